@@ -1,0 +1,203 @@
+"""Writes a data set shard by shard: parquet files, then the ``schema.json`` that marks it as complete."""
+
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Sequence
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from dlrm_mtl.schema import SPLITS, CategoricalFeature, Schema, Shard, Task, write_schema
+
+ROW_GROUP_ROWS = 16_384
+"""Rows of a parquet row group, the unit that readers take: small enough that a few of them can be shuffled in
+memory, large enough that a column chunk is worth a read."""
+
+SHARD_ROWS = 1 << 20
+"""Rows of a parquet file."""
+
+
+class DatasetWriter:
+    """Streams record batches into a data set; memory holds one row group per split.
+
+    ::
+
+        with DatasetWriter(out, "name", features, dense, tasks) as writer:
+            writer.write("train", table)          # any number of rows, any number of times
+            writer.write("eval", table)
+            schema = writer.finish(source={...})  # without it, nothing appears under ``out``
+
+    Everything is written to ``OUT.partial`` and renamed as a whole, so that ``OUT`` is a complete data set or
+    does not exist. Base rates, mean lengths and row counts are counted on the way.
+
+    Args:
+        directory: where the data set goes. Must not exist, or be an empty directory, or hold a data set
+            (a ``schema.json``), which is then replaced.
+        tasks: base rates are filled in.
+
+    Raises:
+        ValueError: ``directory`` holds something that is not a data set.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        name: str,
+        categorical: Sequence[CategoricalFeature],
+        dense: Sequence[str],
+        tasks: Sequence[Task],
+        row_group_rows: int = ROW_GROUP_ROWS,
+        shard_rows: int = SHARD_ROWS,
+    ) -> None:
+        if directory.exists() and any(directory.iterdir()) and not (directory / "schema.json").is_file():
+            raise ValueError(f"{directory}: exists and is not a data set (no schema.json); give an empty directory")
+        self._directory = directory
+        self._partial = directory.with_name(directory.name + ".partial")
+        self._name = name
+        self._categorical = tuple(categorical)
+        self._dense = tuple(dense)
+        self._tasks = tuple(tasks)
+        labels = dict.fromkeys(column for task in tasks for column in (task.label, task.given) if column)
+        self._arrow_schema = pa.schema(
+            [(f.name, pa.list_(pa.int32()) if f.multi_hot else pa.int32()) for f in categorical]
+            + [(column, pa.float32()) for column in dense]
+            + [(column, pa.int8()) for column in labels]
+        )
+        self._ids = dict.fromkeys((f.name for f in categorical), 0)
+        self._defined = dict.fromkeys((task.name for task in tasks), 0)
+        self._positives = dict.fromkeys((task.name for task in tasks), 0)
+        self._splits = {
+            split: _SplitWriter(self._partial, split, self._arrow_schema, row_group_rows, shard_rows)
+            for split in SPLITS
+        }
+
+    def __enter__(self) -> "DatasetWriter":
+        shutil.rmtree(self._partial, ignore_errors=True)
+        for split in SPLITS:
+            (self._partial / split).mkdir(parents=True)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for split in self._splits.values():
+            split.abandon()
+        shutil.rmtree(self._partial, ignore_errors=True)
+
+    def write(self, split: str, table: pa.Table) -> None:
+        """Appends rows. Columns are taken by name and cast to the data set's types; a cast that would lose a
+        value raises."""
+        table = table.select(self._arrow_schema.names).cast(self._arrow_schema)
+        if split == "train":
+            self._count(table)
+        self._splits[split].write(table)
+
+    def finish(self, source: dict[str, Any], bayes_ne: dict[str, float] | None = None) -> Schema:
+        """Closes the last shards, writes the schema and moves the data set into place.
+
+        Raises:
+            ValueError: a split is empty, or a task has one class only.
+        """
+        splits = {name: split.close() for name, split in self._splits.items()}
+        rows = sum(shard.rows for shard in splits["train"])
+        schema = Schema(
+            name=self._name,
+            categorical=tuple(
+                replace(feature, mean_length=round(self._ids[feature.name] / max(rows, 1), 6))
+                if feature.multi_hot
+                else feature
+                for feature in self._categorical
+            ),
+            dense=self._dense,
+            tasks=tuple(
+                replace(
+                    task,
+                    base_rate=self._positives[task.name] / max(self._defined[task.name], 1),
+                    bayes_ne=(bayes_ne or {}).get(task.name),
+                )
+                for task in self._tasks
+            ),
+            splits=splits,
+            source=source,
+        )
+        write_schema(schema, self._partial)
+        if self._directory.exists():
+            shutil.rmtree(self._directory)
+        os.replace(self._partial, self._directory)
+        return schema
+
+    def _count(self, table: pa.Table) -> None:
+        for feature in self._categorical:
+            if feature.multi_hot:
+                self._ids[feature.name] += pc.sum(pc.list_value_length(table[feature.name])).as_py() or 0
+        for task in self._tasks:
+            label = table[task.label]
+            if task.given:
+                label = label.filter(pc.equal(table[task.given], 1))
+            self._defined[task.name] += len(label)
+            self._positives[task.name] += pc.sum(label).as_py() or 0
+
+
+class _SplitWriter:
+    """Parquet files of one split."""
+
+    def __init__(self, root: Path, split: str, schema: pa.Schema, row_group_rows: int, shard_rows: int) -> None:
+        self._root = root
+        self._split = split
+        self._schema = schema
+        self._row_group_rows = row_group_rows
+        self._shard_rows = shard_rows
+        self._pending: list[pa.Table] = []
+        self._pending_rows = 0
+        self._shards: list[Shard] = []
+        self._file: pq.ParquetWriter | None = None
+        self._file_rows = 0
+
+    def write(self, table: pa.Table) -> None:
+        self._pending.append(table)
+        self._pending_rows += len(table)
+        if self._pending_rows >= self._row_group_rows:
+            pending = pa.concat_tables(self._pending)
+            whole = len(pending) - len(pending) % self._row_group_rows
+            for start in range(0, whole, self._row_group_rows):
+                self._write_row_group(pending.slice(start, self._row_group_rows))
+            # Copied out, so that the written part can be freed.
+            self._pending = [pending.slice(whole).combine_chunks()]
+            self._pending_rows = len(pending) - whole
+
+    def close(self) -> tuple[Shard, ...]:
+        if self._pending_rows:
+            self._write_row_group(pa.concat_tables(self._pending))
+            self._pending, self._pending_rows = [], 0
+        self._close_file()
+        return tuple(self._shards)
+
+    def abandon(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _write_row_group(self, table: pa.Table) -> None:
+        if self._file is None:
+            self._file = pq.ParquetWriter(
+                self._root / self._shard_name, self._schema, compression="lz4", write_statistics=True
+            )
+        self._file.write_table(table, row_group_size=self._row_group_rows)
+        self._file_rows += len(table)
+        if self._file_rows >= self._shard_rows:
+            self._close_file()
+
+    @property
+    def _shard_name(self) -> str:
+        return f"{self._split}/part-{len(self._shards):05d}.parquet"
+
+    def _close_file(self) -> None:
+        if self._file is None:
+            return
+        self._file.close()
+        self._shards.append(Shard(self._shard_name, self._file_rows))
+        self._file, self._file_rows = None, 0

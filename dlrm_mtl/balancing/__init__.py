@@ -1,0 +1,31 @@
+"""Balancing of per-task gradients at the shared representation, inside the one backward pass.
+
+Three lines in any PyTorch model::
+
+    layer = BalancingLayer(create_balancer("multibalance", num_tasks=3))
+    losses = [loss(head(h), y) for head, h, y in zip(heads, layer(representation), labels)]
+    sum(losses).backward()
+
+Pure torch: this package imports nothing else of the project, nor torchrec.
+"""
+
+from dlrm_mtl.balancing.balancer import Balancer
+from dlrm_mtl.balancing.create import available_balancers, balancer_options, create_balancer
+from dlrm_mtl.balancing.layer import BalancingLayer
+from dlrm_mtl.balancing.multibalance import MultiBalance
+from dlrm_mtl.balancing.simplex import min_norm_point, project_to_simplex
+from dlrm_mtl.balancing.static import Mean, Static, Sum
+
+__all__ = [
+    "Balancer",
+    "BalancingLayer",
+    "Mean",
+    "MultiBalance",
+    "Static",
+    "Sum",
+    "available_balancers",
+    "balancer_options",
+    "create_balancer",
+    "min_norm_point",
+    "project_to_simplex",
+]

@@ -1,0 +1,146 @@
+"""What every balancing method is: a function from the Gramian to coefficients, with a little state."""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from dlrm_mtl.balancing.gramian import combine_gradients, local_gramian
+
+
+class Balancer(nn.Module):
+    """Turns the Gramian of M task gradients into M coefficients.
+
+    Notation: M tasks; g_m the gradient of task m's loss with respect to the shared representation, flattened over the
+    global batch; G = (<g_i, g_j>) the (M, M) Gramian. A method defines :meth:`coefficients`.
+
+    State lives in buffers: on the model's device, in float64, in the checkpoint. A buffer registered by
+    :meth:`register_task_state` holds one value per task and is stored under ``NAME.TASK``, so that a checkpoint can be
+    loaded into another task set: tasks it does not know keep their initial state and are reported as missing keys.
+
+    Args:
+        num_tasks: M.
+        task_names: unique names, in order; ``task0``, ``task1``, ... by default.
+
+    Raises:
+        ValueError: M < 1, or names that are not M different ones.
+    """
+
+    needs_gramian: ClassVar[bool] = True
+    """Whether coefficients depend on the Gramian. Where not, the layer computes none (but for diagnostics)."""
+
+    def __init__(self, num_tasks: int, task_names: Sequence[str] | None = None) -> None:
+        super().__init__()
+        if num_tasks < 1:
+            raise ValueError(f"num_tasks is {num_tasks}, expected at least 1")
+        names = tuple(task_names) if task_names is not None else tuple(f"task{m}" for m in range(num_tasks))
+        if len(names) != num_tasks or len(set(names)) != num_tasks:
+            raise ValueError(f"expected {num_tasks} different task names, found {list(names)}")
+        self.num_tasks = num_tasks
+        self.task_names = names
+        self._task_state: list[str] = []
+        self.step: Tensor
+        self.nonfinite_steps: Tensor
+        self.register_buffer("step", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("nonfinite_steps", torch.zeros((), dtype=torch.int64))
+
+    def register_task_state(self, name: str, initial: Tensor) -> None:
+        """Registers a (M,) buffer that is stored by task name."""
+        self.register_buffer(name, initial.double())
+        self._task_state.append(name)
+
+    def coefficients(self, gramian: Tensor, losses: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
+        """One step of the method, as a pure function of the Gramian and the present state.
+
+        Args:
+            gramian: (M, M) float64, finite where the result is used.
+            losses: (M,) mean losses of the global batch, for methods that need them.
+
+        Returns:
+            (M,) coefficients on the raw gradients, and the new values of the buffers that change.
+        """
+        raise NotImplementedError
+
+    def task_weights(self) -> Tensor:
+        """(M,) the present task weights as the method means them (lambda of MultiBalance); for logs."""
+        raise NotImplementedError
+
+    def initial_coefficients(self) -> Tensor:
+        """(M,) coefficients for a step that has no Gramian yet (``reduction="delayed"``, first step)."""
+        return self.task_weights()
+
+    @torch.no_grad()
+    def update(self, gramian: Tensor, losses: Tensor | None = None) -> Tensor:
+        """Advances the state by one step. No host synchronisation.
+
+        A Gramian that is not finite leaves the state as it is and is counted in ``nonfinite_steps``.
+
+        Returns:
+            (M,) float64 coefficients on the raw gradients.
+        """
+        finite = torch.isfinite(gramian).all()
+        coefficients, state = self.coefficients(torch.where(finite, gramian, 1.0), losses)
+        for name, value in state.items():
+            buffer = self.get_buffer(name)
+            buffer.copy_(torch.where(finite, value, buffer))
+        self.step += finite
+        self.nonfinite_steps += ~finite
+        return torch.where(finite, coefficients, self.initial_coefficients())
+
+    def combine(self, gradients: Tensor, losses: Tensor | None = None) -> Tensor:
+        """The same step without autograd.
+
+        Args:
+            gradients: (M, N) one row per task.
+            losses: (M,), for methods that need them.
+
+        Returns:
+            (N,) the balanced gradient, in the gradients' dtype.
+
+        Raises:
+            ValueError: the number of rows is not M.
+        """
+        if gradients.dim() != 2 or len(gradients) != self.num_tasks:
+            raise ValueError(f"gradients have shape {tuple(gradients.shape)}, expected ({self.num_tasks}, N)")
+        rows = list(gradients.detach())
+        combined = combine_gradients(rows, self.update(local_gramian(rows, gradients.device), losses))
+        assert combined is not None
+        return combined
+
+    def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        for name in self._task_state:
+            values = destination.pop(prefix + name)
+            for m, task in enumerate(self.task_names):
+                destination[f"{prefix}{name}.{task}"] = values[m]
+
+    def _load_from_state_dict(
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        local_metadata: dict[str, Any],
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        mine = {key: value for key, value in state_dict.items() if not self._is_task_key(key, prefix)}
+        for name in self._task_state:
+            values = self.get_buffer(name).clone()
+            for m, task in enumerate(self.task_names):
+                key = f"{prefix}{name}.{task}"
+                if key in state_dict:
+                    values[m] = state_dict[key]
+                else:
+                    missing_keys.append(key)
+            mine[prefix + name] = values
+        unexpected_keys += [
+            key
+            for key in state_dict
+            if self._is_task_key(key, prefix) and key.removeprefix(prefix).split(".", 1)[1] not in self.task_names
+        ]
+        super()._load_from_state_dict(mine, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs)
+
+    def _is_task_key(self, key: str, prefix: str) -> bool:
+        return key.startswith(prefix) and key.removeprefix(prefix).split(".", 1)[0] in self._task_state

@@ -1,0 +1,143 @@
+"""The balancing layer: M aliases of the shared representation forward, one balanced gradient backward."""
+
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from dlrm_mtl.balancing.balancer import Balancer
+from dlrm_mtl.balancing.gramian import GramianReducer, PendingGramian, combine_gradients, local_gramian
+
+Reduction = Literal["exact", "delayed", "local"]
+REDUCTIONS: tuple[str, ...] = get_args(Reduction)
+
+
+@dataclass(frozen=True)
+class BalancingRecord:
+    """What the last backward did. Tensors stay on the device; reading a value synchronises."""
+
+    gramian: Tensor
+    """(M, M) float64, of the global batch; zeros where no Gramian was needed or asked for (see ``observe``)."""
+    coefficients: Tensor
+    """(M,) float64, what each task's gradient was multiplied by."""
+    task_weights: Tensor
+    """(M,) float64, the method's task weights after the step."""
+
+
+class BalancingLayer(nn.Module):
+    """Hands the shared representation to M task heads and replaces the sum of their gradients by a balanced one.
+
+    ``forward(x: (B, D)) -> M views of x``. One ``backward()`` over the sum of the losses reaches the layer once, with
+    M gradients (B, D); it forms their Gramian over the global batch, asks the balancer for M coefficients, and passes
+    one gradient (B, D) on to everything below: interaction, bottom MLP, embedding tables. Heads keep their own
+    gradients. In evaluation mode the layer is the identity.
+
+    Under data parallelism each rank holds its rows and the local *mean* loss; every rank must build all M losses in
+    every step (masked, never skipped), since the Gramian's all-reduce runs inside backward.
+
+    Args:
+        balancer: the method; its state is part of this module.
+        process_group: ranks that share the global batch; None is the default group, if one is initialised. Use the
+            model's own group: two communicators in flight are a hang hazard.
+        reduction: "exact" all-reduces the Gramian before the weights are applied: the weights are those of one process
+            with the whole batch. "delayed" applies the coefficients of the previous step and hides the all-reduce
+            behind the rest of the step. "local" does without: each rank weighs by its own rows.
+
+    Raises:
+        ValueError: unknown reduction.
+        RuntimeError: in backward, when a second backward pass reaches the same forward: fused embedding tables would
+            be updated twice.
+    """
+
+    def __init__(
+        self, balancer: Balancer, process_group: dist.ProcessGroup | None = None, reduction: Reduction = "exact"
+    ) -> None:
+        super().__init__()
+        if reduction not in REDUCTIONS:
+            raise ValueError(f"reduction is {reduction!r}, expected one of {', '.join(REDUCTIONS)}")
+        self.balancer = balancer
+        self.reduction = reduction
+        self.record: BalancingRecord | None = None
+        self._reducer = GramianReducer(process_group)
+        self._pending: PendingGramian | None = None
+        self._delayed_coefficients: Tensor | None = None
+        self._observe = False
+
+    @property
+    def num_tasks(self) -> int:
+        return self.balancer.num_tasks
+
+    def forward(self, representation: Tensor) -> tuple[Tensor, ...]:
+        """
+        Args:
+            representation: (B, D), any floating dtype.
+
+        Returns:
+            M views of it, one per task, in the balancer's order.
+        """
+        if not self.training or not torch.is_grad_enabled():
+            return tuple(representation for _ in range(self.num_tasks))
+        views: tuple[Tensor, ...] = _Balance.apply(representation, self)
+        return views
+
+    def observe(self) -> None:
+        """Has the next backward record the Gramian even where the method needs none (the control). Call it on every
+        rank alike: it adds that step's all-reduce."""
+        self._observe = True
+
+    def balance(self, gradients: tuple[Tensor | None, ...]) -> Tensor | None:
+        """The backward pass: M gradients of the local rows, or None, to the balanced one. Collective."""
+        present = [gradient for gradient in gradients if gradient is not None]
+        device = present[0].device if present else self.balancer.step.device
+        if self.balancer.needs_gramian or self._observe:
+            gramian, coefficients = self._weigh(local_gramian(gradients, device))
+        else:
+            gramian = torch.zeros(self.num_tasks, self.num_tasks, dtype=torch.float64, device=device)
+            coefficients = self.balancer.update(gramian)
+        self._observe = False
+        self.record = BalancingRecord(gramian, coefficients, self.balancer.task_weights())
+        return combine_gradients(gradients, coefficients)
+
+    def _weigh(self, gramian: Tensor) -> tuple[Tensor, Tensor]:
+        """(M, M) reduced Gramian and (M,) coefficients."""
+        if self.reduction == "delayed":
+            return self._weigh_delayed(gramian)
+        if self.reduction == "exact":
+            gramian = self._reducer.reduce(gramian)
+        return gramian, self.balancer.update(gramian)
+
+    def _weigh_delayed(self, gramian: Tensor) -> tuple[Tensor, Tensor]:
+        previous = torch.zeros_like(gramian)
+        if self._pending is not None:
+            previous = self._pending.wait()
+            self._delayed_coefficients = self.balancer.update(previous)
+        if self._delayed_coefficients is None:
+            self._delayed_coefficients = self.balancer.initial_coefficients()
+        self._pending = self._reducer.start(gramian)
+        return previous, self._delayed_coefficients
+
+
+class _Balance(torch.autograd.Function):
+    """Identity to M views; backward hands all M gradients to the layer at once."""
+
+    @staticmethod
+    def forward(ctx: Any, representation: Tensor, layer: BalancingLayer) -> tuple[Tensor, ...]:
+        ctx.layer = layer
+        ctx.fired = False
+        # A head that the loss does not use must arrive as None, not as a materialised zero tensor.
+        ctx.set_materialize_grads(False)
+        return tuple(representation.view_as(representation) for _ in range(layer.num_tasks))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, None]:
+        if ctx.fired:
+            raise RuntimeError(
+                "a second backward pass reached the balancing layer: call backward() once, on the sum of all task"
+                " losses; separate passes would update fused embedding tables once each"
+            )
+        ctx.fired = True
+        return ctx.layer.balance(gradients), None

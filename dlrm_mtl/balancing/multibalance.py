@@ -1,0 +1,132 @@
+"""MultiBalance (He, Chen et al., "MultiBalance: Multi-Objective Gradient Balancing in Industrial-Scale Multi-Task
+Recommendation System", 2024, arXiv:2411.11871), Algorithm 3."""
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from dlrm_mtl.balancing.balancer import Balancer
+from dlrm_mtl.balancing.simplex import project_to_simplex
+
+DIRECTIONS = ("cosine", "gradient")
+
+
+class MultiBalance(Balancer):
+    """Moving-average gradient norms and one projected step of the task weights lambda per batch.
+
+    With n_m = |g_m|, per step::
+
+        u_m <- (1 - gamma) u_m + gamma n_m          (the first gradient of a task: u_m = n_m)
+        v_m = (u_m / n_m) g_m
+        d = V (lambda + rho lambda_0)
+        s_m = cos(v_m, d)    direction="cosine", the paper's practice (section 5.4)
+        s_m = <v_m, d>       direction="gradient", equation 12 to the letter
+        lambda <- project_to_simplex(lambda - beta s)
+        gradient = V (lambda + prior_in_direction lambda_0)
+
+    A task without a gradient in a batch has v_m = 0, so s_m = 0, and keeps u_m.
+
+    Args:
+        beta: step size of lambda; a function of the 0-d int64 step tensor gives a schedule.
+        rho: strength of the prior in the step of lambda.
+        gamma: share of the newest norm in the moving average; 1 is the paper's "remove EMA" (v_m = g_m).
+        prior: lambda_0, (M,) non-negative and summing to 1; uniform by default. Lambda starts there.
+        direction: see above.
+        prior_in_direction: beyond the paper. The maximiser of equation 4 is V (lambda + rho lambda_0); equation 5
+            drops the second term. A positive value keeps this much of it.
+        max_rescale: beyond the paper. Upper bound of u_m / n_m, which explodes for rare tasks in small batches.
+
+    Raises:
+        ValueError: an option out of its range.
+    """
+
+    def __init__(
+        self,
+        num_tasks: int,
+        beta: float | Callable[[Tensor], Tensor] = 1.0,
+        rho: float = 0.1,
+        gamma: float = 0.1,
+        prior: Sequence[float] | None = None,
+        direction: str = "cosine",
+        prior_in_direction: float = 0.0,
+        max_rescale: float | None = None,
+        task_names: Sequence[str] | None = None,
+    ) -> None:
+        super().__init__(num_tasks, task_names)
+        if not callable(beta):
+            _require("beta", beta, _is_number(beta) and beta >= 0, "a finite number >= 0 or a schedule")
+        _require("rho", rho, _is_number(rho) and rho >= 0, "a finite number >= 0")
+        _require("gamma", gamma, _is_number(gamma) and 0 < gamma <= 1, "a number in (0, 1]")
+        _require("direction", direction, direction in DIRECTIONS, f"one of {', '.join(DIRECTIONS)}")
+        _require(
+            "prior_in_direction",
+            prior_in_direction,
+            _is_number(prior_in_direction) and prior_in_direction >= 0,
+            "a finite number >= 0",
+        )
+        _require(
+            "max_rescale",
+            max_rescale,
+            max_rescale is None or (_is_number(max_rescale) and max_rescale > 0),
+            "None or > 0",
+        )
+        initial = torch.full((num_tasks,), 1 / num_tasks, dtype=torch.float64)
+        if prior is not None:
+            initial = torch.tensor(prior, dtype=torch.float64).reshape(-1)
+            valid = len(initial) == num_tasks and bool((initial >= 0).all()) and math.isclose(initial.sum(), 1.0)
+            _require("prior", prior, valid, f"{num_tasks} non-negative numbers that sum to 1")
+        self.beta = beta
+        self.rho = rho
+        self.gamma = gamma
+        self.direction = direction
+        self.prior_in_direction = prior_in_direction
+        self.max_rescale = max_rescale
+        self.prior: Tensor
+        self.weights: Tensor
+        self.norms: Tensor
+        self.register_buffer("prior", initial, persistent=False)
+        self.register_task_state("weights", initial.clone())
+        # 0 marks a task that had no gradient yet.
+        self.register_task_state("norms", torch.zeros(num_tasks))
+
+    def coefficients(self, gramian: Tensor, losses: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
+        norms = gramian.diagonal().clamp(min=0).sqrt()  # n, (M,)
+        active = norms > 0
+        average = torch.where(self.norms > 0, torch.lerp(self.norms, norms, self.gamma), norms)
+        average = torch.where(active, average, self.norms)  # u
+        rescale = torch.where(active, average / torch.where(active, norms, 1.0), 0.0)  # u / n
+        if self.max_rescale is not None:
+            rescale = rescale.clamp(max=self.max_rescale)
+        weights = project_to_simplex(self.weights - self._beta() * self._slope(gramian, norms, rescale))
+        coefficients = rescale * (weights + self.prior_in_direction * self.prior)
+        return coefficients, {"weights": weights, "norms": average}
+
+    def task_weights(self) -> Tensor:
+        return self.weights
+
+    def initial_coefficients(self) -> Tensor:
+        return self.weights + self.prior_in_direction * self.prior
+
+    def _slope(self, gramian: Tensor, norms: Tensor, rescale: Tensor) -> Tensor:
+        """s, (M,): how much each rescaled gradient agrees with the direction d."""
+        mixture = rescale * (self.weights + self.rho * self.prior)  # d = sum of mixture[m] g_m
+        products = gramian @ mixture  # <g_m, d>
+        if self.direction == "gradient":
+            return rescale * products
+        length = (mixture @ products).clamp(min=0).sqrt()  # |d|
+        scale = norms * length
+        return torch.where((scale > 0) & (rescale > 0), products / torch.where(scale > 0, scale, 1.0), 0.0)
+
+    def _beta(self) -> float | Tensor:
+        return self.beta(self.step) if callable(self.beta) else self.beta
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _require(name: str, value: object, valid: bool, expected: str) -> None:
+    if not valid:
+        raise ValueError(f"multibalance: {name} is {value!r}, expected {expected}")

@@ -1,0 +1,54 @@
+"""Fixed task weights: the mean (the control of every comparison), the sum, and weights given by hand."""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from dlrm_mtl.balancing.balancer import Balancer
+
+
+class Static(Balancer):
+    """Constant coefficients on the task gradients.
+
+    Args:
+        weights: (M,) finite values; 1/M each by default.
+
+    Raises:
+        ValueError: not M finite values.
+    """
+
+    needs_gramian: ClassVar[bool] = False
+
+    def __init__(
+        self, num_tasks: int, weights: Sequence[float] | None = None, task_names: Sequence[str] | None = None
+    ) -> None:
+        super().__init__(num_tasks, task_names)
+        values = torch.full((num_tasks,), 1 / num_tasks) if weights is None else torch.tensor(weights)
+        values = values.double().reshape(-1)
+        if len(values) != num_tasks or not torch.isfinite(values).all():
+            raise ValueError(f"weights are {weights}, expected {num_tasks} finite numbers")
+        self.weights: Tensor
+        # Not state but an option: a checkpoint must not override what the run was configured with.
+        self.register_buffer("weights", values, persistent=False)
+
+    def coefficients(self, gramian: Tensor, losses: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
+        return self.weights, {}
+
+    def task_weights(self) -> Tensor:
+        return self.weights
+
+
+class Mean(Static):
+    """1/M each: the unbalanced control ("all task weights are equal and add up to 1", section 5.3 of the paper)."""
+
+    def __init__(self, num_tasks: int, task_names: Sequence[str] | None = None) -> None:
+        super().__init__(num_tasks, task_names=task_names)
+
+
+class Sum(Static):
+    """1 each: what ``sum(losses).backward()`` does without a layer (Algorithm 1 of the paper)."""
+
+    def __init__(self, num_tasks: int, task_names: Sequence[str] | None = None) -> None:
+        super().__init__(num_tasks, [1.0] * num_tasks, task_names)

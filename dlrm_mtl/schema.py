@@ -1,0 +1,200 @@
+"""What a data set is: its features, tasks, splits; read from and written to ``schema.json``.
+
+A data set is a directory::
+
+    DIR/schema.json
+    DIR/train/part-00000.parquet ...
+    DIR/eval/part-00000.parquet ...
+
+Columns of every parquet file, by the names given in the schema:
+
+- one column per categorical feature: ``int32`` or ``int64`` ids in ``[0, cardinality)``; a multi-hot feature is
+  a list column of such ids, empty lists allowed. No nulls.
+- one ``float32`` column per dense feature. No nulls, no NaN.
+- one ``int8`` column per label, 0 or 1. A task that is defined only under a condition (CVR given click) names
+  the conditioning label in ``given``; its own label must be 0 or 1 in every row, and is ignored where the
+  condition is 0.
+
+Further columns are ignored.
+"""
+
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+FORMAT = 1
+"""Version of the format that this code reads and writes."""
+
+SPLITS = ("train", "eval")
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class CategoricalFeature:
+    """A categorical feature and the embedding table that holds its ids."""
+
+    name: str
+    """Column name."""
+    cardinality: int
+    """Ids are in ``[0, cardinality)``: the number of rows of the table."""
+    multi_hot: bool = False
+    """Whether the column is a list column."""
+    mean_length: float = 1.0
+    """Mean number of ids per row in the training split: the pooling factor that the sharding planner sees."""
+    table: str = ""
+    """Name of the embedding table. Features that name the same table share it; empty: a table of its own."""
+
+    @property
+    def table_name(self) -> str:
+        return self.table or self.name
+
+
+@dataclass(frozen=True)
+class Task:
+    """A binary task."""
+
+    name: str
+    """Name of the task, in metrics, checkpoints and reports."""
+    label: str
+    """Column of its 0/1 label."""
+    given: str = ""
+    """Column of the label that must be 1 for the task to be defined; empty: defined in every row."""
+    base_rate: float = math.nan
+    """Share of positives among the training rows where the task is defined."""
+    bayes_ne: float | None = None
+    """Normalized entropy of the true probabilities on the eval split, where they are known (generated data)."""
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A parquet file of a split."""
+
+    file: str
+    """Path, relative to the data set's directory."""
+    rows: int
+
+
+@dataclass(frozen=True)
+class Schema:
+    """A data set's description. Raises ValueError where it contradicts itself."""
+
+    name: str
+    categorical: tuple[CategoricalFeature, ...]
+    dense: tuple[str, ...]
+    tasks: tuple[Task, ...]
+    splits: Mapping[str, tuple[Shard, ...]]
+    source: Mapping[str, Any] = field(default_factory=dict)
+    """Where the data came from: command, options, counts of dropped and unseen values. Free form."""
+
+    def __post_init__(self) -> None:
+        features = [feature.name for feature in self.categorical]
+        for kind, names in (
+            ("feature", features + list(self.dense)),
+            ("task", [task.name for task in self.tasks]),
+        ):
+            repeated = sorted({name for name in names if names.count(name) > 1})
+            if repeated:
+                raise ValueError(f"{kind} {repeated[0]!r} is named twice")
+        if not self.categorical:
+            raise ValueError("a data set needs at least one categorical feature")
+        if not self.tasks:
+            raise ValueError("a data set needs at least one task")
+        used_as_input = set(self.label_columns) & set(features + list(self.dense))
+        if used_as_input:
+            raise ValueError(f"label {min(used_as_input)!r} is also a feature")
+        for task in self.tasks:
+            if task.label == task.given:
+                raise ValueError(f"task {task.name!r} is conditioned on its own label")
+            if not 0.0 < task.base_rate < 1.0:
+                raise ValueError(
+                    f"task {task.name!r} has base rate {task.base_rate} in the training split, expected a value"
+                    " strictly between 0 and 1: with one class only there is nothing to learn"
+                )
+        for feature in self.categorical:
+            if feature.cardinality < 1:
+                raise ValueError(f"feature {feature.name!r} has cardinality {feature.cardinality}, expected at least 1")
+            if not feature.mean_length >= 0.0:
+                raise ValueError(f"feature {feature.name!r} has mean length {feature.mean_length}, expected at least 0")
+        for table, users in self.tables.items():
+            if len({feature.cardinality for feature in users}) > 1:
+                sizes = ", ".join(f"{feature.name}: {feature.cardinality}" for feature in users)
+                raise ValueError(f"features that share table {table!r} differ in cardinality ({sizes})")
+        missing = [split for split in SPLITS if not self.splits.get(split)]
+        if missing:
+            raise ValueError(f"split {missing[0]!r} has no shard")
+
+    @property
+    def tables(self) -> dict[str, tuple[CategoricalFeature, ...]]:
+        """The features of each embedding table, by table name, in order of first use."""
+        tables: dict[str, tuple[CategoricalFeature, ...]] = {}
+        for feature in self.categorical:
+            tables[feature.table_name] = (*tables.get(feature.table_name, ()), feature)
+        return tables
+
+    @property
+    def label_columns(self) -> tuple[str, ...]:
+        """Every label and condition column, each once."""
+        names = [name for task in self.tasks for name in (task.label, task.given) if name]
+        return tuple(dict.fromkeys(names))
+
+    @property
+    def task_names(self) -> tuple[str, ...]:
+        return tuple(task.name for task in self.tasks)
+
+    def rows(self, split: str) -> int:
+        """Number of rows of a split."""
+        return sum(shard.rows for shard in self.splits[split])
+
+
+def write_schema(schema: Schema, directory: Path) -> None:
+    """Writes ``schema.json`` under a temporary name, then renames it: it marks a data set as complete."""
+    path = directory / "schema.json"
+    temporary = path.with_suffix(".json.tmp")
+    temporary.write_text(json.dumps({"format": FORMAT, **asdict(schema)}, indent=2) + "\n")
+    os.replace(temporary, path)
+
+
+def read_schema(directory: Path) -> Schema:
+    """Reads ``schema.json`` of a data set.
+
+    Raises:
+        ValueError: there is none, it is no valid JSON, a field is unknown or missing, or it contradicts itself.
+    """
+    path = directory / "schema.json"
+    if not path.is_file():
+        raise ValueError(f"{path}: not found; a data set is a directory with a schema.json, as data_prep writes it")
+    try:
+        raw = json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}: no valid JSON ({error})") from None
+    try:
+        if not isinstance(raw, dict):
+            raise ValueError(f"expected an object, found {type(raw).__name__}")
+        if raw.get("format") != FORMAT:
+            raise ValueError(f"format {raw.get('format')!r}, expected {FORMAT}")
+        fields = {key: value for key, value in raw.items() if key != "format"}
+        for key, kind in (("categorical", CategoricalFeature), ("tasks", Task)):
+            fields[key] = _records(kind, fields.get(key), key)
+        fields["dense"] = tuple(fields.get("dense", ()))
+        fields["splits"] = {split: _records(Shard, shards, split) for split, shards in fields.get("splits", {}).items()}
+        return _record(Schema, fields, "schema")
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def _records(kind: type[T], values: Sequence[Mapping[str, Any]] | None, where: str) -> tuple[T, ...]:
+    if values is None:
+        raise ValueError(f"{where} is missing")
+    return tuple(_record(kind, value, f"{where}[{index}]") for index, value in enumerate(values))
+
+
+def _record(kind: type[T], value: Mapping[str, Any], where: str) -> T:
+    try:
+        return kind(**value)
+    except TypeError as error:
+        raise ValueError(f"{where}: {str(error).split('() ')[-1].replace('__init__', '')}") from None
