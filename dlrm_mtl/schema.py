@@ -18,13 +18,13 @@ Columns of every parquet file, by the names given in the schema:
 Further columns are ignored.
 """
 
-import json
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
+
+from dlrm_mtl.files import read_json, write_json
 
 FORMAT = 1
 """Version of the format that this code reads and writes."""
@@ -152,11 +152,8 @@ class Schema:
 
 
 def write_schema(schema: Schema, directory: Path) -> None:
-    """Writes ``schema.json`` under a temporary name, then renames it: it marks a data set as complete."""
-    path = directory / "schema.json"
-    temporary = path.with_suffix(".json.tmp")
-    temporary.write_text(json.dumps({"format": FORMAT, **asdict(schema)}, indent=2) + "\n")
-    os.replace(temporary, path)
+    """Writes ``schema.json``: it marks a data set as complete."""
+    write_json(directory / "schema.json", {"format": FORMAT, **asdict(schema)})
 
 
 def read_schema(directory: Path) -> Schema:
@@ -168,10 +165,7 @@ def read_schema(directory: Path) -> Schema:
     path = directory / "schema.json"
     if not path.is_file():
         raise ValueError(f"{path}: not found; a data set is a directory with a schema.json, as data_prep writes it")
-    try:
-        raw = json.loads(path.read_text())
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}: no valid JSON ({error})") from None
+    raw = read_json(path)
     try:
         if not isinstance(raw, dict):
             raise ValueError(f"expected an object, found {type(raw).__name__}")

@@ -1,12 +1,20 @@
 """What every balancing method is: a function from the Gramian to coefficients, with a little state."""
 
-from collections.abc import Sequence
-from typing import Any, ClassVar
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
 from dlrm_mtl.balancing.gramian import combine_gradients, local_gramian
+
+
+def task_vector(values: Sequence[float]) -> Tensor | None:
+    """An option with one value per task as a float64 vector; None if it is no sequence of numbers."""
+    try:
+        return torch.tensor(values, dtype=torch.float64).reshape(-1)
+    except (TypeError, ValueError):
+        return None
 
 
 class Balancer(nn.Module):
@@ -108,6 +116,15 @@ class Balancer(nn.Module):
         assert combined is not None
         return combined
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Moves the state with the model, but keeps it in float64 where the model is cast."""
+        before = dict(self.named_buffers(recurse=False))
+        super()._apply(fn, recurse)
+        for name, buffer in self.named_buffers(recurse=False):
+            if buffer.dtype != before[name].dtype:
+                self._buffers[name] = before[name].to(buffer.device)
+        return self
+
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)
         for name in self._task_state:
@@ -138,7 +155,7 @@ class Balancer(nn.Module):
         unexpected_keys += [
             key
             for key in state_dict
-            if self._is_task_key(key, prefix) and key.removeprefix(prefix).split(".", 1)[1] not in self.task_names
+            if self._is_task_key(key, prefix) and key.removeprefix(prefix).partition(".")[2] not in self.task_names
         ]
         super()._load_from_state_dict(mine, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs)
 

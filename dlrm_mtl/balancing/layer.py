@@ -20,7 +20,8 @@ class BalancingRecord:
     """What the last backward did. Tensors stay on the device; reading a value synchronises."""
 
     gramian: Tensor
-    """(M, M) float64, of the global batch; zeros where no Gramian was needed or asked for (see ``observe``)."""
+    """(M, M) float64, of the global batch; zeros where no Gramian was needed or asked for (see ``observe``).
+    What the coefficients came from: under ``reduction="delayed"``, the previous step's."""
     coefficients: Tensor
     """(M,) float64, what each task's gradient was multiplied by."""
     task_weights: Tensor
@@ -92,22 +93,26 @@ class BalancingLayer(nn.Module):
         """The backward pass: M gradients of the local rows, or None, to the balanced one. Collective."""
         present = [gradient for gradient in gradients if gradient is not None]
         device = present[0].device if present else self.balancer.step.device
-        if self.balancer.needs_gramian or self._observe:
+        if self.balancer.needs_gramian:
             gramian, coefficients = self._weigh(local_gramian(gradients, device))
         else:
             gramian = torch.zeros(self.num_tasks, self.num_tasks, dtype=torch.float64, device=device)
+            if self._observe:
+                gramian = self._reduce(local_gramian(gradients, device))
             coefficients = self.balancer.update(gramian)
         self._observe = False
-        self.record = BalancingRecord(gramian, coefficients, self.balancer.task_weights())
+        self.record = BalancingRecord(gramian, coefficients, self.balancer.task_weights().clone())
         return combine_gradients(gradients, coefficients)
 
     def _weigh(self, gramian: Tensor) -> tuple[Tensor, Tensor]:
         """(M, M) reduced Gramian and (M,) coefficients."""
         if self.reduction == "delayed":
             return self._weigh_delayed(gramian)
-        if self.reduction == "exact":
-            gramian = self._reducer.reduce(gramian)
+        gramian = self._reduce(gramian)
         return gramian, self.balancer.update(gramian)
+
+    def _reduce(self, gramian: Tensor) -> Tensor:
+        return gramian if self.reduction == "local" else self._reducer.reduce(gramian)
 
     def _weigh_delayed(self, gramian: Tensor) -> tuple[Tensor, Tensor]:
         previous = torch.zeros_like(gramian)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from dlrm_mtl.balancing.balancer import Balancer
+from dlrm_mtl.balancing.balancer import Balancer, task_vector
 from dlrm_mtl.balancing.simplex import project_to_simplex
 
 DIRECTIONS = ("cosine", "gradient")
@@ -74,7 +74,8 @@ class MultiBalance(Balancer):
         )
         initial = torch.full((num_tasks,), 1 / num_tasks, dtype=torch.float64)
         if prior is not None:
-            initial = torch.tensor(prior, dtype=torch.float64).reshape(-1)
+            given = task_vector(prior)
+            initial = initial[:0] if given is None else given
             valid = len(initial) == num_tasks and bool((initial >= 0).all()) and math.isclose(initial.sum(), 1.0)
             _require("prior", prior, valid, f"{num_tasks} non-negative numbers that sum to 1")
         self.beta = beta
@@ -117,7 +118,9 @@ class MultiBalance(Balancer):
             return rescale * products
         length = (mixture @ products).clamp(min=0).sqrt()  # |d|
         scale = norms * length
-        return torch.where((scale > 0) & (rescale > 0), products / torch.where(scale > 0, scale, 1.0), 0.0)
+        cosines = products / torch.where(scale > 0, scale, 1.0)
+        # Where gradients cancel, |d| is rounding: without the clamp, "cosines" far above 1 would throw lambda about.
+        return torch.where((scale > 0) & (rescale > 0), cosines.clamp(-1, 1), 0.0)
 
     def _beta(self) -> float | Tensor:
         return self.beta(self.step) if callable(self.beta) else self.beta

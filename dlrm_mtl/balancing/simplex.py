@@ -52,8 +52,9 @@ def _min_norm_by_enumeration(gramian: Tensor) -> Tensor:
     num_tasks = len(gramian)
     supports = _supports(num_tasks, gramian.device)  # (S, M), 1.0 in the support
     pairs = supports[:, :, None] * supports[:, None, :]
-    # Inside a support G w = const * 1; outside w = 0. The ridge only decides between duplicate gradients.
-    ridge = 1e-13 * torch.eye(num_tasks, dtype=gramian.dtype, device=gramian.device)
+    # Inside a support G w = const * 1; outside w = 0. The ridge only decides between duplicate gradients; it is
+    # relative to each task's own norm, or it would outweigh the small ones. The constant is for zero gradients.
+    ridge = torch.diag(1e-13 * gramian.diagonal() + 1e-200)
     systems = pairs * (gramian + ridge) + torch.diag_embed(1 - supports)
     solution, failed = torch.linalg.solve_ex(systems, supports)  # (S, M), (S,)
     weights = solution / solution.sum(dim=1, keepdim=True)
@@ -70,11 +71,18 @@ def _supports(num_tasks: int, device: torch.device) -> Tensor:
 
 
 def _min_norm_by_iteration(gramian: Tensor, steps: int = 500) -> Tensor:
+    """Accelerated projected gradient; momentum restarts where it points uphill (O'Donoghue & Candes, 2015)."""
     num_tasks = len(gramian)
-    step_size = 1 / gramian.diagonal().sum()  # at most 1 / the largest eigenvalue
+    # Both are bounds of the largest eigenvalue.
+    bound = torch.minimum(gramian.diagonal().sum(), gramian.abs().sum(dim=1).max())
+    step_size = 1 / bound.clamp(min=torch.finfo(gramian.dtype).tiny)
     weights = momentum = torch.full((num_tasks,), 1 / num_tasks, dtype=gramian.dtype, device=gramian.device)
-    for k in range(1, steps + 1):
+    age = torch.ones((), dtype=gramian.dtype, device=gramian.device)
+    for _ in range(steps):
         following = project_to_simplex(momentum - step_size * (gramian @ momentum))
-        momentum = following + (k - 1) / (k + 2) * (following - weights)
-        weights = following
+        uphill = (momentum - following) @ (following - weights) > 0
+        age = torch.where(uphill, 1.0, age)
+        older = (1 + (1 + 4 * age**2).sqrt()) / 2
+        momentum = following + (age - 1) / older * (following - weights)
+        weights, age = following, older
     return weights

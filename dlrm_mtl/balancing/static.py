@@ -6,7 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from dlrm_mtl.balancing.balancer import Balancer
+from dlrm_mtl.balancing.balancer import Balancer, task_vector
 
 
 class Static(Balancer):
@@ -25,10 +25,9 @@ class Static(Balancer):
         self, num_tasks: int, weights: Sequence[float] | None = None, task_names: Sequence[str] | None = None
     ) -> None:
         super().__init__(num_tasks, task_names)
-        values = torch.full((num_tasks,), 1 / num_tasks) if weights is None else torch.tensor(weights)
-        values = values.double().reshape(-1)
-        if len(values) != num_tasks or not torch.isfinite(values).all():
-            raise ValueError(f"weights are {weights}, expected {num_tasks} finite numbers")
+        values = task_vector([1 / num_tasks] * num_tasks if weights is None else weights)
+        if values is None or len(values) != num_tasks or not torch.isfinite(values).all():
+            raise ValueError(f"weights are {weights!r}, expected {num_tasks} finite numbers")
         self.weights: Tensor
         # Not state but an option: a checkpoint must not override what the run was configured with.
         self.register_buffer("weights", values, persistent=False)

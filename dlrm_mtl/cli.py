@@ -1,0 +1,105 @@
+"""From a command line, and a file, to a configuration; from a user's error to one line and exit code 2."""
+
+import json
+import os
+import sys
+import tomllib
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TypeVar
+
+import tyro
+
+Config = TypeVar("Config")
+
+
+def parse(kind: type[Config], program: str, arguments: Sequence[str] | None = None) -> Config:
+    """Parses a configuration from ``--config FILE`` (TOML or JSON), then the command line, which wins.
+
+    Both go through one parser: a file's entry ``model.interaction = "dcn"`` is read as ``--model.interaction dcn``.
+
+    Raises:
+        ValueError: the file cannot be read, or a value is out of range.
+        SystemExit: the parser's own message for unknown options and wrong types, with exit code 2.
+    """
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    from_file: list[str] = []
+    if "--config" in arguments:
+        position = arguments.index("--config")
+        if position + 1 == len(arguments):
+            raise ValueError("--config needs a file")
+        from_file = _as_arguments(_read_file(Path(arguments[position + 1])))
+        del arguments[position : position + 2]
+    note = "--config FILE reads options from a TOML or JSON file; options given here win."
+    return tyro.cli(
+        kind,
+        args=_drop_overridden(from_file, arguments) + arguments,
+        prog=f"python -m {program}",
+        description=f"{(kind.__doc__ or '').strip()}\n\n{note}",
+        config=(tyro.conf.FlagConversionOff,),
+        console_outputs=_is_first_rank(),
+    )
+
+
+def as_dict(config: Any) -> dict[str, Any]:
+    """The complete configuration in the form that ``--config`` reads."""
+    values: dict[str, Any] = json.loads(json.dumps(asdict(config), default=str))
+    return values
+
+
+def run(program: str, main: Callable[[], None]) -> None:
+    """Runs an entry point: a ValueError is the user's error, shown as one line, without a traceback."""
+    try:
+        main()
+    except ValueError as error:
+        # Ranks agree on an error before they raise it, so one of them speaks for all.
+        if _is_first_rank():
+            print(f"{program}: {error}", file=sys.stderr, flush=True)
+        sys.exit(2)
+
+
+def _is_first_rank() -> bool:
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise ValueError(f"{path}: not found")
+    try:
+        if path.suffix == ".toml":
+            return tomllib.loads(path.read_text())
+        values = json.loads(path.read_text())
+    except (tomllib.TOMLDecodeError, json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: neither TOML nor JSON, by its suffix ({error})") from None
+    if not isinstance(values, dict):
+        raise ValueError(f"{path}: expected an object, found {type(values).__name__}")
+    return values
+
+
+def _as_arguments(values: dict[str, Any], prefix: str = "") -> list[str]:
+    arguments: list[str] = []
+    for key, value in values.items():
+        name = f"{prefix}{key}".replace("_", "-")
+        if isinstance(value, dict) and key != "embedding_dims":
+            arguments += _as_arguments(value, f"{prefix}{key}.")
+        elif isinstance(value, dict):
+            arguments += [f"--{name}", *(str(item) for pair in value.items() for item in pair)]
+        elif isinstance(value, list):
+            arguments += [f"--{name}", *map(str, value)]
+        else:
+            arguments += [f"--{name}", str(value)]
+    return arguments
+
+
+def _drop_overridden(from_file: list[str], arguments: list[str]) -> list[str]:
+    """The file's options without those that the command line also gives."""
+    given = {argument.split("=")[0].replace("_", "-") for argument in arguments if argument.startswith("--")}
+    kept: list[str] = []
+    keep = True
+    for item in from_file:
+        if item.startswith("--"):
+            keep = item not in given
+        if keep:
+            kept.append(item)
+    return kept

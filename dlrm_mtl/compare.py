@@ -1,0 +1,44 @@
+"""Control and treatments side by side: ``python -m dlrm_mtl.compare --data DIR --out RUN --arms mean multibalance``.
+
+Writes ``RUN/comparison.json`` and ``RUN/report.md``. An interrupted comparison goes on with the first unfinished seed
+when it is started again with the same options.
+"""
+
+from dlrm_mtl import cli
+from dlrm_mtl.config import CompareConfig
+from dlrm_mtl.files import read_json, write_json, write_text
+
+
+def main() -> None:
+    config = cli.parse(CompareConfig, "dlrm_mtl.compare")
+    # torchrec takes seconds to import: --help and a wrong option need not wait for it.
+    from dlrm_mtl.reporting.comparison import compare_seeds, summarize_seed
+    from dlrm_mtl.reporting.markdown import format_comparison
+    from dlrm_mtl.training.loop import train_arms
+    from dlrm_mtl.training.session import open_session
+
+    with open_session(config, config.arms) as session:
+        first, schema = session.ranks.is_first, session.dataset.schema
+        files = [config.out / f"seed-{seed}.json" for seed in range(config.seeds)]
+        for seed, file in enumerate(files):
+            if session.ranks.share(file.is_file()):
+                if first:
+                    print(f"seed {seed}: finished before, taken from {file}", flush=True)
+                continue
+            results = train_arms(session, config.arms, seed, config.out / f"seed-{seed}")
+            if first:
+                write_json(file, summarize_seed(seed, schema.task_names, results))
+        if first:
+            comparison = compare_seeds(
+                schema.task_names,
+                [read_json(file) for file in files],
+                bayes_ne={task.name: task.bayes_ne for task in schema.tasks},
+            )
+            write_json(config.out / "comparison.json", comparison)
+            text = format_comparison(comparison)
+            write_text(config.out / "report.md", f"# {schema.name}\n\n{text}")
+            print(f"\n{text}\nreport: {config.out / 'report.md'}", flush=True)
+
+
+if __name__ == "__main__":
+    cli.run("compare", main)

@@ -1,0 +1,231 @@
+"""The configuration of a run: typed, documented, complete. Free of torch, so that ``--help`` is quick.
+
+Every field can be set on the command line (``--model.interaction dcn``) and in a TOML or JSON file (``--config``)."""
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+Interaction = Literal["dot", "dcn", "low_rank_dcn", "deepfm", "projection"]
+TableOptimizer = Literal["rowwise_adagrad", "adagrad", "sgd", "adam"]
+DenseOptimizer = Literal["adam", "adamw", "adagrad", "sgd"]
+ShardingKind = Literal["table_wise", "column_wise", "table_column_wise", "row_wise", "table_row_wise", "grid_shard"]
+"""torchrec's sharding types without data_parallel: replicated tables would leave the fused table optimizer."""
+
+
+def require(name: str, value: object, valid: bool, expected: str) -> None:
+    """Raises a ValueError that names an option, its value and what was expected, unless ``valid``."""
+    if not valid:
+        raise ValueError(f"{name} is {value!r}, expected {expected}")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The ranker: tables and bottom MLP, interaction, shared over-arch, balancing layer, one head per task."""
+
+    interaction: Interaction = "dot"
+    """How table and dense embeddings meet: pairwise dot products (DLRM), full or low-rank cross network (DCN v2),
+    DeepFM, or the product of two learned projections."""
+    embedding_dim: int = 16
+    """Embedding dimension D of the tables and of the bottom MLP's output; a multiple of 4."""
+    embedding_dims: dict[str, int] = field(default_factory=dict)
+    """Other dimensions for some tables, by table name; not with dot and projection, which need one dimension."""
+    bottom_mlp: tuple[int, ...] = (64,)
+    """Hidden layer sizes of the bottom MLP over the dense features; its output layer has size embedding_dim."""
+    cross_layers: int = 2
+    """Cross layers of dcn and low_rank_dcn."""
+    cross_rank: int = 64
+    """Rank of low_rank_dcn's kernels."""
+    deep_mlp: tuple[int, ...] = (256, 128)
+    """Layer sizes of deepfm's deep part."""
+    projection_sizes: tuple[int, int] = (8, 8)
+    """Widths F1, F2 of projection's two branches, in embeddings."""
+    over_mlp: tuple[int, ...] = ()
+    """Layer sizes of a shared over-arch between interaction and balancing layer; none by default."""
+    head_mlp: tuple[int, ...] = (128, 64)
+    """Hidden layer sizes of each task's head."""
+
+    def __post_init__(self) -> None:
+        for name, dim in [("embedding_dim", self.embedding_dim), *self.embedding_dims.items()]:
+            require(f"model.{name}", dim, dim > 0 and dim % 4 == 0, "a positive multiple of 4")
+        for name in ("bottom_mlp", "deep_mlp", "projection_sizes", "over_mlp", "head_mlp"):
+            sizes = getattr(self, name)
+            require(f"model.{name}", sizes, all(size > 0 for size in sizes), "positive layer sizes")
+        require("model.deep_mlp", self.deep_mlp, len(self.deep_mlp) > 0, "at least one layer")
+        require("model.cross_layers", self.cross_layers, self.cross_layers > 0, "at least 1")
+        require("model.cross_rank", self.cross_rank, self.cross_rank > 0, "at least 1")
+        if self.interaction in ("dot", "projection"):
+            others = {name: dim for name, dim in self.embedding_dims.items() if dim != self.embedding_dim}
+            require(
+                "model.embedding_dims",
+                others,
+                not others,
+                f"none that differs from embedding_dim={self.embedding_dim} with interaction {self.interaction}; dcn,"
+                " low_rank_dcn and deepfm take one dimension per table",
+            )
+
+
+@dataclass(frozen=True)
+class ScheduleConfig:
+    """A learning-rate schedule: linear warm-up, constant, linear decay."""
+
+    warmup_steps: int = 0
+    """Steps over which the rate rises linearly to its full value."""
+    decay_start: int = 0
+    """Step at which the decay begins; after the warm-up."""
+    decay_steps: int = 0
+    """Steps over which the rate falls linearly to final_scale times its full value, and stays; 0: no decay."""
+    final_scale: float = 0.0
+    """Rate after the decay, relative to the full rate."""
+
+    def __post_init__(self) -> None:
+        for name in ("warmup_steps", "decay_start", "decay_steps"):
+            require(f"schedule.{name}", getattr(self, name), getattr(self, name) >= 0, "0 or more")
+        require("schedule.final_scale", self.final_scale, 0 <= self.final_scale <= 1, "a value in [0, 1]")
+        if self.decay_steps:
+            require(
+                "schedule.decay_start", self.decay_start, self.decay_start >= self.warmup_steps, "warmup_steps or more"
+            )
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """Table optimizers run fused inside backward; dense optimizers after it."""
+
+    table: TableOptimizer = "rowwise_adagrad"
+    """Optimizer of the embedding tables. adam needs a GPU."""
+    table_lr: float = 0.02
+    """Learning rate of the tables."""
+    table_eps: float = 1e-8
+    """Epsilon of the tables' Adagrad or Adam."""
+    dense: DenseOptimizer = "adam"
+    """Optimizer of everything else."""
+    dense_lr: float = 1e-3
+    """Learning rate of everything else."""
+    weight_decay: float = 0.0
+    """Weight decay of the dense optimizer."""
+    clip_norm: float | None = None
+    """Clip the norm of all dense gradients together to this value."""
+    table_schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    """Schedule of table_lr."""
+    dense_schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    """Schedule of dense_lr."""
+
+    def __post_init__(self) -> None:
+        for name in ("table_lr", "dense_lr", "table_eps"):
+            value = getattr(self, name)
+            require(f"optimizer.{name}", value, math.isfinite(value) and value > 0, "a positive number")
+        require("optimizer.weight_decay", self.weight_decay, self.weight_decay >= 0, "0 or more")
+        if self.clip_norm is not None:
+            require("optimizer.clip_norm", self.clip_norm, self.clip_norm > 0, "a positive number")
+
+
+@dataclass(frozen=True)
+class ShardingConfig:
+    """What the sharding planner may choose."""
+
+    kinds: tuple[ShardingKind, ...] = ()
+    """Sharding types allowed; by default those of the device under which training does not depend on the plan."""
+    reserve: float = 0.15
+    """Share of each device's memory that is kept free of tables."""
+    min_partition: int = 16
+    """Smallest width of a column-wise shard."""
+
+    def __post_init__(self) -> None:
+        require("sharding.reserve", self.reserve, 0 <= self.reserve < 1, "a value in [0, 1)")
+        require("sharding.min_partition", self.min_partition, self.min_partition > 0, "a positive number")
+
+
+@dataclass(frozen=True)
+class ReaderConfig:
+    """How batches are read."""
+
+    workers: int = 0
+    """Reader processes per rank; 0 reads in the training process, which is enough for CPU training."""
+    prefetch: int = 4
+    """Batches that each reader process prepares ahead."""
+    shuffle_rows: int = 131_072
+    """Rows shuffled among each other in memory, per reader; row groups are shuffled over the whole split."""
+
+    def __post_init__(self) -> None:
+        require("reader.workers", self.workers, self.workers >= 0, "0 or more")
+        require("reader.prefetch", self.prefetch, self.prefetch > 0, "at least 1")
+        require("reader.shuffle_rows", self.shuffle_rows, self.shuffle_rows > 0, "at least 1")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """What training and comparison have in common."""
+
+    data: Path
+    """Directory of the data set."""
+    out: Path
+    """Run directory: configuration, plan, environment, metrics, results."""
+    batch_size: int = 2048
+    """Rows of the global batch, over all ranks together."""
+    epochs: int = 1
+    """Passes over the training split."""
+    max_steps: int | None = None
+    """Stop after this many steps."""
+    eval_every: int | None = None
+    """Steps between evaluations; there is one at the end in any case."""
+    log_every: int = 10
+    """Steps of a window: one line of metrics.jsonl, one QPS value. In a comparison arms take turns by windows."""
+    warmup_windows: int = 1
+    """Windows at the start that QPS leaves out."""
+    loss_reduction: Literal["batch", "defined"] = "batch"
+    """A task's loss: its sum over the defined rows, divided by all rows of the batch (the paper's definition) or by the
+    defined rows of the global batch."""
+    bf16: bool = False
+    """Run the dense part under bfloat16 autocast."""
+    timeout_s: int = 600
+    """Seconds after which a collective that does not complete ends the job."""
+    model: ModelConfig = field(default_factory=ModelConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    sharding: ShardingConfig = field(default_factory=ShardingConfig)
+    reader: ReaderConfig = field(default_factory=ReaderConfig)
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "epochs", "log_every", "timeout_s"):
+            require(name, getattr(self, name), getattr(self, name) > 0, "a positive number")
+        for name in ("max_steps", "eval_every"):
+            value = getattr(self, name)
+            require(name, value, value is None or value > 0, "a positive number")
+        require("warmup_windows", self.warmup_windows, self.warmup_windows >= 0, "0 or more")
+
+    def local_batch_size(self, world_size: int) -> int:
+        """Rows of one rank's part of the global batch.
+
+        Raises:
+            ValueError: the ranks do not divide the batch.
+        """
+        valid = self.batch_size % world_size == 0
+        require("batch_size", self.batch_size, valid, f"a multiple of the {world_size} ranks")
+        return self.batch_size // world_size
+
+
+@dataclass(frozen=True)
+class TrainConfig(RunConfig):
+    """Trains one arm."""
+
+    arm: str = "multibalance"
+    """Balancing method with options, METHOD:OPTION=VALUE,..."""
+    seed: int = 0
+    """Seed of initial weights and data order."""
+
+
+@dataclass(frozen=True)
+class CompareConfig(RunConfig):
+    """Trains several arms side by side: same plan, initial weights and data order, interleaved window by window."""
+
+    arms: tuple[str, ...] = ("mean", "multibalance")
+    """Balancing methods with options, METHOD:OPTION=VALUE,...; the first one is the control."""
+    seeds: int = 3
+    """Number of seeds: 0, 1, ..."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require("seeds", self.seeds, self.seeds > 0, "at least 1")
+        require("arms", self.arms, len(self.arms) > 1, "the control and at least one other arm")
+        require("arms", self.arms, len(set(self.arms)) == len(self.arms), "different arms")

@@ -1,0 +1,1 @@
+"""Data sets on disk to batches on ranks."""

@@ -1,0 +1,44 @@
+"""The batch type."""
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
+from torchrec.streamable import Pipelineable
+
+
+@dataclass
+class MultiTaskBatch(Pipelineable):
+    """One rank's part of a global batch.
+
+    Notation: B local rows, F categorical features, N dense features, M tasks.
+    """
+
+    sparse: KeyedJaggedTensor
+    """F features of B bags each, in the schema's order."""
+    dense: Tensor
+    """(B, N) float32."""
+    labels: Tensor
+    """(B, M) float32, 0 or 1; 0 where the task is not defined."""
+    masks: Tensor
+    """(B, M) float32, 1 where the task is defined."""
+    rows: Tensor
+    """(B,) int64, the row's position in its split; -1 marks a padding row, whose masks are all 0."""
+
+    def to(self, device: torch.device, non_blocking: bool = False) -> "MultiTaskBatch":
+        return self._map("to", device=device, non_blocking=non_blocking)
+
+    def pin_memory(self) -> "MultiTaskBatch":
+        return self._map("pin_memory")
+
+    def record_stream(self, stream: torch.Stream) -> None:
+        for field in fields(self):
+            getattr(self, field.name).record_stream(stream)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def _map(self, method: str, **arguments: Any) -> "MultiTaskBatch":
+        return MultiTaskBatch(**{f.name: getattr(getattr(self, f.name), method)(**arguments) for f in fields(self)})

@@ -1,0 +1,102 @@
+"""The process group and this process's place in it."""
+
+import os
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TypeVar
+
+import torch
+import torch.distributed as dist
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process among all."""
+
+    rank: int
+    world_size: int
+    local_world_size: int
+    device: torch.device
+    group: dist.ProcessGroup
+
+    @property
+    def is_first(self) -> bool:
+        """Rank 0 of all nodes: the one that prints and writes."""
+        return self.rank == 0
+
+    def synchronize(self) -> None:
+        """Waits until every rank has finished its work so far, on the device too."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        dist.barrier(group=self.group)
+
+    def share(self, value: Result) -> Result:
+        """Rank 0's value, on every rank. Collective."""
+        values = [value]
+        dist.broadcast_object_list(values, src=0, group=self.group)
+        return values[0]
+
+    def agree(self, action: Callable[[], Result]) -> Result:
+        """Runs an action on every rank; if it raises a ValueError on one, every rank raises that of the first such
+        rank, instead of waiting for it in a later collective. Collective."""
+        result: Result | None = None
+        message: str | None = None
+        try:
+            result = action()
+        except ValueError as error:
+            message = str(error)
+        messages: list[str | None] = [None] * self.world_size
+        dist.all_gather_object(messages, message, group=self.group)
+        for found in messages:
+            if found is not None:
+                raise ValueError(found)
+        return result  # type: ignore[return-value]
+
+
+@contextmanager
+def process_group(timeout_s: int) -> Iterator[Ranks]:
+    """Joins the job's process group and leaves it properly: torchrun, TorchX and srun set RANK, WORLD_SIZE, LOCAL_RANK,
+    MASTER_ADDR and MASTER_PORT; without them this is a job of one process.
+
+    NCCL, one process per GPU, where there are GPUs; gloo elsewhere.
+
+    Raises:
+        ValueError: more processes on a node than it has GPUs.
+    """
+    _default_environment()
+    local_rank = int(os.environ["LOCAL_RANK"])
+    device = torch.device("cpu")
+    if torch.cuda.is_available():
+        if local_rank >= torch.cuda.device_count():
+            raise ValueError(
+                f"local rank {local_rank}, but this node has {torch.cuda.device_count()} GPUs: one process each"
+            )
+        device = torch.device("cuda", local_rank)
+        torch.cuda.set_device(device)
+    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+    dist.init_process_group(backend, timeout=timedelta(seconds=timeout_s))
+    try:
+        group = dist.group.WORLD
+        assert group is not None
+        rank, world_size = dist.get_rank(), dist.get_world_size()
+        yield Ranks(rank, world_size, int(os.environ.get("LOCAL_WORLD_SIZE", world_size)), device, group)
+        # A rank that leaves while others still talk to it takes them down.
+        dist.barrier()
+    finally:
+        dist.destroy_process_group()
+
+
+def _default_environment() -> None:
+    if "RANK" in os.environ:
+        os.environ.setdefault("LOCAL_RANK", "0")
+        return
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    alone = {"RANK": 0, "LOCAL_RANK": 0, "WORLD_SIZE": 1, "LOCAL_WORLD_SIZE": 1, "MASTER_PORT": port}
+    os.environ.update({name: str(value) for name, value in alone.items()}, MASTER_ADDR="127.0.0.1")

@@ -1,0 +1,17 @@
+"""Known warnings of the libraries that a user can do nothing about, silenced by their exact messages."""
+
+import logging
+import warnings
+
+
+def silence_known_warnings() -> None:
+    """To be called once, before models are built."""
+    # torchrec passes it to DDP on purpose: balancer and metrics keep their buffers to themselves.
+    warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated", category=FutureWarning)
+    # torchrec's fused modules still speak ShardedTensor.
+    warnings.filterwarnings("ignore", message="Please use DTensor instead", category=FutureWarning)
+    logging.getLogger("torch.fx._symbolic_trace").addFilter(_is_not_tracing_notice)
+
+
+def _is_not_tracing_notice(record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith("is_fx_tracing will return true")

@@ -1,0 +1,35 @@
+"""The start-up check of the torch / torchrec / fbgemm triple."""
+
+from importlib import metadata
+
+TORCH = "2.13"
+TORCHREC = "1.8"
+
+
+def check_versions() -> dict[str, str]:
+    """Versions of the three, by distribution name.
+
+    They are built against each other: other combinations fail with undefined symbols or missing operators.
+
+    Raises:
+        ValueError: one is missing or has another version; the message names the right ones.
+    """
+    fbgemm = "fbgemm-gpu" if _version("fbgemm-gpu") else "fbgemm-gpu-cpu"
+    expected = {"torch": TORCH, "torchrec": TORCHREC, fbgemm: TORCHREC}
+    found = {name: _version(name) for name in expected}
+    if any(found[name] is None or not _matches(str(found[name]), version) for name, version in expected.items()):
+        wanted = f"torch {TORCH}, torchrec {TORCHREC} and fbgemm-gpu (or fbgemm-gpu-cpu) {TORCHREC}"
+        have = ", ".join(f"{name} {version or 'is not installed'}" for name, version in found.items())
+        raise ValueError(f"the installed packages do not go together: {have}; expected {wanted} (make install)")
+    return {name: str(version) for name, version in found.items()}
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _matches(version: str, expected: str) -> bool:
+    return version.split("+")[0].split(".")[:2] == expected.split(".")

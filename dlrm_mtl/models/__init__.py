@@ -1,0 +1,1 @@
+"""The multi-task ranker, from torchrec's own parts."""

@@ -1,0 +1,155 @@
+"""The multi-task ranker.
+
+Notation: B batch, N dense features, F categorical features, D width of the shared representation, M tasks.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torchrec.models.dlrm import DenseArch
+from torchrec.modules.embedding_modules import EmbeddingBagCollection
+from torchrec.modules.mlp import MLP
+from torchrec.sparse.jagged_tensor import KeyedTensor
+
+from dlrm_mtl.balancing import BalancingLayer
+from dlrm_mtl.config import ModelConfig
+from dlrm_mtl.data.batch import MultiTaskBatch
+from dlrm_mtl.models.embeddings import build_embedding_bags, embedding_dims
+from dlrm_mtl.models.interaction import build_interaction
+from dlrm_mtl.models.losses import TaskLosses
+from dlrm_mtl.schema import Schema
+
+
+@dataclass
+class Predictions:
+    """What a step leaves behind for metrics; without gradients."""
+
+    logits: Tensor
+    """(B, M) float32."""
+    labels: Tensor
+    """(B, M)."""
+    masks: Tensor
+    """(B, M)."""
+    rows: Tensor
+    """(B,)."""
+
+
+class SharedRepresentation(nn.Module):
+    """Bottom MLP, interaction, optional over-arch: everything dense that the tasks share.
+
+    Args:
+        schema: its features.
+        config: architecture.
+    """
+
+    def __init__(self, schema: Schema, config: ModelConfig) -> None:
+        super().__init__()
+        dims = embedding_dims(schema, config)
+        self._features = list(dims)
+        self._has_dense = len(schema.dense) > 0
+        # Without dense features the bottom MLP learns a constant.
+        self.bottom = DenseArch(max(len(schema.dense), 1), [*config.bottom_mlp, config.embedding_dim])
+        self.interaction = build_interaction(config, list(dims.values()))
+        width: int = self.interaction.out_features  # type: ignore[assignment]
+        self.over = MLP(width, list(config.over_mlp)) if config.over_mlp else nn.Identity()
+        self.out_features = config.over_mlp[-1] if config.over_mlp else width
+
+    def forward(self, embeddings: KeyedTensor, dense: Tensor) -> Tensor:
+        """
+        Args:
+            embeddings: F pooled embeddings (B, D_f), by feature name: their order depends on the sharding plan.
+            dense: (B, N).
+
+        Returns:
+            (B, D).
+        """
+        by_name = embeddings.to_dict()
+        inputs = dense if self._has_dense else dense.new_ones(len(dense), 1)
+        mixed = self.interaction(self.bottom(inputs), [by_name[name] for name in self._features])
+        output: Tensor = self.over(mixed)
+        return output
+
+
+class TaskHeads(nn.Module):
+    """One MLP per task on its own view of the shared representation.
+
+    The last bias starts at the log-odds of the task's base rate; without that the first steps only learn it.
+    """
+
+    def __init__(self, schema: Schema, config: ModelConfig, in_features: int) -> None:
+        super().__init__()
+        self.heads = nn.ModuleList(_head(in_features, config.head_mlp, task.base_rate) for task in schema.tasks)
+
+    def forward(self, views: tuple[Tensor, ...]) -> Tensor:
+        """M tensors (B, D) to logits (B, M)."""
+        return torch.cat([head(view) for head, view in zip(self.heads, views, strict=True)], dim=1)
+
+
+class DensePart(nn.Module):
+    """Everything but the tables. A module of its own, since the train pipeline traces what calls the tables and takes
+    this as a leaf."""
+
+    def __init__(
+        self, shared: SharedRepresentation, balancing: BalancingLayer, heads: TaskHeads, losses: TaskLosses, bf16: bool
+    ) -> None:
+        super().__init__()
+        self.shared = shared
+        self.balancing = balancing
+        self.heads = heads
+        self.losses = losses
+        self._bf16 = bf16
+
+    def forward(self, embeddings: KeyedTensor, batch: MultiTaskBatch) -> tuple[Tensor, Predictions]:
+        with torch.autocast(batch.dense.device.type, dtype=torch.bfloat16, enabled=self._bf16):
+            representation = self.shared(embeddings, batch.dense)
+            logits = self.heads(self.balancing(representation)).float()
+        # Rows of an evaluation are not spread evenly over the ranks, so a reduced loss would mean nothing there.
+        losses = self.losses(logits, batch.labels, batch.masks) if self.training else logits.new_zeros(logits.shape[1])
+        return losses, Predictions(logits.detach(), batch.labels, batch.masks, batch.rows)
+
+
+class MultiTaskRanker(nn.Module):
+    """Shared-bottom multi-task DLRM with the balancing layer at the shared representation.
+
+    ``forward(batch) -> (losses (M,), predictions)``, the form that torchrec's train pipelines take: they run one
+    backward over the sum of the losses.
+    """
+
+    def __init__(self, embedding_bags: EmbeddingBagCollection, dense_part: DensePart) -> None:
+        super().__init__()
+        self.embedding_bags = embedding_bags
+        self.dense_part = dense_part
+
+    def forward(self, batch: MultiTaskBatch) -> tuple[Tensor, Predictions]:
+        output: tuple[Tensor, Predictions] = self.dense_part(self.embedding_bags(batch.sparse), batch)
+        return output
+
+
+def build_ranker(
+    schema: Schema,
+    config: ModelConfig,
+    balancing: BalancingLayer,
+    losses: TaskLosses,
+    seed: int,
+    device: torch.device,
+    bf16: bool = False,
+) -> MultiTaskRanker:
+    """Builds the ranker: tables on the meta device, everything else on ``device``, initialised from ``seed`` alone.
+
+    Raises:
+        ValueError: the configuration does not fit the data set.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        shared = SharedRepresentation(schema, config)
+        heads = TaskHeads(schema, config, shared.out_features)
+    dense_part = DensePart(shared, balancing, heads, losses, bf16).to(device)
+    return MultiTaskRanker(build_embedding_bags(schema, config), dense_part)
+
+
+def _head(in_features: int, layers: tuple[int, ...], base_rate: float) -> nn.Module:
+    logit = nn.Linear(layers[-1] if layers else in_features, 1)
+    nn.init.constant_(logit.bias, math.log(base_rate / (1 - base_rate)))
+    return nn.Sequential(MLP(in_features, list(layers)), logit) if layers else logit

@@ -1,0 +1,1 @@
+"""From measurements to intervals, and from those to tables."""

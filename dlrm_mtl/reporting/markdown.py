@@ -1,0 +1,92 @@
+"""A comparison as Markdown tables that read well in a terminal too."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def format_comparison(comparison: Mapping[str, Any]) -> str:
+    """Three tables: NE gains, metrics, and cost of each arm against the control."""
+    control, tasks, arms = comparison["control"], comparison["tasks"], comparison["arms"]
+    treatments = {name: arm for name, arm in arms.items() if name != control}
+    seeds = len(arms[control]["seeds"])
+    gains = _table(
+        ["arm", "average", *tasks],
+        [
+            [
+                name,
+                _interval(arm["average_ne_gain_percent"]),
+                *(_interval(arm["tasks"][t]["ne_gain_percent"]) for t in tasks),
+            ]
+            for name, arm in treatments.items()
+        ],
+    )
+    rows = [
+        [task, name, _number(values["ne"]), _number(values["auc"]), _number(values["calibration"])]
+        for task in tasks
+        for name, values in _metric_rows(task, comparison)
+    ]
+    metrics = _table(["task", "arm", "NE", "AUC", "calibration"], rows)
+    parts = [
+        f"NE gain (%) over `{control}`, {seeds} seed{'s' * (seeds != 1)}; positive is better;"
+        f" 95 % intervals: {comparison['intervals']}",
+        gains,
+        "Evaluation, mean over seeds",
+        metrics,
+    ]
+    bayes = comparison["bayes_ne"]
+    if bayes:
+        known = ", ".join(f"{task} {value:.4f}" for task, value in bayes.items())
+        parts.append(f"NE of the true probabilities (no model can be better): {known}")
+    parts += ["Speed, global samples per second over timed windows", _speed_table(arms)]
+    return "\n\n".join(parts) + "\n"
+
+
+def format_result(summary: Mapping[str, Any]) -> str:
+    """Evaluation metrics of a single run, one row per task and arm."""
+    rows = [
+        [task, name, _number(values["ne"]), _number(values["auc"]), _number(values["calibration"])]
+        for name, arm in summary["arms"].items()
+        for task, values in arm["tasks"].items()
+    ]
+    return _table(["task", "arm", "NE", "AUC", "calibration"], rows)
+
+
+def _metric_rows(task: str, comparison: Mapping[str, Any]) -> list[tuple[str, Mapping[str, float]]]:
+    return [(name, arm["tasks"][task]) for name, arm in comparison["arms"].items()]
+
+
+def _speed_table(arms: Mapping[str, Any]) -> str:
+    rows = []
+    for name, arm in arms.items():
+        qps = arm["qps"]
+        if qps is None:
+            rows.append([name, "not timed: too few steps", "", ""])
+            continue
+        change = qps["change_percent"]
+        rows.append(
+            [
+                name,
+                f"{qps['median']:,.0f}",
+                f"{qps['p10']:,.0f} to {qps['p90']:,.0f}",
+                f"{change['median']:+.2f} [{change['low']:+.2f}, {change['high']:+.2f}]",
+            ]
+        )
+    return _table(["arm", "QPS median", "P10 to P90", "change (%)"], rows)
+
+
+def _number(value: float) -> str:
+    return f"{value:.4f}"
+
+
+def _interval(record: Mapping[str, float]) -> str:
+    return f"{record['mean']:+.3f} [{record['low']:+.3f}, {record['high']:+.3f}]"
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    widths = [max(len(line[i]) for line in [header, *rows]) for i in range(len(header))]
+
+    def line(cells: Sequence[str]) -> str:
+        return "| " + " | ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)) + " |"
+
+    rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
+    return "\n".join([line(header), rule, *(line(row) for row in rows)])

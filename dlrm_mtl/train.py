@@ -1,0 +1,28 @@
+"""Trains one arm: ``python -m dlrm_mtl.train --data DIR --out RUN --arm multibalance:beta=0.1``.
+
+Writes ``RUN/result.json`` beside the logs.
+"""
+
+from dlrm_mtl import cli
+from dlrm_mtl.config import TrainConfig
+from dlrm_mtl.files import write_json
+
+
+def main() -> None:
+    config = cli.parse(TrainConfig, "dlrm_mtl.train")
+    # torchrec takes seconds to import: --help and a wrong option need not wait for it.
+    from dlrm_mtl.reporting.comparison import summarize_seed
+    from dlrm_mtl.reporting.markdown import format_result
+    from dlrm_mtl.training.loop import train_arms
+    from dlrm_mtl.training.session import open_session
+
+    with open_session(config, [config.arm]) as session:
+        results = train_arms(session, [config.arm], config.seed, config.out)
+        if session.ranks.is_first:
+            summary = summarize_seed(config.seed, session.tasks, results)
+            write_json(config.out / "result.json", summary)
+            print(f"\n{format_result(summary)}\nresult: {config.out / 'result.json'}", flush=True)
+
+
+if __name__ == "__main__":
+    cli.run("train", main)

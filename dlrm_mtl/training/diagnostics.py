@@ -1,0 +1,41 @@
+"""What the balancing layer did in a step, as numbers for logs."""
+
+from typing import Any
+
+import torch
+
+from dlrm_mtl.balancing import BalancingLayer, min_norm_point
+
+
+def balancing_diagnostics(layer: BalancingLayer) -> dict[str, Any]:
+    """Task weights, gradient norms before and after weighting, cosines, Pareto gap of the last step. Synchronises.
+
+    All refer to the gradients g_m of the global batch with respect to the shared representation. The Pareto gap is the
+    norm of the smallest convex combination of them (definition 2 of the paper): 0 at a Pareto-stationary point.
+    """
+    record = layer.record
+    if record is None:
+        return {}
+    names = layer.balancer.task_names
+    gramian = record.gramian.cpu()
+    norms = gramian.diagonal().clamp(min=0).sqrt()
+    values: dict[str, Any] = {
+        "task_weights": _by_task(names, record.task_weights),
+        "gradient_norms": _by_task(names, norms),
+        "weighted_gradient_norms": _by_task(names, norms * record.coefficients.cpu().abs()),
+        "nonfinite_steps": int(layer.balancer.nonfinite_steps),
+    }
+    scale = torch.outer(norms, norms)
+    cosines = torch.where(scale > 0, gramian / torch.where(scale > 0, scale, 1.0), 0.0)
+    values["cosines"] = {
+        f"{names[i]}/{names[j]}": float(cosines[i, j]) for i in range(len(names)) for j in range(i + 1, len(names))
+    }
+    finite = bool(torch.isfinite(gramian).all())
+    if finite:
+        weights = min_norm_point(gramian)
+        values["pareto_gap"] = float((weights @ gramian @ weights).clamp(min=0).sqrt())
+    return values
+
+
+def _by_task(names: tuple[str, ...], values: torch.Tensor) -> dict[str, float]:
+    return dict(zip(names, values.tolist(), strict=True))

@@ -1,0 +1,133 @@
+"""NE, AUC and calibration of each task, from sums that add up over steps, ranks and world sizes.
+
+torchrec's metric modules keep per-rank state that a checkpoint cannot carry to another world size, and an AUC over a
+window of stored predictions; these sums are tested equal to them.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.nn import functional as F
+
+from dlrm_mtl.models.ranker import Predictions
+
+FloatArray = npt.NDArray[np.float64]
+
+BINS = 1 << 14
+"""Bins of predicted logits in [-16, 16), for AUC: two predictions closer than 0.002 in log-odds count as tied."""
+_LIMIT = 16.0
+
+ROWS, POSITIVES, LOG_LOSS, PREDICTED = range(4)
+"""Columns of the sums."""
+
+
+@dataclass(frozen=True)
+class TaskMetrics:
+    """Metrics of one task over its defined rows. None where they do not exist: no row, or one class only."""
+
+    rows: int
+    positives: int
+    ne: float | None
+    """Normalized entropy: mean log loss / entropy of the base rate (He et al., ADKDD 2014)."""
+    log_loss: float | None
+    """Mean log loss, in nats."""
+    auc: float | None
+    calibration: float | None
+    """Mean prediction / base rate."""
+
+
+class MetricSums:
+    """Running sums over M tasks; on the model's device, without host synchronisation.
+
+    Args:
+        num_tasks: M.
+        buckets: K; rows are hashed into K buckets with sums of their own, so that rows can be resampled later.
+    """
+
+    def __init__(self, num_tasks: int, device: torch.device, buckets: int = 1) -> None:
+        self.sums = torch.zeros(buckets, num_tasks, 4, dtype=torch.float64, device=device)
+        """(K, M, 4) defined rows, positives, log loss, sum of predictions."""
+        self.histogram = torch.zeros(num_tasks, 2, BINS, dtype=torch.int64, device=device)
+        """(M, 2, BINS) defined rows by class and predicted logit."""
+
+    @torch.no_grad()
+    def update(self, predictions: Predictions) -> None:
+        """Adds a batch: (B, M) logits, labels, masks; (B,) rows."""
+        logits, labels, masks = predictions.logits, predictions.labels, predictions.masks
+        losses = F.binary_cross_entropy_with_logits(logits, labels, weight=masks, reduction="none")
+        parts = torch.stack([masks, labels * masks, losses, torch.sigmoid(logits) * masks], dim=2).double()
+        if len(self.sums) == 1:
+            self.sums[0] += parts.sum(dim=0)
+        else:
+            self.sums.index_add_(0, bucket_of(predictions.rows, len(self.sums)), parts)
+        width = BINS / (2 * _LIMIT)
+        bins = ((logits + _LIMIT) * width).nan_to_num().clamp(0, BINS - 1).long()
+        tasks = torch.arange(logits.shape[1], device=logits.device)
+        index = (tasks * 2 + labels.long()) * BINS + bins  # (B, M)
+        self.histogram.view(-1).scatter_add_(0, index.view(-1), masks.long().view(-1))
+
+    def reduce(self, group: dist.ProcessGroup) -> None:
+        """Adds up the sums of all ranks, on every rank. Collective."""
+        dist.all_reduce(self.sums, group=group)
+        dist.all_reduce(self.histogram, group=group)
+
+    def add(self, other: "MetricSums") -> None:
+        self.sums += other.sums
+        self.histogram += other.histogram
+
+    def reset(self) -> None:
+        self.sums.zero_()
+        self.histogram.zero_()
+
+    def compute(self) -> list[TaskMetrics]:
+        """Metrics of each task. Synchronises."""
+        totals = self.sums.sum(dim=0).cpu().numpy()
+        histogram = self.histogram.cpu().numpy().astype(np.float64)
+        return [_task_metrics(row, classes) for row, classes in zip(totals, histogram, strict=True)]
+
+
+def bucket_of(rows: Tensor, buckets: int) -> Tensor:
+    """(B,) bucket of each row: a hash of its position in the split, whatever rank or batch it is in."""
+    mixed = (rows + 1) * -7046029254386353131
+    return ((mixed >> 33) & 0x7FFFFFFF) % buckets
+
+
+def normalized_entropy(sums: FloatArray) -> FloatArray:
+    """NE from sums.
+
+    Args:
+        sums: (..., 4).
+
+    Returns:
+        (...) NaN where one class is missing.
+    """
+    rows, positives, log_loss = sums[..., ROWS], sums[..., POSITIVES], sums[..., LOG_LOSS]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        rate = positives / rows
+        entropy = -(rate * np.log(rate) + (1 - rate) * np.log1p(-rate))
+        return np.where((positives > 0) & (positives < rows), log_loss / rows / entropy, np.nan)
+
+
+def _task_metrics(sums: FloatArray, histogram: FloatArray) -> TaskMetrics:
+    rows, positives = int(sums[ROWS]), int(sums[POSITIVES])
+    ne = float(normalized_entropy(sums))
+    return TaskMetrics(
+        rows=rows,
+        positives=positives,
+        ne=None if math.isnan(ne) else ne,
+        log_loss=float(sums[LOG_LOSS]) / rows if rows else None,
+        auc=_auc(histogram) if 0 < positives < rows else None,
+        calibration=float(sums[PREDICTED]) / positives if positives else None,
+    )
+
+
+def _auc(histogram: FloatArray) -> float:
+    """Area under the ROC curve; ties within a bin count half. ``histogram``: (2, BINS) negatives, positives."""
+    negatives, positives = histogram
+    below = np.cumsum(negatives) - negatives
+    return float((positives * (below + negatives / 2)).sum() / (positives.sum() * negatives.sum()))

@@ -1,0 +1,98 @@
+"""Optimizers: tables fused inside backward, the dense part after it, each with its own schedule."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+from torch.distributed.optim.apply_optimizer_in_backward import _apply_optimizer_in_backward
+from torchrec.distributed.model_parallel import DistributedModelParallel
+from torchrec.modules.embedding_modules import EmbeddingBagCollection
+from torchrec.optim.clipping import GradientClipping, GradientClippingOptimizer
+from torchrec.optim.keyed import CombinedOptimizer, KeyedOptimizer, KeyedOptimizerWrapper
+from torchrec.optim.optimizers import in_backward_optimizer_filter
+from torchrec.optim.rowwise_adagrad import RowWiseAdagrad
+from torchrec.optim.warmup import WarmupOptimizer, WarmupPolicy, WarmupStage
+
+from dlrm_mtl.config import OptimizerConfig, ScheduleConfig
+
+FOREVER = 1 << 62
+
+
+def apply_table_optimizer(tables: EmbeddingBagCollection, config: OptimizerConfig, device: torch.device) -> None:
+    """Has the tables updated inside backward, by the fused kernel. To be called before planning and sharding.
+
+    Raises:
+        ValueError: an optimizer that the device's kernels do not have.
+    """
+    if config.table == "adam" and device.type == "cpu":
+        raise ValueError(
+            "optimizer.table is 'adam', expected rowwise_adagrad, adagrad or sgd: the CPU's table kernels have no other"
+        )
+    arguments: dict[str, Any] = {"lr": config.table_lr}
+    if config.table != "sgd":
+        arguments["eps"] = config.table_eps
+    kinds: Mapping[str, type[torch.optim.Optimizer]] = {
+        "rowwise_adagrad": RowWiseAdagrad,
+        "adagrad": torch.optim.Adagrad,
+        "sgd": torch.optim.SGD,
+        "adam": torch.optim.Adam,
+    }
+    _apply_optimizer_in_backward(kinds[config.table], tables.parameters(), arguments)
+
+
+def build_optimizer(model: DistributedModelParallel, config: OptimizerConfig) -> CombinedOptimizer:
+    """One optimizer to step: it hands the tables their scheduled rate and updates the dense part.
+
+    Raises:
+        RuntimeError: a table is not updated by the fused kernel (a replicated table would train under the dense rule).
+    """
+    dense = dict(in_backward_optimizer_filter(model.named_parameters()))
+    strays = [name for name in dense if "embedding_bags" in name]
+    if strays:
+        raise RuntimeError(f"table {strays[0]} is not in the fused table optimizer")
+    optimizer: KeyedOptimizer = KeyedOptimizerWrapper(dense, lambda parameters: _dense_optimizer(parameters, config))
+    if config.clip_norm is not None:
+        optimizer = GradientClippingOptimizer(optimizer, GradientClipping.NORM, config.clip_norm)
+    return CombinedOptimizer(
+        [
+            ("tables", WarmupOptimizer(model.fused_optimizer, _stages(config.table_schedule), config.table_lr)),
+            ("dense", WarmupOptimizer(optimizer, _stages(config.dense_schedule), config.dense_lr)),
+        ]
+    )
+
+
+def _dense_optimizer(parameters: list[nn.Parameter], config: OptimizerConfig) -> torch.optim.Optimizer:
+    kinds: Mapping[str, Any] = {
+        "adam": torch.optim.Adam,
+        "adamw": torch.optim.AdamW,
+        "adagrad": torch.optim.Adagrad,
+        "sgd": torch.optim.SGD,
+    }
+    optimizer: torch.optim.Optimizer = kinds[config.dense](
+        parameters, lr=config.dense_lr, weight_decay=config.weight_decay
+    )
+    return optimizer
+
+
+def _stages(schedule: ScheduleConfig) -> list[WarmupStage]:
+    """torchrec's stages. Its own last stage returns to the full rate, so ours never end."""
+    stages = []
+    if schedule.warmup_steps:
+        first = 1 / schedule.warmup_steps
+        stages.append(WarmupStage(WarmupPolicy.LINEAR, max_iters=schedule.warmup_steps, value=first))
+    if schedule.decay_steps:
+        if schedule.decay_start > schedule.warmup_steps:
+            stages.append(WarmupStage(WarmupPolicy.CONSTANT, max_iters=schedule.decay_start, value=1.0))
+        end = schedule.decay_start + schedule.decay_steps
+        stages.append(
+            WarmupStage(
+                WarmupPolicy.INTERPOLATE,
+                max_iters=end,
+                value=1.0,
+                end_value=schedule.final_scale,
+                start_interpolating_iters=schedule.decay_start,
+            )
+        )
+        stages.append(WarmupStage(WarmupPolicy.CONSTANT, max_iters=FOREVER, value=schedule.final_scale))
+    return stages

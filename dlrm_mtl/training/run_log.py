@@ -1,0 +1,92 @@
+"""What a run writes while it trains: metrics.jsonl, TensorBoard scalars, progress on the terminal."""
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+from dlrm_mtl.training.metrics import TaskMetrics
+from dlrm_mtl.training.trainer import Window
+
+
+class RunLog:
+    """One arm's log under its directory; inert on all ranks but the first.
+
+    ``metrics.jsonl`` has one object per line: ``{"kind": "train", "step": ..., "qps": ..., "window": {TASK: ...},
+    "lifetime": {TASK: ...}, "task_weights": ..., ...}`` per window, ``{"kind": "eval", "step": ..., "tasks": ...}`` per
+    evaluation. TensorBoard gets the same numbers.
+    """
+
+    def __init__(self, directory: Path, tasks: Sequence[str], enabled: bool) -> None:
+        self._tasks = tasks
+        self._lines = None
+        self._board = None
+        if enabled:
+            directory.mkdir(parents=True, exist_ok=True)
+            self._lines = (directory / "metrics.jsonl").open("w")
+            self._board = SummaryWriter(str(directory / "tensorboard"))
+
+    def __enter__(self) -> "RunLog":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._lines is not None:
+            self._lines.close()
+        if self._board is not None:
+            self._board.close()
+
+    def window(self, window: Window) -> None:
+        """Logs a training window."""
+        self._write(
+            window.last_step,
+            {
+                "kind": "train",
+                "qps": window.qps,
+                "window": self._by_task(window.metrics),
+                "lifetime": self._by_task(window.lifetime),
+                **window.balancing,
+            },
+        )
+
+    def evaluation(self, step: int, metrics: Sequence[TaskMetrics]) -> None:
+        """Logs an evaluation."""
+        self._write(step, {"kind": "eval", "tasks": self._by_task(metrics)})
+
+    def _by_task(self, metrics: Sequence[TaskMetrics]) -> dict[str, Any]:
+        return {task: asdict(values) for task, values in zip(self._tasks, metrics, strict=True)}
+
+    def _write(self, step: int, record: dict[str, Any]) -> None:
+        if self._lines is None or self._board is None:
+            return
+        self._lines.write(json.dumps({"step": step, **record}) + "\n")
+        self._lines.flush()
+        kind = record["kind"]
+        for name, value in _scalars(record):
+            self._board.add_scalar(f"{kind}/{name}", value, step)
+
+
+def progress_bar(total: int, description: str, enabled: bool) -> "tqdm[Any]":
+    """Progress on rank 0's stderr: a live bar on a terminal; elsewhere, where a launcher puts a prefix before every line,
+    a whole line now and then."""
+    if sys.stderr.isatty():
+        return tqdm(total=total, desc=description, unit="step", disable=not enabled, dynamic_ncols=True)
+    line = "{desc}: {n_fmt}/{total_fmt} steps [{elapsed}<{remaining}, {rate_fmt}{postfix}]\n"
+    return tqdm(total=total, desc=description, unit="step", disable=not enabled, mininterval=10, bar_format=line)
+
+
+def _scalars(values: dict[str, Any], prefix: str = "") -> list[tuple[str, float]]:
+    scalars: list[tuple[str, float]] = []
+    for key, value in values.items():
+        if isinstance(value, dict):
+            scalars += _scalars(value, f"{prefix}{key}/")
+        elif isinstance(value, int | float):
+            scalars.append((prefix + key, float(value)))
+    return scalars
