@@ -2,10 +2,11 @@
 
 import os
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Sequence
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -19,6 +20,14 @@ memory, large enough that a column chunk is worth a read."""
 
 SHARD_ROWS = 1 << 20
 """Rows of a parquet file."""
+
+
+def check_destination(directory: Path) -> None:
+    """Raises ValueError unless a data set can go there: nothing, an empty directory, or a data set to replace."""
+    if directory.exists() and not directory.is_dir():
+        raise ValueError(f"{directory}: is a file, expected a directory")
+    if directory.exists() and any(directory.iterdir()) and not (directory / "schema.json").is_file():
+        raise ValueError(f"{directory}: exists and is not a data set (no schema.json); give an empty directory")
 
 
 class DatasetWriter:
@@ -53,8 +62,8 @@ class DatasetWriter:
         row_group_rows: int = ROW_GROUP_ROWS,
         shard_rows: int = SHARD_ROWS,
     ) -> None:
-        if directory.exists() and any(directory.iterdir()) and not (directory / "schema.json").is_file():
-            raise ValueError(f"{directory}: exists and is not a data set (no schema.json); give an empty directory")
+        check_destination(directory)
+        directory = directory.absolute()
         self._directory = directory
         self._partial = directory.with_name(directory.name + ".partial")
         self._name = name

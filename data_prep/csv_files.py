@@ -1,0 +1,105 @@
+"""CSV files, plain or gzipped, streamed in bounded memory; what is wrong with one is said in one line."""
+
+import csv
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.csv
+
+BLOCK_BYTES = 4 << 20
+"""Bytes parsed at a time: about 55,000 rows of 75 bytes."""
+
+HEADER_BYTES = 1 << 16
+
+
+def find(directory: Path, pattern: str) -> list[Path]:
+    """Files ``pattern.csv`` and ``pattern.csv.gz`` of a directory, by name.
+
+    Raises:
+        ValueError: the directory is none, or a file is there both plain and gzipped.
+    """
+    if not directory.is_dir():
+        raise ValueError(f"{directory}: not a directory; expected the one that holds the raw CSV files")
+    plain = sorted(directory.glob(f"{pattern}.csv"))
+    gzipped = sorted(directory.glob(f"{pattern}.csv.gz"))
+    for path in plain:
+        if path.with_name(path.name + ".gz") in gzipped:
+            raise ValueError(f"{path}: is there plain and as .gz; remove one, or its rows would count twice")
+    return sorted(plain + gzipped)
+
+
+def find_one(directory: Path, pattern: str) -> Path:
+    """The one file that ``find`` finds. Raises ValueError where there is none, or more."""
+    paths = find(directory, pattern)
+    if len(paths) != 1:
+        found = ", ".join(path.name for path in paths) or "none"
+        raise ValueError(f"{directory}: expected one file {pattern}.csv or .csv.gz, found {found}")
+    return paths[0]
+
+
+def header(path: Path) -> list[str]:
+    """Column names of a file. Raises ValueError where it cannot be read or is empty."""
+    with _errors_of(path, []), pa.input_stream(str(path)) as stream:
+        first_line = stream.read(HEADER_BYTES).decode("utf-8-sig", errors="replace").splitlines()[:1]
+    if not first_line:
+        raise ValueError(f"{path}: is empty; expected a line with column names")
+    return next(csv.reader(first_line))
+
+
+def require_columns(path: Path, columns: Sequence[str]) -> None:
+    """Raises ValueError where a file lacks a column."""
+    present = header(path)
+    for column in columns:
+        if column not in present:
+            raise ValueError(f"{path}: column {column!r} is missing; the file has {', '.join(present)}")
+
+
+def read_batches(path: Path, types: Mapping[str, pa.DataType]) -> Iterator[pa.RecordBatch]:
+    """The named columns of a file, batch by batch. An empty field is null.
+
+    Raises:
+        ValueError: naming file, line, column and value, where a value is not of its column's type, a line has too
+            few or too many fields, or the file cannot be decompressed.
+    """
+    names = header(path)
+    with _errors_of(path, names):
+        reader = pa.csv.open_csv(
+            pa.input_stream(str(path)),
+            # One thread: the parser numbers the rows, for its error messages, only then.
+            read_options=pa.csv.ReadOptions(block_size=BLOCK_BYTES, use_threads=False),
+            convert_options=pa.csv.ConvertOptions(
+                include_columns=list(types), column_types=dict(types), null_values=[""], strings_can_be_null=True
+            ),
+        )
+    while True:
+        with _errors_of(path, names):
+            batch = next(reader, None)
+        if batch is None:
+            return
+        yield batch
+
+
+def read_table(path: Path, types: Mapping[str, pa.DataType]) -> pa.Table:
+    """The named columns of a whole file, each in one chunk. Errors as in ``read_batches``."""
+    batches = list(read_batches(path, types))
+    schema = pa.schema(list(types.items()))
+    return pa.Table.from_batches(batches, schema).select(list(types)).unify_dictionaries().combine_chunks()
+
+
+@contextmanager
+def _errors_of(path: Path, names: Sequence[str]) -> Iterator[None]:
+    try:
+        yield
+    except pa.ArrowInvalid as error:
+        found = re.search(r"CSV column #(\d+): Row #(\d+): CSV conversion error to (\S+): (.*)", str(error), re.DOTALL)
+        if found is None:
+            raise ValueError(f"{path}: {str(error).replace('Row #', 'line ')}") from None
+        column, line, kind, reason = found.groups()
+        raise ValueError(
+            f"{path}, line {line}: column {names[int(column)]!r} has an {reason}, expected {kind}"
+        ) from None
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error})") from None

@@ -1,0 +1,302 @@
+"""``python -m data_prep.kuairand``: the raw KuaiRand files (Pure, 1K, 27K or a slice) as a data set.
+
+Two passes over the log: the first counts what the encoders are learnt from, over training rows; the second
+encodes. Memory holds the user and video tables, the vocabularies and one batch of the log.
+"""
+
+import datetime
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from tqdm import tqdm
+
+from data_prep.kuairand_features import Encoder, Statistics, Tables, scaling
+from data_prep.kuairand_raw import (
+    Impressions,
+    RawFiles,
+    day_number,
+    discover,
+    last_day,
+    read_history,
+    read_log,
+    read_users,
+    read_videos,
+)
+from data_prep.summary import summary
+from data_prep.vocabulary import MISSING_ID, UNSEEN_ID
+from data_prep.writer import DatasetWriter, check_destination
+from dlrm_mtl import cli
+from dlrm_mtl.schema import Schema, Task
+
+TASKS = {
+    "feeds": tuple(Task(name, name) for name in ("click", "long_view", "like", "profile_enter", "comment")),
+    "ads": (Task("ctr", "click"), Task("cvr", "long_view", given="click"), Task("conv_imp", "click_long_view")),
+}
+"""Task sets."""
+
+LABEL_SOURCES = {
+    "click": ("is_click",),
+    "long_view": ("long_view",),
+    "like": ("is_like",),
+    "profile_enter": ("is_profile_enter",),
+    "comment": ("is_comment",),
+    "click_long_view": ("is_click", "long_view"),
+}
+"""Label columns: each is 1 where all these columns of the log are."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """Prepares KuaiRand: joins log, users and videos, splits by date, assigns ids from training rows."""
+
+    raw: Path
+    """Directory of the raw files: log_standard_*.csv, user_features_*.csv, video_features_basic_*.csv, each plain
+    or .gz, and user_history_to_*.parquet where there is one."""
+    out: Path
+    """Directory of the data set; a data set that is there already is replaced."""
+    tasks: Literal["feeds", "ads"]
+    """feeds: click, long_view, like, profile_enter, comment. ads: ctr, cvr given click, conv_imp."""
+    eval_from: datetime.date = datetime.date(2022, 5, 4)
+    """First day of evaluation; training ends the day before."""
+    train_from: datetime.date | None = None
+    """First day of training; by default the log's first."""
+    eval_to: datetime.date | None = None
+    """Last day of evaluation; by default the log's last."""
+    include_random: bool = False
+    """Use the log of randomly exposed videos (log_random_*.csv) as well."""
+    history_length: int = 50
+    """Newest ids kept of each of a user's histories."""
+    min_count: int = 1
+    """Occurrences in training rows from which a value has an id of its own; rarer ones share that of unseen
+    values, which is trained then."""
+
+    def validate(self) -> None:
+        """Raises ValueError where options are out of range or contradict each other."""
+        for name in ("history_length", "min_count"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} {getattr(self, name)}: expected at least 1")
+        if self.train_from is not None and self.train_from >= self.eval_from:
+            raise ValueError(f"train_from {self.train_from}: expected a day before eval_from {self.eval_from}")
+        if self.eval_to is not None and self.eval_to < self.eval_from:
+            raise ValueError(f"eval_to {self.eval_to}: expected no day before eval_from {self.eval_from}")
+
+    def split(self, impressions: Impressions) -> dict[str, "np.ndarray"]:
+        """Mask (B,) of the rows of each split."""
+        boundary = day_number(self.eval_from)
+        train = impressions.day < boundary
+        evaluation = impressions.day >= boundary
+        if self.train_from is not None:
+            train &= impressions.day >= day_number(self.train_from)
+        if self.eval_to is not None:
+            evaluation &= impressions.day <= day_number(self.eval_to)
+        return {"train": train, "eval": evaluation}
+
+
+@dataclass
+class Counts:
+    """What was read and where it went, for the schema and the printed summary."""
+
+    rows_read: int = 0
+    rows_outside_dates: int = 0
+    rows: dict[str, int] = field(default_factory=lambda: {"train": 0, "eval": 0})
+    days: tuple[int, int] = (1 << 40, -(1 << 40))
+    """First and last day read."""
+    positives: dict[str, dict[str, int]] = field(default_factory=dict)
+    """Per split and task."""
+    defined: dict[str, dict[str, int]] = field(default_factory=dict)
+    rows_not_in_table: dict[str, dict[str, int]] = field(default_factory=dict)
+    """Per split and table: rows whose user or video it lacks."""
+    unseen_ids: dict[str, dict[str, int]] = field(default_factory=dict)
+    """Per split and feature: ids outside the vocabulary of the training rows."""
+    missing_ids: dict[str, dict[str, int]] = field(default_factory=dict)
+    """Per split and feature: empty fields."""
+
+
+def prepare(options: Options) -> Schema:
+    """Writes the data set.
+
+    Raises:
+        ValueError: a file, column or value is not as expected; a split is empty or a task has one class.
+    """
+    options.validate()
+    check_destination(options.out)
+    tasks = TASKS[options.tasks]
+    log_labels = sorted({column for label in labels_of(tasks) for column in LABEL_SOURCES[label]})
+    files = discover(options.raw, options.include_random, log_labels)
+    tables = Tables(
+        read_users(files.users),
+        read_videos(files.videos),
+        read_history(files.history) if files.history is not None else None,
+    )
+    counts, statistics = learn(options, files, tables, log_labels)
+    encoder = Encoder(tables, statistics, options.history_length, options.min_count)
+    with DatasetWriter(options.out, f"kuairand-{options.tasks}", encoder.features, encoder.dense, tasks) as writer:
+        for impressions in progress(read_log(files.logs, log_labels), "encode", counts.rows_read):
+            for split, mask in options.split(impressions).items():
+                selected = impressions.select(mask)
+                columns = encoder.encode(selected)
+                count_ids(columns, encoder, counts, split)
+                columns |= {name: pa.array(values) for name, values in derive_labels(selected, tasks).items()}
+                writer.write(split, pa.table(columns))
+        return writer.finish(source(options, files, counts, encoder))
+
+
+def learn(options: Options, files: RawFiles, tables: Tables, log_labels: Sequence[str]) -> tuple[Counts, Statistics]:
+    """The first pass.
+
+    Raises:
+        ValueError: a split is empty, a task has one class only among the training rows, or the histories reach
+            into the rows used.
+    """
+    counts, statistics = Counts(), Statistics(tables)
+    first_used = 1 << 40
+    for impressions in progress(read_log(files.logs, log_labels), "count", None):
+        if not len(impressions):
+            continue
+        counts.rows_read += len(impressions)
+        first, last = counts.days
+        counts.days = (min(first, int(impressions.day.min())), max(last, int(impressions.day.max())))
+        used = 0
+        for split, mask in options.split(impressions).items():
+            selected = impressions.select(mask)
+            used += len(selected)
+            counts.rows[split] += len(selected)
+            count_labels(selected, TASKS[options.tasks], counts, split)
+            count_joins(selected, tables, counts, split)
+            if split == "train":
+                statistics.add(selected)
+            if len(selected):
+                first_used = min(first_used, int(selected.day.min()))
+        counts.rows_outside_dates += len(impressions) - used
+    check_splits(options, counts)
+    if tables.history is not None and last_day(tables.history) >= first_used:
+        raise ValueError(
+            f"{files.history}: histories run to {to_date(last_day(tables.history))}, but rows are used from"
+            f" {to_date(first_used)}: they would tell labels; give a later --train-from or take the file away"
+        )
+    return counts, statistics
+
+
+def check_splits(options: Options, counts: Counts) -> None:
+    """Raises ValueError where a split is empty, or a task has one class only among its training rows."""
+    if not counts.rows_read:
+        raise ValueError(f"{options.raw}: the log has no rows")
+    first, last = (to_date(day) for day in counts.days)
+    for split, rows in counts.rows.items():
+        if not rows:
+            span = (
+                f"{options.train_from or first} to the day before {options.eval_from}"
+                if split == "train"
+                else f"{options.eval_from} to {options.eval_to or last}"
+            )
+            raise ValueError(f"{options.raw}: no {split} row, dated {span}; the log runs from {first} to {last}")
+    for task, positives in counts.positives["train"].items():
+        defined = counts.defined["train"][task]
+        if not 0 < positives < defined:
+            raise ValueError(
+                f"{options.raw}: task {task!r} has {positives} positives in the {defined} training rows where it is"
+                " defined, expected both classes"
+            )
+
+
+def labels_of(tasks: Sequence[Task]) -> list[str]:
+    """Label and condition columns, each once."""
+    return list(dict.fromkeys(name for task in tasks for name in (task.label, task.given) if name))
+
+
+def derive_labels(impressions: Impressions, tasks: Sequence[Task]) -> dict[str, "np.ndarray"]:
+    """Label columns (B,), int8."""
+    return {
+        label: np.prod([impressions.columns[column] for column in LABEL_SOURCES[label]], axis=0).astype(np.int8)
+        for label in labels_of(tasks)
+    }
+
+
+def count_labels(impressions: Impressions, tasks: Sequence[Task], counts: Counts, split: str) -> None:
+    labels = derive_labels(impressions, tasks)
+    for task in tasks:
+        label = labels[task.label][labels[task.given] == 1] if task.given else labels[task.label]
+        add(counts.positives, split, task.name, int(label.sum()))
+        add(counts.defined, split, task.name, len(label))
+
+
+def count_joins(impressions: Impressions, tables: Tables, counts: Counts, split: str) -> None:
+    sizes = tables.sizes()
+    for name, rows in tables.join(impressions).items():
+        add(counts.rows_not_in_table, split, name, int((rows == sizes[name]).sum()))
+
+
+def count_ids(columns: dict[str, pa.Array], encoder: Encoder, counts: Counts, split: str) -> None:
+    for feature in encoder.features:
+        column = columns[feature.name]
+        ids = column.flatten() if feature.multi_hot else column
+        add(counts.unseen_ids, split, feature.name, pc.sum(pc.equal(ids, UNSEEN_ID)).as_py() or 0)
+        add(counts.missing_ids, split, feature.name, pc.sum(pc.equal(ids, MISSING_ID)).as_py() or 0)
+
+
+def add(counts: dict[str, dict[str, int]], split: str, name: str, number: int) -> None:
+    of_split = counts.setdefault(split, {})
+    of_split[name] = of_split.get(name, 0) + number
+
+
+def source(options: Options, files: RawFiles, counts: Counts, encoder: Encoder) -> dict[str, object]:
+    """Where the data came from and what became of every row and id."""
+    first, last = (to_date(day) for day in counts.days)
+    return {
+        "generator": "data_prep.kuairand",
+        "licence": "CC BY-SA 4.0, as that of KuaiRand",
+        "files": files.names,
+        "task_set": options.tasks,
+        "train_from": str(options.train_from or first),
+        "eval_from": str(options.eval_from),
+        "eval_to": str(options.eval_to or last),
+        "history_length": options.history_length,
+        "min_count": options.min_count,
+        "rows_read": counts.rows_read,
+        "rows_outside_dates": counts.rows_outside_dates,
+        "positives": counts.positives,
+        "rows_not_in_table": counts.rows_not_in_table,
+        "unseen_ids": counts.unseen_ids,
+        "missing_ids": counts.missing_ids,
+        "dense_scaling": scaling(encoder.scalers),
+    }
+
+
+def report(schema: Schema) -> str:
+    """The lines that tell what became of the rows and ids."""
+    counts = schema.source
+    lines = [f"{counts['rows_read']:,} rows read; {counts['rows_outside_dates']:,} outside the dates, the others used"]
+    for split in schema.splits:
+        lacking = ", ".join(f"{rows:,} {table}" for table, rows in counts["rows_not_in_table"][split].items())
+        unseen = {name: ids for name, ids in counts["unseen_ids"][split].items() if ids}
+        lines.append(f"{split}: rows lacking in a table: {lacking}")
+        lines.append(f"{split}: unseen ids: " + (", ".join(f"{n:,} {name}" for name, n in unseen.items()) or "none"))
+    return "\n".join(lines)
+
+
+def progress(batches: Iterator[Impressions], what: str, total: int | None) -> Iterator[Impressions]:
+    """A progress bar on stderr, counting rows."""
+    with tqdm(desc=what, total=total, unit="rows", unit_scale=True, mininterval=1.0) as bar:
+        for batch in batches:
+            yield batch
+            bar.update(len(batch))
+
+
+def to_date(day: int) -> datetime.date:
+    return datetime.date(1970, 1, 1) + datetime.timedelta(days=day)
+
+
+def main() -> None:
+    options = cli.parse(Options, "data_prep.kuairand")
+    schema = prepare(options)
+    print(summary(schema, options.out))
+    print(report(schema))
+
+
+if __name__ == "__main__":
+    cli.run("kuairand", main)

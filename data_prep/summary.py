@@ -1,0 +1,20 @@
+"""What the entry points of ``data_prep`` print when they are done."""
+
+from pathlib import Path
+
+from dlrm_mtl.schema import Schema
+
+
+def summary(schema: Schema, directory: Path) -> str:
+    """The lines that an entry point prints when it is done: sizes, features and tasks of the data set."""
+    rows = ", ".join(f"{split} {schema.rows(split):,} rows" for split in schema.splits)
+    lines = [
+        f"{directory}: {rows}",
+        f"{len(schema.categorical)} categorical features in {len(schema.tables)} tables of"
+        f" {sum(users[0].cardinality for users in schema.tables.values()):,} rows, {len(schema.dense)} dense features",
+        f"{'task':<16}{'label':<18}{'given':<12}{'base rate':>10}{'Bayes NE':>10}",
+    ]
+    for task in schema.tasks:
+        bayes_ne = "-" if task.bayes_ne is None else f"{task.bayes_ne:.4f}"
+        lines.append(f"{task.name:<16}{task.label:<18}{task.given or '-':<12}{task.base_rate:>10.5f}{bayes_ne:>10}")
+    return "\n".join(lines)

@@ -1,0 +1,178 @@
+"""Bad data sets are named in one line, before any work."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from dlrm_mtl.data.checks import check_both_classes, check_values
+from dlrm_mtl.data.dataset import open_dataset
+from dlrm_mtl.schema import read_schema
+from tests.datasets import make_dataset
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    return make_dataset(tmp_path / "set")
+
+
+def rewrite(path: Path, change: Callable[[pa.Table], pa.Table]) -> None:
+    table = pq.read_table(path)
+    pq.write_table(change(table), path, row_group_size=64)
+
+
+def set_value(column: str, row: int, value: Any) -> Callable[[pa.Table], pa.Table]:
+    def change(table: pa.Table) -> pa.Table:
+        values = table[column].to_pylist()
+        values[row] = value
+        index = table.column_names.index(column)
+        return table.set_column(index, column, pa.array(values, table.schema.field(column).type))
+
+    return change
+
+
+def edit_schema(directory: Path, **changes: Any) -> None:
+    path = directory / "schema.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def test_a_good_data_set_passes(directory: Path) -> None:
+    dataset = open_dataset(directory)
+    check_values(dataset)
+    check_both_classes(dataset)
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [
+        ("user", 50, r"part-00001.parquet, row group 1, column 'user', row 6 is 50, expected an id in \[0, 49\]"),
+        ("item", -1, r"column 'item', row 6 is -1, expected an id in \[0, 29\]"),
+        ("history", [3, 30], r"column 'history', row 6 is 30, expected an id in \[0, 29\]"),
+        ("click", 2, r"column 'click', row 6 is 2, expected a label in \[0, 1\]"),
+        ("age", float("nan"), "column 'age', row 6 is nan, expected a finite number"),
+        ("price", float("-inf"), "column 'price', row 6 is -inf, expected a finite number"),
+        ("user", None, "column 'user', value 6 is null"),
+        ("history", None, "column 'history', value 6 is null"),
+    ],
+)
+def test_bad_values(directory: Path, column: str, value: Any, message: str) -> None:
+    rewrite(directory / "train/part-00001.parquet", set_value(column, 70, value))
+    with pytest.raises(ValueError, match=message):
+        check_values(open_dataset(directory))
+
+
+def test_large_finite_values_pass(directory: Path) -> None:
+    rewrite(directory / "train/part-00000.parquet", lambda t: set_value("age", 1, 3e38)(set_value("age", 0, 3e38)(t)))
+    check_values(open_dataset(directory))
+
+
+def test_the_check_is_shared_by_ranks(directory: Path) -> None:
+    rewrite(directory / "train/part-00000.parquet", set_value("user", 70, 99))  # the split's second row group
+    dataset = open_dataset(directory)
+    check_values(dataset, rank=0, world_size=2)
+    with pytest.raises(ValueError, match="'user'"):
+        check_values(dataset, rank=1, world_size=2)
+
+
+def test_missing_column(directory: Path) -> None:
+    rewrite(directory / "eval/part-00000.parquet", lambda table: table.drop_columns(["price"]))
+    with pytest.raises(
+        ValueError, match=r"eval/part-00000.parquet: column 'price' is missing; the file has user, item"
+    ):
+        open_dataset(directory)
+
+
+@pytest.mark.parametrize(("column", "expected"), [("user", "an integer"), ("history", "a list of integers")])
+def test_wrong_type(directory: Path, column: str, expected: str) -> None:
+    def to_text(table: pa.Table) -> pa.Table:
+        return table.set_column(table.column_names.index(column), column, pa.array(["x"] * len(table)))
+
+    rewrite(directory / "eval/part-00000.parquet", to_text)
+    with pytest.raises(ValueError, match=f"column '{column}' has type string, expected {expected}"):
+        open_dataset(directory)
+
+
+def test_truncated_file(directory: Path) -> None:
+    path = directory / "train/part-00001.parquet"
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(ValueError, match=r"part-00001.parquet: truncated or no parquet file"):
+        open_dataset(directory)
+
+
+def test_corrupt_row_group_is_named(directory: Path) -> None:
+    path = directory / "train/part-00001.parquet"
+    group = pq.ParquetFile(path).metadata.row_group(2)
+    start = min(group.column(i).dictionary_page_offset or group.column(i).data_page_offset for i in range(9))
+    data = bytearray(path.read_bytes())
+    data[start : start + 400] = np.random.default_rng(0).bytes(400)
+    path.write_bytes(bytes(data))
+    with pytest.raises(ValueError, match=r"part-00001.parquet, row group 2: cannot be read"):
+        check_values(open_dataset(directory))
+
+
+def test_missing_file(directory: Path) -> None:
+    (directory / "train/part-00002.parquet").unlink()
+    with pytest.raises(ValueError, match=r"part-00002.parquet: not found, though schema.json lists it"):
+        open_dataset(directory)
+
+
+def test_row_count_differs_from_the_schema(directory: Path) -> None:
+    rewrite(directory / "train/part-00000.parquet", lambda table: table.slice(1))
+    with pytest.raises(ValueError, match=r"part-00000.parquet: 255 rows, but schema.json says 256"):
+        open_dataset(directory)
+
+
+def test_one_class_in_the_eval_split(directory: Path) -> None:
+    def no_buys(table: pa.Table) -> pa.Table:
+        return table.set_column(table.column_names.index("buy"), "buy", pa.array([0] * len(table), pa.int8()))
+
+    rewrite(directory / "eval/part-00000.parquet", no_buys)
+    with pytest.raises(ValueError, match="task 'buy' has no row of class 1 in the eval split"):
+        check_both_classes(open_dataset(directory))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"format": 2}, "format 2, expected 1"),
+        ({"colour": "red"}, "unexpected keyword argument 'colour'"),
+        ({"tasks": []}, "at least one task"),
+        ({"categorical": []}, "at least one categorical feature"),
+        ({"dense": ["age", "age"]}, "feature 'age' is named twice"),
+        ({"dense": ["age", "click"]}, "label 'click' is also a feature"),
+        ({"tasks": [{"name": "a", "label": "click", "base_rate": 1.0}]}, "'a' has base rate 1.0"),
+        (
+            {"tasks": [{"name": "a", "label": "click", "given": "click", "base_rate": 0.5}]},
+            "conditioned on its own label",
+        ),
+        ({"tasks": [{"label": "click"}]}, r"tasks\[0\]: missing 1 required positional argument: 'name'"),
+        ({"splits": {"train": [{"file": "x", "rows": 1}]}}, "split 'eval' has no shard"),
+        (
+            {
+                "categorical": [
+                    {"name": "a", "cardinality": 3, "table": "t"},
+                    {"name": "b", "cardinality": 4, "table": "t"},
+                ]
+            },
+            r"share table 't' differ in cardinality \(a: 3, b: 4\)",
+        ),
+    ],
+)
+def test_bad_schema(directory: Path, changes: dict[str, Any], message: str) -> None:
+    edit_schema(directory, **changes)
+    with pytest.raises(ValueError, match=message) as error:
+        read_schema(directory)
+    assert "schema.json" in str(error.value)
+
+
+def test_no_data_set(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"schema.json: not found"):
+        open_dataset(tmp_path)
+    (tmp_path / "schema.json").write_text("{")
+    with pytest.raises(ValueError, match=r"schema.json: no valid JSON"):
+        open_dataset(tmp_path)

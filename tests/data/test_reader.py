@@ -1,0 +1,181 @@
+"""Readers: every row once, equal counts on every rank, whatever the ranks, workers and row groups."""
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dlrm_mtl.config import ReaderConfig
+from dlrm_mtl.data.batch import MultiTaskBatch
+from dlrm_mtl.data.dataset import Dataset, RowGroup, open_dataset
+from dlrm_mtl.data.order import evaluation_share, segments, training_share
+from dlrm_mtl.data.reader import EvaluationReader, TrainingReader, batches
+from tests.datasets import make_dataset
+
+
+def training_rows(
+    dataset: Dataset, world_size: int, batch_size: int, workers: int = 0, seed: int = 0, epoch: int = 0
+) -> list[list[torch.Tensor]]:
+    """Row positions of each batch, by rank."""
+    config = ReaderConfig(workers=workers)
+    ranks = []
+    for rank in range(world_size):
+        reader = TrainingReader(dataset, batch_size, seed, rank, world_size, shuffle_rows=100)
+        reader.set_epoch(epoch)
+        ranks.append([batch.rows for batch in batches(reader, config, pin_memory=False)])
+    return ranks
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3, 20])
+def test_training_uses_every_row_at_most_once_in_equal_batches(small_dataset: Path, world_size: int) -> None:
+    dataset = open_dataset(small_dataset)  # 600 rows in 10 row groups: fewer than 20 ranks
+    ranks = training_rows(dataset, world_size, batch_size=7)
+    steps = 600 // (7 * world_size)
+    assert [len(batches) for batches in ranks] == [steps] * world_size
+    assert all(len(rows) == 7 for batches in ranks for rows in batches)
+    used = torch.cat([rows for batches in ranks for rows in batches])
+    assert len(used.unique()) == len(used) == 7 * world_size * steps
+    assert TrainingReader(dataset, 7, 0, 0, world_size, 100).rows_dropped == 600 - len(used)
+
+
+def test_reader_workers_use_the_same_rows(small_dataset: Path) -> None:
+    dataset = open_dataset(small_dataset)
+    alone, shared = (training_rows(dataset, 1, 50, workers)[0] for workers in (0, 2))
+    assert len(alone) == len(shared) == 12
+    assert torch.equal(torch.cat(alone).sort().values, torch.cat(shared).sort().values)
+
+
+def test_order_follows_seed_and_epoch(small_dataset: Path) -> None:
+    dataset = open_dataset(small_dataset)
+
+    def order(seed: int, epoch: int) -> list[int]:
+        rows: list[int] = torch.cat(training_rows(dataset, 1, 50, seed=seed, epoch=epoch)[0]).tolist()
+        return rows
+
+    first = order(0, 0)
+    assert first == order(0, 0)
+    assert first != sorted(first)
+    assert first != order(1, 0)
+    assert first != order(0, 1)
+    assert sorted(first) == list(range(600))
+
+
+def test_rows_are_shuffled_across_row_groups(small_dataset: Path) -> None:
+    rows = training_rows(open_dataset(small_dataset), 1, 50)[0][0]
+    assert len((rows // 64).unique()) > 1
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3, 7])
+def test_evaluation_uses_every_row_once_with_equal_batch_counts(small_dataset: Path, world_size: int) -> None:
+    dataset = open_dataset(small_dataset)
+    per_rank = [list(EvaluationReader(dataset, 33, rank, world_size)) for rank in range(world_size)]
+    assert len({len(batches) for batches in per_rank}) == 1
+    assert [len(EvaluationReader(dataset, 33, 0, world_size))] == [len(per_rank[0])]
+    rows = torch.cat([batch.rows for batches in per_rank for batch in batches])
+    assert rows[rows >= 0].tolist() == list(range(200))
+
+
+def test_more_ranks_than_eval_rows_pad_without_counting(tmp_path: Path) -> None:
+    dataset = open_dataset(make_dataset(tmp_path / "tiny", rows=100, eval_rows=20))
+    per_rank = [list(EvaluationReader(dataset, 4, rank, 32)) for rank in range(32)]
+    assert [len(batches) for batches in per_rank] == [1] * 32
+    padding = [batch for batches in per_rank for batch in batches if (batch.rows < 0).any()]
+    assert len(padding) == 12
+    assert all(not batch.masks.any() for batch in padding)
+
+
+def source_rows(dataset: Dataset, split: str) -> pa.Table:
+    return pa.concat_tables([pq.read_table(dataset.directory / shard.file) for shard in dataset.schema.splits[split]])
+
+
+def assert_equals_source(batch: MultiTaskBatch, source: pa.Table) -> None:
+    expected = source.take(batch.rows.numpy()).to_pydict()
+    for feature in ("user", "item", "history", "tags"):
+        bags = batch.sparse[feature].to_dense()
+        found = [bag.tolist() for bag in bags]
+        assert found == [ids if isinstance(ids, list) else [ids] for ids in expected[feature]]
+    assert np.array_equal(batch.dense.numpy(), np.stack([expected["age"], expected["price"]], 1).astype(np.float32))
+    click = np.array(expected["click"])
+    assert np.array_equal(batch.masks.numpy(), np.stack([np.ones_like(click), np.ones_like(click), click], 1))
+    assert np.array_equal(batch.labels.numpy(), np.stack([expected["click"], expected["like"], expected["buy"]], 1))
+
+
+def test_batches_hold_what_the_files_hold(small_dataset: Path) -> None:
+    dataset = open_dataset(small_dataset)
+    train, evaluation = source_rows(dataset, "train"), source_rows(dataset, "eval")
+    for batch in TrainingReader(dataset, 45, 0, 1, 2, shuffle_rows=100):
+        assert_equals_source(batch, train)
+    for batch in EvaluationReader(dataset, 45, 1, 2):
+        assert_equals_source(batch, evaluation)
+
+
+def test_undefined_labels_are_masked(tmp_path: Path, small_dataset: Path) -> None:
+    dataset = open_dataset(small_dataset)
+    for batch in EvaluationReader(dataset, 50, 0, 1):
+        assert torch.equal(batch.masks[:, 2], batch.labels[:, 0])
+        assert not (batch.labels * (1 - batch.masks)).any()
+
+
+def test_batch_moves_as_a_whole(small_dataset: Path) -> None:
+    batch = next(iter(EvaluationReader(open_dataset(small_dataset), 8, 0, 1)))
+    moved = batch.to(torch.device("meta"), non_blocking=True)
+    assert moved.dense.is_meta
+    assert moved.sparse.values().is_meta
+    assert moved.rows.is_meta
+    assert len(batch) == 8
+
+
+def test_split_smaller_than_a_global_batch_is_refused(small_dataset: Path) -> None:
+    with pytest.raises(ValueError, match="600 training rows, fewer than one global batch of 800"):
+        TrainingReader(open_dataset(small_dataset), 400, 0, 0, 2, 100)
+
+
+def row_groups(sizes: list[int]) -> Iterator[RowGroup]:
+    first = 0
+    for index, size in enumerate(sizes):
+        yield RowGroup(Path("file"), index, size, first)
+        first += size
+
+
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=12), st.data())
+def test_segments_cover_exactly_the_range(sizes: list[int], data: st.DataObject) -> None:
+    start = data.draw(st.integers(0, sum(sizes)))
+    stop = data.draw(st.integers(start, sum(sizes)))
+    parts = list(segments(list(row_groups(sizes)), start, stop))
+    covered = [
+        row
+        for part in parts
+        for row in range(part.row_group.first_row + part.start, part.row_group.first_row + part.stop)
+    ]
+    assert covered == list(range(start, stop))
+
+
+@given(st.integers(1, 5000), st.integers(1, 64), st.integers(1, 9), st.integers(1, 4))
+def test_training_shares_partition_whole_batches(rows: int, batch_size: int, world_size: int, workers: int) -> None:
+    shares = [
+        training_share(rows, batch_size, rank, world_size, worker, workers)
+        for rank in range(world_size)
+        for worker in range(workers)
+    ]
+    steps = rows // (batch_size * world_size)
+    assert shares[0].start == 0
+    assert shares[-1].stop == steps * batch_size * world_size
+    assert all(left.stop == right.start for left, right in itertools.pairwise(shares))
+    assert all(share.stop - share.start == share.batches * batch_size for share in shares)
+
+
+@given(st.integers(1, 5000), st.integers(1, 64), st.integers(1, 9))
+def test_evaluation_shares_partition_all_rows(rows: int, batch_size: int, world_size: int) -> None:
+    shares = [evaluation_share(rows, batch_size, rank, world_size) for rank in range(world_size)]
+    assert shares[0].start == 0
+    assert shares[-1].stop == rows
+    assert all(left.stop == right.start for left, right in itertools.pairwise(shares))
+    assert len({share.batches for share in shares}) == 1
+    assert all(0 <= share.batches - -(-(share.stop - share.start) // batch_size) <= 1 for share in shares)

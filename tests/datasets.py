@@ -1,0 +1,57 @@
+"""Small data sets for tests: seeded, learnable, with every kind of column."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from data_prep.writer import DatasetWriter
+from dlrm_mtl.schema import CategoricalFeature, Task
+
+CATEGORICAL = (
+    CategoricalFeature("user", 50),
+    CategoricalFeature("item", 30),
+    CategoricalFeature("history", 30, multi_hot=True, table="item"),
+    CategoricalFeature("tags", 7, multi_hot=True),
+)
+DENSE = ("age", "price")
+TASKS = (Task("click", "click"), Task("like", "like"), Task("buy", "buy", given="click"))
+
+
+def make_table(rows: int, seed: int) -> pa.Table:
+    """Rows of the test data set. ``row`` numbers them, for tests that follow a row through the reader."""
+    rng = np.random.default_rng(seed)
+    user, item = rng.integers(50, size=rows), rng.integers(30, size=rows)
+    dense = rng.normal(size=(rows, 2)).astype(np.float32)
+    score = 0.5 * dense[:, 0] + np.sin(user) + np.cos(3 * item)
+    click = rng.random(rows) < 1 / (1 + np.exp(-score))
+    like = rng.random(rows) < 1 / (1 + np.exp(score + 1.5))
+    buy = click & (rng.random(rows) < 1 / (1 + np.exp(1 - dense[:, 1])))
+    return pa.table(
+        {
+            "user": user,
+            "item": item,
+            "history": _lists(rng, rows, 30, 4),
+            "tags": _lists(rng, rows, 7, 3),
+            "age": dense[:, 0],
+            "price": dense[:, 1],
+            "click": click.astype(np.int8),
+            "like": like.astype(np.int8),
+            "buy": buy.astype(np.int8),
+        }
+    )
+
+
+def make_dataset(directory: Path, rows: int = 600, eval_rows: int = 200, row_group_rows: int = 64) -> Path:
+    """Writes the test data set and returns its directory."""
+    with DatasetWriter(directory, "small", CATEGORICAL, DENSE, TASKS, row_group_rows, 4 * row_group_rows) as writer:
+        writer.write("train", make_table(rows, seed=1))
+        writer.write("eval", make_table(eval_rows, seed=2))
+        writer.finish(source={})
+    return directory
+
+
+def _lists(rng: np.random.Generator, rows: int, cardinality: int, longest: int) -> pa.Array:
+    lengths = rng.integers(longest + 1, size=rows)
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    return pa.ListArray.from_arrays(offsets, rng.integers(cardinality, size=offsets[-1]).astype(np.int32))
