@@ -11,6 +11,7 @@ from typing import Annotated
 
 import numpy as np
 import pyarrow as pa
+import tyro
 from tqdm import tqdm
 
 from data_prep.ground_truth import EVAL, TRAIN, Distribution, GroundTruth, Rows

@@ -49,13 +49,14 @@ def as_dict(config: Any) -> dict[str, Any]:
 
 
 def run(program: str, main: Callable[[], None]) -> None:
-    """Runs an entry point: a ValueError is the user's error, shown as one line, without a traceback."""
+    """Runs an entry point: an error of the user's (ValueError) or of the file system (OSError) is shown as one line,
+    without a traceback, with exit code 2."""
     try:
         main()
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         # Ranks agree on an error before they raise it, so one of them speaks for all.
         if _is_first_rank():
-            print(f"{program}: {error}", file=sys.stderr, flush=True)
+            print(f"{program}: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
         sys.exit(2)
 
 

@@ -68,8 +68,8 @@ def train_arms(session: Session, arms: Sequence[str], seed: int, directory: Path
 
 def _announce(trainer: Trainer, config: RunConfig) -> None:
     print(
-        f"{trainer.total_steps} steps of {config.batch_size} rows per arm; {trainer.rows_dropped_per_epoch} rows per epoch"
-        " fill no batch and are left out, others in each epoch",
+        f"{trainer.total_steps} steps of {config.batch_size} rows per arm;"
+        f" {trainer.rows_dropped_per_epoch} rows per epoch fill no batch and are left out, others in each epoch",
         flush=True,
     )
 

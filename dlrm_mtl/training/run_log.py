@@ -74,8 +74,8 @@ class RunLog:
 
 
 def progress_bar(total: int, description: str, enabled: bool) -> "tqdm[Any]":
-    """Progress on rank 0's stderr: a live bar on a terminal; elsewhere, where a launcher puts a prefix before every line,
-    a whole line now and then."""
+    """Progress on rank 0's stderr: a live bar on a terminal; a whole line now and then elsewhere, where launchers put
+    a prefix before every line."""
     if sys.stderr.isatty():
         return tqdm(total=total, desc=description, unit="step", disable=not enabled, dynamic_ncols=True)
     line = "{desc}: {n_fmt}/{total_fmt} steps [{elapsed}<{remaining}, {rate_fmt}{postfix}]\n"

@@ -16,7 +16,8 @@ from dlrm_mtl.distributed.versions import check_versions
 from dlrm_mtl.files import write_json
 from dlrm_mtl.recipe import parse_recipe
 from dlrm_mtl.run_directory import describe_environment, open_run_directory
-from dlrm_mtl.training.trainer import Trainer, build_balancing, make_plan
+from dlrm_mtl.training.arm import build_balancing, make_plan
+from dlrm_mtl.training.trainer import Trainer
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def open_session(config: RunConfig, arms: Sequence[str]) -> Iterator[Session]:
     with process_group(config.timeout_s) as ranks:
         ranks.agree(lambda: check_values(dataset, ranks.rank, ranks.world_size))
         ranks.agree(lambda: check_both_classes(dataset) if ranks.is_first else None)
-        plan = make_plan(config, dataset, ranks)
+        plan = make_plan(config, dataset.schema, ranks)
         ranks.agree(lambda: open_run_directory(config) if ranks.is_first else None)
         if ranks.is_first:
             tables = describe_plan(plan)

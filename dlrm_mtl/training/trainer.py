@@ -1,4 +1,4 @@
-"""One arm: a sharded model, its optimizer and pipeline, trained window by window."""
+"""Trains and evaluates one arm, window by window."""
 
 import time
 from collections.abc import Iterator
@@ -7,26 +7,18 @@ from itertools import islice
 from typing import Any
 
 import torch
-from torch import nn
-from torchrec.distributed.model_parallel import DistributedModelParallel
 from torchrec.distributed.train_pipeline import EvalPipelineSparseDist, TrainPipelineSparseDist
 from torchrec.distributed.types import ShardingPlan
 
-from dlrm_mtl.balancing import BalancingLayer, create_balancer
 from dlrm_mtl.config import RunConfig
 from dlrm_mtl.data.batch import MultiTaskBatch
 from dlrm_mtl.data.dataset import Dataset
 from dlrm_mtl.data.reader import EvaluationReader, TrainingReader, batches
 from dlrm_mtl.distributed.processes import Ranks
-from dlrm_mtl.distributed.sharding import plan_sharding, sharders
-from dlrm_mtl.distributed.tables import initialize_tables
-from dlrm_mtl.models.embeddings import build_embedding_bags
-from dlrm_mtl.models.losses import TaskLosses
-from dlrm_mtl.models.ranker import build_ranker
 from dlrm_mtl.recipe import Recipe
+from dlrm_mtl.training.arm import build_arm
 from dlrm_mtl.training.diagnostics import balancing_diagnostics
 from dlrm_mtl.training.metrics import MetricSums, TaskMetrics
-from dlrm_mtl.training.optimizers import apply_table_optimizer, build_optimizer
 
 EVALUATION_BUCKETS = 1000
 """Buckets of eval rows that the paired bootstrap resamples."""
@@ -44,27 +36,9 @@ class Window:
     metrics: list[TaskMetrics]
     """Over the window's rows, by task."""
     lifetime: list[TaskMetrics]
-    """Over all rows so far, each predicted before it was trained on."""
+    """Over all rows so far, as predicted when they were trained on."""
     balancing: dict[str, Any]
     """See :func:`balancing_diagnostics`; of the window's last step."""
-
-
-def make_plan(config: RunConfig, dataset: Dataset, ranks: Ranks) -> ShardingPlan:
-    """The sharding plan of a run, shared by all its arms and seeds. Collective.
-
-    Raises:
-        ValueError: no plan fits, or an option does not suit the device.
-    """
-    tables = build_embedding_bags(dataset.schema, config.model)
-    apply_table_optimizer(tables, config.optimizer, ranks.device)
-    return plan_sharding(
-        nn.ModuleDict({"embedding_bags": tables}),
-        dataset.schema,
-        config.sharding,
-        config.optimizer.table,
-        config.local_batch_size(ranks.world_size),
-        ranks,
-    )
 
 
 class Trainer:
@@ -83,26 +57,14 @@ class Trainer:
     def __init__(
         self, config: RunConfig, recipe: Recipe, seed: int, dataset: Dataset, plan: ShardingPlan, ranks: Ranks
     ) -> None:
-        schema = dataset.schema
         self._config = config
         self._dataset = dataset
         self._ranks = ranks
         self._local_batch_size = config.local_batch_size(ranks.world_size)
-        self.balancing = build_balancing(recipe, schema.task_names, ranks)
-        ranker = build_ranker(
-            schema,
-            config.model,
-            self.balancing,
-            TaskLosses(config.loss_reduction, ranks.group),
-            seed,
-            ranks.device,
-            config.bf16,
+        self.arm = build_arm(config, recipe, seed, dataset.schema, plan, ranks)
+        self.pipeline = TrainPipelineSparseDist(
+            self.arm.model, self.arm.optimizer, ranks.device, execute_all_batches=True
         )
-        apply_table_optimizer(ranker.embedding_bags, config.optimizer, ranks.device)
-        self.model = DistributedModelParallel(ranker, device=ranks.device, plan=plan, sharders=sharders())
-        initialize_tables(self.model, seed)
-        self._optimizer = build_optimizer(self.model, config.optimizer)
-        self.pipeline = TrainPipelineSparseDist(self.model, self._optimizer, ranks.device, execute_all_batches=True)
         self._reader = TrainingReader(
             dataset, self._local_batch_size, seed, ranks.rank, ranks.world_size, config.reader.shuffle_rows
         )
@@ -112,8 +74,8 @@ class Trainer:
         self.rows_dropped_per_epoch = self._reader.rows_dropped
         self.step = 0
         self._batches = islice(self._epochs(), self.total_steps)
-        self._window = MetricSums(len(schema.tasks), ranks.device)
-        self._lifetime = MetricSums(len(schema.tasks), torch.device("cpu"))
+        self._window = MetricSums(len(dataset.schema.tasks), ranks.device)
+        self._lifetime = MetricSums(len(dataset.schema.tasks), torch.device("cpu"))
 
     @property
     def done(self) -> bool:
@@ -127,14 +89,14 @@ class Trainer:
         """
         first = self.step
         steps = min(steps, self.total_steps - first)
-        self.model.train()
+        self.arm.model.train()
         self._ranks.synchronize()
         start = time.perf_counter()
         for _ in range(steps - 1):
             self._train_step()
         self._ranks.synchronize()
         seconds = time.perf_counter() - start
-        self.balancing.observe()
+        self.arm.balancing.observe()
         self._train_step()
 
         self._window.reduce(self._ranks.group)
@@ -149,7 +111,7 @@ class Trainer:
             qps=(steps - 1) * self._config.batch_size / seconds if steps > 1 else None,
             metrics=window,
             lifetime=self._lifetime.compute(),
-            balancing=balancing_diagnostics(self.balancing),
+            balancing=balancing_diagnostics(self.arm.balancing),
         )
 
     def evaluate(self) -> MetricSums:
@@ -158,7 +120,7 @@ class Trainer:
         model.eval()
         sums = MetricSums(len(self._dataset.schema.tasks), self._ranks.device, EVALUATION_BUCKETS)
         reader = EvaluationReader(self._dataset, self._local_batch_size, self._ranks.rank, self._ranks.world_size)
-        pipeline = EvalPipelineSparseDist(model, self._optimizer, self._ranks.device)
+        pipeline = EvalPipelineSparseDist(model, self.arm.optimizer, self._ranks.device)
         iterator = iter(batches(reader, self._config.reader, self._pin_memory))
         with torch.no_grad():
             for _ in range(len(reader)):
@@ -181,14 +143,3 @@ class Trainer:
     @property
     def _pin_memory(self) -> bool:
         return self._ranks.device.type == "cuda"
-
-
-def build_balancing(recipe: Recipe, task_names: tuple[str, ...], ranks: Ranks | None = None) -> BalancingLayer:
-    """The balancing layer of an arm.
-
-    Raises:
-        ValueError: unknown method, option or reduction.
-    """
-    balancer = create_balancer(recipe.method, len(task_names), task_names=task_names, **recipe.options)
-    layer = BalancingLayer(balancer, ranks.group if ranks else None, recipe.reduction)  # type: ignore[arg-type]
-    return layer.to(ranks.device) if ranks else layer
