@@ -1,40 +1,85 @@
-"""Runs a function on W real gloo processes."""
+"""Runs functions on W real gloo processes."""
 
 import multiprocessing
 import os
 import socket
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
 from typing import Any
 
-MAX_RANKS = 3
 TIMEOUT_S = 60
 
 
 class RankPool:
-    """Up to three processes, started once and kept, since importing torchrec takes seconds.
+    """Process groups of one, two or three ranks, started at first use and kept: importing torchrec takes seconds.
 
-    ``pool.run(2, function, *arguments)`` calls ``function(ranks, *arguments)`` on two ranks of a fresh process group
-    and returns their results by rank. Functions live at the top of a module; results are plain data or numpy arrays.
+    ``pool.run(2, function, *arguments)`` calls ``function(ranks, *arguments)`` on both ranks of a group of two and
+    returns their results by rank. Functions live at the top of a module; results are plain data or numpy arrays. The
+    first rank that raises ends its group, and its error is raised here.
     """
 
     def __init__(self) -> None:
-        self._executor = ProcessPoolExecutor(MAX_RANKS, mp_context=multiprocessing.get_context("spawn"))
+        self._groups: dict[int, _Group] = {}
 
     def run(self, world_size: int, function: Callable[..., Any], *arguments: Any) -> list[Any]:
+        if world_size not in self._groups:
+            self._groups[world_size] = _Group(world_size)
+        try:
+            return self._groups[world_size].run(function, arguments)
+        except BaseException:
+            self._groups.pop(world_size).kill()
+            raise
+
+    def close(self) -> None:
+        for group in self._groups.values():
+            group.close()
+
+
+class _Group:
+    def __init__(self, world_size: int) -> None:
+        context = multiprocessing.get_context("spawn")
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
-        futures = [
-            self._executor.submit(_run_rank, rank, world_size, port, function, arguments) for rank in range(world_size)
-        ]
-        return [future.result(timeout=2 * TIMEOUT_S) for future in futures]
+        self._connections: list[Connection] = []
+        self._processes: list[SpawnProcess] = []
+        for rank in range(world_size):
+            ours, theirs = context.Pipe()
+            process = context.Process(target=_serve, args=(theirs, rank, world_size, port), daemon=True)
+            process.start()
+            theirs.close()
+            self._connections.append(ours)
+            self._processes.append(process)
+
+    def run(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> list[Any]:
+        for connection in self._connections:
+            connection.send((function, arguments))
+        results: dict[Connection, Any] = {}
+        while len(results) < len(self._connections):
+            ready = wait([c for c in self._connections if c not in results], timeout=2 * TIMEOUT_S)
+            if not ready:
+                raise TimeoutError(f"{function.__name__} did not return on every rank")
+            for connection in ready:
+                assert isinstance(connection, Connection)
+                succeeded, results[connection] = connection.recv()
+                if not succeeded:
+                    raise results[connection]
+        return [results[connection] for connection in self._connections]
 
     def close(self) -> None:
-        self._executor.shutdown(cancel_futures=True)
+        for connection in self._connections:
+            connection.send(None)
+        for process in self._processes:
+            process.join(TIMEOUT_S)
+
+    def kill(self) -> None:
+        for process in self._processes:
+            process.kill()
+            process.join()
 
 
-def _run_rank(rank: int, world_size: int, port: int, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+def _serve(connection: Connection, rank: int, world_size: int, port: int) -> None:
     from dlrm_mtl.distributed.processes import process_group
     from dlrm_mtl.distributed.quiet import silence_known_warnings
 
@@ -48,4 +93,9 @@ def _run_rank(rank: int, world_size: int, port: int, function: Callable[..., Any
     )
     silence_known_warnings()
     with process_group(TIMEOUT_S) as ranks:
-        return function(ranks, *arguments)
+        while (task := connection.recv()) is not None:
+            function, arguments = task
+            try:
+                connection.send((True, function(ranks, *arguments)))
+            except Exception as error:
+                connection.send((False, error))

@@ -1,0 +1,48 @@
+"""``torchx run -s local_cwd components/compare.py:compare -j 1x2 -- --data DIR --out RUN --arms mean multibalance``"""
+
+from typing import Dict, Optional
+
+import torchx.specs as specs
+
+from dlrm_mtl.launching import application
+
+
+def compare(
+    *script_args: str,
+    j: str = "1x2",
+    env: Optional[Dict[str, str]] = None,
+    image: str = "",
+    cpu: int = 1,
+    gpu: int = 0,
+    memMB: int = 4096,
+    h: Optional[str] = None,
+    max_retries: int = 0,
+    rdzv_port: int = 29500,
+) -> specs.AppDef:
+    """Trains a control and treatments side by side and reports NE gains and QPS.
+
+    Args:
+        script_args: options of dlrm_mtl.compare, after ``--``; ``python -m dlrm_mtl.compare --help`` lists them
+        j: {nodes}x{processes per node}; on GPUs, one process per GPU
+        env: further environment of the processes, A=1,B=2
+        image: container image, for kubernetes
+        cpu: CPUs per node
+        gpu: GPUs per node
+        memMB: memory per node, in MB
+        h: a named resource, instead of cpu, gpu and memMB
+        max_retries: how often the scheduler submits a failed job again
+        rdzv_port: port of the rendezvous on the first node
+    """
+    return application(
+        "dlrm_mtl.compare",
+        script_args,
+        j=j,
+        env=env,
+        image=image,
+        cpu=cpu,
+        gpu=gpu,
+        memMB=memMB,
+        h=h,
+        max_retries=max_retries,
+        rdzv_port=rdzv_port,
+    )

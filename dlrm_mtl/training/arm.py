@@ -1,0 +1,74 @@
+"""An arm: a sharded model with its balancing layer and optimizer."""
+
+from dataclasses import dataclass
+
+from torch import nn
+from torchrec.distributed.model_parallel import DistributedModelParallel
+from torchrec.distributed.types import ShardingPlan
+from torchrec.optim.keyed import CombinedOptimizer
+
+from dlrm_mtl.balancing import BalancingLayer, create_balancer
+from dlrm_mtl.config import RunConfig
+from dlrm_mtl.distributed.processes import Ranks
+from dlrm_mtl.distributed.sharding import plan_sharding, sharders
+from dlrm_mtl.distributed.tables import initialize_tables
+from dlrm_mtl.models.embeddings import build_embedding_bags
+from dlrm_mtl.models.losses import TaskLosses
+from dlrm_mtl.models.ranker import build_ranker
+from dlrm_mtl.recipe import Recipe
+from dlrm_mtl.schema import Schema
+from dlrm_mtl.training.optimizers import apply_table_optimizer, build_optimizer
+
+
+@dataclass(frozen=True)
+class Arm:
+    """What a train pipeline needs."""
+
+    model: DistributedModelParallel
+    balancing: BalancingLayer
+    """The layer inside ``model``."""
+    optimizer: CombinedOptimizer
+
+
+def make_plan(config: RunConfig, schema: Schema, ranks: Ranks) -> ShardingPlan:
+    """The sharding plan of a run, shared by all its arms and seeds. Collective.
+
+    Raises:
+        ValueError: no plan fits, or an option does not suit the device.
+    """
+    tables = build_embedding_bags(schema, config.model)
+    apply_table_optimizer(tables, config.optimizer, ranks.device)
+    return plan_sharding(
+        nn.ModuleDict({"embedding_bags": tables}),
+        schema,
+        config.sharding,
+        config.optimizer.table,
+        config.local_batch_size(ranks.world_size),
+        ranks,
+    )
+
+
+def build_arm(config: RunConfig, recipe: Recipe, seed: int, schema: Schema, plan: ShardingPlan, ranks: Ranks) -> Arm:
+    """Builds and shards a model. Its initial weights are a function of the seed, whatever the plan. Collective.
+
+    Raises:
+        ValueError: a configuration that does not fit data set, method or device.
+    """
+    balancing = build_balancing(recipe, schema.task_names, ranks)
+    losses = TaskLosses(config.loss_reduction, ranks.group)
+    ranker = build_ranker(schema, config.model, balancing, losses, seed, ranks.device, config.bf16)
+    apply_table_optimizer(ranker.embedding_bags, config.optimizer, ranks.device)
+    model = DistributedModelParallel(ranker, device=ranks.device, plan=plan, sharders=sharders())
+    initialize_tables(model, seed)
+    return Arm(model, balancing, build_optimizer(model, config.optimizer))
+
+
+def build_balancing(recipe: Recipe, task_names: tuple[str, ...], ranks: Ranks | None = None) -> BalancingLayer:
+    """The balancing layer of an arm, on the model's own process group.
+
+    Raises:
+        ValueError: unknown method, option or reduction.
+    """
+    balancer = create_balancer(recipe.method, len(task_names), task_names=task_names, **recipe.options)
+    layer = BalancingLayer(balancer, ranks.group if ranks else None, recipe.reduction)  # type: ignore[arg-type]
+    return layer.to(ranks.device) if ranks else layer

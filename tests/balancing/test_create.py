@@ -1,0 +1,140 @@
+"""Creating methods by name, and what bad names and options are told."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from dlrm_mtl.balancing import (
+    Balancer,
+    Mean,
+    MultiBalance,
+    Static,
+    Sum,
+    available_balancers,
+    balancer_options,
+    create_balancer,
+)
+
+NAN, INF = float("nan"), float("inf")
+
+
+def test_names() -> None:
+    assert {"mean", "sum", "static", "multibalance"} <= set(available_balancers())
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("mean", Mean), ("sum", Sum), ("static", Static), ("multibalance", MultiBalance)]
+)
+def test_kinds(name: str, kind: type[Balancer]) -> None:
+    assert type(create_balancer(name, 3)) is kind
+
+
+def test_defaults_are_the_papers() -> None:
+    assert balancer_options("multibalance") == {
+        "beta": 1.0,
+        "rho": 0.1,
+        "gamma": 0.1,
+        "prior": None,
+        "direction": "cosine",
+        "prior_in_direction": 0.0,
+        "max_rescale": None,
+    }
+    assert create_balancer("multibalance", 4).task_weights().tolist() == [0.25] * 4
+
+
+def test_unknown_name_lists_the_known() -> None:
+    for call in (balancer_options, lambda name: create_balancer(name, 2)):
+        with pytest.raises(ValueError, match="multibalence") as error:
+            call("multibalence")
+        assert all(name in str(error.value) for name in available_balancers())
+
+
+def test_unknown_option_lists_the_known() -> None:
+    with pytest.raises(ValueError, match="betta") as error:
+        create_balancer("multibalance", 2, betta=0.1)
+    assert all(option in str(error.value) for option in balancer_options("multibalance"))
+    with pytest.raises(ValueError, match="'mean' has no option 'beta'"):
+        create_balancer("mean", 2, beta=0.1)
+
+
+@pytest.mark.parametrize(
+    ("option", "values"),
+    [
+        ("beta", [-0.1, NAN, INF, "1", None, True]),
+        ("rho", [-0.1, NAN, INF, "1", None]),
+        ("gamma", [0, -0.1, 1.1, NAN, "1", None]),
+        ("prior", [[1.0], [0.5, 0.3, 0.2], [1.5, -0.5], [0.3, 0.3], [NAN, 1.0], [INF, 0.0], [], "ab", 0.5]),
+        ("direction", ["Cosine", "", None, 1]),
+        ("prior_in_direction", [-0.1, NAN, INF, "1", None]),
+        ("max_rescale", [0, -1.0, NAN, INF, "1"]),
+    ],
+)
+def test_multibalance_option_out_of_range(option: str, values: list[Any]) -> None:
+    for value in values:
+        with pytest.raises(ValueError, match=rf"multibalance: {option} is "):
+            create_balancer("multibalance", 2, **{option: value})
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"beta": 0},
+        {"rho": 0},
+        {"gamma": 1},
+        {"prior": [0.0, 1.0]},
+        {"prior": (1 / 3, 2 / 3)},
+        {"direction": "gradient"},
+        {"prior_in_direction": 0},
+        {"max_rescale": 0.5},
+        {"beta": lambda step: 0.1},
+    ],
+    ids=lambda options: next(iter(options)),
+)
+def test_multibalance_option_at_the_edge_of_its_range(options: dict[str, Any]) -> None:
+    create_balancer("multibalance", 2, **options).combine(torch.ones(2, 3))
+
+
+@pytest.mark.parametrize("weights", [[1.0], [1.0, 2.0, 3.0], [1.0, NAN], [INF, 1.0], [], "ab", ["a", "b"]])
+def test_static_weights_out_of_range(weights: Any) -> None:
+    with pytest.raises(ValueError, match="weights"):
+        create_balancer("static", 2, weights=weights)
+
+
+@pytest.mark.parametrize("name", available_balancers())
+@pytest.mark.parametrize("num_tasks", [0, -1])
+def test_number_of_tasks_out_of_range(name: str, num_tasks: int) -> None:
+    with pytest.raises(ValueError, match="num_tasks"):
+        create_balancer(name, num_tasks)
+
+
+@pytest.mark.parametrize("names", [["a"], ["a", "b", "c"], ["a", "a"]])
+def test_task_names_that_are_not_one_each(names: list[str]) -> None:
+    with pytest.raises(ValueError, match="2 different task names"):
+        create_balancer("mean", 2, task_names=names)
+
+
+@pytest.mark.parametrize("name", available_balancers())
+def test_task_names_are_kept(name: str) -> None:
+    assert create_balancer(name, 2, task_names=["click", "like"]).task_names == ("click", "like")
+
+
+@pytest.mark.parametrize("shape", [(3, 4), (2,), (2, 3, 4)])
+def test_combine_takes_one_row_per_task(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="expected \\(2, N\\)"):
+        create_balancer("mean", 2).combine(torch.ones(shape))
+
+
+@pytest.mark.parametrize("num_tasks", [1, 2, 3, 8])
+@pytest.mark.parametrize("name", sorted(set(available_balancers()) - {"sum"}))
+def test_identical_gradients_give_their_mean(name: str, num_tasks: int) -> None:
+    balancer = create_balancer(name, num_tasks)
+    gradient = torch.randn(10, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    for _ in range(5):
+        combined = balancer.combine(gradient.repeat(num_tasks, 1))
+        torch.testing.assert_close(combined, gradient, rtol=1e-9, atol=1e-12)
+
+
+def test_identical_gradients_add_up_under_sum() -> None:
+    combined = create_balancer("sum", 3).combine(torch.ones(3, 4))
+    assert combined.tolist() == [3.0] * 4

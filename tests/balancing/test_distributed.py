@@ -1,0 +1,271 @@
+"""Real gloo ranks under DDP, each with its rows and local mean losses, against one process with the whole batch."""
+
+import datetime
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.multiprocessing.spawn import spawn
+from torch.nn.parallel import DistributedDataParallel
+
+from dlrm_mtl.balancing import BalancingLayer, create_balancer
+from dlrm_mtl.balancing.layer import Reduction
+from tests.balancing.small_model import SmallModel, batch, task_losses
+
+GLOBAL_ROWS = 12
+TASKS = 3
+STEPS = 6
+BAD_STEP = 3
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training run, the same on any number of ranks."""
+
+    method: str = "multibalance"
+    dtype: torch.dtype = torch.float64
+    reduction: Reduction = "exact"
+    trouble: Literal["none", "positives on one rank", "absent task", "nan on one rank"] = "none"
+    subgroup: bool = False
+    observed: bool = False
+    beta: float = 0.5
+
+
+@dataclass
+class Trace:
+    """What a rank saw."""
+
+    weights: Tensor
+    """(STEPS, M) task weights after each step."""
+    coefficients: Tensor
+    """(STEPS, M)"""
+    gramians: Tensor
+    """(STEPS, M, M)"""
+    state: list[dict[str, Tensor]]
+    """State of the layer after each step."""
+    parameters: dict[str, Tensor]
+    """At the end."""
+    all_reduces: int
+    """Collectives that Python code started."""
+
+
+RUNS = {
+    "float64": Run(),
+    "float32": Run(dtype=torch.float32),
+    "mean": Run(method="mean"),
+    "mean, observed": Run(method="mean", observed=True),
+    "positives on one rank": Run(trouble="positives on one rank"),
+    "absent task": Run(trouble="absent task"),
+    "nan on one rank": Run(trouble="nan on one rank"),
+    "delayed": Run(reduction="delayed"),
+    "delayed, nan on one rank": Run(reduction="delayed", trouble="nan on one rank"),
+    "local": Run(reduction="local"),
+    "subgroup": Run(subgroup=True),
+}
+
+
+def train(run: Run, rank: int = 0, world_size: int = 1, group: dist.ProcessGroup | None = None) -> Trace:
+    """STEPS steps of SGD on this rank's slice of each global batch; a step with non-finite gradients is skipped."""
+    options: dict[str, Any] = {"beta": run.beta, "gamma": 0.3} if run.method == "multibalance" else {}
+    layer = BalancingLayer(create_balancer(run.method, TASKS, **options), group, run.reduction)
+    absent = [1] if run.trouble == "absent task" else []
+    model: nn.Module = SmallModel(TASKS, layer, run.dtype, absent)
+    if world_size > 1:
+        # Without the broadcast of buffers: every rank has to arrive at the same state by itself.
+        model = DistributedDataParallel(
+            model, process_group=group, broadcast_buffers=False, find_unused_parameters=bool(absent)
+        )
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    mine = slice(rank * GLOBAL_ROWS // world_size, (rank + 1) * GLOBAL_ROWS // world_size)
+    weights, coefficients, gramians, states = [], [], [], []
+    for step in range(STEPS):
+        features, labels = batch(step, GLOBAL_ROWS, TASKS, run.dtype)
+        masks = torch.ones_like(labels)
+        if run.trouble == "positives on one rank":
+            masks[1:, 2] = 0
+        if run.trouble == "nan on one rank" and step == BAD_STEP:
+            masks[0, 1] = float("nan")
+        kept = [m for m in range(TASKS) if m not in absent]
+        if run.observed:
+            layer.observe()
+        logits = model(features[mine])
+        optimizer.zero_grad()
+        torch.stack(task_losses(logits, labels[mine][:, kept], masks[mine][:, kept])).sum().backward()
+        if all(parameter.grad is None or parameter.grad.isfinite().all() for parameter in model.parameters()):
+            optimizer.step()
+        assert layer.record is not None
+        weights.append(layer.record.task_weights)
+        coefficients.append(layer.record.coefficients)
+        gramians.append(layer.record.gramian)
+        states.append({key: value.clone() for key, value in layer.state_dict().items()})
+    parameters = {name.removeprefix("module."): value.detach() for name, value in model.named_parameters()}
+    return Trace(torch.stack(weights), torch.stack(coefficients), torch.stack(gramians), states, parameters, 0)
+
+
+def train_counting(run: Run, rank: int, world_size: int, group: dist.ProcessGroup | None) -> Trace:
+    """As `train`, counting the calls of all_reduce."""
+    calls: list[tuple[int, ...]] = []
+    original: Callable[..., Any] = dist.all_reduce
+
+    @functools.wraps(original)
+    def counting(tensor: Tensor, *args: Any, **kwargs: Any) -> Any:
+        calls.append(tuple(tensor.shape))
+        return original(tensor, *args, **kwargs)
+
+    dist.all_reduce = counting
+    try:
+        trace = train(run, rank, world_size, group)
+    finally:
+        dist.all_reduce = original
+    return replace(trace, all_reduces=len(calls))
+
+
+def worker(rank: int, world_size: int, directory: str) -> None:
+    """One rank: every run in turn, its traces written to a file."""
+    torch.set_num_threads(1)
+    dist.init_process_group(
+        "gloo",
+        init_method=f"file://{directory}/rendezvous",
+        rank=rank,
+        world_size=world_size,
+        timeout=datetime.timedelta(seconds=60),
+    )
+    traces = {}
+    for name, run in RUNS.items():
+        if run.subgroup:
+            # The last rank trains alone on everything, the others share the batch.
+            several = dist.new_group(list(range(world_size - 1)))
+            alone = dist.new_group([world_size - 1])
+            place = (0, 1, alone) if rank == world_size - 1 else (rank, world_size - 1, several)
+            traces[name] = train_counting(run, *place)
+        else:
+            traces[name] = train_counting(run, rank, world_size, None)
+    torch.save(traces, f"{directory}/rank{rank}.pt")
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module", params=[2, 3])
+def ranks(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Trace]]:
+    """Per rank, the trace of every run."""
+    world_size = request.param
+    directory = tmp_path_factory.mktemp(f"ranks{world_size}")
+    spawn(worker, args=(world_size, str(directory)), nprocs=world_size)
+    return [load(directory / f"rank{rank}.pt") for rank in range(world_size)]
+
+
+def load(path: Path) -> dict[str, Trace]:
+    traces: dict[str, Trace] = torch.load(path, weights_only=False)
+    return traces
+
+
+@functools.cache
+def alone(name: str) -> Trace:
+    return train(RUNS[name])
+
+
+def assert_equal_states(first: dict[str, Tensor], second: dict[str, Tensor]) -> None:
+    assert first.keys() == second.keys()
+    for key in first:
+        assert torch.equal(first[key], second[key]), key
+
+
+GLOBAL = [name for name, run in RUNS.items() if run.reduction != "local" and not run.subgroup]
+
+
+@pytest.mark.parametrize("name", GLOBAL)
+def test_ranks_are_bit_identical(ranks: list[dict[str, Trace]], name: str) -> None:
+    first = ranks[0][name]
+    for other in (traces[name] for traces in ranks[1:]):
+        assert torch.equal(first.weights, other.weights)
+        torch.testing.assert_close(first.coefficients, other.coefficients, rtol=0, atol=0, equal_nan=True)
+        torch.testing.assert_close(first.gramians, other.gramians, rtol=0, atol=0, equal_nan=True)
+        for one, two in zip(first.state, other.state, strict=True):
+            assert_equal_states(one, two)
+        for parameter, value in first.parameters.items():
+            assert torch.equal(value, other.parameters[parameter]), parameter
+
+
+@pytest.mark.parametrize("name", GLOBAL)
+def test_ranks_equal_one_process_with_the_whole_batch(ranks: list[dict[str, Trace]], name: str) -> None:
+    assert_same_run(ranks[0][name], alone(name), 1e-6 if RUNS[name].dtype == torch.float32 else 1e-12)
+
+
+def assert_same_run(actual: Trace, expected: Trace, tolerance: float) -> None:
+    close = functools.partial(torch.testing.assert_close, rtol=tolerance, atol=tolerance, equal_nan=True)
+    close(actual.weights, expected.weights)
+    close(actual.coefficients, expected.coefficients)
+    close(actual.gramians, expected.gramians)
+    for one, two in zip(actual.state, expected.state, strict=True):
+        for key in one:
+            close(one[key], two[key])
+    for parameter, value in expected.parameters.items():
+        close(actual.parameters[parameter], value)
+
+
+def test_the_runs_are_not_trivial() -> None:
+    """Weights leave the prior, differ between steps, and parameters depend on the method."""
+    balanced, mean = alone("float64"), alone("mean")
+    assert (balanced.weights.diff(dim=0).abs().amax(dim=1) > 1e-3).all()
+    assert (balanced.coefficients - balanced.weights).abs().max() > 1e-2
+    assert (balanced.parameters["bottom.0.weight"] - mean.parameters["bottom.0.weight"]).abs().max() > 1e-3
+
+
+def test_one_all_reduce_per_step(ranks: list[dict[str, Trace]]) -> None:
+    for traces in ranks:
+        counts = {name: trace.all_reduces for name, trace in traces.items()}
+        assert counts["float64"] == counts["absent task"] == counts["nan on one rank"] == counts["delayed"] == STEPS
+        assert counts["mean, observed"] == STEPS
+        assert counts["mean"] == counts["local"] == 0
+
+
+def test_absent_and_masked_tasks_stay_finite() -> None:
+    for name in ("absent task", "positives on one rank"):
+        trace = alone(name)
+        assert trace.coefficients.isfinite().all()
+        assert all(value.isfinite().all() for value in trace.parameters.values())
+    assert (alone("absent task").coefficients[:, 1] == 0).all()
+
+
+def test_nan_on_one_rank_leaves_every_state_untouched(ranks: list[dict[str, Trace]]) -> None:
+    for traces in ranks:
+        before, after = (dict(traces["nan on one rank"].state[step]) for step in (BAD_STEP - 1, BAD_STEP))
+        assert before.pop("balancer.nonfinite_steps").item() == 0
+        assert after.pop("balancer.nonfinite_steps").item() == 1
+        assert_equal_states(before, after)
+        assert traces["nan on one rank"].state[-1]["balancer.step"].item() == STEPS - 1
+        assert all(value.isfinite().all() for value in traces["nan on one rank"].parameters.values())
+
+
+def test_delayed_applies_the_weights_of_the_step_before(ranks: list[dict[str, Trace]]) -> None:
+    """Replayed by hand: from the Gramian that a step reports, the coefficients that it applies."""
+    for traces in ranks:
+        trace, replay = traces["delayed"], create_balancer("multibalance", TASKS, beta=0.5, gamma=0.3)
+        torch.testing.assert_close(trace.coefficients[0], torch.full((TASKS,), 1 / TASKS, dtype=torch.float64))
+        # The first steps start from the same parameters, so that step 1 reports the Gramian that "exact" saw in step 0.
+        torch.testing.assert_close(trace.gramians[1], traces["float64"].gramians[0], rtol=1e-12, atol=0)
+        for step in range(1, STEPS):
+            torch.testing.assert_close(trace.coefficients[step], replay.update(trace.gramians[step]), rtol=0, atol=0)
+
+
+def test_local_weighs_by_the_ranks_own_rows(ranks: list[dict[str, Trace]]) -> None:
+    first, second = (traces["local"] for traces in ranks[:2])
+    assert (first.weights - second.weights).abs().max() > 1e-3
+    for parameter, value in first.parameters.items():
+        assert torch.equal(value, second.parameters[parameter])
+    replay = create_balancer("multibalance", TASKS, beta=0.5, gamma=0.3)
+    for step in range(STEPS):
+        torch.testing.assert_close(second.coefficients[step], replay.update(second.gramians[step]), rtol=0, atol=0)
+
+
+def test_subgroups_balance_by_themselves(ranks: list[dict[str, Trace]]) -> None:
+    for traces in ranks:
+        assert_same_run(traces["subgroup"], alone("subgroup"), 1e-12)
+    assert ranks[-1]["subgroup"].all_reduces == 0
+    assert ranks[0]["subgroup"].all_reduces == (STEPS if len(ranks) > 2 else 0)

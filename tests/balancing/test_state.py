@@ -1,0 +1,155 @@
+"""State in the checkpoint, keyed by task name."""
+
+import copy
+import io
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from dlrm_mtl.balancing import Balancer, BalancingLayer, Mean, MultiBalance, Static
+
+
+def rows(num_tasks: int, seed: int) -> Tensor:
+    return torch.randn(num_tasks, 12, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def trained(*names: str, steps: int = 5) -> MultiBalance:
+    balancer = MultiBalance(len(names), beta=0.3, task_names=names)
+    for step in range(steps):
+        balancer.combine(rows(len(names), step))
+    return balancer
+
+
+def by_task(balancer: MultiBalance) -> dict[str, tuple[float, float]]:
+    values = zip(balancer.weights.tolist(), balancer.norms.tolist(), strict=True)
+    return dict(zip(balancer.task_names, values, strict=True))
+
+
+def test_keys() -> None:
+    assert set(trained("click", "like").state_dict()) == {
+        "step",
+        "nonfinite_steps",
+        "weights.click",
+        "weights.like",
+        "norms.click",
+        "norms.like",
+    }
+
+
+def test_default_task_names() -> None:
+    assert MultiBalance(2).task_names == ("task0", "task1")
+    assert "weights.task1" in MultiBalance(2).state_dict()
+
+
+@pytest.mark.parametrize("balancer", [Mean(2), Static(2, [0.3, 0.7])], ids=["mean", "static"])
+def test_fixed_weights_are_no_state(balancer: Balancer) -> None:
+    assert set(balancer.state_dict()) == {"step", "nonfinite_steps"}
+
+
+def test_round_trip_continues_bit_for_bit() -> None:
+    model, fresh = (
+        nn.Sequential(nn.Linear(2, 2), BalancingLayer(MultiBalance(3, beta=0.3, task_names=["a", "b", "c"])))
+        for _ in range(2)
+    )
+    source, target = model[1].balancer, fresh[1].balancer
+    assert isinstance(source, MultiBalance)
+    assert isinstance(target, MultiBalance)
+    for step in range(7):
+        source.combine(rows(3, step))
+    buffer = io.BytesIO()
+    torch.save(model.state_dict(), buffer)
+    buffer.seek(0)
+    fresh.load_state_dict(torch.load(buffer))
+    assert target.step.item() == 7
+    for step in range(7, 12):
+        assert torch.equal(source.combine(rows(3, step)), target.combine(rows(3, step)))
+    assert by_task(source) == by_task(target)
+
+
+def test_loading_copies() -> None:
+    source, target = trained("a", "b"), MultiBalance(2, task_names=["a", "b"])
+    target.load_state_dict(source.state_dict())
+    before = by_task(target)
+    source.combine(rows(2, 50))
+    assert by_task(target) == before
+
+
+@pytest.mark.parametrize("prefix", ["", "model.layer.balancer."])
+def test_another_task_set_keeps_what_it_knows(prefix: str) -> None:
+    source = trained("click", "like", "share")
+    expected = by_task(source)
+    target = MultiBalance(3, prior=[0.5, 0.2, 0.3], task_names=["follow", "share", "click"])
+    module: nn.Module = target
+    for name in reversed(prefix.split(".")[:-1]):
+        module = nn.ModuleDict({name: module})
+    state = {prefix + key: value for key, value in source.state_dict().items()}
+    result = module.load_state_dict(state, strict=False)
+    assert sorted(result.missing_keys) == [f"{prefix}norms.follow", f"{prefix}weights.follow"]
+    assert sorted(result.unexpected_keys) == [f"{prefix}norms.like", f"{prefix}weights.like"]
+    assert by_task(target) == {"follow": (0.5, 0.0), "share": expected["share"], "click": expected["click"]}
+    assert target.step.item() == 5
+    target.combine(rows(3, 99))
+    assert target.task_weights().sum().item() == pytest.approx(1)
+
+
+def test_reordered_tasks_need_no_leniency() -> None:
+    source = trained("a", "b", "c")
+    target = MultiBalance(3, task_names=["c", "a", "b"])
+    target.load_state_dict(source.state_dict())
+    assert by_task(target) == by_task(source)
+
+
+@pytest.mark.parametrize("names", [["a"], ["a", "b", "c"], ["a", "x"]], ids=["removed", "added", "renamed"])
+def test_another_task_set_is_refused_by_default(names: list[str]) -> None:
+    target = MultiBalance(len(names), task_names=names)
+    with pytest.raises(RuntimeError, match=r"weights\.[bcx]"):
+        target.load_state_dict(trained("a", "b").state_dict())
+
+
+def test_foreign_keys_are_reported() -> None:
+    target = MultiBalance(2, task_names=["a", "b"])
+    state = trained("a", "b").state_dict()
+    state |= {"weights": torch.ones(2), "momentum": torch.ones(2), "weights_of_old.a": torch.ones(())}
+    result = target.load_state_dict(state, strict=False)
+    assert sorted(result.unexpected_keys) == ["momentum", "weights", "weights_of_old.a"]
+    assert result.missing_keys == []
+
+
+def test_names_with_dots_and_common_prefixes() -> None:
+    names = ("like", "like.click", "like.click.v2", "norms", "weights")
+    source = trained(*names)
+    target = MultiBalance(5, task_names=names[::-1])
+    target.load_state_dict(source.state_dict())
+    assert by_task(target) == by_task(source)
+    smaller = MultiBalance(1, task_names=["like"])
+    result = smaller.load_state_dict(source.state_dict(), strict=False)
+    assert result.missing_keys == []
+    assert len(result.unexpected_keys) == 8
+    assert by_task(smaller) == {"like": by_task(source)["like"]}
+
+
+def test_state_stays_with_its_own_layer() -> None:
+    model = nn.ModuleDict({"a": trained("x", steps=2), "ab": trained("x", steps=4)})
+    fresh = nn.ModuleDict({"a": MultiBalance(1, task_names=["x"]), "ab": MultiBalance(1, task_names=["x"])})
+    fresh.load_state_dict(model.state_dict())
+    for name in ("a", "ab"):
+        torch.testing.assert_close(fresh[name].state_dict(), model[name].state_dict(), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("reduction", ["exact", "delayed", "local"])
+def test_deepcopy_is_independent(reduction: str) -> None:
+    layer = BalancingLayer(MultiBalance(2, beta=0.3), reduction=reduction)  # type: ignore[arg-type]
+
+    def step(on: BalancingLayer, seed: int) -> Tensor:
+        shared = torch.zeros(12, requires_grad=True)
+        torch.autograd.backward(list(on(shared)), list(rows(2, seed).float()))
+        assert shared.grad is not None
+        return shared.grad
+
+    step(layer, 0)
+    twin = copy.deepcopy(layer)
+    expected = [step(layer, seed) for seed in (1, 2)]
+    assert twin.balancer.step.item() < layer.balancer.step.item()
+    for seed, gradient in zip((1, 2), expected, strict=True):
+        assert torch.equal(step(twin, seed), gradient)

@@ -1,0 +1,107 @@
+"""No host synchronisation in forward or backward."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from dlrm_mtl.balancing import BalancingLayer, MultiBalance, available_balancers, create_balancer, min_norm_point
+
+SYNCHRONISING = (
+    "_local_scalar_dense",
+    "item",
+    "nonzero",
+    "masked_select",
+    "equal",
+    "is_nonzero",
+    "unique",
+    "_linalg_check_errors",
+)
+
+
+class NoHostSync(TorchDispatchMode):
+    """Fails on every operator whose result the host has to wait for."""
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = function.overloadpacket.__name__
+        if name in SYNCHRONISING:
+            raise AssertionError(f"{function} synchronises with the device")
+        return function(*args, **(kwargs or {}))
+
+
+@contextlib.contextmanager
+def no_host_sync(device: str) -> Iterator[None]:
+    with NoHostSync():
+        if device == "cuda":
+            torch.cuda.set_sync_debug_mode("error")
+        try:
+            yield
+        finally:
+            if device == "cuda":
+                torch.cuda.set_sync_debug_mode("default")
+
+
+DEVICES = [
+    "cpu",
+    pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")),
+]
+
+
+def step(layer: BalancingLayer, device: str, dtype: torch.dtype) -> Tensor:
+    shared = torch.randn(8, 4, device=device, dtype=dtype, requires_grad=True)
+    targets = [torch.randn(8, 4, device=device, dtype=dtype) for _ in range(layer.num_tasks)]
+    with no_host_sync(device):
+        views = layer(shared)
+        torch.autograd.backward(list(views), targets)
+    assert shared.grad is not None
+    return shared.grad
+
+
+def test_the_check_itself_can_fail() -> None:
+    with pytest.raises(AssertionError, match="synchronises"), no_host_sync("cpu"):
+        float(torch.ones(()))
+    with pytest.raises(AssertionError, match="synchronises"), no_host_sync("cpu"):
+        bool(torch.ones(2).sum() > 1)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("name", available_balancers())
+def test_a_step_never_waits(name: str, dtype: torch.dtype, device: str) -> None:
+    layer = BalancingLayer(create_balancer(name, 3)).to(device)
+    for _ in range(2):
+        assert step(layer, device, dtype).isfinite().all()
+    layer.observe()
+    step(layer, device, dtype)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("reduction", ["delayed", "local"])
+def test_other_reductions_never_wait(reduction: Any, device: str) -> None:
+    layer = BalancingLayer(MultiBalance(3), reduction=reduction).to(device)
+    for _ in range(3):
+        step(layer, device, torch.float32)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_options_of_multibalance_never_wait(device: str) -> None:
+    def schedule(count: Tensor) -> Tensor:
+        return 1 / (1 + count)
+
+    balancer = MultiBalance(3, schedule, direction="gradient", prior_in_direction=0.5, max_rescale=2.0)
+    layer = BalancingLayer(balancer).to(device)
+    for _ in range(2):
+        step(layer, device, torch.float32)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("num_tasks", [1, 3, 8, 10])
+def test_min_norm_point_never_waits(num_tasks: int, device: str) -> None:
+    rows = torch.randn(num_tasks, 20, device=device, dtype=torch.float64)
+    min_norm_point(rows @ rows.T)  # tables of supports are built once, on the host
+    with no_host_sync(device):
+        min_norm_point(rows @ rows.T)
