@@ -1,20 +1,26 @@
 """The Gramian of per-task gradients: M x M inner products over the flattened global batch."""
 
 import itertools
+import sys
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-CHUNK_ELEMENTS = 1 << 20
-"""Elements of each gradient that are widened at a time when gradients are narrower than float32."""
+CACHE_ELEMENTS = 1 << 19
+"""float32 elements that a CPU core's second-level cache holds: chunks of all M gradients together stay within."""
+
+WIDENED_ELEMENTS = 1 << 24
+"""Elements of all M gradients that are widened to float32 at a time on a GPU."""
 
 
 def local_gramian(gradients: Sequence[Tensor | None], device: torch.device) -> Tensor:
     """Inner products of M gradients of one rank.
 
-    Pairwise dots copy nothing; bf16 and fp16 gradients are widened to float32 chunk by chunk.
+    Pairwise dots, chunk by chunk on a CPU, so that each gradient is read from memory once. Nothing is copied, but bf16
+    and fp16 gradients are widened to float32 a chunk at a time.
 
     Args:
         gradients: M tensors of one shape, any floating dtype; None is a task without a gradient: zeros.
@@ -23,26 +29,49 @@ def local_gramian(gradients: Sequence[Tensor | None], device: torch.device) -> T
     Returns:
         (M, M) symmetric, float64; accumulated in float32, or in float64 for float64 gradients.
     """
+    num_tasks = len(gradients)
     present = {m: gradient.reshape(-1) for m, gradient in enumerate(gradients) if gradient is not None}
-    zero = torch.zeros((), dtype=torch.float64, device=device)
-    products = dict.fromkeys(_pairs(range(len(gradients))), zero)
-    products |= zip(_pairs(present), _pairwise_products(list(present.values())), strict=True)
-    tasks = range(len(gradients))
-    entries = [products[min(i, j), max(i, j)].double() for i in tasks for j in tasks]
-    return torch.stack(entries).view(len(tasks), len(tasks))
+    if not present:
+        return torch.zeros(num_tasks, num_tasks, dtype=torch.float64, device=device)
+    products = _pairwise_products(list(present.values()))
+    if len(present) < num_tasks:
+        known = dict(zip(_pairs(present), products, strict=True))
+        products = [known.get(pair, torch.zeros_like(products[0])) for pair in _pairs(range(num_tasks))]
+    upper = torch.stack(products).double()  # (M (M + 1) / 2,)
+    return upper.take(_symmetric_index(num_tasks, upper.device))
 
 
 def _pairs(items: Iterable[int]) -> Iterator[tuple[int, int]]:
     return itertools.combinations_with_replacement(items, 2)
 
 
+@lru_cache(maxsize=64)
+def _symmetric_index(num_tasks: int, device: torch.device) -> Tensor:
+    """(M, M) position of each pair in the order of :func:`_pairs`."""
+    position = {pair: index for index, pair in enumerate(_pairs(range(num_tasks)))}
+    tasks = range(num_tasks)
+    return torch.tensor([[position[min(i, j), max(i, j)] for j in tasks] for i in tasks], device=device)
+
+
 def _pairwise_products(flat: Sequence[Tensor]) -> list[Tensor]:
     """Inner products of every pair of gradients, as 0-d tensors, in the order of :func:`_pairs`."""
-    if not flat or torch.finfo(flat[0].dtype).bits >= 32:
-        return [torch.dot(flat[i], flat[j]) for i, j in _pairs(range(len(flat)))]
-    chunks = zip(*(gradient.split(CHUNK_ELEMENTS) for gradient in flat), strict=True)
-    products = [torch.stack(_pairwise_products([piece.float() for piece in chunk])) for chunk in chunks]
-    return list(torch.stack(products).sum(dim=0))
+    pairs = list(_pairs(range(len(flat))))
+    wide = torch.finfo(flat[0].dtype).bits >= 32
+    size = _chunk_elements(flat[0], wide) // len(flat)
+    if wide and len(flat[0]) <= size:
+        return [torch.dot(flat[i], flat[j]) for i, j in pairs]
+    chunks = zip(*(gradient.split(size) for gradient in flat), strict=True)
+    partial = []
+    for chunk in chunks:
+        pieces = chunk if wide else [piece.float() for piece in chunk]
+        partial.append(torch.stack([torch.dot(pieces[i], pieces[j]) for i, j in pairs]))
+    return list(torch.stack(partial).double().sum(dim=0))
+
+
+def _chunk_elements(gradient: Tensor, wide: bool) -> int:
+    if gradient.device.type == "cpu":
+        return CACHE_ELEMENTS
+    return sys.maxsize if wide else WIDENED_ELEMENTS
 
 
 def combine_gradients(gradients: Sequence[Tensor | None], coefficients: Tensor) -> Tensor | None:

@@ -94,10 +94,9 @@ class MultiBalance(Balancer):
 
     def coefficients(self, gramian: Tensor, losses: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
         norms = gramian.diagonal().clamp(min=0).sqrt()  # n, (M,)
-        active = norms > 0
-        average = torch.where(self.norms > 0, torch.lerp(self.norms, norms, self.gamma), norms)
-        average = torch.where(active, average, self.norms)  # u
-        rescale = torch.where(active, average / torch.where(active, norms, 1.0), 0.0)  # u / n
+        previous = torch.where(self.norms > 0, self.norms, norms)
+        average = torch.where(norms > 0, torch.lerp(previous, norms, self.gamma), self.norms)  # u
+        rescale = torch.nan_to_num(average / norms, nan=0.0, posinf=0.0)  # u / n; 0 where n = 0
         if self.max_rescale is not None:
             rescale = rescale.clamp(max=self.max_rescale)
         weights = project_to_simplex(self.weights - self._beta() * self._slope(gramian, norms, rescale))
@@ -117,10 +116,9 @@ class MultiBalance(Balancer):
         if self.direction == "gradient":
             return rescale * products
         length = (mixture @ products).clamp(min=0).sqrt()  # |d|
-        scale = norms * length
-        cosines = products / torch.where(scale > 0, scale, 1.0)
-        # Where gradients cancel, |d| is rounding: without the clamp, "cosines" far above 1 would throw lambda about.
-        return torch.where((scale > 0) & (rescale > 0), cosines.clamp(-1, 1), 0.0)
+        cosines = torch.nan_to_num(products / (norms * length), nan=0.0, posinf=0.0, neginf=0.0)
+        # Where the gradients cancel, |d| is rounding: without the clamp lambda would be thrown to a vertex.
+        return cosines.clamp(-1, 1)
 
     def _beta(self) -> float | Tensor:
         return self.beta(self.step) if callable(self.beta) else self.beta

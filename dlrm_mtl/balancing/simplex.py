@@ -20,11 +20,10 @@ def project_to_simplex(vector: Tensor) -> Tensor:
         (M,) the nearest point with non-negative entries that sum to 1.
     """
     descending = vector.sort(descending=True).values
-    excess = descending.cumsum(0) - 1  # (M,)
     counts = torch.arange(1, len(vector) + 1, device=vector.device, dtype=vector.dtype)
-    support = (descending * counts > excess).sum().clamp(min=1)  # number of positive entries; () on device
-    threshold = excess.gather(0, (support - 1).view(1)) / support
-    return (vector - threshold).clamp(min=0)
+    # With the k largest entries in the support, this is what brings their sum to 1; the right k maximises it.
+    thresholds = (descending.cumsum(0) - 1) / counts
+    return (vector - thresholds.max()).clamp(min=0)
 
 
 def min_norm_point(gramian: Tensor) -> Tensor:

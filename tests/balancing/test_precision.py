@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from dlrm_mtl.balancing import BalancingLayer, MultiBalance
-from dlrm_mtl.balancing.gramian import CHUNK_ELEMENTS, local_gramian
+from dlrm_mtl.balancing.gramian import CACHE_ELEMENTS, local_gramian
 from tests.balancing.reference import Algorithm3
 
 NARROW = [torch.bfloat16, torch.float16]
@@ -16,7 +16,7 @@ HALF_ULP = {torch.bfloat16: 2.0**-8, torch.float16: 2.0**-11}
 
 
 @pytest.mark.parametrize("dtype", [*NARROW, torch.float32])
-@pytest.mark.parametrize("size", [1000, CHUNK_ELEMENTS, 3 * CHUNK_ELEMENTS + 17])
+@pytest.mark.parametrize("size", [1000, CACHE_ELEMENTS, 3 * CACHE_ELEMENTS + 17])
 def test_gramian_is_accurate_at_any_size(dtype: torch.dtype, size: int) -> None:
     generator = torch.Generator().manual_seed(1)
     # The mean makes the sums grow with N, where a narrow accumulator stalls.
