@@ -43,7 +43,7 @@ class ModelConfig:
     """Widths F1, F2 of projection's two branches, in embeddings."""
     over_mlp: tuple[int, ...] = ()
     """Layer sizes of a shared over-arch between interaction and balancing layer; none by default."""
-    head_mlp: tuple[int, ...] = (128, 64)
+    head_mlp: tuple[int, ...] = (256, 128)
     """Hidden layer sizes of each task's head."""
 
     def __post_init__(self) -> None:

@@ -62,7 +62,7 @@ class Balancer(nn.Module):
         """One step of the method, as a pure function of the Gramian and the present state.
 
         Args:
-            gramian: (M, M) float64, finite where the result is used.
+            gramian: (M, M) float64; where it is not finite, the result is discarded.
             losses: (M,) mean losses of the global batch, for methods that need them.
 
         Returns:
@@ -88,7 +88,7 @@ class Balancer(nn.Module):
             (M,) float64 coefficients on the raw gradients.
         """
         finite = torch.isfinite(gramian).all()
-        coefficients, state = self.coefficients(torch.where(finite, gramian, 1.0), losses)
+        coefficients, state = self.coefficients(gramian, losses)
         for name, value in state.items():
             buffer = self.get_buffer(name)
             buffer.copy_(torch.where(finite, value, buffer))

@@ -20,10 +20,14 @@ def project_to_simplex(vector: Tensor) -> Tensor:
         (M,) the nearest point with non-negative entries that sum to 1.
     """
     descending = vector.sort(descending=True).values
-    counts = torch.arange(1, len(vector) + 1, device=vector.device, dtype=vector.dtype)
     # With the k largest entries in the support, this is what brings their sum to 1; the right k maximises it.
-    thresholds = (descending.cumsum(0) - 1) / counts
+    thresholds = (descending.cumsum(0) - 1) / _counts(len(vector), vector.dtype, vector.device)
     return (vector - thresholds.max()).clamp(min=0)
+
+
+@lru_cache(maxsize=64)
+def _counts(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    return torch.arange(1, size + 1, dtype=dtype, device=device)
 
 
 def min_norm_point(gramian: Tensor) -> Tensor:
