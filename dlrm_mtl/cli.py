@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import time
 import tomllib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -12,6 +13,9 @@ from typing import Any, TypeVar
 import tyro
 
 Config = TypeVar("Config")
+
+GRACE_S = 3.0
+"""Seconds that ranks other than the first wait before they report an error."""
 
 
 def parse(kind: type[Config], program: str, arguments: Sequence[str] | None = None) -> Config:
@@ -25,12 +29,9 @@ def parse(kind: type[Config], program: str, arguments: Sequence[str] | None = No
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     from_file: list[str] = []
-    if "--config" in arguments:
-        position = arguments.index("--config")
-        if position + 1 == len(arguments):
-            raise ValueError("--config needs a file")
-        from_file = _as_arguments(_read_file(Path(arguments[position + 1])))
-        del arguments[position : position + 2]
+    file, arguments = _take_config(arguments)
+    if file is not None:
+        from_file = _as_arguments(_read_file(file))
     note = "--config FILE reads options from a TOML or JSON file; options given here win."
     return tyro.cli(
         kind,
@@ -50,18 +51,42 @@ def as_dict(config: Any) -> dict[str, Any]:
 
 def run(program: str, main: Callable[[], None]) -> None:
     """Runs an entry point: an error of the user's (ValueError) or of the file system (OSError) is shown as one line,
-    without a traceback, with exit code 2."""
+    without a traceback, with exit code 2.
+
+    What is wrong with an option or the data is found on every rank alike. The first one says it; the others give the
+    launcher time to end them, and speak only if they are still there: then the error is theirs alone.
+    """
+    code: str | int | None = 0
+    message = ""
     try:
         main()
     except (ValueError, OSError) as error:
-        # Ranks agree on an error before they raise it, so one of them speaks for all.
-        if _is_first_rank():
-            print(f"{program}: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
-        sys.exit(2)
+        code, message = 2, f"{program}: {' '.join(str(error).split())}"
+    except SystemExit as stop:
+        code = stop.code
+    if code and not _is_first_rank():
+        time.sleep(GRACE_S)
+        message = message and f"{message} (rank {os.environ['RANK']})"
+    if message:
+        print(message, file=sys.stderr, flush=True)
+    sys.exit(code)
 
 
 def _is_first_rank() -> bool:
     return os.environ.get("RANK", "0") == "0"
+
+
+def _take_config(arguments: list[str]) -> tuple[Path | None, list[str]]:
+    """The file of ``--config FILE`` or ``--config=FILE``, and the other arguments."""
+    for position, argument in enumerate(arguments):
+        name, equals, file = argument.partition("=")
+        if name == "--config":
+            end = position + (1 if equals else 2)
+            file = file or "".join(arguments[position + 1 : end])
+            if not file:
+                raise ValueError("--config needs a file")
+            return Path(file), arguments[:position] + arguments[end:]
+    return None, arguments
 
 
 def _read_file(path: Path) -> dict[str, Any]:

@@ -1,0 +1,36 @@
+"""Runs entry points as a user would: as processes."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+BIN = Path(sys.executable).parent
+QUIET_CPU = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0"}
+
+
+def run(*command: str | Path, timeout: float = 240) -> subprocess.CompletedProcess[str]:
+    """Runs a command in the repository's root, with the environment's programs first on the path."""
+    environment = {**os.environ, **QUIET_CPU, "PATH": f"{BIN}:{os.environ['PATH']}"}
+    return subprocess.run(
+        [str(part) for part in command], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=timeout
+    )
+
+
+def python(module: str, *arguments: str | Path, processes: int = 0) -> subprocess.CompletedProcess[str]:
+    """``python -m module``, or the same under torchrun with some processes."""
+    if processes:
+        launcher = ["torchrun", "--standalone", "--nproc_per_node", str(processes), "-m"]
+        return run(*launcher, module, *arguments)
+    return run(sys.executable, "-m", module, *arguments)
+
+
+def complaint(process: subprocess.CompletedProcess[str]) -> str:
+    """The one line in which an entry point refuses its input: exit code 2 and no traceback."""
+    assert process.returncode == 2, process.stderr
+    assert "Traceback" not in process.stderr
+    lines = [line for line in process.stderr.splitlines() if re.match(r"\w+: ", line)]
+    assert len(lines) == 1, process.stderr
+    return lines[0]

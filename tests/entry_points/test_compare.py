@@ -1,0 +1,151 @@
+"""compare, from the command line to comparison.json."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.entry_points.processes import complaint, python
+
+COMPARE = "dlrm_mtl.compare"
+SMALL = ["--batch-size", "64", "--log-every", "3", "--model.head-mlp", "16", "--model.bottom-mlp", "8"]
+
+
+def compare(data: Path, out: Path, *options: str | Path, processes: int = 0) -> dict[str, Any]:
+    process = python(COMPARE, "--data", data, "--out", out, *SMALL, *options, processes=processes)
+    assert process.returncode == 0, process.stderr
+    assert str(out / "report.md") in process.stdout
+    comparison: dict[str, Any] = json.loads((out / "comparison.json").read_text())
+    return comparison
+
+
+def metrics_of(comparison: dict[str, Any]) -> dict[str, Any]:
+    """Everything but the clock."""
+    return {name: {**arm, "qps": None} for name, arm in comparison["arms"].items()}
+
+
+ARMS = ["--arms", "mean", "multibalance:beta=0.1,prior_in_direction=0.5", "static:weights=0.5/0.3/0.2"]
+
+
+@pytest.fixture(scope="module")
+def finished(small_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "run"
+    compare(small_dataset, out, *ARMS, "--seeds", "2", "--eval-every", "4", processes=2)
+    return out
+
+
+def test_the_run_directory_is_complete(finished: Path) -> None:
+    comparison = json.loads((finished / "comparison.json").read_text())
+    assert comparison["control"] == "mean"
+    assert comparison["tasks"] == ["click", "like", "buy"]
+    assert list(comparison["arms"]) == ARMS[1:]
+    for arm in comparison["arms"].values():
+        assert arm["seeds"] == [0, 1]
+        assert {"median", "p10", "p90", "change_percent"} <= arm["qps"].keys()
+        assert arm["average_ne_gain_percent"].keys() == {"mean", "low", "high"}
+        for task in arm["tasks"].values():
+            assert {"ne", "auc", "calibration", "ne_gain_percent"} <= task.keys()
+    treatment = comparison["arms"][ARMS[2]]["tasks"]["click"]
+    control = comparison["arms"]["mean"]["tasks"]["click"]
+    assert treatment["ne"] != control["ne"]
+    assert treatment["ne_gain_percent"]["mean"] == pytest.approx(100 * (control["ne"] - treatment["ne"]))
+    plan = json.loads((finished / "plan.json").read_text())
+    assert [table["table"] for table in plan] == ["item", "tags", "user"]
+    environment = json.loads((finished / "environment.json").read_text())
+    assert environment["world_size"] == 2
+    assert environment["versions"]["torch"].startswith("2.13")
+    assert "| arm" in (finished / "report.md").read_text()
+
+
+def test_metrics_are_logged(finished: Path) -> None:
+    for folder in (finished / "seed-0" / "mean", finished / "seed-1" / "multibalance-beta=0.1,prior_in_direction=0.5"):
+        lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        windows = [line for line in lines if line["kind"] == "train"]
+        assert [line["step"] for line in windows] == [3, 6, 9]
+        assert [line["step"] for line in lines if line["kind"] == "eval"] == [6, 9]
+        for line in windows:
+            assert line["gradient_norms"].keys() == {"click", "like", "buy"}
+            assert all(norm > 0 for norm in line["gradient_norms"].values())
+            assert line["cosines"].keys() == {"click/like", "click/buy", "like/buy"}
+            assert 0 <= line["pareto_gap"] <= min(line["gradient_norms"].values())
+        assert list((folder / "tensorboard").iterdir())
+
+
+def test_the_same_seeds_give_the_same_metrics(small_dataset: Path, finished: Path, tmp_path: Path) -> None:
+    again = compare(
+        small_dataset,
+        tmp_path / "again",
+        "--config",
+        finished / "config.json",
+        processes=2,
+    )
+    assert metrics_of(again) == metrics_of(json.loads((finished / "comparison.json").read_text()))
+
+
+def test_a_finished_seed_is_not_trained_again(small_dataset: Path, finished: Path, tmp_path: Path) -> None:
+    expected = (finished / "comparison.json").read_text()
+    (finished / "comparison.json").unlink()
+    process = python(
+        COMPARE, "--data", small_dataset, "--out", finished, *SMALL, *ARMS, "--seeds", "2", "--eval-every", "4"
+    )
+    assert process.returncode == 0, process.stderr
+    assert "seed 0: finished before" in process.stdout
+    assert "steps" not in process.stderr
+    assert (finished / "comparison.json").read_text() == expected
+
+
+def test_another_configuration_in_the_same_directory_is_refused(small_dataset: Path, finished: Path) -> None:
+    process = python(COMPARE, "--config", finished / "config.json", "--seeds", "3")
+    assert "config.json: another run is here, with seeds=2 where this one has 3" in complaint(process)
+
+
+def test_one_process_and_quiet_output(small_dataset: Path, tmp_path: Path) -> None:
+    process = python(COMPARE, "--data", small_dataset, "--out", tmp_path / "run", *SMALL, "--seeds", "1")
+    assert process.returncode == 0, process.stderr
+    unexpected = [line for line in process.stderr.splitlines() if line and not line.startswith("seed 0: ")]
+    assert unexpected == []
+    assert "paired bootstrap" in process.stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            ["--arms", "mean", "multibalanced"],
+            "unknown balancer 'multibalanced', expected one of mean, sum, static, multibalance",
+        ),
+        (["--arms", "mean", "multibalance:bta=1"], "has no option 'bta'; its options and defaults: beta=1.0"),
+        (["--arms", "mean", "multibalance:beta=-1"], "beta is -1"),
+        (["--arms", "mean", "multibalance:reduction=exactly"], "reduction is 'exactly'"),
+        (["--arms", "mean", "static:weights=1/2"], "weights are [1, 2], expected 3 finite numbers"),
+        (["--arms", "mean", "multibalance:beta"], "'beta' is not of the form OPTION=VALUE"),
+        (["--optimizer.table", "adam"], "optimizer.table is 'adam'"),
+        (["--sharding.kinds", "row_wise"], "sharding.kinds has 'row_wise'"),
+        (["--model.embedding-dims", "nope", "8", "--model.interaction", "dcn"], "names table 'nope'"),
+        (["--batch-size", "1000"], "600 training rows, fewer than one global batch of 1000"),
+    ],
+)
+def test_bad_options_get_one_line(small_dataset: Path, tmp_path: Path, options: list[str], message: str) -> None:
+    process = python(COMPARE, "--data", small_dataset, "--out", tmp_path / "run", *options)
+    assert message in complaint(process)
+    assert not (tmp_path / "run" / "seed-0").exists()
+
+
+def test_a_rank_speaks_for_all(small_dataset: Path, tmp_path: Path) -> None:
+    process = python(COMPARE, "--data", small_dataset, "--out", tmp_path / "run", "--batch-size", "63", processes=2)
+    assert process.returncode != 0
+    assert process.stderr.count("compare: batch_size is 63, expected a multiple of the 2 ranks") == 1
+
+
+def test_no_data(tmp_path: Path) -> None:
+    process = python(COMPARE, "--data", tmp_path, "--out", tmp_path / "run")
+    assert "schema.json: not found" in complaint(process)
+
+
+def test_more_ranks_than_row_groups(tmp_path: Path) -> None:
+    from tests.datasets import make_dataset
+
+    data = make_dataset(tmp_path / "one-group", rows=200, eval_rows=50, row_group_rows=1000)
+    comparison = compare(data, tmp_path / "run", "--seeds", "1", "--max-steps", "2", "--batch-size", "66", processes=3)
+    assert comparison["arms"]["mean"]["tasks"]["click"]["ne"] > 0

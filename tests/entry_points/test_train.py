@@ -1,0 +1,39 @@
+"""train, from the command line to its logs."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.entry_points.processes import complaint, python
+
+OPTIONS = ["--batch-size", "64", "--log-every", "4", "--model.head-mlp", "16"]
+
+
+@pytest.mark.parametrize("processes", [0, 2])
+def test_trains_and_evaluates(small_dataset: Path, tmp_path: Path, processes: int) -> None:
+    out = tmp_path / "run"
+    process = python(
+        "dlrm_mtl.train", "--data", small_dataset, "--out", out, *OPTIONS, "--epochs", "3", processes=processes
+    )
+    assert process.returncode == 0, process.stderr
+    assert "| click " in process.stdout
+    result = json.loads((out / "result.json").read_text())
+    click = result["arms"]["multibalance"]["tasks"]["click"]
+    assert click["rows"] == 200
+    assert click["ne"] < 1
+    lines = [json.loads(line) for line in (out / "multibalance" / "metrics.jsonl").read_text().splitlines()]
+    assert lines[-1]["step"] == 27
+    assert json.loads((out / "config.json").read_text())["epochs"] == 3
+
+
+def test_bad_arm(small_dataset: Path, tmp_path: Path) -> None:
+    process = python("dlrm_mtl.train", "--data", small_dataset, "--out", tmp_path / "run", "--arm", "pcgrd")
+    assert "unknown balancer 'pcgrd'" in complaint(process)
+
+
+def test_unknown_option(small_dataset: Path, tmp_path: Path) -> None:
+    process = python("dlrm_mtl.train", "--data", small_dataset, "--out", tmp_path / "run", "--epcohs", "2")
+    assert process.returncode == 2
+    assert "--epcohs" in process.stderr
+    assert "Traceback" not in process.stderr
