@@ -6,12 +6,15 @@ when it is started again with the same options.
 
 from dlrm_mtl import cli
 from dlrm_mtl.config import CompareConfig
+from dlrm_mtl.distributed.versions import check_versions
 from dlrm_mtl.files import read_json, write_json, write_text
 
 
 def main() -> None:
     config = cli.parse(CompareConfig, "dlrm_mtl.compare")
-    # torchrec takes seconds to import: --help and a wrong option need not wait for it.
+    check_versions()
+    # torchrec takes seconds to import, which --help and a wrong option need not wait for; and it is imported only now,
+    # since packages that do not go together fail in obscure ways.
     from dlrm_mtl.reporting.comparison import compare_seeds, summarize_seed
     from dlrm_mtl.reporting.markdown import format_comparison
     from dlrm_mtl.training.loop import train_arms

@@ -5,12 +5,15 @@ Writes ``RUN/result.json`` beside the logs.
 
 from dlrm_mtl import cli
 from dlrm_mtl.config import TrainConfig
+from dlrm_mtl.distributed.versions import check_versions
 from dlrm_mtl.files import write_json
 
 
 def main() -> None:
     config = cli.parse(TrainConfig, "dlrm_mtl.train")
-    # torchrec takes seconds to import: --help and a wrong option need not wait for it.
+    check_versions()
+    # torchrec takes seconds to import, which --help and a wrong option need not wait for; and it is imported only now,
+    # since packages that do not go together fail in obscure ways.
     from dlrm_mtl.reporting.comparison import summarize_seed
     from dlrm_mtl.reporting.markdown import format_result
     from dlrm_mtl.training.loop import train_arms

@@ -76,7 +76,9 @@ def _row_groups(directory: Path, schema: Schema, split: str) -> tuple[RowGroup, 
             with pq.ParquetFile(path) as file:
                 metadata, arrow_schema = file.metadata, file.schema_arrow
         except (OSError, pa.ArrowException) as error:
-            raise ValueError(f"{path}: truncated or no parquet file ({_first_line(error)})") from None
+            raise ValueError(
+                f"{path}: no row group can be read, the file is truncated or not parquet ({_first_line(error)})"
+            ) from None
         if metadata.num_rows != shard.rows:
             raise ValueError(f"{path}: {metadata.num_rows} rows, but schema.json says {shard.rows}")
         _check_columns(path, schema, arrow_schema)

@@ -109,7 +109,9 @@ def batches(
     reader: TrainingReader | EvaluationReader, config: ReaderConfig, pin_memory: bool
 ) -> Iterable[MultiTaskBatch]:
     """Runs a reader, in this process or in worker processes that read ahead; into pinned memory for GPUs."""
-    workers = config.workers if isinstance(reader, TrainingReader) else 0
+    workers = config.workers if config.workers is not None else 2 * pin_memory
+    if isinstance(reader, EvaluationReader):
+        workers = 0  # the evaluation pipeline reads ahead in a thread of its own
     return DataLoader(
         reader,
         batch_size=None,

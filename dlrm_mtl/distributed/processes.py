@@ -42,13 +42,13 @@ class Ranks:
         return values[0]
 
     def agree(self, action: Callable[[], Result]) -> Result:
-        """Runs an action on every rank; if it raises a ValueError on one, every rank raises that of the first such
-        rank, instead of waiting for it in a later collective. Collective."""
+        """Runs an action on every rank; if it raises a ValueError or OSError on one, every rank raises the first such
+        rank's message as a ValueError, instead of waiting for it in a later collective. Collective."""
         result: Result | None = None
         message: str | None = None
         try:
             result = action()
-        except ValueError as error:
+        except (ValueError, OSError) as error:
             message = str(error)
         messages: list[str | None] = [None] * self.world_size
         dist.all_gather_object(messages, message, group=self.group)
@@ -79,7 +79,8 @@ def process_group(timeout_s: int) -> Iterator[Ranks]:
         device = torch.device("cuda", local_rank)
         torch.cuda.set_device(device)
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-    dist.init_process_group(backend, timeout=timedelta(seconds=timeout_s))
+    bound = device if device.type == "cuda" else None  # so that NCCL need not guess the GPU of a barrier
+    dist.init_process_group(backend, timeout=timedelta(seconds=timeout_s), device_id=bound)
     try:
         group = dist.group.WORLD
         assert group is not None

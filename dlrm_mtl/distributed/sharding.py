@@ -50,7 +50,7 @@ def plan_sharding(
     """
     kinds = allowed_kinds(config, table_optimizer, ranks.device.type)
     planner = EmbeddingShardingPlanner(
-        topology=_topology(ranks),
+        topology=_topology(ranks, config.reserve),
         batch_size=local_batch_size,
         storage_reservation=FixedPercentageStorageReservation(config.reserve),
         constraints=_constraints(schema, kinds, config.min_partition, ranks.device.type),
@@ -119,9 +119,10 @@ def format_plan(tables: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def _topology(ranks: Ranks) -> Topology:
+def _topology(ranks: Ranks, reserve: float) -> Topology:
     host_memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    hardware = HardwareConfig(ddr_cap_bytes=host_memory // ranks.local_world_size)
+    # torchrec's storage reservation keeps back memory of GPUs alone.
+    hardware = HardwareConfig(ddr_cap_bytes=int((1 - reserve) * host_memory) // ranks.local_world_size)
     if ranks.device.type == "cuda":
         hardware.hbm_cap_bytes = torch.cuda.get_device_properties(ranks.device).total_memory
     return TopologyFactory.create_topology(

@@ -20,24 +20,31 @@ def format_comparison(comparison: Mapping[str, Any]) -> str:
             for name, arm in treatments.items()
         ],
     )
-    rows = [
-        [task, name, _number(values["ne"]), _number(values["auc"]), _number(values["calibration"])]
-        for task in tasks
-        for name, values in _metric_rows(task, comparison)
-    ]
-    metrics = _table(["task", "arm", "NE", "AUC", "calibration"], rows)
+    bayes_ne = comparison["bayes_ne"]
+    metrics = _table(
+        ["task", "arm", "NE", *(["Bayes NE"] if bayes_ne else []), "AUC", "calibration"],
+        [
+            [
+                task,
+                name,
+                _number(arm["tasks"][task]["ne"]),
+                *([_number(bayes_ne[task])] if bayes_ne else []),
+                _number(arm["tasks"][task]["auc"]),
+                _number(arm["tasks"][task]["calibration"]),
+            ]
+            for task in tasks
+            for name, arm in arms.items()
+        ],
+    )
     parts = [
         f"NE gain (%) over `{control}`, {seeds} seed{'s' * (seeds != 1)}; positive is better;"
         f" 95 % intervals: {comparison['intervals']}",
         gains,
-        "Evaluation, mean over seeds",
+        "Evaluation, mean over seeds" + ("; Bayes NE: that of the true probabilities" if bayes_ne else ""),
         metrics,
+        "Speed, global samples per second over timed windows",
+        _speed_table(arms),
     ]
-    bayes = comparison["bayes_ne"]
-    if bayes:
-        known = ", ".join(f"{task} {value:.4f}" for task, value in bayes.items())
-        parts.append(f"NE of the true probabilities (no model can be better): {known}")
-    parts += ["Speed, global samples per second over timed windows", _speed_table(arms)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -49,10 +56,6 @@ def format_result(summary: Mapping[str, Any]) -> str:
         for task, values in arm["tasks"].items()
     ]
     return _table(["task", "arm", "NE", "AUC", "calibration"], rows)
-
-
-def _metric_rows(task: str, comparison: Mapping[str, Any]) -> list[tuple[str, Mapping[str, float]]]:
-    return [(name, arm["tasks"][task]) for name, arm in comparison["arms"].items()]
 
 
 def _speed_table(arms: Mapping[str, Any]) -> str:

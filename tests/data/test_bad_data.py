@@ -100,7 +100,7 @@ def test_wrong_type(directory: Path, column: str, expected: str) -> None:
 def test_truncated_file(directory: Path) -> None:
     path = directory / "train/part-00001.parquet"
     path.write_bytes(path.read_bytes()[:-200])
-    with pytest.raises(ValueError, match=r"part-00001.parquet: truncated or no parquet file"):
+    with pytest.raises(ValueError, match=r"part-00001.parquet: no row group can be read, the file is truncated"):
         open_dataset(directory)
 
 

@@ -138,6 +138,16 @@ def test_a_rank_speaks_for_all(small_dataset: Path, tmp_path: Path) -> None:
     assert process.stderr.count("compare: batch_size is 63, expected a multiple of the 2 ranks") == 1
 
 
+def test_versions_that_do_not_go_together(small_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    metadata = tmp_path / "torchrec-1.7.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: torchrec\nVersion: 1.7.0\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    process = python(COMPARE, "--data", small_dataset, "--out", tmp_path / "run")
+    assert "torchrec 1.7.0" in complaint(process)
+    assert "expected torch 2.13, torchrec 1.8 and fbgemm-gpu (or fbgemm-gpu-cpu) 1.8" in process.stderr
+
+
 def test_no_data(tmp_path: Path) -> None:
     process = python(COMPARE, "--data", tmp_path, "--out", tmp_path / "run")
     assert "schema.json: not found" in complaint(process)
