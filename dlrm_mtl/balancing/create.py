@@ -6,7 +6,17 @@ from types import MappingProxyType
 from typing import Any
 
 from dlrm_mtl.balancing.balancer import Balancer
+from dlrm_mtl.balancing.cagrad import CAGrad
+from dlrm_mtl.balancing.db_mtl import DBMTL
+from dlrm_mtl.balancing.graddrop import GradDrop
+from dlrm_mtl.balancing.gradvac import GradVac
+from dlrm_mtl.balancing.imtl_g import IMTLG
+from dlrm_mtl.balancing.mgda import MGDA
+from dlrm_mtl.balancing.moco import MoCo
 from dlrm_mtl.balancing.multibalance import MultiBalance
+from dlrm_mtl.balancing.nash_mtl import NashMTL
+from dlrm_mtl.balancing.pcgrad import PCGrad
+from dlrm_mtl.balancing.sdmgrad import SDMGrad
 from dlrm_mtl.balancing.static import Mean, Static, Sum
 
 METHODS: Mapping[str, type[Balancer]] = MappingProxyType(
@@ -15,12 +25,26 @@ METHODS: Mapping[str, type[Balancer]] = MappingProxyType(
         "sum": Sum,
         "static": Static,
         "multibalance": MultiBalance,
+        "mgda": MGDA,
+        "sdmgrad": SDMGrad,
+        "moco": MoCo,
+        "imtl_g": IMTLG,
+        "pcgrad": PCGrad,
+        "gradvac": GradVac,
+        "graddrop": GradDrop,
+        "db_mtl": DBMTL,
+        "cagrad": CAGrad,
+        "nash_mtl": NashMTL,
     }
 )
 
 
+TORCHJD = "torchjd:"
+"""Prefix of TorchJD's weightings."""
+
+
 def available_balancers() -> tuple[str, ...]:
-    """Names that :func:`create_balancer` takes."""
+    """Names that :func:`create_balancer` takes, beside ``torchjd:NAME``."""
     return tuple(METHODS)
 
 
@@ -31,7 +55,7 @@ def balancer_options(name: str) -> dict[str, Any]:
         ValueError: no such method; the message lists them.
     """
     if name not in METHODS:
-        raise ValueError(f"unknown balancer {name!r}, expected one of {', '.join(available_balancers())}")
+        raise ValueError(f"unknown balancer {name!r}, expected one of {', '.join(METHODS)} or {TORCHJD}NAME")
     parameters = inspect.signature(METHODS[name].__init__).parameters
     return {
         key: parameter.default
@@ -44,7 +68,7 @@ def create_balancer(name: str, num_tasks: int, *, task_names: Sequence[str] | No
     """Creates a balancing method by name.
 
     Args:
-        name: one of :func:`available_balancers`.
+        name: one of :func:`available_balancers`, or ``torchjd:NAME`` for a Gramian-based weighting of TorchJD.
         num_tasks: M.
         task_names: names under which the state of each task is stored.
         options: see the method's class.
@@ -52,6 +76,11 @@ def create_balancer(name: str, num_tasks: int, *, task_names: Sequence[str] | No
     Raises:
         ValueError: unknown name or option (the message lists the right ones), or a value out of range.
     """
+    if name.startswith(TORCHJD):
+        # A large package that the other methods do without.
+        from dlrm_mtl.balancing.torchjd import TorchJD
+
+        return TorchJD(num_tasks, name.removeprefix(TORCHJD), task_names=task_names, **options)
     known = balancer_options(name)
     unknown = sorted(set(options) - set(known))
     if unknown:
