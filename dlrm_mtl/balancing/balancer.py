@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from dlrm_mtl.balancing.gramian import combine_gradients, local_gramian, local_pooled
+from dlrm_mtl.balancing.loss_weighting import LossWeighting
 
 
 class Balancer(nn.Module):
@@ -44,6 +45,7 @@ class Balancer(nn.Module):
             raise ValueError(f"expected {num_tasks} different task names, found {list(names)}")
         self.num_tasks = num_tasks
         self.task_names = names
+        self.loss_weighting: LossWeighting | None = None
         self._task_state: dict[str, dict[str, tuple[int, ...]]] = {}
         self.step: Tensor
         self.nonfinite_steps: Tensor
@@ -110,7 +112,7 @@ class Balancer(nn.Module):
             ValueError: the method needs losses and got none.
         """
         if self.needs_losses and losses is None:
-            raise ValueError(f"{type(self).__name__} needs the losses: hand them over by layer.set_losses(losses)")
+            raise ValueError(f"{type(self).__name__} needs the losses: pass them through layer.weigh_losses(losses)")
         finite = torch.isfinite(statistic).all()
         losses = losses.double() if self.needs_losses and losses is not None else None
         if losses is not None:
@@ -141,6 +143,8 @@ class Balancer(nn.Module):
         if gradients.dim() != 2 or len(gradients) != self.num_tasks:
             raise ValueError(f"gradients have shape {tuple(gradients.shape)}, expected ({self.num_tasks}, N)")
         rows = list(gradients.detach())
+        if self.loss_weighting is not None:
+            rows = [row * weight for row, weight in zip(rows, self.loss_weighting.weights().detach(), strict=True)]
         combined = self.apply_coefficients(rows, self.update(self.measure(rows, gradients.device), losses))
         assert combined is not None
         return combined

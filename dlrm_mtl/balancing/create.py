@@ -11,6 +11,7 @@ from dlrm_mtl.balancing.db_mtl import DBMTL
 from dlrm_mtl.balancing.graddrop import GradDrop
 from dlrm_mtl.balancing.gradvac import GradVac
 from dlrm_mtl.balancing.imtl_g import IMTLG
+from dlrm_mtl.balancing.loss_weighting import LOSS_WEIGHTINGS
 from dlrm_mtl.balancing.mgda import MGDA
 from dlrm_mtl.balancing.moco import MoCo
 from dlrm_mtl.balancing.multibalance import MultiBalance
@@ -44,8 +45,8 @@ TORCHJD = "torchjd:"
 
 
 def available_balancers() -> tuple[str, ...]:
-    """Names that :func:`create_balancer` takes, beside ``torchjd:NAME``."""
-    return tuple(METHODS)
+    """Names that :func:`create_balancer` takes, beside ``torchjd:NAME`` and combinations."""
+    return (*METHODS, *LOSS_WEIGHTINGS)
 
 
 def balancer_options(name: str) -> dict[str, Any]:
@@ -54,8 +55,11 @@ def balancer_options(name: str) -> dict[str, Any]:
     Raises:
         ValueError: no such method; the message lists them.
     """
+    if name in LOSS_WEIGHTINGS:
+        return {}
     if name not in METHODS:
-        raise ValueError(f"unknown balancer {name!r}, expected one of {', '.join(METHODS)} or {TORCHJD}NAME")
+        known = ", ".join(available_balancers())
+        raise ValueError(f"unknown balancer {name!r}, expected one of {known} or {TORCHJD}NAME")
     parameters = inspect.signature(METHODS[name].__init__).parameters
     return {
         key: parameter.default
@@ -68,14 +72,23 @@ def create_balancer(name: str, num_tasks: int, *, task_names: Sequence[str] | No
     """Creates a balancing method by name.
 
     Args:
-        name: one of :func:`available_balancers`, or ``torchjd:NAME`` for a Gramian-based weighting of TorchJD.
+        name: one of :func:`available_balancers`; ``torchjd:NAME`` for a Gramian-based weighting of TorchJD; or
+            ``LOSS_WEIGHTING+METHOD``, such as ``imtl_l+imtl_g`` (IMTL), for both at once. A loss weighting alone goes
+            with the mean of the gradients.
         num_tasks: M.
         task_names: names under which the state of each task is stored.
-        options: see the method's class.
+        options: of the gradient method; see its class.
 
     Raises:
         ValueError: unknown name or option (the message lists the right ones), or a value out of range.
     """
+    first, plus, second = name.partition("+")
+    if first in LOSS_WEIGHTINGS:
+        balancer = create_balancer(second if plus else "mean", num_tasks, task_names=task_names, **options)
+        if balancer.loss_weighting is not None:
+            raise ValueError(f"{name!r} weighs the losses twice, expected one loss weighting and one gradient method")
+        balancer.loss_weighting = LOSS_WEIGHTINGS[first](num_tasks)
+        return balancer
     if name.startswith(TORCHJD):
         # A large package that the other methods do without.
         from dlrm_mtl.balancing.torchjd import TorchJD

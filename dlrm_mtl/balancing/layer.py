@@ -91,9 +91,17 @@ class BalancingLayer(nn.Module):
         rank alike: it adds that step's all-reduce."""
         self._observe = True
 
-    def set_losses(self, losses: Tensor) -> None:
-        """Hands over the (M,) local mean losses of this step, for methods that depend on them. Before backward."""
+    def weigh_losses(self, losses: Tensor) -> Tensor:
+        """What to minimise instead of the (M,) local mean losses: they themselves, unless the method learns weights for
+        them. Hands the losses to methods that depend on them.
+
+        ::
+
+            layer.weigh_losses(torch.stack(losses)).sum().backward()
+        """
         self._losses = losses.detach()
+        weighting = self.balancer.loss_weighting
+        return losses if weighting is None else weighting(losses)
 
     def balance(self, gradients: tuple[Tensor | None, ...]) -> Tensor | None:
         """The backward pass: M gradients of the local rows, or None, to the balanced one. Collective."""

@@ -7,14 +7,14 @@ from torchrec.distributed.model_parallel import DistributedModelParallel
 from torchrec.distributed.types import ShardingPlan
 from torchrec.optim.keyed import CombinedOptimizer
 
-from dlrm_mtl.balancing import BalancingLayer, create_balancer
+from dlrm_mtl.balancing import BalancingLayer, ParameterLevelLayer, create_balancer
 from dlrm_mtl.config import RunConfig
 from dlrm_mtl.distributed.processes import Ranks
 from dlrm_mtl.distributed.sharding import plan_sharding, sharders
 from dlrm_mtl.distributed.tables import initialize_tables
 from dlrm_mtl.models.embeddings import build_embedding_bags
 from dlrm_mtl.models.losses import TaskLosses
-from dlrm_mtl.models.ranker import build_ranker
+from dlrm_mtl.models.ranker import MultiTaskRanker, build_ranker
 from dlrm_mtl.recipe import Recipe
 from dlrm_mtl.schema import Schema
 from dlrm_mtl.training.optimizers import apply_table_optimizer, build_optimizer
@@ -25,7 +25,7 @@ class Arm:
     """What a train pipeline needs."""
 
     model: DistributedModelParallel
-    balancing: BalancingLayer
+    balancing: BalancingLayer | ParameterLevelLayer
     """The layer inside ``model``."""
     optimizer: CombinedOptimizer
 
@@ -58,17 +58,35 @@ def build_arm(config: RunConfig, recipe: Recipe, seed: int, schema: Schema, plan
     losses = TaskLosses(config.loss_reduction, ranks.group)
     ranker = build_ranker(schema, config.model, balancing, losses, seed, ranks.device, config.bf16)
     apply_table_optimizer(ranker.embedding_bags, config.optimizer, ranks.device)
+    if isinstance(balancing, ParameterLevelLayer):
+        balancing.bind(_target_parameters(ranker, recipe.target))
     model = DistributedModelParallel(ranker, device=ranks.device, plan=plan, sharders=sharders())
     initialize_tables(model, seed)
     return Arm(model, balancing, build_optimizer(model, config.optimizer))
 
 
-def build_balancing(recipe: Recipe, task_names: tuple[str, ...], ranks: Ranks | None = None) -> BalancingLayer:
+def build_balancing(
+    recipe: Recipe, task_names: tuple[str, ...], ranks: Ranks | None = None
+) -> BalancingLayer | ParameterLevelLayer:
     """The balancing layer of an arm, on the model's own process group.
 
     Raises:
         ValueError: unknown method, option or reduction.
     """
     balancer = create_balancer(recipe.method, len(task_names), task_names=task_names, **recipe.options)
-    layer = BalancingLayer(balancer, ranks.group if ranks else None, recipe.reduction)  # type: ignore[arg-type]
+    group = ranks.group if ranks else None
+    layer: BalancingLayer | ParameterLevelLayer
+    if recipe.target == "representation":
+        layer = BalancingLayer(balancer, group, recipe.reduction)  # type: ignore[arg-type]
+    else:
+        layer = ParameterLevelLayer(balancer, group)
     return layer.to(ranks.device) if ranks else layer
+
+
+def _target_parameters(ranker: MultiTaskRanker, target: str) -> list[nn.Parameter]:
+    shared = ranker.dense_part.shared
+    module = shared.interaction if target == "interaction" else shared.bottom
+    parameters = list(module.parameters())
+    if not parameters:
+        raise ValueError(f"target={target}: this interaction has no parameters, expected one that has, such as dcn")
+    return parameters

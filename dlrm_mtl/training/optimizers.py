@@ -1,6 +1,7 @@
 """Optimizers: tables fused inside backward, the dense part after it, each with its own schedule."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -51,15 +52,22 @@ def build_optimizer(model: DistributedModelParallel, config: OptimizerConfig) ->
     strays = [name for name in dense if "embedding_bags" in name]
     if strays:
         raise RuntimeError(f"table {strays[0]} is not in the fused table optimizer")
-    optimizer: KeyedOptimizer = KeyedOptimizerWrapper(dense, lambda parameters: _dense_optimizer(parameters, config))
+    learned = {name: dense.pop(name) for name in list(dense) if ".loss_weighting." in name}
+    parts = [
+        ("tables", WarmupOptimizer(model.fused_optimizer, _stages(config.table_schedule), config.table_lr)),
+        ("dense", _dense_part(dense, config)),
+    ]
+    if learned:
+        # Decay would pull the learned loss weights to their start.
+        parts.append(("loss_weights", _dense_part(learned, replace(config, weight_decay=0.0, clip_norm=None))))
+    return CombinedOptimizer(parts)
+
+
+def _dense_part(parameters: Mapping[str, torch.Tensor], config: OptimizerConfig) -> WarmupOptimizer:
+    optimizer: KeyedOptimizer = KeyedOptimizerWrapper(parameters, lambda values: _dense_optimizer(values, config))
     if config.clip_norm is not None:
         optimizer = GradientClippingOptimizer(optimizer, GradientClipping.NORM, config.clip_norm)
-    return CombinedOptimizer(
-        [
-            ("tables", WarmupOptimizer(model.fused_optimizer, _stages(config.table_schedule), config.table_lr)),
-            ("dense", WarmupOptimizer(optimizer, _stages(config.dense_schedule), config.dense_lr)),
-        ]
-    )
+    return WarmupOptimizer(optimizer, _stages(config.dense_schedule), config.dense_lr)
 
 
 def _dense_optimizer(parameters: list[nn.Parameter], config: OptimizerConfig) -> torch.optim.Optimizer:
