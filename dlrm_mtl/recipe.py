@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-TARGETS = ("representation", "interaction", "dense")
+TARGETS = ("representation", "interaction", "dense", "embedding")
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Recipe:
     reduction: str = "exact"
     target: str = "representation"
     """Whose gradients decide: the representation's, in the one backward pass; or those of shared parameters, of the
-    interaction, or of the bottom MLP ("dense"), in one more backward pass per task."""
+    interaction, the bottom MLP ("dense") or the tables ("embedding"), in one more backward pass per task."""
 
 
 def parse_recipe(text: str) -> Recipe:

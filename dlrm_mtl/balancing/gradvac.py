@@ -8,7 +8,7 @@ from torch import Tensor
 
 from dlrm_mtl.balancing.balancer import Balancer
 from dlrm_mtl.balancing.options import is_number, require_option
-from dlrm_mtl.balancing.random_order import random_orders
+from dlrm_mtl.balancing.random_order import random_partners
 
 
 class GradVac(Balancer):
@@ -47,28 +47,27 @@ class GradVac(Balancer):
         self.register_pair_state("targets", torch.zeros(num_tasks, num_tasks))
 
     def coefficients(self, statistic: Tensor, losses: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
-        tasks = torch.arange(self.num_tasks, device=statistic.device)
+        identity = torch.eye(self.num_tasks, dtype=statistic.dtype, device=statistic.device)
         norms = statistic.diagonal().clamp(min=0).sqrt()
-        vaccinated = torch.eye(self.num_tasks, dtype=statistic.dtype, device=statistic.device)
-        targets = self.targets
-        orders = random_orders(self.num_tasks, self.num_tasks, self.seed, self.step)
-        for other in orders.unbind(dim=1):  # (M,) the task that each row is compared with now
-            row_products = vaccinated @ statistic
-            row_norms = (row_products * vaccinated).sum(dim=1).clamp(min=0).sqrt()
-            length = row_norms * norms[other]
-            valid = (length > 0) & (other != tasks)
-            product = row_products.gather(1, other[:, None]).squeeze(1)
-            cosine = torch.where(valid, product / torch.where(valid, length, 1.0), 0.0).clamp(-1, 1)
-            target = targets.gather(1, other[:, None]).squeeze(1)
-            bounded = target.clamp(-self.LARGEST_TARGET, self.LARGEST_TARGET)
-            cosine_side, target_side = (1 - cosine**2).sqrt(), (1 - bounded**2).sqrt()
-            step = row_norms * (bounded * cosine_side - cosine * target_side) / target_side
-            step = torch.where(valid & (cosine < target), step / torch.where(valid, norms[other], 1.0), 0.0)
-            vaccinated = vaccinated.scatter_add(1, other[:, None], step[:, None])
-            change = torch.where(valid, self.beta * (cosine - target), 0.0)
-            targets = targets.scatter_add(1, other[:, None], change[:, None])
-        weights = vaccinated.mean(dim=0)
-        return weights, {"weights": weights, "targets": targets}
+        active = norms > 0
+        safe = torch.where(active, norms, 1.0)
+        cosines = statistic / torch.outer(safe, safe)
+        partners = random_partners(self.num_tasks, self.seed, self.step)  # (M, M - 1)
+        targets = self.targets.gather(1, partners).clamp(-self.LARGEST_TARGET, self.LARGEST_TARGET)
+        slopes = targets / (1 - targets**2).sqrt()
+        positions = identity[partners] * active[partners, None]  # (M, M - 1, M)
+        vaccinated = identity  # row i: coefficients on unit gradients, in units of |g_i|
+        seen = []
+        for slope, position in zip(slopes.split(1, dim=1), positions.unbind(dim=1), strict=True):
+            products = vaccinated @ cosines
+            square = (products * vaccinated).sum(dim=1, keepdim=True)  # |g_i'|^2
+            product = (products * position).sum(dim=1, keepdim=True)  # |g_i'| phi
+            seen.append(product / square.clamp(min=self.VANISHED).sqrt() * (square > self.VANISHED))
+            # Positive just where phi lies below its target.
+            step = torch.addcmul(-product, slope, torch.addcmul(square, product, product, value=-1).clamp(min=0).sqrt())
+            vaccinated = torch.addcmul(vaccinated, step.clamp(min=0), position)
+        weights = torch.where(active, norms @ vaccinated / safe, 0.0) / self.num_tasks
+        return weights, {"weights": weights, "targets": self._averaged(partners, seen, active)}
 
     def task_weights(self) -> Tensor:
         return self.weights

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from dlrm_mtl.balancing.balancer import Balancer
-from dlrm_mtl.balancing.random_order import random_orders
+from dlrm_mtl.balancing.options import require_seed
+from dlrm_mtl.balancing.random_order import random_partners
 
 
 class PCGrad(Balancer):
@@ -22,24 +23,29 @@ class PCGrad(Balancer):
 
     Args:
         seed: of the orders.
+
+    Raises:
+        ValueError: a seed that is no non-negative integer below 2^31.
     """
 
     def __init__(self, num_tasks: int, seed: int = 0, task_names: Sequence[str] | None = None) -> None:
         super().__init__(num_tasks, task_names)
+        require_seed(self, seed)
         self.seed = seed
         self.weights: Tensor
         self.register_task_state("weights", torch.full((num_tasks,), 1 / num_tasks, dtype=torch.float64))
 
     def coefficients(self, statistic: Tensor, losses: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
-        tasks = torch.arange(self.num_tasks, device=statistic.device)
-        squares = statistic.diagonal()
-        projected = torch.eye(self.num_tasks, dtype=statistic.dtype, device=statistic.device)
-        orders = random_orders(self.num_tasks, self.num_tasks, self.seed, self.step)
-        for other in orders.unbind(dim=1):  # (M,) the task that each row is compared with now
-            product = (projected * statistic[other]).sum(dim=1)
-            conflict = (product < 0) & (other != tasks)
-            step = torch.where(conflict, product / torch.where(conflict, squares[other], 1.0), 0.0)
-            projected = projected.scatter_add(1, other[:, None], -step[:, None])
+        identity = torch.eye(self.num_tasks, dtype=statistic.dtype, device=statistic.device)
+        partners = random_partners(self.num_tasks, self.seed, self.step)  # (M, M - 1)
+        # <g, g_j> / G_jj is linear in g's coefficients; a silent g_j has zeros here.
+        squares = statistic.diagonal().clamp(min=torch.finfo(statistic.dtype).tiny)
+        slopes = (statistic / squares[:, None])[partners]  # (M, M - 1, M)
+        positions = identity[partners]
+        projected = identity
+        for slope, position in zip(slopes.unbind(dim=1), positions.unbind(dim=1), strict=True):
+            conflict = (projected * slope).sum(dim=1, keepdim=True).clamp(max=0)
+            projected = torch.addcmul(projected, conflict, position, value=-1)
         weights = projected.mean(dim=0)
         return weights, {"weights": weights}
 

@@ -10,6 +10,11 @@ from torchrec.optim.keyed import CombinedOptimizer
 from dlrm_mtl.balancing import BalancingLayer, ParameterLevelLayer, create_balancer
 from dlrm_mtl.config import RunConfig
 from dlrm_mtl.distributed.processes import Ranks
+from dlrm_mtl.distributed.replication import (
+    average_gradients_of_replicas,
+    replicate_tables,
+    replicated_parameters,
+)
 from dlrm_mtl.distributed.sharding import plan_sharding, sharders
 from dlrm_mtl.distributed.tables import initialize_tables
 from dlrm_mtl.models.embeddings import build_embedding_bags
@@ -57,12 +62,18 @@ def build_arm(config: RunConfig, recipe: Recipe, seed: int, schema: Schema, plan
     balancing = build_balancing(recipe, schema.task_names, ranks)
     losses = TaskLosses(config.loss_reduction, ranks.group)
     ranker = build_ranker(schema, config.model, balancing, losses, seed, ranks.device, config.bf16)
-    apply_table_optimizer(ranker.embedding_bags, config.optimizer, ranks.device)
+    replicated = recipe.target == "embedding"
+    if replicated:
+        plan = replicate_tables(ranker.embedding_bags, ranks)
+    else:
+        apply_table_optimizer(ranker.embedding_bags, config.optimizer, ranks.device)
+    model = DistributedModelParallel(ranker, device=ranks.device, plan=plan, sharders=sharders())
+    if replicated:
+        average_gradients_of_replicas(ranker.embedding_bags, ranks)
+    initialize_tables(model, seed)
     if isinstance(balancing, ParameterLevelLayer):
         balancing.bind(_target_parameters(ranker, recipe.target))
-    model = DistributedModelParallel(ranker, device=ranks.device, plan=plan, sharders=sharders())
-    initialize_tables(model, seed)
-    return Arm(model, balancing, build_optimizer(model, config.optimizer))
+    return Arm(model, balancing, build_optimizer(model, config.optimizer, replicated))
 
 
 def build_balancing(
@@ -85,6 +96,8 @@ def build_balancing(
 
 def _target_parameters(ranker: MultiTaskRanker, target: str) -> list[nn.Parameter]:
     shared = ranker.dense_part.shared
+    if target == "embedding":
+        return replicated_parameters(ranker.embedding_bags)
     module = shared.interaction if target == "interaction" else shared.bottom
     parameters = list(module.parameters())
     if not parameters:
