@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from dlrm_mtl.balancing.balancer import Balancer
+from dlrm_mtl.balancing.gradient_averages import advance_averages
 from dlrm_mtl.balancing.options import is_number, require_option
 
 TARGETS = ("max", "min", "median", "mean")
@@ -52,12 +53,10 @@ class DBMTL(Balancer):
             self.register_task_state("averages", torch.zeros(num_tasks, 0))
 
     def coefficients(self, statistic: Tensor, losses: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
-        scale = torch.ones_like(statistic[:, 0]) if losses is None else 1 / losses.clamp(min=1e-12)
+        scale = statistic.new_ones(self.num_tasks) if losses is None else 1 / losses.clamp(min=1e-12)
         state: dict[str, Tensor] = {}
         if self.average:
-            scaled = statistic * scale[:, None]
-            previous = self.averages if self.averages.shape == scaled.shape else torch.zeros_like(scaled)
-            averages = torch.where(self.step == 0, scaled, torch.lerp(scaled, previous, self.average))
+            averages = advance_averages(self.averages, statistic * scale[:, None], 1 - self.average)
             state["averages"] = averages
             norms = averages.norm(dim=1)
         else:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from dlrm_mtl.balancing.balancer import Balancer
-from dlrm_mtl.balancing.options import is_number, require_option
+from dlrm_mtl.balancing.options import is_number, require_option, require_seed
 from dlrm_mtl.balancing.random_order import random_partners
 
 
@@ -33,12 +33,15 @@ class GradVac(Balancer):
     """
 
     LARGEST_TARGET = 0.999
+    VANISHED = 1e-14
+    """Where |g_i'|^2 has fallen to this share of |g_i|^2, rounding is all that is left: it has no direction."""
 
     def __init__(
         self, num_tasks: int, beta: float = 0.01, seed: int = 0, task_names: Sequence[str] | None = None
     ) -> None:
         super().__init__(num_tasks, task_names)
         require_option(self, "beta", beta, is_number(beta) and 0 < beta <= 1, "a number in (0, 1]")
+        require_seed(self, seed)
         self.beta = beta
         self.seed = seed
         self.weights: Tensor
@@ -53,21 +56,31 @@ class GradVac(Balancer):
         safe = torch.where(active, norms, 1.0)
         cosines = statistic / torch.outer(safe, safe)
         partners = random_partners(self.num_tasks, self.seed, self.step)  # (M, M - 1)
-        targets = self.targets.gather(1, partners).clamp(-self.LARGEST_TARGET, self.LARGEST_TARGET)
-        slopes = targets / (1 - targets**2).sqrt()
-        positions = identity[partners] * active[partners, None]  # (M, M - 1, M)
-        vaccinated = identity  # row i: coefficients on unit gradients, in units of |g_i|
-        seen = []
-        for slope, position in zip(slopes.split(1, dim=1), positions.unbind(dim=1), strict=True):
+        positions = identity[partners]  # (M, M - 1, M)
+        targets = self.targets.gather(1, partners)
+        bounded = targets.clamp(-self.LARGEST_TARGET, self.LARGEST_TARGET)
+        slopes = bounded / (1 - bounded**2).sqrt()
+        vaccinated = identity  # row i: coefficients of g_i' / |g_i| on the unit gradients
+        squares, inner = [], []
+        for slope, position in zip(slopes[:, :, None].unbind(dim=1), positions.unbind(dim=1), strict=True):
             products = vaccinated @ cosines
             square = (products * vaccinated).sum(dim=1, keepdim=True)  # |g_i'|^2
             product = (products * position).sum(dim=1, keepdim=True)  # |g_i'| phi
-            seen.append(product / square.clamp(min=self.VANISHED).sqrt() * (square > self.VANISHED))
+            squares.append(square)
+            inner.append(product)
             # Positive just where phi lies below its target.
-            step = torch.addcmul(-product, slope, torch.addcmul(square, product, product, value=-1).clamp(min=0).sqrt())
-            vaccinated = torch.addcmul(vaccinated, step.clamp(min=0), position)
+            height = torch.addcmul(square, product, product, value=-1).clamp(min=0).sqrt()
+            step = torch.addcmul(-product, slope, height).clamp(min=0)
+            vaccinated = torch.addcmul(vaccinated, step, position)
         weights = torch.where(active, norms @ vaccinated / safe, 0.0) / self.num_tasks
-        return weights, {"weights": weights, "targets": self._averaged(partners, seen, active)}
+        state = {"weights": weights}
+        if squares:  # there are pairs
+            square = torch.cat(squares, dim=1)
+            phi = (torch.cat(inner, dim=1) / square.clamp(min=self.VANISHED).sqrt()).clamp(-1, 1)
+            valid = (square > self.VANISHED) & active[:, None] & active[partners]
+            moved = torch.where(valid, torch.lerp(targets, phi, self.beta), targets)
+            state["targets"] = self.targets.scatter(1, partners, moved)
+        return weights, state
 
     def task_weights(self) -> Tensor:
         return self.weights

@@ -14,10 +14,10 @@ class IMTLG(Balancer):
     Weights may be negative. Solved with unit gradients: C x = 1, w_m = x_m / |g_m|, where C holds the cosines; a
     relative ridge decides between parallel gradients. A task without a gradient has weight 0.
 
-    Where the solution's sum is nearly 0, the weights would explode: each is kept within 10 times an equal share.
+    Where the solution's sum is nearly 0, the weights explode: they are scaled down together until none exceeds 10.
     """
 
-    RIDGE = 1e-10
+    RIDGE = 1e-13
     LARGEST = 10.0
 
     def __init__(self, num_tasks: int, task_names: Sequence[str] | None = None) -> None:
@@ -37,8 +37,8 @@ class IMTLG(Balancer):
         weights = torch.where(active, solution * torch.where(active, smallest, 1.0) / safe, 0.0)
         total = weights.sum()
         weights = torch.where(total != 0, weights / torch.where(total != 0, total, 1.0), 1 / self.num_tasks)
-        limit = self.LARGEST / self.num_tasks
-        return weights.clamp(-limit, limit), {"weights": weights.clamp(-limit, limit)}
+        weights = weights / (weights.abs().max() / self.LARGEST).clamp(min=1)
+        return weights, {"weights": weights}
 
     def task_weights(self) -> Tensor:
         return self.weights

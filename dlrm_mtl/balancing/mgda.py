@@ -10,7 +10,6 @@ from dlrm_mtl.balancing.options import require_option
 from dlrm_mtl.balancing.simplex import min_norm_point
 
 NORMALIZATIONS = ("none", "l2", "loss", "loss+")
-EXPECTED = f"one of {', '.join(NORMALIZATIONS)}"
 
 
 class MGDA(Balancer):
@@ -28,24 +27,22 @@ class MGDA(Balancer):
 
     def __init__(self, num_tasks: int, normalization: str = "none", task_names: Sequence[str] | None = None) -> None:
         super().__init__(num_tasks, task_names)
-        require_option(
-            self, "normalization", normalization, normalization in NORMALIZATIONS, f"one of {NORMALIZATIONS}"
-        )
+        expected = f"one of {', '.join(NORMALIZATIONS)}"
+        require_option(self, "normalization", normalization, normalization in NORMALIZATIONS, expected)
         self.normalization = normalization
         self.needs_losses = normalization in ("loss", "loss+")
         self.weights: Tensor
         self.register_task_state("weights", torch.full((num_tasks,), 1 / num_tasks, dtype=torch.float64))
 
     def coefficients(self, statistic: Tensor, losses: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
-        norms = statistic.diagonal().clamp(min=0).sqrt()
-        active = norms > 0
-        scale = torch.ones_like(norms)
-        if self.normalization in ("l2", "loss+"):
-            scale = scale * norms
-        if losses is not None:
-            scale = scale * losses
-        scale = torch.where(active & (scale > 0), scale, 1.0)
-        weights = min_norm_point(statistic / torch.outer(scale, scale), active)
+        squares = statistic.diagonal()
+        active = squares > 0
+        if self.normalization != "none":
+            scale = squares.sqrt() if self.normalization in ("l2", "loss+") else torch.ones_like(squares)
+            scale = scale if losses is None else scale * losses
+            scale = torch.where(active & (scale > 0), scale, 1.0)
+            statistic = statistic / torch.outer(scale, scale)
+        weights = min_norm_point(statistic, active)
         return weights, {"weights": weights}
 
     def task_weights(self) -> Tensor:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from dlrm_mtl.balancing.balancer import Balancer
+from dlrm_mtl.balancing.gradient_averages import advance_averages
 from dlrm_mtl.balancing.options import is_number, require_option
 from dlrm_mtl.balancing.simplex import project_to_simplex
 
@@ -21,7 +22,8 @@ class MoCo(Balancer):
 
     Works on batch-pooled gradients (M, D), since the rows of flattened ones are other samples in each step; lambda
     applies to the raw gradients. Y'Y is taken relative to its mean diagonal: representation gradients are so small that
-    absolute steps would never leave the uniform weights. y starts at the first gradient.
+    absolute steps would never leave the uniform weights. y_m starts at the task's first gradient and waits where it has
+    none; until the first, the task has weight 0.
 
     Args:
         beta: b, step of the moving averages.
@@ -60,12 +62,17 @@ class MoCo(Balancer):
 
     def coefficients(self, statistic: Tensor, losses: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
         decay = (self.step + 1).double() ** -self.decay
-        previous = self.averages if self.averages.shape == statistic.shape else torch.zeros_like(statistic)
-        averages = torch.where(self.step == 0, statistic, torch.lerp(previous, statistic, self.beta * decay))
+        averages = advance_averages(self.averages, statistic, self.beta * decay)
         gramian = averages @ averages.T
-        gramian = gramian / gramian.diagonal().mean().clamp(min=torch.finfo(gramian.dtype).tiny)
-        slope = gramian @ self.weights + self.rho * self.weights
-        weights = project_to_simplex(self.weights - self.step_size * decay * slope)
+        squares = gramian.diagonal()
+        active = (squares > 0) | (squares.sum() == 0)  # all, before any task has a gradient
+        gramian = gramian * (active.sum() / squares.sum().clamp(min=torch.finfo(squares.dtype).tiny))
+        present = self.weights * active
+        total = present.sum()  # 0 only where a checkpoint's weights were all on tasks that are gone
+        weights = torch.where(total > 0, present / total, active / active.sum())
+        slope = gramian @ weights + self.rho * weights
+        target = torch.where(active, weights - self.step_size * decay * slope, -torch.inf)
+        weights = project_to_simplex(target)
         return weights, {"weights": weights, "averages": averages}
 
     def task_weights(self) -> Tensor:

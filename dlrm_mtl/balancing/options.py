@@ -18,6 +18,12 @@ def require_option(method: object, name: str, value: object, valid: bool, expect
         raise ValueError(f"{type(method).__name__}: {name} is {value!r}, expected {expected}")
 
 
+def require_seed(method: object, seed: object) -> None:
+    """Raises a ValueError unless the seed is a non-negative integer that fits into 31 bits."""
+    valid = isinstance(seed, int) and not isinstance(seed, bool) and 0 <= seed < 1 << 31
+    require_option(method, "seed", seed, valid, "an integer in [0, 2^31)")
+
+
 def task_vector(values: Sequence[float]) -> Tensor | None:
     """An option with one value per task as a float64 vector; None if it is no sequence of numbers."""
     try:

@@ -3,6 +3,7 @@ NeurIPS 2023)."""
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from dlrm_mtl.balancing.balancer import Balancer
@@ -14,7 +15,8 @@ class SDMGrad(Balancer):
     """w = argmin over the simplex of |V w + rho V lambda_0|; direction V (w + rho lambda_0) / (1 + rho).
 
     The subproblem (equation 5 of the MultiBalance paper) is solved exactly. The authors' double sampling needs two
-    independent batches, which flattened gradients do not have. A task without a gradient is left out.
+    independent batches, which flattened gradients do not have. A task without a gradient is left out,
+    of the prior too.
 
     Args:
         rho: strength of the prior; lambda in the SDMGrad paper.
@@ -41,8 +43,10 @@ class SDMGrad(Balancer):
 
     def coefficients(self, statistic: Tensor, losses: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
         active = statistic.diagonal() > 0
-        weights = simplex_minimum(statistic, self.rho * statistic @ self.prior, active)
-        return (weights + self.rho * self.prior) / (1 + self.rho), {"weights": weights}
+        prior = self.prior * active
+        prior = torch.nan_to_num(prior / prior.sum())
+        weights = simplex_minimum(statistic, self.rho * (statistic @ prior), active)
+        return (weights + self.rho * prior) / (1 + self.rho), {"weights": weights}
 
     def task_weights(self) -> Tensor:
         return self.weights

@@ -69,18 +69,18 @@ def simplex_minimum(gramian: Tensor, linear: Tensor, active: Tensor | None = Non
 
 def task_supports(num_tasks: int, device: torch.device) -> Tensor:
     """(2^M - 1, M) float64: every non-empty set of tasks, 1.0 for its members."""
-    return _supports(num_tasks, device)
+    return _support_tables(num_tasks, device)[0]
 
 
-def support_systems(gramian: Tensor, supports: Tensor) -> Tensor:
+def support_systems(gramian: Tensor) -> Tensor:
     """(S, M, M) the Gramian of each support's tasks, the identity elsewhere, so that all can be solved at once.
 
     A ridge decides between duplicate gradients. It is relative to each task's own norm, or it would outweigh the small
     ones; its constant is for zero gradients.
     """
+    _, pairs, others = _support_tables(len(gramian), gramian.device)
     ridge = torch.diag(1e-13 * gramian.diagonal() + 1e-200)
-    pairs = supports[:, :, None] * supports[:, None, :]
-    return pairs * (gramian + ridge) + torch.diag_embed(1 - supports)
+    return torch.addcmul(others, pairs, gramian + ridge)
 
 
 def best_candidate(candidates: Tensor, objective: Tensor, feasible: Tensor) -> Tensor:
@@ -93,21 +93,22 @@ def _minimum_by_enumeration(gramian: Tensor, linear: Tensor, active: Tensor) -> 
     supports = task_supports(len(gramian), gramian.device)  # (S, M)
     # Inside a support G w = mu 1 - q; outside w = 0.
     sides = torch.stack([supports, supports * linear], dim=2)  # (S, M, 2)
-    solution, failed = torch.linalg.solve_ex(support_systems(gramian, supports), sides)
+    solution, failed = torch.linalg.solve_ex(support_systems(gramian), sides)
     to_ones, to_linear = solution.unbind(dim=2)
     multiplier = (1 + to_linear.sum(dim=1)) / to_ones.sum(dim=1)  # (S,)
-    weights = multiplier[:, None] * to_ones - to_linear
-    inside = (supports * ~active).sum(dim=1) == 0
-    feasible = (failed == 0) & inside & torch.isfinite(weights).all(dim=1) & (weights >= 0).all(dim=1)
-    weights = torch.where(feasible[:, None], weights, 0.0)
-    objective = ((weights @ gramian) * weights).sum(dim=1) + 2 * weights @ linear
+    weights = torch.addcmul(-to_linear, multiplier[:, None], to_ones)
+    weights = weights / weights.sum(dim=1, keepdim=True)  # 1 up to rounding, which near-duplicates magnify
+    feasible = (failed == 0) & (weights >= 0).all(dim=1) & (supports @ (~active).double() == 0)
+    objective = ((weights @ gramian + 2 * linear) * weights).sum(dim=1)
     return best_candidate(weights, objective, feasible)
 
 
 @lru_cache(maxsize=32)
-def _supports(num_tasks: int, device: torch.device) -> Tensor:
+def _support_tables(num_tasks: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Per support: its members (S, M), the pairs of them (S, M, M), and the identity on the others (S, M, M)."""
     subsets = [bits for bits in itertools.product((0.0, 1.0), repeat=num_tasks) if any(bits)]
-    return torch.tensor(subsets, dtype=torch.float64, device=device)
+    members = torch.tensor(subsets, dtype=torch.float64, device=device)
+    return members, members[:, :, None] * members[:, None, :], torch.diag_embed(1 - members)
 
 
 def _minimum_by_iteration(gramian: Tensor, linear: Tensor, active: Tensor, steps: int = 500) -> Tensor:

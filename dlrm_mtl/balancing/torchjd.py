@@ -1,8 +1,9 @@
 """Any Gramian-based weighting of TorchJD (Quinton & Rey, "Jacobian Descent for Multi-Objective Optimization", 2024) by
 name: ``torchjd:UPGrad``."""
 
+import contextlib
 import inspect
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -16,14 +17,16 @@ class TorchJD(Balancer):
     """A TorchJD weighting on the Gramian, normalised to mean diagonal 1.
 
     Its epsilons are absolute, and representation gradients so small that they would decide the weights. A task without
-    a gradient is shown to it as orthogonal to all others with the mean norm. Weightings may wait for the host.
+    a gradient is shown to it as orthogonal to all others, with their mean norm. Weights are solved for on the CPU: the
+    host waits. Random orders are a function of the step, alike on all ranks. Moving averages that a weighting keeps
+    are not in the checkpoint.
 
     Args:
         name: of the weighting, without the suffix "Weighting".
-        options: of its constructor.
+        options: of its constructor; a list becomes a tensor.
 
     Raises:
-        ValueError: no such weighting, or options that it does not take.
+        ValueError: no such weighting, options that it does not take, or a package that it needs is missing.
     """
 
     def __init__(self, num_tasks: int, name: str, task_names: Sequence[str] | None = None, **options: Any) -> None:
@@ -31,30 +34,49 @@ class TorchJD(Balancer):
         weightings = torchjd_weightings()
         if name not in weightings:
             raise ValueError(f"unknown TorchJD weighting {name!r}, expected one of {', '.join(weightings)}")
+        expected = inspect.signature(weightings[name])
+        try:
+            expected.bind(**options)
+        except TypeError as error:
+            raise ValueError(f"torchjd:{name}: {error}; its options are {expected}") from None
         tensors = {
-            key: torch.tensor(value, dtype=torch.float64) if isinstance(value, list) else value
+            key: torch.tensor(value, dtype=torch.float64) if isinstance(value, (list, tuple)) else value
             for key, value in options.items()
         }
         try:
-            self.weighting = weightings[name](**tensors)
-        except TypeError:
-            expected = str(inspect.signature(weightings[name]))
-            raise ValueError(f"torchjd:{name} does not take {options}, expected {expected}") from None
+            weighting = weightings[name](**tensors)
+        except ImportError as error:
+            raise ValueError(f"torchjd:{name}: {error}") from None
+        # In a tuple, since as a submodule it would move with the model, and into the checkpoint with buffers that a
+        # fresh one cannot load.
+        self._weighting = (weighting,)
         self.weights: Tensor
         self.register_task_state("weights", torch.full((num_tasks,), 1 / num_tasks, dtype=torch.float64))
 
     def coefficients(self, statistic: Tensor, losses: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
-        identity = torch.eye(self.num_tasks, dtype=statistic.dtype, device=statistic.device)
-        finite = torch.isfinite(statistic).all()
-        gramian = torch.where(finite, statistic, identity)
-        norms = gramian.diagonal()
-        active = norms > 0
-        scale = torch.where(active.any(), norms.sum() / active.sum().clamp(min=1), 1.0)
-        weights = self.weighting(gramian / scale + torch.diag((~active).double())).to(statistic.dtype)
+        gramian = statistic.cpu()
+        squares = gramian.diagonal()
+        active = squares > 0
+        if not torch.isfinite(gramian).all() or not active.any():
+            return self.weights, {}
+        gramian = gramian / (squares.sum() / active.sum()) + torch.diag((~active).double())
+        with _seeded(int(self.step)):
+            weights = self._weighting[0](gramian).to(self.weights)
         return weights, {"weights": weights}
 
     def task_weights(self) -> Tensor:
         return self.weights
+
+
+@contextlib.contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """torch's generator on the CPU starts from the seed, and afterwards continues as if nothing had happened."""
+    state = torch.get_rng_state()
+    torch.default_generator.manual_seed(seed)
+    try:
+        yield
+    finally:
+        torch.set_rng_state(state)
 
 
 def torchjd_weightings() -> dict[str, Any]:
