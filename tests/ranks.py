@@ -60,11 +60,11 @@ class _Group:
             ready = wait([c for c in self._connections if c not in results], timeout=2 * TIMEOUT_S)
             if not ready:
                 raise TimeoutError(f"{function.__name__} did not return on every rank")
-            for connection in ready:
-                assert isinstance(connection, Connection)
-                succeeded, results[connection] = connection.recv()
+            for readable in ready:
+                assert isinstance(readable, Connection)
+                succeeded, results[readable] = readable.recv()
                 if not succeeded:
-                    raise results[connection]
+                    raise results[readable]
         return [results[connection] for connection in self._connections]
 
     def close(self) -> None:

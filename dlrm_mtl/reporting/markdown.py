@@ -28,7 +28,7 @@ def format_comparison(comparison: Mapping[str, Any]) -> str:
                 task,
                 name,
                 _number(arm["tasks"][task]["ne"]),
-                *([_number(bayes_ne[task])] if bayes_ne else []),
+                *([_number(bayes_ne[task]) if task in bayes_ne else ""] if bayes_ne else []),
                 _number(arm["tasks"][task]["auc"]),
                 _number(arm["tasks"][task]["calibration"]),
             ]
