@@ -38,6 +38,21 @@ def test_an_error_on_one_rank_is_raised_on_all(rank_pool: RankPool, failing: lis
     assert rank_pool.run(3, agree, failing, kind) == [f"raised rank {failing[0]} is unhappy"] * 3
 
 
+def unusual_failure(ranks: Ranks) -> str:
+    """What each rank raises where rank 1 fails for a reason that is not the user's."""
+    try:
+        agree(ranks, [1], KeyError)
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return "nothing"
+
+
+def test_another_kind_of_error_ends_all_ranks_too(rank_pool: RankPool) -> None:
+    first, second = rank_pool.run(2, unusual_failure)
+    assert first.startswith("RuntimeError: rank 1 failed: ")
+    assert second.startswith("KeyError: ")
+
+
 def test_without_an_error_each_rank_has_its_own_result(rank_pool: RankPool) -> None:
     assert rank_pool.run(3, agree, [], ValueError) == ["returned 0", "returned 10", "returned 20"]
 

@@ -35,16 +35,10 @@ def sums_of(predictions: Predictions, buckets: int = 1000) -> MetricSums:
 
 
 def row_sums(predictions: Predictions) -> FloatArray:
-    """(rows, M, 4) sums in which every row is a bucket of its own."""
-    size = len(predictions.rows)
-    sums = np.zeros((size, predictions.logits.shape[1], 4))
-    for row in range(size):
-        one = slice(row, row + 1)
-        single = Predictions(
-            predictions.logits[one], predictions.labels[one], predictions.masks[one], predictions.rows[one]
-        )
-        sums[row] = sums_of(single, 1).sums[0].numpy()
-    return sums
+    """(rows, M, 4) sums in which every row is a bucket of its own: rows, positives, log loss, prediction."""
+    logits, labels = predictions.logits.double().numpy(), predictions.labels.double().numpy()
+    log_loss = np.logaddexp(0, logits) - labels * logits
+    return np.stack([np.ones_like(labels), labels, log_loss, 1 / (1 + np.exp(-logits))], axis=2)
 
 
 def arm_result(predictions: Predictions, qps: Sequence[float]) -> ArmResult:

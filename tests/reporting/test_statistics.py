@@ -97,11 +97,11 @@ def test_buckets_are_as_good_as_rows(rows: int) -> None:
 def test_the_interval_covers_the_true_gain() -> None:
     """As often as it should, and with the width that the spread of estimates asks for."""
     control, arm = simulate(400_000, [0.6, 0.4], seed=100, shift=0.0)
-    truth, true_average = paired_bootstrap(sums_of(control).sums.numpy(), sums_of(arm).sums.numpy())
+    truth, true_average = paired_bootstrap(sums_of(control, 300).sums.numpy(), sums_of(arm, 300).sums.numpy())
     true_gains = np.array([interval.center for interval in (*truth, true_average)])
     found = []
     for seed in range(40):
-        left, right = (sums_of(p).sums.numpy() for p in simulate(1500, [0.6, 0.4], seed, shift=0.0))
+        left, right = (sums_of(p, 300).sums.numpy() for p in simulate(1500, [0.6, 0.4], seed, shift=0.0))
         tasks, average = paired_bootstrap(left, right, seed)
         found.append([(interval.center, interval.low, interval.high) for interval in (*tasks, average)])
     center, low, high = np.moveaxis(np.array(found), 2, 0)  # (40, 3) each
