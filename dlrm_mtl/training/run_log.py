@@ -67,7 +67,7 @@ class RunLog:
     def _write(self, step: int, record: dict[str, Any]) -> None:
         if self._lines is None or self._board is None:
             return
-        self._lines.write(json.dumps({"step": step, **record}) + "\n")
+        self._lines.write(json.dumps({"step": step, **record}, allow_nan=False) + "\n")
         self._lines.flush()
         kind = record["kind"]
         for name, value in _scalars(record):

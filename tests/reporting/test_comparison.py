@@ -10,7 +10,10 @@ import pytest
 
 from dlrm_mtl.files import read_json, write_json
 from dlrm_mtl.reporting.comparison import compare_seeds, summarize_seed
+from dlrm_mtl.reporting.markdown import format_comparison
 from dlrm_mtl.reporting.statistics import t_interval
+from dlrm_mtl.training.loop import ArmResult
+from dlrm_mtl.training.metrics import TaskMetrics
 from tests.reporting.results import TASKS, arm_result, simulate
 
 ARMS = ("mean", "multibalance:beta=0.1", "sum")
@@ -50,7 +53,7 @@ def test_keys(seeds: list[dict[str, Any]]) -> None:
         assert arm["average_ne_gain_percent"].keys() == gain
         assert list(arm["tasks"]) == list(TASKS)
         for task in arm["tasks"].values():
-            assert task.keys() == {"ne", "auc", "calibration", "ne_gain_percent"}
+            assert task.keys() == {"ne", "auc", "calibration", "ne_gain_percent", "exploded_seeds"}
             assert task["ne_gain_percent"].keys() == gain
 
 
@@ -153,3 +156,28 @@ def test_summary_of_a_seed(seeds: list[dict[str, Any]]) -> None:
     assert arm["qps"] == QPS[1]
     assert arm["tasks"]["click"]["rows"] == 3000
     assert 0 < arm["tasks"]["rare"]["positives"] < 300
+
+
+def test_an_explosion_is_reported_not_hidden() -> None:
+    """A seed without an NE has no gain, and the comparison none either; a large NE is marked and counted."""
+    nothing = TaskMetrics(rows=100, positives=30, ne=None, log_loss=None, auc=None, calibration=None)
+    usual = TaskMetrics(rows=100, positives=30, ne=0.9, log_loss=0.5, auc=0.7, calibration=1.0)
+    worse = TaskMetrics(rows=100, positives=30, ne=2.5, log_loss=1.5, auc=0.5, calibration=3.0)
+    sums = np.tile([[[10.0, 3.0, 5.0, 3.0]]], (10, 2, 1))
+    broken = sums.copy()
+    broken[:, 1, 2] = np.nan
+    control = ArmResult([usual, usual], [1.0], sums)
+    seeds = [
+        summarize_seed(0, ["a", "b"], {"mean": control, "arm": ArmResult([worse, nothing], [1.0], broken)}),
+        summarize_seed(1, ["a", "b"], {"mean": control, "arm": ArmResult([usual, usual], [1.0], sums)}),
+    ]
+    comparison = compare_seeds(["a", "b"], seeds, {})
+    json.dumps(comparison, allow_nan=False)
+    tasks = comparison["arms"]["arm"]["tasks"]
+    assert tasks["a"]["exploded_seeds"] == tasks["b"]["exploded_seeds"] == [0]
+    assert tasks["a"]["ne_gain_percent"] is not None
+    assert tasks["b"]["ne"] is tasks["b"]["ne_gain_percent"] is None
+    assert comparison["arms"]["arm"]["average_ne_gain_percent"] is None
+    assert comparison["arms"]["mean"]["tasks"]["a"]["exploded_seeds"] == []
+    text = format_comparison(comparison)
+    assert text.count("NEX in seeds [0]") == 2
