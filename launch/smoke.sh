@@ -7,7 +7,7 @@ runs=${1:-runs}
 export PATH="$PWD/.venv/bin:$PATH"
 
 if [ ! -f "$runs/smoke-data/schema.json" ]; then
-    python -m data_prep.synthetic --out "$runs/smoke-data"
+    python -m data_prep.synthetic --out "$runs/smoke-data" --rows 400000
 fi
 rm -rf "$runs/smoke"
 processes=2

@@ -42,19 +42,29 @@ class Ranks:
         return values[0]
 
     def agree(self, action: Callable[[], Result]) -> Result:
-        """Runs an action on every rank; if it raises a ValueError or OSError on one, every rank raises the first such
-        rank's message as a ValueError, instead of waiting for it in a later collective. Collective."""
+        """Runs an action on every rank; if it fails on one, every rank raises, instead of waiting for that rank in a
+        later collective. Collective.
+
+        Raises:
+            ValueError: with the message of the first rank whose error is the user's or the file system's.
+            RuntimeError: on the other ranks, if an action fails otherwise; the failing one raises its own error.
+        """
         result: Result | None = None
-        message: str | None = None
+        mine: Exception | None = None
         try:
             result = action()
-        except (ValueError, OSError) as error:
-            message = str(error)
-        messages: list[str | None] = [None] * self.world_size
-        dist.all_gather_object(messages, message, group=self.group)
-        for found in messages:
-            if found is not None:
-                raise ValueError(found)
+        except Exception as error:
+            mine = error
+        usual = isinstance(mine, (ValueError, OSError))
+        found: list[tuple[bool, str] | None] = [None] * self.world_size
+        dist.all_gather_object(found, None if mine is None else (usual, str(mine)), group=self.group)
+        for rank, failure in enumerate(found):
+            if failure is None:
+                continue
+            is_usual, message = failure
+            if is_usual:
+                raise ValueError(message)
+            raise mine or RuntimeError(f"rank {rank} failed: {message}")
         return result  # type: ignore[return-value]
 
 

@@ -10,6 +10,8 @@ from dlrm_mtl.reporting.statistics import Interval, median_interval, paired_boot
 from dlrm_mtl.training.loop import ArmResult
 
 METRICS = ("ne", "auc", "calibration")
+EXPLODED_NE = 2.0
+"""Above this NE, twice that of a constant prediction, an arm's loss is reported as exploded (the paper's NEX)."""
 ZERO = Interval(0.0, 0.0, 0.0)
 
 
@@ -19,9 +21,10 @@ def summarize_seed(seed: int, tasks: Sequence[str], arms: Mapping[str, ArmResult
     control = next(iter(arms.values()))
     summary: dict[str, Any] = {"seed": seed, "arms": {}}
     for name, arm in arms.items():
-        gains, average = ([ZERO] * len(tasks), ZERO)
+        gains: list[Interval | None] = [ZERO] * len(tasks)
+        average: Interval | None = ZERO
         if arm is not control:
-            gains, average = paired_bootstrap(control.sums, arm.sums, seed)
+            gains, average = _gains(control, arm, seed)
         summary["arms"][name] = {
             "qps": list(arm.qps),
             "average_ne_gain_percent": _mean_record(average),
@@ -39,7 +42,9 @@ def compare_seeds(
     """The comparison over seeds; the first arm is the control.
 
     NE, AUC and calibration are means over seeds. Intervals of NE gains are Student's over seeds, or, of a single seed,
-    the paired bootstrap over evaluation rows. QPS are pooled over seeds; changes are paired window by window.
+    the paired bootstrap over evaluation rows. What a seed lacks because its predictions are not finite is None, and the
+    seed is in ``exploded_seeds``, as is one with an NE above 2. QPS are pooled over seeds; changes are paired window by
+    window.
 
     Args:
         seeds: results of :func:`summarize_seed`.
@@ -66,6 +71,9 @@ def compare_seeds(
                         **{key: _mean([seed["arms"][name]["tasks"][task][key] for seed in seeds]) for key in METRICS},
                         "ne_gain_percent": _over_seeds(
                             [seed["arms"][name]["tasks"][task]["ne_gain_percent"] for seed in seeds]
+                        ),
+                        "exploded_seeds": _exploded(
+                            {seed["seed"]: seed["arms"][name]["tasks"][task]["ne"] for seed in seeds}
                         ),
                     }
                     for task in tasks
@@ -94,15 +102,39 @@ def _qps(control: Sequence[Sequence[float]], arm: Sequence[Sequence[float]]) -> 
     }
 
 
-def _over_seeds(gains: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    if len(gains) == 1:
-        return dict(gains[0])
-    return _mean_record(t_interval([gain["mean"] for gain in gains]))
+def _gains(control: ArmResult, arm: ArmResult, seed: int) -> tuple[list[Interval | None], Interval | None]:
+    """Gains of each task and their average; None where an arm has no NE, because its predictions are not finite."""
+    defined = [a.ne is not None and b.ne is not None for a, b in zip(control.metrics, arm.metrics, strict=True)]
+    if not all(defined):
+        kept = np.flatnonzero(defined)
+        some = paired_bootstrap(control.sums[:, kept], arm.sums[:, kept], seed)[0] if len(kept) else []
+        found = iter(some)
+        return [next(found) if known else None for known in defined], None
+    gains, average = paired_bootstrap(control.sums, arm.sums, seed)
+    return list(gains), average
 
 
-def _mean_record(interval: Interval) -> dict[str, float]:
+def _over_seeds(gains: Sequence[Mapping[str, float] | None]) -> dict[str, float] | None:
+    """None if a seed has none: an average over the seeds that did not explode would be flattery."""
+    known = [gain for gain in gains if gain is not None]
+    if len(known) < len(gains):
+        return None
+    if len(known) == 1:
+        return dict(known[0])
+    return _mean_record(t_interval([gain["mean"] for gain in known]))
+
+
+def _exploded(nes: Mapping[int, float | None]) -> list[int]:
+    """Seeds whose NE exploded."""
+    return [seed for seed, ne in nes.items() if ne is None or ne > EXPLODED_NE]
+
+
+def _mean_record(interval: Interval | None) -> dict[str, float] | None:
+    if interval is None:
+        return None
     return {"mean": interval.center, "low": interval.low, "high": interval.high}
 
 
-def _mean(values: Sequence[float]) -> float:
-    return float(np.mean(values))
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if len(known) == len(values) else None

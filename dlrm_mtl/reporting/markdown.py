@@ -27,8 +27,8 @@ def format_comparison(comparison: Mapping[str, Any]) -> str:
             [
                 task,
                 name,
-                _number(arm["tasks"][task]["ne"]),
-                *([_number(bayes_ne[task])] if bayes_ne else []),
+                _ne(arm["tasks"][task]),
+                *([_number(bayes_ne[task]) if task in bayes_ne else ""] if bayes_ne else []),
                 _number(arm["tasks"][task]["auc"]),
                 _number(arm["tasks"][task]["calibration"]),
             ]
@@ -77,12 +77,18 @@ def _speed_table(arms: Mapping[str, Any]) -> str:
     return _table(["arm", "QPS median", "P10 to P90", "change (%)"], rows)
 
 
-def _number(value: float) -> str:
-    return f"{value:.4f}"
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
 
 
-def _interval(record: Mapping[str, float]) -> str:
-    return f"{record['mean']:+.3f} [{record['low']:+.3f}, {record['high']:+.3f}]"
+def _ne(task: Mapping[str, Any]) -> str:
+    """NE; marked NEX (NE explosion) if it exploded in some seed."""
+    exploded = task.get("exploded_seeds")
+    return " ".join(filter(None, [_number(task["ne"]), f"NEX in seeds {exploded}" if exploded else ""]))
+
+
+def _interval(record: Mapping[str, float] | None) -> str:
+    return "NEX" if record is None else f"{record['mean']:+.3f} [{record['low']:+.3f}, {record['high']:+.3f}]"
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -28,7 +28,7 @@ def balancing_diagnostics(layer: BalancingLayer | ParameterLevelLayer) -> dict[s
     scale = torch.outer(norms, norms)
     cosines = torch.where(scale > 0, gramian / torch.where(scale > 0, scale, 1.0), 0.0)
     values["cosines"] = {
-        f"{names[i]}/{names[j]}": float(cosines[i, j]) for i in range(len(names)) for j in range(i + 1, len(names))
+        f"{names[i]}/{names[j]}": _number(cosines[i, j]) for i in range(len(names)) for j in range(i + 1, len(names))
     }
     finite = bool(torch.isfinite(gramian).all())
     if finite:
@@ -37,5 +37,10 @@ def balancing_diagnostics(layer: BalancingLayer | ParameterLevelLayer) -> dict[s
     return values
 
 
-def _by_task(names: tuple[str, ...], values: torch.Tensor) -> dict[str, float]:
-    return dict(zip(names, values.tolist(), strict=True))
+def _by_task(names: tuple[str, ...], values: torch.Tensor) -> dict[str, float | None]:
+    return {name: _number(value) for name, value in zip(names, values, strict=True)}
+
+
+def _number(value: torch.Tensor) -> float | None:
+    """JSON has no NaN."""
+    return float(value) if torch.isfinite(value) else None

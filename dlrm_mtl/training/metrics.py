@@ -28,7 +28,8 @@ ROWS, POSITIVES, LOG_LOSS, PREDICTED = range(4)
 
 @dataclass(frozen=True)
 class TaskMetrics:
-    """Metrics of one task over its defined rows. None where they do not exist: no row, or one class only."""
+    """Metrics of one task over its defined rows. None where they do not exist: no row, one class only, or predictions
+    that are not finite."""
 
     rows: int
     positives: int
@@ -115,14 +116,15 @@ def normalized_entropy(sums: FloatArray) -> FloatArray:
 
 def _task_metrics(sums: FloatArray, histogram: FloatArray) -> TaskMetrics:
     rows, positives = int(sums[ROWS]), int(sums[POSITIVES])
-    ne = float(normalized_entropy(sums))
+    ne, log_loss = float(normalized_entropy(sums)), float(sums[LOG_LOSS])
+    finite = math.isfinite(log_loss)
     return TaskMetrics(
         rows=rows,
         positives=positives,
-        ne=None if math.isnan(ne) else ne,
-        log_loss=float(sums[LOG_LOSS]) / rows if rows else None,
-        auc=_auc(histogram) if 0 < positives < rows else None,
-        calibration=float(sums[PREDICTED]) / positives if positives else None,
+        ne=ne if math.isfinite(ne) else None,
+        log_loss=log_loss / rows if rows and finite else None,
+        auc=_auc(histogram) if 0 < positives < rows and finite else None,
+        calibration=float(sums[PREDICTED]) / positives if positives and finite else None,
     )
 
 

@@ -1,5 +1,6 @@
 """What a run writes while it trains: metrics.jsonl, TensorBoard scalars, progress on the terminal."""
 
+import io
 import json
 import sys
 from collections.abc import Sequence
@@ -66,7 +67,7 @@ class RunLog:
     def _write(self, step: int, record: dict[str, Any]) -> None:
         if self._lines is None or self._board is None:
             return
-        self._lines.write(json.dumps({"step": step, **record}) + "\n")
+        self._lines.write(json.dumps({"step": step, **record}, allow_nan=False) + "\n")
         self._lines.flush()
         kind = record["kind"]
         for name, value in _scalars(record):
@@ -78,8 +79,26 @@ def progress_bar(total: int, description: str, enabled: bool) -> "tqdm[Any]":
     a prefix before every line."""
     if sys.stderr.isatty():
         return tqdm(total=total, desc=description, unit="step", disable=not enabled, dynamic_ncols=True)
-    line = "{desc}: {n_fmt}/{total_fmt} steps [{elapsed}<{remaining}, {rate_fmt}{postfix}]\n"
-    return tqdm(total=total, desc=description, unit="step", disable=not enabled, mininterval=10, bar_format=line)
+    line = "{desc}: {n_fmt}/{total_fmt} steps [{elapsed}<{remaining}, {rate_fmt}{postfix}]"
+    return tqdm(
+        total=total,
+        desc=description,
+        unit="step",
+        disable=not enabled,
+        mininterval=10,
+        bar_format=line,
+        file=_WholeLines(),
+    )
+
+
+class _WholeLines(io.StringIO):
+    """stderr for tqdm where there is no terminal: each state of the bar is a line, without the carriage returns and
+    blanks that would overwrite the last one."""
+
+    def write(self, text: str) -> int:
+        if state := text.strip():
+            print(state, file=sys.stderr, flush=True)
+        return len(text)
 
 
 def _scalars(values: dict[str, Any], prefix: str = "") -> list[tuple[str, float]]:

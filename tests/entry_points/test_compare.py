@@ -159,3 +159,12 @@ def test_more_ranks_than_row_groups(tmp_path: Path) -> None:
     data = make_dataset(tmp_path / "one-group", rows=200, eval_rows=50, row_group_rows=1000)
     comparison = compare(data, tmp_path / "run", "--seeds", "1", "--max-steps", "2", "--batch-size", "66", processes=3)
     assert comparison["arms"]["mean"]["tasks"]["click"]["ne"] > 0
+
+
+def test_an_exploded_arm_is_reported(small_dataset: Path, tmp_path: Path) -> None:
+    options = ["--arms", "mean", "sum", "--seeds", "1", "--optimizer.dense", "sgd", "--optimizer.dense-lr", "1e30"]
+    comparison = compare(small_dataset, tmp_path / "run", *options)
+    assert comparison["arms"]["sum"]["tasks"]["click"]["exploded_seeds"] == [0]
+    assert "NEX" in (tmp_path / "run" / "report.md").read_text()
+    for line in (tmp_path / "run" / "seed-0" / "sum" / "metrics.jsonl").read_text().splitlines():
+        assert "NaN" not in line

@@ -1,0 +1,95 @@
+"""Ranks: errors that all of them hear of, shared values, and a job of one process without a launcher."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from dlrm_mtl.distributed.processes import Ranks
+from tests.ranks import RankPool
+
+
+def agree(ranks: Ranks, failing: list[int], kind: type[Exception]) -> str:
+    """What ``Ranks.agree`` returns or raises where the action fails on some ranks."""
+
+    def action() -> int:
+        if ranks.rank in failing:
+            raise kind(f"rank {ranks.rank} is unhappy")
+        return 10 * ranks.rank
+
+    try:
+        return f"returned {ranks.agree(action)}"
+    except ValueError as error:
+        return f"raised {error}"
+
+
+def agree_twice(ranks: Ranks) -> tuple[str, str]:
+    return agree(ranks, [1], ValueError), agree(ranks, [], ValueError)
+
+
+def share(ranks: Ranks) -> tuple[str, bool, int]:
+    return ranks.share(f"from {ranks.rank}"), ranks.is_first, ranks.world_size
+
+
+@pytest.mark.parametrize("kind", [ValueError, FileNotFoundError])
+@pytest.mark.parametrize("failing", [[0], [1], [2], [1, 2]])
+def test_an_error_on_one_rank_is_raised_on_all(rank_pool: RankPool, failing: list[int], kind: type[Exception]) -> None:
+    assert rank_pool.run(3, agree, failing, kind) == [f"raised rank {failing[0]} is unhappy"] * 3
+
+
+def unusual_failure(ranks: Ranks) -> str:
+    """What each rank raises where rank 1 fails for a reason that is not the user's."""
+    try:
+        agree(ranks, [1], KeyError)
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return "nothing"
+
+
+def test_another_kind_of_error_ends_all_ranks_too(rank_pool: RankPool) -> None:
+    first, second = rank_pool.run(2, unusual_failure)
+    assert first.startswith("RuntimeError: rank 1 failed: ")
+    assert second.startswith("KeyError: ")
+
+
+def test_without_an_error_each_rank_has_its_own_result(rank_pool: RankPool) -> None:
+    assert rank_pool.run(3, agree, [], ValueError) == ["returned 0", "returned 10", "returned 20"]
+
+
+def test_the_job_goes_on_after_an_error(rank_pool: RankPool) -> None:
+    assert rank_pool.run(2, agree_twice) == [
+        ("raised rank 1 is unhappy", "returned 0"),
+        ("raised rank 1 is unhappy", "returned 10"),
+    ]
+
+
+def test_share(rank_pool: RankPool) -> None:
+    assert rank_pool.run(3, share) == [("from 0", True, 3), ("from 0", False, 3), ("from 0", False, 3)]
+
+
+ALONE = """
+import torch.distributed as dist
+from dlrm_mtl.distributed.processes import process_group
+
+for repetition in range(2):
+    with process_group(30) as ranks:
+        ranks.synchronize()
+        print(ranks.rank, ranks.world_size, ranks.local_world_size, ranks.is_first, ranks.share("x"))
+    assert not dist.is_initialized()
+try:
+    with process_group(30):
+        raise KeyError
+except KeyError:
+    print("left:", not dist.is_initialized())
+"""
+
+
+def test_a_plain_process_is_a_job_of_one() -> None:
+    named = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+    environment = {name: value for name, value in os.environ.items() if name not in named}
+    result = subprocess.run(
+        [sys.executable, "-c", ALONE], env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines() == ["0 1 1 True x"] * 2 + ["left: True"]

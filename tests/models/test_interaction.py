@@ -1,0 +1,114 @@
+"""Interactions: the widths they state, the dimensions they take, features found by name."""
+
+from itertools import permutations
+from typing import Any, get_args
+
+import pytest
+import torch
+
+from dlrm_mtl.config import Interaction, ModelConfig
+from dlrm_mtl.models.embeddings import build_embedding_bags, embedding_dims
+from dlrm_mtl.models.interaction import build_interaction
+from dlrm_mtl.models.ranker import SharedRepresentation
+from dlrm_mtl.schema import Schema
+from tests.models.batches import SCHEMA, WITHOUT_DENSE, keyed, pooled
+
+INTERACTIONS: tuple[Any, ...] = get_args(Interaction)
+MIXED = {"item": 8, "tags": 12}
+"""Dimensions of two tables; that of `item` holds for the features item and history."""
+WIDTHS = {
+    # 16 of the bottom MLP, then one product for each pair of its output and 4 features.
+    "dot": 16 + 10,
+    "dcn": 5 * 16,
+    "low_rank_dcn": 5 * 16,
+    "deepfm": 16 + 6 + 1,
+    "projection": 16 + 2 * 3,
+}
+
+
+def config(interaction: Any, **changes: Any) -> ModelConfig:
+    return ModelConfig(interaction, deep_mlp=(10, 6), projection_sizes=(2, 3), **changes)
+
+
+@pytest.mark.parametrize("interaction", INTERACTIONS)
+@pytest.mark.parametrize("schema", [SCHEMA, WITHOUT_DENSE], ids=["dense", "no dense"])
+def test_output_is_as_wide_as_stated(interaction: Any, schema: Schema) -> None:
+    shared = SharedRepresentation(schema, config(interaction))
+    embeddings = pooled(embedding_dims(schema, config(interaction)), 7)
+    output = shared(keyed(embeddings, list(embeddings)), torch.randn(7, len(schema.dense)))
+    assert output.shape == (7, WIDTHS[interaction])
+    assert shared.out_features == WIDTHS[interaction]
+    output.sum().backward()
+    assert all(weight.grad is not None for weight in shared.parameters())
+
+
+@pytest.mark.parametrize("interaction", ["dcn", "low_rank_dcn", "deepfm"])
+def test_one_dimension_per_table(interaction: Any) -> None:
+    mixed = config(interaction, embedding_dims=MIXED)
+    dims = embedding_dims(SCHEMA, mixed)
+    assert dims == {"user": 16, "item": 8, "history": 8, "tags": 12}
+    shared = SharedRepresentation(SCHEMA, mixed)
+    embeddings = pooled(dims, 3)
+    output = shared(keyed(embeddings, list(embeddings)), torch.randn(3, 2))
+    expected = 16 + 6 + 1 if interaction == "deepfm" else 16 + 16 + 8 + 8 + 12
+    assert output.shape == (3, expected)
+    assert shared.out_features == expected
+    tables = {table.name: table.embedding_dim for table in build_embedding_bags(SCHEMA, mixed).embedding_bag_configs()}
+    assert tables == {"user": 16, "item": 8, "tags": 12}
+
+
+@pytest.mark.parametrize("build", [embedding_dims, build_embedding_bags, SharedRepresentation])
+def test_an_unknown_table_is_refused(build: Any) -> None:
+    # history is a feature, but its ids are in the table of item.
+    wrong = config("dcn", embedding_dims={"user": 4, "history": 8})
+    with pytest.raises(ValueError, match=r"names table 'history'; the data set has user, item, tags$"):
+        build(SCHEMA, wrong)
+
+
+@pytest.mark.parametrize("interaction", INTERACTIONS)
+def test_features_are_taken_by_name(interaction: Any) -> None:
+    """The order of a KeyedTensor depends on the sharding plan; with unequal dimensions, its offsets too."""
+    mixed = {} if interaction in ("dot", "projection") else MIXED
+    shared = SharedRepresentation(SCHEMA, config(interaction, embedding_dims=mixed))
+    embeddings = pooled(embedding_dims(SCHEMA, config(interaction, embedding_dims=mixed)), 5)
+    dense = torch.randn(5, 2)
+    expected = shared(keyed(embeddings, list(embeddings)), dense)
+    for order in permutations(embeddings):
+        assert torch.equal(shared(keyed(embeddings, order), dense), expected)
+    swapped = embeddings | {"item": embeddings["history"], "history": embeddings["item"]}
+    assert not torch.allclose(shared(keyed(swapped, list(swapped)), dense), expected)
+
+
+@pytest.mark.parametrize("interaction", INTERACTIONS)
+def test_every_input_counts(interaction: Any) -> None:
+    build = build_interaction(config(interaction), [16] * 4)
+    inputs = [torch.randn(4, 16, requires_grad=True) for _ in range(5)]
+    build(inputs[0], inputs[1:]).square().sum().backward()
+    assert all(value.grad is not None and value.grad.abs().max() > 0 for value in inputs)
+
+
+def test_dot_is_the_bottom_output_and_all_pairs() -> None:
+    torch.manual_seed(0)
+    dense, *sparse = (torch.randn(3, 8) for _ in range(4))
+    output = build_interaction(ModelConfig("dot", embedding_dim=8), [8] * 3)(dense, sparse)
+    vectors = [dense, *sparse]
+    products = [(vectors[i] * vectors[j]).sum(1) for i in range(4) for j in range(i)]
+    assert torch.equal(output[:, :8], dense)
+    found = output[:, 8:].sort(dim=1).values
+    torch.testing.assert_close(found, torch.stack(products, dim=1).sort(dim=1).values)
+
+
+def test_over_arch_sets_the_width() -> None:
+    shared = SharedRepresentation(SCHEMA, config("dot", over_mlp=(20, 9)))
+    embeddings = pooled(embedding_dims(SCHEMA, config("dot")), 3)
+    assert shared(keyed(embeddings, list(embeddings)), torch.randn(3, 2)).shape == (3, 9)
+    assert shared.out_features == 9
+
+
+def test_without_dense_features_the_bottom_output_is_the_same_for_every_row() -> None:
+    shared = SharedRepresentation(WITHOUT_DENSE, config("dot"))
+    embeddings = pooled(embedding_dims(WITHOUT_DENSE, config("dot")), 4)
+    output = shared(keyed(embeddings, list(embeddings)), torch.empty(4, 0))
+    assert torch.equal(output[:, :16], output[:1, :16].expand(4, 16))
+    assert output[0, :16].abs().max() > 0
+    assert not torch.equal(output[0], output[1])

@@ -1,0 +1,46 @@
+"""Simulated evaluations for tests of the report."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from dlrm_mtl.models.ranker import Predictions
+from dlrm_mtl.training.loop import ArmResult
+from dlrm_mtl.training.metrics import MetricSums
+
+FloatArray = npt.NDArray[np.float64]
+
+TASKS = ("click", "rare")
+
+
+def simulate(rows: int, noises: Sequence[float], seed: int = 0, shift: float = -4.0) -> list[Predictions]:
+    """Predictions of several arms for the same rows of two tasks, the second rare; less noise is better."""
+    generator = torch.Generator().manual_seed(seed)
+    truth = torch.randn(rows, 2, generator=generator) + torch.tensor([0.0, shift])
+    labels = (torch.rand(rows, 2, generator=generator) < torch.sigmoid(truth)).float()
+    return [
+        Predictions(
+            truth + noise * torch.randn(rows, 2, generator=generator), labels, torch.ones(rows, 2), torch.arange(rows)
+        )
+        for noise in noises
+    ]
+
+
+def sums_of(predictions: Predictions, buckets: int = 1000) -> MetricSums:
+    sums = MetricSums(predictions.logits.shape[1], torch.device("cpu"), buckets)
+    sums.update(predictions)
+    return sums
+
+
+def row_sums(predictions: Predictions) -> FloatArray:
+    """(rows, M, 4) sums in which every row is a bucket of its own: rows, positives, log loss, prediction."""
+    logits, labels = predictions.logits.double().numpy(), predictions.labels.double().numpy()
+    log_loss = np.logaddexp(0, logits) - labels * logits
+    return np.stack([np.ones_like(labels), labels, log_loss, 1 / (1 + np.exp(-logits))], axis=2)
+
+
+def arm_result(predictions: Predictions, qps: Sequence[float]) -> ArmResult:
+    sums = sums_of(predictions)
+    return ArmResult(sums.compute(), qps, sums.sums.numpy())

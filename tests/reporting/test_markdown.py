@@ -1,0 +1,96 @@
+"""The report's tables."""
+
+from typing import Any
+
+import pytest
+
+from dlrm_mtl.reporting.comparison import compare_seeds, summarize_seed
+from dlrm_mtl.reporting.markdown import format_comparison, format_result
+from tests.reporting.results import TASKS, arm_result, simulate
+
+ARMS = ("mean", "multibalance:beta=0.1", "sum")
+
+
+def comparison(seeds: int = 2, timed: bool = True, bayes: float | None = None) -> dict[str, Any]:
+    summaries = []
+    for seed in range(seeds):
+        qps = [[1000.0 + 100 * index, 2000.0] if timed else [] for index in range(3)]
+        predictions = simulate(2000, (0.8, 0.3, 1.2), seed)
+        arms = {arm: arm_result(p, values) for arm, p, values in zip(ARMS, predictions, qps, strict=True)}
+        summaries.append(summarize_seed(seed, TASKS, arms))
+    return compare_seeds(TASKS, summaries, {"click": bayes, "rare": None})
+
+
+def tables(text: str) -> list[list[list[str]]]:
+    """Cells of each Markdown table, without the rules."""
+    found = []
+    for block in text.split("\n\n"):
+        lines = [line for line in block.splitlines() if line.startswith("|")]
+        if lines:
+            assert set(lines[1]) == {"|", "-"}
+            rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in (lines[0], *lines[2:])]
+            assert {len(row) for row in rows} == {len(rows[0])}
+            assert {len(line) for line in lines} == {len(lines[0])}
+            found.append(rows)
+    return found
+
+
+def test_gains() -> None:
+    record = comparison()
+    gains, _, _ = tables(format_comparison(record))
+    assert gains[0] == ["arm", "average", *TASKS]
+    assert [row[0] for row in gains[1:]] == list(ARMS[1:])
+    for name, *cells in gains[1:]:
+        arm = record["arms"][name]
+        values = [arm["average_ne_gain_percent"], *(arm["tasks"][task]["ne_gain_percent"] for task in TASKS)]
+        assert cells == [f"{v['mean']:+.3f} [{v['low']:+.3f}, {v['high']:+.3f}]" for v in values]
+    assert gains[1][1].startswith("+")
+    assert gains[2][1].startswith("-")
+
+
+def test_metrics_of_all_arms_and_tasks() -> None:
+    record = comparison()
+    _, metrics, _ = tables(format_comparison(record))
+    assert metrics[0] == ["task", "arm", "NE", "AUC", "calibration"]
+    assert [row[:2] for row in metrics[1:]] == [[task, arm] for task in TASKS for arm in ARMS]
+    for task, arm, *numbers in metrics[1:]:
+        values = record["arms"][arm]["tasks"][task]
+        assert numbers == [f"{values[key]:.4f}" for key in ("ne", "auc", "calibration")]
+
+
+def test_speed() -> None:
+    _, _, speed = tables(format_comparison(comparison(seeds=1)))
+    assert speed[1] == ["mean", "1,500", "1,100 to 1,900", "+0.00 [+0.00, +0.00]"]
+    assert speed[2] == ["multibalance:beta=0.1", "1,550", "1,190 to 1,910", "+5.00 [+0.00, +10.00]"]
+    assert [row[0] for row in speed[1:]] == list(ARMS)
+
+
+def test_not_timed() -> None:
+    _, _, speed = tables(format_comparison(comparison(timed=False)))
+    assert [row[:2] for row in speed[1:]] == [[arm, "not timed: too few steps"] for arm in ARMS]
+
+
+@pytest.mark.parametrize(
+    ("seeds", "named", "interval"),
+    [(1, "1 seed;", "paired bootstrap over evaluation rows"), (2, "2 seeds;", "t over seeds")],
+)
+def test_the_caption_says_what_the_intervals_are(seeds: int, named: str, interval: str) -> None:
+    caption = format_comparison(comparison(seeds)).splitlines()[0]
+    assert "over `mean`" in caption
+    assert named in caption
+    assert caption.endswith(f"95 % intervals: {interval}")
+
+
+def test_bayes_ne_is_shown_where_it_is_known() -> None:
+    _, metrics, _ = tables(format_comparison(comparison(bayes=0.81234)))
+    assert metrics[0] == ["task", "arm", "NE", "Bayes NE", "AUC", "calibration"]
+    assert [(row[0], row[3]) for row in metrics[1:]] == [("click", "0.8123")] * 3 + [("rare", "")] * 3
+    assert "Bayes" not in format_comparison(comparison())
+
+
+def test_a_single_run() -> None:
+    [predictions] = simulate(2000, [0.5])
+    summary = summarize_seed(3, TASKS, {"mean": arm_result(predictions, [])})
+    [table] = tables(format_result(summary))
+    assert [row[:2] for row in table[1:]] == [[task, "mean"] for task in TASKS]
+    assert table[1][2] == f"{summary['arms']['mean']['tasks']['click']['ne']:.4f}"

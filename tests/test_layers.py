@@ -1,0 +1,115 @@
+"""The house: imports run one way, files stay readable, nothing hides a missing dependency."""
+
+import ast
+import functools
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import dlrm_mtl
+
+PACKAGE = Path(dlrm_mtl.__file__).resolve().parent
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+ALLOWED: dict[str, set[str]] = {
+    "balancing": set(),
+    "config": set(),
+    "files": set(),
+    "recipe": set(),
+    "schema": {"files"},
+    "cli": set(),
+    "run_directory": {"cli", "config", "files"},
+    "data": {"config", "schema"},
+    "distributed": {"config", "schema"},
+    "models": {"balancing", "config", "data", "schema"},
+    "training": {
+        *("balancing", "config", "data", "distributed", "files", "models", "recipe", "run_directory", "schema"),
+    },
+    "reporting": {"training"},
+    "launching": set(),
+    "train": {"cli", "config", "distributed", "files", "reporting", "training"},
+    "compare": {"cli", "config", "distributed", "files", "reporting", "training"},
+}
+"""What each part of the package may import of the others."""
+
+
+def part(module: Path) -> str:
+    """The part a module belongs to: its package, or itself."""
+    return module.relative_to(PACKAGE).with_suffix("").parts[0]
+
+
+@functools.cache
+def tree(module: Path) -> ast.Module:
+    return ast.parse(module.read_text())
+
+
+def imports(module: Path) -> Iterator[str]:
+    """Every module that is imported, at whatever depth of the file, by its full name."""
+    for node in ast.walk(tree(module)):
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module}: relative import"
+            yield from (f"{node.module}.{name.name}" for name in node.names)
+
+
+def imported_parts(module: Path) -> set[str]:
+    """Parts of dlrm_mtl that a module imports, its own left out."""
+    return {name.split(".")[1] for name in imports(module) if name.startswith("dlrm_mtl.")} - {part(module)}
+
+
+def identify(module: Path) -> str:
+    return str(module.relative_to(PACKAGE))
+
+
+def test_every_part_has_its_place() -> None:
+    assert {part(module) for module in MODULES} - {"__init__"} == ALLOWED.keys()
+
+
+def test_the_table_has_no_circle() -> None:
+    left = dict(ALLOWED)
+    while left:
+        lowest = [name for name, above in left.items() if not above & left.keys()]
+        assert lowest, f"a circle among {sorted(left)}"
+        left = {name: above for name, above in left.items() if name not in lowest}
+
+
+def test_the_table_allows_nothing_unused() -> None:
+    used: dict[str, set[str]] = {name: set() for name in ALLOWED}
+    for module in MODULES:
+        if part(module) in used:
+            used[part(module)] |= imported_parts(module)
+    assert used == ALLOWED
+
+
+@pytest.mark.parametrize("module", MODULES, ids=identify)
+def test_imports_run_one_way(module: Path) -> None:
+    beyond = imported_parts(module) - ALLOWED.get(part(module), set())
+    assert not beyond
+
+
+@pytest.mark.parametrize(
+    ("above", "forbidden"),
+    [
+        ("balancing", {"torchrec", "fbgemm_gpu"}),
+        *((name, {"torch", "torchrec", "fbgemm_gpu"}) for name in ("cli", "config", "files", "recipe", "schema")),
+    ],
+)
+def test_the_light_parts_stay_light(above: str, forbidden: set[str]) -> None:
+    used = {name.split(".")[0] for module in MODULES if part(module) == above for name in imports(module)}
+    assert used
+    assert not used & forbidden
+
+
+@pytest.mark.parametrize("module", MODULES, ids=identify)
+def test_no_import_is_tried(module: Path) -> None:
+    for node in ast.walk(tree(module)):
+        if isinstance(node, ast.Try):
+            inside = [child for child in ast.walk(node) if isinstance(child, ast.Import | ast.ImportFrom)]
+            assert not inside, f"line {node.lineno}"
+
+
+@pytest.mark.parametrize("module", MODULES, ids=identify)
+def test_files_stay_readable(module: Path) -> None:
+    assert len(module.read_text().splitlines()) <= 400

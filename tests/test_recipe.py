@@ -1,0 +1,69 @@
+"""Recipes of arms."""
+
+from typing import Any
+
+import pytest
+
+from dlrm_mtl.recipe import Recipe, parse_recipe
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("mean", Recipe("mean", "mean")),
+        ("multibalance:beta=0.1", Recipe("multibalance:beta=0.1", "multibalance", {"beta": 0.1})),
+        (
+            "multibalance:beta=1e-2,gamma=1,direction=gradient",
+            Recipe(
+                "multibalance:beta=1e-2,gamma=1,direction=gradient",
+                "multibalance",
+                {"beta": 0.01, "gamma": 1, "direction": "gradient"},
+            ),
+        ),
+        ("static:weights=0.2/0.3/1", Recipe("static:weights=0.2/0.3/1", "static", {"weights": [0.2, 0.3, 1]})),
+        (
+            "multibalance:reduction=delayed,beta=-1",
+            Recipe("multibalance:reduction=delayed,beta=-1", "multibalance", {"beta": -1}, "delayed"),
+        ),
+    ],
+)
+def test_recipes(text: str, expected: Recipe) -> None:
+    assert parse_recipe(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("none", None),
+        ("None", None),
+        ("true", True),
+        ("False", False),
+        ("3", 3),
+        ("3.0", 3.0),
+        ("-0.5", -0.5),
+        ("word", "word"),
+        ("1/2", [1, 2]),
+        ("a/none", ["a", None]),
+    ],
+)
+def test_values(text: str, value: Any) -> None:
+    [found] = parse_recipe(f"method:option={text}").options.values()
+    assert found == value
+    assert type(found) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "arm '' names no method"),
+        (":beta=1", "arm ':beta=1' names no method"),
+        ("multibalance:beta", "'beta' is not of the form OPTION=VALUE"),
+        ("multibalance:beta=", "'beta=' is not of the form OPTION=VALUE"),
+        ("multibalance:=1", "'=1' is not of the form OPTION=VALUE"),
+        ("multibalance:beta=1,beta=2", "option 'beta' is given twice"),
+        ("mean:reduction=local,reduction=exact", "option 'reduction' is given twice"),
+    ],
+)
+def test_malformed_recipes_are_refused(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        parse_recipe(text)
