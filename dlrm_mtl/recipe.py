@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-TARGETS = ("representation", "interaction", "dense", "embedding")
+LEVELS = ("representation", "interaction", "dense", "embedding")
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,7 @@ class Recipe:
     method: str
     options: Mapping[str, Any] = field(default_factory=dict)
     reduction: str = "exact"
-    target: str = "representation"
+    level: str = "representation"
     """Whose gradients decide: the representation's, in the one backward pass; or those of shared parameters, of the
     interaction, the bottom MLP ("dense") or the tables ("embedding"), in one more backward pass per task."""
 
@@ -26,7 +26,7 @@ def parse_recipe(text: str) -> Recipe:
 
     A value is a number, ``none``, ``true``, ``false``, a word, or several numbers joined by ``/`` (a weight per task).
     METHOD may be a combination (``imtl_l+imtl_g``) or a TorchJD weighting (``torchjd:UPGrad``). ``reduction`` and
-    ``target`` belong to the layer, every other option to the method, which checks it.
+    ``level`` belong to the layer, every other option to the method, which checks it.
 
     Raises:
         ValueError: not of this form, or an option given twice.
@@ -46,12 +46,12 @@ def parse_recipe(text: str) -> Recipe:
             raise ValueError(f"arm {text!r}: option {name!r} is given twice")
         options[name] = _parse_value(value)
     reduction = options.pop("reduction", "exact")
-    target = options.pop("target", "representation")
-    if target not in TARGETS:
-        raise ValueError(f"arm {text!r}: target is {target!r}, expected one of {', '.join(TARGETS)}")
-    if target != "representation" and reduction != "exact":
-        raise ValueError(f"arm {text!r}: reduction is {reduction!r}, expected exact with target={target}")
-    return Recipe(text, method, options, reduction, target)
+    level = options.pop("level", "representation")
+    if level not in LEVELS:
+        raise ValueError(f"arm {text!r}: level is {level!r}, expected one of {', '.join(LEVELS)}")
+    if level != "representation" and reduction != "exact":
+        raise ValueError(f"arm {text!r}: reduction is {reduction!r}, expected exact with level={level}")
+    return Recipe(text, method, options, reduction, level)
 
 
 def _parse_value(text: str) -> Any:

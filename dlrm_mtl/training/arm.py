@@ -62,7 +62,7 @@ def build_arm(config: RunConfig, recipe: Recipe, seed: int, schema: Schema, plan
     balancing = build_balancing(recipe, schema.task_names, ranks)
     losses = TaskLosses(config.loss_reduction, ranks.group)
     ranker = build_ranker(schema, config.model, balancing, losses, seed, ranks.device, config.bf16)
-    replicated = recipe.target == "embedding"
+    replicated = recipe.level == "embedding"
     if replicated:
         plan = replicate_tables(ranker.embedding_bags, ranks)
     else:
@@ -72,7 +72,7 @@ def build_arm(config: RunConfig, recipe: Recipe, seed: int, schema: Schema, plan
         average_gradients_of_replicas(ranker.embedding_bags, ranks)
     initialize_tables(model, seed)
     if isinstance(balancing, ParameterLevelLayer):
-        balancing.bind(_target_parameters(ranker, recipe.target))
+        balancing.bind(_target_parameters(ranker, recipe.level))
     return Arm(model, balancing, build_optimizer(model, config.optimizer, replicated))
 
 
@@ -87,19 +87,19 @@ def build_balancing(
     balancer = create_balancer(recipe.method, len(task_names), task_names=task_names, **recipe.options)
     group = ranks.group if ranks else None
     layer: BalancingLayer | ParameterLevelLayer
-    if recipe.target == "representation":
+    if recipe.level == "representation":
         layer = BalancingLayer(balancer, group, recipe.reduction)  # type: ignore[arg-type]
     else:
         layer = ParameterLevelLayer(balancer, group)
     return layer.to(ranks.device) if ranks else layer
 
 
-def _target_parameters(ranker: MultiTaskRanker, target: str) -> list[nn.Parameter]:
+def _target_parameters(ranker: MultiTaskRanker, level: str) -> list[nn.Parameter]:
     shared = ranker.dense_part.shared
-    if target == "embedding":
+    if level == "embedding":
         return replicated_parameters(ranker.embedding_bags)
-    module = shared.interaction if target == "interaction" else shared.bottom
+    module = shared.interaction if level == "interaction" else shared.bottom
     parameters = list(module.parameters())
     if not parameters:
-        raise ValueError(f"target={target}: this interaction has no parameters, expected one that has, such as dcn")
+        raise ValueError(f"level={level}: this interaction has no parameters, expected one that has, such as dcn")
     return parameters
