@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+LEVELS = ("representation", "interaction", "dense", "embedding")
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -14,18 +16,25 @@ class Recipe:
     method: str
     options: Mapping[str, Any] = field(default_factory=dict)
     reduction: str = "exact"
+    level: str = "representation"
+    """Whose gradients decide: the representation's, in the one backward pass; or those of shared parameters, of the
+    interaction, the bottom MLP ("dense") or the tables ("embedding"), in one more backward pass per task."""
 
 
 def parse_recipe(text: str) -> Recipe:
     """Parses ``METHOD[:OPTION=VALUE,...]``.
 
     A value is a number, ``none``, ``true``, ``false``, a word, or several numbers joined by ``/`` (a weight per task).
-    ``reduction`` belongs to the layer, every other option to the method, which checks it.
+    METHOD may be a combination (``imtl_l+imtl_g``) or a TorchJD weighting (``torchjd:UPGrad``). ``reduction`` and
+    ``level`` belong to the layer, every other option to the method, which checks it.
 
     Raises:
         ValueError: not of this form, or an option given twice.
     """
     method, _, tail = text.partition(":")
+    if method.split("+")[-1] == "torchjd":
+        name, _, tail = tail.partition(":")
+        method = f"{method}:{name}"
     if not method:
         raise ValueError(f"arm {text!r} names no method, expected METHOD or METHOD:OPTION=VALUE,...")
     options: dict[str, Any] = {}
@@ -37,7 +46,12 @@ def parse_recipe(text: str) -> Recipe:
             raise ValueError(f"arm {text!r}: option {name!r} is given twice")
         options[name] = _parse_value(value)
     reduction = options.pop("reduction", "exact")
-    return Recipe(text, method, options, reduction)
+    level = options.pop("level", "representation")
+    if level not in LEVELS:
+        raise ValueError(f"arm {text!r}: level is {level!r}, expected one of {', '.join(LEVELS)}")
+    if level != "representation" and reduction != "exact":
+        raise ValueError(f"arm {text!r}: reduction is {reduction!r}, expected exact with level={level}")
+    return Recipe(text, method, options, reduction, level)
 
 
 def _parse_value(text: str) -> Any:

@@ -12,15 +12,19 @@ Pure torch: this package imports nothing else of the project, nor torchrec.
 from dlrm_mtl.balancing.balancer import Balancer
 from dlrm_mtl.balancing.create import available_balancers, balancer_options, create_balancer
 from dlrm_mtl.balancing.layer import BalancingLayer
+from dlrm_mtl.balancing.loss_weighting import LossWeighting
 from dlrm_mtl.balancing.multibalance import MultiBalance
+from dlrm_mtl.balancing.parameter_level import ParameterLevelLayer
 from dlrm_mtl.balancing.simplex import min_norm_point, project_to_simplex
 from dlrm_mtl.balancing.static import Mean, Static, Sum
 
 __all__ = [
     "Balancer",
     "BalancingLayer",
+    "LossWeighting",
     "Mean",
     "MultiBalance",
+    "ParameterLevelLayer",
     "Static",
     "Sum",
     "available_balancers",

@@ -1,24 +1,17 @@
 """What every balancing method is: a function from the Gramian to coefficients, with a little state."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor, nn
 
-from dlrm_mtl.balancing.gramian import combine_gradients, local_gramian
-
-
-def task_vector(values: Sequence[float]) -> Tensor | None:
-    """An option with one value per task as a float64 vector; None if it is no sequence of numbers."""
-    try:
-        return torch.tensor(values, dtype=torch.float64).reshape(-1)
-    except (TypeError, ValueError):
-        return None
+from dlrm_mtl.balancing.gramian import combine_gradients, local_gramian, local_pooled
+from dlrm_mtl.balancing.loss_weighting import LossWeighting
 
 
 class Balancer(nn.Module):
-    """Turns the Gramian of M task gradients into M coefficients.
+    """Turns the Gramian of M task gradients (or another statistic of them) into M coefficients.
 
     Notation: M tasks; g_m the gradient of task m's loss with respect to the shared representation, flattened over the
     global batch; G = (<g_i, g_j>) the (M, M) Gramian. A method defines :meth:`coefficients`.
@@ -35,8 +28,13 @@ class Balancer(nn.Module):
         ValueError: M < 1, or names that are not M different ones.
     """
 
-    needs_gramian: ClassVar[bool] = True
-    """Whether coefficients depend on the Gramian. Where not, the layer computes none (but for diagnostics)."""
+    measures: ClassVar[Literal["gramian", "pooled", "nothing"]] = "gramian"
+    """What coefficients depend on: the Gramian; the batch-pooled gradients (M, D), for methods that keep a buffer of
+    gradients, since the rows of flattened gradients are other samples in each step; or nothing (the layer then computes
+    a Gramian for diagnostics alone)."""
+
+    needs_losses: bool = False
+    """Whether coefficients depend on the losses too."""
 
     def __init__(self, num_tasks: int, task_names: Sequence[str] | None = None) -> None:
         super().__init__()
@@ -47,22 +45,30 @@ class Balancer(nn.Module):
             raise ValueError(f"expected {num_tasks} different task names, found {list(names)}")
         self.num_tasks = num_tasks
         self.task_names = names
-        self._task_state: list[str] = []
+        self.loss_weighting: LossWeighting | None = None
+        self._task_state: dict[str, dict[str, tuple[int, ...]]] = {}
         self.step: Tensor
         self.nonfinite_steps: Tensor
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
         self.register_buffer("nonfinite_steps", torch.zeros((), dtype=torch.int64))
 
     def register_task_state(self, name: str, initial: Tensor) -> None:
-        """Registers a (M,) buffer that is stored by task name."""
+        """Registers a buffer with one row per task, (M,) or (M, ...), that is stored by task name."""
         self.register_buffer(name, initial.double())
-        self._task_state.append(name)
+        self._task_state[name] = {task: (m,) for m, task in enumerate(self.task_names)}
 
-    def coefficients(self, gramian: Tensor, losses: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
-        """One step of the method, as a pure function of the Gramian and the present state.
+    def register_pair_state(self, name: str, initial: Tensor) -> None:
+        """Registers a (M, M) buffer that is stored by the names of two tasks."""
+        self.register_buffer(name, initial.double())
+        names = list(enumerate(self.task_names))
+        self._task_state[name] = {f"{first}/{second}": (i, j) for i, first in names for j, second in names}
+
+    def coefficients(self, statistic: Tensor, losses: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
+        """One step of the method, as a pure function of what it measures and the present state.
 
         Args:
-            gramian: (M, M) float64; where it is not finite, the result is discarded.
+            statistic: (M, M) Gramian or (M, D) pooled gradients, float64; where it is not finite, the result is
+                discarded.
             losses: (M,) mean losses of the global batch, for methods that need them.
 
         Returns:
@@ -78,19 +84,44 @@ class Balancer(nn.Module):
         """(M,) coefficients for a step that has no Gramian yet (``reduction="delayed"``, first step)."""
         return self.task_weights()
 
+    @property
+    def degree(self) -> int:
+        """Degree of the statistic in the gradients: what its reduction over ranks is scaled by."""
+        return 1 if self.measures == "pooled" else 2
+
+    def measure(self, gradients: Sequence[Tensor | None], device: torch.device) -> Tensor:
+        """The statistic of one rank's gradients: M tensors of one shape, or None."""
+        if self.measures == "pooled":
+            return local_pooled(gradients, device)
+        return local_gramian(gradients, device)
+
+    def apply_coefficients(self, gradients: Sequence[Tensor | None], coefficients: Tensor) -> Tensor | None:
+        """One rank's balanced gradient, in the gradients' shape; None if every gradient is None."""
+        return combine_gradients(gradients, coefficients)
+
     @torch.no_grad()
-    def update(self, gramian: Tensor, losses: Tensor | None = None) -> Tensor:
+    def update(self, statistic: Tensor, losses: Tensor | None = None) -> Tensor:
         """Advances the state by one step. No host synchronisation.
 
-        A Gramian that is not finite leaves the state as it is and is counted in ``nonfinite_steps``.
+        A statistic that is not finite leaves the state as it is and is counted in ``nonfinite_steps``.
 
         Returns:
             (M,) float64 coefficients on the raw gradients.
+
+        Raises:
+            ValueError: the method needs losses and got none.
         """
-        finite = torch.isfinite(gramian).all()
-        coefficients, state = self.coefficients(gramian, losses)
+        if self.needs_losses and losses is None:
+            raise ValueError(f"{type(self).__name__} needs the losses: pass them through layer.weigh_losses(losses)")
+        finite = torch.isfinite(statistic).all()
+        losses = losses.double() if self.needs_losses and losses is not None else None
+        if losses is not None:
+            finite &= torch.isfinite(losses).all()
+        coefficients, state = self.coefficients(statistic, losses)
         for name, value in state.items():
             buffer = self.get_buffer(name)
+            if buffer.shape != value.shape:  # a buffer of gradients, whose width the first step tells
+                buffer = self._buffers[name] = torch.zeros_like(value)
             buffer.copy_(torch.where(finite, value, buffer))
         self.step += finite
         self.nonfinite_steps += ~finite
@@ -107,12 +138,14 @@ class Balancer(nn.Module):
             (N,) the balanced gradient, in the gradients' dtype.
 
         Raises:
-            ValueError: the number of rows is not M.
+            ValueError: the number of rows is not M, or losses are missing.
         """
         if gradients.dim() != 2 or len(gradients) != self.num_tasks:
             raise ValueError(f"gradients have shape {tuple(gradients.shape)}, expected ({self.num_tasks}, N)")
         rows = list(gradients.detach())
-        combined = combine_gradients(rows, self.update(local_gramian(rows, gradients.device), losses))
+        if self.loss_weighting is not None:
+            rows = [row * weight for row, weight in zip(rows, self.loss_weighting.weights().detach(), strict=True)]
+        combined = self.apply_coefficients(rows, self.update(self.measure(rows, gradients.device), losses))
         assert combined is not None
         return combined
 
@@ -127,10 +160,10 @@ class Balancer(nn.Module):
 
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)
-        for name in self._task_state:
+        for name, entries in self._task_state.items():
             values = destination.pop(prefix + name)
-            for m, task in enumerate(self.task_names):
-                destination[f"{prefix}{name}.{task}"] = values[m]
+            for entry, index in entries.items():
+                destination[f"{prefix}{name}.{entry}"] = values[index]
 
     def _load_from_state_dict(
         self,
@@ -143,21 +176,24 @@ class Balancer(nn.Module):
         error_msgs: list[str],
     ) -> None:
         mine = {key: value for key, value in state_dict.items() if not self._is_task_key(key, prefix)}
-        for name in self._task_state:
+        for name, entries in self._task_state.items():
             values = self.get_buffer(name).clone()
-            for m, task in enumerate(self.task_names):
-                key = f"{prefix}{name}.{task}"
-                if key in state_dict:
-                    values[m] = state_dict[key]
-                else:
+            for entry, index in entries.items():
+                key = f"{prefix}{name}.{entry}"
+                if key not in state_dict:
                     missing_keys.append(key)
+                    continue
+                if state_dict[key].shape != values[index].shape:  # a buffer of gradients, still without width
+                    values = values.new_zeros(self.num_tasks, *state_dict[key].shape)
+                    self._buffers[name] = torch.zeros_like(values)
+                values[index] = state_dict[key]
             mine[prefix + name] = values
-        unexpected_keys += [
-            key
-            for key in state_dict
-            if self._is_task_key(key, prefix) and key.removeprefix(prefix).partition(".")[2] not in self.task_names
-        ]
+        unexpected_keys += [key for key in state_dict if self._is_task_key(key, prefix) and not self._has(key, prefix)]
         super()._load_from_state_dict(mine, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs)
 
     def _is_task_key(self, key: str, prefix: str) -> bool:
         return key.startswith(prefix) and key.removeprefix(prefix).split(".", 1)[0] in self._task_state
+
+    def _has(self, key: str, prefix: str) -> bool:
+        name, _, entry = key.removeprefix(prefix).partition(".")
+        return entry in self._task_state[name]

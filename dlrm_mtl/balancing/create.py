@@ -6,7 +6,18 @@ from types import MappingProxyType
 from typing import Any
 
 from dlrm_mtl.balancing.balancer import Balancer
+from dlrm_mtl.balancing.cagrad import CAGrad
+from dlrm_mtl.balancing.db_mtl import DBMTL
+from dlrm_mtl.balancing.graddrop import GradDrop
+from dlrm_mtl.balancing.gradvac import GradVac
+from dlrm_mtl.balancing.imtl_g import IMTLG
+from dlrm_mtl.balancing.loss_weighting import LOSS_WEIGHTINGS
+from dlrm_mtl.balancing.mgda import MGDA
+from dlrm_mtl.balancing.moco import MoCo
 from dlrm_mtl.balancing.multibalance import MultiBalance
+from dlrm_mtl.balancing.nash_mtl import NashMTL
+from dlrm_mtl.balancing.pcgrad import PCGrad
+from dlrm_mtl.balancing.sdmgrad import SDMGrad
 from dlrm_mtl.balancing.static import Mean, Static, Sum
 
 METHODS: Mapping[str, type[Balancer]] = MappingProxyType(
@@ -15,13 +26,27 @@ METHODS: Mapping[str, type[Balancer]] = MappingProxyType(
         "sum": Sum,
         "static": Static,
         "multibalance": MultiBalance,
+        "mgda": MGDA,
+        "sdmgrad": SDMGrad,
+        "moco": MoCo,
+        "imtl_g": IMTLG,
+        "pcgrad": PCGrad,
+        "gradvac": GradVac,
+        "graddrop": GradDrop,
+        "db_mtl": DBMTL,
+        "cagrad": CAGrad,
+        "nash_mtl": NashMTL,
     }
 )
 
 
+TORCHJD = "torchjd:"
+"""Prefix of TorchJD's weightings."""
+
+
 def available_balancers() -> tuple[str, ...]:
-    """Names that :func:`create_balancer` takes."""
-    return tuple(METHODS)
+    """Names that :func:`create_balancer` takes, beside ``torchjd:NAME`` and combinations."""
+    return (*METHODS, *LOSS_WEIGHTINGS)
 
 
 def balancer_options(name: str) -> dict[str, Any]:
@@ -30,8 +55,11 @@ def balancer_options(name: str) -> dict[str, Any]:
     Raises:
         ValueError: no such method; the message lists them.
     """
+    if name in LOSS_WEIGHTINGS:
+        return {}
     if name not in METHODS:
-        raise ValueError(f"unknown balancer {name!r}, expected one of {', '.join(available_balancers())}")
+        known = ", ".join(available_balancers())
+        raise ValueError(f"unknown balancer {name!r}, expected one of {known} or {TORCHJD}NAME")
     parameters = inspect.signature(METHODS[name].__init__).parameters
     return {
         key: parameter.default
@@ -44,14 +72,28 @@ def create_balancer(name: str, num_tasks: int, *, task_names: Sequence[str] | No
     """Creates a balancing method by name.
 
     Args:
-        name: one of :func:`available_balancers`.
+        name: one of :func:`available_balancers`; ``torchjd:NAME`` for a Gramian-based weighting of TorchJD; or
+            ``LOSS_WEIGHTING+METHOD``, such as ``imtl_l+imtl_g`` (IMTL), for both at once. A loss weighting alone goes
+            with the mean of the gradients.
         num_tasks: M.
         task_names: names under which the state of each task is stored.
-        options: see the method's class.
+        options: of the gradient method; see its class.
 
     Raises:
         ValueError: unknown name or option (the message lists the right ones), or a value out of range.
     """
+    first, plus, second = name.partition("+")
+    if first in LOSS_WEIGHTINGS:
+        balancer = create_balancer(second if plus else "mean", num_tasks, task_names=task_names, **options)
+        if balancer.loss_weighting is not None:
+            raise ValueError(f"{name!r} weighs the losses twice, expected one loss weighting and one gradient method")
+        balancer.loss_weighting = LOSS_WEIGHTINGS[first](num_tasks)
+        return balancer
+    if name.startswith(TORCHJD):
+        # A large package that the other methods do without.
+        from dlrm_mtl.balancing.torchjd import TorchJD
+
+        return TorchJD(num_tasks, name.removeprefix(TORCHJD), task_names=task_names, **options)
     known = balancer_options(name)
     unknown = sorted(set(options) - set(known))
     if unknown:

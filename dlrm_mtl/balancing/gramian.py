@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
 CACHE_ELEMENTS = 1 << 19
@@ -97,51 +96,22 @@ def combine_gradients(gradients: Sequence[Tensor | None], coefficients: Tensor) 
     return total.to(dtype)
 
 
-class GramianReducer:
-    """All-reduces local Gramians over the ranks of a process group.
-
-    With local *mean* losses and averaged gradients (DDP, TorchRec), the gradient of the global batch on rank r's rows
-    is 1/W of the local one, so G = (1/W^2) sum over ranks of the local Gramians.
+def local_pooled(gradients: Sequence[Tensor | None], device: torch.device) -> Tensor:
+    """Batch-pooled gradients of one rank: each gradient summed over its rows.
 
     Args:
-        process_group: None is the default group, if one is initialised, else no reduction at all.
+        gradients: M tensors (B, D), or (D,) if pooled already; None is a task without a gradient: zeros.
+        device: where the result goes, if every gradient is None.
+
+    Returns:
+        (M, D) float64.
     """
-
-    def __init__(self, process_group: dist.ProcessGroup | None = None) -> None:
-        self._process_group = process_group
-
-    @property
-    def world_size(self) -> int:
-        if dist.is_available() and dist.is_initialized():
-            return dist.get_world_size(self._process_group)
-        return 1
-
-    def reduce(self, gramian: Tensor) -> Tensor:
-        """The Gramian of the global batch, on every rank. Collective."""
-        pending = self.start(gramian)
-        return pending.wait()
-
-    def start(self, gramian: Tensor) -> "PendingGramian":
-        """Starts the all-reduce, in place, and returns at once. Collective."""
-        world_size = self.world_size
-        work = None
-        if world_size > 1:
-            work = dist.all_reduce(gramian, group=self._process_group, async_op=True)
-        return PendingGramian(gramian, work, world_size)
-
-
-class PendingGramian:
-    """An all-reduce under way."""
-
-    def __init__(self, gramian: Tensor, work: dist.Work | None, world_size: int) -> None:
-        self._gramian = gramian
-        self._work = work
-        self._world_size = world_size
-
-    def wait(self) -> Tensor:
-        """(M, M) the reduced Gramian. On a GPU this orders streams and does not block the host."""
-        if self._work is not None:
-            self._work.wait()
-            self._work = None
-            self._gramian /= self._world_size**2
-        return self._gramian
+    present = [gradient for gradient in gradients if gradient is not None]
+    width = present[0].shape[-1] if present else 0
+    zero = torch.zeros(width, dtype=torch.float64, device=device)
+    return torch.stack(
+        [
+            zero if gradient is None else gradient.reshape(-1, width).sum(dim=0, dtype=torch.float64)
+            for gradient in gradients
+        ]
+    )

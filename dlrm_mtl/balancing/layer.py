@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from dlrm_mtl.balancing.balancer import Balancer
-from dlrm_mtl.balancing.gramian import GramianReducer, PendingGramian, combine_gradients, local_gramian
+from dlrm_mtl.balancing.gramian import local_gramian
+from dlrm_mtl.balancing.reduction import PendingReduction, Reducer
 
 Reduction = Literal["exact", "delayed", "local"]
 REDUCTIONS: tuple[str, ...] = get_args(Reduction)
@@ -62,9 +63,10 @@ class BalancingLayer(nn.Module):
         self.balancer = balancer
         self.reduction = reduction
         self.record: BalancingRecord | None = None
-        self._reducer = GramianReducer(process_group)
-        self._pending: PendingGramian | None = None
+        self._reducer = Reducer(process_group)
+        self._pending: PendingReduction | None = None
         self._delayed_coefficients: Tensor | None = None
+        self._losses: Tensor | None = None
         self._observe = False
 
     @property
@@ -89,40 +91,55 @@ class BalancingLayer(nn.Module):
         rank alike: it adds that step's all-reduce."""
         self._observe = True
 
+    def weigh_losses(self, losses: Tensor) -> Tensor:
+        """What to minimise instead of the (M,) local mean losses: they themselves, unless the method learns weights for
+        them. Hands the losses to methods that depend on them.
+
+        ::
+
+            layer.weigh_losses(torch.stack(losses)).sum().backward()
+        """
+        self._losses = losses.detach()
+        weighting = self.balancer.loss_weighting
+        return losses if weighting is None else weighting(losses)
+
     def balance(self, gradients: tuple[Tensor | None, ...]) -> Tensor | None:
         """The backward pass: M gradients of the local rows, or None, to the balanced one. Collective."""
         present = [gradient for gradient in gradients if gradient is not None]
         device = present[0].device if present else self.balancer.step.device
-        if self.balancer.needs_gramian:
-            gramian, coefficients = self._weigh(local_gramian(gradients, device))
+        losses = self._losses if self.balancer.needs_losses else None
+        gramian = torch.zeros(self.num_tasks, self.num_tasks, dtype=torch.float64, device=device)
+        if self._observe and self.balancer.measures != "gramian":
+            gramian, _ = self._reduce(local_gramian(gradients, device), 2, None)
+        if self.balancer.measures == "nothing":
+            coefficients = self.balancer.update(gramian, losses)
         else:
-            gramian = torch.zeros(self.num_tasks, self.num_tasks, dtype=torch.float64, device=device)
-            if self._observe:
-                gramian = self._reduce(local_gramian(gradients, device))
-            coefficients = self.balancer.update(gramian)
+            statistic, coefficients = self._weigh(self.balancer.measure(gradients, device), losses)
+            gramian = statistic if self.balancer.measures == "gramian" else gramian
         self._observe = False
+        self._losses = None
         self.record = BalancingRecord(gramian, coefficients, self.balancer.task_weights().clone())
-        return combine_gradients(gradients, coefficients)
+        return self.balancer.apply_coefficients(gradients, coefficients)
 
-    def _weigh(self, gramian: Tensor) -> tuple[Tensor, Tensor]:
-        """(M, M) reduced Gramian and (M,) coefficients."""
-        if self.reduction == "delayed":
-            return self._weigh_delayed(gramian)
-        gramian = self._reduce(gramian)
-        return gramian, self.balancer.update(gramian)
-
-    def _reduce(self, gramian: Tensor) -> Tensor:
-        return gramian if self.reduction == "local" else self._reducer.reduce(gramian)
-
-    def _weigh_delayed(self, gramian: Tensor) -> tuple[Tensor, Tensor]:
-        previous = torch.zeros_like(gramian)
+    def _weigh(self, statistic: Tensor, losses: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The statistic that the coefficients come from, and (M,) coefficients."""
+        degree = self.balancer.degree
+        if self.reduction != "delayed":
+            statistic, losses = self._reduce(statistic, degree, losses)
+            return statistic, self.balancer.update(statistic, losses)
+        previous = torch.zeros_like(statistic)
         if self._pending is not None:
-            previous = self._pending.wait()
-            self._delayed_coefficients = self.balancer.update(previous)
+            previous, previous_losses = self._pending.wait()
+            self._delayed_coefficients = self.balancer.update(previous, previous_losses)
         if self._delayed_coefficients is None:
             self._delayed_coefficients = self.balancer.initial_coefficients()
-        self._pending = self._reducer.start(gramian)
+        self._pending = self._reducer.start(statistic, degree, losses)
         return previous, self._delayed_coefficients
+
+    def _reduce(self, statistic: Tensor, degree: int, losses: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        if self.reduction == "local":
+            return statistic, losses
+        return self._reducer.reduce(statistic, degree, losses)
 
 
 class _Balance(torch.autograd.Function):

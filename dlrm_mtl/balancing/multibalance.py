@@ -1,13 +1,13 @@
 """MultiBalance (He, Chen et al., "MultiBalance: Multi-Objective Gradient Balancing in Industrial-Scale Multi-Task
 Recommendation System", 2024, arXiv:2411.11871), Algorithm 3."""
 
-import math
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
-from dlrm_mtl.balancing.balancer import Balancer, task_vector
+from dlrm_mtl.balancing.balancer import Balancer
+from dlrm_mtl.balancing.options import is_number, prior_option, require_option
 from dlrm_mtl.balancing.simplex import project_to_simplex
 
 DIRECTIONS = ("cosine", "gradient")
@@ -56,28 +56,13 @@ class MultiBalance(Balancer):
     ) -> None:
         super().__init__(num_tasks, task_names)
         if not callable(beta):
-            _require("beta", beta, _is_number(beta) and beta >= 0, "a finite number >= 0 or a schedule")
-        _require("rho", rho, _is_number(rho) and rho >= 0, "a finite number >= 0")
-        _require("gamma", gamma, _is_number(gamma) and 0 < gamma <= 1, "a number in (0, 1]")
-        _require("direction", direction, direction in DIRECTIONS, f"one of {', '.join(DIRECTIONS)}")
-        _require(
-            "prior_in_direction",
-            prior_in_direction,
-            _is_number(prior_in_direction) and prior_in_direction >= 0,
-            "a finite number >= 0",
-        )
-        _require(
-            "max_rescale",
-            max_rescale,
-            max_rescale is None or (_is_number(max_rescale) and max_rescale > 0),
-            "None or > 0",
-        )
-        initial = torch.full((num_tasks,), 1 / num_tasks, dtype=torch.float64)
-        if prior is not None:
-            given = task_vector(prior)
-            initial = initial[:0] if given is None else given
-            valid = len(initial) == num_tasks and bool((initial >= 0).all()) and math.isclose(initial.sum(), 1.0)
-            _require("prior", prior, valid, f"{num_tasks} non-negative numbers that sum to 1")
+            require_option(self, "beta", beta, is_number(beta) and beta >= 0, "a finite number >= 0 or a schedule")
+        require_option(self, "gamma", gamma, is_number(gamma) and 0 < gamma <= 1, "a number in (0, 1]")
+        require_option(self, "direction", direction, direction in DIRECTIONS, f"one of {', '.join(DIRECTIONS)}")
+        for name, value in (("rho", rho), ("prior_in_direction", prior_in_direction)):
+            require_option(self, name, value, is_number(value) and value >= 0, "a finite number >= 0")
+        valid = max_rescale is None or (is_number(max_rescale) and max_rescale > 0)
+        require_option(self, "max_rescale", max_rescale, valid, "None or > 0")
         self.beta = beta
         self.rho = rho
         self.gamma = gamma
@@ -87,12 +72,13 @@ class MultiBalance(Balancer):
         self.prior: Tensor
         self.weights: Tensor
         self.norms: Tensor
-        self.register_buffer("prior", initial, persistent=False)
-        self.register_task_state("weights", initial.clone())
+        self.register_buffer("prior", prior_option(self, num_tasks, prior), persistent=False)
+        self.register_task_state("weights", self.prior.clone())
         # 0 marks a task that had no gradient yet.
         self.register_task_state("norms", torch.zeros(num_tasks))
 
-    def coefficients(self, gramian: Tensor, losses: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
+    def coefficients(self, statistic: Tensor, losses: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
+        gramian = statistic
         norms = gramian.diagonal().clamp(min=0).sqrt()  # n, (M,)
         previous = torch.where(self.norms > 0, self.norms, norms)
         average = torch.where(norms > 0, torch.lerp(previous, norms, self.gamma), self.norms)  # u
@@ -122,12 +108,3 @@ class MultiBalance(Balancer):
 
     def _beta(self) -> float | Tensor:
         return self.beta(self.step) if callable(self.beta) else self.beta
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _require(name: str, value: object, valid: bool, expected: str) -> None:
-    if not valid:
-        raise ValueError(f"multibalance: {name} is {value!r}, expected {expected}")

@@ -1,12 +1,12 @@
 """Fixed task weights: the mean (the control of every comparison), the sum, and weights given by hand."""
 
 from collections.abc import Sequence
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from dlrm_mtl.balancing.balancer import Balancer, task_vector
+from dlrm_mtl.balancing.balancer import Balancer
+from dlrm_mtl.balancing.options import task_vector
 
 
 class Static(Balancer):
@@ -19,7 +19,7 @@ class Static(Balancer):
         ValueError: not M finite values.
     """
 
-    needs_gramian: ClassVar[bool] = False
+    measures = "nothing"
 
     def __init__(
         self, num_tasks: int, weights: Sequence[float] | None = None, task_names: Sequence[str] | None = None
@@ -32,7 +32,7 @@ class Static(Balancer):
         # Not state but an option: a checkpoint must not override what the run was configured with.
         self.register_buffer("weights", values, persistent=False)
 
-    def coefficients(self, gramian: Tensor, losses: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
+    def coefficients(self, statistic: Tensor, losses: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
         return self.weights, {}
 
     def task_weights(self) -> Tensor:

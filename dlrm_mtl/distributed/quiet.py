@@ -11,7 +11,12 @@ def silence_known_warnings() -> None:
     # torchrec's fused modules still speak ShardedTensor.
     warnings.filterwarnings("ignore", message="Please use DTensor instead", category=FutureWarning)
     logging.getLogger("torch.fx._symbolic_trace").addFilter(_is_not_tracing_notice)
+    logging.getLogger("torchrec.distributed.utils").addFilter(_is_not_caching_notice)
 
 
 def _is_not_tracing_notice(record: logging.LogRecord) -> bool:
     return not record.getMessage().startswith("is_fx_tracing will return true")
+
+
+def _is_not_caching_notice(record: logging.LogRecord) -> bool:
+    return record.getMessage() != "Sharding Type is data_parallel, caching params will be ignored"

@@ -13,7 +13,7 @@ from torchrec.modules.embedding_modules import EmbeddingBagCollection
 from torchrec.modules.mlp import MLP
 from torchrec.sparse.jagged_tensor import KeyedTensor
 
-from dlrm_mtl.balancing import BalancingLayer
+from dlrm_mtl.balancing import BalancingLayer, ParameterLevelLayer
 from dlrm_mtl.config import ModelConfig
 from dlrm_mtl.data.batch import MultiTaskBatch
 from dlrm_mtl.models.embeddings import build_embedding_bags, embedding_dims
@@ -92,7 +92,12 @@ class DensePart(nn.Module):
     this as a leaf."""
 
     def __init__(
-        self, shared: SharedRepresentation, balancing: BalancingLayer, heads: TaskHeads, losses: TaskLosses, bf16: bool
+        self,
+        shared: SharedRepresentation,
+        balancing: BalancingLayer | ParameterLevelLayer,
+        heads: TaskHeads,
+        losses: TaskLosses,
+        bf16: bool,
     ) -> None:
         super().__init__()
         self.shared = shared
@@ -106,7 +111,9 @@ class DensePart(nn.Module):
             representation = self.shared(embeddings, batch.dense)
             logits = self.heads(self.balancing(representation)).float()
         # Rows of an evaluation are not spread evenly over the ranks, so a reduced loss would mean nothing there.
-        losses = self.losses(logits, batch.labels, batch.masks) if self.training else logits.new_zeros(logits.shape[1])
+        losses = logits.new_zeros(logits.shape[1])
+        if self.training:
+            losses = self.balancing.weigh_losses(self.losses(logits, batch.labels, batch.masks))
         return losses, Predictions(logits.detach(), batch.labels, batch.masks, batch.rows)
 
 
@@ -130,7 +137,7 @@ class MultiTaskRanker(nn.Module):
 def build_ranker(
     schema: Schema,
     config: ModelConfig,
-    balancing: BalancingLayer,
+    balancing: BalancingLayer | ParameterLevelLayer,
     losses: TaskLosses,
     seed: int,
     device: torch.device,

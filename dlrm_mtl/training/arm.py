@@ -7,14 +7,19 @@ from torchrec.distributed.model_parallel import DistributedModelParallel
 from torchrec.distributed.types import ShardingPlan
 from torchrec.optim.keyed import CombinedOptimizer
 
-from dlrm_mtl.balancing import BalancingLayer, create_balancer
+from dlrm_mtl.balancing import BalancingLayer, ParameterLevelLayer, create_balancer
 from dlrm_mtl.config import RunConfig
 from dlrm_mtl.distributed.processes import Ranks
+from dlrm_mtl.distributed.replication import (
+    average_gradients_of_replicas,
+    replicate_tables,
+    replicated_parameters,
+)
 from dlrm_mtl.distributed.sharding import plan_sharding, sharders
 from dlrm_mtl.distributed.tables import initialize_tables
 from dlrm_mtl.models.embeddings import build_embedding_bags
 from dlrm_mtl.models.losses import TaskLosses
-from dlrm_mtl.models.ranker import build_ranker
+from dlrm_mtl.models.ranker import MultiTaskRanker, build_ranker
 from dlrm_mtl.recipe import Recipe
 from dlrm_mtl.schema import Schema
 from dlrm_mtl.training.optimizers import apply_table_optimizer, build_optimizer
@@ -25,7 +30,7 @@ class Arm:
     """What a train pipeline needs."""
 
     model: DistributedModelParallel
-    balancing: BalancingLayer
+    balancing: BalancingLayer | ParameterLevelLayer
     """The layer inside ``model``."""
     optimizer: CombinedOptimizer
 
@@ -57,18 +62,44 @@ def build_arm(config: RunConfig, recipe: Recipe, seed: int, schema: Schema, plan
     balancing = build_balancing(recipe, schema.task_names, ranks)
     losses = TaskLosses(config.loss_reduction, ranks.group)
     ranker = build_ranker(schema, config.model, balancing, losses, seed, ranks.device, config.bf16)
-    apply_table_optimizer(ranker.embedding_bags, config.optimizer, ranks.device)
+    replicated = recipe.level == "embedding"
+    if replicated:
+        plan = replicate_tables(ranker.embedding_bags, ranks)
+    else:
+        apply_table_optimizer(ranker.embedding_bags, config.optimizer, ranks.device)
     model = DistributedModelParallel(ranker, device=ranks.device, plan=plan, sharders=sharders())
+    if replicated:
+        average_gradients_of_replicas(ranker.embedding_bags, ranks)
     initialize_tables(model, seed)
-    return Arm(model, balancing, build_optimizer(model, config.optimizer))
+    if isinstance(balancing, ParameterLevelLayer):
+        balancing.bind(_target_parameters(ranker, recipe.level))
+    return Arm(model, balancing, build_optimizer(model, config.optimizer, replicated))
 
 
-def build_balancing(recipe: Recipe, task_names: tuple[str, ...], ranks: Ranks | None = None) -> BalancingLayer:
+def build_balancing(
+    recipe: Recipe, task_names: tuple[str, ...], ranks: Ranks | None = None
+) -> BalancingLayer | ParameterLevelLayer:
     """The balancing layer of an arm, on the model's own process group.
 
     Raises:
         ValueError: unknown method, option or reduction.
     """
     balancer = create_balancer(recipe.method, len(task_names), task_names=task_names, **recipe.options)
-    layer = BalancingLayer(balancer, ranks.group if ranks else None, recipe.reduction)  # type: ignore[arg-type]
+    group = ranks.group if ranks else None
+    layer: BalancingLayer | ParameterLevelLayer
+    if recipe.level == "representation":
+        layer = BalancingLayer(balancer, group, recipe.reduction)  # type: ignore[arg-type]
+    else:
+        layer = ParameterLevelLayer(balancer, group)
     return layer.to(ranks.device) if ranks else layer
+
+
+def _target_parameters(ranker: MultiTaskRanker, level: str) -> list[nn.Parameter]:
+    shared = ranker.dense_part.shared
+    if level == "embedding":
+        return replicated_parameters(ranker.embedding_bags)
+    module = shared.interaction if level == "interaction" else shared.bottom
+    parameters = list(module.parameters())
+    if not parameters:
+        raise ValueError(f"level={level}: this interaction has no parameters, expected one that has, such as dcn")
+    return parameters

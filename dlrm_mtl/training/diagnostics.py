@@ -4,10 +4,10 @@ from typing import Any
 
 import torch
 
-from dlrm_mtl.balancing import BalancingLayer, min_norm_point
+from dlrm_mtl.balancing import BalancingLayer, ParameterLevelLayer, min_norm_point
 
 
-def balancing_diagnostics(layer: BalancingLayer) -> dict[str, Any]:
+def balancing_diagnostics(layer: BalancingLayer | ParameterLevelLayer) -> dict[str, Any]:
     """Task weights, gradient norms before and after weighting, cosines, Pareto gap of the last step. Synchronises.
 
     All refer to the gradients g_m of the global batch with respect to the shared representation. The Pareto gap is the

@@ -1,6 +1,8 @@
 """Optimizers: tables fused inside backward, the dense part after it, each with its own schedule."""
 
 from collections.abc import Mapping
+from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -18,6 +20,15 @@ from dlrm_mtl.config import OptimizerConfig, ScheduleConfig
 
 FOREVER = 1 << 62
 
+TABLE_OPTIMIZERS: Mapping[str, Any] = MappingProxyType(
+    {
+        "rowwise_adagrad": RowWiseAdagrad,
+        "adagrad": torch.optim.Adagrad,
+        "sgd": torch.optim.SGD,
+        "adam": torch.optim.Adam,
+    }
+)
+
 
 def apply_table_optimizer(tables: EmbeddingBagCollection, config: OptimizerConfig, device: torch.device) -> None:
     """Has the tables updated inside backward, by the fused kernel. To be called before planning and sharding.
@@ -29,37 +40,53 @@ def apply_table_optimizer(tables: EmbeddingBagCollection, config: OptimizerConfi
         raise ValueError(
             "optimizer.table is 'adam', expected rowwise_adagrad, adagrad or sgd: the CPU's table kernels have no other"
         )
-    arguments: dict[str, Any] = {"lr": config.table_lr}
-    if config.table != "sgd":
-        arguments["eps"] = config.table_eps
-    kinds: Mapping[str, type[torch.optim.Optimizer]] = {
-        "rowwise_adagrad": RowWiseAdagrad,
-        "adagrad": torch.optim.Adagrad,
-        "sgd": torch.optim.SGD,
-        "adam": torch.optim.Adam,
-    }
-    _apply_optimizer_in_backward(kinds[config.table], tables.parameters(), arguments)
+    _apply_optimizer_in_backward(TABLE_OPTIMIZERS[config.table], tables.parameters(), _table_arguments(config))
 
 
-def build_optimizer(model: DistributedModelParallel, config: OptimizerConfig) -> CombinedOptimizer:
+def build_optimizer(
+    model: DistributedModelParallel, config: OptimizerConfig, replicated: bool = False
+) -> CombinedOptimizer:
     """One optimizer to step: it hands the tables their scheduled rate and updates the dense part.
 
+    Args:
+        replicated: the tables are whole on every rank and are updated after backward, by the same rule.
+
     Raises:
-        RuntimeError: a table is not updated by the fused kernel (a replicated table would train under the dense rule).
+        RuntimeError: a table that is not replicated is not updated by the fused kernel.
     """
     dense = dict(in_backward_optimizer_filter(model.named_parameters()))
-    strays = [name for name in dense if "embedding_bags" in name]
-    if strays:
-        raise RuntimeError(f"table {strays[0]} is not in the fused table optimizer")
-    optimizer: KeyedOptimizer = KeyedOptimizerWrapper(dense, lambda parameters: _dense_optimizer(parameters, config))
+    whole = {name: dense.pop(name) for name in list(dense) if ".embedding_bags." in f".{name}"}
+    if whole and not replicated:
+        raise RuntimeError(f"table {min(whole)} is not in the fused table optimizer")
+    tables: KeyedOptimizer = model.fused_optimizer
+    if replicated:
+        tables = KeyedOptimizerWrapper(whole, lambda values: _table_optimizer(values, config))
+    learned = {name: dense.pop(name) for name in list(dense) if ".loss_weighting." in name}
+    parts = [
+        ("tables", WarmupOptimizer(tables, _stages(config.table_schedule), config.table_lr)),
+        ("dense", _dense_part(dense, config)),
+    ]
+    if learned:
+        # Decay would pull the learned loss weights to their start.
+        parts.append(("loss_weights", _dense_part(learned, replace(config, weight_decay=0.0, clip_norm=None))))
+    return CombinedOptimizer(parts)
+
+
+def _table_arguments(config: OptimizerConfig) -> dict[str, Any]:
+    arguments = {"lr": config.table_lr}
+    return arguments if config.table == "sgd" else {**arguments, "eps": config.table_eps}
+
+
+def _table_optimizer(tables: list[nn.Parameter], config: OptimizerConfig) -> torch.optim.Optimizer:
+    optimizer: torch.optim.Optimizer = TABLE_OPTIMIZERS[config.table](tables, **_table_arguments(config))
+    return optimizer
+
+
+def _dense_part(parameters: Mapping[str, torch.Tensor], config: OptimizerConfig) -> WarmupOptimizer:
+    optimizer: KeyedOptimizer = KeyedOptimizerWrapper(parameters, lambda values: _dense_optimizer(values, config))
     if config.clip_norm is not None:
         optimizer = GradientClippingOptimizer(optimizer, GradientClipping.NORM, config.clip_norm)
-    return CombinedOptimizer(
-        [
-            ("tables", WarmupOptimizer(model.fused_optimizer, _stages(config.table_schedule), config.table_lr)),
-            ("dense", WarmupOptimizer(optimizer, _stages(config.dense_schedule), config.dense_lr)),
-        ]
-    )
+    return WarmupOptimizer(optimizer, _stages(config.dense_schedule), config.dense_lr)
 
 
 def _dense_optimizer(parameters: list[nn.Parameter], config: OptimizerConfig) -> torch.optim.Optimizer:

@@ -4,11 +4,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from dlrm_mtl.balancing import BalancingLayer, MultiBalance, available_balancers, create_balancer
+from dlrm_mtl.balancing import BalancingLayer, MultiBalance, create_balancer
+from dlrm_mtl.balancing.create import METHODS
 
 
 def draws(count: int) -> list[Tensor]:
-    return list(torch.randn(count, 3, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64))
+    return list(torch.randn(count, 3, 1, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64))
 
 
 def backward(layer: BalancingLayer, rows: Tensor) -> Tensor:
@@ -18,27 +19,29 @@ def backward(layer: BalancingLayer, rows: Tensor) -> Tensor:
     return shared.grad
 
 
-@pytest.mark.parametrize("name", available_balancers())
+@pytest.mark.parametrize("name", sorted(set(METHODS) - {"graddrop"}))
 def test_coefficients_of_the_previous_step(name: str) -> None:
     layer, twin = BalancingLayer(create_balancer(name, 3), reduction="delayed"), create_balancer(name, 3)
     coefficients = twin.initial_coefficients().clone()
     for rows in draws(10):
-        torch.testing.assert_close(backward(layer, rows), coefficients @ rows, rtol=1e-12, atol=1e-15)
-        coefficients = twin.update(rows @ rows.T)
+        torch.testing.assert_close(
+            backward(layer, rows), torch.tensordot(coefficients, rows, 1), rtol=1e-12, atol=1e-15
+        )
+        coefficients = twin.update(twin.measure(list(rows), rows.device))
 
 
 def test_first_step_uses_the_prior() -> None:
     prior = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)
     layer = BalancingLayer(MultiBalance(3, prior=prior.tolist(), prior_in_direction=0.5), reduction="delayed")
     rows = draws(1)[0]
-    torch.testing.assert_close(backward(layer, rows), 1.5 * prior @ rows, rtol=1e-12, atol=1e-15)
+    torch.testing.assert_close(backward(layer, rows), 1.5 * torch.tensordot(prior, rows, 1), rtol=1e-12, atol=1e-15)
     assert layer.balancer.step.item() == 0
 
 
 def test_non_finite_step_is_noticed_one_step_later() -> None:
     layer = BalancingLayer(MultiBalance(3), reduction="delayed")
     first, second, third, fourth = draws(4)
-    second[1, 0] = float("nan")
+    second[1, 0, 0] = float("nan")
     backward(layer, first)
     assert not backward(layer, second).isfinite().all()
     state = layer.balancer.task_weights().clone()

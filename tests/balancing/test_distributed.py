@@ -3,7 +3,7 @@
 import datetime
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,12 +16,14 @@ from torch.nn.parallel import DistributedDataParallel
 
 from dlrm_mtl.balancing import BalancingLayer, create_balancer
 from dlrm_mtl.balancing.layer import Reduction
+from tests.balancing.methods.test_invariants import BY_COEFFICIENTS, Method, method_id
 from tests.balancing.small_model import SmallModel, batch, task_losses
 
 GLOBAL_ROWS = 12
 TASKS = 3
 STEPS = 6
 BAD_STEP = 3
+MULTIBALANCE = {"beta": 0.5, "gamma": 0.3}
 
 
 @dataclass(frozen=True)
@@ -29,12 +31,12 @@ class Run:
     """One training run, the same on any number of ranks."""
 
     method: str = "multibalance"
+    options: dict[str, Any] = field(default_factory=dict)
     dtype: torch.dtype = torch.float64
     reduction: Reduction = "exact"
     trouble: Literal["none", "positives on one rank", "absent task", "nan on one rank"] = "none"
     subgroup: bool = False
     observed: bool = False
-    beta: float = 0.5
 
 
 @dataclass
@@ -53,27 +55,31 @@ class Trace:
     """At the end."""
     all_reduces: int
     """Collectives that Python code started."""
+    probe: Tensor
+    """What GradDrop makes of the same three gradients on every rank: its draws."""
 
 
 RUNS = {
-    "float64": Run(),
-    "float32": Run(dtype=torch.float32),
+    "float64": Run(options=MULTIBALANCE),
+    "float32": Run(options=MULTIBALANCE, dtype=torch.float32),
     "mean": Run(method="mean"),
     "mean, observed": Run(method="mean", observed=True),
-    "positives on one rank": Run(trouble="positives on one rank"),
-    "absent task": Run(trouble="absent task"),
-    "nan on one rank": Run(trouble="nan on one rank"),
-    "delayed": Run(reduction="delayed"),
-    "delayed, nan on one rank": Run(reduction="delayed", trouble="nan on one rank"),
-    "local": Run(reduction="local"),
-    "subgroup": Run(subgroup=True),
+    "positives on one rank": Run(options=MULTIBALANCE, trouble="positives on one rank"),
+    "absent task": Run(options=MULTIBALANCE, trouble="absent task"),
+    "nan on one rank": Run(options=MULTIBALANCE, trouble="nan on one rank"),
+    "delayed": Run(options=MULTIBALANCE, reduction="delayed"),
+    "delayed, nan on one rank": Run(options=MULTIBALANCE, reduction="delayed", trouble="nan on one rank"),
+    "local": Run(options=MULTIBALANCE, reduction="local"),
+    "subgroup": Run(options=MULTIBALANCE, subgroup=True),
+    **{f"{method_id(method)}, float64": Run(*method) for method in BY_COEFFICIENTS},
+    **{f"{method_id(method)}, float32": Run(*method, dtype=torch.float32) for method in BY_COEFFICIENTS[:9]},
+    "graddrop": Run("graddrop"),
 }
 
 
 def train(run: Run, rank: int = 0, world_size: int = 1, group: dist.ProcessGroup | None = None) -> Trace:
     """STEPS steps of SGD on this rank's slice of each global batch; a step with non-finite gradients is skipped."""
-    options: dict[str, Any] = {"beta": run.beta, "gamma": 0.3} if run.method == "multibalance" else {}
-    layer = BalancingLayer(create_balancer(run.method, TASKS, **options), group, run.reduction)
+    layer = BalancingLayer(create_balancer(run.method, TASKS, **run.options), group, run.reduction)
     absent = [1] if run.trouble == "absent task" else []
     model: nn.Module = SmallModel(TASKS, layer, run.dtype, absent)
     if world_size > 1:
@@ -96,7 +102,9 @@ def train(run: Run, rank: int = 0, world_size: int = 1, group: dist.ProcessGroup
             layer.observe()
         logits = model(features[mine])
         optimizer.zero_grad()
-        torch.stack(task_losses(logits, labels[mine][:, kept], masks[mine][:, kept])).sum().backward()
+        losses = torch.stack(task_losses(logits, labels[mine][:, kept], masks[mine][:, kept]))
+        layer.weigh_losses(losses)
+        losses.sum().backward()
         if all(parameter.grad is None or parameter.grad.isfinite().all() for parameter in model.parameters()):
             optimizer.step()
         assert layer.record is not None
@@ -105,7 +113,8 @@ def train(run: Run, rank: int = 0, world_size: int = 1, group: dist.ProcessGroup
         gramians.append(layer.record.gramian)
         states.append({key: value.clone() for key, value in layer.state_dict().items()})
     parameters = {name.removeprefix("module."): value.detach() for name, value in model.named_parameters()}
-    return Trace(torch.stack(weights), torch.stack(coefficients), torch.stack(gramians), states, parameters, 0)
+    probe = create_balancer("graddrop", TASKS).combine(torch.eye(TASKS).repeat(1, 50) - 0.5)
+    return Trace(torch.stack(weights), torch.stack(coefficients), torch.stack(gramians), states, parameters, 0, probe)
 
 
 def train_counting(run: Run, rank: int, world_size: int, group: dist.ProcessGroup | None) -> Trace:
@@ -176,7 +185,9 @@ def assert_equal_states(first: dict[str, Tensor], second: dict[str, Tensor]) -> 
         assert torch.equal(first[key], second[key]), key
 
 
-GLOBAL = [name for name, run in RUNS.items() if run.reduction != "local" and not run.subgroup]
+GLOBAL = [
+    name for name, run in RUNS.items() if run.reduction != "local" and not run.subgroup and run.method != "graddrop"
+]
 
 
 @pytest.mark.parametrize("name", GLOBAL)
@@ -215,6 +226,26 @@ def test_the_runs_are_not_trivial() -> None:
     assert (balanced.weights.diff(dim=0).abs().amax(dim=1) > 1e-3).all()
     assert (balanced.coefficients - balanced.weights).abs().max() > 1e-2
     assert (balanced.parameters["bottom.0.weight"] - mean.parameters["bottom.0.weight"]).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("method", BY_COEFFICIENTS, ids=method_id)
+def test_the_methods_are_not_trivial(method: Method) -> None:
+    """Coefficients differ from the mean's and between steps."""
+    coefficients = alone(f"{method_id(method)}, float64").coefficients
+    assert ((coefficients - 1 / TASKS).abs().amax(dim=1) > 1e-6).any()
+    assert (coefficients.diff(dim=0).abs().amax(dim=1) > 1e-6).any()
+
+
+def test_graddrop_reduces_nothing_and_draws_on_each_rank(ranks: list[dict[str, Trace]]) -> None:
+    """The balanced gradient of a rank is a function of its own rows and of its own draws."""
+    first, second = (traces["graddrop"] for traces in ranks[:2])
+    assert first.all_reduces == second.all_reduces == 0
+    for parameter, value in first.parameters.items():
+        assert torch.equal(value, second.parameters[parameter])  # DDP averages what is below the layer
+    rows = torch.randn(TASKS, 50, generator=torch.Generator().manual_seed(0))
+    drawn = [create_balancer("graddrop", TASKS).combine(rows) for _ in range(2)]
+    assert torch.equal(*drawn)
+    assert not torch.equal(ranks[0]["graddrop"].probe, ranks[1]["graddrop"].probe)
 
 
 def test_one_all_reduce_per_step(ranks: list[dict[str, Trace]]) -> None:

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from dlrm_mtl.balancing import BalancingLayer, MultiBalance, available_balancers, create_balancer, min_norm_point
+from tests.balancing.methods.test_invariants import GRADIENT_METHODS, Method, create, method_id
 
 SYNCHRONISING = (
     "_local_scalar_dense",
@@ -77,6 +78,24 @@ def test_a_step_never_waits(name: str, dtype: torch.dtype, device: str) -> None:
         assert step(layer, device, dtype).isfinite().all()
     layer.observe()
     step(layer, device, dtype)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("num_tasks", [1, 3, 8])
+@pytest.mark.parametrize("method", GRADIENT_METHODS, ids=method_id)
+def test_options_never_wait(method: Method, num_tasks: int, device: str) -> None:
+    """Losses included; a silent and a not finite gradient too, where a method might branch."""
+    layer = BalancingLayer(create(method, num_tasks)).to(device)
+    losses = torch.rand(num_tasks, device=device)
+    rows = torch.randn(num_tasks, 8, 4, device=device)
+    silent, broken = rows.clone(), rows.clone()
+    silent[0] = 0
+    broken[0, 0, 0] = float("nan")
+    for given in (rows, silent, broken, rows):
+        shared = torch.randn(8, 4, device=device, requires_grad=True)
+        with no_host_sync(device):
+            layer.weigh_losses(losses)
+            torch.autograd.backward(list(layer(shared)), list(given))
 
 
 @pytest.mark.parametrize("device", DEVICES)

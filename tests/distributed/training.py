@@ -107,13 +107,14 @@ def train_steps(ranks: Ranks, config: RunConfig, recipe: str, steps: int, kind: 
     )
     pipeline = TrainPipelineSparseDist(arm.model, arm.optimizer, ranks.device, execute_all_batches=True)
     iterator = iter(local_batches(config, ranks, steps))
-    coefficients, task_weights = [], []
+    coefficients, task_weights, gramians = [], [], []
     for _ in range(steps):
         pipeline.progress(iterator)
         record = arm.balancing.record
         assert record is not None
         coefficients.append(record.coefficients.numpy().copy())
         task_weights.append(record.task_weights.numpy().copy())
+        gramians.append(record.gramian.numpy().copy())
     stacked = torch.stack(losses)
     torch.distributed.all_reduce(stacked)
     return {
@@ -122,6 +123,7 @@ def train_steps(ranks: Ranks, config: RunConfig, recipe: str, steps: int, kind: 
         "losses": (stacked / ranks.world_size).numpy(),
         "coefficients": np.stack(coefficients),
         "task_weights": np.stack(task_weights),
+        "gramians": np.stack(gramians),
         "pipelined": len(pipeline._pipelined_modules),
         "sharded": sum(hasattr(module, "input_dist") for module in arm.model.modules()),
     }

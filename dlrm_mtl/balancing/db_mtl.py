@@ -1,0 +1,82 @@
+"""DB-MTL (Lin et al., "Dual-Balancing for Multi-Task Learning", 2023, arXiv:2308.12029)."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from dlrm_mtl.balancing.balancer import Balancer
+from dlrm_mtl.balancing.gradient_averages import advance_averages
+from dlrm_mtl.balancing.options import is_number, require_option
+
+TARGETS = ("max", "min", "median", "mean")
+
+
+class DBMTL(Balancer):
+    """All gradients are scaled to one norm: w_m = t / (M n_m), where t is the largest, smallest, median or mean norm.
+
+    At the representation, as the MultiBalance paper runs it: norms of the flattened gradients of the losses themselves.
+    The DB-MTL paper also takes the logarithm of the losses, and averages gradients over steps; both are options. The
+    median of an even number of tasks is the mean of the middle two. A task without a gradient counts for no norm.
+
+    Args:
+        target: t.
+        log_losses: balance the gradients of log f_m, that is g_m / f_m.
+        average: share of the past in moving averages of the batch-pooled gradients, whose norms then stand for n_m; 0:
+            no averages. The first step's average is its gradient.
+
+    Raises:
+        ValueError: an option out of its range.
+    """
+
+    def __init__(
+        self,
+        num_tasks: int,
+        target: str = "max",
+        log_losses: bool = False,
+        average: float = 0.0,
+        task_names: Sequence[str] | None = None,
+    ) -> None:
+        super().__init__(num_tasks, task_names)
+        require_option(self, "target", target, target in TARGETS, f"one of {', '.join(TARGETS)}")
+        require_option(self, "log_losses", log_losses, isinstance(log_losses, bool), "true or false")
+        require_option(self, "average", average, is_number(average) and 0 <= average < 1, "a number in [0, 1)")
+        self.target = target
+        self.needs_losses = log_losses
+        self.average = average
+        self.weights: Tensor
+        self.averages: Tensor
+        self.register_task_state("weights", torch.full((num_tasks,), 1 / num_tasks, dtype=torch.float64))
+        if average:
+            self.measures = "pooled"  # type: ignore[misc]
+            # Its width is known at the first step.
+            self.register_task_state("averages", torch.zeros(num_tasks, 0))
+
+    def coefficients(self, statistic: Tensor, losses: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
+        scale = statistic.new_ones(self.num_tasks) if losses is None else 1 / losses.clamp(min=1e-12)
+        state: dict[str, Tensor] = {}
+        if self.average:
+            averages = advance_averages(self.averages, statistic * scale[:, None], 1 - self.average)
+            state["averages"] = averages
+            norms = averages.norm(dim=1)
+        else:
+            norms = statistic.diagonal().clamp(min=0).sqrt() * scale
+        weights = torch.nan_to_num(self._reference(norms) / norms * scale, nan=0.0, posinf=0.0) / self.num_tasks
+        return weights, {"weights": weights, **state}
+
+    def task_weights(self) -> Tensor:
+        return self.weights
+
+    def _reference(self, norms: Tensor) -> Tensor:
+        """t, 0-d, over the tasks with a gradient."""
+        active = norms > 0
+        if self.target == "max":
+            return norms.max()
+        if self.target == "min":
+            return torch.where(active, norms, torch.inf).min()
+        count = active.sum()
+        if self.target == "mean":
+            return norms.sum() / count.clamp(min=1)
+        ascending = torch.where(active, norms, torch.inf).sort().values
+        middle = torch.stack([(count - 1).clamp(min=0) // 2, count // 2]).clamp(max=len(norms) - 1)
+        return ascending.gather(0, middle).mean()

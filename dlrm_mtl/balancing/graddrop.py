@@ -1,0 +1,97 @@
+"""GradDrop (Chen et al., "Just Pick a Sign: Optimizing Deep Multitask Models with Gradient Sign Dropout", NeurIPS
+2020)."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from dlrm_mtl.balancing.balancer import Balancer
+from dlrm_mtl.balancing.options import is_number, require_option, require_seed
+
+CHUNK_ELEMENTS = 1 << 15
+"""Elements that a CPU treats at a time: intermediate results stay in the cache."""
+
+
+class GradDrop(Balancer):
+    """Each element keeps the gradients of one sign, drawn with the probability of that sign's share.
+
+    Elementwise over (B, D), with P = (1 + sum g / sum |g|) / 2 and U uniform in [0, 1)::
+
+        gradient = (1/M) sum over m of (leak + (1 - leak) [sign(g_m) is kept]) g_m
+        kept: positive where P > U, negative where P <= U
+
+    Rows are independent, so that nothing is reduced over ranks: U is a function of (seed, rank, step). Where all signs
+    agree, the mean.
+
+    Args:
+        leak: share of every gradient that passes in any case.
+        seed: of the draws.
+
+    Raises:
+        ValueError: an option out of its range.
+    """
+
+    measures = "nothing"
+
+    def __init__(
+        self, num_tasks: int, leak: float = 0.0, seed: int = 0, task_names: Sequence[str] | None = None
+    ) -> None:
+        super().__init__(num_tasks, task_names)
+        require_option(self, "leak", leak, is_number(leak) and 0 <= leak <= 1, "a number in [0, 1]")
+        require_seed(self, seed)
+        self.leak = leak
+        self.seed = seed
+        self.weights: Tensor
+        weights = torch.full((num_tasks,), 1 / num_tasks, dtype=torch.float64)
+        self.register_buffer("weights", weights, persistent=False)
+        # The step as the host knows it: a generator is seeded there.
+        self._draws = 0
+
+    def coefficients(self, statistic: Tensor, losses: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
+        return self.weights, {}
+
+    def apply_coefficients(self, gradients: Sequence[Tensor | None], coefficients: Tensor) -> Tensor | None:
+        present = [gradient for gradient in gradients if gradient is not None]
+        drawn = self._draws
+        self._draws += 1
+        if not present:
+            return None
+        generator = self._generator(present[0].device, drawn)
+        size = CHUNK_ELEMENTS if present[0].device.type == "cpu" else max(present[0].numel(), 1)
+        chunks = zip(*(gradient.reshape(-1).split(size) for gradient in present), strict=True)
+        dropped = torch.cat([self._drop(chunk, generator) for chunk in chunks])
+        return dropped.view(present[0].shape)
+
+    def _drop(self, gradients: Sequence[Tensor], generator: torch.Generator) -> Tensor:
+        """The balanced gradient of some elements, (N,) each."""
+        dtype = torch.promote_types(gradients[0].dtype, torch.float32)
+        positive = torch.zeros_like(gradients[0], dtype=dtype)
+        negative = torch.zeros_like(positive)
+        for gradient in gradients:
+            positive += gradient.clamp(min=0)
+            negative += gradient.clamp(max=0)
+        magnitude = positive - negative
+        # P > U without the division by zero: 1 where the positive parts are kept.
+        drawn = torch.empty_like(positive).uniform_(generator=generator).mul_(magnitude)
+        kept = torch.lt(drawn, positive, out=drawn)
+        # Not a choice but a sum, so that what is not finite reaches the GradScaler: 0 times infinity is no number.
+        dropped = torch.addcmul(negative, kept, magnitude)
+        if self.leak:
+            dropped = torch.lerp(dropped, positive + negative, self.leak)
+        return dropped.div_(self.num_tasks).to(gradients[0].dtype)
+
+    def task_weights(self) -> Tensor:
+        return self.weights
+
+    def _generator(self, device: torch.device, drawn: int) -> torch.Generator:
+        rank = dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+        # Odd multipliers keep (seed, rank, step) apart; the generator hashes what it is seeded with.
+        mixed = (self.seed * 0x9E3779B97F4A7C15 + rank * 0xC2B2AE3D27D4EB4F + drawn * 0x165667B19E3779F9) % (1 << 63)
+        return torch.Generator(device).manual_seed(mixed)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *arguments: Any) -> None:
+        super()._load_from_state_dict(state_dict, prefix, *arguments)
+        self._draws = int(self.step)

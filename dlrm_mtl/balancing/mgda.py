@@ -1,0 +1,49 @@
+"""MGDA (Desideri, 2012; Sener & Koltun, "Multi-Task Learning as Multi-Objective Optimization", NeurIPS 2018)."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from dlrm_mtl.balancing.balancer import Balancer
+from dlrm_mtl.balancing.options import require_option
+from dlrm_mtl.balancing.simplex import min_norm_point
+
+NORMALIZATIONS = ("none", "l2", "loss", "loss+")
+
+
+class MGDA(Balancer):
+    """The smallest convex combination of the gradients: w = argmin over the simplex of |sum of w_m g_m / c_m|.
+
+    The weights apply to the raw gradients, as in the authors' code. A task without a gradient is left out, or it would
+    take all the weight.
+
+    Args:
+        normalization: c_m: 1 ("none"), |g_m| ("l2"), f_m ("loss") or f_m |g_m| ("loss+").
+
+    Raises:
+        ValueError: unknown normalization.
+    """
+
+    def __init__(self, num_tasks: int, normalization: str = "none", task_names: Sequence[str] | None = None) -> None:
+        super().__init__(num_tasks, task_names)
+        expected = f"one of {', '.join(NORMALIZATIONS)}"
+        require_option(self, "normalization", normalization, normalization in NORMALIZATIONS, expected)
+        self.normalization = normalization
+        self.needs_losses = normalization in ("loss", "loss+")
+        self.weights: Tensor
+        self.register_task_state("weights", torch.full((num_tasks,), 1 / num_tasks, dtype=torch.float64))
+
+    def coefficients(self, statistic: Tensor, losses: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
+        squares = statistic.diagonal()
+        active = squares > 0
+        if self.normalization != "none":
+            scale = squares.sqrt() if self.normalization in ("l2", "loss+") else torch.ones_like(squares)
+            scale = scale if losses is None else scale * losses
+            scale = torch.where(active & (scale > 0), scale, 1.0)
+            statistic = statistic / torch.outer(scale, scale)
+        weights = min_norm_point(statistic, active)
+        return weights, {"weights": weights}
+
+    def task_weights(self) -> Tensor:
+        return self.weights

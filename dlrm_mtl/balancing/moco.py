@@ -1,0 +1,79 @@
+"""MoCo (Fernando et al., "Mitigating Gradient Bias in Multi-objective Learning: A Provably Convergent Approach",
+ICLR 2023)."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from dlrm_mtl.balancing.balancer import Balancer
+from dlrm_mtl.balancing.gradient_averages import advance_averages
+from dlrm_mtl.balancing.options import is_number, require_option
+from dlrm_mtl.balancing.simplex import project_to_simplex
+
+
+class MoCo(Balancer):
+    """Moving averages Y of the gradients, and one projected step of lambda per batch.
+
+    ::
+
+        y_m    <- y_m - b_k (y_m - g_m)
+        lambda <- project_to_simplex(lambda - d_k (Y'Y + rho I) lambda)
+
+    Works on batch-pooled gradients (M, D), since the rows of flattened ones are other samples in each step; lambda
+    applies to the raw gradients. Y'Y is taken relative to its mean diagonal: representation gradients are so small that
+    absolute steps would never leave the uniform weights. y_m starts at the task's first gradient and waits where it has
+    none; until the first, the task has weight 0.
+
+    Args:
+        beta: b, step of the moving averages.
+        step_size: d, step of lambda.
+        rho: regularisation towards uniform weights.
+        decay: both steps shrink as k^-decay with the step k = 1, 2, ...
+
+    Raises:
+        ValueError: an option out of its range.
+    """
+
+    measures = "pooled"
+
+    def __init__(
+        self,
+        num_tasks: int,
+        beta: float = 0.1,
+        step_size: float = 0.1,
+        rho: float = 0.1,
+        decay: float = 0.5,
+        task_names: Sequence[str] | None = None,
+    ) -> None:
+        super().__init__(num_tasks, task_names)
+        require_option(self, "beta", beta, is_number(beta) and 0 < beta <= 1, "a number in (0, 1]")
+        for name, value in (("step_size", step_size), ("rho", rho), ("decay", decay)):
+            require_option(self, name, value, is_number(value) and value >= 0, "a finite number >= 0")
+        self.beta = beta
+        self.step_size = step_size
+        self.rho = rho
+        self.decay = decay
+        self.weights: Tensor
+        self.averages: Tensor
+        self.register_task_state("weights", torch.full((num_tasks,), 1 / num_tasks, dtype=torch.float64))
+        # Its width is known at the first step.
+        self.register_task_state("averages", torch.zeros(num_tasks, 0))
+
+    def coefficients(self, statistic: Tensor, losses: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
+        decay = (self.step + 1).double() ** -self.decay
+        averages = advance_averages(self.averages, statistic, self.beta * decay)
+        gramian = averages @ averages.T
+        squares = gramian.diagonal()
+        active = (squares > 0) | (squares.sum() == 0)  # all, before any task has a gradient
+        gramian = gramian * (active.sum() / squares.sum().clamp(min=torch.finfo(squares.dtype).tiny))
+        present = self.weights * active
+        total = present.sum()  # 0 only where a checkpoint's weights were all on tasks that are gone
+        weights = torch.where(total > 0, present / total, active / active.sum())
+        slope = gramian @ weights + self.rho * weights
+        target = torch.where(active, weights - self.step_size * decay * slope, -torch.inf)
+        weights = project_to_simplex(target)
+        return weights, {"weights": weights, "averages": averages}
+
+    def task_weights(self) -> Tensor:
+        return self.weights

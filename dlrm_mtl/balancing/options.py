@@ -1,0 +1,48 @@
+"""Checks of the methods' options."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def is_number(value: object) -> bool:
+    """Whether a value is a finite int or float."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def require_option(method: object, name: str, value: object, valid: bool, expected: str) -> None:
+    """Raises a ValueError that names method, option, value and what was expected, unless ``valid``."""
+    if not valid:
+        raise ValueError(f"{type(method).__name__}: {name} is {value!r}, expected {expected}")
+
+
+def require_seed(method: object, seed: object) -> None:
+    """Raises a ValueError unless the seed is a non-negative integer that fits into 31 bits."""
+    valid = isinstance(seed, int) and not isinstance(seed, bool) and 0 <= seed < 1 << 31
+    require_option(method, "seed", seed, valid, "an integer in [0, 2^31)")
+
+
+def task_vector(values: Sequence[float]) -> Tensor | None:
+    """An option with one value per task as a float64 vector; None if it is no sequence of numbers."""
+    try:
+        return torch.tensor(values, dtype=torch.float64).reshape(-1)
+    except (TypeError, ValueError):
+        return None
+
+
+def prior_option(method: object, num_tasks: int, prior: Sequence[float] | None) -> Tensor:
+    """(M,) float64 prior weights on the simplex; uniform by default.
+
+    Raises:
+        ValueError: not M non-negative numbers that sum to 1.
+    """
+    if prior is None:
+        return torch.full((num_tasks,), 1 / num_tasks, dtype=torch.float64)
+    given = task_vector(prior)
+    valid = given is not None and len(given) == num_tasks and bool((given >= 0).all())
+    valid = valid and given is not None and math.isclose(float(given.sum()), 1.0)
+    require_option(method, "prior", prior, valid, f"{num_tasks} non-negative numbers that sum to 1")
+    assert given is not None
+    return given

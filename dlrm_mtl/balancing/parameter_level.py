@@ -1,0 +1,106 @@
+"""Balancing by the gradients of shared parameters: M extra backward passes per step (Algorithm 2 of the MultiBalance
+paper). Kept to measure what that costs (the paper's Table 2)."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from dlrm_mtl.balancing.balancer import Balancer
+from dlrm_mtl.balancing.layer import BalancingRecord
+
+
+class ParameterLevelLayer(nn.Module):
+    """Weighs the tasks by their gradients with respect to some shared parameters; used in place of a BalancingLayer.
+
+    :meth:`weigh_losses` runs one backward pass per task, down to the target parameters alone, and asks the balancer for
+    coefficients. The one backward pass that follows, over the sum of the losses, then passes the weighted gradient on
+    to everything below the layer, and each head its own. So tables updated inside backward are updated once.
+
+    Under data parallelism the M gradients are averaged over the ranks: M all-reduces of the target's size.
+
+    Args:
+        balancer: any method; one with buffers of gradients (MoCo) then keeps them for the parameters, as published.
+        process_group: ranks that share the global batch; None is the default group, if one is initialised.
+    """
+
+    def __init__(self, balancer: Balancer, process_group: dist.ProcessGroup | None = None) -> None:
+        super().__init__()
+        self.balancer = balancer
+        self.record: BalancingRecord | None = None
+        self._process_group = process_group
+        self._target: list[nn.Parameter] = []
+        self._coefficients: Tensor | None = None
+
+    def bind(self, parameters: Sequence[nn.Parameter]) -> None:
+        """Sets the target: parameters below the layer whose gradients decide the weights.
+
+        Raises:
+            ValueError: there are none.
+        """
+        if not parameters:
+            raise ValueError("parameter-level balancing: the target has no parameters")
+        self._target = list(parameters)
+
+    @property
+    def num_tasks(self) -> int:
+        return self.balancer.num_tasks
+
+    def observe(self) -> None:
+        """Every step is recorded anyway."""
+
+    def forward(self, representation: Tensor) -> tuple[Tensor, ...]:
+        """(B, D) to M views of it."""
+        if not self.training or not torch.is_grad_enabled():
+            return tuple(representation for _ in range(self.num_tasks))
+        self._coefficients = None
+        views: tuple[Tensor, ...] = _ScaleGradients.apply(representation, self)
+        return views
+
+    def weigh_losses(self, losses: Tensor) -> Tensor:
+        """Decides this step's coefficients from the (M,) local mean losses, and returns the losses. Collective."""
+        gradients = torch.stack([self._gradient(loss) for loss in losses])  # (M, n)
+        if self._world_size > 1:
+            dist.all_reduce(gradients, group=self._process_group)
+            gradients /= self._world_size
+        statistic = self.balancer.measure(list(gradients), gradients.device)
+        self._coefficients = self.balancer.update(statistic, losses.detach())
+        gramian = statistic if self.balancer.measures == "gramian" else gradients.double() @ gradients.double().T
+        self.record = BalancingRecord(gramian, self._coefficients, self.balancer.task_weights().clone())
+        return losses
+
+    def scale(self, gradients: Sequence[Tensor | None]) -> Tensor | None:
+        """One rank's gradient below the layer: the plain sum in the passes that decide, the weighted one afterwards."""
+        coefficients = self._coefficients
+        if coefficients is None:
+            coefficients = torch.ones_like(self.balancer.task_weights())
+        return self.balancer.apply_coefficients(gradients, coefficients)
+
+    def _gradient(self, loss: Tensor) -> Tensor:
+        """(n,) gradient of one loss with respect to the target, flattened."""
+        parts = torch.autograd.grad(loss, self._target, retain_graph=True, materialize_grads=True)
+        return torch.cat([part.reshape(-1) for part in parts])
+
+    @property
+    def _world_size(self) -> int:
+        if dist.is_available() and dist.is_initialized():
+            return dist.get_world_size(self._process_group)
+        return 1
+
+
+class _ScaleGradients(torch.autograd.Function):
+    """Identity to M views; backward may be entered M + 1 times."""
+
+    @staticmethod
+    def forward(ctx: Any, representation: Tensor, layer: ParameterLevelLayer) -> tuple[Tensor, ...]:
+        ctx.layer = layer
+        ctx.set_materialize_grads(False)
+        return tuple(representation.view_as(representation) for _ in range(layer.num_tasks))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, None]:
+        return ctx.layer.scale(gradients), None

@@ -1,0 +1,42 @@
+"""Random orders that are a function of (seed, step): the same on every rank, on device, without a generator's state."""
+
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+
+def random_orders(rows: int, columns: int, seed: int, step: Tensor) -> Tensor:
+    """A random permutation of the columns for each row.
+
+    Args:
+        step: 0-d int64.
+
+    Returns:
+        (rows, columns) int64.
+    """
+    return _mix(_cells(rows, columns, seed, step.device) + step * 0x2545F4914F6CDD1D).argsort(dim=1)
+
+
+def random_partners(num_tasks: int, seed: int, step: Tensor) -> Tensor:
+    """For each task all the others, in a random order.
+
+    Returns:
+        (M, M - 1) int64.
+    """
+    orders = random_orders(num_tasks, num_tasks - 1, seed, step)
+    return orders + (orders >= torch.arange(num_tasks, device=step.device)[:, None])
+
+
+@lru_cache(maxsize=64)
+def _cells(rows: int, columns: int, seed: int, device: torch.device) -> Tensor:
+    """(rows, columns) one random number each."""
+    counter = torch.arange(rows * columns, device=device).view(rows, columns)
+    return _mix(counter + seed * 0x9E3779B9)
+
+
+def _mix(values: Tensor) -> Tensor:
+    """An integer hash: xor-shifts and odd multipliers, on int64 with wrap-around."""
+    values = (values ^ (values >> 30)) * -4658895280553007687
+    values = (values ^ (values >> 27)) * -7723592293110705685
+    return values ^ (values >> 31)

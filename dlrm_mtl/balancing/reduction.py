@@ -1,0 +1,67 @@
+"""All-reduce of a step's statistics over the ranks that share the global batch."""
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+class Reducer:
+    """Brings local statistics to those of the global batch, in one all-reduce.
+
+    With local *mean* losses and averaged gradients (DDP, TorchRec), the global batch's gradient on a rank's rows is 1/W
+    of the local one. So a Gramian (degree 2 in the gradients) is (1/W^2) times the sum over ranks, and pooled gradients
+    and mean losses (degree 1) are 1/W times the sum.
+
+    Args:
+        process_group: None is the default group, if one is initialised, else no reduction at all.
+    """
+
+    def __init__(self, process_group: dist.ProcessGroup | None = None) -> None:
+        self._process_group = process_group
+
+    @property
+    def world_size(self) -> int:
+        if dist.is_available() and dist.is_initialized():
+            return dist.get_world_size(self._process_group)
+        return 1
+
+    def start(self, statistic: Tensor, degree: int, losses: Tensor | None) -> "PendingReduction":
+        """Starts the all-reduce and returns at once. Collective.
+
+        Args:
+            statistic: float64, any shape.
+            degree: of the statistic in the gradients.
+            losses: (M,) local mean losses, or None.
+        """
+        world_size = self.world_size
+        if world_size == 1:
+            return PendingReduction(statistic, losses, None, None)
+        parts = [statistic.reshape(-1) / world_size**degree]
+        if losses is not None:
+            parts.append(losses.to(statistic.dtype) / world_size)
+        buffer = torch.cat(parts)
+        work = dist.all_reduce(buffer, group=self._process_group, async_op=True)
+        return PendingReduction(statistic, losses, buffer, work)
+
+    def reduce(self, statistic: Tensor, degree: int, losses: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """The global batch's statistic and losses, on every rank. Collective."""
+        return self.start(statistic, degree, losses).wait()
+
+
+class PendingReduction:
+    """An all-reduce under way."""
+
+    def __init__(self, statistic: Tensor, losses: Tensor | None, buffer: Tensor | None, work: dist.Work | None) -> None:
+        self._statistic = statistic
+        self._losses = losses
+        self._buffer = buffer
+        self._work = work
+
+    def wait(self) -> tuple[Tensor, Tensor | None]:
+        """The reduced statistic and losses. On a GPU this orders streams and does not block the host."""
+        if self._work is None or self._buffer is None:
+            return self._statistic, self._losses
+        self._work.wait()
+        statistic = self._buffer[: self._statistic.numel()].view_as(self._statistic)
+        losses = None if self._losses is None else self._buffer[self._statistic.numel() :]
+        return statistic, losses

@@ -1,0 +1,52 @@
+"""SDMGrad (Xiao et al., "Direction-oriented Multi-objective Learning: Simple and Provable Stochastic Algorithms",
+NeurIPS 2023)."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from dlrm_mtl.balancing.balancer import Balancer
+from dlrm_mtl.balancing.options import is_number, prior_option, require_option
+from dlrm_mtl.balancing.simplex import simplex_minimum
+
+
+class SDMGrad(Balancer):
+    """w = argmin over the simplex of |V w + rho V lambda_0|; direction V (w + rho lambda_0) / (1 + rho).
+
+    The subproblem (equation 5 of the MultiBalance paper) is solved exactly. The authors' double sampling needs two
+    independent batches, which flattened gradients do not have. A task without a gradient is left out,
+    of the prior too.
+
+    Args:
+        rho: strength of the prior; lambda in the SDMGrad paper.
+        prior: lambda_0, (M,) non-negative and summing to 1; uniform by default.
+
+    Raises:
+        ValueError: an option out of its range.
+    """
+
+    def __init__(
+        self,
+        num_tasks: int,
+        rho: float = 0.3,
+        prior: Sequence[float] | None = None,
+        task_names: Sequence[str] | None = None,
+    ) -> None:
+        super().__init__(num_tasks, task_names)
+        require_option(self, "rho", rho, is_number(rho) and rho >= 0, "a finite number >= 0")
+        self.rho = rho
+        self.prior: Tensor
+        self.weights: Tensor
+        self.register_buffer("prior", prior_option(self, num_tasks, prior), persistent=False)
+        self.register_task_state("weights", self.prior.clone())
+
+    def coefficients(self, statistic: Tensor, losses: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
+        active = statistic.diagonal() > 0
+        prior = self.prior * active
+        prior = torch.nan_to_num(prior / prior.sum())
+        weights = simplex_minimum(statistic, self.rho * (statistic @ prior), active)
+        return (weights + self.rho * prior) / (1 + self.rho), {"weights": weights}
+
+    def task_weights(self) -> Tensor:
+        return self.weights

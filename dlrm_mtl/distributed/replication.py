@@ -1,0 +1,52 @@
+"""Tables that are whole on every rank and have gradients of their own, which the fused kernel never hands out: for
+balancing by the gradients of the tables, at whatever cost."""
+
+import torch.distributed as dist
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from torchrec.distributed.sharding_plan import construct_module_sharding_plan, data_parallel
+from torchrec.distributed.types import ShardingPlan
+from torchrec.modules.embedding_modules import EmbeddingBagCollection
+
+from dlrm_mtl.distributed.processes import Ranks
+from dlrm_mtl.distributed.sharding import sharders
+
+
+def replicate_tables(tables: EmbeddingBagCollection, ranks: Ranks) -> ShardingPlan:
+    """A plan that keeps every table whole on every rank."""
+    plan = construct_module_sharding_plan(
+        tables,
+        {config.name: data_parallel() for config in tables.embedding_bag_configs()},
+        sharders()[0],  # type: ignore[arg-type]
+        local_size=ranks.local_world_size,
+        world_size=ranks.world_size,
+        device_type=ranks.device.type,
+    )
+    return ShardingPlan(plan={"embedding_bags": plan})
+
+
+def replicated_parameters(tables: nn.Module) -> list[nn.Parameter]:
+    """The kernels' own parameters of sharded, replicated tables; torchrec's are slices of them, which no graph leads
+    to."""
+    kernels = {id(table._original_tensor): table._original_tensor for table in tables.parameters()}  # type: ignore[attr-defined]
+    return list(kernels.values())
+
+
+def average_gradients_of_replicas(tables: nn.Module, ranks: Ranks) -> None:
+    """Averages the replicas' gradients over the ranks as they arrive in ``.grad``.
+
+    In place of the DistributedDataParallel that torchrec puts around the lookups: it counts on one backward pass per
+    forward, and lets the replicas drift apart where there are more.
+    """
+    tables._lookups = [  # type: ignore[assignment]
+        lookup.module if isinstance(lookup, DistributedDataParallel) else lookup
+        for lookup in tables._lookups  # type: ignore[union-attr]
+    ]
+
+    def average(parameter: nn.Parameter) -> None:
+        assert parameter.grad is not None
+        dist.all_reduce(parameter.grad, group=ranks.group)
+        parameter.grad /= ranks.world_size
+
+    for parameter in replicated_parameters(tables):
+        parameter.register_post_accumulate_grad_hook(average)

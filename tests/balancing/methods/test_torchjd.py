@@ -1,0 +1,167 @@
+"""TorchJD's weightings by name, against calling them directly on a Gramian of ordinary size."""
+
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torchjd.aggregation
+from torch import Tensor
+
+from dlrm_mtl.balancing import create_balancer
+from dlrm_mtl.balancing.torchjd import torchjd_weightings
+from tests.balancing.methods.cases import TASKS, fresh, gradients
+
+OPTIONS: dict[str, dict[str, Any]] = {"CAGrad": {"c": 0.4}, "FairGrad": {"alpha": 1.0}, "Krum": {"n_byzantine": 0}}
+NEEDS = {"CAGrad": "cvxpy"}
+NAMES = [name for name in torchjd_weightings() if find_spec(NEEDS.get(name, "torch"))]
+STATEFUL = ("GradVac", "PCD")
+
+
+def direct(name: str, gramian: Tensor) -> Tensor:
+    """The weighting itself, on the Gramian divided by the mean of its diagonal, with the orders of step 0."""
+    torch.manual_seed(0)
+    weighting = getattr(torchjd.aggregation, f"{name}Weighting")(**OPTIONS.get(name, {}))
+    weights: Tensor = weighting(gramian / (gramian.diagonal().sum() / len(gramian)))
+    return weights
+
+
+def test_names() -> None:
+    assert {"UPGrad", "DualProj", "AlignedMTL", "MGDA", "CAGrad", "FairGrad", "PCGrad"} <= set(torchjd_weightings())
+    assert {"UPGrad", "DualProj", "AlignedMTL", "FairGrad"} <= set(NAMES)
+
+
+@pytest.mark.parametrize("case", ["generic", "conflicting", "tiny", "scaled"])
+@pytest.mark.parametrize("num_tasks", TASKS)
+@pytest.mark.parametrize("name", NAMES)
+def test_reference(name: str, num_tasks: int, case: str) -> None:
+    if name == "Krum" and num_tasks < 3:
+        pytest.skip("Krum needs three tasks")
+    rows = gradients(case, num_tasks)
+    gramian = torch.from_numpy(rows @ rows.T)
+    found = create_balancer(f"torchjd:{name}", num_tasks, **OPTIONS.get(name, {})).update(gramian)
+    torch.testing.assert_close(found, direct(name, gramian), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_tiny_gradients_are_weighed_like_large_ones(name: str) -> None:
+    rows = gradients("conflicting", 5)
+    options = OPTIONS.get(name, {})
+    expected = fresh(f"torchjd:{name}", rows, **options)
+    for scale in (1e-6, 1e5):
+        np.testing.assert_allclose(fresh(f"torchjd:{name}", scale * rows, **options), expected, rtol=1e-6, atol=1e-9)
+
+
+def test_unnormalised_tiny_gradients_would_not() -> None:
+    """Why the Gramian is normalised."""
+    rows = torch.from_numpy(1e-4 * gradients("conflicting", 5))
+    weighting = torchjd.aggregation.UPGradWeighting()
+    assert not torch.allclose(weighting(rows @ rows.T), direct("UPGrad", rows @ rows.T), rtol=0.1)
+
+
+@pytest.mark.parametrize("name", ["UPGrad", "DualProj"])
+@pytest.mark.parametrize("num_tasks", TASKS)
+def test_no_task_is_hurt(name: str, num_tasks: int) -> None:
+    rows = gradients("conflicting", num_tasks)
+    direction = fresh(f"torchjd:{name}", rows) @ rows
+    assert (rows @ direction >= -1e-2 * np.linalg.norm(direction) * np.linalg.norm(rows, axis=1)).all()
+
+
+@pytest.mark.parametrize("name", ["UPGrad", "DualProj", "PCGrad", "FairGrad"])
+def test_a_silent_task_leaves_the_others_alone(name: str) -> None:
+    rows = gradients("conflicting", 4)
+    rows[2] = 0
+    others = [0, 1, 3]
+    found = fresh(f"torchjd:{name}", rows, **OPTIONS.get(name, {}))
+    assert np.isfinite(found).all()
+    kept, alone = found[others] @ rows[others], fresh(f"torchjd:{name}", rows[others], **OPTIONS.get(name, {}))
+    direction = alone @ rows[others]
+    np.testing.assert_allclose(
+        kept / np.linalg.norm(kept), direction / np.linalg.norm(direction), rtol=0, atol=1e-3 if name != "PCGrad" else 1
+    )
+
+
+@pytest.mark.parametrize("name", ["UPGrad", "MGDA", "IMTLG", "FairGrad"])
+def test_a_silent_task_is_shown_as_orthogonal(name: str) -> None:
+    gramian = torch.diag(torch.tensor([1.0, 0.0, 3.0], dtype=torch.float64))
+    gramian[0, 2] = gramian[2, 0] = -1
+    shown = gramian.clone()
+    shown[1, 1] = 2  # the mean of the others
+    options = OPTIONS.get(name, {})
+    found = create_balancer(f"torchjd:{name}", 3, **options).update(gramian)
+    torch.testing.assert_close(found, direct(name, shown), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_step_that_is_not_finite_changes_nothing(name: str) -> None:
+    rows = gradients("conflicting", 4)
+    options = OPTIONS.get(name, {})
+    balancer, twin = (create_balancer(f"torchjd:{name}", 4, **options) for _ in range(2))
+    gramian = torch.from_numpy(rows @ rows.T)
+    for each in (balancer, twin):
+        each.update(gramian)
+    bad = gramian.clone()
+    bad[1] = float("nan")
+    assert balancer.update(bad).isfinite().all()
+    assert balancer.nonfinite_steps.item() == 1
+    assert torch.equal(balancer.update(gramian), twin.update(gramian))
+
+
+@pytest.mark.parametrize("name", ["PCGrad", "GradVac"])
+def test_random_orders_are_the_steps(name: str) -> None:
+    """Whatever the global generator has been used for, and without using it."""
+    gramian = torch.from_numpy(gradients("conflicting", 8) @ gradients("conflicting", 8).T)
+    found = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        state = torch.get_rng_state()
+        balancer = create_balancer(f"torchjd:{name}", 8)
+        found.append([balancer.update(gramian) for _ in range(3)])
+        assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(first, second) for first, second in zip(*found, strict=True))
+    assert not torch.equal(found[0][0], found[0][1])
+
+
+@pytest.mark.parametrize("name", ["UPGrad", *STATEFUL])
+def test_a_checkpoint_can_be_loaded(name: str) -> None:
+    source, target = create_balancer(f"torchjd:{name}", 3), create_balancer(f"torchjd:{name}", 3)
+    gramian = torch.from_numpy(gradients("generic", 3) @ gradients("generic", 3).T)
+    weights = source.update(gramian)
+    target.load_state_dict(source.state_dict())
+    assert torch.equal(target.task_weights(), weights)
+    assert target.step.item() == 1
+
+
+def test_vectors_are_given_as_lists() -> None:
+    rows = gradients("conflicting", 3)
+    found = fresh("torchjd:UPGrad", rows, pref_vector=[0.7, 0.2, 0.1])
+    weighting = torchjd.aggregation.UPGradWeighting(torch.tensor([0.7, 0.2, 0.1], dtype=torch.float64))
+    gramian = torch.from_numpy(rows @ rows.T)
+    np.testing.assert_allclose(found, weighting(gramian / gramian.diagonal().mean()).numpy(), rtol=1e-9)
+
+
+def test_unknown_name_lists_the_known() -> None:
+    with pytest.raises(ValueError, match="unknown TorchJD weighting 'UpGrad'") as error:
+        create_balancer("torchjd:UpGrad", 2)
+    assert all(name in str(error.value) for name in torchjd_weightings())
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("CAGrad", {}, "missing a required argument: 'c'.*norm_eps"),
+        ("FairGrad", {"alfa": 1}, "alpha.*max_iters"),
+        ("UPGrad", {"beta": 1}, "unexpected keyword argument 'beta'.*pref_vector.*projector"),
+        ("GradVac", {"beta": 2.0}, "beta"),
+    ],
+)
+def test_wrong_options_list_the_right_ones(name: str, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        create_balancer(f"torchjd:{name}", 2, **options)
+
+
+@pytest.mark.skipif(find_spec("cvxpy") is not None, reason="CAGrad's solver is installed")
+def test_a_missing_solver_says_what_to_install() -> None:
+    with pytest.raises(ValueError, match=r"torchjd:CAGrad: .*pip install"):
+        create_balancer("torchjd:CAGrad", 2, c=0.4)

@@ -1,0 +1,68 @@
+"""Every balancing method in the sharded loop, on two ranks, launched by name."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from dlrm_mtl.balancing import available_balancers
+from tests.entry_points.processes import complaint, python
+
+REPRESENTATION = [
+    *(name for name in available_balancers() if name != "mean"),
+    "mgda:normalization=loss+",
+    "db_mtl:average=0.9,target=median",
+    "db_mtl:log_losses=true",
+    "imtl_l+imtl_g",
+    "uncertainty+multibalance:beta=0.1",
+    "multibalance:reduction=delayed",
+    "multibalance:reduction=local",
+    "torchjd:UPGrad",
+    "torchjd:AlignedMTL",
+]
+PARAMETERS = [
+    f"{method}:level={level}" for method in ("mgda", "moco") for level in ("interaction", "dense", "embedding")
+]
+
+
+@pytest.mark.parametrize("bf16", ["False", "True"])
+def test_all_methods_train(small_dataset: Path, tmp_path: Path, bf16: str) -> None:
+    arms = ["mean", *REPRESENTATION, *PARAMETERS]
+    process = python(
+        "dlrm_mtl.compare", "--data", small_dataset, "--out", tmp_path / "run", "--arms", *arms, "--seeds", "1",
+        "--batch-size", "100", "--log-every", "3", "--model.interaction", "dcn", "--model.head-mlp", "16",
+        "--bf16", bf16, processes=2,
+    )  # fmt: skip
+    assert process.returncode == 0, process.stderr
+    comparison = json.loads((tmp_path / "run" / "comparison.json").read_text())
+    assert list(comparison["arms"]) == arms
+    nes = [arm["tasks"]["click"]["ne"] for arm in comparison["arms"].values()]
+    assert all(0.5 < ne < 1.2 for ne in nes)
+    # Every method is a method of its own: but for the few that cannot differ, no two arms end alike.
+    assert len({round(ne, 9) for ne in nes}) >= len(arms) - 5
+
+
+@pytest.mark.parametrize(
+    ("arm", "message"),
+    [
+        ("mgda:level=interaction", "level=interaction: this interaction has no parameters"),
+        ("mgda:level=tables", "level is 'tables', expected one of representation, interaction, dense, embedding"),
+        ("mgda:level=dense,reduction=delayed", "reduction is 'delayed', expected exact with level=dense"),
+        ("torchjd:Upgrad", "unknown TorchJD weighting 'Upgrad', expected one of AlignedMTL"),
+        ("uncertainty+imtl_l", "weighs the losses twice"),
+    ],
+)
+def test_what_cannot_be_right_is_refused(small_dataset: Path, tmp_path: Path, arm: str, message: str) -> None:
+    process = python(
+        "dlrm_mtl.compare",
+        "--data",
+        small_dataset,
+        "--out",
+        tmp_path / "run",
+        "--arms",
+        "mean",
+        arm,
+        "--batch-size",
+        "100",
+    )
+    assert message in complaint(process)
