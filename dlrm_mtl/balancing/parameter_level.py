@@ -61,8 +61,11 @@ class ParameterLevelLayer(nn.Module):
         return views
 
     def weigh_losses(self, losses: Tensor) -> Tensor:
-        """Decides this step's coefficients from the (M,) local mean losses, and returns the losses. Collective."""
-        gradients = torch.stack([self._gradient(loss) for loss in losses])  # (M, n)
+        """Decides this step's coefficients from the (M,) local mean losses, and returns what to minimise instead: they
+        themselves, unless the method learns weights for them. Collective."""
+        weighting = self.balancer.loss_weighting
+        minimized = losses if weighting is None else weighting(losses)
+        gradients = torch.stack([self._gradient(loss) for loss in minimized])  # (M, n)
         if self._world_size > 1:
             dist.all_reduce(gradients, group=self._process_group)
             gradients /= self._world_size
@@ -70,7 +73,7 @@ class ParameterLevelLayer(nn.Module):
         self._coefficients = self.balancer.update(statistic, losses.detach())
         gramian = statistic if self.balancer.measures == "gramian" else gradients.double() @ gradients.double().T
         self.record = BalancingRecord(gramian, self._coefficients, self.balancer.task_weights().clone())
-        return losses
+        return minimized
 
     def scale(self, gradients: Sequence[Tensor | None]) -> Tensor | None:
         """One rank's gradient below the layer: the plain sum in the passes that decide, the weighted one afterwards."""

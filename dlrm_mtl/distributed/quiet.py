@@ -10,6 +10,8 @@ def silence_known_warnings() -> None:
     warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated", category=FutureWarning)
     # torchrec's fused modules still speak ShardedTensor.
     warnings.filterwarnings("ignore", message="Please use DTensor instead", category=FutureWarning)
+    # fbgemm's lookup of replicated tables on a CPU; its gradients are tested against those of the fused one.
+    warnings.filterwarnings("ignore", message="fbgemm::dense_embedding_codegen_lookup_function", category=UserWarning)
     logging.getLogger("torch.fx._symbolic_trace").addFilter(_is_not_tracing_notice)
     logging.getLogger("torchrec.distributed.utils").addFilter(_is_not_caching_notice)
 

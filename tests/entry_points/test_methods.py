@@ -21,7 +21,8 @@ REPRESENTATION = [
     "torchjd:AlignedMTL",
 ]
 PARAMETERS = [
-    f"{method}:level={level}" for method in ("mgda", "moco") for level in ("interaction", "dense", "embedding")
+    "imtl_l+imtl_g:level=dense",
+    *(f"{method}:level={level}" for method in ("mgda", "moco") for level in ("interaction", "dense", "embedding")),
 ]
 
 
