@@ -1,16 +1,25 @@
 # make smoke: install, generate data, train control and MultiBalance side by side, report.
 # make test:  lint, types and all tests.
+# make bench: how many times what the trainer consumes the reader delivers, on this machine.
 
 VENV := .venv
 INSTALLED := $(VENV)/.installed
+BENCH_DATA := runs/bench-data
+QUIET_CPU := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive GOMP_SPINCOUNT=0
 
-.PHONY: smoke test install lint clean
+.PHONY: smoke test bench install lint clean
 
 smoke: install
 	launch/smoke.sh
 
 test: install lint
-	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive GOMP_SPINCOUNT=0 $(VENV)/bin/python -m pytest
+	$(QUIET_CPU) $(VENV)/bin/python -m pytest
+
+bench: install $(BENCH_DATA)/schema.json
+	$(QUIET_CPU) $(VENV)/bin/python -m dlrm_mtl.bench reader --data $(BENCH_DATA) --json runs/bench-reader.json
+
+$(BENCH_DATA)/schema.json: | $(INSTALLED)
+	$(VENV)/bin/python -m data_prep.synthetic --out $(BENCH_DATA) --rows 400000
 
 lint: install
 	$(VENV)/bin/ruff check .

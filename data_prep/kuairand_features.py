@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from data_prep.keys import one_chunk
 from data_prep.kuairand_raw import HISTORY_LISTS, STRING, USER_TYPES, VIDEO_TYPES, Impressions, JoinTable, to_integers
 from data_prep.vocabulary import NULL, Floats, Integers, Moments, Scaler, ValueCounter, Vocabulary
 from dlrm_mtl.schema import CategoricalFeature
@@ -223,10 +224,6 @@ def category_codes(column: "pa.Array | pa.ChunkedArray") -> Integers:
     if pa.types.is_dictionary(values.type):
         values = values.indices
     return np.append(to_integers(values.cast(pa.int64())), NULL)
-
-
-def one_chunk(column: "pa.Array | pa.ChunkedArray") -> pa.Array:
-    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
 
 
 def lists_and_an_empty_one(ids: npt.NDArray[np.int32], lengths: Integers) -> pa.ListArray:

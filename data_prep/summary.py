@@ -18,3 +18,21 @@ def summary(schema: Schema, directory: Path) -> str:
         bayes_ne = "-" if task.bayes_ne is None else f"{task.bayes_ne:.4f}"
         lines.append(f"{task.name:<16}{task.label:<18}{task.given or '-':<12}{task.base_rate:>10.5f}{bayes_ne:>10}")
     return "\n".join(lines)
+
+
+def report(schema: Schema) -> str:
+    """The lines that tell what became of the rows and values of a raw log."""
+    source = schema.source
+    lines = [
+        f"{source['rows_read']:,} rows read: {source['rows_outside']:,} in no split,"
+        f" {source['rows_quarantined']:,} quarantined; {source['lines_ignored']:,} lines ignored"
+    ]
+    for split in schema.splits:
+        ranges = source["split"][split]
+        lines.append(f"{split}: files {ranges['files']}, rows {ranges['rows']}")
+        for kind in ("missing", "unseen", "raised"):
+            counts = sorted(source[kind][split].items(), key=lambda item: -item[1])
+            some = ", ".join(f"{number:,} {name}" for name, number in counts[:4])
+            more = f", and {len(counts) - 4} more features" if len(counts) > 4 else ""
+            lines.append(f"{split}: {kind}: {some or 'none'}{more}")
+    return "\n".join(lines)

@@ -104,11 +104,30 @@ class Moments:
         self._missing += int(weights[~known].sum())
         values, weights = values[known], weights[known]
         count = int(weights.sum())
+        if count:
+            mean = float(np.average(values, weights=weights))
+            self._combine(count, mean, float(np.sum(weights * (values - mean) ** 2)))
+
+    def merge(self, other: "Moments") -> None:
+        """Counts what another has counted."""
+        self._missing += other._missing
+        self._combine(other._count, other._mean, other._squares)
+
+    def as_record(self) -> list[float]:
+        """What was counted, for JSON."""
+        return [self._count, self._missing, self._mean, self._squares]
+
+    @staticmethod
+    def from_record(record: list[float]) -> "Moments":
+        moments = Moments()
+        count, missing, moments._mean, moments._squares = record
+        moments._count, moments._missing = int(count), int(missing)
+        return moments
+
+    def _combine(self, count: int, mean: float, squares: float) -> None:
+        # Chan's update of a mean and a sum of squares by those of a batch: no cancellation of large sums.
         if count == 0:
             return
-        # Chan's update of a mean and a sum of squares by those of a batch: no cancellation of large sums.
-        mean = float(np.average(values, weights=weights))
-        squares = float(np.sum(weights * (values - mean) ** 2))
         total = self._count + count
         shift = mean - self._mean
         self._mean += shift * count / total

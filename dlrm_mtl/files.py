@@ -8,9 +8,14 @@ from typing import Any
 
 def write_text(path: Path, text: str) -> None:
     """Writes under a temporary name beside ``path``, then renames."""
-    temporary = path.with_name(f"{path.name}.tmp")
+    temporary = temporary_name(path)
     temporary.write_text(text)
     os.replace(temporary, path)
+
+
+def temporary_name(path: Path) -> Path:
+    """A name beside ``path`` to write under; no other process of the machine has the same."""
+    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
 
 
 def read_json(path: Path) -> Any:

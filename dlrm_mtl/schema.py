@@ -77,6 +77,8 @@ class Shard:
     file: str
     """Path, relative to the data set's directory."""
     rows: int
+    sha256: str = ""
+    """Checksum of the file's bytes; empty where the writer of the data set gave none."""
 
 
 @dataclass(frozen=True)

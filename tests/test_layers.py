@@ -27,8 +27,10 @@ ALLOWED: dict[str, set[str]] = {
         *("balancing", "config", "data", "distributed", "files", "models", "recipe", "run_directory", "schema"),
     },
     "reporting": {"training"},
+    "benchmarks": {"config", "data", "files", "training"},
     "launching": set(),
     "train": {"cli", "config", "distributed", "files", "reporting", "training"},
+    "bench": {"benchmarks", "cli", "distributed", "files"},
     "compare": {"cli", "config", "distributed", "files", "reporting", "training"},
 }
 """What each part of the package may import of the others."""

@@ -1,0 +1,148 @@
+"""The last step of a preparation: what the segments recorded, put together to a data set."""
+
+import json
+import shutil
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from data_prep.encoding import Encoder
+from data_prep.options import SPLITS
+from data_prep.passes import assignments_of
+from data_prep.preparation import Preparation, key_of
+from dlrm_mtl.files import temporary_name
+from dlrm_mtl.schema import Schema, Shard
+
+COUNTED = ("missing", "unseen", "raised")
+"""What the schema counts by split and feature: missing values, ids outside the vocabulary, values raised to what the
+logarithm can take."""
+
+Records = Mapping[tuple[int, int], Mapping[str, Any]]
+
+
+def assemble(
+    preparation: Preparation,
+    generator: str,
+    encoded: Records,
+    scalers: Mapping[str, tuple[float, float, bool]],
+    fingerprint: str,
+) -> Schema:
+    """The schema of the data set; puts the quarantined rows and the vocabularies beside the shards.
+
+    Raises:
+        ValueError: a split is empty, or a task has one class only among the training rows.
+    """
+    layout = preparation.layout
+    quarantined = _write_quarantine(preparation, encoded)
+    _copy_vocabularies(preparation)
+    splits = {
+        split: tuple(
+            Shard(shard["file"], shard["rows"], shard["sha256"])
+            for record in encoded.values()
+            if (shard := record["shards"].get(split))
+        )
+        for split in SPLITS
+    }
+    rows = {split: sum(shard.rows for shard in shards) for split, shards in splits.items()}
+    for split in SPLITS:
+        if not rows[split]:
+            raise ValueError(f"no {split} row: {preparation.split.describe()[split]} of {_sum(encoded, 'lines')} rows")
+    ids: Counter[str] = sum((Counter(record["ids"]) for record in encoded.values()), Counter())
+    features = Encoder(layout, assignments_of(preparation), {}, preparation.ids.multi_hot).features
+    labels = {
+        split: {
+            task.name: _add_pairs(record["labels"][split][task.name] for record in encoded.values())
+            for task in layout.tasks
+        }
+        for split in SPLITS
+    }
+    source: dict[str, Any] = {
+        "generator": generator,
+        "layout": layout.name,
+        "licence": layout.licence,
+        "files": [
+            {"name": path.name, "rows": sum(r["lines"] for (f, _), r in encoded.items() if f == file)}
+            for file, path in enumerate(preparation.files)
+        ],
+        "ids": preparation.ids.ids,
+        "min_count": preparation.ids.min_count,
+        "max_ids": preparation.ids.max_ids,
+        "reserved_ids": {"missing": 0, "unseen": 1},
+        "split": preparation.split.describe(),
+        "rows_read": _sum(encoded, "lines"),
+        "rows_outside": _sum(encoded, "outside"),
+        "rows_quarantined": quarantined,
+        "lines_ignored": _sum(encoded, "ignored"),
+        "defined": {split: {name: pair[0] for name, pair in labels[split].items()} for split in SPLITS},
+        "positives": {split: {name: pair[1] for name, pair in labels[split].items()} for split in SPLITS},
+        **{
+            kind: {split: _counts(encoded, kind, split) for split in SPLITS} for kind in ("missing", "unseen", "raised")
+        },
+        "dense_scaling": {
+            name: {"mean": mean, "deviation": deviation} for name, (mean, deviation, _) in scalers.items()
+        },
+        "fingerprint": fingerprint,
+    }
+    return Schema(
+        name=preparation.name,
+        categorical=tuple(
+            replace(feature, mean_length=round(ids[feature.name] / rows["train"], 6)) if feature.multi_hot else feature
+            for feature in features
+        ),
+        dense=tuple(layout.dense_names),
+        tasks=tuple(
+            replace(task, base_rate=labels["train"][task.name][1] / max(labels["train"][task.name][0], 1))
+            for task in layout.tasks
+        ),
+        splits=splits,
+        source=source,
+    )
+
+
+def _write_quarantine(preparation: Preparation, encoded: Records) -> int:
+    """Writes ``quarantine.jsonl``, if there is anything to write: file, line, column, value, reason and text of each
+    row that could not be used. Returns their number."""
+    number = 0
+    path = preparation.workplace.data / "quarantine.jsonl"
+    path.unlink(missing_ok=True)
+    for (file, segment), record in encoded.items():
+        if not record["bad"]:
+            continue
+        number += record["bad"]
+        before = preparation.source.line(file, segment, 0)
+        part = preparation.workplace.file("quarantine", f"{key_of(file, segment)}.jsonl")
+        with part.open() as lines, path.open("a") as sink:
+            for line in lines:
+                bad = json.loads(line)
+                row = {"file": preparation.files[file].name, **bad, "line": before + bad["line"]}
+                sink.write(json.dumps(row) + "\n")
+    return number
+
+
+def _copy_vocabularies(preparation: Preparation) -> None:
+    if preparation.ids.ids != "vocabulary":
+        return
+    directory = preparation.workplace.data / "vocabulary"
+    directory.mkdir(exist_ok=True)
+    for number, table in enumerate(preparation.layout.tables):
+        target = directory / f"{table}.parquet"
+        shutil.copyfile(preparation.workplace.file("vocabulary", f"{number:03d}.parquet"), temporary_name(target))
+        temporary_name(target).replace(target)
+
+
+def _sum(encoded: Records, key: str) -> int:
+    return sum(record[key] for record in encoded.values())
+
+
+def _add_pairs(pairs: Any) -> tuple[int, int]:
+    defined, positive = zip(*pairs, strict=True)
+    return sum(defined), sum(positive)
+
+
+def _counts(encoded: Records, kind: str, split: str) -> dict[str, int]:
+    """Sums by feature; features with none are left out."""
+    total: Counter[str] = Counter()
+    for record in encoded.values():
+        total.update(record[kind][split])
+    return {name: number for name, number in total.items() if number}

@@ -1,0 +1,251 @@
+"""Layouts: which columns of raw logs are what. Ready ones stand in ``data_prep/layouts``; a log of one's own needs
+a TOML file of the same form (docs/data.md)."""
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+from dlrm_mtl.schema import Task
+
+Kind = Literal["hex", "integer", "string"]
+"""``hex``: 8 hexadecimal digits, as Criteo's logs have."""
+
+READY = Path(__file__).parent / "layouts"
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class CategoricalColumn:
+    """A categorical feature."""
+
+    column: str
+    """Column of the log."""
+    kind: Kind = "string"
+    name: str = ""
+    """Name of the feature; by default that of the column."""
+    multi_hot: bool = False
+    """Whether a value is a list: a list column of a parquet file, or a text of values with a separator."""
+    separator: str = ""
+    """What stands between the values of a multi-hot text."""
+    table: str = ""
+    """Embedding table, where features share one: they share its ids then, and must be of one kind."""
+    max_ids: int = 0
+    """Cap of the table's number of ids, reserved ones included; 0: that of the command line."""
+
+    @property
+    def feature(self) -> str:
+        return self.name or self.column
+
+    @property
+    def table_name(self) -> str:
+        return self.table or self.feature
+
+
+@dataclass(frozen=True)
+class DenseColumn:
+    """A dense feature."""
+
+    column: str
+    kind: Literal["integer", "number"] = "number"
+    """``integer``: a value with a fraction is a bad one."""
+    name: str = ""
+    """Name of the feature; by default that of the column."""
+    transform: Literal["none", "log"] = "none"
+    """``log``: log(x + shift), where x below 1 - shift counts as 1 - shift (such values are counted)."""
+    shift: float = 1.0
+    standardise: bool = False
+    """Whether mean and standard deviation over the training rows, after the transform, become 0 and 1."""
+    mark_missing: bool = True
+    """Whether a column ``NAME_missing`` tells missing values (1) from others (0). A missing value itself becomes 0."""
+
+    @property
+    def feature(self) -> str:
+        return self.name or self.column
+
+
+@dataclass(frozen=True)
+class LabelColumn:
+    """A 0/1 label, derived from one column: as it stands, by its text, or by its size."""
+
+    name: str
+    column: str = ""
+    """Column of the log; by default the label's name."""
+    positive: tuple[str, ...] = ()
+    """Texts that count as 1."""
+    negative: tuple[str, ...] = ()
+    """Texts that count as 0, beside ``positive``; a row with any other is a bad one. Empty: all others."""
+    at_least: float | None = None
+    """Numbers from here on (and below ``below``) count as 1, others as 0."""
+    below: float | None = None
+
+    @property
+    def source(self) -> str:
+        return self.column or self.name
+
+    @property
+    def use(self) -> str:
+        """How the column is read."""
+        if self.positive:
+            return "string"
+        return "binary" if self.at_least is None and self.below is None else "number"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What the columns of a log are. Raises ValueError where it contradicts itself."""
+
+    name: str
+    categorical: tuple[CategoricalColumn, ...]
+    labels: tuple[LabelColumn, ...]
+    tasks: tuple[Task, ...]
+    dense: tuple[DenseColumn, ...] = ()
+    licence: str = ""
+    columns: tuple[str, ...] = ()
+    """Text logs: names of the fields of a line, in their order. Empty: the first line of each file names them."""
+    separator: str = ","
+    """Text logs: what stands between fields, one character."""
+    quoted: bool = False
+    """Text logs: whether a field may stand in double quotes."""
+    trim: bool = False
+    """Text logs: whether spaces around a field are dropped."""
+    missing: tuple[str, ...] = ("",)
+    """Text logs: texts of a missing value."""
+    comment: str = ""
+    """Text logs: a line that begins with this is none of the log's rows; nor is an empty one, where this is given.
+    Such lines are counted."""
+
+    def __post_init__(self) -> None:
+        if len(self.separator) != 1:
+            raise ValueError(f"separator {self.separator!r}: expected one character")
+        for kind, names in (
+            ("column", self.columns),
+            ("feature", [c.feature for c in self.categorical] + self.dense_names),
+            ("label", [label.name for label in self.labels]),
+        ):
+            repeated = sorted({name for name in names if list(names).count(name) > 1})
+            if repeated:
+                raise ValueError(f"{kind} {repeated[0]!r} is named twice")
+        if not self.categorical or not self.tasks:
+            raise ValueError("expected at least one categorical feature and one task")
+        labels = {label.name for label in self.labels}
+        for task in self.tasks:
+            for name in (task.label, task.given):
+                if name and name not in labels:
+                    raise ValueError(f"task {task.name!r} names label {name!r}, which is none of {sorted(labels)}")
+        unknown = sorted(self.uses.keys() - set(self.columns)) if self.columns else []
+        if unknown:
+            raise ValueError(f"column {unknown[0]!r} is none of the columns {', '.join(self.columns)}")
+        self._check_features()
+
+    def _check_features(self) -> None:
+        for column in self.dense:
+            if column.transform == "log" and not column.shift > 0:
+                raise ValueError(f"dense {column.feature!r} has shift {column.shift}, expected a positive number")
+        for table, users in self.tables.items():
+            if len({(user.kind, user.max_ids) for user in users}) > 1:
+                raise ValueError(f"features that share table {table!r} differ in kind or max_ids")
+        for feature in self.categorical:
+            if feature.separator and not (feature.multi_hot and feature.kind == "string"):
+                raise ValueError(f"categorical {feature.feature!r}: a separator needs multi_hot and kind string")
+
+    @property
+    def tables(self) -> dict[str, tuple[CategoricalColumn, ...]]:
+        """The features of each embedding table."""
+        tables: dict[str, tuple[CategoricalColumn, ...]] = {}
+        for feature in self.categorical:
+            tables[feature.table_name] = (*tables.get(feature.table_name, ()), feature)
+        return tables
+
+    @property
+    def dense_names(self) -> list[str]:
+        """Dense columns of the data set: each feature, then the marks of missing values."""
+        marks = [f"{column.feature}_missing" for column in self.dense if column.mark_missing]
+        return [column.feature for column in self.dense] + marks
+
+    @property
+    def uses(self) -> dict[str, str]:
+        """How each column that is needed is read: hex, integer, number, string, binary or list.
+
+        Raises:
+            ValueError: a column is used in two ways.
+        """
+        uses: dict[str, str] = {}
+        wanted: list[tuple[str, str]] = [
+            (c.column, "list" if c.multi_hot and not c.separator else c.kind) for c in self.categorical
+        ]
+        wanted += [(column.column, column.kind) for column in self.dense]
+        wanted += [(label.source, label.use) for label in self.labels]
+        for column, use in wanted:
+            if uses.setdefault(column, use) != use:
+                raise ValueError(f"column {column!r} is read as {uses[column]} and as {use}")
+        return uses
+
+    def with_tasks(self, names: Sequence[str]) -> "Layout":
+        """The layout with some of its tasks only.
+
+        Raises:
+            ValueError: there is no such task.
+        """
+        known = [task.name for task in self.tasks]
+        for name in names:
+            if name not in known:
+                raise ValueError(f"task {name!r}: expected one of {', '.join(known)}")
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        return Layout(**{**values, "tasks": tuple(task for task in self.tasks if task.name in names)})
+
+
+def read_layout(name: str) -> Layout:
+    """A ready layout by its name, or one from a TOML file.
+
+    Raises:
+        ValueError: there is none, it is no valid TOML, a key is unknown, missing or of a wrong type, or it
+            contradicts itself.
+    """
+    path = Path(name) if name.endswith(".toml") else READY / f"{name}.toml"
+    if not path.is_file():
+        ready = ", ".join(sorted(file.stem for file in READY.glob("*.toml")))
+        raise ValueError(f"layout {name!r}: not found; expected a .toml file or one of {ready}")
+    try:
+        values = tomllib.loads(path.read_text())
+        return build(Layout, values, "layout")
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: no valid TOML ({error})") from None
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def build(kind: type[T], values: Mapping[str, Any], where: str) -> T:
+    """A dataclass from a table of a TOML file. Raises ValueError for a key that is unknown, missing or of a wrong
+    type."""
+    hints = get_type_hints(kind)
+    for key in values:
+        if key not in hints:
+            raise ValueError(f"{where}: unknown key {key!r}, expected {', '.join(hints)}")
+    built = {key: _value(hints[key], value, f"{where}.{key}") for key, value in values.items()}
+    try:
+        return kind(**built)
+    except TypeError as error:
+        raise ValueError(f"{where}: {str(error).split('() ')[-1]}") from None
+
+
+def _value(hint: Any, value: Any, where: str) -> Any:
+    if get_origin(hint) is tuple:
+        if not isinstance(value, list):
+            raise ValueError(f"{where}: expected a list, found {value!r}")
+        item = get_args(hint)[0]
+        if item is str:
+            return tuple(_value(str, entry, f"{where}[{i}]") for i, entry in enumerate(value))
+        return tuple(build(item, entry, f"{where}[{i}]") for i, entry in enumerate(value))
+    if get_origin(hint) is Literal:
+        if value not in get_args(hint):
+            raise ValueError(f"{where}: {value!r}, expected {' or '.join(get_args(hint))}")
+        return value
+    kinds = tuple(kind for kind in (get_args(hint) or (hint,)) if kind is not type(None))
+    if float in kinds and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+        raise ValueError(f"{where}: {value!r}, expected {kinds[0].__name__}")
+    return value

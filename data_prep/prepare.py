@@ -1,0 +1,171 @@
+"""The way from a raw log to a data set, stage by stage."""
+
+import hashlib
+import json
+import resource
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from data_prep.assembly import assemble
+from data_prep.assignment import keep
+from data_prep.counting import merge_runs
+from data_prep.layout import Layout
+from data_prep.options import IdOptions, Split, SplitOptions, WorkOptions
+from data_prep.passes import CountPass, EncodePass
+from data_prep.preparation import Part, Preparation, index_part, key_of, parts_of, records, run_part
+from data_prep.running import Progress, run
+from data_prep.shards import sha256
+from data_prep.source import find_files
+from data_prep.vocabulary import Moments
+from data_prep.workplace import Replica, Workplace
+from data_prep.writer import check_destination
+from dlrm_mtl.schema import Schema, read_schema, write_schema
+
+
+def prepare(
+    name: str,
+    generator: str,
+    layout: Layout,
+    raw: Sequence[Path],
+    out: Path,
+    ids: IdOptions,
+    split: SplitOptions,
+    work: WorkOptions,
+) -> Schema:
+    """Prepares a data set, or goes on where an earlier run was stopped.
+
+    Args:
+        raw: files and directories of the log.
+        generator: name of the entry point, for the schema.
+
+    Raises:
+        ValueError: an option, a file or a row is not as it should be.
+    """
+    ids.validate(layout)
+    work.validate()
+    split.validate()
+    check_destination(out)
+    files = find_files(raw)
+    preparation = Preparation(
+        name,
+        layout,
+        tuple(files),
+        ids,
+        Split.of(split, len(files)),
+        work.on_bad_row == "quarantine",
+        Workplace(out.absolute(), Replica.from_environment()),
+    )
+    plan = preparation.plan()
+    if (done := _complete(out, plan)) is not None:
+        return done
+    place = preparation.workplace
+    lock = place.lock()
+    try:
+        place.open(plan)
+        return _run_stages(preparation, generator, plan, work.workers)
+    except (ValueError, OSError) as error:
+        place.fail(error)
+        raise
+    finally:
+        lock.close()
+
+
+def fingerprint(plan: Mapping[str, Any]) -> str:
+    """Of all that a data set depends on; the times of the files are left out."""
+    files = [{key: value for key, value in file.items() if key != "modified_ns"} for file in plan["files"]]
+    return hashlib.sha256(json.dumps({**plan, "files": files}, sort_keys=True).encode()).hexdigest()
+
+
+def peak_memory() -> str:
+    """The most memory that this process and its largest worker have had resident."""
+    own, worker = (resource.getrusage(who).ru_maxrss / 1024 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return f"peak memory: {own:,.0f} MiB" + (f", largest worker {worker:,.0f} MiB" if worker else "")
+
+
+def _complete(out: Path, plan: Mapping[str, Any]) -> Schema | None:
+    """The data set, where it is there already and came from the same plan."""
+    if not (out / "schema.json").is_file():
+        return None
+    schema = read_schema(out)
+    return schema if schema.source.get("fingerprint") == fingerprint(plan) else None
+
+
+def _run_stages(preparation: Preparation, generator: str, plan: Mapping[str, Any], workers: int) -> Schema:
+    starts: dict[str, int] = {}
+    if preparation.split.needs_row_numbers:
+        lines = _pass(preparation, "index", partial(index_part, preparation), workers)
+        first = 0
+        for (file, segment), record in lines.items():
+            starts[key_of(file, segment)] = first
+            first += record["lines"]
+        preparation = replace(preparation, split=preparation.split.resolve(first))
+    scalers: dict[str, tuple[float, float, bool]] = {}
+    if preparation.needs_counts:
+        counted = _pass(preparation, "count", partial(run_part, preparation, CountPass(starts)), workers)
+        scalers = _scalers(preparation, list(counted.values()))
+        if preparation.ids.ids == "vocabulary":
+            _merge(preparation, workers)
+    encoded = _pass(preparation, "encode", partial(run_part, preparation, EncodePass(starts, scalers)), workers)
+    if preparation.workplace.replica.rank:
+        preparation.workplace.wait_for(lambda: _complete(preparation.workplace.out, plan) is not None)
+        return read_schema(preparation.workplace.out)
+    schema = assemble(preparation, generator, encoded, scalers, fingerprint(plan))
+    write_schema(schema, preparation.workplace.data)
+    preparation.workplace.publish()
+    return schema
+
+
+def _pass(
+    preparation: Preparation, stage: str, work: Callable[[Part], Iterator[Any]], workers: int
+) -> dict[tuple[int, int], dict[str, Any]]:
+    """Runs a pass; the records of its segments."""
+    place = preparation.workplace
+    total = sum(path.stat().st_size for path in preparation.files)
+    progress = Progress(place.stage(stage), stage, total, "bytes", place.replica.rank == 0)
+    run(work, parts_of(preparation), workers, place, lambda: records(preparation, stage) is not None, progress)
+    found = records(preparation, stage)
+    assert found is not None
+    return found
+
+
+def _merge(preparation: Preparation, workers: int) -> None:
+    place = preparation.workplace
+    tables = list(range(len(preparation.layout.tables)))
+    progress = Progress(place.stage("merge"), "merge", len(tables), "tables", place.replica.rank == 0)
+
+    def is_done() -> bool:
+        return all(place.marker("merge", f"{table:03d}").is_file() for table in tables)
+
+    run(partial(merge_table, preparation), tables, workers, place, is_done, progress)
+
+
+def merge_table(preparation: Preparation, number: int) -> Iterator[dict[str, Any]]:
+    """Merges the counts of one embedding table into its vocabulary; yields its record."""
+    place, key = preparation.workplace, f"{number:03d}"
+    if record := place.finished("merge", key):
+        yield record
+        return
+    name, features = list(preparation.layout.tables.items())[number]
+    runs = sorted(place.file("runs", "x").parent.glob("*.arrow"))
+    cap = preparation.ids.cap(preparation.layout, name)
+    keys_file = place.file("vocabulary", f"{key}.npy")
+    readable = keep(merge_runs(runs, number, name), features[0], preparation.ids.min_count, cap, keys_file)
+    record = {"table": name}
+    place.finish("merge", key, record, {path: sha256(path) for path in (keys_file, readable)})
+    yield record
+
+
+def _scalers(preparation: Preparation, counted: list[dict[str, Any]]) -> dict[str, tuple[float, float, bool]]:
+    """Mean, deviation and whether values were missing, of the features that are standardised."""
+    scalers = {}
+    for column in preparation.layout.dense:
+        if column.standardise:
+            moments = Moments()
+            for record in counted:
+                moments.merge(Moments.from_record(record["moments"][column.feature]))
+            scaler = moments.scaler()
+            scalers[column.feature] = (scaler.mean, scaler.deviation, scaler.has_missing)
+    return scalers

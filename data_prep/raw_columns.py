@@ -1,0 +1,43 @@
+"""Columns of parsed rows, as a layout names them."""
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from data_prep.keys import one_chunk
+from data_prep.layout import CategoricalColumn, LabelColumn
+
+
+def values_of(table: pa.Table, feature: CategoricalColumn) -> tuple[pa.Array, npt.NDArray[np.int32] | None]:
+    """Values of a categorical feature: (B,) and None, or those of a multi-hot one, all rows' together, and the
+    lists' lengths (B,). A missing list is an empty one."""
+    column = one_chunk(table[feature.column])
+    if not feature.multi_hot:
+        return column, None
+    if feature.separator:
+        empty = pc.equal(pc.fill_null(column, ""), "")
+        lists = pc.split_pattern(pc.fill_null(column, ""), feature.separator)
+        # An empty text splits into one empty value, which is none.
+        lists = pc.if_else(empty, pa.scalar([], lists.type), lists)
+    else:
+        lists = column
+    lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy().astype(np.int32)
+    values = pc.list_flatten(lists)
+    if feature.kind == "hex":
+        return values.cast(pa.uint32()), lengths
+    return values.cast(pa.int64() if feature.kind == "integer" else pa.string()), lengths
+
+
+def label_values(table: pa.Table, label: LabelColumn) -> npt.NDArray[np.int8]:
+    """A label (B,), 0 or 1."""
+    column = one_chunk(table[label.source])
+    if label.use == "binary":
+        return column.cast(pa.int8()).to_numpy()
+    if label.use == "string":
+        is_positive = pc.is_in(column, value_set=pa.array(label.positive))
+        return np.asarray(is_positive).astype(np.int8)
+    values = column.to_numpy()
+    low = -np.inf if label.at_least is None else label.at_least
+    high = np.inf if label.below is None else label.below
+    return ((values >= low) & (values < high)).astype(np.int8)

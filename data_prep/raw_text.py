@@ -1,0 +1,167 @@
+"""Text logs, plain, .gz or .zst, cut into segments: the unit of parallel work and of resuming.
+
+A segment is the lines that begin in one span of ``SEGMENT_BYTES`` of the uncompressed text. So a log and its
+compressed form have the same segments. Those of a plain file can be read in any order; a compressed one is read
+from its beginning.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+import pyarrow as pa
+
+SEGMENT_BYTES = 128 << 20
+"""About 550,000 rows of Criteo's logs. Part of what a data set's shards are: another value gives other shards."""
+
+BLOCK_BYTES = 1 << 20
+"""Bytes parsed at a time: its columns stay in a core's cache."""
+
+LINE_BYTES = 16 << 20
+"""A line longer than this is taken for a sign that the file is none of text."""
+
+CODECS = {".gz": "gzip", ".zst": "zstd"}
+
+
+class BrokenFile(ValueError):
+    """A file cannot be read on. ``line``: the last whole line before, relative to the segment."""
+
+    def __init__(self, message: str, line: int) -> None:
+        super().__init__(message)
+        self.line = line
+
+
+@dataclass(frozen=True)
+class Block:
+    """Whole lines of one segment."""
+
+    segment: int
+    text: bytes
+    lines: int
+    file_bytes: int
+    """Bytes of the file, as it is stored, that were read for it."""
+
+
+def is_compressed(path: Path) -> bool:
+    return path.suffix in CODECS
+
+
+class TextFile:
+    """The uncompressed text of a file, to be read from a position on."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = pa.OSFile(str(path))
+        codec = CODECS.get(path.suffix)
+        self._stream = pa.CompressedInputStream(self._file, codec) if codec else self._file
+        self._compressed = codec is not None
+
+    def __enter__(self) -> "TextFile":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    def read(self) -> bytes:
+        return self._stream.read(BLOCK_BYTES)
+
+    def skip(self, size: int) -> None:
+        """Passes over ``size`` bytes from the beginning, or to the end where it comes first."""
+        if not self._compressed:
+            self._file.seek(size)
+            return
+        while size > 0:
+            passed = len(self._stream.read(min(size, BLOCK_BYTES)))
+            if not passed:
+                return
+            size -= passed
+
+    @property
+    def file_position(self) -> int:
+        return self._file.tell()
+
+
+def first_line(path: Path) -> str:
+    """The first line of a file, without its end. Raises ValueError where it cannot be read or is empty."""
+    try:
+        with TextFile(path) as file:
+            line = file.read().split(b"\n", 1)[0]
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error})") from None
+    if not line.strip():
+        raise ValueError(f"{path}: is empty, or its first line is")
+    return line.decode("utf-8-sig", errors="replace").rstrip("\r")
+
+
+def segments_of(path: Path) -> int | None:
+    """Number of segments; None where only reading tells."""
+    if is_compressed(path):
+        return None
+    return max(1, -(-path.stat().st_size // SEGMENT_BYTES))
+
+
+def read_blocks(path: Path, first: int, last: int | None) -> Iterator[Block]:
+    """The lines of segments ``first`` to ``last`` (None: to the end), in blocks; a last line without an end gets
+    one. A segment in which no line begins has no block.
+
+    Raises:
+        BrokenFile: the file cannot be decompressed or read, or a line is too long.
+    """
+    line = 0
+    segment = first
+    try:
+        with TextFile(path) as file:
+            # The line at the byte before a segment's span is the last one of the segment before.
+            position = max(first * SEGMENT_BYTES - 1, 0)
+            file.skip(position)
+            begun = file.file_position
+            rest = b""
+            skipping = first > 0
+            while data := file.read():
+                rest += data
+                if skipping:
+                    end = rest.find(b"\n") + 1
+                    if not end:
+                        _check_length(rest, line)
+                        continue
+                    position, rest, skipping = position + end, rest[end:], False
+                whole = rest.rfind(b"\n") + 1
+                if not whole:
+                    _check_length(rest, line)
+                    continue
+                text, rest = rest[:whole], rest[whole:]
+                read, begun = file.file_position - begun, file.file_position
+                for number, piece in _by_segment(text, position):
+                    if last is not None and number > last:
+                        return
+                    line = line if number == segment else 0
+                    segment = number
+                    lines = piece.count(b"\n")
+                    yield Block(number, piece, lines, read)
+                    line += lines
+                    read = 0
+                position += whole
+            if rest and not skipping:
+                number = position // SEGMENT_BYTES
+                if last is None or number <= last:
+                    yield Block(number, rest + b"\n", 1, file.file_position - begun)
+    except OSError as error:
+        raise BrokenFile(f"cannot be read on ({' '.join(str(error).split())})", line) from None
+
+
+def _by_segment(text: bytes, position: int) -> Iterator[tuple[int, bytes]]:
+    """Cuts whole lines, of which the first begins at a position of the file, where segments meet."""
+    start = 0
+    while start < len(text):
+        segment = (position + start) // SEGMENT_BYTES
+        border = (segment + 1) * SEGMENT_BYTES - position
+        end = text.find(b"\n", border - 1) + 1 if border <= len(text) else len(text)
+        yield segment, text[start:end] if start or end < len(text) else text
+        start = end
+
+
+def _check_length(text: bytes, line: int) -> None:
+    if len(text) > LINE_BYTES:
+        raise BrokenFile(f"has a line of more than {LINE_BYTES >> 20} MiB; expected lines of text", line)

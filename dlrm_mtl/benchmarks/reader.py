@@ -1,0 +1,120 @@
+"""The reader against the trainer's need: batches per second from parquet, on one core, without the step."""
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from itertools import count, cycle, islice
+from pathlib import Path
+from typing import Any
+
+from dlrm_mtl.benchmarks.cases import ReaderCase
+from dlrm_mtl.benchmarks.windows import Contender, Spread, take_turns
+from dlrm_mtl.config import CompareConfig, require
+from dlrm_mtl.data.batch import MultiTaskBatch
+from dlrm_mtl.data.reader import TrainingReader
+from dlrm_mtl.files import read_json
+from dlrm_mtl.training.session import Session, open_session
+
+WANTED = 5.0
+"""The claim: the reader delivers at least this many times what the default model consumes."""
+
+DEFAULT_ARM = "multibalance"
+
+ARMS = ("mean", DEFAULT_ARM)
+
+BATCHES_IN_MEMORY = 32
+"""That the steps are fed with, over and over."""
+
+ENDLESS = 1_000_000
+"""Epochs: more than any benchmark trains."""
+
+
+def measure_reader(case: ReaderCase) -> dict[str, Any]:
+    """Samples per second of the reader, of each arm's step and of training as it is; the reader's ratio to the others.
+
+    Raises:
+        ValueError: a data set that cannot be trained on, or more than one process.
+    """
+    with tempfile.TemporaryDirectory() as out:
+        config = CompareConfig(case.data, Path(out) / "run", case.batch_size, epochs=ENDLESS, arms=ARMS)
+        with open_session(config, ARMS) as session:
+            processes = session.ranks.world_size
+            require("number of processes", processes, processes == 1, "1: the benchmark is of one core")
+            rates = take_turns(_contenders(session), case.windows, case.seconds, session.ranks.synchronize)
+        environment = read_json(config.out / "environment.json")
+    return {"environment": environment, **_summarize(rates)}
+
+
+def format_reader(results: Mapping[str, Any]) -> str:
+    """The results as a text table."""
+    rates, ratios = results["samples_per_second"], results["reader_over"]
+    width = max(map(len, rates))
+    lines = [f"{'samples/s':{width}}  {'median':>10} {'P10':>10} {'P90':>10}   reader over it: median (P10 .. P90)"]
+    for name, rate in rates.items():
+        line = f"{name:{width}}  {rate['median']:10,.0f} {rate['p10']:10,.0f} {rate['p90']:10,.0f}"
+        if name in ratios:
+            over = ratios[name]
+            line += f"   {over['median']:.2f} ({over['p10']:.2f} .. {over['p90']:.2f})"
+        lines.append(line)
+    ratio = results["reader_over_fastest_step"]
+    lines.append(f"\nThe reader delivers {ratio:.2f} times what the fastest step consumes; wanted: {WANTED:g}")
+    return "\n".join(lines)
+
+
+def _contenders(session: Session) -> dict[str, Contender]:
+    return {
+        "reader": _reading(session),
+        **{f"step, {arm}": _stepping(session, arm) for arm in ARMS},
+        f"training, {DEFAULT_ARM}": _training(session, DEFAULT_ARM),
+    }
+
+
+def _reading(session: Session) -> Contender:
+    source = _read(session)
+    return lambda: len(next(source))
+
+
+def _stepping(session: Session, arm: str) -> Contender:
+    """Forward, backward and update of the batches in memory: no reading, no metrics."""
+    trainer = session.trainer(arm, seed=0)
+    pin = session.ranks.device.type == "cuda"
+    source = cycle([batch.pin_memory() if pin else batch for batch in islice(_read(session), BATCHES_IN_MEMORY)])
+    trainer.arm.model.train()
+
+    def step() -> int:
+        trainer.pipeline.progress(source)
+        return session.config.batch_size
+
+    return step
+
+
+def _training(session: Session, arm: str) -> Contender:
+    """The trainer as it is, with reading, metrics and diagnostics."""
+    trainer = session.trainer(arm, seed=0)
+
+    def window() -> int:
+        trained = trainer.train_window(session.config.log_every)
+        return (trained.last_step - trained.first_step) * session.config.batch_size
+
+    return window
+
+
+def _read(session: Session) -> Iterator[MultiTaskBatch]:
+    """The training split in this process, epoch after epoch."""
+    config = session.config
+    reader = TrainingReader(
+        session.dataset, config.batch_size, seed=0, rank=0, world_size=1, shuffle_rows=config.reader.shuffle_rows
+    )
+    for epoch in count():
+        reader.set_epoch(epoch)
+        yield from reader
+
+
+def _summarize(rates: Mapping[str, Spread]) -> dict[str, Any]:
+    ratios = {name: rates["reader"].over(rate) for name, rate in rates.items() if name != "reader"}
+    return {
+        "samples_per_second": {name: asdict(rate) for name, rate in rates.items()},
+        "reader_over": {name: asdict(ratio) for name, ratio in ratios.items()},
+        "reader_over_fastest_step": min(ratios[f"step, {arm}"].median for arm in ARMS),
+        "wanted": WANTED,
+    }

@@ -1,0 +1,109 @@
+"""Turns and statistics of a benchmark's windows."""
+
+import statistics
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dlrm_mtl.benchmarks.windows import Contender, Spread, take_turns
+
+RATES = st.floats(1e-3, 1e9)
+
+
+class FakeMachine:
+    """Time passes only where work is done or finished."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.calls: list[str] = []
+
+    def contender(self, name: str, rows: int, *seconds: float) -> Contender:
+        """Units of work of some rows; their durations repeat."""
+        done = 0
+
+        def work() -> int:
+            nonlocal done
+            self.now += seconds[done % len(seconds)]
+            done += 1
+            self.calls.append(name)
+            return rows
+
+        return work
+
+    def synchronize(self) -> None:
+        self.calls.append("|")
+
+    def take_turns(self, contenders: dict[str, Contender], windows: int, seconds: float) -> dict[str, Spread]:
+        return take_turns(contenders, windows, seconds, self.synchronize, lambda: self.now)
+
+
+def test_contenders_take_turns_and_the_first_alternates() -> None:
+    machine = FakeMachine()
+    contenders = {"a": machine.contender("a", 10, 0.5), "b": machine.contender("b", 20, 1.0)}
+    rates = machine.take_turns(contenders, windows=2, seconds=1.0)
+    assert "".join(machine.calls).split("||") == ["|aa", "b", "b", "aa", "aa", "b|"]
+    assert rates["a"].windows == [20, 20]
+    assert rates["b"].windows == [20, 20]
+
+
+def test_the_first_window_does_not_count() -> None:
+    machine = FakeMachine()
+    rates = machine.take_turns({"a": machine.contender("a", 6, 2.0, 1.0, 1.5)}, windows=2, seconds=0.5)
+    assert rates["a"].windows == [6, 4]
+
+
+def test_a_window_ends_with_whole_work() -> None:
+    machine = FakeMachine()
+    rates = machine.take_turns({"a": machine.contender("a", 3, 0.75)}, windows=1, seconds=1.0)
+    assert rates["a"].windows == [6 / 1.5]
+
+
+def test_work_that_is_finished_late_belongs_to_its_window() -> None:
+    machine = FakeMachine()
+    queued = 0
+
+    def work() -> int:
+        nonlocal queued
+        machine.now += 0.25
+        queued += 1
+        return 8
+
+    def synchronize() -> None:
+        nonlocal queued
+        machine.now += 0.5 * queued
+        queued = 0
+
+    rates = take_turns({"a": work}, 1, 1.0, synchronize, lambda: machine.now)
+    assert rates["a"].windows == [4 * 8 / 3]
+
+
+@given(st.lists(RATES, min_size=2, max_size=30))
+def test_spread_is_that_of_the_sorted_values(values: list[float]) -> None:
+    spread = Spread.of(values)
+    deciles = statistics.quantiles(values, n=10, method="inclusive")
+    assert spread.median == pytest.approx(statistics.median(values))
+    assert spread.p10 == pytest.approx(deciles[0])
+    assert spread.p90 == pytest.approx(deciles[-1])
+    assert spread.windows == values
+
+
+def test_one_window_is_its_own_spread() -> None:
+    assert Spread.of([3.0]) == Spread(3.0, 3.0, 3.0, [3.0])
+
+
+@given(st.lists(st.tuples(RATES, st.floats(0.5, 2.0)), min_size=1, max_size=30), st.floats(0.1, 10))
+def test_ratios_are_paired(rates: list[tuple[float, float]], speed: float) -> None:
+    """Noise that meets both contenders of a window leaves no trace."""
+    mine = Spread.of([speed * rate for rate, _ in rates])
+    theirs = Spread.of([rate for rate, _ in rates])
+    ratio = mine.over(theirs)
+    assert [ratio.median, ratio.p10, ratio.p90] == pytest.approx(3 * [speed])
+    noisy = Spread.of([rate * noise for rate, noise in rates])
+    assert noisy.over(theirs).median == pytest.approx(float(np.median([noise for _, noise in rates])))
+
+
+def test_unpaired_windows_are_refused() -> None:
+    with pytest.raises(ValueError, match="zip"):
+        Spread.of([1.0, 2.0]).over(Spread.of([1.0]))
