@@ -4,7 +4,7 @@ Each stage goes through the segments of the log (the merge: through the embeddin
 so that a killed preparation goes on, and ends with the same bytes, whatever the number of workers.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +17,7 @@ from data_prep.layout import Layout
 from data_prep.options import IdOptions, Split
 from data_prep.raw_text import SEGMENT_BYTES, BrokenFile
 from data_prep.rows import BadRow, Rows
-from data_prep.source import Source, open_source
+from data_prep.source import OpenSource, Source, open_source
 from data_prep.workplace import Workplace
 
 FORMAT = 1
@@ -36,7 +36,7 @@ class Preparation:
     split: Split
     quarantine: bool
     workplace: Workplace
-    open_source: Callable[[Layout, Sequence[Path]], Source] = open_source
+    open_source: OpenSource = open_source
 
     @cached_property
     def source(self) -> Source:

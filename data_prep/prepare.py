@@ -18,7 +18,7 @@ from data_prep.passes import CountPass, EncodePass
 from data_prep.preparation import Part, Preparation, index_part, key_of, parts_of, records, run_part
 from data_prep.running import Progress, run
 from data_prep.shards import sha256
-from data_prep.source import find_files
+from data_prep.source import OpenSource, find_files, open_source
 from data_prep.vocabulary import Moments
 from data_prep.workplace import Replica, Workplace
 from data_prep.writer import check_destination
@@ -34,12 +34,14 @@ def prepare(
     ids: IdOptions,
     split: SplitOptions,
     work: WorkOptions,
+    open_source: OpenSource = open_source,
 ) -> Schema:
     """Prepares a data set, or goes on where an earlier run was stopped.
 
     Args:
         raw: files and directories of the log.
         generator: name of the entry point, for the schema.
+        open_source: opens the log; each process does so for itself.
 
     Raises:
         ValueError: an option, a file or a row is not as it should be.
@@ -57,6 +59,7 @@ def prepare(
         Split.of(split, len(files)),
         work.on_bad_row == "quarantine",
         Workplace(out.absolute(), Replica.from_environment()),
+        open_source,
     )
     plan = preparation.plan()
     if (done := _complete(out, plan)) is not None:

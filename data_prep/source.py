@@ -2,7 +2,7 @@
 
 import csv
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -29,6 +29,9 @@ class Source(Protocol):
 
     def line(self, file: int, segment: int, line: int) -> int:
         """Number of a line within its file from its number within its segment, both from 1."""
+
+
+OpenSource = Callable[[Layout, Sequence[Path]], Source]
 
 
 class TextLog:
