@@ -12,7 +12,11 @@ import pyarrow.csv
 
 from data_prep.keys import decode_hex, numbers, one_chunk
 from data_prep.layout import Layout
+from data_prep.raw_text import count_lines
 from data_prep.rows import EXPECTED, BadRow, Rows
+
+CSV_BLOCK_BYTES = 1 << 20
+"""Bytes that pyarrow parses at a time: the columns stay in a core's cache. A line may not be longer."""
 
 HEX = re.compile(r"[0-9a-fA-F]{8}")
 INTEGER = re.compile(r"-?[0-9]{1,19}")
@@ -39,7 +43,7 @@ class DelimitedParser:
         self._uses = layout.uses
         self._index = {name: self._names.index(name) for name in self._uses}
         self._missing = {*layout.missing, *((f" {text}" for text in layout.missing) if layout.trim else ())}
-        self._read = pa.csv.ReadOptions(column_names=self._names, use_threads=False, block_size=1 << 30)
+        self._read = pa.csv.ReadOptions(column_names=self._names, use_threads=False, block_size=CSV_BLOCK_BYTES)
         self._parse = pa.csv.ParseOptions(
             delimiter=layout.separator, quote_char='"' if layout.quoted else False, ignore_empty_lines=False
         )
@@ -55,14 +59,25 @@ class DelimitedParser:
         }
         self._labels = {label.source for label in layout.labels}
 
-    def parse(self, text: bytes, lines: int, first_line: int) -> Rows:
+    def parse(self, text: memoryview | bytes, lines: int, first_line: int) -> Rows:
         """Parses a block of so many lines; ``first_line`` is the number of the first within the segment, from 1."""
         table = self._convert_all(text)
         if table is not None and len(table) == lines:
             return Rows(table, np.arange(lines), lines)
-        return self._parse_by_line(text, first_line)
+        text = bytes(text)
+        if lines == 1 or len(text) <= CSV_BLOCK_BYTES:
+            return self._parse_by_line(text, first_line)
+        middle = text.index(b"\n", len(text) // 2 - 1) + 1
+        if middle == len(text):
+            middle = text.rindex(b"\n", 0, middle - 1) + 1
+        head, tail = text[:middle], text[middle:]
+        lines_of_head = count_lines(head)
+        return _join(
+            self.parse(head, lines_of_head, first_line),
+            self.parse(tail, lines - lines_of_head, first_line + lines_of_head),
+        )
 
-    def _convert_all(self, text: bytes) -> pa.Table | None:
+    def _convert_all(self, text: memoryview | bytes) -> pa.Table | None:
         """The typed columns; None where any line is not as it should be."""
         if not text:
             return None
@@ -156,6 +171,16 @@ class DelimitedParser:
         text = line.decode(errors="surrogateescape")
         fields = next(csv.reader([text], delimiter=self._layout.separator), [])
         return [field.encode(errors="surrogateescape") for field in fields]
+
+
+def _join(head: Rows, tail: Rows) -> Rows:
+    return Rows(
+        pa.concat_tables([head.table, tail.table]),
+        np.concatenate([head.positions, head.lines + tail.positions]),
+        head.lines + tail.lines,
+        [*head.bad, *tail.bad],
+        head.ignored + tail.ignored,
+    )
 
 
 def _is_integer(text: str) -> bool:

@@ -10,16 +10,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
+import numpy as np
 import pyarrow as pa
 
 SEGMENT_BYTES = 128 << 20
 """About 550,000 rows of Criteo's logs. Part of what a data set's shards are: another value gives other shards."""
 
-BLOCK_BYTES = 1 << 20
-"""Bytes parsed at a time: its columns stay in a core's cache."""
+BLOCK_BYTES = 4 << 20
+"""Bytes read at a time: about 17,000 rows of Criteo's logs."""
 
-LINE_BYTES = 16 << 20
-"""A line longer than this is taken for a sign that the file is none of text."""
+CACHED_BYTES = 1 << 18
+"""Bytes whose temporaries stay in a core's cache."""
+
+LINE_BYTES = 1 << 20
+"""A longer line is taken for a sign that the file is none of text."""
 
 CODECS = {".gz": "gzip", ".zst": "zstd"}
 
@@ -37,7 +41,8 @@ class Block:
     """Whole lines of one segment."""
 
     segment: int
-    text: bytes
+    text: memoryview
+    """Good until the next block is asked for."""
     lines: int
     file_bytes: int
     """Bytes of the file, as it is stored, that were read for it."""
@@ -64,8 +69,9 @@ class TextFile:
     ) -> None:
         self._file.close()
 
-    def read(self) -> bytes:
-        return self._stream.read(BLOCK_BYTES)
+    def read_into(self, buffer: memoryview) -> int:
+        """Fills a buffer as far as the file goes; the number of bytes."""
+        return self._stream.readinto(buffer)
 
     def skip(self, size: int) -> None:
         """Passes over ``size`` bytes from the beginning, or to the end where it comes first."""
@@ -87,7 +93,9 @@ def first_line(path: Path) -> str:
     """The first line of a file, without its end. Raises ValueError where it cannot be read or is empty."""
     try:
         with TextFile(path) as file:
-            line = file.read().split(b"\n", 1)[0]
+            buffer = bytearray(LINE_BYTES)
+            size = file.read_into(memoryview(buffer))
+            line = bytes(buffer[:size]).split(b"\n", 1)[0]
     except OSError as error:
         raise ValueError(f"{path}: cannot be read ({error})") from None
     if not line.strip():
@@ -111,57 +119,61 @@ def read_blocks(path: Path, first: int, last: int | None) -> Iterator[Block]:
     """
     line = 0
     segment = first
+    buffer = bytearray(LINE_BYTES + BLOCK_BYTES)
+    view = memoryview(buffer)
     try:
         with TextFile(path) as file:
             # The line at the byte before a segment's span is the last one of the segment before.
             position = max(first * SEGMENT_BYTES - 1, 0)
             file.skip(position)
             begun = file.file_position
-            rest = b""
+            held = 0
             skipping = first > 0
-            while data := file.read():
-                rest += data
-                if skipping:
-                    end = rest.find(b"\n") + 1
-                    if not end:
-                        _check_length(rest, line)
-                        continue
-                    position, rest, skipping = position + end, rest[end:], False
-                whole = rest.rfind(b"\n") + 1
-                if not whole:
-                    _check_length(rest, line)
-                    continue
-                text, rest = rest[:whole], rest[whole:]
+            while size := file.read_into(view[held : held + BLOCK_BYTES]):
+                filled = held + size
+                start = buffer.find(b"\n", 0, filled) + 1 if skipping else 0
+                skipping = skipping and not start
+                end = filled if skipping else buffer.rfind(b"\n", start, filled) + 1
+                end = max(start, end)
                 read, begun = file.file_position - begun, file.file_position
-                for number, piece in _by_segment(text, position):
+                for number, low, high in () if skipping else _by_segment(buffer, start, end, position):
                     if last is not None and number > last:
                         return
                     line = line if number == segment else 0
                     segment = number
-                    lines = piece.count(b"\n")
-                    yield Block(number, piece, lines, read)
+                    lines = count_lines(view[low:high])
+                    yield Block(number, view[low:high], lines, read)
                     line += lines
                     read = 0
-                position += whole
-            if rest and not skipping:
+                position += end
+                held = filled - end
+                if held > LINE_BYTES:
+                    raise BrokenFile(f"has a line of more than {LINE_BYTES >> 20} MiB; expected lines of text", line)
+                buffer[:held] = bytes(view[end:filled])
+            if held and not skipping:
                 number = position // SEGMENT_BYTES
                 if last is None or number <= last:
-                    yield Block(number, rest + b"\n", 1, file.file_position - begun)
+                    yield Block(number, memoryview(bytes(view[:held]) + b"\n"), 1, file.file_position - begun)
     except OSError as error:
         raise BrokenFile(f"cannot be read on ({' '.join(str(error).split())})", line) from None
 
 
-def _by_segment(text: bytes, position: int) -> Iterator[tuple[int, bytes]]:
-    """Cuts whole lines, of which the first begins at a position of the file, where segments meet."""
-    start = 0
-    while start < len(text):
+def count_lines(text: memoryview | bytes) -> int:
+    """Number of line ends; several times as fast as ``bytes.count`` where lines are short."""
+    characters = np.frombuffer(text, np.uint8)
+    spans = range(0, len(text), CACHED_BYTES)
+    return sum(int(np.count_nonzero(characters[start : start + CACHED_BYTES] == ord("\n"))) for start in spans)
+
+
+def _by_segment(buffer: bytearray, start: int, stop: int, position: int) -> Iterator[tuple[int, int, int]]:
+    """Cuts whole lines of a buffer where segments meet: segment, start and end of each cut.
+
+    Args:
+        position: of the buffer's first byte in the file.
+    """
+    while start < stop:
         segment = (position + start) // SEGMENT_BYTES
         border = (segment + 1) * SEGMENT_BYTES - position
-        end = text.find(b"\n", border - 1) + 1 if border <= len(text) else len(text)
-        yield segment, text[start:end] if start or end < len(text) else text
+        end = buffer.find(b"\n", border - 1, stop) + 1 if border <= stop else stop
+        yield segment, start, end
         start = end
-
-
-def _check_length(text: bytes, line: int) -> None:
-    if len(text) > LINE_BYTES:
-        raise BrokenFile(f"has a line of more than {LINE_BYTES >> 20} MiB; expected lines of text", line)

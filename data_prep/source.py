@@ -9,7 +9,7 @@ from typing import Protocol
 from data_prep.delimited import DelimitedParser
 from data_prep.layout import Layout
 from data_prep.parquet_log import ParquetLog
-from data_prep.raw_text import first_line, is_compressed, read_blocks, segments_of
+from data_prep.raw_text import LINE_BYTES, first_line, is_compressed, read_blocks, segments_of
 from data_prep.rows import Piece
 
 
@@ -57,7 +57,7 @@ class TextLog:
                 segment, line = block.segment, 1
             text, lines = block.text, block.lines
             if segment == 0 and line == 1 and not self._layout.columns:
-                text, lines = text[text.index(b"\n") + 1 :], lines - 1
+                text, lines = text[bytes(text[:LINE_BYTES]).index(b"\n") + 1 :], lines - 1
                 line += 1
             rows = parser.parse(text, lines, line)
             yield Piece(segment, rows, block.file_bytes)
