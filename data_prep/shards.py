@@ -3,6 +3,7 @@ renamed."""
 
 import hashlib
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,7 @@ class ShardWriter:
 
     def write(self, table: pa.Table) -> None:
         """Appends rows of the shard's schema."""
+        self.rows += len(table)
         self._pending.append(table)
         self._pending_rows += len(table)
         if self._pending_rows >= self._row_group_rows:
@@ -71,13 +73,16 @@ class ShardWriter:
 
     def abandon(self) -> None:
         """Leaves nothing."""
-        self._sink.close()
+        # A full disk may be why: then the rest cannot be written either.
+        with suppress(OSError):
+            if self._writer is not None:
+                self._writer.close()
+            self._sink.close()
         self._sink.path.unlink(missing_ok=True)
 
     def _write_row_groups(self, table: pa.Table) -> None:
         self._writer = self._writer or self._open(table)
         self._writer.write_table(table, row_group_size=self._row_group_rows)
-        self.rows += len(table)
 
     def _open(self, sample: pa.Table) -> pq.ParquetWriter:
         """Columns whose values recur get a dictionary, which leaves nothing to compress; those whose values do not

@@ -10,13 +10,9 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
+from data_prep.shards import ROW_GROUP_ROWS, ShardWriter, arrow_schema
 from dlrm_mtl.schema import SPLITS, CategoricalFeature, Schema, Shard, Task, write_schema
-
-ROW_GROUP_ROWS = 16_384
-"""Rows of a parquet row group, the unit that readers take: small enough that a few of them can be shuffled in
-memory, large enough that a column chunk is worth a read."""
 
 SHARD_ROWS = 1 << 20
 """Rows of a parquet file."""
@@ -71,11 +67,7 @@ class DatasetWriter:
         self._dense = tuple(dense)
         self._tasks = tuple(tasks)
         labels = dict.fromkeys(column for task in tasks for column in (task.label, task.given) if column)
-        self._arrow_schema = pa.schema(
-            [(f.name, pa.list_(pa.int32()) if f.multi_hot else pa.int32()) for f in categorical]
-            + [(column, pa.float32()) for column in dense]
-            + [(column, pa.int8()) for column in labels]
-        )
+        self._arrow_schema = arrow_schema(categorical, dense, list(labels))
         self._ids = dict.fromkeys((f.name for f in categorical), 0)
         self._defined = dict.fromkeys((task.name for task in tasks), 0)
         self._positives = dict.fromkeys((task.name for task in tasks), 0)
@@ -152,7 +144,7 @@ class DatasetWriter:
 
 
 class _SplitWriter:
-    """Parquet files of one split."""
+    """Shards of one split."""
 
     def __init__(self, root: Path, split: str, schema: pa.Schema, row_group_rows: int, shard_rows: int) -> None:
         self._root = root
@@ -160,53 +152,34 @@ class _SplitWriter:
         self._schema = schema
         self._row_group_rows = row_group_rows
         self._shard_rows = shard_rows
-        self._pending: list[pa.Table] = []
-        self._pending_rows = 0
         self._shards: list[Shard] = []
-        self._file: pq.ParquetWriter | None = None
-        self._file_rows = 0
+        self._open: ShardWriter | None = None
 
     def write(self, table: pa.Table) -> None:
-        self._pending.append(table)
-        self._pending_rows += len(table)
-        if self._pending_rows >= self._row_group_rows:
-            pending = pa.concat_tables(self._pending)
-            whole = len(pending) - len(pending) % self._row_group_rows
-            for start in range(0, whole, self._row_group_rows):
-                self._write_row_group(pending.slice(start, self._row_group_rows))
-            # Copied out, so that the written part can be freed.
-            self._pending = [pending.slice(whole).combine_chunks()]
-            self._pending_rows = len(pending) - whole
+        while len(table):
+            if self._open is None:
+                self._open = ShardWriter(self._root / self._shard_name, self._schema, self._row_group_rows)
+            room = self._shard_rows - self._open.rows
+            self._open.write(table.slice(0, room))
+            table = table.slice(room)
+            if self._open.rows == self._shard_rows:
+                self._close_shard(self._open)
 
     def close(self) -> tuple[Shard, ...]:
-        if self._pending_rows:
-            self._write_row_group(pa.concat_tables(self._pending))
-            self._pending, self._pending_rows = [], 0
-        self._close_file()
+        if self._open is not None:
+            self._close_shard(self._open)
         return tuple(self._shards)
 
     def abandon(self) -> None:
-        if self._file is not None:
-            self._file.close()
-            self._file = None
-
-    def _write_row_group(self, table: pa.Table) -> None:
-        if self._file is None:
-            self._file = pq.ParquetWriter(
-                self._root / self._shard_name, self._schema, compression="lz4", write_statistics=True
-            )
-        self._file.write_table(table, row_group_size=self._row_group_rows)
-        self._file_rows += len(table)
-        if self._file_rows >= self._shard_rows:
-            self._close_file()
+        if self._open is not None:
+            self._open.abandon()
+            self._open = None
 
     @property
     def _shard_name(self) -> str:
         return f"{self._split}/part-{len(self._shards):05d}.parquet"
 
-    def _close_file(self) -> None:
-        if self._file is None:
-            return
-        self._file.close()
-        self._shards.append(Shard(self._shard_name, self._file_rows))
-        self._file, self._file_rows = None, 0
+    def _close_shard(self, shard: ShardWriter) -> None:
+        written = shard.close()
+        self._shards.append(Shard(self._shard_name, written["rows"], written["sha256"]))
+        self._open = None
