@@ -69,9 +69,14 @@ def prepare(
     try:
         place.open(plan)
         return _run_stages(preparation, generator, plan, work.workers)
-    except (ValueError, OSError) as error:
+    except ValueError as error:
         place.fail(error)
         raise
+    except OSError as error:
+        place.fail(error)
+        raise OSError(f"{error}; what is finished stays in {place.partial}, run again to go on") from None
+    except KeyboardInterrupt:
+        raise SystemExit(f"interrupted; what is finished stays in {place.partial}, run again to go on") from None
     finally:
         lock.close()
 
@@ -111,10 +116,12 @@ def _run_stages(preparation: Preparation, generator: str, plan: Mapping[str, Any
         scalers = _scalers(preparation, list(counted.values()))
         if preparation.ids.ids == "vocabulary":
             _merge(preparation, workers)
-    encoded = _pass(preparation, "encode", partial(run_part, preparation, EncodePass(starts, scalers)), workers)
+    encode = partial(run_part, preparation, EncodePass(starts, scalers))
     if preparation.workplace.replica.rank:
-        preparation.workplace.wait_for(lambda: _complete(preparation.workplace.out, plan) is not None)
+        # The first replica takes the markers away as soon as all are there.
+        _run(preparation, "encode", encode, workers, lambda: _complete(preparation.workplace.out, plan) is not None)
         return read_schema(preparation.workplace.out)
+    encoded = _pass(preparation, "encode", encode, workers)
     schema = assemble(preparation, generator, encoded, scalers, fingerprint(plan))
     write_schema(schema, preparation.workplace.data)
     preparation.workplace.publish()
@@ -124,20 +131,31 @@ def _run_stages(preparation: Preparation, generator: str, plan: Mapping[str, Any
 def _pass(
     preparation: Preparation, stage: str, work: Callable[[Part], Iterator[Any]], workers: int
 ) -> dict[tuple[int, int], dict[str, Any]]:
-    """Runs a pass; the records of its segments."""
-    place = preparation.workplace
-    total = sum(path.stat().st_size for path in preparation.files)
-    progress = Progress(place.stage(stage), stage, total, "bytes", place.replica.rank == 0)
-    run(work, parts_of(preparation), workers, place, lambda: records(preparation, stage) is not None, progress)
+    """Runs a pass until all replicas are through; the records of its segments."""
+    _run(preparation, stage, work, workers, lambda: records(preparation, stage) is not None)
     found = records(preparation, stage)
     assert found is not None
     return found
 
 
+def _run(
+    preparation: Preparation,
+    stage: str,
+    work: Callable[[Part], Iterator[Any]],
+    workers: int,
+    is_done: Callable[[], bool],
+) -> None:
+    place = preparation.workplace
+    total = sum(path.stat().st_size for path in preparation.files)
+    files = [preparation.source.segments(file) for file in range(len(preparation.files))]
+    progress = Progress(place.stage(stage), total, files, "B", place.replica.rank == 0)
+    run(work, parts_of(preparation), workers, place, is_done, progress)
+
+
 def _merge(preparation: Preparation, workers: int) -> None:
     place = preparation.workplace
     tables = list(range(len(preparation.layout.tables)))
-    progress = Progress(place.stage("merge"), "merge", len(tables), "tables", place.replica.rank == 0)
+    progress = Progress(place.stage("merge"), len(tables), [], " tables", place.replica.rank == 0)
 
     def is_done() -> bool:
         return all(place.marker("merge", f"{table:03d}").is_file() for table in tables)

@@ -59,7 +59,7 @@ class TextFile:
         self._file = pa.OSFile(str(path))
         codec = CODECS.get(path.suffix)
         self._stream = pa.CompressedInputStream(self._file, codec) if codec else self._file
-        self._compressed = codec is not None
+        self.is_compressed = codec is not None
 
     def __enter__(self) -> "TextFile":
         return self
@@ -75,7 +75,7 @@ class TextFile:
 
     def skip(self, size: int) -> None:
         """Passes over ``size`` bytes from the beginning, or to the end where it comes first."""
-        if not self._compressed:
+        if not self.is_compressed:
             self._file.seek(size)
             return
         while size > 0:
@@ -142,7 +142,7 @@ def read_blocks(path: Path, first: int, last: int | None) -> Iterator[Block]:
                     line = line if number == segment else 0
                     segment = number
                     lines = count_lines(view[low:high])
-                    yield Block(number, view[low:high], lines, read)
+                    yield Block(number, view[low:high], lines, read if file.is_compressed else high - low)
                     line += lines
                     read = 0
                 position += end

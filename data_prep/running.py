@@ -1,9 +1,13 @@
 """Runs pieces of work on this replica's workers, and waits for the other replicas' pieces."""
 
+import json
 import multiprocessing
+import signal
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,7 +15,6 @@ import pyarrow as pa
 from tqdm import tqdm
 
 from data_prep.workplace import Workplace
-from dlrm_mtl.files import read_json
 
 Item = TypeVar("Item")
 
@@ -19,49 +22,66 @@ REFRESH_S = 1.0
 
 
 class Progress:
-    """A bar on the first replica's stderr: bytes of the log, rows per second, time left. It reads the markers, and so
-    shows the work of all workers and replicas; what an earlier run had finished is shown as already done."""
+    """A bar on the first replica's stderr: how much is done, files, rows per second, time left. It reads the markers,
+    and so shows the work of all workers and replicas; what an earlier run had finished is shown as already done.
 
-    def __init__(self, stage: Path, name: str, total: int, unit: str, visible: bool) -> None:
+    Args:
+        total: sum of the ``bytes`` of all markers; for markers without, their number.
+        files: segments of each file, None where only reading tells; empty where the work is not on files.
+    """
+
+    def __init__(self, stage: Path, total: int, files: Sequence[int | None], unit: str, visible: bool) -> None:
         self._stage = stage
-        self._seen: dict[str, tuple[int, int]] = {}
-        self._unit = unit
+        self._files = files
+        self._visible = visible
+        self._seen: dict[str, dict[str, Any]] = {}
         self._look()
-        done = self._done()
-        self._rows_before = self._rows()
+        self._rows_before = self._sum("lines", 0)
         self._bar = tqdm(
-            desc=name,
+            desc=stage.name,
             total=total,
-            initial=done,
-            unit="B" if unit == "bytes" else f" {unit}",
-            unit_scale=unit == "bytes",
+            initial=self._sum("bytes", 1),
+            unit=unit,
+            unit_scale=bool(files),
             mininterval=REFRESH_S,
             disable=not visible,
         )
 
     def update(self) -> None:
+        if not self._visible:
+            return
         self._look()
-        if self._unit == "bytes":
+        if self._files:
             elapsed = max(self._bar.format_dict["elapsed"], 1e-9)
-            rate = (self._rows() - self._rows_before) / elapsed
-            self._bar.set_postfix_str(f"{rate:,.0f} rows/s", refresh=False)
-        self._bar.update(self._done() - self._bar.n)
+            rate = (self._sum("lines", 0) - self._rows_before) / elapsed
+            files = f"{self._finished_files()}/{len(self._files)} files"
+            self._bar.set_postfix_str(f"{files}, {rate:,.0f} rows/s", refresh=False)
+        self._bar.update(self._sum("bytes", 1) - self._bar.n)
 
     def close(self) -> None:
         self.update()
         self._bar.close()
 
     def _look(self) -> None:
+        if not self._visible:
+            return
         for marker in self._stage.glob("[!.]*.json"):
             if marker.name not in self._seen:
-                record = read_json(marker)
-                self._seen[marker.name] = (record.get("bytes", 1), record.get("lines", 0))
+                # A worker takes a marker away whose files are not as they were.
+                with suppress(FileNotFoundError):
+                    self._seen[marker.name] = json.loads(marker.read_text())
 
-    def _done(self) -> int:
-        return sum(size for size, _ in self._seen.values())
+    def _sum(self, key: str, default: int) -> int:
+        return sum(record.get(key, default) for record in self._seen.values())
 
-    def _rows(self) -> int:
-        return sum(rows for _, rows in self._seen.values())
+    def _finished_files(self) -> int:
+        segments: Counter[int] = Counter()
+        for name, record in self._seen.items():
+            file = int(name.split("-")[0])
+            segments[file] += 1
+            if record["last"] and self._files[file] is None:
+                segments[file] = -1
+        return sum(number in (-1, self._files[file]) for file, number in segments.items())
 
 
 def run(
@@ -96,7 +116,7 @@ def _run_in_pool(
 ) -> None:
     # Forked workers would inherit the threads of the parent's libraries, and their locks.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_use_one_thread) as pool:
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker) as pool:
         waiting: set[Future[None]] = {pool.submit(_exhaust, work, item) for item in items}
         try:
             while waiting:
@@ -111,6 +131,12 @@ def _run_in_pool(
             for process in multiprocessing.active_children():
                 process.terminate()
             raise
+
+
+def _start_worker() -> None:
+    # An interrupt reaches all processes of a terminal; the main one ends the others.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _use_one_thread()
 
 
 def _use_one_thread() -> None:

@@ -4,6 +4,12 @@ from pathlib import Path
 
 from dlrm_mtl.schema import Schema
 
+COUNTS = {
+    "missing": "missing values",
+    "unseen": "ids not in the vocabulary",
+    "raised": "values too small for the logarithm, raised",
+}
+
 
 def summary(schema: Schema, directory: Path) -> str:
     """The lines that an entry point prints when it is done: sizes, features and tasks of the data set."""
@@ -30,9 +36,9 @@ def report(schema: Schema) -> str:
     for split in schema.splits:
         ranges = source["split"][split]
         lines.append(f"{split}: files {ranges['files']}, rows {ranges['rows']}")
-        for kind in ("missing", "unseen", "raised"):
+        for kind, words in COUNTS.items():
             counts = sorted(source[kind][split].items(), key=lambda item: -item[1])
             some = ", ".join(f"{number:,} {name}" for name, number in counts[:4])
             more = f", and {len(counts) - 4} more features" if len(counts) > 4 else ""
-            lines.append(f"{split}: {kind}: {some or 'none'}{more}")
+            lines.append(f"{split}: {words}: {some or 'none'}{more}")
     return "\n".join(lines)

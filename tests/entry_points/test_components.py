@@ -55,6 +55,24 @@ def test_launched_by_torchx(small_dataset: Path, tmp_path: Path) -> None:
     assert success.is_file()
 
 
+def test_replicas_share_the_files_of_a_data_set(tmp_path: Path) -> None:
+    logs = tmp_path / "logs"
+    assert run("python", "-m", "data_prep.criteo_log", "--out", logs, "--rows", "3000", "--files", "4").returncode == 0
+    options = ["--raw", logs, "--ids", "vocabulary", "--min-count", "2"]
+    process = run(
+        "torchx", "run", "-s", "local_cwd", "-cfg", f"log_dir={tmp_path / 'torchx'}", "components/prepare.py:prepare",
+        "-j", "1x2", "--source", "criteo", "--", *options, "--out", tmp_path / "two",
+    )  # fmt: skip
+    assert process.returncode == 0, process.stderr
+    assert run("python", "-m", "data_prep.criteo", *options, "--out", tmp_path / "one").returncode == 0
+    one, two = (
+        {path.relative_to(out): path.read_bytes() for path in out.rglob("*") if path.is_file()}
+        for out in (tmp_path / "one", tmp_path / "two")
+    )
+    assert len(one) == 4 + 26 + 1
+    assert one == two
+
+
 def test_a_failed_job_fails_the_launcher(tmp_path: Path) -> None:
     process = run(
         "torchx", "run", "-s", "local_cwd", "-cfg", f"log_dir={tmp_path / 'logs'}", "components/train.py:train",
