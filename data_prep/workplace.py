@@ -158,6 +158,8 @@ class Workplace:
 
     def publish(self) -> None:
         """Moves the data set into place, and takes the work away."""
+        for leftover in self.data.rglob(".*.tmp"):
+            leftover.unlink()
         if self.out.exists():
             shutil.rmtree(self.out)
         os.replace(self.data, self.out)
