@@ -58,7 +58,7 @@ def test_launched_by_torchx(small_dataset: Path, tmp_path: Path) -> None:
 def test_replicas_share_the_files_of_a_data_set(tmp_path: Path) -> None:
     logs = tmp_path / "logs"
     assert run("python", "-m", "data_prep.criteo_log", "--out", logs, "--rows", "3000", "--files", "4").returncode == 0
-    options = ["--raw", logs, "--ids", "vocabulary", "--min-count", "2"]
+    options: list[str | Path] = ["--raw", logs, "--ids", "vocabulary", "--min-count", "2"]
     process = run(
         "torchx", "run", "-s", "local_cwd", "-cfg", f"log_dir={tmp_path / 'torchx'}", "components/prepare.py:prepare",
         "-j", "1x2", "--source", "criteo", "--", *options, "--out", tmp_path / "two",
