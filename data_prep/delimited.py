@@ -12,6 +12,7 @@ import pyarrow.csv
 
 from data_prep.keys import decode_hex, numbers, one_chunk
 from data_prep.layout import Layout
+from data_prep.raw_columns import known_texts, required_labels
 from data_prep.raw_text import count_lines
 from data_prep.rows import EXPECTED, BadRow, Rows
 
@@ -54,10 +55,8 @@ class DelimitedParser:
             strings_can_be_null=True,
             quoted_strings_can_be_null=True,
         )
-        self._negatives = {
-            label.source: pa.array([*label.positive, *label.negative]) for label in layout.labels if label.negative
-        }
-        self._labels = {label.source for label in layout.labels}
+        self._negatives = {column: pa.array(texts) for column, texts in known_texts(layout).items()}
+        self._labels = required_labels(layout)
 
     def parse(self, text: memoryview | bytes, lines: int, first_line: int) -> Rows:
         """Parses a block of so many lines; ``first_line`` is the number of the first within the segment, from 1."""
@@ -103,13 +102,14 @@ class DelimitedParser:
         if name in self._labels and column.null_count:
             return False
         if use == "binary":
-            return not len(column) or bool((numbers(column, np.uint8) <= 1).all())
+            labels = column.drop_null() if column.null_count else column
+            return not len(labels) or bool((numbers(labels, np.uint8) <= 1).all())
         if use == "number":
             values = numbers(column, np.float64)
             if not np.isfinite(values).all():
                 return bool(np.isfinite(values[np.asarray(column.is_valid())]).all())
         if name in self._negatives:
-            return bool(pc.all(pc.is_in(column, value_set=self._negatives[name])).as_py() is not False)
+            return bool(pc.all(pc.is_in(column.drop_null(), value_set=self._negatives[name])).as_py() is not False)
         return True
 
     def _parse_by_line(self, text: bytes, first_line: int) -> Rows:

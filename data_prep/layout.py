@@ -1,6 +1,7 @@
 """Layouts: which columns of raw logs are what. Ready ones stand in ``data_prep/layouts``; a log of one's own needs
-a TOML file of the same form (docs/data.md)."""
+a TOML file of the same form (docs/data/parquet.md)."""
 
+import math
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -80,6 +81,20 @@ class LabelColumn:
     at_least: float | None = None
     """Numbers from here on (and below ``below``) count as 1, others as 0."""
     below: float | None = None
+    missing_is_negative: bool = False
+    """Whether a missing value counts as 0; else its row is a bad one."""
+
+    def __post_init__(self) -> None:
+        by_size = self.at_least is not None or self.below is not None
+        if self.positive and by_size:
+            raise ValueError(f"label {self.name!r} has positive texts and a range of numbers, expected one of both")
+        if self.negative and not self.positive:
+            raise ValueError(f"label {self.name!r} has negative texts, but no positive ones")
+        both = sorted({*self.positive} & {*self.negative})
+        if both:
+            raise ValueError(f"label {self.name!r} has {both[0]!r} as positive and as negative")
+        if self.at_least is not None and self.below is not None and not self.at_least < self.below:
+            raise ValueError(f"label {self.name!r} has at_least {self.at_least} and below {self.below}: no number is")
 
     @property
     def source(self) -> str:
@@ -122,29 +137,48 @@ class Layout:
             raise ValueError(f"separator {self.separator!r}: expected one character")
         for kind, names in (
             ("column", self.columns),
-            ("feature", [c.feature for c in self.categorical] + self.dense_names),
+            ("feature", self._features),
             ("label", [label.name for label in self.labels]),
+            ("task", [task.name for task in self.tasks]),
         ):
             repeated = sorted({name for name in names if list(names).count(name) > 1})
             if repeated:
                 raise ValueError(f"{kind} {repeated[0]!r} is named twice")
         if not self.categorical or not self.tasks:
             raise ValueError("expected at least one categorical feature and one task")
+        self._check_labels()
+        unknown = sorted(self.uses.keys() - set(self.columns))
+        if self.columns and unknown:
+            raise ValueError(f"column {unknown[0]!r} is none of the columns {', '.join(self.columns)}")
+        self._check_features()
+
+    @property
+    def _features(self) -> list[str]:
+        return [column.feature for column in self.categorical] + self.dense_names
+
+    def _check_labels(self) -> None:
         labels = {label.name for label in self.labels}
         for task in self.tasks:
             for name in (task.label, task.given):
                 if name and name not in labels:
                     raise ValueError(f"task {task.name!r} names label {name!r}, which is none of {sorted(labels)}")
-        unknown = sorted(self.uses.keys() - set(self.columns)) if self.columns else []
-        if unknown:
-            raise ValueError(f"column {unknown[0]!r} is none of the columns {', '.join(self.columns)}")
-        self._check_features()
+            if task.label == task.given:
+                raise ValueError(f"task {task.name!r} is conditioned on its own label")
+        inputs = {*(column.column for column in self.categorical), *(column.column for column in self.dense)}
+        for label in self.labels:
+            if label.source in inputs:
+                raise ValueError(f"column {label.source!r} is a feature, but tells label {label.name!r}")
+            if label.name in self._features:
+                raise ValueError(f"label {label.name!r} has the name of a feature")
 
     def _check_features(self) -> None:
         for column in self.dense:
-            if column.transform == "log" and not column.shift > 0:
+            if column.transform == "log" and not 0 < column.shift < math.inf:
                 raise ValueError(f"dense {column.feature!r} has shift {column.shift}, expected a positive number")
         for table, users in self.tables.items():
+            # Each table has a file, vocabulary/TABLE.parquet.
+            if "/" in table or table in ("", ".", ".."):
+                raise ValueError(f"table {table!r}: expected a name without '/'; name sets that of a feature")
             if len({(user.kind, user.max_ids) for user in users}) > 1:
                 raise ValueError(f"features that share table {table!r} differ in kind or max_ids")
         for feature in self.categorical:
@@ -221,6 +255,8 @@ def build(kind: type[T], values: Mapping[str, Any], where: str) -> T:
     """A dataclass from a table of a TOML file. Raises ValueError for a key that is unknown, missing or of a wrong
     type."""
     hints = get_type_hints(kind)
+    if not isinstance(values, Mapping):
+        raise ValueError(f"{where}: expected a table, found {values!r}")
     for key in values:
         if key not in hints:
             raise ValueError(f"{where}: unknown key {key!r}, expected {', '.join(hints)}")

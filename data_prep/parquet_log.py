@@ -11,10 +11,14 @@ import pyarrow.parquet as pq
 
 from data_prep.keys import decode_hex, one_chunk
 from data_prep.layout import Layout
+from data_prep.raw_columns import known_texts, required_labels
 from data_prep.raw_text import SEGMENT_BYTES, BrokenFile
 from data_prep.rows import EXPECTED, BadRow, Piece, Rows
 
 BATCH_ROWS = 65_536
+
+LARGEST = float(np.finfo(np.float32).max)
+"""Of a number: the data set has 32 bits for it."""
 
 HEX = "^[0-9a-fA-F]{8}$"
 
@@ -30,6 +34,8 @@ class ParquetLog:
         self.files = files
         self._layout = layout
         self._uses = layout.uses
+        self._known = known_texts(layout)
+        self._required = required_labels(layout)
         self._segments = [self._plan(path) for path in files]
 
     def segments(self, file: int) -> int | None:
@@ -81,26 +87,30 @@ class ParquetLog:
     def _check_schema(self, path: Path, schema: pa.Schema) -> None:
         for column, use in self._uses.items():
             if schema.names.count(column) != 1:
-                raise ValueError(f"{path}: column {column!r} is missing; the file has {', '.join(schema.names)}")
+                found = "is there twice" if column in schema.names else "is missing"
+                raise ValueError(f"{path}: column {column!r} {found}; the file has {', '.join(schema.names)}")
             kind = schema.field(column).type
-            if not _fits(kind, use):
+            is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind)
+            if not (is_list and _fits(kind.value_type, self._kind_of(column)) if use == "list" else _fits(kind, use)):
                 raise ValueError(f"{path}: column {column!r} is of type {kind}, which cannot be read as {use}")
 
     def _check(self, batch: pa.RecordBatch, first_line: int) -> Rows:
         """Typed columns of the good rows, and the bad rows."""
         faults: dict[int, tuple[str, str]] = {}
         columns = {}
-        labels = {label.source for label in self._layout.labels}
         for name, use in self._uses.items():
             column = batch.column(name)
             if pa.types.is_dictionary(column.type):
                 column = column.dictionary_decode()
             typed, bad = _typed(column, self._kind_of(name) if use == "list" else use, use == "list")
-            if name in labels:
-                bad |= np.asarray(column.is_null())
-            for position in np.flatnonzero(bad):
-                faults.setdefault(int(position), (name, use))
             columns[name] = typed
+            for mask, reason in (
+                (bad, f"expected {EXPECTED.get(use, 'a list of values')}"),
+                (self._lacks_label(name, typed), "a label is missing"),
+                (self._is_unknown(name, typed), f"expected {' or '.join(self._known.get(name, []))}"),
+            ):
+                for position in np.flatnonzero(mask):
+                    faults.setdefault(int(position), (name, reason))
         table = pa.table(columns)
         if not faults:
             return Rows(table, np.arange(len(table)), len(table))
@@ -110,12 +120,22 @@ class ParquetLog:
                 first_line + position,
                 name,
                 str(batch.column(name)[position].as_py()),
-                f"expected {EXPECTED.get(use, 'a list of values')}",
+                reason,
                 json.dumps(batch.slice(position, 1).to_pylist()[0], default=str),
             )
-            for position, (name, use) in sorted(faults.items())
+            for position, (name, reason) in sorted(faults.items())
         ]
         return Rows(table.take(good), good, batch.num_rows, rows)
+
+    def _lacks_label(self, name: str, column: pa.Array) -> np.ndarray:
+        return np.asarray(column.is_null()) if name in self._required else np.zeros(len(column), bool)
+
+    def _is_unknown(self, name: str, column: pa.Array) -> np.ndarray:
+        """Which values are none of those that a label tells."""
+        if name not in self._known:
+            return np.zeros(len(column), bool)
+        is_known = pc.is_in(column, value_set=pa.array(self._known[name], pa.string()))
+        return ~np.asarray(is_known) & np.asarray(column.is_valid())
 
     def _kind_of(self, name: str) -> str:
         return next(feature.kind for feature in self._layout.categorical if feature.column == name)
@@ -132,8 +152,6 @@ def _fits(kind: pa.DataType, use: str) -> bool:
     is_text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
     is_integer = pa.types.is_integer(kind)
     is_number = is_integer or pa.types.is_floating(kind) or pa.types.is_boolean(kind) or pa.types.is_decimal(kind)
-    if use == "list":
-        return pa.types.is_list(kind) or pa.types.is_large_list(kind)
     if use == "hex":
         return is_text
     if use == "string":
@@ -145,7 +163,10 @@ def _typed(column: pa.Array, use: str, is_list: bool) -> tuple[pa.Array, np.ndar
     """A column of the type for its use, and which rows are bad (anything there)."""
     if is_list:
         lists = column.cast(pa.list_(column.type.value_type))
-        values, bad_values = _typed(one_chunk(pc.list_flatten(lists)), use, False)
+        values = one_chunk(pc.list_flatten(lists))
+        if pa.types.is_dictionary(values.type):
+            values = values.dictionary_decode()
+        values, bad_values = _typed(values, use, False)
         # A null among the values of a list is as bad as a wrong one.
         bad_values |= np.asarray(values.is_null())
         lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy()
@@ -163,7 +184,7 @@ def _typed(column: pa.Array, use: str, is_list: bool) -> tuple[pa.Array, np.ndar
     values = column.cast(pa.float64(), safe=False)
     numbers = values.fill_null(0.0).to_numpy()
     if use == "number":
-        return pc.if_else(pa.array(np.isnan(numbers)), pa.scalar(None, pa.float64()), values), np.isinf(numbers)
+        return pc.if_else(pa.array(np.isnan(numbers)), pa.scalar(None, pa.float64()), values), np.abs(numbers) > LARGEST
     if use == "binary":
         bad = ~missing & (numbers != 0.0) & (numbers != 1.0)
         return pa.array(numbers == 1.0, mask=missing | bad).cast(pa.int8()), bad

@@ -40,7 +40,7 @@ class Preparation:
 
     @cached_property
     def source(self) -> Source:
-        """The log. Each process opens it for itself."""
+        """The log, opened when it is first asked for."""
         return self.open_source(self.layout, self.files)
 
     @property
@@ -49,15 +49,24 @@ class Preparation:
         return self.ids.ids == "vocabulary" or any(column.standardise for column in self.layout.dense)
 
     def plan(self) -> dict[str, Any]:
-        """What the data set depends on."""
+        """What the data set depends on; opens the log.
+
+        Raises:
+            ValueError: the log is not as the layout says.
+        """
         return {
             "format": FORMAT,
             "name": self.name,
             # Base rates come out of the preparation; before it they are NaN, which JSON has not.
             "layout": {**asdict(self.layout), "tasks": [[t.name, t.label, t.given] for t in self.layout.tasks]},
             "files": [
-                {"name": path.name, "bytes": (stat := path.stat()).st_size, "modified_ns": stat.st_mtime_ns}
-                for path in self.files
+                {
+                    "name": path.name,
+                    "bytes": (stat := path.stat()).st_size,
+                    "modified_ns": stat.st_mtime_ns,
+                    "segments": self.source.segments(number),
+                }
+                for number, path in enumerate(self.files)
             ],
             "ids": asdict(self.ids),
             "split": self.split.describe(),

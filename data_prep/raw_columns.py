@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data_prep.keys import one_chunk
-from data_prep.layout import CategoricalColumn, LabelColumn
+from data_prep.layout import CategoricalColumn, LabelColumn, Layout
 
 
 def values_of(table: pa.Table, feature: CategoricalColumn) -> tuple[pa.Array, npt.NDArray[np.int32] | None]:
@@ -29,15 +29,30 @@ def values_of(table: pa.Table, feature: CategoricalColumn) -> tuple[pa.Array, np
     return values.cast(pa.int64() if feature.kind == "integer" else pa.string()), lengths
 
 
+def required_labels(layout: Layout) -> set[str]:
+    """The columns of labels in which a missing value makes a row a bad one."""
+    return {label.source for label in layout.labels if not label.missing_is_negative}
+
+
+def known_texts(layout: Layout) -> dict[str, list[str]]:
+    """The texts that a column of a label may hold, for columns whose labels name those that count as 0."""
+    known: dict[str, list[str]] = {}
+    for label in layout.labels:
+        if label.negative:
+            texts = [*label.positive, *label.negative]
+            known[label.source] = [text for text in known.get(label.source, texts) if text in texts]
+    return known
+
+
 def label_values(table: pa.Table, label: LabelColumn) -> npt.NDArray[np.int8]:
-    """A label (B,), 0 or 1."""
+    """A label (B,), 0 or 1; missing values count as 0."""
     column = one_chunk(table[label.source])
     if label.use == "binary":
-        return column.cast(pa.int8()).to_numpy()
+        return column.cast(pa.int8()).fill_null(0).to_numpy()
     if label.use == "string":
         is_positive = pc.is_in(column, value_set=pa.array(label.positive))
         return np.asarray(is_positive).astype(np.int8)
-    values = column.to_numpy()
+    values = column.to_numpy(zero_copy_only=False)
     low = -np.inf if label.at_least is None else label.at_least
     high = np.inf if label.below is None else label.below
     return ((values >= low) & (values < high)).astype(np.int8)

@@ -42,6 +42,9 @@ class TextLog:
     """
 
     def __init__(self, layout: Layout, files: Sequence[Path]) -> None:
+        lists = [column for column, use in layout.uses.items() if use == "list"]
+        if lists:
+            raise ValueError(f"{files[0]}: column {lists[0]!r} is multi_hot; in a text log it needs a separator")
         self.files = files
         self._layout = layout
         self._names = [self._field_names(path) for path in files]

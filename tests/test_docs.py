@@ -2,10 +2,16 @@
 
 import json
 import re
+from dataclasses import fields
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from data_prep.layout import CategoricalColumn, DenseColumn, LabelColumn, Layout, read_layout
+from data_prep.options import IdOptions, SplitOptions, WorkOptions
+from data_prep.prepare import prepare
 from dlrm_mtl import cli
 from dlrm_mtl.config import CompareConfig
 from dlrm_mtl.reporting.markdown import format_comparison
@@ -33,6 +39,39 @@ def test_the_configuration_example_is_valid(tmp_path: Path) -> None:
     assert config.model.interaction == "low_rank_dcn"
     assert config.optimizer.dense_schedule.warmup_steps == 100
     assert config.seeds == 5
+
+
+def test_the_layout_example_prepares_the_log_it_describes(tmp_path: Path) -> None:
+    document = ROOT / "docs/data/parquet.md"
+    [example] = blocks(document, "toml")
+    (tmp_path / "shop.toml").write_text(example)
+    layout = read_layout(str(tmp_path / "shop.toml"))
+    log = pa.table(
+        {
+            "user_id": list(range(40)),
+            "site": ["a", "b"] * 20,
+            "device": ["phone", None] * 20,
+            "viewed": [[1, 2], [], None, [3]] * 10,
+            "item": [3, 1] * 20,
+            "tags": ["red|summer", None] * 20,
+            "age": [30, None] * 20,
+            "price": [9.5, 20.0] * 20,
+            "clicked": ["yes", "yes", "no", "yes"] * 10,
+            "seconds_to_order": [60.0, None, None, 1e6] * 10,
+        }
+    )
+    pq.write_table(log, tmp_path / "log.parquet")
+    options = (IdOptions(), SplitOptions(), WorkOptions())
+    schema = prepare("shop", "test", layout, [tmp_path / "log.parquet"], tmp_path / "out", *options)
+    assert (len(schema.categorical), len(schema.tables)) == (6, 5)
+    assert schema.dense == ("age", "price", "age_missing")
+    assert [(task.name, task.given, task.base_rate) for task in schema.tasks] == [
+        ("ctr", "", 0.75),
+        ("cvr", "click", pytest.approx(1 / 3)),
+    ]
+    described = re.findall(r"`(\w+)`", document.read_text())
+    for kind in (Layout, CategoricalColumn, DenseColumn, LabelColumn):
+        assert [item.name for item in fields(kind) if item.name not in described] == []
 
 
 @pytest.mark.parametrize("result", RESULTS, ids=lambda path: path.name)
