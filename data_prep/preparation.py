@@ -4,7 +4,7 @@ Each stage goes through the segments of the log (the merge: through the embeddin
 so that a killed preparation goes on, and ends with the same bytes, whatever the number of workers.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +25,17 @@ FORMAT = 1
 
 
 @dataclass(frozen=True)
+class Groundwork:
+    """What must be done before a log can be read, file by file."""
+
+    files: tuple[Path, ...]
+    """Files that it reads; the data set depends on them as on those of the log."""
+    work: Callable[["Preparation", int], Iterator[Any]]
+    """Does it for one of the files, by its number, and marks ``groundwork`` of that number (three digits) as
+    finished."""
+
+
+@dataclass(frozen=True)
 class Preparation:
     """All that a worker needs to know."""
 
@@ -37,6 +48,7 @@ class Preparation:
     quarantine: bool
     workplace: Workplace
     open_source: OpenSource = open_source
+    groundwork: Groundwork | None = None
 
     @cached_property
     def source(self) -> Source:
@@ -60,20 +72,20 @@ class Preparation:
             # Base rates come out of the preparation; before it they are NaN, which JSON has not.
             "layout": {**asdict(self.layout), "tasks": [[t.name, t.label, t.given] for t in self.layout.tasks]},
             "files": [
-                {
-                    "name": path.name,
-                    "bytes": (stat := path.stat()).st_size,
-                    "modified_ns": stat.st_mtime_ns,
-                    "segments": self.source.segments(number),
-                }
-                for number, path in enumerate(self.files)
-            ],
+                {**_stamp(path), "segments": self.source.segments(number)} for number, path in enumerate(self.files)
+            ]
+            + [_stamp(path) for path in (self.groundwork.files if self.groundwork else ())],
             "ids": asdict(self.ids),
             "split": self.split.describe(),
             "quarantine": self.quarantine,
             "segment_bytes": SEGMENT_BYTES,
             "pyarrow": pa.__version__,
         }
+
+
+def _stamp(path: Path) -> dict[str, Any]:
+    """What tells a file from another one."""
+    return {"name": path.name, "bytes": (stat := path.stat()).st_size, "modified_ns": stat.st_mtime_ns}
 
 
 @dataclass(frozen=True)

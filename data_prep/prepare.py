@@ -15,7 +15,7 @@ from data_prep.counting import merge_runs
 from data_prep.layout import Layout
 from data_prep.options import IdOptions, Split, SplitOptions, WorkOptions
 from data_prep.passes import CountPass, EncodePass
-from data_prep.preparation import Part, Preparation, index_part, key_of, parts_of, records, run_part
+from data_prep.preparation import Groundwork, Part, Preparation, index_part, key_of, parts_of, records, run_part
 from data_prep.running import Progress, run
 from data_prep.shards import sha256
 from data_prep.source import OpenSource, find_files, open_source
@@ -35,6 +35,7 @@ def prepare(
     split: SplitOptions,
     work: WorkOptions,
     open_source: OpenSource = open_source,
+    groundwork: Groundwork | None = None,
 ) -> Schema:
     """Prepares a data set, or goes on where an earlier run was stopped.
 
@@ -42,6 +43,7 @@ def prepare(
         raw: files and directories of the log.
         generator: name of the entry point, for the schema.
         open_source: opens the log; each process does so for itself.
+        groundwork: what must be done before the log can be read.
 
     Raises:
         ValueError: an option, a file or a row is not as it should be.
@@ -60,6 +62,7 @@ def prepare(
         work.on_bad_row == "quarantine",
         Workplace(out.absolute(), Replica.from_environment()),
         open_source,
+        groundwork,
     )
     plan = preparation.plan()
     if (done := _complete(out, plan)) is not None:
@@ -102,6 +105,9 @@ def _complete(out: Path, plan: Mapping[str, Any]) -> Schema | None:
 
 
 def _run_stages(preparation: Preparation, generator: str, plan: Mapping[str, Any], workers: int) -> Schema:
+    if preparation.groundwork is not None:
+        work, files = partial(preparation.groundwork.work, preparation), preparation.groundwork.files
+        _run_numbered(preparation, "groundwork", work, len(files), " files", workers)
     starts: dict[str, int] = {}
     if preparation.split.needs_row_numbers:
         lines = _pass(preparation, "index", partial(index_part, preparation), workers)
@@ -153,14 +159,21 @@ def _run(
 
 
 def _merge(preparation: Preparation, workers: int) -> None:
+    tables = len(preparation.layout.tables)
+    _run_numbered(preparation, "merge", partial(merge_table, preparation), tables, " tables", workers)
+
+
+def _run_numbered(
+    preparation: Preparation, stage: str, work: Callable[[int], Iterator[Any]], count: int, unit: str, workers: int
+) -> None:
+    """Runs a stage whose pieces, and their markers, are numbers."""
     place = preparation.workplace
-    tables = list(range(len(preparation.layout.tables)))
-    progress = Progress(place.stage("merge"), len(tables), [], " tables", place.replica.rank == 0)
+    progress = Progress(place.stage(stage), count, [], unit, place.replica.rank == 0)
 
     def is_done() -> bool:
-        return all(place.marker("merge", f"{table:03d}").is_file() for table in tables)
+        return all(place.marker(stage, f"{number:03d}").is_file() for number in range(count))
 
-    run(partial(merge_table, preparation), tables, workers, place, is_done, progress)
+    run(work, list(range(count)), workers, place, is_done, progress)
 
 
 def merge_table(preparation: Preparation, number: int) -> Iterator[dict[str, Any]]:

@@ -31,7 +31,7 @@ def test_ready_layouts_load(name: str) -> None:
 
 def test_all_public_logs_have_a_layout() -> None:
     criteo = ["criteo", "criteo_attribution", "criteo_sponsored_search", "criteo_uplift"]
-    assert set(READY_NAMES) == {"adult", "bank_marketing", "census_education", "census_income", *criteo}
+    assert set(READY_NAMES) == {"adult", "ali_ccp", "bank_marketing", "census_education", "census_income", *criteo}
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_one_column_may_tell_several_labels() -> None:
 
 def test_files(tmp_path: Path) -> None:
     path = tmp_path / "log.toml"
-    with pytest.raises(ValueError, match=r"layout 'unknown': not found; expected a .toml file or one of adult, bank_"):
+    with pytest.raises(ValueError, match=r"layout 'unknown': not found; expected a .toml file or one of adult, ali_"):
         read_layout("unknown")
     with pytest.raises(ValueError, match=r"not found; expected a \.toml file"):
         read_layout(str(path))

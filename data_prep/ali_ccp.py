@@ -1,0 +1,142 @@
+"""``python -m data_prep.ali_ccp``: Ali-CCP, the Alibaba Click and Conversion Prediction data, as a data set."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from data_prep.ali_ccp_log import ROW_FIELDS, AliCcpLog, stem_of
+from data_prep.common_features import USER_FIELDS, build, built_files
+from data_prep.layout import Layout, read_layout
+from data_prep.options import IdOptions, SplitOptions, WorkOptions
+from data_prep.preparation import Groundwork, Preparation
+from data_prep.prepare import peak_memory, prepare
+from data_prep.raw_text import CODECS
+from data_prep.summary import report, summary
+from data_prep.workplace import Workplace
+from dlrm_mtl import cli
+from dlrm_mtl.schema import Schema
+
+PARTS = ("train", "test")
+"""Of the data, as it was published: the first one trains, the second one evaluates."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """Prepares Ali-CCP, the Alibaba Click and Conversion Prediction data, from its original files."""
+
+    raw: Path
+    """Directory of sample_skeleton_train.csv, sample_skeleton_test.csv, common_features_train.csv and
+    common_features_test.csv, each plain, .gz or .zst."""
+    out: Path
+    """Directory of the data set; one that is there already is replaced. An interrupted run goes on when it is
+    started again."""
+    layout: str = "ali_ccp"
+    """ali_ccp, or a TOML file that says which fields are what; fields that it does not name are left out."""
+    tasks: tuple[str, ...] = ("click", "conversion")
+    """Tasks: click; conversion, a purchase given a click; click_conversion, a purchase after any impression."""
+    ids: Annotated[IdOptions, tyro.conf.arg(name="")] = field(default_factory=IdOptions)
+    split: Annotated[SplitOptions, tyro.conf.arg(name="")] = field(default_factory=SplitOptions)
+    work: Annotated[WorkOptions, tyro.conf.arg(name="")] = field(default_factory=WorkOptions)
+
+
+def prepare_ali_ccp(
+    layout: Layout,
+    raw: Path,
+    out: Path,
+    ids: IdOptions,
+    split: SplitOptions,
+    work: WorkOptions,
+) -> Schema:
+    """Prepares the data set, or goes on where an earlier run was stopped.
+
+    Raises:
+        ValueError: an option, a file or a row is not as it should be.
+    """
+    check_layout(layout)
+    skeletons, common = (find_parts(raw, name) for name in ("sample_skeleton", "common_features"))
+    return prepare(
+        layout.name,
+        "data_prep.ali_ccp",
+        layout,
+        skeletons,
+        out,
+        ids,
+        split,
+        work,
+        partial(AliCcpLog, common=common_directory(Workplace(out.absolute()))),
+        Groundwork(tuple(common), build_part),
+    )
+
+
+def check_layout(layout: Layout) -> None:
+    """Raises ValueError where a layout wants what the files do not have."""
+    known = (*USER_FIELDS, *ROW_FIELDS)
+    for feature in layout.categorical:
+        if feature.column not in known:
+            raise ValueError(
+                f"categorical {feature.feature!r}: no field {feature.column!r}; expected {', '.join(known)}"
+            )
+        if feature.kind != "integer" or feature.separator:
+            raise ValueError(f"categorical {feature.feature!r}: expected kind integer, without a separator")
+    for label in layout.labels:
+        if label.source not in ("click", "buy") or label.use != "binary":
+            raise ValueError(f"label {label.name!r}: expected column click or buy, as it stands")
+    if layout.dense:
+        raise ValueError(f"dense {layout.dense[0].feature!r}: the files have no dense feature")
+
+
+def find_parts(raw: Path, name: str) -> list[Path]:
+    """The files of a name in a directory, that of each part.
+
+    Raises:
+        ValueError: one is missing, or is there both plain and compressed.
+    """
+    files = []
+    for part in PARTS:
+        plain = raw / f"{name}_{part}.csv"
+        found = [path for path in (plain, *(Path(f"{plain}{suffix}") for suffix in CODECS)) if path.is_file()]
+        if not found:
+            raise ValueError(f"{plain}: not found, nor with {' or '.join(CODECS)}")
+        if len(found) > 1:
+            raise ValueError(f"{found[1]}: is there twice, the other is {found[0]}")
+        files.append(found[0])
+    return files
+
+
+def common_directory(place: Workplace) -> Path:
+    """Where the common features are, in the form that workers share."""
+    return place.work / "common"
+
+
+def build_part(preparation: Preparation, part: int) -> Iterator[dict[str, Any]]:
+    """Brings the common features of a part into the form that workers share; yields its record."""
+    place, key = preparation.workplace, f"{part:03d}"
+    if record := place.finished("groundwork", key):
+        yield record
+        return
+    assert preparation.groundwork is not None
+    path = preparation.groundwork.files[part]
+    stem = stem_of(common_directory(place), part)
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    features = preparation.layout.categorical
+    record = {"lines": 0}
+    for lines in build(path, stem, features):
+        place.leave_if_orphaned()
+        record["lines"] = lines
+    place.finish("groundwork", key, record, built_files(stem, features))
+    yield record
+
+
+def main() -> None:
+    options = cli.parse(Options, "data_prep.ali_ccp")
+    layout = read_layout(options.layout).with_tasks(options.tasks)
+    schema = prepare_ali_ccp(layout, options.raw, options.out, options.ids, options.split, options.work)
+    print(f"{summary(schema, options.out)}\n{report(schema)}\n{peak_memory()}")
+
+
+if __name__ == "__main__":
+    cli.run("ali_ccp", main)
