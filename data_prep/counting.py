@@ -17,19 +17,23 @@ import pyarrow.ipc
 from data_prep.keys import Keys, key_type, keys_of
 from data_prep.layout import Layout
 from data_prep.raw_columns import values_of
+from data_prep.vocabulary import grouped
 
 SPAN_ENTRIES = 1 << 24
 """Entries of all runs that are merged at a time, about: some 800 MiB with the temporaries, more with strings."""
+
+PENDING_KEYS = 1 << 22
+"""Keys of a table that are collected, at least, before they are counted: 32 MiB."""
 
 RUN = pa.schema([("key", pa.uint64()), ("count", pa.uint32()), ("value", pa.string())])
 
 
 class SegmentCounter:
-    """Counts the keys of one segment; memory grows with its rows."""
+    """Counts the keys of one segment; memory grows with its distinct keys."""
 
     def __init__(self, layout: Layout) -> None:
         self._tables = layout.tables
-        self._keys: dict[str, list[Keys]] = {name: [] for name in self._tables}
+        self._keys = {name: _KeyCounts(key_type(features[0].kind)) for name, features in self._tables.items()}
         self._strings: dict[str, list[pa.Table]] = {name: [] for name in self._tables}
 
     def add(self, table: pa.Table) -> None:
@@ -41,7 +45,7 @@ class SegmentCounter:
                     self._strings[name].append(_count_strings([pa.table({"value": values, "count": _ones(values)})]))
                 else:
                     keys = keys_of(values)
-                    self._keys[name].append(keys[np.asarray(values.is_valid())] if values.null_count else keys)
+                    self._keys[name].add(keys[np.asarray(values.is_valid())] if values.null_count else keys)
 
     def write(self, path: Path) -> None:
         """Writes the run."""
@@ -50,9 +54,37 @@ class SegmentCounter:
                 if features[0].kind == "string":
                     writer.write_batch(_string_run(self._strings[name]))
                 else:
-                    parts = self._keys[name] or [np.empty(0, key_type(features[0].kind))]
-                    keys, counts = np.unique(np.concatenate(parts), return_counts=True)
+                    keys, counts = self._keys[name].counted()
                     writer.write_batch(_batch(keys, counts, pa.nulls(len(keys), pa.string())))
+
+
+class _KeyCounts:
+    """Keys and how often each occurs; memory grows with the distinct ones."""
+
+    def __init__(self, kind: type[np.unsignedinteger]) -> None:
+        self._keys: Keys = np.empty(0, kind)
+        self._counts = np.empty(0, np.int64)
+        self._pending: list[Keys] = []
+        self._pending_size = 0
+
+    def add(self, keys: Keys) -> None:
+        """Counts each key once."""
+        self._pending.append(keys)
+        self._pending_size += len(keys)
+        # Merged once the new keys are as many as the old ones, so that each is sorted O(log blocks) times.
+        if self._pending_size >= max(PENDING_KEYS, len(self._keys)):
+            self.counted()
+
+    def counted(self) -> tuple[Keys, np.ndarray]:
+        """The distinct keys, ascending, and their counts."""
+        if self._pending:
+            keys, counts = np.unique(np.concatenate(self._pending), return_counts=True)
+            self._pending, self._pending_size = [], 0
+            if len(self._keys):
+                both = np.concatenate([self._keys, keys]), np.concatenate([self._counts, counts])
+                keys, counts = grouped(*both)
+            self._keys, self._counts = keys, counts
+        return self._keys, self._counts
 
 
 def _ones(values: pa.Array) -> pa.Array:

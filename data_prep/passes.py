@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -60,11 +60,11 @@ class EncodePass:
 class _Chunks:
     """Collects blocks of rows of one segment until they are worth a call, split by split."""
 
-    def __init__(self, preparation: Preparation, file: int, start: int) -> None:
+    def __init__(self, preparation: Preparation, file: int, start: int, splits: Sequence[str] = SPLITS) -> None:
         self.split = preparation.split
         self.file = file
         self._next = start
-        self._pending: dict[str, list[pa.Table]] = {split: [] for split in SPLITS}
+        self._pending: dict[str, list[pa.Table]] = {split: [] for split in splits}
         self.outside = 0
         """Rows of no split."""
 
@@ -74,7 +74,8 @@ class _Chunks:
             if mask is not False:
                 table = rows.table if mask is True else rows.table.filter(pa.array(mask))
                 used += len(table)
-                self._pending[split].append(table)
+                if split in self._pending:
+                    self._pending[split].append(table)
         self.outside += len(rows.table) - used
         self._next += rows.lines
 
@@ -90,7 +91,7 @@ class _Chunks:
 class _Counting:
     def __init__(self, preparation: Preparation, file: int, segment: int, start: int) -> None:
         self._layout = preparation.layout
-        self._chunks = _Chunks(preparation, file, start)
+        self._chunks = _Chunks(preparation, file, start, ["train"])
         self._counter = SegmentCounter(preparation.layout)
         self._moments = {column.feature: Moments() for column in preparation.layout.dense if column.standardise}
         self._path = preparation.workplace.file("runs", f"{key_of(file, segment)}.arrow")

@@ -56,7 +56,7 @@ class ValueCounter:
             distinct, counts = np.unique(values[values != NULL], return_counts=True)
         else:
             occurs = (values != NULL) & (weights > 0)
-            distinct, counts = _grouped(values[occurs], weights[occurs])
+            distinct, counts = grouped(values[occurs], weights[occurs])
         self._pending.append((distinct, counts))
         self._pending_size += len(distinct)
         # Merged once the new values are as many as the old ones, so that each is sorted O(log batches) times.
@@ -70,7 +70,7 @@ class ValueCounter:
 
     def _merge(self) -> None:
         parts = [(self._values, self._counts), *self._pending]
-        self._values, self._counts = _grouped(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+        self._values, self._counts = grouped(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
         self._pending, self._pending_size = [], 0
 
 
@@ -142,9 +142,11 @@ class Moments:
         return Scaler(self._mean, deviation, self._missing > 0)
 
 
-def _grouped(values: Integers, weights: Integers) -> tuple[Integers, Integers]:
+def grouped(values: np.ndarray, weights: Integers) -> tuple[np.ndarray, Integers]:
     """Distinct values, ascending, and the sum of each one's weights."""
-    distinct, inverse = np.unique(values, return_inverse=True)
-    counts = np.zeros(len(distinct), np.int64)
-    np.add.at(counts, inverse, weights)
-    return distinct, counts
+    if not len(values):
+        return values, weights
+    order = np.argsort(values, kind="stable")
+    values = values[order]
+    first = np.flatnonzero(np.concatenate([[True], values[1:] != values[:-1]]))
+    return values[first], np.add.reduceat(weights[order], first)
