@@ -186,7 +186,7 @@ class _Encoding:
             table = self._chunks.ready(split, at_least)
             if table is None:
                 continue
-            encoded = self._encoders[split].encode(table).select(self._schema.names)
+            encoded = self._encoders[split].encode(table).select(self._schema.names).cast(self._schema)
             self._count(split, encoded)
             if split not in self._shards:
                 self._paths[split].parent.mkdir(parents=True, exist_ok=True)

@@ -24,12 +24,11 @@ RECURRING = 0.25
 
 
 def arrow_schema(categorical: Sequence[CategoricalFeature], dense: Sequence[str], labels: Sequence[str]) -> pa.Schema:
-    """Columns of a data set's shards."""
-    return pa.schema(
-        [(feature.name, pa.list_(pa.int32()) if feature.multi_hot else pa.int32()) for feature in categorical]
-        + [(name, pa.float32()) for name in dense]
-        + [(name, pa.int8()) for name in labels]
-    )
+    """Columns of a data set's shards. None can hold a null."""
+    ids = pa.list_(pa.field("element", pa.int32(), nullable=False))
+    types = {feature.name: ids if feature.multi_hot else pa.int32() for feature in categorical}
+    types |= dict.fromkeys(dense, pa.float32()) | dict.fromkeys(labels, pa.int8())
+    return pa.schema([pa.field(name, kind, nullable=False) for name, kind in types.items()])
 
 
 class ShardWriter:

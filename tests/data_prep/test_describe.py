@@ -320,8 +320,8 @@ def put(column: str, row: int, value: Any) -> Callable[[Path], None]:
     def replaced(table: pa.Table) -> pa.Table:
         values = table[column].to_pylist()
         values[row] = value
-        kind = table.schema.field(column)
-        return table.set_column(table.column_names.index(column), kind, pa.array(values, kind.type))
+        kind = table.schema.field(column).type
+        return table.set_column(table.column_names.index(column), column, pa.array(values, kind))
 
     return lambda directory: rewrite(directory, replaced)
 

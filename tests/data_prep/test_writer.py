@@ -60,9 +60,16 @@ def test_rows_keep_their_order_across_row_groups_and_shards(tmp_path: Path) -> N
     for name in ("item", "tags", "price", "click", "buy"):
         assert written[name].to_pylist() == expected[name].to_pylist()
     assert written.schema.field("item").type == pa.int32()
-    assert written.schema.field("tags").type == pa.list_(pa.int32())
+    assert written.schema.field("tags").type == pa.list_(pa.field("element", pa.int32(), nullable=False))
     assert written.schema.field("price").type == pa.float32()
     assert written.schema.field("click").type == pa.int8()
+
+
+def test_a_missing_value_is_refused(tmp_path: Path) -> None:
+    rows = table(0, 5)
+    column = pa.array([0.5, None, 1.0, 1.5, 2.0])
+    with writer(tmp_path / "out") as open_writer, pytest.raises(ValueError, match="price"):
+        open_writer.write("train", rows.set_column(rows.column_names.index("price"), "price", column))
 
 
 def test_counts_come_from_training_rows(tmp_path: Path) -> None:
