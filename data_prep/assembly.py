@@ -104,13 +104,20 @@ def _write_quarantine(preparation: Preparation, encoded: Records) -> int:
     """Writes ``quarantine.jsonl``, if there is anything to write: file, line, column, value, reason and text of each
     row that could not be used. Returns their number."""
     number = 0
+    preparation.workplace.data.mkdir(parents=True, exist_ok=True)
     path = preparation.workplace.data / "quarantine.jsonl"
     path.unlink(missing_ok=True)
+    firsts: dict[int, int] = {}
     for (file, segment), record in encoded.items():
         if not record["bad"]:
             continue
         number += record["bad"]
-        before = preparation.source.line(file, segment, 0)
+        before = 0
+        if segment:
+            # Only the source knows of a header; the lines of the other segments need not be counted again.
+            if file not in firsts:
+                firsts[file] = preparation.source.line(file, 1, 0)
+            before = firsts[file] + sum(encoded[file, other]["lines"] for other in range(1, segment))
         part = preparation.workplace.file("quarantine", f"{key_of(file, segment)}.jsonl")
         with part.open() as lines, path.open("a") as sink:
             for line in lines:

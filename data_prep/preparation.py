@@ -209,11 +209,12 @@ def records(preparation: Preparation, stage: str) -> dict[tuple[int, int], dict[
         segments = preparation.source.segments(file)
         segment = 0
         while segments is None or segment < segments:
-            if not preparation.workplace.marker(stage, key_of(file, segment)).is_file():
+            record = preparation.workplace.record(stage, key_of(file, segment))
+            if record is None:
                 return None
-            found[file, segment] = preparation.workplace.record(stage, key_of(file, segment))
+            found[file, segment] = record
             segment += 1
-            if segments is None and found[file, segment - 1]["last"]:
+            if segments is None and record["last"]:
                 break
     return found
 
@@ -234,9 +235,8 @@ def _rows(preparation: Preparation, file: int, first: int, last: int | None) -> 
             segment = piece.segment
             yield piece.rows, segment, piece.file_bytes
     except BrokenFile as broken:
-        reason = f"{broken}; nothing after line {{line}} can be read"
         after = preparation.source.line(file, segment, broken.line) if broken.line or segment else 0
-        bad = BadRow(broken.line + 1, "", "", reason.format(line=after), "")
+        bad = BadRow(broken.line + 1, "", "", f"{broken}; nothing after line {after} can be read", "")
         empty = Rows(_empty_table(preparation), np.empty(0, np.int64), 0, [bad])
         yield empty, segment, 0
 
