@@ -26,7 +26,6 @@ def assemble(
     generator: str,
     encoded: Records,
     scalers: Mapping[str, tuple[float, float, bool]],
-    fingerprint: str,
 ) -> Schema:
     """The schema of the data set; puts the quarantined rows and the vocabularies beside the shards.
 
@@ -82,7 +81,6 @@ def assemble(
         "dense_scaling": {
             name: {"mean": mean, "deviation": deviation} for name, (mean, deviation, _) in scalers.items()
         },
-        "fingerprint": fingerprint,
     }
     return Schema(
         name=preparation.name,
@@ -104,13 +102,20 @@ def _write_quarantine(preparation: Preparation, encoded: Records) -> int:
     """Writes ``quarantine.jsonl``, if there is anything to write: file, line, column, value, reason and text of each
     row that could not be used. Returns their number."""
     number = 0
+    preparation.workplace.data.mkdir(parents=True, exist_ok=True)
     path = preparation.workplace.data / "quarantine.jsonl"
     path.unlink(missing_ok=True)
+    firsts: dict[int, int] = {}
     for (file, segment), record in encoded.items():
         if not record["bad"]:
             continue
         number += record["bad"]
-        before = preparation.source.line(file, segment, 0)
+        before = 0
+        if segment:
+            # Only the source knows of a header; the lines of the other segments need not be counted again.
+            if file not in firsts:
+                firsts[file] = preparation.source.line(file, 1, 0)
+            before = firsts[file] + sum(encoded[file, other]["lines"] for other in range(1, segment))
         part = preparation.workplace.file("quarantine", f"{key_of(file, segment)}.jsonl")
         with part.open() as lines, path.open("a") as sink:
             for line in lines:

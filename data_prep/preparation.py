@@ -60,6 +60,11 @@ class Preparation:
         """Whether a pass over the training rows must come first."""
         return self.ids.ids == "vocabulary" or any(column.standardise for column in self.layout.dense)
 
+    def files_of(self, stage: str) -> range:
+        """The files that a pass reads: what is counted is training rows alone."""
+        first, stop = self.split.files["train"] if stage == "count" else (0, len(self.files))
+        return range(int(first), int(min(stop, len(self.files))))
+
     def plan(self) -> dict[str, Any]:
         """What the data set depends on; opens the log.
 
@@ -120,10 +125,10 @@ class Stage(Protocol):
         """Work on one segment."""
 
 
-def parts_of(preparation: Preparation) -> list[Part]:
+def parts_of(preparation: Preparation, stage: str) -> list[Part]:
     """The pieces of work of a pass, in the order of the log."""
     parts = []
-    for file in range(len(preparation.files)):
+    for file in preparation.files_of(stage):
         segments = preparation.source.segments(file)
         parts += [Part(file, None)] if segments is None else [Part(file, segment) for segment in range(segments)]
     return parts
@@ -205,15 +210,16 @@ def index_part(preparation: Preparation, part: Part) -> Iterator[dict[str, Any]]
 def records(preparation: Preparation, stage: str) -> dict[tuple[int, int], dict[str, Any]] | None:
     """The records of all segments of a pass, in the order of the log; None where any is not finished yet."""
     found: dict[tuple[int, int], dict[str, Any]] = {}
-    for file in range(len(preparation.files)):
+    for file in preparation.files_of(stage):
         segments = preparation.source.segments(file)
         segment = 0
         while segments is None or segment < segments:
-            if not preparation.workplace.marker(stage, key_of(file, segment)).is_file():
+            record = preparation.workplace.record(stage, key_of(file, segment))
+            if record is None:
                 return None
-            found[file, segment] = preparation.workplace.record(stage, key_of(file, segment))
+            found[file, segment] = record
             segment += 1
-            if segments is None and found[file, segment - 1]["last"]:
+            if segments is None and record["last"]:
                 break
     return found
 
@@ -234,9 +240,8 @@ def _rows(preparation: Preparation, file: int, first: int, last: int | None) -> 
             segment = piece.segment
             yield piece.rows, segment, piece.file_bytes
     except BrokenFile as broken:
-        reason = f"{broken}; nothing after line {{line}} can be read"
         after = preparation.source.line(file, segment, broken.line) if broken.line or segment else 0
-        bad = BadRow(broken.line + 1, "", "", reason.format(line=after), "")
+        bad = BadRow(broken.line + 1, "", "", f"{broken}; nothing after line {after} can be read", "")
         empty = Rows(_empty_table(preparation), np.empty(0, np.int64), 0, [bad])
         yield empty, segment, 0
 

@@ -1,6 +1,5 @@
 """The way from a raw log to a data set, stage by stage."""
 
-import hashlib
 import json
 import resource
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,7 +21,14 @@ from data_prep.source import OpenSource, find_files, open_source
 from data_prep.vocabulary import Moments
 from data_prep.workplace import Replica, Workplace
 from data_prep.writer import check_destination
+from dlrm_mtl.files import read_json, write_json
 from dlrm_mtl.schema import Schema, read_schema, write_schema
+
+CHANGED = "a file of the log has changed since the preparation began"
+
+
+class _Published(Exception):
+    """The first replica has put the data set together."""
 
 
 def prepare(
@@ -65,52 +71,62 @@ def prepare(
         groundwork,
     )
     plan = preparation.plan()
-    if (done := _complete(out, plan)) is not None:
-        return done
     place = preparation.workplace
+    if (done := _complete(out, plan)) is not None:
+        place.clear_after(plan)
+        return done
     lock = place.lock()
+
+    def check_published() -> None:
+        # The first replica takes the work away in the end, maybe before the others have looked.
+        if place.replica.rank and _complete(out, plan) is not None:
+            raise _Published
+
     try:
-        place.open(plan)
-        return _run_stages(preparation, generator, plan, work.workers)
-    except ValueError as error:
+        place.open(plan, check_published)
+        return _run_stages(preparation, generator, plan, work.workers, check_published)
+    except _Published:
+        place.clear()
+        return read_schema(out)
+    except BaseException as error:
         place.fail(error)
+        kept = f"what is finished stays in {place.partial}, run again to go on"
+        if isinstance(error, OSError):
+            raise OSError(f"{error}; {kept}") from None
+        if isinstance(error, KeyboardInterrupt):
+            raise SystemExit(f"interrupted; {kept}") from None
         raise
-    except OSError as error:
-        place.fail(error)
-        raise OSError(f"{error}; what is finished stays in {place.partial}, run again to go on") from None
-    except KeyboardInterrupt:
-        raise SystemExit(f"interrupted; what is finished stays in {place.partial}, run again to go on") from None
     finally:
         lock.close()
 
 
-def fingerprint(plan: Mapping[str, Any]) -> str:
-    """Of all that a data set depends on; the times of the files are left out."""
-    files = [{key: value for key, value in file.items() if key != "modified_ns"} for file in plan["files"]]
-    return hashlib.sha256(json.dumps({**plan, "files": files}, sort_keys=True).encode()).hexdigest()
-
-
 def peak_memory() -> str:
     """The most memory that this process and its largest worker have had resident."""
-    own, worker = (resource.getrusage(who).ru_maxrss / 1024 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    status = Path("/proc/self/status")
+    if status.exists():
+        # On Linux the figure above begins with what the process had in memory that started this one.
+        [own] = (int(line.split()[1]) / 1024 for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+    worker = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
     return f"peak memory: {own:,.0f} MiB" + (f", largest worker {worker:,.0f} MiB" if worker else "")
 
 
 def _complete(out: Path, plan: Mapping[str, Any]) -> Schema | None:
     """The data set, where it is there already and came from the same plan."""
-    if not (out / "schema.json").is_file():
+    if not ((out / "schema.json").is_file() and (out / "plan.json").is_file()):
         return None
-    schema = read_schema(out)
-    return schema if schema.source.get("fingerprint") == fingerprint(plan) else None
+    return read_schema(out) if read_json(out / "plan.json") == json.loads(json.dumps(plan)) else None
 
 
-def _run_stages(preparation: Preparation, generator: str, plan: Mapping[str, Any], workers: int) -> Schema:
+def _run_stages(
+    preparation: Preparation, generator: str, plan: Mapping[str, Any], workers: int, check: Callable[[], None]
+) -> Schema:
     if preparation.groundwork is not None:
         work, files = partial(preparation.groundwork.work, preparation), preparation.groundwork.files
-        _run_numbered(preparation, "groundwork", work, len(files), " files", workers)
+        _run_numbered(preparation, "groundwork", work, len(files), " files", workers, check)
     starts: dict[str, int] = {}
     if preparation.split.needs_row_numbers:
-        lines = _pass(preparation, "index", partial(index_part, preparation), workers)
+        lines = _pass(preparation, "index", partial(index_part, preparation), workers, check)
         first = 0
         for (file, segment), record in lines.items():
             starts[key_of(file, segment)] = first
@@ -118,29 +134,39 @@ def _run_stages(preparation: Preparation, generator: str, plan: Mapping[str, Any
         preparation = replace(preparation, split=preparation.split.resolve(first))
     scalers: dict[str, tuple[float, float, bool]] = {}
     if preparation.needs_counts:
-        counted = _pass(preparation, "count", partial(run_part, preparation, CountPass(starts)), workers)
+        counted = _pass(preparation, "count", partial(run_part, preparation, CountPass(starts)), workers, check)
         scalers = _scalers(preparation, list(counted.values()))
         if preparation.ids.ids == "vocabulary":
-            _merge(preparation, workers)
+            _merge(preparation, workers, check)
     encode = partial(run_part, preparation, EncodePass(starts, scalers))
     if preparation.workplace.replica.rank:
-        # The first replica takes the markers away as soon as all are there.
-        _run(preparation, "encode", encode, workers, lambda: _complete(preparation.workplace.out, plan) is not None)
-        return read_schema(preparation.workplace.out)
-    encoded = _pass(preparation, "encode", encode, workers)
-    schema = assemble(preparation, generator, encoded, scalers, fingerprint(plan))
+        _run(preparation, "encode", encode, workers, lambda: False, check)
+    encoded = _pass(preparation, "encode", encode, workers, check)
+    for file, now in zip(plan["files"], preparation.plan()["files"], strict=True):
+        if any(file[key] != now[key] for key in ("bytes", "modified_ns")):
+            raise ValueError(CHANGED)
+    schema = assemble(preparation, generator, encoded, scalers)
+    write_json(preparation.workplace.data / "plan.json", plan)
     write_schema(schema, preparation.workplace.data)
     preparation.workplace.publish()
     return schema
 
 
 def _pass(
-    preparation: Preparation, stage: str, work: Callable[[Part], Iterator[Any]], workers: int
+    preparation: Preparation,
+    stage: str,
+    work: Callable[[Part], Iterator[Any]],
+    workers: int,
+    check: Callable[[], None],
 ) -> dict[tuple[int, int], dict[str, Any]]:
     """Runs a pass until all replicas are through; the records of its segments."""
-    _run(preparation, stage, work, workers, lambda: records(preparation, stage) is not None)
-    found = records(preparation, stage)
-    assert found is not None
+    found: dict[tuple[int, int], dict[str, Any]] = {}
+
+    def is_done() -> bool:
+        found.update(records(preparation, stage) or {})
+        return bool(found)
+
+    _run(preparation, stage, work, workers, is_done, check)
     return found
 
 
@@ -150,27 +176,47 @@ def _run(
     work: Callable[[Part], Iterator[Any]],
     workers: int,
     is_done: Callable[[], bool],
+    check: Callable[[], None],
 ) -> None:
+    """Runs a pass; ``check`` is called while others are waited for."""
     place = preparation.workplace
-    total = sum(path.stat().st_size for path in preparation.files)
-    files = [preparation.source.segments(file) for file in range(len(preparation.files))]
-    progress = Progress(place.stage(stage), total, files, "B", place.replica.rank == 0)
-    run(work, parts_of(preparation), workers, place, is_done, progress)
+    parts = parts_of(preparation, stage)
+
+    def is_over() -> bool:
+        check()
+        if is_done():
+            return True
+        if parts_of(preparation, stage) != parts:
+            raise ValueError(CHANGED)
+        return False
+
+    files = preparation.files_of(stage)
+    total = sum(preparation.files[file].stat().st_size for file in files)
+    segments = {file: preparation.source.segments(file) for file in files}
+    progress = Progress(place.stage(stage), total, segments, "B", place.replica.rank == 0)
+    run(work, parts, workers, place, is_over, progress)
 
 
-def _merge(preparation: Preparation, workers: int) -> None:
+def _merge(preparation: Preparation, workers: int, check: Callable[[], None]) -> None:
     tables = len(preparation.layout.tables)
-    _run_numbered(preparation, "merge", partial(merge_table, preparation), tables, " tables", workers)
+    _run_numbered(preparation, "merge", partial(merge_table, preparation), tables, " tables", workers, check)
 
 
 def _run_numbered(
-    preparation: Preparation, stage: str, work: Callable[[int], Iterator[Any]], count: int, unit: str, workers: int
+    preparation: Preparation,
+    stage: str,
+    work: Callable[[int], Iterator[Any]],
+    count: int,
+    unit: str,
+    workers: int,
+    check: Callable[[], None],
 ) -> None:
-    """Runs a stage whose pieces, and their markers, are numbers."""
+    """Runs a stage whose pieces, and their markers, are numbers; ``check`` is called while others are waited for."""
     place = preparation.workplace
-    progress = Progress(place.stage(stage), count, [], unit, place.replica.rank == 0)
+    progress = Progress(place.stage(stage), count, {}, unit, place.replica.rank == 0)
 
     def is_done() -> bool:
+        check()
         return all(place.marker(stage, f"{number:03d}").is_file() for number in range(count))
 
     run(work, list(range(count)), workers, place, is_done, progress)

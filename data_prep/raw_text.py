@@ -124,14 +124,18 @@ def read_blocks(path: Path, first: int, last: int | None) -> Iterator[Block]:
     try:
         with TextFile(path) as file:
             # The line at the byte before a segment's span is the last one of the segment before.
-            position = max(first * SEGMENT_BYTES - 1, 0)
+            passed = max(first * SEGMENT_BYTES - 1, 0)
+            # A file that breaks off ends with the last whole block: the same one, wherever reading began.
+            position = passed // BLOCK_BYTES * BLOCK_BYTES
+            passed -= position
             file.skip(position)
             begun = file.file_position
             held = 0
             skipping = first > 0
             while size := file.read_into(view[held : held + BLOCK_BYTES]):
                 filled = held + size
-                start = buffer.find(b"\n", 0, filled) + 1 if skipping else 0
+                start = buffer.find(b"\n", passed, filled) + 1 if skipping else 0
+                passed = 0
                 skipping = skipping and not start
                 end = filled if skipping else buffer.rfind(b"\n", start, filled) + 1
                 end = max(start, end)

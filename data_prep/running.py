@@ -1,20 +1,20 @@
 """Runs pieces of work on this replica's workers, and waits for the other replicas' pieces."""
 
-import json
 import multiprocessing
+import os
 import signal
+import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pyarrow as pa
 from tqdm import tqdm
 
-from data_prep.workplace import Workplace
+from data_prep.workplace import Workplace, read_marker
 
 Item = TypeVar("Item")
 
@@ -30,7 +30,7 @@ class Progress:
         files: segments of each file, None where only reading tells; empty where the work is not on files.
     """
 
-    def __init__(self, stage: Path, total: int, files: Sequence[int | None], unit: str, visible: bool) -> None:
+    def __init__(self, stage: Path, total: int, files: Mapping[int, int | None], unit: str, visible: bool) -> None:
         self._stage = stage
         self._files = files
         self._visible = visible
@@ -66,10 +66,9 @@ class Progress:
         if not self._visible:
             return
         for marker in self._stage.glob("[!.]*.json"):
-            if marker.name not in self._seen:
-                # A worker takes a marker away whose files are not as they were.
-                with suppress(FileNotFoundError):
-                    self._seen[marker.name] = json.loads(marker.read_text())
+            # One that is broken, or gone by now, is not this one's concern.
+            if marker.name not in self._seen and (record := read_marker(marker)):
+                self._seen[marker.name] = record
 
     def _sum(self, key: str, default: int) -> int:
         return sum(record.get(key, default) for record in self._seen.values())
@@ -116,7 +115,7 @@ def _run_in_pool(
 ) -> None:
     # Forked workers would inherit the threads of the parent's libraries, and their locks.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker) as pool:
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_begin_worker) as pool:
         waiting: set[Future[None]] = {pool.submit(_exhaust, work, item) for item in items}
         try:
             while waiting:
@@ -133,10 +132,19 @@ def _run_in_pool(
             raise
 
 
-def _start_worker() -> None:
+def _begin_worker() -> None:
     # An interrupt reaches all processes of a terminal; the main one ends the others.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _use_one_thread()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """Ends a worker whose main process is gone: it would wait for work forever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _use_one_thread() -> None:

@@ -6,11 +6,14 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from data_prep.delimited import DelimitedParser
+from data_prep.delimited import BOM, DelimitedParser
 from data_prep.layout import Layout
 from data_prep.parquet_log import ParquetLog
-from data_prep.raw_text import LINE_BYTES, first_line, is_compressed, read_blocks, segments_of
+from data_prep.raw_text import LINE_BYTES, BrokenFile, first_line, is_compressed, read_blocks, segments_of
 from data_prep.rows import Piece
+
+LINES_LOOKED_AT = 100
+"""Lines at the beginning of a file of which one at least must have the layout's number of fields."""
 
 
 class Source(Protocol):
@@ -59,7 +62,9 @@ class TextLog:
             if block.segment != segment:
                 segment, line = block.segment, 1
             text, lines = block.text, block.lines
-            if segment == 0 and line == 1 and not self._layout.columns:
+            if segment == 0 and line == 1 and self._layout.columns:
+                text = text[len(BOM) :] if text[: len(BOM)] == BOM else text
+            elif segment == 0 and line == 1:
                 text, lines = text[bytes(text[:LINE_BYTES]).index(b"\n") + 1 :], lines - 1
                 line += 1
             rows = parser.parse(text, lines, line)
@@ -79,23 +84,35 @@ class TextLog:
         return header + before + line
 
     def _field_names(self, path: Path) -> Sequence[str]:
-        separator = self._layout.separator
-        line = first_line(path)
-        fields = next(csv.reader([line], delimiter=separator)) if self._layout.quoted else line.split(separator)
         if self._layout.columns:
-            is_comment = self._layout.comment and line.startswith(self._layout.comment)
-            if len(fields) != len(self._layout.columns) and not is_comment:
-                raise ValueError(
-                    f"{path}, line 1: {len(fields)} fields, layout {self._layout.name!r} has"
-                    f" {len(self._layout.columns)}; is the separator {separator!r}?"
-                )
+            self._check_number_of_fields(path)
             return self._layout.columns
-        names = [name.strip() if self._layout.trim else name for name in fields]
+        names = [name.strip() if self._layout.trim else name for name in self._split(first_line(path))]
         for column in self._layout.uses:
             if names.count(column) != 1:
                 found = "is named twice" if column in names else f"is missing; the file has {', '.join(names)}"
                 raise ValueError(f"{path}, line 1: column {column!r} {found}")
         return names
+
+    def _check_number_of_fields(self, path: Path) -> None:
+        """Refuses a file of another layout: one in which none of the first lines has as many fields."""
+        try:
+            block = next(read_blocks(path, 0, 0), None)
+        except BrokenFile as error:
+            raise ValueError(f"{path}: {error}") from None
+        if block is None:
+            raise ValueError(f"{path}: is empty")
+        lines = bytes(block.text[: LINES_LOOKED_AT * LINE_BYTES]).decode(errors="replace").split("\n", LINES_LOOKED_AT)
+        numbers = [len(self._split(line)) for line in lines[:-1]]
+        if len(self._layout.columns) not in numbers:
+            raise ValueError(
+                f"{path}, line 1: {numbers[0]} fields, layout {self._layout.name!r} has"
+                f" {len(self._layout.columns)}; is the separator {self._layout.separator!r}?"
+            )
+
+    def _split(self, line: str) -> Sequence[str]:
+        separator = self._layout.separator
+        return next(csv.reader([line], delimiter=separator), [""]) if self._layout.quoted else line.split(separator)
 
 
 def open_source(layout: Layout, files: Sequence[Path]) -> Source:

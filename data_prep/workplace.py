@@ -6,17 +6,23 @@ them; a piece whose marker or files are not as they should be is done again.
 """
 
 import fcntl
+import hashlib
 import json
 import os
 import shutil
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
 from data_prep.shards import sha256
 from dlrm_mtl.files import read_json, write_json
+
+GRACE_S = 60.0
+"""Seconds for which a failure from before this process began may be one of an earlier attempt, whose replica has yet to
+begin again."""
 
 POLL_S = 0.5
 """Seconds between two looks at what other replicas have done."""
@@ -46,6 +52,7 @@ class Workplace:
     replica: Replica = field(default_factory=Replica)
     parent: int = field(default_factory=os.getpid)
     """Process that a worker works for."""
+    begun: float = field(default_factory=time.time)
 
     @property
     def partial(self) -> Path:
@@ -59,8 +66,9 @@ class Workplace:
     def work(self) -> Path:
         return self.partial / "work"
 
-    def open(self, plan: Mapping[str, Any]) -> None:
-        """Begins, or goes on with what was begun by the same plan.
+    def open(self, plan: Mapping[str, Any], check: Callable[[], None] = lambda: None) -> None:
+        """Begins, or goes on with what was begun by the same plan; ``check`` is called while the first replica is
+        waited for.
 
         Raises:
             ValueError: what is there was begun by another plan.
@@ -75,7 +83,7 @@ class Workplace:
             else:
                 write_json(file, plan)
         else:
-            self.wait_for(lambda: file.exists())
+            self.wait_for(file.exists, check)
             _check_same(plan, read_json(file), self.partial)
 
     def lock(self) -> IO[str]:
@@ -108,9 +116,10 @@ class Workplace:
     def finished(self, stage: str, key: str) -> dict[str, Any] | None:
         """The record of a piece of work; None where it is not finished, or a file of it is not as it was."""
         marker = self.marker(stage, key)
-        if not marker.is_file():
+        record = read_marker(marker)
+        if record is None:
+            marker.unlink(missing_ok=True)
             return None
-        record: dict[str, Any] = read_json(marker)
         for name, checksum in record["files"].items():
             path = self.partial / name
             if not path.is_file() or sha256(path) != checksum:
@@ -123,12 +132,12 @@ class Workplace:
         marker = self.marker(stage, key)
         marker.parent.mkdir(parents=True, exist_ok=True)
         named = {str(path.relative_to(self.partial)): checksum for path, checksum in files.items()}
-        write_json(marker, {**record, "files": named})
+        sealed = json.loads(json.dumps({**record, "files": named}))
+        write_json(marker, {**sealed, "seal": _seal(sealed)})
 
-    def record(self, stage: str, key: str) -> dict[str, Any]:
-        """The record of a finished piece."""
-        record: dict[str, Any] = read_json(self.marker(stage, key))
-        return record
+    def record(self, stage: str, key: str) -> dict[str, Any] | None:
+        """The record of a piece that its worker has found finished; None where there is none."""
+        return read_marker(self.marker(stage, key))
 
     def leave_if_orphaned(self) -> None:
         """Ends a worker whose main process is gone: another one may have taken over."""
@@ -138,7 +147,10 @@ class Workplace:
     def fail(self, error: BaseException) -> None:
         """Tells the other replicas."""
         if self.replica.size > 1 and self.work.is_dir():
-            write_json(self._failure(self.replica.rank), {"attempt": _attempt(), "error": str(error)})
+            # The error itself may be that nothing can be written.
+            with suppress(OSError):
+                message = str(error) or type(error).__name__
+                write_json(self._failure(self.replica.rank), {"attempt": _attempt(), "error": message})
 
     def wait_for(self, condition: Callable[[], bool], meanwhile: Callable[[], None] = lambda: None) -> None:
         """Waits for other replicas.
@@ -148,25 +160,67 @@ class Workplace:
         """
         while not condition():
             for rank in range(self.replica.size):
-                failure = self._failure(rank)
-                if rank != self.replica.rank and failure.is_file():
-                    found = read_json(failure)
-                    if found["attempt"] == _attempt():
-                        raise ValueError(f"stopped, since replica {rank} failed: {found['error']}")
+                if rank != self.replica.rank and (error := self._error_of(rank)) is not None:
+                    raise ValueError(f"stopped, since replica {rank} failed: {error}")
             meanwhile()
             time.sleep(POLL_S)
 
     def publish(self) -> None:
         """Moves the data set into place, and takes the work away."""
+        # Of processes that were killed.
         for leftover in self.data.rglob(".*.tmp"):
-            leftover.unlink()
+            leftover.unlink(missing_ok=True)
         if self.out.exists():
-            shutil.rmtree(self.out)
+            # Whole until the last moment: what is half deleted is no data set, and no run would replace it.
+            replaced = self.partial / "replaced"
+            shutil.rmtree(replaced, ignore_errors=True)
+            os.replace(self.out, replaced)
         os.replace(self.data, self.out)
-        shutil.rmtree(self.partial)
+        self.clear()
+
+    def clear_after(self, plan: Mapping[str, Any]) -> None:
+        """Takes away what a process left that was killed after it had moved the data set of that plan into place."""
+        if self.replica.rank or not self.partial.is_dir():
+            return
+        lock = self.lock()
+        try:
+            file = self.work / "plan.json"
+            if not file.exists() or read_json(file) == json.loads(json.dumps(plan)):
+                self.clear()
+        finally:
+            lock.close()
+
+    def clear(self) -> None:
+        """Takes the work away; where others are still about to leave it, as far as can be."""
+        shutil.rmtree(self.partial, ignore_errors=True)
+
+    def _error_of(self, rank: int) -> str | None:
+        """Why another replica failed in this attempt."""
+        file = self._failure(rank)
+        try:
+            found = read_json(file)
+            is_old = file.stat().st_mtime < self.begun and time.time() < self.begun + GRACE_S
+        except (ValueError, OSError):
+            return None
+        return None if found["attempt"] != _attempt() or is_old else found["error"]
 
     def _failure(self, rank: int) -> Path:
         return self.work / "failures" / f"failed-{rank}.json"
+
+
+def read_marker(marker: Path) -> dict[str, Any] | None:
+    """What a marker says; None where it is not there, or broken."""
+    try:
+        record = read_json(marker)
+    except ValueError:
+        return None
+    if not isinstance(record, dict) or record.pop("seal", None) != _seal(record):
+        return None
+    return record
+
+
+def _seal(record: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
 
 def _attempt() -> str:

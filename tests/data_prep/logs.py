@@ -1,0 +1,172 @@
+"""Small raw logs, and what is asked of a preparation, for the tests."""
+
+import gzip
+import hashlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from data_prep.layout import CategoricalColumn, DenseColumn, LabelColumn, Layout
+from data_prep.options import IdOptions, SplitOptions, WorkOptions
+from data_prep.prepare import prepare
+from dlrm_mtl.schema import Schema, Task
+
+COLUMNS = ("click", "count", "weight", "site", "user", "word", "tags", "unused")
+
+LAYOUT = Layout(
+    name="small",
+    columns=COLUMNS,
+    separator="\t",
+    labels=(LabelColumn("click"),),
+    tasks=(Task("click", "click"),),
+    dense=(DenseColumn("count", "integer", transform="log", shift=3.0), DenseColumn("weight", standardise=True)),
+    categorical=(
+        CategoricalColumn("site", "hex"),
+        CategoricalColumn("user", "integer"),
+        CategoricalColumn("word"),
+        CategoricalColumn("tags", multi_hot=True, separator="|"),
+    ),
+)
+
+HEADED = replace(LAYOUT, columns=())
+
+WAIT_S = 60.0
+
+
+def lines_of(rows: int, seed: int = 0) -> list[str]:
+    """Good rows of the layout; about one value in ten is missing."""
+    draw = random.Random(seed)
+
+    def or_missing(value: str) -> str:
+        return value if draw.random() > 0.1 else ""
+
+    return [
+        "\t".join(
+            (
+                str(int(draw.random() < 0.3)),
+                or_missing(str(draw.randint(-2, 40))),
+                or_missing(f"{draw.gauss(5, 2):.4f}"),
+                or_missing(f"{draw.randint(0, 50) * 80_000_000:08x}"),
+                or_missing(str(draw.randint(-20, 20))),
+                or_missing(f"wörd{draw.randint(0, 30)}"),
+                "|".join(f"t{draw.randint(0, 9)}" for _ in range(draw.randint(0, 3))),
+                "x" * draw.randint(0, 5),
+            )
+        )
+        for _ in range(rows)
+    ]
+
+
+def write_log(path: Path, lines: Sequence[str], header: bool = False) -> Path:
+    """Writes lines, compressed as the name says."""
+    text = "".join(f"{line}\n" for line in ([*["\t".join(COLUMNS)], *lines] if header else lines))
+    return write_bytes(path, text.encode(errors="surrogateescape"))
+
+
+def write_bytes(path: Path, data: bytes) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(compressed(data, path.suffix))
+    return path
+
+
+def compressed(data: bytes, suffix: str) -> bytes:
+    if suffix == ".gz":
+        return gzip.compress(data, mtime=0)
+    if suffix == ".zst":
+        return pa.compress(data, codec="zstd", asbytes=True)
+    return data
+
+
+def run_prepare(
+    raw: Path | Sequence[Path],
+    out: Path,
+    layout: Layout = LAYOUT,
+    ids: IdOptions | None = None,
+    split: SplitOptions | None = None,
+    workers: int = 1,
+    quarantine: bool = False,
+) -> Schema:
+    paths = [raw] if isinstance(raw, Path) else raw
+    work = WorkOptions(workers, "quarantine" if quarantine else "stop")
+    return prepare("small", "tests", layout, paths, out, ids or IdOptions(), split or SplitOptions(), work)
+
+
+def checksums(directory: Path, pattern: str = "*") -> dict[str, str]:
+    """Of all files, hidden ones too."""
+    return {
+        str(path.relative_to(directory)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(directory.rglob(pattern))
+        if path.is_file()
+    }
+
+
+def read_split(out: Path, schema: Schema, split: str) -> pa.Table:
+    return pa.concat_tables([pq.read_table(out / shard.file) for shard in schema.splits[split]])
+
+
+def write_toml(path: Path, layout: Layout = LAYOUT) -> Path:
+    """The layout as a file, for the command line."""
+
+    def entry(item: object, *keys: str) -> str:
+        values = {key: getattr(item, key) for key in keys}
+        texts = {key: str(value).lower() if isinstance(value, bool) else repr(value) for key, value in values.items()}
+        return "{ " + ", ".join(f"{key} = {text}" for key, text in texts.items() if text != "''") + " }"
+
+    tables = {
+        "labels": [entry(label, "name") for label in layout.labels],
+        "tasks": [entry(task, "name", "label") for task in layout.tasks],
+        "dense": [entry(c, "column", "kind", "transform", "shift", "standardise") for c in layout.dense],
+        "categorical": [entry(c, "column", "kind", "multi_hot", "separator") for c in layout.categorical],
+    }
+    lines = [f"name = {layout.name!r}", 'separator = "\\t"', f"columns = {list(layout.columns)}"]
+    path.write_text("\n".join([*lines, *(f"{name} = [{', '.join(items)}]" for name, items in tables.items()), ""]))
+    return path
+
+
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "data_prep.criteo", *map(str, arguments)]
+
+
+def start(arguments: Sequence[str], **environment: str) -> subprocess.Popen[str]:
+    """A process with a group of its own."""
+    return subprocess.Popen(
+        arguments,
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def finish(process: subprocess.Popen[str], timeout: float = WAIT_S) -> tuple[int, str]:
+    """Exit code and stderr, without the progress bars. The process and all of its group are gone then."""
+    try:
+        _, errors = process.communicate(timeout=timeout)
+    finally:
+        kill_group(process)
+    return process.returncode, "\n".join(line for line in errors.splitlines() if line and "%|" not in line)
+
+
+def kill_group(process: subprocess.Popen[str]) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait(WAIT_S)
+
+
+def await_that(condition: Callable[[], bool], process: subprocess.Popen[str] | None = None) -> None:
+    """Waits until it holds or the process has ended."""
+    end = time.monotonic() + WAIT_S
+    while not condition() and (process is None or process.poll() is None):
+        assert time.monotonic() < end, "waited for too long"
+        time.sleep(0.002)
