@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data_prep.counting import Span
-from data_prep.keys import Keys, hex_text, key_type, mix
+from data_prep.keys import Keys, hex_text, key_type, mix, numbers
 from data_prep.layout import CategoricalColumn
 from data_prep.vocabulary import MISSING_ID, RESERVED_IDS, UNSEEN_ID, Ids
 from dlrm_mtl.files import temporary_name
@@ -78,10 +78,10 @@ class Learnt:
             return np.full(len(keys), UNSEEN_ID, np.int32)
         # Most values of a batch are the same few: each distinct one is looked up once.
         encoded = pa.array(keys).dictionary_encode()
-        distinct = encoded.dictionary.to_numpy()
+        distinct = numbers(encoded.dictionary, keys.dtype.type)
         position = np.minimum(np.searchsorted(self._keys, distinct), len(self._keys) - 1)
         ids = np.where(self._keys[position] == distinct, position + RESERVED_IDS, UNSEEN_ID).astype(np.int32)
-        return ids[encoded.indices.to_numpy()]
+        return ids[numbers(encoded.indices, np.int32)]
 
 
 def with_missing(ids: Ids, missing: np.ndarray | None) -> Ids:

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.ipc
 
-from data_prep.keys import Keys, key_type, keys_of
+from data_prep.keys import Keys, key_type, keys_of, numbers, one_chunk, valid_of
 from data_prep.layout import Layout
 from data_prep.raw_columns import values_of
 from data_prep.vocabulary import grouped
@@ -45,7 +45,7 @@ class SegmentCounter:
                     self._strings[name].append(_count_strings([pa.table({"value": values, "count": _ones(values)})]))
                 else:
                     keys = keys_of(values)
-                    self._keys[name].add(keys[np.asarray(values.is_valid())] if values.null_count else keys)
+                    self._keys[name].add(keys[valid_of(values)] if values.null_count else keys)
 
     def write(self, path: Path) -> None:
         """Writes the run."""
@@ -133,7 +133,7 @@ def merge_runs(paths: Sequence[Path], table: int, name: str) -> Iterator[Span]:
         parts = []
         for path in paths:
             batch = _open(path, table)
-            start, stop = np.searchsorted(batch["key"].to_numpy(), np.array([low, high], np.uint64))
+            start, stop = np.searchsorted(numbers(batch["key"], np.uint64), np.array([low, high], np.uint64))
             # The last border is the largest key itself.
             stop = batch.num_rows if high == borders[-1] else stop
             if stop > start:
@@ -147,7 +147,7 @@ def _borders(paths: Sequence[Path], table: int) -> list[int]:
     samples = []
     entries = 0
     for path in paths:
-        keys = _open(path, table)["key"].to_numpy()
+        keys = numbers(_open(path, table)["key"], np.uint64)
         if len(keys):
             entries += len(keys)
             samples.append(np.append(keys[:: SPAN_ENTRIES // 256], keys[-1]))
@@ -165,11 +165,11 @@ def _open(path: Path, table: int) -> pa.RecordBatch:
 
 
 def _merge(table: pa.Table, name: str) -> Span:
-    keys = table["key"].to_numpy()
+    keys = numbers(one_chunk(table["key"]), np.uint64)
     order = np.argsort(keys, kind="stable")
     keys = keys[order]
     first = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]]))
-    counts = np.add.reduceat(table["count"].to_numpy().astype(np.int64)[order], first)
+    counts = np.add.reduceat(numbers(one_chunk(table["count"]), np.uint32).astype(np.int64)[order], first)
     values = table["value"].combine_chunks()
     if values.null_count == len(values):
         return Span(keys[first], counts, pa.nulls(len(first), pa.string()))

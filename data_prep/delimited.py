@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
-from data_prep.keys import decode_hex, numbers, one_chunk
+from data_prep.keys import decode_hex, numbers, one_chunk, valid_of
 from data_prep.layout import Layout
 from data_prep.raw_columns import known_texts, required_labels
 from data_prep.raw_text import CACHED_BYTES
@@ -93,8 +93,9 @@ class DelimitedParser:
         characters = np.frombuffer(text, np.uint8)
         if not characters.min():
             return True
-        # One character is looked for faster than two.
-        if self._integers and any(_holds(characters, sign) for sign in "xX") and HEX_NUMBER.search(text):
+        # The largest character is found faster than one among others, and one faster than two.
+        holds = characters.max() >= ord("x") or _holds(characters, "X")
+        if self._integers and holds and HEX_NUMBER.search(text):
             return True
         if self._layout.quoted:
             # A line more by a carriage return could make up for one less by a line end between quotes.
@@ -162,7 +163,7 @@ class DelimitedParser:
             sizes = np.abs(numbers(column, np.float64))
             # Not a number is not at most anything.
             if not (sizes <= LARGEST).all():
-                return bool((sizes[np.asarray(column.is_valid())] <= LARGEST).all())
+                return bool((sizes[valid_of(column)] <= LARGEST).all())
         if name in self._negatives:
             return bool(pc.all(pc.is_in(column.drop_null(), value_set=self._negatives[name])).as_py() is not False)
         return True

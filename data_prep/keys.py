@@ -44,9 +44,9 @@ def decode_hex(array: pa.FixedSizeBinaryArray) -> tuple[pa.UInt32Array, bool]:
     decoded = HEX_PAIRS.take(pairs.astype(np.intp), mode="clip").reshape(size, 4)
     validity = None
     if array.null_count:
-        valid = array.is_valid()
-        decoded[~np.asarray(valid)] = 0
-        validity = valid.buffers()[1]
+        valid = valid_of(array)
+        decoded[~valid] = 0
+        validity = pa.py_buffer(np.packbits(valid, bitorder="little"))
     numbers = decoded.astype(np.uint8).view(">u4").astype(np.uint32)
     column = pa.Array.from_buffers(pa.uint32(), size, [validity, pa.py_buffer(numbers)])
     return column, size == 0 or bool(decoded.max() < NO_HEX)
@@ -84,9 +84,18 @@ def one_chunk(column: pa.Array | pa.ChunkedArray) -> pa.Array:
     return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
+def valid_of(array: pa.Array) -> Mask:
+    """Which values are not null (B,)."""
+    if not array.null_count:
+        return np.ones(len(array), bool)
+    bits = np.frombuffer(array.buffers()[0], np.uint8)
+    stop = array.offset + len(array)
+    return np.unpackbits(bits, count=stop, bitorder="little")[array.offset :].view(bool)
+
+
 def missing_of(array: pa.Array) -> Mask | None:
     """Which values are null (B,); None where none is."""
-    return np.asarray(array.is_null()) if array.null_count else None
+    return ~valid_of(array) if array.null_count else None
 
 
 def numbers(array: pa.Array, kind: type[np.generic]) -> np.ndarray:

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from data_prep.assignment import Assignment, Hashed, Modulo, load
 from data_prep.counting import SegmentCounter
 from data_prep.encoding import Encoder, needed_labels, transform
+from data_prep.keys import numbers, one_chunk
 from data_prep.options import SPLITS
 from data_prep.preparation import Preparation, SegmentWork, key_of
 from data_prep.rows import Rows
@@ -199,9 +200,9 @@ class _Encoding:
                 if pa.types.is_list(encoded[name].type):
                     self._ids[name] += pc.sum(pc.list_value_length(encoded[name])).as_py() or 0
         for task in self._layout.tasks:
-            label = encoded[task.label].to_numpy()
+            label = numbers(one_chunk(encoded[task.label]), np.int8)
             if task.given:
-                label = label[encoded[task.given].to_numpy() == 1]
+                label = label[numbers(one_chunk(encoded[task.given]), np.int8) == 1]
             self._labels[split][task.name][0] += len(label)
             self._labels[split][task.name][1] += int(label.sum())
 

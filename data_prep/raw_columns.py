@@ -5,7 +5,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from data_prep.keys import one_chunk
+from data_prep.keys import numbers, one_chunk
 from data_prep.layout import CategoricalColumn, LabelColumn, Layout
 
 
@@ -22,7 +22,7 @@ def values_of(table: pa.Table, feature: CategoricalColumn) -> tuple[pa.Array, np
         lists = pc.if_else(empty, pa.scalar([], lists.type), lists)
     else:
         lists = column
-    lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy().astype(np.int32)
+    lengths = numbers(pc.fill_null(pc.list_value_length(lists), 0), np.int32)
     values = pc.list_flatten(lists)
     if feature.kind == "hex":
         return values.cast(pa.uint32()), lengths
@@ -48,7 +48,7 @@ def label_values(table: pa.Table, label: LabelColumn) -> npt.NDArray[np.int8]:
     """A label (B,), 0 or 1; missing values count as 0."""
     column = one_chunk(table[label.source])
     if label.use == "binary":
-        return column.cast(pa.int8()).fill_null(0).to_numpy()
+        return numbers(column.cast(pa.int8()).fill_null(0), np.int8)
     if label.use == "string":
         is_positive = pc.is_in(column, value_set=pa.array(label.positive))
         return np.asarray(is_positive).astype(np.int8)
