@@ -38,6 +38,10 @@ class AliCcpLog:
             if fields != len(NAMES):
                 raise ValueError(f"{path}, line 1: {fields} fields, a sample skeleton has {len(NAMES)}")
 
+    @property
+    def is_slow(self) -> bool:
+        return False
+
     def segments(self, file: int) -> int | None:
         return segments_of(self.files[file])
 

@@ -38,6 +38,10 @@ class ParquetLog:
         self._required = required_labels(layout)
         self._segments = [self._plan(path) for path in files]
 
+    @property
+    def is_slow(self) -> bool:
+        return False
+
     def segments(self, file: int) -> int | None:
         return len(self._segments[file])
 

@@ -16,6 +16,7 @@ from data_prep.counting import SegmentCounter
 from data_prep.encoding import Encoder, needed_labels, transform
 from data_prep.keys import numbers, one_chunk
 from data_prep.options import SPLITS
+from data_prep.parsed import ParsedWriter
 from data_prep.preparation import Preparation, SegmentWork, key_of
 from data_prep.rows import Rows
 from data_prep.shards import ShardWriter, arrow_schema, sha256
@@ -96,21 +97,27 @@ class _Counting:
         self._counter = SegmentCounter(preparation.layout)
         self._moments = {column.feature: Moments() for column in preparation.layout.dense if column.standardise}
         self._path = preparation.workplace.file("runs", f"{key_of(file, segment)}.arrow")
+        self._parsed = ParsedWriter(preparation.parsed_file(file, segment)) if preparation.keeps_parsed else None
 
     def add(self, rows: Rows) -> None:
+        if self._parsed is not None:
+            self._parsed.add(rows)
         self._chunks.add(rows)
         self._take(CHUNK_ROWS)
 
     def finish(self) -> tuple[dict[str, Any], dict[Path, str]]:
+        parsed = self._parsed.close() if self._parsed is not None else None
         self._take(1)
         temporary = temporary_name(self._path)
         self._counter.write(temporary)
         checksum = sha256(temporary)
         temporary.replace(self._path)
         moments = {name: moments.as_record() for name, moments in self._moments.items()}
-        return {"moments": moments}, {self._path: checksum}
+        return {"moments": moments, "parsed": parsed}, {self._path: checksum}
 
     def abandon(self) -> None:
+        if self._parsed is not None:
+            self._parsed.abandon()
         temporary_name(self._path).unlink(missing_ok=True)
 
     def _take(self, at_least: int) -> None:

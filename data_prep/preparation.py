@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from data_prep.layout import Layout
 from data_prep.options import IdOptions, Split
+from data_prep.parsed import read_parsed
 from data_prep.raw_text import SEGMENT_BYTES, BrokenFile
 from data_prep.rows import BadRow, Rows
 from data_prep.source import OpenSource, Source, open_source
@@ -46,6 +47,7 @@ class Preparation:
     ids: IdOptions
     split: Split
     quarantine: bool
+    keep_parsed: bool
     workplace: Workplace
     open_source: OpenSource = open_source
     groundwork: Groundwork | None = None
@@ -59,6 +61,28 @@ class Preparation:
     def needs_counts(self) -> bool:
         """Whether a pass over the training rows must come first."""
         return self.ids.ids == "vocabulary" or any(column.standardise for column in self.layout.dense)
+
+    @property
+    def keeps_parsed(self) -> bool:
+        """Whether the count leaves its parsed rows to the encoding."""
+        return self.keep_parsed and self.needs_counts and self.source.is_slow
+
+    def segments(self, file: int, stage: str) -> int | None:
+        """Number of segments that a pass can take one by one; None where it must read the file from its beginning. What
+        the count has left of a compressed file need not be."""
+        known = self.source.segments(file)
+        if known is not None or stage != "encode" or not self.keeps_parsed:
+            return known
+        number = 0
+        while record := self.workplace.record("count", key_of(file, number)):
+            number += 1
+            if record["last"]:
+                return number
+        return None
+
+    def parsed_file(self, file: int, segment: int) -> Path:
+        """Where the parsed rows of a segment are kept."""
+        return self.workplace.file("parsed", f"{key_of(file, segment)}.arrow")
 
     def files_of(self, stage: str) -> range:
         """The files that a pass reads: what is counted is training rows alone."""
@@ -129,7 +153,7 @@ def parts_of(preparation: Preparation, stage: str) -> list[Part]:
     """The pieces of work of a pass, in the order of the log."""
     parts = []
     for file in preparation.files_of(stage):
-        segments = preparation.source.segments(file)
+        segments = preparation.segments(file, stage)
         parts += [Part(file, None)] if segments is None else [Part(file, segment) for segment in range(segments)]
     return parts
 
@@ -154,7 +178,7 @@ def run_part(preparation: Preparation, stage: Stage, part: Part) -> Iterator[dic
         first += 1
     work, segment, record = None, first, _empty_record()
     try:
-        for rows, number, size in _rows(preparation, part.file, first, last):
+        for rows, number, size in _kept_rows(preparation, stage, part) or _rows(preparation, part.file, first, last):
             place.leave_if_orphaned()
             if number != segment and work is not None:
                 yield _finish(preparation, stage, part.file, segment, work, record)
@@ -167,7 +191,8 @@ def run_part(preparation: Preparation, stage: Stage, part: Part) -> Iterator[dic
             record["ignored"] += rows.ignored
             record["bad"] += len(rows.bad)
             record["bytes"] += size
-        record["last"] = last is None or last + 1 == preparation.source.segments(part.file)
+            record["blocks"] += 1
+        record["last"] = last is None or last + 1 == preparation.segments(part.file, stage.name)
         work = work or stage.begin(preparation, part.file, segment)
         yield _finish(preparation, stage, part.file, segment, work, record)
     except BaseException:
@@ -232,6 +257,21 @@ def explain(source: Source, file: int, segment: int, bad: BadRow) -> str:
     return f"{place}: {bad.value}{', ' if bad.value else ''}{bad.reason}"
 
 
+def _kept_rows(preparation: Preparation, stage: Stage, part: Part) -> Iterator[tuple[Rows, int, int]] | None:
+    """Blocks of a segment that the count has left, as ``_rows`` gives them; None where there are none."""
+    if stage.name != "encode" or part.segment is None or not preparation.keeps_parsed:
+        return None
+    segment = part.segment
+    counted = preparation.workplace.record("count", key_of(part.file, segment))
+    if counted is None or counted["parsed"] is None:
+        return None
+    blocks = read_parsed(preparation.parsed_file(part.file, segment), counted["parsed"])
+    if blocks is None:
+        return None
+    share = counted["bytes"] // max(counted["blocks"], 1)
+    return ((rows, segment, share) for rows in blocks)
+
+
 def _rows(preparation: Preparation, file: int, first: int, last: int | None) -> Iterator[tuple[Rows, int, int]]:
     """Blocks of rows with their segment and their bytes; a file that breaks off ends with a bad row."""
     segment = first
@@ -251,7 +291,7 @@ def _empty_table(preparation: Preparation) -> pa.Table:
 
 
 def _empty_record() -> dict[str, Any]:
-    return {"lines": 0, "ignored": 0, "bad": 0, "bytes": 0, "last": False}
+    return {"lines": 0, "ignored": 0, "bad": 0, "bytes": 0, "blocks": 0, "last": False}
 
 
 def _finish(
@@ -260,4 +300,6 @@ def _finish(
     results, files = work.finish()
     record = {**record, **results}
     preparation.workplace.finish(stage.name, key_of(file, segment), record, files)
+    if stage.name == "encode":
+        preparation.parsed_file(file, segment).unlink(missing_ok=True)
     return record

@@ -66,6 +66,7 @@ def prepare(
         ids,
         Split.of(split, len(files)),
         work.on_bad_row == "quarantine",
+        work.keep_parsed,
         Workplace(out.absolute(), Replica.from_environment()),
         open_source,
         groundwork,
@@ -192,7 +193,7 @@ def _run(
 
     files = preparation.files_of(stage)
     total = sum(preparation.files[file].stat().st_size for file in files)
-    segments = {file: preparation.source.segments(file) for file in files}
+    segments = {file: preparation.segments(file, stage) for file in files}
     progress = Progress(place.stage(stage), total, segments, "B", place.replica.rank == 0)
     run(work, parts, workers, place, is_over, progress)
 

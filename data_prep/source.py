@@ -21,6 +21,10 @@ class Source(Protocol):
 
     files: Sequence[Path]
 
+    @property
+    def is_slow(self) -> bool:
+        """Whether reading takes so long that what was read is worth keeping."""
+
     def segments(self, file: int) -> int | None:
         """Number of segments of a file; None where only reading tells."""
 
@@ -51,6 +55,10 @@ class TextLog:
         self.files = files
         self._layout = layout
         self._names = [self._field_names(path) for path in files]
+
+    @property
+    def is_slow(self) -> bool:
+        return True
 
     def segments(self, file: int) -> int | None:
         return segments_of(self.files[file])
