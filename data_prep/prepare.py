@@ -15,7 +15,7 @@ from data_prep.layout import Layout
 from data_prep.options import IdOptions, Split, SplitOptions, WorkOptions
 from data_prep.passes import CountPass, EncodePass
 from data_prep.preparation import Groundwork, Part, Preparation, index_part, key_of, parts_of, records, run_part
-from data_prep.running import Progress, run
+from data_prep.running import Progress, Workers, run
 from data_prep.shards import sha256
 from data_prep.source import OpenSource, find_files, open_source
 from data_prep.vocabulary import Moments
@@ -85,7 +85,8 @@ def prepare(
 
     try:
         place.open(plan, check_published)
-        return _run_stages(preparation, generator, plan, work.workers, check_published)
+        with Workers(work.workers) as workers:
+            return _run_stages(preparation, generator, plan, workers, check_published)
     except _Published:
         place.clear()
         return read_schema(out)
@@ -120,7 +121,7 @@ def _complete(out: Path, plan: Mapping[str, Any]) -> Schema | None:
 
 
 def _run_stages(
-    preparation: Preparation, generator: str, plan: Mapping[str, Any], workers: int, check: Callable[[], None]
+    preparation: Preparation, generator: str, plan: Mapping[str, Any], workers: Workers, check: Callable[[], None]
 ) -> Schema:
     if preparation.groundwork is not None:
         work, files = partial(preparation.groundwork.work, preparation), preparation.groundwork.files
@@ -157,7 +158,7 @@ def _pass(
     preparation: Preparation,
     stage: str,
     work: Callable[[Part], Iterator[Any]],
-    workers: int,
+    workers: Workers,
     check: Callable[[], None],
 ) -> dict[tuple[int, int], dict[str, Any]]:
     """Runs a pass until all replicas are through; the records of its segments."""
@@ -175,7 +176,7 @@ def _run(
     preparation: Preparation,
     stage: str,
     work: Callable[[Part], Iterator[Any]],
-    workers: int,
+    workers: Workers,
     is_done: Callable[[], bool],
     check: Callable[[], None],
 ) -> None:
@@ -198,7 +199,7 @@ def _run(
     run(work, parts, workers, place, is_over, progress)
 
 
-def _merge(preparation: Preparation, workers: int, check: Callable[[], None]) -> None:
+def _merge(preparation: Preparation, workers: Workers, check: Callable[[], None]) -> None:
     tables = len(preparation.layout.tables)
     _run_numbered(preparation, "merge", partial(merge_table, preparation), tables, " tables", workers, check)
 
@@ -209,7 +210,7 @@ def _run_numbered(
     work: Callable[[int], Iterator[Any]],
     count: int,
     unit: str,
-    workers: int,
+    workers: Workers,
     check: Callable[[], None],
 ) -> None:
     """Runs a stage whose pieces, and their markers, are numbers; ``check`` is called while others are waited for."""

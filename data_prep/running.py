@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
+from types import TracebackType
 from typing import Any, TypeVar
 
 import pyarrow as pa
@@ -83,40 +84,48 @@ class Progress:
         return sum(number in (-1, self._files[file]) for file, number in segments.items())
 
 
-def run(
-    work: Callable[[Item], Iterator[Any]],
-    items: Sequence[Item],
-    workers: int,
-    place: Workplace,
-    is_done: Callable[[], bool],
-    progress: Progress,
-) -> None:
-    """Does this replica's share of the items, each by exhausting ``work(item)``, then waits until ``is_done``.
+class Workers:
+    """The worker processes of this machine, which all stages share; a single one is this process itself.
 
-    Raises:
-        ValueError, OSError: of the first piece of work that failed, on whichever replica.
+    ::
+
+        with Workers(2) as workers:
+            run(work, items, workers, ...)
     """
-    mine = items[place.replica.rank :: place.replica.size]
-    try:
-        if min(workers, len(mine)) > 1:
-            _run_in_pool(work, mine, min(workers, len(mine)), progress)
-        else:
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+        # Forked workers would inherit the threads of the parent's libraries, and their locks.
+        context = multiprocessing.get_context("spawn")
+        self._pool = ProcessPoolExecutor(number, mp_context=context, initializer=_begin_worker) if number > 1 else None
+
+    def __enter__(self) -> "Workers":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._pool is None:
+            return
+        if error is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+            for process in multiprocessing.active_children():
+                process.terminate()
+        self._pool.shutdown()
+
+    def run(self, work: Callable[[Item], Iterator[Any]], items: Sequence[Item], progress: Progress) -> None:
+        """Exhausts ``work(item)`` for each item.
+
+        Raises:
+            ValueError, OSError: of the first piece of work that failed, or a worker was killed.
+        """
+        if self._pool is None:
             _use_one_thread()
-            for item in mine:
+            for item in items:
                 for _ in work(item):
                     progress.update()
-        place.wait_for(is_done, progress.update)
-    finally:
-        progress.close()
-
-
-def _run_in_pool(
-    work: Callable[[Item], Iterator[Any]], items: Sequence[Item], workers: int, progress: Progress
-) -> None:
-    # Forked workers would inherit the threads of the parent's libraries, and their locks.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_begin_worker) as pool:
-        waiting: set[Future[None]] = {pool.submit(_exhaust, work, item) for item in items}
+            return
+        waiting: set[Future[None]] = {self._pool.submit(_exhaust, work, item) for item in items}
         try:
             while waiting:
                 done, waiting = wait(waiting, REFRESH_S, FIRST_EXCEPTION)
@@ -125,11 +134,26 @@ def _run_in_pool(
                 progress.update()
         except BrokenProcessPool:
             raise ValueError("a worker was killed; is there enough memory? Run again to go on") from None
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            for process in multiprocessing.active_children():
-                process.terminate()
-            raise
+
+
+def run(
+    work: Callable[[Item], Iterator[Any]],
+    items: Sequence[Item],
+    workers: Workers,
+    place: Workplace,
+    is_done: Callable[[], bool],
+    progress: Progress,
+) -> None:
+    """Does this replica's share of the items, then waits until ``is_done``.
+
+    Raises:
+        ValueError, OSError: of the first piece of work that failed, on whichever replica.
+    """
+    try:
+        workers.run(work, items[place.replica.rank :: place.replica.size], progress)
+        place.wait_for(is_done, progress.update)
+    finally:
+        progress.close()
 
 
 def _begin_worker() -> None:
