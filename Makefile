@@ -1,5 +1,6 @@
 # make smoke: install, generate data, train control and MultiBalance side by side, report.
 # make test:  lint, types and all tests.
+# make bench-preparation: rows per second of data_prep.criteo beside pyarrow, pandas and torchrec; 10,000,000 rows.
 # make bench: how many times what the trainer consumes the reader delivers, on this machine.
 
 VENV := .venv
@@ -7,13 +8,17 @@ INSTALLED := $(VENV)/.installed
 BENCH_DATA := runs/bench-data
 QUIET_CPU := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive GOMP_SPINCOUNT=0
 
-.PHONY: smoke test bench install lint clean
+.PHONY: smoke test bench bench-preparation install lint clean
 
 smoke: install
 	launch/smoke.sh
 
 test: install lint
 	$(QUIET_CPU) $(VENV)/bin/python -m pytest
+
+bench-preparation: install
+	$(QUIET_CPU) $(VENV)/bin/python -m data_prep.bench --out runs/bench-preparation \
+		--json runs/bench-preparation/results.json
 
 bench: install $(BENCH_DATA)/schema.json
 	$(QUIET_CPU) $(VENV)/bin/python -m dlrm_mtl.bench reader --data $(BENCH_DATA) --json runs/bench-reader.json

@@ -23,7 +23,7 @@ Rates and memory are medians over rounds; ratios are taken within each round: me
 One worker is held to one CPU. Seconds of this project's contestants include start-up and imports, those of the others
 do not. Peak memory is that of the largest process, with all it imports, for the number of rows in the table; torchrec's
 grows with them. The first two only read, once. This project reads the log once to count its rows, of which the last
-tenth evaluates, once to learn a vocabulary, and once to encode."""
+tenth evaluates, and once to encode, or to learn a vocabulary; then it encodes what it has parsed and kept."""
 
 
 def summarize(

@@ -2,7 +2,7 @@
 
 import json
 import resource
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,17 +14,16 @@ from data_prep.counting import merge_runs
 from data_prep.layout import Layout
 from data_prep.options import IdOptions, Split, SplitOptions, WorkOptions
 from data_prep.passes import CountPass, EncodePass
-from data_prep.preparation import Groundwork, Part, Preparation, index_part, key_of, parts_of, records, run_part
-from data_prep.running import Progress, Workers, run
+from data_prep.preparation import Groundwork, Preparation, index_part, key_of, run_part
+from data_prep.running import Workers
 from data_prep.shards import sha256
 from data_prep.source import OpenSource, find_files, open_source
+from data_prep.stages import CHANGED, StageRunner
 from data_prep.vocabulary import Moments
 from data_prep.workplace import Replica, Workplace
 from data_prep.writer import check_destination
 from dlrm_mtl.files import read_json, write_json
 from dlrm_mtl.schema import Schema, read_schema, write_schema
-
-CHANGED = "a file of the log has changed since the preparation began"
 
 
 class _Published(Exception):
@@ -86,7 +85,7 @@ def prepare(
     try:
         place.open(plan, check_published)
         with Workers(work.workers) as workers:
-            return _run_stages(preparation, generator, plan, workers, check_published)
+            return _run_stages(StageRunner(preparation, workers, check_published), generator, plan)
     except _Published:
         place.clear()
         return read_schema(out)
@@ -120,30 +119,31 @@ def _complete(out: Path, plan: Mapping[str, Any]) -> Schema | None:
     return read_schema(out) if read_json(out / "plan.json") == json.loads(json.dumps(plan)) else None
 
 
-def _run_stages(
-    preparation: Preparation, generator: str, plan: Mapping[str, Any], workers: Workers, check: Callable[[], None]
-) -> Schema:
-    if preparation.groundwork is not None:
-        work, files = partial(preparation.groundwork.work, preparation), preparation.groundwork.files
-        _run_numbered(preparation, "groundwork", work, len(files), " files", workers, check)
+def _run_stages(runner: StageRunner, generator: str, plan: Mapping[str, Any]) -> Schema:
+    preparation = runner.preparation
+    if (groundwork := preparation.groundwork) is not None:
+        work = partial(groundwork.work, preparation)
+        runner.over_numbers("groundwork", work, len(groundwork.files), " files")
     starts: dict[str, int] = {}
     if preparation.split.needs_row_numbers:
-        lines = _pass(preparation, "index", partial(index_part, preparation), workers, check)
+        lines = runner.over_segments("index", partial(index_part, preparation))
         first = 0
         for (file, segment), record in lines.items():
             starts[key_of(file, segment)] = first
             first += record["lines"]
         preparation = replace(preparation, split=preparation.split.resolve(first))
+        runner = replace(runner, preparation=preparation)
     scalers: dict[str, tuple[float, float, bool]] = {}
     if preparation.needs_counts:
-        counted = _pass(preparation, "count", partial(run_part, preparation, CountPass(starts)), workers, check)
+        counted = runner.over_segments("count", partial(run_part, preparation, CountPass(starts)))
         scalers = _scalers(preparation, list(counted.values()))
         if preparation.ids.ids == "vocabulary":
-            _merge(preparation, workers, check)
+            tables = len(preparation.layout.tables)
+            runner.over_numbers("merge", partial(merge_table, preparation), tables, " tables")
     encode = partial(run_part, preparation, EncodePass(starts, scalers))
     if preparation.workplace.replica.rank:
-        _run(preparation, "encode", encode, workers, lambda: False, check)
-    encoded = _pass(preparation, "encode", encode, workers, check)
+        runner.over_segments_to_the_end("encode", encode)
+    encoded = runner.over_segments("encode", encode)
     for file, now in zip(plan["files"], preparation.plan()["files"], strict=True):
         if any(file[key] != now[key] for key in ("bytes", "modified_ns")):
             raise ValueError(CHANGED)
@@ -152,76 +152,6 @@ def _run_stages(
     write_schema(schema, preparation.workplace.data)
     preparation.workplace.publish()
     return schema
-
-
-def _pass(
-    preparation: Preparation,
-    stage: str,
-    work: Callable[[Part], Iterator[Any]],
-    workers: Workers,
-    check: Callable[[], None],
-) -> dict[tuple[int, int], dict[str, Any]]:
-    """Runs a pass until all replicas are through; the records of its segments."""
-    found: dict[tuple[int, int], dict[str, Any]] = {}
-
-    def is_done() -> bool:
-        found.update(records(preparation, stage) or {})
-        return bool(found)
-
-    _run(preparation, stage, work, workers, is_done, check)
-    return found
-
-
-def _run(
-    preparation: Preparation,
-    stage: str,
-    work: Callable[[Part], Iterator[Any]],
-    workers: Workers,
-    is_done: Callable[[], bool],
-    check: Callable[[], None],
-) -> None:
-    """Runs a pass; ``check`` is called while others are waited for."""
-    place = preparation.workplace
-    parts = parts_of(preparation, stage)
-
-    def is_over() -> bool:
-        check()
-        if is_done():
-            return True
-        if parts_of(preparation, stage) != parts:
-            raise ValueError(CHANGED)
-        return False
-
-    files = preparation.files_of(stage)
-    total = sum(preparation.files[file].stat().st_size for file in files)
-    segments = {file: preparation.segments(file, stage) for file in files}
-    progress = Progress(place.stage(stage), total, segments, "B", place.replica.rank == 0)
-    run(work, parts, workers, place, is_over, progress)
-
-
-def _merge(preparation: Preparation, workers: Workers, check: Callable[[], None]) -> None:
-    tables = len(preparation.layout.tables)
-    _run_numbered(preparation, "merge", partial(merge_table, preparation), tables, " tables", workers, check)
-
-
-def _run_numbered(
-    preparation: Preparation,
-    stage: str,
-    work: Callable[[int], Iterator[Any]],
-    count: int,
-    unit: str,
-    workers: Workers,
-    check: Callable[[], None],
-) -> None:
-    """Runs a stage whose pieces, and their markers, are numbers; ``check`` is called while others are waited for."""
-    place = preparation.workplace
-    progress = Progress(place.stage(stage), count, {}, unit, place.replica.rank == 0)
-
-    def is_done() -> bool:
-        check()
-        return all(place.marker(stage, f"{number:03d}").is_file() for number in range(count))
-
-    run(work, list(range(count)), workers, place, is_done, progress)
 
 
 def merge_table(preparation: Preparation, number: int) -> Iterator[dict[str, Any]]:

@@ -1,5 +1,4 @@
-"""Parquet shards that are whole or not there: written under another name with a checksum taken on the way, then
-renamed."""
+"""Parquet shards that are whole or not there: written under another name, then renamed; with a checksum."""
 
 import hashlib
 from collections.abc import Sequence
@@ -44,7 +43,6 @@ class ShardWriter:
         self._row_group_rows = row_group_rows
         self._pending: list[pa.Table] = []
         self._pending_rows = 0
-        self._sink = _HashingFile(temporary_name(path))
         self._writer: pq.ParquetWriter | None = None
 
     def write(self, table: pa.Table) -> None:
@@ -66,9 +64,10 @@ class ShardWriter:
             self._write_row_groups(pa.concat_tables(self._pending))
             self._pending, self._pending_rows = [], 0
         (self._writer or self._open(self._schema.empty_table())).close()
-        self._sink.close()
-        self._sink.path.replace(self.path)
-        return {"rows": self.rows, "bytes": self._sink.size, "sha256": self._sink.digest.hexdigest()}
+        temporary = temporary_name(self.path)
+        written = {"rows": self.rows, "bytes": temporary.stat().st_size, "sha256": sha256(temporary)}
+        temporary.replace(self.path)
+        return written
 
     def abandon(self) -> None:
         """Leaves nothing."""
@@ -76,8 +75,7 @@ class ShardWriter:
         with suppress(OSError):
             if self._writer is not None:
                 self._writer.close()
-            self._sink.close()
-        self._sink.path.unlink(missing_ok=True)
+        temporary_name(self.path).unlink(missing_ok=True)
 
     def _write_row_groups(self, table: pa.Table) -> None:
         self._writer = self._writer or self._open(table)
@@ -91,7 +89,7 @@ class ShardWriter:
         recurring = [name for name in sample.column_names if _distinct_share(sample[name]) < RECURRING]
         spread = [name for name in sample.column_names if name not in recurring]
         return pq.ParquetWriter(
-            self._sink,
+            temporary_name(self.path),
             self._schema,
             use_dictionary=recurring,
             use_byte_stream_split=[name for name in spread if not pa.types.is_list(sample[name].type)],
@@ -109,28 +107,3 @@ def sha256(path: Path) -> str:
     """Checksum of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-class _HashingFile:
-    """What pyarrow needs of a file to write to."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.digest = hashlib.sha256()
-        self.size = 0
-        self._file = path.open("wb")
-
-    @property
-    def closed(self) -> bool:
-        return self._file.closed
-
-    def write(self, data: bytes) -> int:
-        self.digest.update(data)
-        self.size += len(data)
-        return self._file.write(data)
-
-    def flush(self) -> None:
-        self._file.flush()
-
-    def close(self) -> None:
-        self._file.close()

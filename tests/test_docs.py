@@ -9,10 +9,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from data_prep.bench_table import format_results
 from data_prep.layout import CategoricalColumn, DenseColumn, LabelColumn, Layout, read_layout
 from data_prep.options import IdOptions, SplitOptions, WorkOptions
 from data_prep.prepare import prepare
 from dlrm_mtl import cli
+from dlrm_mtl.benchmarks.reader import format_reader
 from dlrm_mtl.config import CompareConfig
 from dlrm_mtl.reporting.markdown import format_comparison
 
@@ -80,6 +82,13 @@ def test_reports_are_rendered_from_their_results(result: Path) -> None:
     assert format_comparison(comparison) in (result / "report.md").read_text()
     for name in ("config.json", "environment.json"):
         assert json.loads((result / name).read_text())
+
+
+def test_reports_on_speed_are_rendered_from_their_results() -> None:
+    for name, render in (("preparation", format_results), ("reader", format_reader)):
+        directory = ROOT / "docs/results" / name
+        results = json.loads((directory / "results.json").read_text())
+        assert render(results) in (directory / "report.md").read_text()
 
 
 def test_every_table_row_of_the_readme_is_in_a_report() -> None:
