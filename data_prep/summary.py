@@ -14,15 +14,18 @@ COUNTS = {
 def summary(schema: Schema, directory: Path) -> str:
     """The lines that an entry point prints when it is done: sizes, features and tasks of the data set."""
     rows = ", ".join(f"{split} {schema.rows(split):,} rows" for split in schema.splits)
+    names = 2 + max(map(len, ("task", *schema.task_names)))
+    labels = 2 + max(map(len, ("label", *schema.label_columns)))
     lines = [
         f"{directory}: {rows}",
         f"{len(schema.categorical)} categorical features in {len(schema.tables)} tables of"
         f" {sum(users[0].cardinality for users in schema.tables.values()):,} rows, {len(schema.dense)} dense features",
-        f"{'task':<16}{'label':<18}{'given':<12}{'base rate':>10}{'Bayes NE':>10}",
+        f"{'task':<{names}}{'label':<{labels}}{'given':<{labels}}{'base rate':>10}{'Bayes NE':>10}",
     ]
     for task in schema.tasks:
         bayes_ne = "-" if task.bayes_ne is None else f"{task.bayes_ne:.4f}"
-        lines.append(f"{task.name:<16}{task.label:<18}{task.given or '-':<12}{task.base_rate:>10.5f}{bayes_ne:>10}")
+        columns = f"{task.name:<{names}}{task.label:<{labels}}{task.given or '-':<{labels}}"
+        lines.append(f"{columns}{task.base_rate:>10.5f}{bayes_ne:>10}")
     return "\n".join(lines)
 
 

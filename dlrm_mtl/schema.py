@@ -21,7 +21,7 @@ Further columns are ignored.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 from dlrm_mtl.files import read_json, write_json
@@ -126,6 +126,10 @@ class Schema:
             if len({feature.cardinality for feature in users}) > 1:
                 sizes = ", ".join(f"{feature.name}: {feature.cardinality}" for feature in users)
                 raise ValueError(f"features that share table {table!r} differ in cardinality ({sizes})")
+        for shard in (shard for shards in self.splits.values() for shard in shards):
+            path = PurePosixPath(shard.file)
+            if path.is_absolute() or ".." in path.parts:
+                raise ValueError(f"shard {shard.file!r} lies outside the data set's directory")
         missing = [split for split in SPLITS if not self.splits.get(split)]
         if missing:
             raise ValueError(f"split {missing[0]!r} has no shard")

@@ -91,6 +91,18 @@ def test_reports_on_speed_are_rendered_from_their_results() -> None:
         assert render(results) in (directory / "report.md").read_text()
 
 
+def test_the_figures_on_preparation_are_those_of_the_results() -> None:
+    contestants = json.loads((ROOT / "docs/results/preparation/results.json").read_text())["contestants"]
+    text = (ROOT / "docs/preparation.md").read_text()
+    for name in ("hash", "vocabulary", "pandas"):
+        over = contestants[name]["over"]
+        ratios = f"{over['read_inferred']['median']:.2f} | {over['torchrec']['median']:.1f}"
+        memory = f"{contestants[name]['peak_rss_mib']['median']:.0f} MiB" if name != "pandas" else ""
+        assert re.search(rf"^\| {name}.*\| {re.escape(ratios)} \| {memory}", text, flags=re.MULTILINE), name
+    for ids in ("hash", "vocabulary"):
+        assert f"{contestants[f'{ids}_2_workers']['over'][ids]['median']:.1f}" == "1.8"
+
+
 def test_every_table_row_of_the_readme_is_in_a_report() -> None:
     rows = re.findall(r"^\| (?:mean|multibalance).*$", (ROOT / "README.md").read_text(), flags=re.MULTILINE)
     reports = "\n".join((result / "report.md").read_text() for result in RESULTS)

@@ -152,6 +152,8 @@ def test_one_class_in_the_eval_split(directory: Path) -> None:
         ),
         ({"tasks": [{"label": "click"}]}, r"tasks\[0\]: missing 1 required positional argument: 'name'"),
         ({"splits": {"train": [{"file": "x", "rows": 1}]}}, "split 'eval' has no shard"),
+        ({"splits": {"train": [{"file": "/etc/x", "rows": 1}]}}, "shard '/etc/x' lies outside"),
+        ({"splits": {"train": [{"file": "train/../../x", "rows": 1}]}}, "shard 'train/../../x' lies outside"),
         (
             {
                 "categorical": [
