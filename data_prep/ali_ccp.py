@@ -10,12 +10,12 @@ import tyro
 
 from data_prep.ali_ccp_log import ROW_FIELDS, AliCcpLog, stem_of
 from data_prep.common_features import USER_FIELDS, build, built_files
+from data_prep.entry_point import print_outcome
 from data_prep.layout import Layout, read_layout
 from data_prep.options import IdOptions, SplitOptions, WorkOptions
 from data_prep.preparation import Groundwork, Preparation
-from data_prep.prepare import peak_memory, prepare
+from data_prep.prepare import prepare
 from data_prep.raw_text import CODECS
-from data_prep.summary import report, summary
 from data_prep.workplace import Workplace
 from dlrm_mtl import cli
 from dlrm_mtl.schema import Schema
@@ -135,7 +135,7 @@ def main() -> None:
     options = cli.parse(Options, "data_prep.ali_ccp")
     layout = read_layout(options.layout).with_tasks(options.tasks)
     schema = prepare_ali_ccp(layout, options.raw, options.out, options.ids, options.split, options.work)
-    print(f"{summary(schema, options.out)}\n{report(schema)}\n{peak_memory()}")
+    print_outcome(schema, options.out)
 
 
 if __name__ == "__main__":

@@ -8,11 +8,10 @@ from dataclasses import replace
 from typing import Any
 
 from data_prep.encoding import Encoder
-from data_prep.options import SPLITS
 from data_prep.passes import assignments_of
 from data_prep.preparation import Preparation, key_of
 from dlrm_mtl.files import temporary_name
-from dlrm_mtl.schema import Schema, Shard
+from dlrm_mtl.schema import SPLITS, Schema, Shard
 
 COUNTED = ("missing", "unseen", "raised")
 """What the schema counts by split and feature: missing values, ids outside the vocabulary, values raised to what the
@@ -75,9 +74,7 @@ def assemble(
         "lines_ignored": _sum(encoded, "ignored"),
         "defined": {split: {name: pair[0] for name, pair in labels[split].items()} for split in SPLITS},
         "positives": {split: {name: pair[1] for name, pair in labels[split].items()} for split in SPLITS},
-        **{
-            kind: {split: _counts(encoded, kind, split) for split in SPLITS} for kind in ("missing", "unseen", "raised")
-        },
+        **{kind: {split: _counts(encoded, kind, split) for split in SPLITS} for kind in COUNTED},
         "dense_scaling": {
             name: {"mean": mean, "deviation": deviation} for name, (mean, deviation, _) in scalers.items()
         },

@@ -8,11 +8,11 @@ from typing import Annotated, Literal
 
 import tyro
 
+from data_prep.entry_point import print_outcome
 from data_prep.layout import read_layout
 from data_prep.options import IdOptions, SplitOptions, WorkOptions
-from data_prep.prepare import peak_memory, prepare
+from data_prep.prepare import prepare
 from data_prep.raw_text import CODECS
-from data_prep.summary import report, summary
 from dlrm_mtl import cli
 from dlrm_mtl.schema import Schema
 
@@ -65,7 +65,7 @@ def find_one(directory: Path, names: Sequence[str]) -> Path:
 def main() -> None:
     options = cli.parse(Options, "data_prep.census_income")
     schema = prepare_census(options)
-    print(f"{summary(schema, options.out)}\n{report(schema)}\n{peak_memory()}")
+    print_outcome(schema, options.out)
 
 
 if __name__ == "__main__":

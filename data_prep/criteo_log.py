@@ -19,6 +19,7 @@ import pyarrow.csv
 from tqdm import tqdm
 
 from dlrm_mtl import cli
+from dlrm_mtl.files import temporary_name
 
 Floats = npt.NDArray[np.float64]
 Bits = npt.NDArray[np.uint32]
@@ -155,7 +156,7 @@ def generate(options: Options) -> list[Path]:
     paths[0].parent.mkdir(parents=True, exist_ok=True)
     with tqdm(total=options.rows * len(paths), unit="rows", unit_scale=True, mininterval=1.0) as progress:
         for file, path in enumerate(paths):
-            temporary = path.with_name(f"{path.name}.tmp")
+            temporary = temporary_name(path)
             try:
                 with open_output(temporary, options.compression) as sink:
                     for table in chunks(options.seed, file, options.rows):

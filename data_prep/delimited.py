@@ -15,7 +15,7 @@ from data_prep.keys import decode_hex, numbers, one_chunk, valid_of
 from data_prep.layout import Layout
 from data_prep.raw_columns import known_texts, required_labels
 from data_prep.raw_text import CACHED_BYTES
-from data_prep.rows import EXPECTED, BadRow, Rows
+from data_prep.rows import EXPECTED, LARGEST, BadRow, Rows
 
 CSV_BLOCK_BYTES = 1 << 20
 """Bytes that pyarrow parses at a time: the columns stay in a core's cache. A line may not be longer."""
@@ -39,9 +39,6 @@ UNKNOWN: Fault = ("", "", "fields cannot be told apart; is a quote left open?")
 
 FEW_LINES = 64
 """So many lines are looked at one by one rather than halved."""
-
-LARGEST = float(np.finfo(np.float32).max)
-"""Of a number: the data set has 32 bits for it."""
 
 TYPES = {
     "hex": pa.binary(8),

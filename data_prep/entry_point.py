@@ -10,6 +10,7 @@ from data_prep.layout import read_layout
 from data_prep.options import IdOptions, SplitOptions, WorkOptions
 from data_prep.prepare import peak_memory, prepare
 from data_prep.summary import report, summary
+from dlrm_mtl.schema import Schema
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,4 +40,9 @@ def prepare_log(generator: str, layout_name: str, options: LogOptions) -> None:
     if options.tasks:
         layout = layout.with_tasks(options.tasks)
     schema = prepare(layout.name, generator, layout, options.raw, options.out, options.ids, options.split, options.work)
-    print(f"{summary(schema, options.out)}\n{report(schema)}\n{peak_memory()}")
+    print_outcome(schema, options.out)
+
+
+def print_outcome(schema: Schema, out: Path) -> None:
+    """Prints what became of a log, and the memory that it took."""
+    print(f"{summary(schema, out)}\n{report(schema)}\n{peak_memory()}")

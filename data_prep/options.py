@@ -10,10 +10,9 @@ import numpy.typing as npt
 from data_prep.assignment import Method
 from data_prep.layout import Layout
 from data_prep.vocabulary import RESERVED_IDS
+from dlrm_mtl.schema import SPLITS
 
 RANGE = re.compile(r"(\d*):(\d*)")
-
-SPLITS = ("train", "eval")
 
 
 @dataclass(frozen=True)
@@ -141,7 +140,7 @@ class IdOptions:
 
 @dataclass(frozen=True)
 class WorkOptions:
-    """How the work is done; the data set does not depend on it."""
+    """How the work is done."""
 
     workers: int = 1
     """Processes on this machine."""
@@ -150,8 +149,8 @@ class WorkOptions:
     OUT/quarantine.jsonl, count them, go on."""
 
     keep_parsed: bool = True
-    """Keep what the first of two passes has parsed on disk for the second, which is faster and takes about a third of
-    the size of the uncompressed text. Of text logs only."""
+    """Keep what the first of two passes has parsed on disk for the second, which is faster and takes disk space
+    in the meantime. Of text logs only."""
 
     def validate(self) -> None:
         """Raises ValueError where an option is out of range."""

@@ -13,12 +13,9 @@ from data_prep.keys import decode_hex, one_chunk
 from data_prep.layout import Layout
 from data_prep.raw_columns import known_texts, required_labels
 from data_prep.raw_text import SEGMENT_BYTES, BrokenFile
-from data_prep.rows import EXPECTED, BadRow, Piece, Rows
+from data_prep.rows import EXPECTED, LARGEST, BadRow, Piece, Rows
 
 BATCH_ROWS = 65_536
-
-LARGEST = float(np.finfo(np.float32).max)
-"""Of a number: the data set has 32 bits for it."""
 
 HEX = "^[0-9a-fA-F]{8}$"
 

@@ -18,7 +18,6 @@ from data_prep.rows import BadRow, Rows
 from dlrm_mtl.files import temporary_name
 
 OPTIONS = pa.ipc.IpcWriteOptions(compression="lz4", use_threads=False)
-"""About a third of the size of Criteo's text."""
 
 
 class ParsedWriter:

@@ -15,13 +15,13 @@ from data_prep.assignment import Assignment, Hashed, Modulo, load
 from data_prep.counting import SegmentCounter
 from data_prep.encoding import Encoder, needed_labels, transform
 from data_prep.keys import numbers, one_chunk
-from data_prep.options import SPLITS
 from data_prep.parsed import ParsedWriter
 from data_prep.preparation import Preparation, SegmentWork, key_of
 from data_prep.rows import Rows
 from data_prep.shards import ShardWriter, arrow_schema, sha256
 from data_prep.vocabulary import Moments, Scaler
 from dlrm_mtl.files import temporary_name
+from dlrm_mtl.schema import SPLITS
 
 CHUNK_ROWS = 65_536
 """Rows counted or encoded at a time, about: enough that the work outweighs the calls."""

@@ -47,7 +47,7 @@ def prepare(
     Args:
         raw: files and directories of the log.
         generator: name of the entry point, for the schema.
-        open_source: opens the log; each process does so for itself.
+        open_source: opens the log.
         groundwork: what must be done before the log can be read.
 
     Raises:

@@ -7,6 +7,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+LARGEST = float(np.finfo(np.float32).max)
+"""Of a number: the data set has 32 bits for it."""
+
 EXPECTED = {
     "hex": "8 hexadecimal digits",
     "integer": "a 64-bit integer",
