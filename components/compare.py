@@ -4,6 +4,7 @@ from typing import Dict, Optional
 
 import torchx.specs as specs
 
+from dlrm_mtl.config import CompareConfig
 from dlrm_mtl.launching import application
 
 
@@ -18,20 +19,24 @@ def compare(
     h: Optional[str] = None,
     max_retries: int = 0,
     rdzv_port: int = 29500,
+    restarts: int = 3,
 ) -> specs.AppDef:
     """Trains a control and treatments side by side and reports NE gains and QPS.
 
     Args:
         script_args: options of dlrm_mtl.compare, after ``--``; ``python -m dlrm_mtl.compare --help`` lists them
-        j: {nodes}x{processes per node}; on GPUs, one process per GPU
+        j: {nodes}x{processes per node}; on GPUs, one process per GPU; {least nodes}:{nodes}x{processes per node} goes
+            on with fewer when some are lost
         env: further environment of the processes, A=1,B=2
         image: container image, for kubernetes
         cpu: CPUs per node
         gpu: GPUs per node
         memMB: memory per node, in MB
         h: a named resource, instead of cpu, gpu and memMB
-        max_retries: how often the scheduler submits a failed job again
+        max_retries: how often the scheduler submits a failed job again; it goes on from the newest checkpoint
         rdzv_port: port of the rendezvous on the first node
+        restarts: how often a node starts its processes again after one of them has died; they go on from the newest
+            checkpoint
     """
     return application(
         "dlrm_mtl.compare",
@@ -45,4 +50,6 @@ def compare(
         h=h,
         max_retries=max_retries,
         rdzv_port=rdzv_port,
+        restarts=restarts,
+        options=CompareConfig,
     )

@@ -156,6 +156,28 @@ class ReaderConfig:
 
 
 @dataclass(frozen=True)
+class CheckpointConfig:
+    """When checkpoints are written: at the end of the window (in a comparison, of all arms' windows) in which one falls
+    due. A run that is told to end by SIGTERM writes one, too."""
+
+    every_steps: int | None = None
+    """Steps between checkpoints."""
+    every_minutes: float | None = 10.0
+    """Minutes between checkpoints; whichever of the two is due first."""
+    keep: int = 2
+    """Number of checkpoints that are kept, the newest ones."""
+
+    def __post_init__(self) -> None:
+        require(
+            "checkpoint.every_steps", self.every_steps, self.every_steps is None or self.every_steps > 0, "1 or more"
+        )
+        minutes = self.every_minutes
+        valid = minutes is None or (math.isfinite(minutes) and minutes > 0)
+        require("checkpoint.every_minutes", minutes, valid, "a positive number")
+        require("checkpoint.keep", self.keep, self.keep > 0, "1 or more")
+
+
+@dataclass(frozen=True)
 class RunConfig:
     """What training and comparison have in common."""
 
@@ -169,6 +191,9 @@ class RunConfig:
     """Passes over the training split."""
     max_steps: int | None = None
     """Stop after this many steps."""
+    init_from: Path | None = None
+    """A checkpoint (RUN/checkpoints/step-N) to start from, of a run that may have other tasks: everything shared and
+    the tasks of the same names keep weights, optimizer and balancer state; steps, schedules and data begin anew."""
     eval_every: int | None = None
     """Steps between evaluations; there is one at the end in any case."""
     log_every: int = 10
@@ -186,6 +211,7 @@ class RunConfig:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     sharding: ShardingConfig = field(default_factory=ShardingConfig)
     reader: ReaderConfig = field(default_factory=ReaderConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "epochs", "log_every", "timeout_s"):

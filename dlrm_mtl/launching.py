@@ -5,6 +5,17 @@ from collections.abc import Mapping, Sequence
 import torchx.specs as specs
 from torchx.components.dist import ddp
 
+from dlrm_mtl import cli
+
+RESTARTS = {
+    # torch 2.13 otherwise keeps one store over the restarts, in which new workers find the addresses of dead ones.
+    "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
+    # How long a node waits for the others to come back before it gives up, or goes on without them: 10 minutes unless
+    # it is set.
+    "PET_RDZV_CONF": "join_timeout=120",
+}
+"""What restarts of workers need beside torchrun's --max-restarts."""
+
 CPU_THREADS = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0"}
 """One thread per rank: more threads than free cores make a step several times slower."""
 
@@ -22,14 +33,27 @@ def application(
     h: str | None,
     max_retries: int,
     rdzv_port: int,
+    restarts: int = 0,
+    options: type | None = None,
 ) -> specs.AppDef:
-    """A job of torchrun workers that run a module; see the components for the arguments."""
+    """A job of torchrun workers that run a module; see the components for the arguments.
+
+    Args:
+        options: what the module parses ``script_args`` to; wrong ones end here, before anything is launched.
+
+    Raises:
+        ValueError, SystemExit: as :func:`dlrm_mtl.cli.parse`.
+    """
+    if options is not None:
+        cli.parse(options, module, script_args)
+    # torchrun reads its options from PET_ variables, too; TorchX has no parameter for this one.
+    restarting = {"PET_MAX_RESTARTS": str(restarts), **RESTARTS} if restarts else {}
     return ddp(
         *script_args,
         m=module,
         name=f"{module.replace('.', '-').replace('_', '-')}/",
         j=j,
-        env={**CPU_THREADS, **(env or {})},
+        env={**CPU_THREADS, **restarting, **(env or {})},
         image=image,
         cpu=cpu,
         gpu=gpu,

@@ -1,8 +1,10 @@
 """The run directory: what makes a run reproducible and resumable."""
 
+import json
 import os
 import platform
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,29 +13,48 @@ from dlrm_mtl.cli import as_dict
 from dlrm_mtl.config import RunConfig
 from dlrm_mtl.files import read_json, write_json
 
+CHANGEABLE = (
+    *("data", "out", "sharding", "reader.workers", "reader.prefetch", "checkpoint"),
+    *("timeout_s", "on_bad_shard", "max_nonfinite_steps"),
+)
+"""Options that a run may be continued with other values of: where things are and how the work is done. All others say
+what is trained. That the data is the same is checked by its checksums, wherever it lies."""
 
-def open_run_directory(config: RunConfig) -> None:
+
+def open_run_directory(config: RunConfig) -> dict[str, Any]:
     """Creates the directory and writes ``config.json``, or finds that of the same run, which then goes on.
+
+    Returns:
+        the options that were changed since the run began, with their present values.
 
     Raises:
         ValueError: the directory holds a run with another configuration, or something else.
     """
     path = config.out / "config.json"
-    wanted = as_dict(config)
+    wanted = _flat(as_dict(config))
     if path.is_file():
-        found = read_json(path)
+        found = _flat(read_json(path))
         different = sorted(key for key in wanted.keys() | found.keys() if wanted.get(key) != found.get(key))
-        if different:
-            key = different[0]
+        changed = [key for key in different if key in CHANGEABLE or key.partition(".")[0] in CHANGEABLE]
+        if len(changed) < len(different):
+            key = next(key for key in different if key not in changed)
             raise ValueError(
                 f"{path}: another run is here, with {key}={found.get(key)!r} where this one has {wanted.get(key)!r};"
                 " give another --out"
             )
-        return
+        return {key: wanted.get(key) for key in changed}
     if config.out.exists() and any(config.out.iterdir()):
         raise ValueError(f"{config.out}: is not empty and has no config.json of a run; give another --out")
     config.out.mkdir(parents=True, exist_ok=True)
-    write_json(path, wanted)
+    write_json(path, as_dict(config))
+    return {}
+
+
+def record_start(directory: Path, record: Mapping[str, Any]) -> None:
+    """Adds a line to ``starts.jsonl``: one per start of the run, or of a seed of a comparison."""
+    stamp = {"time": datetime.now(UTC).isoformat(timespec="seconds")}
+    with (directory / "starts.jsonl").open("a") as file:
+        file.write(json.dumps({**stamp, **record}) + "\n")
 
 
 def describe_environment(versions: dict[str, str], world_size: int, device: str) -> dict[str, Any]:
@@ -50,6 +71,14 @@ def describe_environment(versions: dict[str, str], world_size: int, device: str)
         "device": device,
         "threads_per_rank": os.environ.get("OMP_NUM_THREADS"),
     }
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested options by their dotted names."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat.update(_flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value})
+    return flat
 
 
 def _processor() -> str:

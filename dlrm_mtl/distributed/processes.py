@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -41,6 +41,18 @@ class Ranks:
         dist.broadcast_object_list(values, src=0, group=self.group)
         return values[0]
 
+    def gather(self, value: Result) -> list[Result]:
+        """Every rank's value, by rank, on every rank. Collective."""
+        values: list[Any] = [None] * self.world_size
+        dist.all_gather_object(values, value, group=self.group)
+        return values
+
+    def any(self, *flags: bool) -> list[bool]:
+        """Whether each flag is set on any rank. Collective."""
+        joined = torch.tensor(flags, dtype=torch.int64)
+        dist.all_reduce(joined, dist.ReduceOp.MAX, group=self.group)
+        return [bool(flag) for flag in joined.tolist()]
+
     def agree(self, action: Callable[[], Result]) -> Result:
         """Runs an action on every rank; if it fails on one, every rank raises, instead of waiting for that rank in a
         later collective. Collective.
@@ -56,9 +68,7 @@ class Ranks:
         except Exception as error:
             mine = error
         usual = isinstance(mine, (ValueError, OSError))
-        found: list[tuple[bool, str] | None] = [None] * self.world_size
-        dist.all_gather_object(found, None if mine is None else (usual, str(mine)), group=self.group)
-        for rank, failure in enumerate(found):
+        for rank, failure in enumerate(self.gather(None if mine is None else (usual, str(mine)))):
             if failure is None:
                 continue
             is_usual, message = failure

@@ -2,13 +2,17 @@
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from dlrm_mtl.config import RunConfig
+from dlrm_mtl.distributed.checkpoint import Checkpoint
+from dlrm_mtl.run_directory import record_start
+from dlrm_mtl.training.checkpoints import RunCheckpoints
+from dlrm_mtl.training.interruption import TERMINATED, termination_requested
 from dlrm_mtl.training.metrics import TaskMetrics
 from dlrm_mtl.training.run_log import RunLog, progress_bar
 from dlrm_mtl.training.session import Session
@@ -28,45 +32,86 @@ class ArmResult:
     """(K, M, 4) evaluation sums in buckets of rows, see :class:`dlrm_mtl.training.metrics.MetricSums`."""
 
 
+@dataclass
+class Progress:
+    """What the loop knows beyond its trainers; in every checkpoint."""
+
+    rounds: int
+    """Windows that every arm has trained."""
+    qps: dict[str, list[float]]
+    """See :attr:`ArmResult.qps`, by arm."""
+    log_bytes: dict[str, int]
+    """Length of each arm's metrics.jsonl."""
+
+
 def train_arms(session: Session, arms: Sequence[str], seed: int, directory: Path) -> dict[str, ArmResult]:
     """Trains arms from one seed to the end and evaluates them. Collective.
 
     They take turns of one window, so that the machine's noise meets all alike. Logs go to ``directory``, one folder
-    per arm.
+    per arm, and checkpoints, from the newest of which training goes on if there is one.
+
+    Raises:
+        SystemExit: with code 143, after a checkpoint, when a rank was told to end by SIGTERM.
     """
-    config, first = session.config, session.ranks.is_first
+    config, ranks = session.config, session.ranks
     trainers = {arm: session.trainer(arm, seed) for arm in arms}
-    qps: dict[str, list[float]] = {arm: [] for arm in arms}
-    if first:
-        _announce(trainers[arms[0]], config)
+    one = trainers[arms[0]]
     with ExitStack() as stack:
-        logs = {arm: stack.enter_context(RunLog(directory / _folder(arm), session.tasks, first)) for arm in arms}
-        steps = sum(trainer.total_steps for trainer in trainers.values())
-        bar = stack.enter_context(progress_bar(steps, f"seed {seed}", first))
-        turns, windows = list(arms), 0
-        while not all(trainer.done for trainer in trainers.values()):
-            for arm in turns:
+        requested = stack.enter_context(termination_requested())
+        checkpoints = stack.enter_context(RunCheckpoints(session, trainers, directory))
+        checkpoint = checkpoints.restore()
+        progress = Progress(0, {arm: [] for arm in arms}, dict.fromkeys(arms, 0))
+        if checkpoint is not None:
+            progress = Progress(**checkpoint.facts["progress"])
+        if ranks.is_first:
+            _announce(one, session, seed, checkpoint)
+        logs = {
+            arm: stack.enter_context(
+                RunLog(directory / _folder(arm), session.tasks, ranks.is_first, one.step, progress.log_bytes[arm])
+            )
+            for arm in arms
+        }
+        steps = len(arms) * one.total_steps
+        bar = stack.enter_context(progress_bar(steps, f"seed {seed}", ranks.is_first, len(arms) * one.step))
+        warm = progress.rounds + config.warmup_windows  # a restart has its own warm-up
+        while not one.done:
+            # Each arm goes first as often as last: what a turn leaves behind in caches favours none.
+            for arm in arms if progress.rounds % 2 == 0 else reversed(arms):
                 trainer = trainers[arm]
                 window = trainer.train_window(config.log_every)
                 logs[arm].window(window)
                 bar.update(window.last_step - window.first_step)
-                if window.qps is not None and windows >= config.warmup_windows:
-                    qps[arm].append(window.qps)
+                if window.qps is not None and progress.rounds >= warm:
+                    progress.qps[arm].append(window.qps)
                 if _evaluation_is_due(config, window.first_step, window.last_step) and not trainer.done:
                     logs[arm].evaluation(window.last_step, trainer.evaluate().compute())
-            # Each arm goes first as often as last: what a turn leaves behind in caches favours none.
-            turns.reverse()
-            windows += 1
+            progress.rounds += 1
+            ending, due = ranks.any(requested(), checkpoints.due(one.step, last=one.done))
+            if ending or due:
+                progress.log_bytes = {arm: logs[arm].bytes for arm in arms}
+                checkpoints.save({"progress": asdict(progress)})
+            if ending and not one.done:
+                raise SystemExit(TERMINATED)
         results = {}
         for arm, trainer in trainers.items():
             sums = trainer.evaluate()
             metrics = sums.compute()
             logs[arm].evaluation(trainer.step, metrics)
-            results[arm] = ArmResult(metrics, qps[arm], sums.sums.cpu().numpy())
+            results[arm] = ArmResult(metrics, progress.qps[arm], sums.sums.cpu().numpy())
     return results
 
 
-def _announce(trainer: Trainer, config: RunConfig) -> None:
+def _announce(trainer: Trainer, session: Session, seed: int, checkpoint: Checkpoint | None) -> None:
+    config, world_size = session.config, session.ranks.world_size
+    start = {"seed": seed, "step": trainer.step, "world_size": world_size, "changed": session.changed_options}
+    if checkpoint is not None:
+        print(
+            f"goes on from {checkpoint.path}, written by {checkpoint.facts['world_size']} ranks,"
+            f" at step {trainer.step} of {trainer.total_steps}",
+            flush=True,
+        )
+        start["checkpoint"] = str(checkpoint.path)
+    record_start(config.out, start)
     print(
         f"{trainer.total_steps} steps of {config.batch_size} rows per arm;"
         f" {trainer.rows_dropped_per_epoch} rows per epoch fill no batch and are left out, others in each epoch",

@@ -22,16 +22,28 @@ class RunLog:
     ``metrics.jsonl`` has one object per line: ``{"kind": "train", "step": ..., "qps": ..., "window": {TASK: ...},
     "lifetime": {TASK: ...}, "task_weights": ..., ...}`` per window, ``{"kind": "eval", "step": ..., "tasks": ...}`` per
     evaluation. TensorBoard gets the same numbers.
+
+    Args:
+        step: that training begins or goes on at.
+        keep_bytes: length of the ``metrics.jsonl`` that was written up to that step; what is after it is cut off.
     """
 
-    def __init__(self, directory: Path, tasks: Sequence[str], enabled: bool) -> None:
+    def __init__(
+        self, directory: Path, tasks: Sequence[str], enabled: bool, step: int = 0, keep_bytes: int = 0
+    ) -> None:
         self._tasks = tasks
         self._lines = None
         self._board = None
         if enabled:
             directory.mkdir(parents=True, exist_ok=True)
-            self._lines = (directory / "metrics.jsonl").open("w")
-            self._board = SummaryWriter(str(directory / "tensorboard"))
+            self._lines = (directory / "metrics.jsonl").open("ab")
+            self._lines.truncate(keep_bytes)
+            self._board = SummaryWriter(str(directory / "tensorboard"), purge_step=step + 1)
+
+    @property
+    def bytes(self) -> int:
+        """Length of ``metrics.jsonl``."""
+        return self._lines.tell() if self._lines is not None else 0
 
     def __enter__(self) -> "RunLog":
         return self
@@ -67,24 +79,25 @@ class RunLog:
     def _write(self, step: int, record: dict[str, Any]) -> None:
         if self._lines is None or self._board is None:
             return
-        self._lines.write(json.dumps({"step": step, **record}, allow_nan=False) + "\n")
+        self._lines.write(json.dumps({"step": step, **record}, allow_nan=False).encode() + b"\n")
         self._lines.flush()
         kind = record["kind"]
         for name, value in _scalars(record):
             self._board.add_scalar(f"{kind}/{name}", value, step)
 
 
-def progress_bar(total: int, description: str, enabled: bool) -> "tqdm[Any]":
+def progress_bar(total: int, description: str, enabled: bool, done: int = 0) -> "tqdm[Any]":
     """Progress on rank 0's stderr: a live bar on a terminal; a whole line now and then elsewhere, where launchers put
     a prefix before every line."""
     if sys.stderr.isatty():
-        return tqdm(total=total, desc=description, unit="step", disable=not enabled, dynamic_ncols=True)
+        return tqdm(total=total, desc=description, unit="step", disable=not enabled, initial=done, dynamic_ncols=True)
     line = "{desc}: {n_fmt}/{total_fmt} steps [{elapsed}<{remaining}, {rate_fmt}{postfix}]"
     return tqdm(
         total=total,
         desc=description,
         unit="step",
         disable=not enabled,
+        initial=done,
         mininterval=10,
         bar_format=line,
         file=_WholeLines(),

@@ -1,8 +1,9 @@
 """What training and comparison do before the first step: check, plan, write down."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from torchrec.distributed.types import ShardingPlan
 
@@ -28,6 +29,8 @@ class Session:
     dataset: Dataset
     plan: ShardingPlan
     ranks: Ranks
+    changed_options: Mapping[str, Any] = field(default_factory=dict)
+    """Options that are other than when the run began."""
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -54,7 +57,7 @@ def open_session(config: RunConfig, arms: Sequence[str]) -> Iterator[Session]:
         ranks.agree(lambda: check_values(dataset, ranks.rank, ranks.world_size))
         ranks.agree(lambda: check_both_classes(dataset) if ranks.is_first else None)
         plan = make_plan(config, dataset.schema, ranks)
-        ranks.agree(lambda: open_run_directory(config) if ranks.is_first else None)
+        changed = ranks.agree(lambda: open_run_directory(config) if ranks.is_first else {})
         if ranks.is_first:
             tables = describe_plan(plan)
             write_json(config.out / "plan.json", tables)
@@ -63,4 +66,4 @@ def open_session(config: RunConfig, arms: Sequence[str]) -> Iterator[Session]:
                 describe_environment(versions, ranks.world_size, str(ranks.device)),
             )
             print(format_plan(tables), flush=True)
-        yield Session(config, dataset, plan, ranks)
+        yield Session(config, dataset, plan, ranks, changed)

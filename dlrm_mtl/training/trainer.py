@@ -73,7 +73,8 @@ class Trainer:
             self.total_steps = min(self.total_steps, config.max_steps)
         self.rows_dropped_per_epoch = self._reader.rows_dropped
         self.step = 0
-        self._batches = islice(self._epochs(), self.total_steps)
+        self.position = Position()
+        self._batches: Iterator[MultiTaskBatch] | None = None
         self._window = MetricSums(len(dataset.schema.tasks), ranks.device)
         self._lifetime = MetricSums(len(dataset.schema.tasks), torch.device("cpu"))
 
@@ -98,6 +99,9 @@ class Trainer:
         seconds = time.perf_counter() - start
         self.arm.balancing.observe()
         self._train_step()
+        self.position = self.position.advance(
+            self.step - first, self._ranks.world_size, self._streams, self._reader.steps
+        )
 
         self._window.reduce(self._ranks.group)
         window = self._window.compute()
@@ -113,6 +117,28 @@ class Trainer:
             lifetime=self._lifetime.compute(),
             balancing=balancing_diagnostics(self.arm.balancing),
         )
+
+    def state(self, prefix: str) -> State:
+        """What a checkpoint holds of this arm, beside ``step`` and ``position``; names begin with ``prefix`` (or a
+        rank). To be called between windows. Collective."""
+        lifetime = {"sums": self._lifetime.sums, "histogram": self._lifetime.histogram}
+        return {
+            **arm_state(self.arm, prefix, self._ranks.rank),
+            **{f"{prefix}/lifetime/{name}": value for name, value in lifetime.items()},
+        }
+
+    def restore(self, prefix: str, checkpoint: Checkpoint) -> None:
+        """Brings an untrained trainer to the state that it had in a checkpoint, on whatever ranks and plan. Collective.
+
+        Raises:
+            ValueError: the checkpoint does not fit.
+        """
+        restore_arm(self.arm, prefix, checkpoint, self._ranks)
+        names = {name: f"{prefix}/lifetime/{name}" for name in ("sums", "histogram")}
+        loaded = load_tensors(checkpoint, {}, list(names.values()), self._ranks)
+        self._lifetime.sums, self._lifetime.histogram = (loaded[names[name]] for name in ("sums", "histogram"))
+        self.step = checkpoint.step
+        self.position = Position.from_json(checkpoint.facts["position"])
 
     def evaluate(self) -> MetricSums:
         """Metrics over the whole eval split, reduced over ranks, in buckets of rows. Collective."""
@@ -132,13 +158,18 @@ class Trainer:
         return sums
 
     def _train_step(self) -> None:
+        if self._batches is None:
+            self._batches = islice(self._read(), self.total_steps - self.step)
         self._window.update(self.pipeline.progress(self._batches))
         self.step += 1
 
-    def _epochs(self) -> Iterator[MultiTaskBatch]:
-        for epoch in range(self._config.epochs):
-            self._reader.set_epoch(epoch)
+    def _read(self) -> Iterator[MultiTaskBatch]:
+        """The batches from the present position on. The pipeline asks for some ahead of the step."""
+        position = self.position
+        while position.epoch < self._config.epochs:
+            self._reader.set_position(position)
             yield from batches(self._reader, self._config.reader, self._pin_memory)
+            position = Position(position.epoch + 1)
 
     @property
     def _pin_memory(self) -> bool:

@@ -1,0 +1,226 @@
+"""Checkpoints of tensors spread over ranks: written behind the training, read on any number of ranks and any plan."""
+
+import shutil
+import sys
+from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed._shard.sharded_tensor.api import ShardedTensor
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner, DefaultSavePlanner
+from torch.distributed.checkpoint.metadata import TensorStorageMetadata
+from torch.distributed.checkpoint.staging import BlockingAsyncStager
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import save
+
+from dlrm_mtl.distributed.checkpoint_directory import (
+    complete,
+    find_damage,
+    list_checkpoints,
+    partial_path,
+    read_manifest,
+    record_files,
+    remove_unfinished,
+)
+from dlrm_mtl.distributed.checkpoint_format import DESCRIPTION, TensorReader, TensorWriter
+from dlrm_mtl.distributed.processes import Ranks
+
+Tensors = Mapping[str, Tensor | ShardedTensor]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A whole checkpoint on disk."""
+
+    path: Path
+    facts: Mapping[str, Any]
+    """What was given to :meth:`CheckpointWriter.save`, and ``step``."""
+    sizes: Mapping[str, torch.Size]
+    """Size of every tensor, by name."""
+
+    @property
+    def step(self) -> int:
+        return int(self.facts["step"])
+
+
+class CheckpointWriter:
+    """Writes the checkpoints of a run to a directory. Every method is collective.
+
+    A checkpoint is copied to host memory and written by a thread, beside the training. It gets its name when every
+    rank's part is on the disk. What fails (a full disk) is said on the first rank's stderr and costs that checkpoint
+    alone: training goes on, and the last good one stays.
+
+    Args:
+        keep: number of checkpoints that are kept, the newest ones.
+        timeout_s: seconds after which the writing ranks no longer wait for each other.
+    """
+
+    def __init__(self, directory: Path, keep: int, ranks: Ranks, timeout_s: int) -> None:
+        self._directory = directory
+        self._keep = keep
+        self._ranks = ranks
+        # A group of its own, since its collectives run beside those of the training.
+        self._group = dist.new_group(backend="gloo", timeout=timedelta(seconds=timeout_s))
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
+        self._writing: Future[None] | None = None
+
+    def save(self, step: int, tensors: Tensors, facts: Mapping[str, Any]) -> None:
+        """Starts to write a checkpoint, after the one before is written.
+
+        Args:
+            tensors: this rank's; a tensor that is not sharded is taken to be the same on all ranks that have its name.
+            facts: JSON values, the same on every rank.
+        """
+        self.wait()
+        staged = BlockingAsyncStager().stage(dict(tensors))
+        self._writing = self._thread.submit(self._write, step, staged, facts)
+
+    def wait(self) -> None:
+        """Waits until the checkpoint under way is written or has failed."""
+        if self._writing is None:
+            return
+        writing, self._writing = self._writing, None
+        try:
+            writing.result()
+        except Exception as error:  # whatever it is, the training must not end by it
+            if self._ranks.is_first:
+                reason = " ".join(str(error).split())
+                print(f"checkpoint NOT written, training goes on: {reason}", file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        """Waits as :meth:`wait` does, and frees what the writer holds."""
+        self.wait()
+        self._thread.shutdown()
+
+    def _write(self, step: int, tensors: dict[str, Any], facts: Mapping[str, Any]) -> None:
+        partial = partial_path(self._directory, step)
+        first = self._ranks.is_first
+        try:
+            self._agree(lambda: _make_empty(partial) if first else None)
+            try:
+                save(
+                    tensors,
+                    storage_writer=TensorWriter(partial),
+                    planner=DefaultSavePlanner(flatten_state_dict=False, flatten_sharded_tensors=False),
+                    process_group=self._group,
+                )
+            except CheckpointException as error:
+                raise OSError(_first_failure(error)) from None
+            mine = sorted(file.name for file in partial.glob(f"__{self._ranks.rank}_*.distcp"))
+            records = self._agree(lambda: record_files(partial, [*mine, *([DESCRIPTION] if first else [])]))
+            files = [record for rank in records for record in rank]
+            self._agree(lambda: complete(self._directory, step, facts, files, self._keep) if first else None)
+        except Exception:
+            if first:
+                shutil.rmtree(partial, ignore_errors=True)
+            raise
+
+    def _agree(self, action: Callable[[], Any]) -> list[Any]:
+        """Every rank's result; an action that fails on one rank fails on all."""
+        outcome: tuple[bool, Any]
+        try:
+            outcome = (True, action())
+        except Exception as error:
+            outcome = (False, f"{type(error).__name__}: {error}")
+        outcomes: list[tuple[bool, Any] | None] = [None] * self._ranks.world_size
+        dist.all_gather_object(outcomes, outcome, group=self._group)
+        for rank, (succeeded, value) in enumerate(filter(None, outcomes)):
+            if not succeeded:
+                raise OSError(f"rank {rank}: {value}")
+        return [value for _, value in filter(None, outcomes)]
+
+
+def find_checkpoint(directory: Path, ranks: Ranks) -> Checkpoint | None:
+    """The newest checkpoint that is whole, on every rank; None if there is none at all. Collective.
+
+    One that was never finished is removed and one that is damaged is passed over, both with a line on stderr.
+
+    Raises:
+        ValueError: there are checkpoints, but all are damaged.
+    """
+    for path in ranks.share(remove_unfinished(directory) if ranks.is_first else []):
+        _say(ranks, f"{path}: a checkpoint that was not finished, removed")
+    damaged = []
+    for path in ranks.share(list_checkpoints(directory) if ranks.is_first else []):
+        try:
+            return open_checkpoint(path, ranks)
+        except ValueError as error:
+            damaged.append(str(error))
+            _say(ranks, f"checkpoint passed over: {error}")
+    if damaged:
+        raise ValueError(f"{directory}: every checkpoint is damaged; to start anew, remove them or give another --out")
+    return None
+
+
+def open_checkpoint(path: Path, ranks: Ranks) -> Checkpoint:
+    """Opens a checkpoint after all its bytes were checked. Collective.
+
+    Raises:
+        ValueError: it is not there, or it is damaged; on every rank.
+    """
+
+    def check() -> tuple[dict[str, Any], dict[str, torch.Size]]:
+        manifest = read_manifest(path)
+        damage = find_damage(path, manifest, ranks.rank, ranks.world_size)
+        if damage is not None:
+            raise ValueError(f"{path}: {damage}")
+        return manifest, {name: tensor.size for name, tensor in _description(path).items()}
+
+    return Checkpoint(path, *ranks.agree(check))
+
+
+def load_tensors(checkpoint: Checkpoint, targets: Tensors, names: Collection[str], ranks: Ranks) -> dict[str, Tensor]:
+    """Reads tensors from a checkpoint. Collective.
+
+    Args:
+        targets: sharded tensors to fill in place, each rank's own; their sizes are the checkpoint's.
+        names: further tensors, which come back whole, in host memory.
+
+    Returns:
+        the tensors of ``names``.
+
+    Raises:
+        ValueError: on every rank: a file holds something else than tensors, or cannot be read.
+    """
+    stored = _description(checkpoint.path)
+    whole = {name: torch.empty(stored[name].size, dtype=stored[name].properties.dtype) for name in names}
+    try:
+        load(
+            {**targets, **whole},
+            storage_reader=TensorReader(checkpoint.path),
+            planner=DefaultLoadPlanner(flatten_state_dict=False, flatten_sharded_tensors=False),
+            process_group=ranks.group,
+        )
+    except CheckpointException as error:
+        raise ValueError(f"{checkpoint.path}: cannot be read ({_first_failure(error)})") from None
+    return whole
+
+
+def _description(path: Path) -> dict[str, TensorStorageMetadata]:
+    tensors: Any = TensorReader(path).read_metadata().state_dict_metadata
+    return dict(tensors)
+
+
+def _make_empty(directory: Path) -> None:
+    if directory.exists():
+        shutil.rmtree(directory)
+    directory.mkdir(parents=True)
+
+
+def _first_failure(error: CheckpointException) -> str:
+    """What went wrong on the first rank that failed, in one line."""
+    rank, (cause, _) = min(error.failures.items())
+    first_line = str(cause).strip().split("\n")[0]
+    return f"rank {rank}: {type(cause).__name__}: {first_line}"
+
+
+def _say(ranks: Ranks, text: str) -> None:
+    if ranks.is_first:
+        print(text, file=sys.stderr, flush=True)

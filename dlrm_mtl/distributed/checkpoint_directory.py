@@ -1,0 +1,111 @@
+"""A directory of checkpoints: each is whole, under its final name, or it does not count.
+
+::
+
+    DIR/step-00000120/checkpoint.json     facts of the run, and size and checksum of every other file
+    DIR/step-00000120/tensors.json        see checkpoint_format.py
+    DIR/step-00000120/__0_0.distcp ...
+    DIR/.step-00000240.partial            one that is being written, or never was finished
+"""
+
+import hashlib
+import os
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from dlrm_mtl.files import read_json, write_json
+
+FORMAT = 1
+"""Version of the checkpoints that this code writes and reads."""
+
+MANIFEST = "checkpoint.json"
+
+FileRecord = tuple[str, int, str]
+"""Name, size in bytes, sha256 of a file."""
+
+
+def checkpoint_path(directory: Path, step: int) -> Path:
+    return directory / f"step-{step:08d}"
+
+
+def partial_path(directory: Path, step: int) -> Path:
+    """Where a checkpoint is written before it gets its name."""
+    return directory / f".step-{step:08d}.partial"
+
+
+def list_checkpoints(directory: Path) -> list[Path]:
+    """Finished checkpoints, the newest first."""
+    found = [path for path in directory.glob("step-*") if re.fullmatch(r"step-\d{8,}", path.name)]
+    return sorted(found, key=lambda path: int(path.name.removeprefix("step-")), reverse=True)
+
+
+def remove_unfinished(directory: Path) -> list[Path]:
+    """Removes what was never finished, and returns it."""
+    found = sorted(directory.glob(".step-*.partial"))
+    for path in found:
+        shutil.rmtree(path)
+    return found
+
+
+def record_files(directory: Path, files: Sequence[str]) -> list[FileRecord]:
+    """Size and checksum of some files."""
+    return [(name, (directory / name).stat().st_size, _sha256(directory / name)) for name in files]
+
+
+def complete(directory: Path, step: int, facts: Mapping[str, Any], files: Sequence[FileRecord], keep: int) -> Path:
+    """Gives a written checkpoint its manifest and its name, and removes all but the newest ``keep``."""
+    partial, path = partial_path(directory, step), checkpoint_path(directory, step)
+    records = {name: {"bytes": size, "sha256": checksum} for name, size, checksum in files}
+    write_json(partial / MANIFEST, {"format": FORMAT, "step": step, "files": records, **facts})
+    for written in (*partial.iterdir(), partial):
+        _synchronize(written)
+    if path.exists():  # of the same step, written before a restart
+        shutil.rmtree(path)
+    os.replace(partial, path)
+    _synchronize(directory)
+    for old in list_checkpoints(directory)[keep:]:
+        shutil.rmtree(old)
+    return path
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """The manifest of a checkpoint.
+
+    Raises:
+        ValueError: there is none, or it has another format.
+    """
+    manifest = read_json(path / MANIFEST)
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        raise ValueError(f"{path / MANIFEST}: not the manifest of a checkpoint of format {FORMAT}")
+    return manifest
+
+
+def find_damage(path: Path, manifest: Mapping[str, Any], part: int = 0, parts: int = 1) -> str | None:
+    """What is wrong with a share of a checkpoint's files; None if nothing is."""
+    for name, record in sorted(manifest["files"].items())[part::parts]:
+        file = path / name
+        if not file.is_file():
+            return f"{name} is missing"
+        size = file.stat().st_size
+        if size != record["bytes"]:
+            return f"{name} has {size} bytes, expected {record['bytes']}"
+        if _sha256(file) != record["sha256"]:
+            return f"{name} has another checksum than when it was written"
+    return None
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _synchronize(path: Path) -> None:
+    """Waits until a file's bytes, or a directory's entries, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

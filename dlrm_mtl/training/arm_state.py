@@ -1,0 +1,213 @@
+"""All that an arm has learned, as named tensors: weights, optimizer state, balancer state."""
+
+from collections.abc import Collection
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributed._shard.sharded_tensor.api import ShardedTensor
+
+from dlrm_mtl.balancing import BalancingLayer
+from dlrm_mtl.distributed.checkpoint import Checkpoint, load_tensors
+from dlrm_mtl.distributed.processes import Ranks
+from dlrm_mtl.distributed.sharding import describe_plan
+from dlrm_mtl.models.ranker import head_name
+from dlrm_mtl.training.arm import Arm
+
+BALANCING = "dense_part.balancing."
+"""The part of the model whose state grows with the first step, and is by task."""
+
+SCHEDULE = "__warmup"
+"""The parameter under which torchrec keeps the position of a learning-rate schedule."""
+
+State = dict[str, Tensor | ShardedTensor]
+
+
+def arm_state(arm: Arm, prefix: str, rank: int) -> State:
+    """The state of an arm, on this rank; all names begin with ``prefix``, ``/`` or ``rank-R/``. Collective, since the
+    balancing layer may have a reduction in flight.
+
+    ``model/PARAMETER`` and ``optimizer/PARAMETER/NAME``. What differs between ranks, the balancer's state under
+    ``reduction="local"``, has its rank in front.
+    """
+    state = {_model_name(arm, prefix, name, rank): value for name, value in arm.model.state_dict().items()}
+    for parameter, values in arm.optimizer.state_dict()["state"].items():
+        for name, value in values.items():
+            state[_optimizer_name(prefix, parameter, name)] = value
+    return state
+
+
+def restore_arm(arm: Arm, prefix: str, checkpoint: Checkpoint, ranks: Ranks) -> None:
+    """Gives an untrained arm the state that it had in a checkpoint, on whatever ranks and plan. Collective.
+
+    Raises:
+        ValueError: on every rank, before training: a part of the state is missing, unknown, or not of the size that
+            the arm has under its plan.
+    """
+    _restore(arm, prefix, checkpoint, ranks)
+
+
+def start_arm(
+    arm: Arm, prefix: str, checkpoint: Checkpoint, ranks: Ranks, tasks: Collection[str], keep_balancer: bool
+) -> None:
+    """Gives an untrained arm what a checkpoint of a run with other tasks holds for it. Collective.
+
+    What is shared and what belongs to tasks of the same name keep weights and optimizer state; the heads of new tasks
+    stay as they are initialised, and schedules begin anew.
+
+    Args:
+        tasks: of the arm.
+        keep_balancer: whether the balancer's state is taken, too; that of new tasks stays at its start.
+
+    Raises:
+        ValueError: as :func:`restore_arm`, for what does not belong to a new or gone task.
+    """
+    before = checkpoint.facts["tasks"]
+    _restore(
+        arm,
+        prefix,
+        checkpoint,
+        ranks,
+        skip=(f".{SCHEDULE}/", *(() if keep_balancer else (BALANCING,))),
+        new_tasks=[task for task in tasks if task not in before],
+        gone_tasks=[task for task in before if task not in tasks],
+    )
+
+
+def generator_state(ranks: Ranks) -> dict[str, Tensor]:
+    """States of this rank's random number generators."""
+    state = {f"rank-{ranks.rank}/generator/cpu": torch.get_rng_state()}
+    if ranks.device.type == "cuda":
+        state[f"rank-{ranks.rank}/generator/cuda"] = torch.cuda.get_rng_state(ranks.device)
+    return state
+
+
+def restore_generators(checkpoint: Checkpoint, ranks: Ranks) -> None:
+    """Sets this rank's generators to their states in a checkpoint, if it had this rank. Collective."""
+    names = [name for name in generator_state(ranks) if name in checkpoint.sizes]
+    for name, state in load_tensors(checkpoint, {}, names, ranks).items():
+        if name.endswith("/cuda"):
+            torch.cuda.set_rng_state(state, ranks.device)
+        else:
+            torch.set_rng_state(state)
+
+
+def _restore(
+    arm: Arm,
+    prefix: str,
+    checkpoint: Checkpoint,
+    ranks: Ranks,
+    skip: Collection[str] = (),
+    new_tasks: Collection[str] = (),
+    gone_tasks: Collection[str] = (),
+) -> None:
+    # Where there are more ranks than the checkpoint had, some share a predecessor.
+    rank = ranks.rank % int(checkpoint.facts["world_size"])
+
+    def wanted(name: str) -> bool:
+        return name.startswith((f"{prefix}/", f"rank-{rank}/{prefix}/")) and not any(part in name for part in skip)
+
+    initial = {name: value.clone() for name, value in arm.model.state_dict().items() if not _is_sharded(value)}
+    _create_optimizer_state(arm)
+    state = arm_state(arm, prefix, rank)
+    ours = {name: value for name, value in state.items() if wanted(name)}
+    saved = [name for name in checkpoint.sizes if wanted(name)]
+    known = ranks.gather(list(ours))
+    ranks.agree(lambda: _check(arm, checkpoint, ours, saved, set().union(*known), new_tasks, gone_tasks))
+
+    sharded = {name: value for name, value in ours.items() if name in checkpoint.sizes and _is_sharded(value)}
+    # The balancing layer may take more than it shows before its first step.
+    whole = [name for name in saved if name not in sharded and (name in ours or BALANCING in name)]
+    loaded: State = {**sharded, **load_tensors(checkpoint, sharded, whole, ranks)}
+
+    for name, value in initial.items():
+        state[_model_name(arm, prefix, name, rank)] = value
+    state.update(loaded)
+    arm.model.load_state_dict({name.partition("/model/")[2]: state[name] for name in state if "/model/" in name})
+    optimizer = arm.optimizer.state_dict()["state"]
+    arm.optimizer.load_state_dict(
+        {
+            "state": {
+                parameter: {name: state[_optimizer_name(prefix, parameter, name)] for name in values}
+                for parameter, values in optimizer.items()
+            }
+        }
+    )
+
+
+def _create_optimizer_state(arm: Arm) -> None:
+    """Creates what optimizers create in their first step: without it, there would be nothing to load it into, and
+    nothing to say that it was not loaded."""
+    for name, optimizer in arm.optimizer.optimizers:
+        if name == "tables" and isinstance(arm.balancing, BalancingLayer):
+            optimizer.step()  # tables are updated inside backward: this only creates the state of the schedule
+        else:
+            optimizer.init_state()
+        optimizer.zero_grad(set_to_none=True)
+        for parameter, values in optimizer.state.items():
+            if "warmup" in values and not parameter.numel():
+                values["warmup"].zero_()
+    arm.optimizer.post_load_state_dict()
+
+
+def _check(
+    arm: Arm,
+    checkpoint: Checkpoint,
+    ours: State,
+    saved: Collection[str],
+    known: Collection[str],
+    new_tasks: Collection[str],
+    gone_tasks: Collection[str],
+) -> None:
+    """Args:
+    ours: this rank's state.
+    known: names of the state of any rank.
+    """
+    for name, value in ours.items():
+        if BALANCING in name or _is_head(name, new_tasks):
+            continue
+        if name not in checkpoint.sizes:
+            raise ValueError(f"{checkpoint.path}: has no {name}, which this run needs")
+        found, expected = checkpoint.sizes[name], value.size()
+        if found != expected:
+            raise ValueError(
+                f"{checkpoint.path}: {name} has size {list(found)}, expected {list(expected)}"
+                f"{_sharding_hint(arm, checkpoint, name)}"
+            )
+    unknown = [name for name in saved if name not in known and BALANCING not in name and not _is_head(name, gone_tasks)]
+    if unknown:
+        raise ValueError(f"{checkpoint.path}: has {min(unknown)}, which this run does not have")
+
+
+def _sharding_hint(arm: Arm, checkpoint: Checkpoint, name: str) -> str:
+    """What to say of a table's optimizer state that another plan cannot take over."""
+    before = {table["table"]: table["sharding_type"] for table in checkpoint.facts["plan"]}
+    for table in describe_plan(arm.model.plan):
+        kind = before.get(table["table"], table["sharding_type"])
+        if (
+            f"/optimizer/tables.embedding_bags.embedding_bags.{table['table']}." in name
+            and kind != table["sharding_type"]
+        ):
+            return (
+                f": the table was sharded {kind}, now it is {table['sharding_type']}, and its optimizer keeps one value"
+                f" per row and column shard; go on with sharding.kinds={kind}"
+            )
+    return ""
+
+
+def _model_name(arm: Arm, prefix: str, name: str, rank: int) -> str:
+    local = isinstance(arm.balancing, BalancingLayer) and arm.balancing.reduction == "local"
+    owner = f"rank-{rank}/" if local and name.startswith(BALANCING) else ""
+    return f"{owner}{prefix}/model/{name}"
+
+
+def _optimizer_name(prefix: str, parameter: str, name: str) -> str:
+    return f"{prefix}/optimizer/{parameter}/{name}"
+
+
+def _is_head(name: str, tasks: Collection[str]) -> bool:
+    return any(f".{head_name(task)}." in name for task in tasks)
+
+
+def _is_sharded(value: Any) -> bool:
+    return isinstance(value, ShardedTensor)

@@ -1,0 +1,131 @@
+"""Checkpoints of arms that are trained together: when they are written, what they hold, how a run goes on from one."""
+
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from dlrm_mtl.distributed.checkpoint import Checkpoint, CheckpointWriter, find_checkpoint, open_checkpoint
+from dlrm_mtl.distributed.sharding import describe_plan
+from dlrm_mtl.recipe import parse_recipe
+from dlrm_mtl.training.arm_state import State, generator_state, restore_generators, start_arm
+from dlrm_mtl.training.session import Session
+from dlrm_mtl.training.trainer import Trainer
+
+DIRECTORY = "checkpoints"
+
+
+class RunCheckpoints:
+    """Every method is collective.
+
+    Args:
+        trainers: of the arms, by name, all at the same step.
+        directory: of the run or seed; checkpoints lie in its folder ``checkpoints``.
+    """
+
+    def __init__(self, session: Session, trainers: Mapping[str, Trainer], directory: Path) -> None:
+        self._session = session
+        self._config = session.config.checkpoint
+        self._ranks = session.ranks
+        self._trainers = trainers
+        self._directory = directory / DIRECTORY
+        self._writer = CheckpointWriter(self._directory, self._config.keep, session.ranks, session.config.timeout_s)
+        self._last_step = 0
+        self._last_time = time.monotonic()
+
+    def __enter__(self) -> "RunCheckpoints":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # After an error the other ranks may be gone, and a checkpoint under way would wait for them.
+        if error is None or isinstance(error, SystemExit):
+            self._writer.close()
+
+    def restore(self) -> Checkpoint | None:
+        """Brings the trainers to the newest whole checkpoint, or to ``init_from``, or leaves them as they are.
+
+        Returns:
+            the checkpoint of this run that training goes on from.
+
+        Raises:
+            ValueError: a checkpoint does not fit the run, or all are damaged.
+        """
+        checkpoint = find_checkpoint(self._directory, self._ranks)
+        if checkpoint is None:
+            self._initialize()
+            return None
+        arms = checkpoint.facts["arms"]
+        if arms != list(self._trainers):
+            raise ValueError(f"{checkpoint.path}: holds arms {', '.join(arms)}, expected {', '.join(self._trainers)}")
+        for index, trainer in enumerate(self._trainers.values()):
+            trainer.restore(str(index), checkpoint)
+        restore_generators(checkpoint, self._ranks)
+        self._last_step = checkpoint.step
+        return checkpoint
+
+    def due(self, step: int, last: bool = False) -> bool:
+        """Whether to write one now, by steps or by this rank's clock: ranks need to agree on it.
+
+        Args:
+            last: whether training ends here.
+        """
+        steps, minutes = self._config.every_steps, self._config.every_minutes
+        by_steps = steps is not None and step // steps > self._last_step // steps
+        by_time = minutes is not None and time.monotonic() - self._last_time >= 60 * minutes
+        return step > self._last_step and (last or by_steps or by_time)
+
+    def save(self, facts: Mapping[str, Any]) -> None:
+        """Starts to write a checkpoint.
+
+        Args:
+            facts: what is to be found in :attr:`Checkpoint.facts` after a restart, as JSON values.
+        """
+        state: State = dict(generator_state(self._ranks))
+        for index, trainer in enumerate(self._trainers.values()):
+            state.update(trainer.state(str(index)))
+        first = next(iter(self._trainers.values()))
+        self._writer.save(
+            first.step,
+            state,
+            {
+                "arms": list(self._trainers),
+                "tasks": list(self._session.tasks),
+                "world_size": self._ranks.world_size,
+                "position": first.position.as_json(),
+                "plan": describe_plan(self._session.plan),
+                **facts,
+            },
+        )
+        self._last_step = first.step
+        self._last_time = time.monotonic()
+
+    def _initialize(self) -> None:
+        path = self._session.config.init_from
+        if path is None:
+            return
+        checkpoint = open_checkpoint(path, self._ranks)
+        tasks, before = self._session.tasks, checkpoint.facts["tasks"]
+        for name, trainer in self._trainers.items():
+            source = name if name in checkpoint.facts["arms"] else checkpoint.facts["arms"][0]
+            mine, theirs = parse_recipe(name), parse_recipe(source)
+            same_balancer = (mine.method, mine.level, mine.reduction) == (theirs.method, theirs.level, theirs.reduction)
+            prefix = str(checkpoint.facts["arms"].index(source))
+            start_arm(trainer.arm, prefix, checkpoint, self._ranks, tasks, same_balancer)
+            if self._ranks.is_first:
+                print(
+                    f"{name}: starts from {source} in {path}, step {checkpoint.step}."
+                    f" Tasks kept: {_names(task for task in tasks if task in before)};"
+                    f" new: {_names(task for task in tasks if task not in before)};"
+                    f" left out: {_names(task for task in before if task not in tasks)}."
+                    f" Balancer state {'kept' if same_balancer else 'anew: another method'}.",
+                    file=sys.stderr,
+                    flush=True,
+                )
+
+
+def _names(tasks: Any) -> str:
+    return ", ".join(tasks) or "none"

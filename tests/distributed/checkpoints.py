@@ -1,0 +1,67 @@
+"""Worker functions: checkpoints of small tensors."""
+
+import contextlib
+import io
+import resource
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dlrm_mtl.distributed.checkpoint import CheckpointWriter, find_checkpoint, load_tensors
+from dlrm_mtl.distributed.processes import Ranks
+
+SIZE = 100_000
+
+
+def values(step: int) -> dict[str, torch.Tensor]:
+    return {"weights": torch.arange(SIZE, dtype=torch.float32) + step, "count": torch.tensor(step)}
+
+
+def write(
+    ranks: Ranks, directory: Path, steps: list[int], keep: int = 2, full: list[int] | None = None, on_rank: int = 0
+) -> str:
+    """Writes a checkpoint at each step, at those in ``full`` with no room on one rank's disk.
+
+    Returns:
+        what was said on stderr.
+    """
+    said = io.StringIO()
+    with contextlib.redirect_stderr(said):
+        writer = CheckpointWriter(directory, keep, ranks, timeout_s=30)
+        for step in steps:
+            with _no_room() if step in (full or []) and ranks.rank == on_rank else contextlib.nullcontext():
+                tensors = values(step)
+                writer.save(step, {**tensors, f"rank-{ranks.rank}/own": torch.ones(SIZE)}, {"note": f"step {step}"})
+                tensors["weights"].zero_()  # training goes on while the checkpoint is written
+                writer.wait()
+        writer.close()
+    return said.getvalue()
+
+
+def read(ranks: Ranks, directory: Path) -> tuple[Any, str]:
+    """The newest whole checkpoint, as (step, note, whether its tensors are those of the step), or the error; and what
+    was said on stderr."""
+    said = io.StringIO()
+    with contextlib.redirect_stderr(said):
+        try:
+            checkpoint = find_checkpoint(directory, ranks)
+            if checkpoint is None:
+                return None, said.getvalue()
+            loaded = load_tensors(checkpoint, {}, ["weights", "count"], ranks)
+        except ValueError as error:
+            return str(error), said.getvalue()
+    expected = values(checkpoint.step)
+    equal = all(torch.equal(loaded[name], value) for name, value in expected.items())
+    return (checkpoint.step, checkpoint.facts["note"], equal), said.getvalue()
+
+
+@contextlib.contextmanager
+def _no_room() -> Any:
+    """Files cannot grow beyond 100 kB: as on a full disk, writing fails in the middle."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -1,0 +1,196 @@
+"""Checkpoints on disk: whole or not there, kept or passed over, never executed."""
+
+import io
+import json
+import pickle
+import shutil
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from dlrm_mtl.distributed.checkpoint_directory import MANIFEST, list_checkpoints, read_manifest, record_files
+from dlrm_mtl.distributed.checkpoint_format import DESCRIPTION
+from tests.distributed import checkpoints
+from tests.ranks import RankPool
+
+
+def names(directory: Path) -> list[str]:
+    return sorted(path.name for path in directory.iterdir())
+
+
+@pytest.fixture(scope="module")
+def written(rank_pool: RankPool, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Steps 1, 2 and 3, written by two ranks, of which two are kept."""
+    directory = tmp_path_factory.mktemp("run") / "checkpoints"
+    assert rank_pool.run(2, checkpoints.write, directory, [1, 2, 3]) == ["", ""]
+    return directory
+
+
+@pytest.fixture
+def directory(written: Path, tmp_path: Path) -> Path:
+    """A copy, to be damaged."""
+    return Path(shutil.copytree(written, tmp_path / "checkpoints"))
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3])
+def test_the_newest_is_read_on_any_ranks(written: Path, rank_pool: RankPool, world_size: int) -> None:
+    for found, said in rank_pool.run(world_size, checkpoints.read, written):
+        assert found == (3, "step 3", True)
+        assert said == ""
+
+
+def test_the_newest_ones_are_kept(written: Path) -> None:
+    assert names(written) == ["step-00000002", "step-00000003"]
+    assert names(written / "step-00000003") == ["__0_0.distcp", "__1_0.distcp", MANIFEST, DESCRIPTION]
+
+
+def test_what_differs_between_ranks_is_all_there(written: Path) -> None:
+    description = json.loads((written / "step-00000003" / DESCRIPTION).read_text())
+    assert set(description) == {"weights", "count", "rank-0/own", "rank-1/own"}
+
+
+def test_the_same_step_again_replaces_it(directory: Path, rank_pool: RankPool) -> None:
+    rank_pool.run(1, checkpoints.write, directory, [3])
+    assert names(directory / "step-00000003") == ["__0_0.distcp", MANIFEST, DESCRIPTION]
+    [(found, _)] = rank_pool.run(1, checkpoints.read, directory)
+    assert found == (3, "step 3", True)
+
+
+def test_no_checkpoint_is_none(tmp_path: Path, rank_pool: RankPool) -> None:
+    assert rank_pool.run(2, checkpoints.read, tmp_path / "nothing") == [(None, ""), (None, "")]
+
+
+def truncate(path: Path) -> None:
+    file = path / "__1_0.distcp"
+    file.write_bytes(file.read_bytes()[:-100])
+
+
+def flip_a_bit(path: Path) -> None:
+    file = path / "__0_0.distcp"
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "truncated": (truncate, "__1_0.distcp has "),
+    "flipped": (flip_a_bit, "__0_0.distcp has another checksum"),
+    "a file is gone": (lambda path: (path / "__1_0.distcp").unlink(), "__1_0.distcp is missing"),
+    "no description": (lambda path: (path / DESCRIPTION).unlink(), f"{DESCRIPTION} is missing"),
+    "no manifest": (lambda path: (path / MANIFEST).unlink(), f"{MANIFEST}: not found"),
+    "half a manifest": (lambda path: (path / MANIFEST).write_text('{"format"'), f"{MANIFEST}: no valid JSON"),
+    "another format": (lambda path: (path / MANIFEST).write_text('{"format": 99}'), "of format 1"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_a_damaged_one_is_passed_over(directory: Path, rank_pool: RankPool, damage: str, world_size: int) -> None:
+    act, message = DAMAGES[damage]
+    act(directory / "step-00000003")
+    results = rank_pool.run(world_size, checkpoints.read, directory)
+    assert [found for found, _ in results] == [(2, "step 2", True)] * world_size
+    assert f"checkpoint passed over: {directory / 'step-00000003'}" in results[0][1]
+    assert message in results[0][1]
+    assert all(said == "" for _, said in results[1:])
+
+
+def test_if_all_are_damaged_nothing_is_read(directory: Path, rank_pool: RankPool) -> None:
+    for path in list_checkpoints(directory):
+        truncate(path)
+    for found, _ in rank_pool.run(2, checkpoints.read, directory):
+        assert found == (f"{directory}: every checkpoint is damaged; to start anew, remove them or give another --out")
+
+
+def test_an_unfinished_one_is_removed(directory: Path, rank_pool: RankPool) -> None:
+    partial = directory / ".step-00000004.partial"
+    shutil.copytree(directory / "step-00000003", partial)
+    results = rank_pool.run(2, checkpoints.read, directory)
+    assert [found for found, _ in results] == [(3, "step 3", True)] * 2
+    assert results[0][1] == f"{partial}: a checkpoint that was not finished, removed\n"
+    assert not partial.exists()
+
+
+@pytest.mark.parametrize("on_rank", [0, 1])
+def test_a_full_disk_costs_that_checkpoint_alone(tmp_path: Path, rank_pool: RankPool, on_rank: int) -> None:
+    directory = tmp_path / "checkpoints"
+    said = rank_pool.run(2, checkpoints.write, directory, [1, 2, 3, 4], 2, [2, 4], on_rank)
+    assert names(directory) == ["step-00000001", "step-00000003"]
+    assert said[0].count("checkpoint NOT written, training goes on: rank ") == 2
+    assert f"rank {on_rank}: OSError" in said[0]
+    assert said[0].count("\n") == 2
+    assert said[1] == ""
+    assert rank_pool.run(1, checkpoints.read, directory)[0][0] == (3, "step 3", True)
+
+
+def reseal(path: Path) -> None:
+    """Gives a changed checkpoint matching checksums, as an attacker would."""
+    manifest = read_manifest(path)
+    for name, size, checksum in record_files(path, list(manifest["files"])):
+        manifest["files"][name] = {"bytes": size, "sha256": checksum}
+    (path / MANIFEST).write_text(json.dumps(manifest))
+
+
+class Execute:
+    """Creates a file when it is unpickled."""
+
+    def __init__(self, witness: Path) -> None:
+        self._witness = witness
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
+        return Path.touch, (self._witness,)
+
+
+def test_tensors_are_read_without_executing_code(directory: Path, rank_pool: RankPool, tmp_path: Path) -> None:
+    path, witness = directory / "step-00000003", tmp_path / "executed"
+    content = io.BytesIO()
+    torch.save(Execute(witness), content)
+    assert zipfile.is_zipfile(content)
+    torch.load(io.BytesIO(content.getvalue()), weights_only=False)
+    assert witness.exists(), "the payload works"
+    witness.unlink()
+    description = json.loads((path / DESCRIPTION).read_text())
+    [chunk] = description["weights"]["chunks"]
+    (path / "evil.distcp").write_bytes(content.getvalue())
+    chunk.update({"file": "evil.distcp", "start": 0, "bytes": len(content.getvalue())})
+    (path / DESCRIPTION).write_text(json.dumps(description))
+    reseal(path)
+    [(found, _)] = rank_pool.run(1, checkpoints.read, directory)
+    assert found.startswith(f"{path}: cannot be read (rank 0: UnpicklingError: Weights only load failed")
+    assert not witness.exists()
+
+
+@pytest.mark.parametrize("file", ["../step-00000002/__0_0.distcp", "/etc/hostname", "a/b"])
+def test_a_description_cannot_leave_the_checkpoint(directory: Path, rank_pool: RankPool, file: str) -> None:
+    path = directory / "step-00000003"
+    description = json.loads((path / DESCRIPTION).read_text())
+    description["weights"]["chunks"][0]["file"] = file
+    (path / DESCRIPTION).write_text(json.dumps(description))
+    reseal(path)
+    [(found, said)] = rank_pool.run(1, checkpoints.read, directory)
+    assert found == (2, "step 2", True)
+    assert "outside of the checkpoint" in said
+
+
+@pytest.mark.parametrize("dtype", ["load", "nothing", 3])
+def test_a_description_names_dtypes_only(directory: Path, rank_pool: RankPool, dtype: object) -> None:
+    path = directory / "step-00000003"
+    description = json.loads((path / DESCRIPTION).read_text())
+    description["weights"]["dtype"] = dtype
+    (path / DESCRIPTION).write_text(json.dumps(description))
+    reseal(path)
+    [(found, said)] = rank_pool.run(1, checkpoints.read, directory)
+    assert found == (2, "step 2", True)
+    assert "not a description of tensors" in said
+
+
+def test_there_is_no_pickle(written: Path) -> None:
+    """Tensors are in torch.save's form, which is read with weights_only; everything else is JSON."""
+    for file in written.rglob("*"):
+        if file.is_file() and file.suffix != ".distcp":
+            json.loads(file.read_text())
+            with pytest.raises(pickle.UnpicklingError):
+                pickle.loads(file.read_bytes())
