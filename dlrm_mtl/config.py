@@ -12,6 +12,7 @@ TableOptimizer = Literal["rowwise_adagrad", "adagrad", "sgd", "adam"]
 DenseOptimizer = Literal["adam", "adamw", "adagrad", "sgd"]
 ShardingKind = Literal["table_wise", "column_wise", "table_column_wise", "row_wise", "table_row_wise", "grid_shard"]
 """torchrec's sharding types without data_parallel: replicated tables would leave the fused table optimizer."""
+OnBadShard = Literal["stop", "skip"]
 
 
 def require(name: str, value: object, valid: bool, expected: str) -> None:
@@ -205,6 +206,9 @@ class RunConfig:
     defined rows of the global batch."""
     bf16: bool = False
     """Run the dense part under bfloat16 autocast."""
+    on_bad_shard: OnBadShard = "stop"
+    """What to do with a shard that is corrupt, missing or changed: stop the run, or leave its rows out, counted and
+    reported."""
     timeout_s: int = 600
     """Seconds after which a collective that does not complete ends the job."""
     model: ModelConfig = field(default_factory=ModelConfig)

@@ -36,6 +36,7 @@ CHANGED = TrainConfig(
     warmup_windows=0,
     loss_reduction="defined",
     bf16=True,
+    on_bad_shard="skip",
     timeout_s=60,
     model=ModelConfig(
         interaction="low_rank_dcn",

@@ -62,9 +62,9 @@ class Rows:
 
 
 def concatenate(schema: Schema, pieces: Sequence[tuple[pa.Table, Array]]) -> Rows:
-    """Rows of several tables, in order."""
+    """Rows of several tables, in order. Shards may differ in the widths of their integers."""
     tables, positions = zip(*pieces, strict=True)
-    return Rows(schema, pa.concat_tables(tables), np.concatenate(positions))
+    return Rows(schema, pa.concat_tables(tables, promote_options="permissive"), np.concatenate(positions))
 
 
 def _bags(column: pa.ChunkedArray, multi_hot: bool) -> tuple[Array, Array | None]:

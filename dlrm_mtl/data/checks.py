@@ -3,12 +3,16 @@
 A scan costs a few percent of one epoch and is shared by the ranks."""
 
 import math
+from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from dlrm_mtl.data.dataset import Dataset, RowGroup
+from dlrm_mtl.data.shards import BadShard
+from dlrm_mtl.schema import SPLITS
 
 
 def check_values(dataset: Dataset, rank: int = 0, world_size: int = 1) -> None:
@@ -18,15 +22,24 @@ def check_values(dataset: Dataset, rank: int = 0, world_size: int = 1) -> None:
         ValueError: an id outside ``[0, cardinality)``, a label other than 0 and 1, a NaN or infinite dense value, a
             null, an unreadable row group. The message names file, row group, column, row and value.
     """
-    groups = [group for split in dataset.row_groups.values() for group in split]
-    for group in groups[rank::world_size]:
-        table = dataset.read(group, dataset.columns)
-        for feature in dataset.schema.categorical:
-            _check_range(group, table[feature.name], feature.name, 0, feature.cardinality - 1, "an id")
-        for column in dataset.schema.label_columns:
-            _check_range(group, table[column], column, 0, 1, "a label")
-        for column in dataset.schema.dense:
-            _check_finite(group, table[column], column)
+    for bad in bad_values(dataset, rank, world_size):
+        raise ValueError(bad.why)
+
+
+def bad_values(dataset: Dataset, rank: int = 0, world_size: int = 1) -> Iterator[BadShard]:
+    """The shards of this rank's share of the row groups that have a fault named in :func:`check_values`, each with the
+    first one, as soon as it is found."""
+    found: set[Path] = set()
+    groups = [(split, group) for split in SPLITS for group in dataset.row_groups.get(split, ())]
+    for split, group in groups[rank::world_size]:
+        if group.file in found:
+            continue
+        try:
+            _check_row_group(dataset, group)
+        except ValueError as error:
+            found.add(group.file)
+            shard = next(s for s in dataset.schema.splits[split] if dataset.directory / s.file == group.file)
+            yield BadShard(split, shard.file, shard.rows, str(error))
 
 
 def check_both_classes(dataset: Dataset) -> None:
@@ -51,6 +64,16 @@ def check_both_classes(dataset: Dataset) -> None:
                 f"{dataset.directory}: task {name!r} has no row of class {min(classes)} in the eval split,"
                 " expected both classes"
             )
+
+
+def _check_row_group(dataset: Dataset, group: RowGroup) -> None:
+    table = dataset.read(group, dataset.columns)
+    for feature in dataset.schema.categorical:
+        _check_range(group, table[feature.name], feature.name, 0, feature.cardinality - 1, "an id")
+    for column in dataset.schema.label_columns:
+        _check_range(group, table[column], column, 0, 1, "a label")
+    for column in dataset.schema.dense:
+        _check_finite(group, table[column], column)
 
 
 def _check_range(group: RowGroup, column: pa.ChunkedArray, name: str, low: int, high: int, kind: str) -> None:

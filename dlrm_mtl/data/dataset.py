@@ -1,14 +1,17 @@
 """A data set's parquet files, seen through their footers: row groups, row counts, column types."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import zip_longest
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dlrm_mtl.schema import SPLITS, Schema, read_schema
+from dlrm_mtl.config import OnBadShard
+from dlrm_mtl.data.shards import BadShard, DataRecord, first_of_each
+from dlrm_mtl.schema import SPLITS, Schema, Shard, read_schema
 
 
 @dataclass(frozen=True)
@@ -20,7 +23,7 @@ class RowGroup:
     """Position in its file."""
     rows: int
     first_row: int
-    """Position of its first row in the split."""
+    """Position of its first row in the split, as schema.json lists it."""
 
     def __str__(self) -> str:
         return f"{self.file}, row group {self.index}"
@@ -32,8 +35,13 @@ class Dataset:
 
     directory: Path
     schema: Schema
+    """Of the shards that are not left out."""
     row_groups: dict[str, tuple[RowGroup, ...]]
     """By split."""
+    left_out: tuple[BadShard, ...] = ()
+    """Shards whose rows have no place in the order of rows."""
+    lost: tuple[BadShard, ...] = ()
+    """Shards whose rows keep their places, and come as padding."""
 
     @cached_property
     def columns(self) -> list[str]:
@@ -41,54 +49,152 @@ class Dataset:
         categorical = [feature.name for feature in self.schema.categorical]
         return [*categorical, *self.schema.dense, *self.schema.label_columns]
 
+    @property
+    def shards(self) -> list[tuple[str, Shard]]:
+        """Split and shard, in the order of schema.json."""
+        return [(split, shard) for split in SPLITS for shard in self.schema.splits[split]]
+
+    def without(self, bad: Iterable[BadShard]) -> "Dataset":
+        """This data set when some shards are left out from the beginning.
+
+        Raises:
+            ValueError: a split has no good shard left.
+        """
+        left_out = first_of_each([*self.left_out, *bad])
+        row_groups = {split: self._good_row_groups(split, left_out) for split in SPLITS}
+        gone = {(shard.split, shard.file) for shard in left_out}
+        splits = {
+            split: tuple(shard for shard in self.schema.splits[split] if (split, shard.file) not in gone)
+            for split in SPLITS
+        }
+        return replace(self, schema=replace(self.schema, splits=splits), row_groups=row_groups, left_out=left_out)
+
+    def losing(self, bad: Iterable[BadShard]) -> "Dataset":
+        """This data set when some shards are lost in the middle of a run: the order of rows stays as it was.
+
+        Raises:
+            ValueError: a split has no good shard left.
+        """
+        lost = first_of_each([*self.lost, *bad])
+        for split in SPLITS:
+            self._good_row_groups(split, lost)
+        return replace(self, lost=lost)
+
     def read(self, row_group: RowGroup, columns: Sequence[str]) -> pa.Table:
         """Reads some columns of one row group.
 
         Raises:
-            ValueError: the file cannot be read; the message names file and row group.
+            ValueError: the file cannot be read, or has changed since it was opened; the message names file and row
+                group.
         """
         try:
             with pq.ParquetFile(row_group.file) as file:
-                return file.read_row_group(row_group.index, columns=list(columns), use_threads=False)
+                table = file.read_row_group(row_group.index, columns=list(columns), use_threads=False)
         except (OSError, pa.ArrowException) as error:
             raise ValueError(f"{row_group}: cannot be read ({_first_line(error)})") from None
+        if len(table) != row_group.rows:
+            raise ValueError(f"{row_group}: {len(table)} rows, expected {row_group.rows}; the file has changed")
+        missing = [column for column in columns if column not in table.column_names]
+        if missing:
+            raise ValueError(f"{row_group}: column {missing[0]!r} is missing; the file has changed")
+        return table
+
+    def _good_row_groups(self, split: str, bad: Sequence[BadShard]) -> tuple[RowGroup, ...]:
+        files = {self.directory / shard.file: shard for shard in bad if shard.split == split}
+        good = tuple(group for group in self.row_groups[split] if group.file not in files)
+        if not any(group.rows for group in good):
+            why = f": {next(iter(files.values())).why}" if files else ""
+            raise ValueError(f"{self.directory}: split {split!r} has no good shard left{why}")
+        return good
 
 
-def open_dataset(directory: Path) -> Dataset:
-    """Opens a data set.
+def open_dataset(directory: Path, on_bad_shard: OnBadShard = "stop") -> Dataset:
+    """Opens a data set. With ``on_bad_shard="skip"``, a shard with one of the faults below is left out; see
+    :attr:`Dataset.left_out`.
 
     Raises:
         ValueError: no data set; a file is missing, truncated or has another row count than the schema says; a column is
-            missing or has the wrong type. The message names file and column.
+            missing or has the wrong type. The message names file and column. A split has no rows or no good shard.
     """
     schema = read_schema(directory)
-    return Dataset(directory, schema, {split: _row_groups(directory, schema, split) for split in SPLITS})
+    row_groups: dict[tuple[str, str], Sequence[int]] = {}
+    bad = []
+    for split in SPLITS:
+        for shard in schema.splits[split]:
+            try:
+                row_groups[split, shard.file] = _read_footer(directory / shard.file, shard.rows, schema)
+            except ValueError as error:
+                if on_bad_shard == "stop":
+                    raise
+                bad.append(BadShard(split, shard.file, shard.rows, str(error)))
+    for split in SPLITS:
+        if not schema.rows(split):
+            raise ValueError(f"{directory}: split {split!r} has no rows")
+    return Dataset(directory, schema, _row_groups(directory, schema, row_groups)).without(bad)
 
 
-def _row_groups(directory: Path, schema: Schema, split: str) -> tuple[RowGroup, ...]:
-    groups: list[RowGroup] = []
-    first_row = 0
-    for shard in schema.splits[split]:
-        path = directory / shard.file
-        if not path.is_file():
-            raise ValueError(f"{path}: not found, though schema.json lists it")
-        try:
-            with pq.ParquetFile(path) as file:
-                metadata, arrow_schema = file.metadata, file.schema_arrow
-        except (OSError, pa.ArrowException) as error:
+def open_recorded(directory: Path, record: DataRecord) -> Dataset:
+    """Opens the data set of a run that began before, as it was then: reads the schema, no shard.
+
+    Raises:
+        ValueError: no data set, or its schema lists other shards than the run began with.
+    """
+    schema = read_schema(directory)
+    bad = {(shard.split, shard.file) for shard in record.bad}
+    listed = [
+        (split, shard.file, shard.rows)
+        for split in SPLITS
+        for shard in schema.splits[split]
+        if (split, shard.file) not in bad
+    ]
+    expected = [(shard.split, shard.file, shard.rows) for shard in record.shards]
+    for found, began_with in zip_longest(listed, expected):
+        if found != began_with:
             raise ValueError(
-                f"{path}: no row group can be read, the file is truncated or not parquet ({_first_line(error)})"
-            ) from None
-        if metadata.num_rows != shard.rows:
-            raise ValueError(f"{path}: {metadata.num_rows} rows, but schema.json says {shard.rows}")
-        _check_columns(path, schema, arrow_schema)
-        for index in range(metadata.num_row_groups):
-            rows = metadata.row_group(index).num_rows
-            groups.append(RowGroup(path, index, rows, first_row))
-            first_row += rows
-    if not first_row:
-        raise ValueError(f"{directory}: split {split!r} has no rows")
-    return tuple(groups)
+                f"{directory / 'schema.json'}: lists {_name(found)} where the run began with {_name(began_with)};"
+                " expected the same shards in the same order"
+            )
+    row_groups = {(shard.split, shard.file): shard.row_groups for shard in record.shards}
+    return Dataset(directory, schema, _row_groups(directory, schema, row_groups)).without(record.bad)
+
+
+def _name(shard: tuple[str, str, int] | None) -> str:
+    return f"{shard[0]} shard {shard[1]!r} of {shard[2]} rows" if shard else "no further shard"
+
+
+def _row_groups(
+    directory: Path, schema: Schema, sizes: Mapping[tuple[str, str], Sequence[int]]
+) -> dict[str, tuple[RowGroup, ...]]:
+    """The row groups of each split, from the rows of each row group of the shards that have any."""
+    found = {}
+    for split in SPLITS:
+        groups: list[RowGroup] = []
+        first_row_of_shard = 0
+        for shard in schema.splits[split]:
+            first_row = first_row_of_shard
+            for index, rows in enumerate(sizes.get((split, shard.file), ())):
+                groups.append(RowGroup(directory / shard.file, index, rows, first_row))
+                first_row += rows
+            first_row_of_shard += shard.rows
+        found[split] = tuple(groups)
+    return found
+
+
+def _read_footer(path: Path, rows: int, schema: Schema) -> list[int]:
+    """Rows of each row group of a shard that should have ``rows`` rows."""
+    if not path.is_file():
+        raise ValueError(f"{path}: not found, though schema.json lists it")
+    try:
+        with pq.ParquetFile(path) as file:
+            metadata, arrow_schema = file.metadata, file.schema_arrow
+    except (OSError, pa.ArrowException) as error:
+        raise ValueError(
+            f"{path}: no row group can be read, the file is truncated or not parquet ({_first_line(error)})"
+        ) from None
+    if metadata.num_rows != rows:
+        raise ValueError(f"{path}: {metadata.num_rows} rows, but schema.json says {rows}")
+    _check_columns(path, schema, arrow_schema)
+    return [metadata.row_group(index).num_rows for index in range(metadata.num_row_groups)]
 
 
 def _check_columns(path: Path, schema: Schema, arrow_schema: pa.Schema) -> None:

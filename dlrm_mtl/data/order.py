@@ -1,7 +1,9 @@
-"""Which rows a reader takes, in which order: a pure function of (data set, seed, epoch, rank, worker)."""
+"""The order of a split's rows in an epoch, and how it is divided among ranks and their reader streams."""
 
-from collections.abc import Iterator, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import numpy as np
 
@@ -21,69 +23,57 @@ class Segment:
         return self.stop - self.start
 
 
+class Order:
+    """Row groups, one after the other. A row's place is its index in this order."""
+
+    def __init__(self, row_groups: Sequence[RowGroup]) -> None:
+        self._row_groups = row_groups
+        self._stops = list(accumulate(group.rows for group in row_groups))
+
+    def segments(self, start: int, stop: int) -> list[Segment]:
+        """The rows at places ``[start, stop)``."""
+        found = []
+        index = bisect_right(self._stops, start)
+        while start < stop:
+            group = self._row_groups[index]
+            first_place = self._stops[index] - group.rows
+            end = min(stop, self._stops[index])
+            if start < end:
+                found.append(Segment(group, start - first_place, end - first_place))
+            start, index = end, index + 1
+        return found
+
+    def windows(self, start: int, stop: int, min_rows: int) -> list[tuple[int, int]]:
+        """The places ``[start, stop)`` cut at ends of row groups, as soon as a part holds ``min_rows`` rows: what is
+        shuffled in memory."""
+        found = []
+        while start < stop:
+            index = bisect_left(self._stops, start + min_rows)
+            end = min(stop, self._stops[index]) if index < len(self._stops) else stop
+            found.append((start, end))
+            start = end
+        return found
+
+
+def shuffled(row_groups: Sequence[RowGroup], seed: int, epoch: int) -> Order:
+    """The row groups in the order of an epoch: the same on every rank."""
+    order = np.random.default_rng([seed, epoch]).permutation(len(row_groups))
+    return Order([row_groups[index] for index in order])
+
+
 @dataclass(frozen=True)
 class Share:
-    """A range of positions in a split's row order, cut into batches."""
+    """The rows of the eval split that one rank reads, and in how many batches."""
 
     start: int
     stop: int
     batches: int
-    """Number of batches, equal on all ranks together with the padding of :func:`evaluation_share`."""
-
-
-def training_share(rows: int, batch_size: int, rank: int, world_size: int, worker: int, workers: int) -> Share:
-    """The share of one reader worker of one rank: whole batches only, as many on each rank.
-
-    Args:
-        rows: rows of the split.
-        batch_size: local batch size B.
-    """
-    steps = rows // (batch_size * world_size)
-    first, last = _part(steps, worker, workers)
-    start = rank * steps * batch_size
-    return Share(start + first * batch_size, start + last * batch_size, last - first)
-
-
-def dropped_rows(rows: int, batch_size: int, world_size: int) -> int:
-    """Rows of an epoch that fill no batch on every rank."""
-    return int(rows % (batch_size * world_size))
+    """Number of batches, equal on all ranks: where a rank needs fewer, it ends on a batch of padding."""
 
 
 def evaluation_share(rows: int, batch_size: int, rank: int, world_size: int) -> Share:
     """The share of one rank: every row once. Ranks differ by one row at most, so that the number of batches (equal on
-    all ranks) exceeds what a rank needs by one at most: that rank then ends on a batch of padding."""
-    start, stop = _part(rows, rank, world_size)
+    all ranks) exceeds what a rank needs by one at most."""
+    start, stop = (index * rows // world_size for index in (rank, rank + 1))
     largest = -(-rows // world_size)
     return Share(start, stop, -(-largest // batch_size))
-
-
-def shuffled_row_groups(row_groups: Sequence[RowGroup], seed: int, epoch: int) -> list[RowGroup]:
-    """The row groups in the order of an epoch: the same on every rank."""
-    order = np.random.default_rng([seed, epoch]).permutation(len(row_groups))
-    return [row_groups[index] for index in order]
-
-
-def segments(row_groups: Sequence[RowGroup], start: int, stop: int) -> Iterator[Segment]:
-    """The rows at positions ``[start, stop)`` of the concatenated row groups."""
-    position = 0
-    for group in row_groups:
-        first, last = max(start - position, 0), min(stop - position, group.rows)
-        if first < last:
-            yield Segment(group, first, last)
-        position += group.rows
-
-
-def windows(parts: Iterator[Segment], min_rows: int) -> Iterator[list[Segment]]:
-    """Consecutive segments, gathered until they hold at least ``min_rows`` rows: what is shuffled in memory."""
-    window: list[Segment] = []
-    for part in parts:
-        window.append(part)
-        if sum(segment.rows for segment in window) >= min_rows:
-            yield window
-            window = []
-    if window:
-        yield window
-
-
-def _part(total: int, index: int, parts: int) -> tuple[int, int]:
-    return index * total // parts, (index + 1) * total // parts

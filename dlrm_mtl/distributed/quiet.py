@@ -14,6 +14,8 @@ def silence_known_warnings() -> None:
     warnings.filterwarnings("ignore", message="fbgemm::dense_embedding_codegen_lookup_function", category=UserWarning)
     logging.getLogger("torch.fx._symbolic_trace").addFilter(_is_not_tracing_notice)
     logging.getLogger("torchrec.distributed.utils").addFilter(_is_not_caching_notice)
+    # The evaluation pipeline's loading thread logs a bad row group's error, which then goes up all the same.
+    logging.getLogger("torchrec.distributed.train_pipeline.utils").addFilter(_is_not_reading_error)
 
 
 def _is_not_tracing_notice(record: logging.LogRecord) -> bool:
@@ -22,3 +24,8 @@ def _is_not_tracing_notice(record: logging.LogRecord) -> bool:
 
 def _is_not_caching_notice(record: logging.LogRecord) -> bool:
     return record.getMessage() != "Sharding Type is data_parallel, caching params will be ignored"
+
+
+def _is_not_reading_error(record: logging.LogRecord) -> bool:
+    known = "DataLoadingThread: Non-retriable exception in data loading: ValueError: "
+    return not record.getMessage().startswith(known)

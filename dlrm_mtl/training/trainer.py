@@ -13,7 +13,9 @@ from torchrec.distributed.types import ShardingPlan
 from dlrm_mtl.config import RunConfig
 from dlrm_mtl.data.batch import MultiTaskBatch
 from dlrm_mtl.data.dataset import Dataset
-from dlrm_mtl.data.reader import EvaluationReader, TrainingReader, batches
+from dlrm_mtl.data.position import Position
+from dlrm_mtl.data.reader import EvaluationReader, TrainingReader, batches, reader_streams
+from dlrm_mtl.data.source import RowSource
 from dlrm_mtl.distributed.processes import Ranks
 from dlrm_mtl.recipe import Recipe
 from dlrm_mtl.training.arm import build_arm
@@ -65,8 +67,15 @@ class Trainer:
         self.pipeline = TrainPipelineSparseDist(
             self.arm.model, self.arm.optimizer, ranks.device, execute_all_batches=True
         )
+        self._source = RowSource(dataset, config.on_bad_shard)
         self._reader = TrainingReader(
-            dataset, self._local_batch_size, seed, ranks.rank, ranks.world_size, config.reader.shuffle_rows
+            self._source,
+            self._local_batch_size,
+            seed,
+            ranks.rank,
+            ranks.world_size,
+            config.reader.shuffle_rows,
+            reader_streams(config.reader, self._pin_memory),
         )
         self.total_steps = config.epochs * self._reader.steps
         if config.max_steps is not None:
@@ -99,9 +108,7 @@ class Trainer:
         seconds = time.perf_counter() - start
         self.arm.balancing.observe()
         self._train_step()
-        self.position = self.position.advance(
-            self.step - first, self._ranks.world_size, self._streams, self._reader.steps
-        )
+        self.position = self._reader.advance(self.position, self.step - first)
 
         self._window.reduce(self._ranks.group)
         window = self._window.compute()
@@ -145,7 +152,7 @@ class Trainer:
         model = self.pipeline.detach()
         model.eval()
         sums = MetricSums(len(self._dataset.schema.tasks), self._ranks.device, EVALUATION_BUCKETS)
-        reader = EvaluationReader(self._dataset, self._local_batch_size, self._ranks.rank, self._ranks.world_size)
+        reader = EvaluationReader(self._source, self._local_batch_size, self._ranks.rank, self._ranks.world_size)
         pipeline = EvalPipelineSparseDist(model, self.arm.optimizer, self._ranks.device)
         iterator = iter(batches(reader, self._config.reader, self._pin_memory))
         with torch.no_grad():

@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 from dlrm_mtl.config import ReaderConfig
 from dlrm_mtl.data.batch import MultiTaskBatch
 from dlrm_mtl.data.dataset import Dataset, RowGroup, open_dataset
-from dlrm_mtl.data.order import evaluation_share, segments, training_share
-from dlrm_mtl.data.reader import EvaluationReader, TrainingReader, batches
+from dlrm_mtl.data.order import Order, evaluation_share
+from dlrm_mtl.data.position import Position
+from dlrm_mtl.data.reader import EvaluationReader, TrainingReader, batches, reader_streams
+from dlrm_mtl.data.source import RowSource
 from tests.datasets import make_dataset
 
 
@@ -27,8 +29,9 @@ def training_rows(
     config = ReaderConfig(workers=workers)
     ranks = []
     for rank in range(world_size):
-        reader = TrainingReader(dataset, batch_size, seed, rank, world_size, shuffle_rows=100)
-        reader.set_epoch(epoch)
+        streams = reader_streams(config, on_gpu=False)
+        reader = TrainingReader(RowSource(dataset), batch_size, seed, rank, world_size, 100, streams)
+        reader.set_position(Position(epoch))
         ranks.append([batch.rows for batch in batches(reader, config, pin_memory=False)])
     return ranks
 
@@ -42,7 +45,7 @@ def test_training_uses_every_row_at_most_once_in_equal_batches(small_dataset: Pa
     assert all(len(rows) == 7 for batches in ranks for rows in batches)
     used = torch.cat([rows for batches in ranks for rows in batches])
     assert len(used.unique()) == len(used) == 7 * world_size * steps
-    assert TrainingReader(dataset, 7, 0, 0, world_size, 100).rows_dropped == 600 - len(used)
+    assert TrainingReader(RowSource(dataset), 7, 0, 0, world_size, 100).rows_dropped == 600 - len(used)
 
 
 def test_reader_workers_use_the_same_rows(small_dataset: Path) -> None:
@@ -75,16 +78,16 @@ def test_rows_are_shuffled_across_row_groups(small_dataset: Path) -> None:
 @pytest.mark.parametrize("world_size", [1, 2, 3, 7])
 def test_evaluation_uses_every_row_once_with_equal_batch_counts(small_dataset: Path, world_size: int) -> None:
     dataset = open_dataset(small_dataset)
-    per_rank = [list(EvaluationReader(dataset, 33, rank, world_size)) for rank in range(world_size)]
+    per_rank = [list(EvaluationReader(RowSource(dataset), 33, rank, world_size)) for rank in range(world_size)]
     assert len({len(batches) for batches in per_rank}) == 1
-    assert [len(EvaluationReader(dataset, 33, 0, world_size))] == [len(per_rank[0])]
+    assert [len(EvaluationReader(RowSource(dataset), 33, 0, world_size))] == [len(per_rank[0])]
     rows = torch.cat([batch.rows for batches in per_rank for batch in batches])
     assert rows[rows >= 0].tolist() == list(range(200))
 
 
 def test_more_ranks_than_eval_rows_pad_without_counting(tmp_path: Path) -> None:
     dataset = open_dataset(make_dataset(tmp_path / "tiny", rows=100, eval_rows=20))
-    per_rank = [list(EvaluationReader(dataset, 4, rank, 32)) for rank in range(32)]
+    per_rank = [list(EvaluationReader(RowSource(dataset), 4, rank, 32)) for rank in range(32)]
     assert [len(batches) for batches in per_rank] == [1] * 32
     padding = [batch for batches in per_rank for batch in batches if (batch.rows < 0).any()]
     assert len(padding) == 12
@@ -110,21 +113,21 @@ def assert_equals_source(batch: MultiTaskBatch, source: pa.Table) -> None:
 def test_batches_hold_what_the_files_hold(small_dataset: Path) -> None:
     dataset = open_dataset(small_dataset)
     train, evaluation = source_rows(dataset, "train"), source_rows(dataset, "eval")
-    for batch in TrainingReader(dataset, 45, 0, 1, 2, shuffle_rows=100):
+    for batch in TrainingReader(RowSource(dataset), 45, 0, 1, 2, shuffle_rows=100):
         assert_equals_source(batch, train)
-    for batch in EvaluationReader(dataset, 45, 1, 2):
+    for batch in EvaluationReader(RowSource(dataset), 45, 1, 2):
         assert_equals_source(batch, evaluation)
 
 
 def test_undefined_labels_are_masked(tmp_path: Path, small_dataset: Path) -> None:
     dataset = open_dataset(small_dataset)
-    for batch in EvaluationReader(dataset, 50, 0, 1):
+    for batch in EvaluationReader(RowSource(dataset), 50, 0, 1):
         assert torch.equal(batch.masks[:, 2], batch.labels[:, 0])
         assert not (batch.labels * (1 - batch.masks)).any()
 
 
 def test_batch_moves_as_a_whole(small_dataset: Path) -> None:
-    batch = next(iter(EvaluationReader(open_dataset(small_dataset), 8, 0, 1)))
+    batch = next(iter(EvaluationReader(RowSource(open_dataset(small_dataset)), 8, 0, 1)))
     moved = batch.to(torch.device("meta"), non_blocking=True)
     assert moved.dense.is_meta
     assert moved.sparse.values().is_meta
@@ -134,7 +137,7 @@ def test_batch_moves_as_a_whole(small_dataset: Path) -> None:
 
 def test_split_smaller_than_a_global_batch_is_refused(small_dataset: Path) -> None:
     with pytest.raises(ValueError, match="600 training rows, fewer than one global batch of 800"):
-        TrainingReader(open_dataset(small_dataset), 400, 0, 0, 2, 100)
+        TrainingReader(RowSource(open_dataset(small_dataset)), 400, 0, 0, 2, 100)
 
 
 def row_groups(sizes: list[int]) -> Iterator[RowGroup]:
@@ -144,31 +147,17 @@ def row_groups(sizes: list[int]) -> Iterator[RowGroup]:
         first += size
 
 
-@given(st.lists(st.integers(1, 40), min_size=1, max_size=12), st.data())
+@given(st.lists(st.integers(0, 40), min_size=1, max_size=12), st.data())
 def test_segments_cover_exactly_the_range(sizes: list[int], data: st.DataObject) -> None:
     start = data.draw(st.integers(0, sum(sizes)))
     stop = data.draw(st.integers(start, sum(sizes)))
-    parts = list(segments(list(row_groups(sizes)), start, stop))
+    parts = Order(list(row_groups(sizes))).segments(start, stop)
     covered = [
         row
         for part in parts
         for row in range(part.row_group.first_row + part.start, part.row_group.first_row + part.stop)
     ]
     assert covered == list(range(start, stop))
-
-
-@given(st.integers(1, 5000), st.integers(1, 64), st.integers(1, 9), st.integers(1, 4))
-def test_training_shares_partition_whole_batches(rows: int, batch_size: int, world_size: int, workers: int) -> None:
-    shares = [
-        training_share(rows, batch_size, rank, world_size, worker, workers)
-        for rank in range(world_size)
-        for worker in range(workers)
-    ]
-    steps = rows // (batch_size * world_size)
-    assert shares[0].start == 0
-    assert shares[-1].stop == steps * batch_size * world_size
-    assert all(left.stop == right.start for left, right in itertools.pairwise(shares))
-    assert all(share.stop - share.start == share.batches * batch_size for share in shares)
 
 
 @given(st.integers(1, 5000), st.integers(1, 64), st.integers(1, 9))

@@ -1,0 +1,113 @@
+"""Looks at every shard before the first step: its values and its bytes. Ranks share the work, and agree afterwards."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from dlrm_mtl.config import OnBadShard
+from dlrm_mtl.data.checks import bad_values
+from dlrm_mtl.data.dataset import Dataset
+from dlrm_mtl.data.shards import BadShard, DataRecord, ShardRecord
+from dlrm_mtl.schema import Shard
+
+
+def inspect_shards(dataset: Dataset, on_bad_shard: OnBadShard, rank: int, world_size: int) -> DataRecord:
+    """Checks this rank's share of a data set: every value, and each file's checksum where schema.json has one.
+
+    Returns:
+        The good shards whose bytes this rank read, and the bad ones it found. :func:`combine` joins the ranks' parts.
+
+    Raises:
+        ValueError: the first fault, unless bad shards are skipped.
+    """
+    bad = _collect(bad_values(dataset, rank, world_size), on_bad_shard)
+    known = {(shard.split, shard.file) for shard in bad}
+    mine = [(split, shard) for split, shard in dataset.shards[rank::world_size] if (split, shard.file) not in known]
+    records = []
+
+    def faults() -> Iterator[BadShard]:
+        for split, shard in mine:
+            try:
+                records.append(_record(dataset, split, shard))
+            except ValueError as error:
+                yield BadShard(split, shard.file, shard.rows, str(error))
+
+    bad += _collect(faults(), on_bad_shard)
+    return DataRecord(tuple(records), tuple(bad))
+
+
+def combine(dataset: Dataset, parts: Sequence[DataRecord]) -> tuple[Dataset, DataRecord]:
+    """The data set without the bad shards that any rank found, and the record of what the run begins with: the same on
+    every rank.
+
+    Args:
+        parts: what :func:`inspect_shards` returned, by rank.
+
+    Raises:
+        ValueError: a split has no good shard left.
+    """
+    dataset = dataset.without(shard for part in parts for shard in part.bad)
+    records = {(shard.split, shard.file): shard for part in parts for shard in part.shards}
+    return dataset, DataRecord(tuple(records[split, shard.file] for split, shard in dataset.shards), dataset.left_out)
+
+
+def changed_shards(
+    dataset: Dataset, record: DataRecord, on_bad_shard: OnBadShard, rank: int, world_size: int
+) -> tuple[BadShard, ...]:
+    """This rank's share of the shards that are not what they were when the run began.
+
+    Args:
+        record: of the run's beginning.
+
+    Raises:
+        ValueError: the first of them, unless bad shards are skipped.
+    """
+    faults = (
+        BadShard(shard.split, shard.file, shard.rows, why)
+        for shard in record.shards[rank::world_size]
+        if (why := _difference(dataset.directory / shard.file, shard))
+    )
+    return tuple(_collect(faults, on_bad_shard))
+
+
+def _collect(faults: Iterator[BadShard], on_bad_shard: OnBadShard) -> list[BadShard]:
+    found = []
+    for bad in faults:
+        if on_bad_shard == "stop":
+            raise ValueError(bad.why)
+        found.append(bad)
+    return found
+
+
+def _record(dataset: Dataset, split: str, shard: Shard) -> ShardRecord:
+    path = dataset.directory / shard.file
+    size, digest = _fingerprint(path)
+    if shard.sha256 and digest != shard.sha256:
+        raise ValueError(f"{path}: sha256 is {digest}, but schema.json says {shard.sha256}")
+    row_groups = [group.rows for group in dataset.row_groups[split] if group.file == path]
+    return ShardRecord(split, shard.file, shard.rows, size, digest, row_groups)
+
+
+def _difference(path: Path, expected: ShardRecord) -> str | None:
+    if not path.is_file():
+        return f"{path}: not found, though the run began with it"
+    try:
+        size, digest = _fingerprint(path)
+    except ValueError as error:
+        return str(error)
+    if (size, digest) == (expected.bytes, expected.sha256):
+        return None
+    return (
+        f"{path}: changed since the run began: {size} bytes with sha256 {digest},"
+        f" expected {expected.bytes} bytes with sha256 {expected.sha256}"
+    )
+
+
+def _fingerprint(path: Path) -> tuple[int, str]:
+    """A file's size in bytes and its SHA-256."""
+    try:
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            return file.tell(), digest
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror})") from None

@@ -1,0 +1,71 @@
+"""Rows of a data set for readers; padding where a shard is lost."""
+
+import sys
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from dlrm_mtl.config import OnBadShard
+from dlrm_mtl.data.assembly import Array
+from dlrm_mtl.data.dataset import Dataset, RowGroup
+from dlrm_mtl.data.order import Segment
+
+
+class RowSource:
+    """Reads rows. The readers of a process share it, so that it names a lost file once.
+
+    The rows of a lost shard become padding, in the same places: position -1, dense values, labels and one-hot ids 0,
+    empty multi-hot bags. So other rows come as they would have, and every rank has as many batches as before.
+
+    Args:
+        on_bad_shard: what to do when a row group cannot be read: raise, or count its file as lost from then on and
+            say so in a line on stderr.
+    """
+
+    def __init__(self, dataset: Dataset, on_bad_shard: OnBadShard = "stop") -> None:
+        self.dataset = dataset
+        self._skip = on_bad_shard == "skip"
+        self._lost = {dataset.directory / shard.file for shard in dataset.lost}
+
+    def read(self, parts: Sequence[Segment]) -> tuple[pa.Table, Array]:
+        """Rows of some segments, and their positions in the split: (rows,) int64.
+
+        Raises:
+            ValueError: a row group cannot be read, unless bad shards are skipped.
+        """
+        pieces = [self._read(part) for part in parts]
+        tables, positions = zip(*pieces, strict=True)
+        return pa.concat_tables(tables, promote_options="permissive"), np.concatenate(positions)
+
+    def padding(self, rows: int) -> tuple[pa.Table, Array]:
+        """Rows that count nowhere."""
+        schema = self.dataset.schema
+        id_type, empty = pa.int32(), pa.array([[]] * rows, pa.list_(pa.int32()))
+        columns: dict[str, Array | pa.Array] = {
+            feature.name: empty if feature.multi_hot else pa.array(np.zeros(rows), id_type)
+            for feature in schema.categorical
+        }
+        columns |= {name: np.zeros(rows, dtype=np.float32) for name in schema.dense}
+        columns |= {name: np.zeros(rows, dtype=np.int8) for name in schema.label_columns}
+        return pa.table(columns), np.full(rows, -1, dtype=np.int64)
+
+    def _read(self, part: Segment) -> tuple[pa.Table, Array]:
+        group = part.row_group
+        if group.file in self._lost:
+            return self.padding(part.rows)
+        try:
+            table = self.dataset.read(group, self.dataset.columns)
+        except ValueError as error:
+            if not self._skip:
+                raise
+            self._lose(group, error)
+            return self.padding(part.rows)
+        first = group.first_row
+        return table.slice(part.start, part.rows), np.arange(first + part.start, first + part.stop, dtype=np.int64)
+
+    def _lose(self, bad: RowGroup, error: ValueError) -> None:
+        self._lost.add(bad.file)
+        groups = [group for split in self.dataset.row_groups.values() for group in split if group.file == bad.file]
+        rows = sum(group.rows for group in groups)
+        print(f"{error}; this reader leaves out the rest of the file's {rows} rows", file=sys.stderr, flush=True)
