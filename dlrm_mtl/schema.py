@@ -59,7 +59,7 @@ class Task:
     """A binary task."""
 
     name: str
-    """Name of the task, in metrics, checkpoints and reports."""
+    """Name of the task, in metrics, checkpoints and reports; not empty, without a dot."""
     label: str
     """Column of its 0/1 label."""
     given: str = ""
@@ -110,6 +110,11 @@ class Schema:
         if used_as_input:
             raise ValueError(f"label {min(used_as_input)!r} is also a feature")
         for task in self.tasks:
+            if not task.name or "." in task.name:
+                raise ValueError(
+                    f"task {task.name!r}: expected a name that is not empty and has no '.', which separates the parts"
+                    " of a checkpoint's keys"
+                )
             if task.label == task.given:
                 raise ValueError(f"task {task.name!r} is conditioned on its own label")
             if not 0.0 < task.base_rate < 1.0:

@@ -1,24 +1,24 @@
 """What every balancing method is: a function from the Gramian to coefficients, with a little state."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, Literal, Self
+from typing import ClassVar, Literal, Self
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from dlrm_mtl.balancing.gramian import combine_gradients, local_gramian, local_pooled
 from dlrm_mtl.balancing.loss_weighting import LossWeighting
+from dlrm_mtl.balancing.task_state import TaskState
 
 
-class Balancer(nn.Module):
+class Balancer(TaskState):
     """Turns the Gramian of M task gradients (or another statistic of them) into M coefficients.
 
     Notation: M tasks; g_m the gradient of task m's loss with respect to the shared representation, flattened over the
     global batch; G = (<g_i, g_j>) the (M, M) Gramian. A method defines :meth:`coefficients`.
 
-    State lives in buffers: on the model's device, in float64, in the checkpoint. A buffer registered by
-    :meth:`register_task_state` holds one value per task and is stored under ``NAME.TASK``, so that a checkpoint can be
-    loaded into another task set: tasks it does not know keep their initial state and are reported as missing keys.
+    State lives in buffers: on the model's device, in float64, in the checkpoint, by task name. Loaded into another task
+    set, weights need not sum to 1; every method's next step takes them as they are, and brings them back.
 
     Args:
         num_tasks: M.
@@ -37,31 +37,18 @@ class Balancer(nn.Module):
     """Whether coefficients depend on the losses too."""
 
     def __init__(self, num_tasks: int, task_names: Sequence[str] | None = None) -> None:
-        super().__init__()
         if num_tasks < 1:
             raise ValueError(f"num_tasks is {num_tasks}, expected at least 1")
         names = tuple(task_names) if task_names is not None else tuple(f"task{m}" for m in range(num_tasks))
         if len(names) != num_tasks or len(set(names)) != num_tasks:
             raise ValueError(f"expected {num_tasks} different task names, found {list(names)}")
+        super().__init__(names)
         self.num_tasks = num_tasks
-        self.task_names = names
         self.loss_weighting: LossWeighting | None = None
-        self._task_state: dict[str, dict[str, tuple[int, ...]]] = {}
         self.step: Tensor
         self.nonfinite_steps: Tensor
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
         self.register_buffer("nonfinite_steps", torch.zeros((), dtype=torch.int64))
-
-    def register_task_state(self, name: str, initial: Tensor) -> None:
-        """Registers a buffer with one row per task, (M,) or (M, ...), that is stored by task name."""
-        self.register_buffer(name, initial.double())
-        self._task_state[name] = {task: (m,) for m, task in enumerate(self.task_names)}
-
-    def register_pair_state(self, name: str, initial: Tensor) -> None:
-        """Registers a (M, M) buffer that is stored by the names of two tasks."""
-        self.register_buffer(name, initial.double())
-        names = list(enumerate(self.task_names))
-        self._task_state[name] = {f"{first}/{second}": (i, j) for i, first in names for j, second in names}
 
     def coefficients(self, statistic: Tensor, losses: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
         """One step of the method, as a pure function of what it measures and the present state.
@@ -157,43 +144,3 @@ class Balancer(nn.Module):
             if buffer.dtype != before[name].dtype:
                 self._buffers[name] = before[name].to(buffer.device)
         return self
-
-    def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
-        super()._save_to_state_dict(destination, prefix, keep_vars)
-        for name, entries in self._task_state.items():
-            values = destination.pop(prefix + name)
-            for entry, index in entries.items():
-                destination[f"{prefix}{name}.{entry}"] = values[index]
-
-    def _load_from_state_dict(
-        self,
-        state_dict: dict[str, Any],
-        prefix: str,
-        local_metadata: dict[str, Any],
-        strict: bool,
-        missing_keys: list[str],
-        unexpected_keys: list[str],
-        error_msgs: list[str],
-    ) -> None:
-        mine = {key: value for key, value in state_dict.items() if not self._is_task_key(key, prefix)}
-        for name, entries in self._task_state.items():
-            values = self.get_buffer(name).clone()
-            for entry, index in entries.items():
-                key = f"{prefix}{name}.{entry}"
-                if key not in state_dict:
-                    missing_keys.append(key)
-                    continue
-                if state_dict[key].shape != values[index].shape:  # a buffer of gradients, still without width
-                    values = values.new_zeros(self.num_tasks, *state_dict[key].shape)
-                    self._buffers[name] = torch.zeros_like(values)
-                values[index] = state_dict[key]
-            mine[prefix + name] = values
-        unexpected_keys += [key for key in state_dict if self._is_task_key(key, prefix) and not self._has(key, prefix)]
-        super()._load_from_state_dict(mine, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs)
-
-    def _is_task_key(self, key: str, prefix: str) -> bool:
-        return key.startswith(prefix) and key.removeprefix(prefix).split(".", 1)[0] in self._task_state
-
-    def _has(self, key: str, prefix: str) -> bool:
-        name, _, entry = key.removeprefix(prefix).partition(".")
-        return entry in self._task_state[name]

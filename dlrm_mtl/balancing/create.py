@@ -87,7 +87,7 @@ def create_balancer(name: str, num_tasks: int, *, task_names: Sequence[str] | No
         balancer = create_balancer(second if plus else "mean", num_tasks, task_names=task_names, **options)
         if balancer.loss_weighting is not None:
             raise ValueError(f"{name!r} weighs the losses twice, expected one loss weighting and one gradient method")
-        balancer.loss_weighting = LOSS_WEIGHTINGS[first](num_tasks)
+        balancer.loss_weighting = LOSS_WEIGHTINGS[first](balancer.task_names)
         return balancer
     if name.startswith(TORCHJD):
         # A large package that the other methods do without.

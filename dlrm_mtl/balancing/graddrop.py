@@ -23,7 +23,7 @@ class GradDrop(Balancer):
         gradient = (1/M) sum over m of (leak + (1 - leak) [sign(g_m) is kept]) g_m
         kept: positive where P > U, negative where P <= U
 
-    Rows are independent, so that nothing is reduced over ranks: U is a function of (seed, rank, step). Where all signs
+    Rows are independent, so that nothing is reduced over ranks: U is a function of (seed, rank, draw). Where all signs
     agree, the mean.
 
     Args:
@@ -47,7 +47,7 @@ class GradDrop(Balancer):
         self.weights: Tensor
         weights = torch.full((num_tasks,), 1 / num_tasks, dtype=torch.float64)
         self.register_buffer("weights", weights, persistent=False)
-        # The step as the host knows it: a generator is seeded there.
+        # On the host, where generators are seeded. Not the step: draws go on in steps that are not finite.
         self._draws = 0
 
     def coefficients(self, statistic: Tensor, losses: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
@@ -88,13 +88,31 @@ class GradDrop(Balancer):
 
     def _generator(self, device: torch.device, drawn: int) -> torch.Generator:
         rank = dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
-        # Odd multipliers keep (seed, rank, step) apart; the generator hashes what it is seeded with.
+        # Odd multipliers keep (seed, rank, draw) apart; the generator hashes what it is seeded with.
         mixed = (self.seed * 0x9E3779B97F4A7C15 + rank * 0xC2B2AE3D27D4EB4F + drawn * 0x165667B19E3779F9) % (1 << 63)
         return torch.Generator(device).manual_seed(mixed)
 
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *arguments: Any) -> None:
-        super()._load_from_state_dict(state_dict, prefix, *arguments)
-        self._draws = int(self.step)
+    def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        destination[prefix + "draws"] = torch.tensor(self._draws)
+
+    def _load_from_state_dict(
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        local_metadata: dict[str, Any],
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        key = prefix + "draws"
+        if key in state_dict:
+            self._draws = int(state_dict[key])
+        else:
+            missing_keys.append(key)
+        others = {other: value for other, value in state_dict.items() if other != key}
+        super()._load_from_state_dict(others, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs)
 
 
 def _uniform(like: Tensor, generator: torch.Generator) -> Tensor:

@@ -9,6 +9,12 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from dlrm_mtl.balancing.balancer import Balancer
+from dlrm_mtl.balancing.delayed_state import (
+    DelayedState,
+    delayed_entries,
+    restore_delayed_state,
+    store_delayed_state,
+)
 from dlrm_mtl.balancing.gramian import local_gramian
 from dlrm_mtl.balancing.reduction import PendingReduction, Reducer
 
@@ -48,8 +54,12 @@ class BalancingLayer(nn.Module):
             with the whole batch. "delayed" applies the coefficients of the previous step and hides the all-reduce
             behind the rest of the step. "local" does without: each rank weighs by its own rows.
 
+    With "delayed", what the next step's coefficients come from is state too, after the first step, by task name; saving
+    waits for the all-reduce in flight. Loaded without a part of it, as in a task set with a new task, the layer leaves
+    all of it out: its next step applies the initial coefficients, as a first one does.
+
     Raises:
-        ValueError: unknown reduction.
+        ValueError: unknown reduction; with "delayed", names like "a/b" that make two pairs of tasks look alike.
         RuntimeError: in backward, when a second backward pass reaches the same forward: fused embedding tables would
             be updated twice.
     """
@@ -68,6 +78,7 @@ class BalancingLayer(nn.Module):
         self._delayed_coefficients: Tensor | None = None
         self._losses: Tensor | None = None
         self._observe = False
+        self._delayed_entries = delayed_entries(balancer) if reduction == "delayed" else {}
 
     @property
     def num_tasks(self) -> int:
@@ -140,6 +151,39 @@ class BalancingLayer(nn.Module):
         if self.reduction == "local":
             return statistic, losses
         return self._reducer.reduce(statistic, degree, losses)
+
+    def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        if self._pending is not None and self._delayed_coefficients is not None:
+            state = DelayedState(*self._pending.wait(), self._delayed_coefficients)
+            stored = store_delayed_state(state, self._delayed_entries)
+            destination.update({prefix + key: value for key, value in stored.items()})
+
+    def _load_from_state_dict(
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        local_metadata: dict[str, Any],
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        starts = tuple(f"{prefix}{name}." for name in self._delayed_entries)
+        stored = {key.removeprefix(prefix): value for key, value in state_dict.items() if key.startswith(starts)}
+        expected = {f"{name}.{entry}" for name, entries in self._delayed_entries.items() for entry in entries}
+        used = expected if expected <= stored.keys() else set()
+        if stored:
+            missing_keys += [prefix + key for key in sorted(expected - stored.keys())]
+            unexpected_keys += [prefix + key for key in stored if key not in used]
+        if any(key.startswith(prefix) for key in state_dict):  # this layer is among what is loaded
+            self._pending = self._delayed_coefficients = None
+        if used:
+            state = restore_delayed_state(stored, self._delayed_entries, self.balancer.step.device)
+            self._pending = PendingReduction(state.statistic, state.losses, None, None)
+            self._delayed_coefficients = state.coefficients
+        others = {key: value for key, value in state_dict.items() if not key.startswith(starts)}
+        super()._load_from_state_dict(others, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs)
 
 
 class _Balance(torch.autograd.Function):

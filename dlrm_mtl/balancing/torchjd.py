@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
+import torchjd
 import torchjd.aggregation
 from torch import Tensor
 
@@ -18,15 +19,19 @@ class TorchJD(Balancer):
 
     Its epsilons are absolute, and representation gradients so small that they would decide the weights. A task without
     a gradient is shown to it as orthogonal to all others, with their mean norm. Weights are solved for on the CPU: the
-    host waits. Random orders are a function of the step, alike on all ranks. Moving averages that a weighting keeps
-    are not in the checkpoint.
+    host waits. Random orders are a function of the step, alike on all ranks.
+
+    Moving averages that a weighting keeps are state, in buffers ``weighting_NAME`` that start at 0. Where a checkpoint
+    lacks a task they start afresh for all, since the tasks may share a count of steps, and what is stored of them is
+    reported as unexpected keys.
 
     Args:
         name: of the weighting, without the suffix "Weighting".
         options: of its constructor; a list becomes a tensor.
 
     Raises:
-        ValueError: no such weighting, options that it does not take, or a package that it needs is missing.
+        ValueError: no such weighting, options that it does not take or that do not suit the number of tasks, or a
+            package that it needs is missing.
     """
 
     def __init__(self, num_tasks: int, name: str, task_names: Sequence[str] | None = None, **options: Any) -> None:
@@ -50,8 +55,11 @@ class TorchJD(Balancer):
         # In a tuple, since as a submodule it would move with the model, and into the checkpoint with buffers that a
         # fresh one cannot load.
         self._weighting = (weighting,)
+        self._averages: dict[str, str] = {}
         self.weights: Tensor
         self.register_task_state("weights", torch.full((num_tasks,), 1 / num_tasks, dtype=torch.float64))
+        if isinstance(weighting, torchjd.Stateful):
+            self._register_averages()
 
     def coefficients(self, statistic: Tensor, losses: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
         gramian = statistic.cpu()
@@ -60,12 +68,52 @@ class TorchJD(Balancer):
         if not torch.isfinite(gramian).all() or not active.any():
             return self.weights, {}
         gramian = gramian / (squares.sum() / active.sum()) + torch.diag((~active).double())
+        weighting = self._weighting[0]
+        for name, theirs in self._averages.items():
+            weighting.get_buffer(theirs).copy_(self.get_buffer(name))
         with _seeded(int(self.step)):
-            weights = self._weighting[0](gramian).to(self.weights)
-        return weights, {"weights": weights}
+            weights = weighting(gramian).to(self.weights)
+        averages = {name: weighting.get_buffer(theirs).to(weights.device) for name, theirs in self._averages.items()}
+        return weights, {"weights": weights, **averages}
 
     def task_weights(self) -> Tensor:
         return self.weights
+
+    def _register_averages(self) -> None:
+        """Buffers for those of the weighting. It has them, and knows them as its own, after its first step."""
+        weighting = self._weighting[0]
+        with _seeded(0):
+            weighting(torch.eye(self.num_tasks, dtype=torch.float64))
+        for theirs, value in weighting.named_buffers():
+            name = f"weighting_{theirs.strip('_')}"
+            self._averages[name] = theirs
+            match value.dim():
+                case 1:
+                    self.register_task_state(name, torch.zeros_like(value))
+                case 2:
+                    self.register_pair_state(name, torch.zeros_like(value))
+                case _:
+                    self.register_buffer(name, torch.zeros_like(value))
+
+    def _load_from_state_dict(
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        local_metadata: dict[str, Any],
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        super()._load_from_state_dict(
+            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
+        )
+        averages = tuple(prefix + name for name in self._averages)
+        stored = [key for key in state_dict if key.startswith(averages)]
+        if stored and any(key.startswith(averages) for key in missing_keys):
+            unexpected_keys += [key for key in stored if key not in unexpected_keys]
+            for name in self._averages:
+                self.get_buffer(name).zero_()
 
 
 @contextlib.contextmanager

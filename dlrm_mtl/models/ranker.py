@@ -80,11 +80,14 @@ class TaskHeads(nn.Module):
 
     def __init__(self, schema: Schema, config: ModelConfig, in_features: int) -> None:
         super().__init__()
-        self.heads = nn.ModuleList(_head(in_features, config.head_mlp, task.base_rate) for task in schema.tasks)
+        # By name in the checkpoint. Bare names such as "keys" would hide what the dictionary needs.
+        self.heads = nn.ModuleDict(
+            {f"task_{task.name}": _head(in_features, config.head_mlp, task.base_rate) for task in schema.tasks}
+        )
 
     def forward(self, views: tuple[Tensor, ...]) -> Tensor:
         """M tensors (B, D) to logits (B, M)."""
-        return torch.cat([head(view) for head, view in zip(self.heads, views, strict=True)], dim=1)
+        return torch.cat([head(view) for head, view in zip(self.heads.values(), views, strict=True)], dim=1)
 
 
 class DensePart(nn.Module):

@@ -1,6 +1,7 @@
 """The ranker: initial weights, heads, pooling."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -70,7 +71,8 @@ def test_tables_wait_on_the_meta_device() -> None:
 @pytest.mark.parametrize("head_mlp", [(), (8,), (256, 128)])
 def test_head_biases_start_at_the_log_odds(head_mlp: tuple[int, ...]) -> None:
     heads = TaskHeads(SCHEMA, ModelConfig(head_mlp=head_mlp), 24)
-    logits = [[module for module in head.modules() if isinstance(module, nn.Linear)][-1] for head in heads.heads]
+    modules = [list(head.modules()) for head in heads.heads.values()]
+    logits = [[module for module in head if isinstance(module, nn.Linear)][-1] for head in modules]
     assert [layer.out_features for layer in logits] == [1, 1, 1]
     for layer, rate in zip(logits, RATES, strict=True):
         assert layer.bias.item() == pytest.approx(math.log(rate / (1 - rate)), rel=1e-6, abs=1e-7)
@@ -87,6 +89,28 @@ def test_the_first_predictions_are_near_the_base_rate(rate: float) -> None:
     assert losses.shape == (1,)
 
 
+def test_heads_are_stored_by_task_name() -> None:
+    """Under names that nothing in a module is called by: "keys" and "type" are names of tasks as good as any."""
+    names = ("type", "keys", "buy it")
+    schema = replace(SCHEMA, tasks=tuple(replace(t, name=name) for t, name in zip(SCHEMA.tasks, names, strict=True)))
+    heads = TaskHeads(schema, ModelConfig(head_mlp=(8,)), 24)
+    owners = {key.split(".")[1] for key in heads.state_dict()}
+    assert owners == {"task_type", "task_keys", "task_buy it"}
+    fewer = TaskHeads(replace(schema, tasks=schema.tasks[:0:-1]), ModelConfig(head_mlp=(8,)), 24)
+    result = fewer.load_state_dict(heads.state_dict(), strict=False)
+    assert result.missing_keys == []
+    assert {key.split(".")[1] for key in result.unexpected_keys} == {"task_type"}
+    views = tuple(torch.randn(3, 5, 24, generator=torch.Generator().manual_seed(1)))
+    torch.testing.assert_close(fewer(views[:0:-1]), heads(views)[:, [2, 1]], rtol=0, atol=0)
+
+
+def test_initial_heads_do_not_depend_on_their_names() -> None:
+    """Weights are drawn in the order of the tasks."""
+    renamed = replace(SCHEMA, tasks=tuple(replace(task, name=f"{task.name}!") for task in SCHEMA.tasks))
+    found, expected = (dense_weights(build(schema, ModelConfig(head_mlp=(8,)))) for schema in (renamed, SCHEMA))
+    assert all(torch.equal(*pair) for pair in zip(found.values(), expected.values(), strict=True))
+
+
 def test_heads_do_not_share_weights() -> None:
     heads = TaskHeads(SCHEMA, ModelConfig(head_mlp=(8,)), 24)
     view = torch.randn(5, 24, generator=torch.Generator().manual_seed(1))
@@ -95,7 +119,7 @@ def test_heads_do_not_share_weights() -> None:
     logits[:, 1].sum().backward()
     touched = [
         sum(float(weight.grad.abs().sum()) for weight in head.parameters() if weight.grad is not None) > 0
-        for head in heads.heads
+        for head in heads.heads.values()
     ]
     assert touched == [False, True, False]
 

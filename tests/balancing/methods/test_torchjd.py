@@ -123,14 +123,35 @@ def test_random_orders_are_the_steps(name: str) -> None:
     assert not torch.equal(found[0][0], found[0][1])
 
 
-@pytest.mark.parametrize("name", ["UPGrad", *STATEFUL])
-def test_a_checkpoint_can_be_loaded(name: str) -> None:
-    source, target = create_balancer(f"torchjd:{name}", 3), create_balancer(f"torchjd:{name}", 3)
-    gramian = torch.from_numpy(gradients("generic", 3) @ gradients("generic", 3).T)
-    weights = source.update(gramian)
-    target.load_state_dict(source.state_dict())
-    assert torch.equal(target.task_weights(), weights)
-    assert target.step.item() == 1
+@pytest.mark.parametrize(("name", "kept"), [("GradVac", "weighting_phi_t.c/b"), ("PCD", "weighting_sq_norm_ema.b")])
+def test_moving_averages_start_afresh_where_a_task_is_new(name: str, kept: str) -> None:
+    rows = torch.from_numpy(gradients("conflicting", 4))
+    source = create_balancer(f"torchjd:{name}", 3, task_names="abc")
+    for _ in range(3):
+        source.update(rows[:3] @ rows[:3].T)
+    assert source.state_dict()[kept].item() != 0
+    fewer, other = (
+        create_balancer(f"torchjd:{name}", 2, task_names="bc"),
+        create_balancer(f"torchjd:{name}", 3, task_names="bcd"),
+    )
+    result = fewer.load_state_dict(source.state_dict(), strict=False)
+    assert torch.equal(fewer.state_dict()[kept], source.state_dict()[kept])
+    assert not result.missing_keys
+    result = other.load_state_dict(source.state_dict(), strict=False)
+    assert kept in result.unexpected_keys
+    averages = {key: value for key, value in other.state_dict().items() if key.startswith("weighting_")}
+    assert not any(value.any() for value in averages.values())
+
+
+@pytest.mark.parametrize("name", STATEFUL)
+def test_moving_averages_decide_weights(name: str) -> None:
+    """A run resumed without them would be another one."""
+    first, second = (torch.from_numpy(gradients("conflicting", 3, seed)) for seed in (1, 2))
+    source, target = (create_balancer(f"torchjd:{name}", 3) for _ in range(2))
+    source.update(first @ first.T)
+    kept = {key: value for key, value in source.state_dict().items() if not key.startswith("weighting_")}
+    target.load_state_dict(kept, strict=False)
+    assert not torch.equal(target.update(second @ second.T), source.update(second @ second.T))
 
 
 def test_vectors_are_given_as_lists() -> None:

@@ -1,0 +1,61 @@
+"""What the next step of ``reduction="delayed"`` comes from, in the checkpoint by task name."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dlrm_mtl.balancing.balancer import Balancer
+from dlrm_mtl.balancing.task_state import Entries, pair_entries, task_entries
+
+
+@dataclass(frozen=True)
+class DelayedState:
+    """Between two delayed steps; float64."""
+
+    statistic: Tensor
+    """(M, M) Gramian or (M, D) pooled gradients of the last step, reduced: the next step's coefficients follow from
+    it."""
+    losses: Tensor | None
+    """(M,) the last step's losses, reduced, if the method needs them."""
+    coefficients: Tensor
+    """(M,) applied last."""
+
+
+def delayed_entries(balancer: Balancer) -> dict[str, Entries]:
+    """Names under which a delayed state is stored: ``pending_statistic.A/B`` (or ``.A``), ``pending_losses.A``,
+    ``delayed_coefficients.A``.
+
+    Raises:
+        ValueError: task names whose pairs have one name.
+    """
+    tasks = task_entries(balancer.task_names)
+    statistic = pair_entries(balancer.task_names) if balancer.measures == "gramian" else tasks
+    entries = {"pending_statistic": statistic, "delayed_coefficients": tasks}
+    return {**entries, "pending_losses": tasks} if balancer.needs_losses else entries
+
+
+def store_delayed_state(state: DelayedState, entries: Mapping[str, Entries]) -> dict[str, Tensor]:
+    """By key, without prefix."""
+    values = {"pending_statistic": state.statistic, "delayed_coefficients": state.coefficients}
+    if state.losses is not None:
+        values["pending_losses"] = state.losses
+    return {
+        f"{name}.{entry}": values[name][index].double() for name in entries for entry, index in entries[name].items()
+    }
+
+
+def restore_delayed_state(
+    stored: Mapping[str, Tensor], entries: Mapping[str, Entries], device: torch.device
+) -> DelayedState:
+    """The inverse of :func:`store_delayed_state`."""
+    values = {
+        name: torch.stack([stored[f"{name}.{entry}"] for entry in places]).double().to(device)
+        for name, places in entries.items()
+    }
+    coefficients, statistic = values["delayed_coefficients"], values["pending_statistic"]
+    num_tasks = len(coefficients)
+    if statistic.dim() == 1:  # of pairs
+        statistic = statistic.view(num_tasks, num_tasks)
+    return DelayedState(statistic, values.get("pending_losses"), coefficients)

@@ -1,0 +1,103 @@
+"""State that has one value per task, stored by task name, so that a checkpoint can be loaded into another task set."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+Entries = Mapping[str, tuple[int, ...]]
+"""Where in a tensor the value of each task, or pair of tasks, is."""
+
+
+def task_entries(names: Sequence[str]) -> Entries:
+    """Of a tensor (M, ...): each task's row, under its name."""
+    return {name: (m,) for m, name in enumerate(names)}
+
+
+def pair_entries(names: Sequence[str]) -> Entries:
+    """Of a tensor (M, M): each pair's value, under ``FIRST/SECOND``.
+
+    Raises:
+        ValueError: two pairs have one name, as those of "a", "b", "a/b" and "b/a".
+    """
+    entries = {f"{first}/{second}": (i, j) for i, first in enumerate(names) for j, second in enumerate(names)}
+    if len(entries) < len(names) ** 2:
+        raise ValueError(f"pairs of the tasks {list(names)} have ambiguous names FIRST/SECOND, expected no '/' in them")
+    return entries
+
+
+class TaskState(nn.Module):
+    """A module whose state is keyed by task name.
+
+    A buffer registered by :meth:`register_task_state` is stored under ``NAME.TASK``, one registered by
+    :meth:`register_pair_state` under ``NAME.FIRST/SECOND``. Tasks that a checkpoint does not know keep the state they
+    have, and are reported as missing keys; tasks that only the checkpoint knows, as unexpected keys.
+
+    Args:
+        task_names: unique names, in order.
+    """
+
+    def __init__(self, task_names: Sequence[str]) -> None:
+        super().__init__()
+        self.task_names = tuple(task_names)
+        self._entries: dict[str, Entries] = {}
+
+    def register_task_state(self, name: str, initial: Tensor) -> None:
+        """Registers a float64 buffer with one row per task, (M,) or (M, D). (M, 0): the first step tells the width."""
+        self.register_buffer(name, initial.double())
+        self._entries[name] = task_entries(self.task_names)
+
+    def register_pair_state(self, name: str, initial: Tensor) -> None:
+        """Registers a (M, M) float64 buffer with one value per pair of tasks.
+
+        Raises:
+            ValueError: task names whose pairs have one name.
+        """
+        self.register_buffer(name, initial.double())
+        self._entries[name] = pair_entries(self.task_names)
+
+    def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        for name, entries in self._entries.items():
+            values = destination.pop(prefix + name)
+            for entry, index in entries.items():
+                destination[f"{prefix}{name}.{entry}"] = values[index]
+
+    def _load_from_state_dict(
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        local_metadata: dict[str, Any],
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        others = dict(state_dict)
+        for name, entries in self._entries.items():
+            start = f"{prefix}{name}."
+            stored = {key.removeprefix(start): others.pop(key) for key in state_dict if key.startswith(start)}
+            missing_keys += [start + entry for entry in entries if entry not in stored]
+            unexpected_keys += [start + entry for entry in stored if entry not in entries]
+            if prefix + name in state_dict:  # it is never stored as a whole
+                unexpected_keys.append(prefix + name)
+            known = {entry: value for entry, value in stored.items() if entry in entries}
+            values = self._of_stored_width(name, list(known.values()))
+            for entry, value in known.items():
+                expected = values[entries[entry]].shape
+                if value.shape != expected:
+                    error_msgs.append(
+                        f"size mismatch for {start}{entry}: {tuple(value.shape)} found, expected {tuple(expected)}"
+                    )
+                else:
+                    values[entries[entry]] = value
+            others[prefix + name] = values
+        super()._load_from_state_dict(others, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs)
+
+    def _of_stored_width(self, name: str, stored: Sequence[Tensor]) -> Tensor:
+        """A copy of a buffer. One of rows (M, D) starts afresh in the stored width, if either had none yet."""
+        values = self.get_buffer(name)
+        for row in {value.shape for value in stored}:
+            if row != values.shape[1:] and len(row) == values.dim() - 1 and 0 in (*row, *values.shape[1:]):
+                values = self._buffers[name] = values.new_zeros(len(values), *row)
+        return values.clone()
