@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from dlrm_mtl.config import ReaderConfig
@@ -151,6 +152,8 @@ def batches(
         pin_memory=pin_memory,
         # Forked workers would inherit the threads and locks of the process group.
         multiprocessing_context="spawn" if processes else None,
+        # torch's own, from which the loader would draw, is part of a checkpoint: a restart must not draw once more.
+        generator=torch.Generator(),
     )
     for batch in loader:
         if isinstance(batch, _Failure):

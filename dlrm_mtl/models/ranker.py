@@ -72,6 +72,11 @@ class SharedRepresentation(nn.Module):
         return output
 
 
+def head_name(task: str) -> str:
+    """A task's name among modules, and so in a checkpoint. Bare names such as "keys" would hide what a module needs."""
+    return f"task_{task}"
+
+
 class TaskHeads(nn.Module):
     """One MLP per task on its own view of the shared representation.
 
@@ -80,9 +85,8 @@ class TaskHeads(nn.Module):
 
     def __init__(self, schema: Schema, config: ModelConfig, in_features: int) -> None:
         super().__init__()
-        # By name in the checkpoint. Bare names such as "keys" would hide what the dictionary needs.
         self.heads = nn.ModuleDict(
-            {f"task_{task.name}": _head(in_features, config.head_mlp, task.base_rate) for task in schema.tasks}
+            {head_name(task.name): _head(in_features, config.head_mlp, task.base_rate) for task in schema.tasks}
         )
 
     def forward(self, views: tuple[Tensor, ...]) -> Tensor:

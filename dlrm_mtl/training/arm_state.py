@@ -104,8 +104,11 @@ def _restore(
     # Where there are more ranks than the checkpoint had, some share a predecessor.
     rank = ranks.rank % int(checkpoint.facts["world_size"])
 
+    owners = (f"{prefix}/", f"rank-{rank}/{prefix}/")
+    kinds = tuple(f"{owner}{kind}/" for owner in owners for kind in ("model", "optimizer"))
+
     def wanted(name: str) -> bool:
-        return name.startswith((f"{prefix}/", f"rank-{rank}/{prefix}/")) and not any(part in name for part in skip)
+        return name.startswith(kinds) and not any(part in name for part in skip)
 
     initial = {name: value.clone() for name, value in arm.model.state_dict().items() if not _is_sharded(value)}
     _create_optimizer_state(arm)

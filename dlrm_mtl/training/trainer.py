@@ -16,9 +16,11 @@ from dlrm_mtl.data.dataset import Dataset
 from dlrm_mtl.data.position import Position
 from dlrm_mtl.data.reader import EvaluationReader, TrainingReader, batches, reader_streams
 from dlrm_mtl.data.source import RowSource
+from dlrm_mtl.distributed.checkpoint import Checkpoint, load_tensors
 from dlrm_mtl.distributed.processes import Ranks
 from dlrm_mtl.recipe import Recipe
 from dlrm_mtl.training.arm import build_arm
+from dlrm_mtl.training.arm_state import State, arm_state, restore_arm
 from dlrm_mtl.training.diagnostics import balancing_diagnostics
 from dlrm_mtl.training.metrics import MetricSums, TaskMetrics
 

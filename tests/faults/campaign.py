@@ -61,18 +61,14 @@ class Report:
     def __str__(self) -> str:
         lines = [f"{'fault':28} {'tried':>6} {'survived':>9} {'refused':>8} {'failed':>7}"]
         rows = [*self.tallies.items(), ("total", self._total())]
-        lines += [
-            f"{kind:28} {t.tried:6} {t.survived:9} {t.refused:8} {len(t.failures):7}" for kind, t in rows
-        ]
+        lines += [f"{kind:28} {t.tried:6} {t.survived:9} {t.refused:8} {len(t.failures):7}" for kind, t in rows]
         lines.append(f"rows lost or doubled: {self.miscounted_rows}")
         lines.append(f"runs that differ from one without faults: {len(self.differences)}")
         return "\n".join([*lines, *self.differences, *self.failures])
 
     def _total(self) -> Tally:
         tallies = self.tallies.values()
-        return Tally(
-            self.tried, sum(t.survived for t in tallies), sum(t.refused for t in tallies), self.failures
-        )
+        return Tally(self.tried, sum(t.survived for t in tallies), sum(t.refused for t in tallies), self.failures)
 
 
 class Campaign:
@@ -100,7 +96,8 @@ class Campaign:
             struck = FaultyRun(directory / f"struck-{number}", data, OPTIONS, nan)
             while faults > 0 and struck.step < STEPS - 2 * EVERY:
                 kind = self._random.choice(kinds)
-                STRIKES[kind](self, kind, struck, world_size)
+                strike = STRIKES[kind]
+                strike(self, kind, struck, world_size)
                 faults -= 1
             if not struck.attempts or not struck.attempts[-1].finished:
                 self._count("last start", struck.start(world_size).finished, struck, fault=False)
@@ -122,9 +119,7 @@ class Campaign:
         partial, before, delay = run.out / "checkpoints", run.step, self._random.random() * 0.03
         attempt = run.start(
             world_size,
-            watcher=_when(
-                lambda: run.step > before + EVERY and any(partial.glob(".step-*.partial")), kill_all, delay
-            ),
+            watcher=_when(lambda: run.step > before + EVERY and any(partial.glob(".step-*.partial")), kill_all, delay),
         )
         self._count(kind, attempt.codes == [-9] * world_size, run)
 
@@ -149,8 +144,8 @@ class Campaign:
             return self.kill_one("killed rank", run, world_size)
         newest = run.checkpoints[-1]
         file = self._random.choice(sorted(newest.iterdir()))
-        act = self._random.choice([_flip_a_bit, _truncate, Path.unlink])
-        act(file)
+        damages: list[Callable[[Path], None]] = [_flip_a_bit, _truncate, Path.unlink]
+        self._random.choice(damages)(file)
         attempt = run.start(world_size, Faults(kill=(self._rank(world_size), self._step(run) - EVERY)))
         said = f"checkpoint passed over: {newest}" in attempt.output
         self._count(kind, said and -9 in attempt.codes, run)
@@ -184,9 +179,7 @@ class Campaign:
         """A step soon after the newest checkpoint."""
         return min(run.step + self._random.randrange(1, 5 * EVERY), STEPS - 1)
 
-    def _count(
-        self, kind: str, right: bool, run: FaultyRun, refused: bool = False, fault: bool = True
-    ) -> None:
+    def _count(self, kind: str, right: bool, run: FaultyRun, refused: bool = False, fault: bool = True) -> None:
         tally = self._report.tallies.setdefault(kind, Tally())
         tally.tried += fault
         tally.survived += right and fault and not refused

@@ -13,6 +13,8 @@ from typing import Any
 from torch import Tensor
 from torchrec.distributed.train_pipeline import TrainPipelineSparseDist
 
+import dlrm_mtl.reporting.comparison
+import dlrm_mtl.training.session  # noqa: F401
 from dlrm_mtl import cli, train
 from dlrm_mtl.models.losses import TaskLosses
 from dlrm_mtl.training import trainer as trainer_module
@@ -84,7 +86,7 @@ def _build_in(rank: int, trace: Path, faults: Faults) -> None:
             values[faults.nan[2]] *= float("nan")
         return values
 
-    trainer_module.TrainPipelineSparseDist = Pipeline  # type: ignore[misc]
+    trainer_module.TrainPipelineSparseDist = Pipeline  # type: ignore[attr-defined]
     Trainer._train_step = step  # type: ignore[method-assign]
     TaskLosses.forward = losses  # type: ignore[method-assign]
 
