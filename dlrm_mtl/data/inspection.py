@@ -11,29 +11,39 @@ from dlrm_mtl.data.shards import BadShard, DataRecord, ShardRecord
 from dlrm_mtl.schema import Shard
 
 
-def inspect_shards(dataset: Dataset, on_bad_shard: OnBadShard, rank: int, world_size: int) -> DataRecord:
-    """Checks this rank's share of a data set: every value, and each file's checksum where schema.json has one.
+def inspect_values(dataset: Dataset, on_bad_shard: OnBadShard, rank: int, world_size: int) -> tuple[BadShard, ...]:
+    """Checks every value of this rank's share of the row groups.
 
     Returns:
-        The good shards whose bytes this rank read, and the bad ones it found. :func:`combine` joins the ranks' parts.
+        The shards with a fault. Two ranks may find the same one.
 
     Raises:
         ValueError: the first fault, unless bad shards are skipped.
     """
-    bad = _collect(bad_values(dataset, rank, world_size), on_bad_shard)
-    known = {(shard.split, shard.file) for shard in bad}
-    mine = [(split, shard) for split, shard in dataset.shards[rank::world_size] if (split, shard.file) not in known]
+    return _collect(bad_values(dataset, rank, world_size), on_bad_shard)
+
+
+def fingerprint_shards(dataset: Dataset, on_bad_shard: OnBadShard, rank: int, world_size: int) -> DataRecord:
+    """Reads the bytes of this rank's share of the shards, and compares their checksums with those of schema.json, where
+    it has any.
+
+    Returns:
+        This rank's part of the record that :func:`combine` makes.
+
+    Raises:
+        ValueError: the first fault, unless bad shards are skipped.
+    """
     records = []
 
     def faults() -> Iterator[BadShard]:
-        for split, shard in mine:
+        for split, shard in dataset.shards[rank::world_size]:
             try:
                 records.append(_record(dataset, split, shard))
             except ValueError as error:
                 yield BadShard(split, shard.file, shard.rows, str(error))
 
-    bad += _collect(faults(), on_bad_shard)
-    return DataRecord(tuple(records), tuple(bad))
+    bad = _collect(faults(), on_bad_shard)
+    return DataRecord(tuple(records), bad)
 
 
 def combine(dataset: Dataset, parts: Sequence[DataRecord]) -> tuple[Dataset, DataRecord]:
@@ -41,7 +51,7 @@ def combine(dataset: Dataset, parts: Sequence[DataRecord]) -> tuple[Dataset, Dat
     every rank.
 
     Args:
-        parts: what :func:`inspect_shards` returned, by rank.
+        parts: what :func:`fingerprint_shards` returned, by rank.
 
     Raises:
         ValueError: a split has no good shard left.
@@ -67,16 +77,16 @@ def changed_shards(
         for shard in record.shards[rank::world_size]
         if (why := _difference(dataset.directory / shard.file, shard))
     )
-    return tuple(_collect(faults, on_bad_shard))
+    return _collect(faults, on_bad_shard)
 
 
-def _collect(faults: Iterator[BadShard], on_bad_shard: OnBadShard) -> list[BadShard]:
+def _collect(faults: Iterator[BadShard], on_bad_shard: OnBadShard) -> tuple[BadShard, ...]:
     found = []
     for bad in faults:
         if on_bad_shard == "stop":
             raise ValueError(bad.why)
         found.append(bad)
-    return found
+    return tuple(found)
 
 
 def _record(dataset: Dataset, split: str, shard: Shard) -> ShardRecord:
