@@ -1,6 +1,8 @@
-"""Looks at every shard before the first step: its values and its bytes. Ranks share the work, and agree afterwards."""
+"""Looks at every shard before a run begins or goes on: its values, its bytes. Ranks share the work; the caller gathers
+what they found, so that all end with the same data set."""
 
 import hashlib
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -34,11 +36,16 @@ def fingerprint_shards(dataset: Dataset, on_bad_shard: OnBadShard, rank: int, wo
         ValueError: the first fault, unless bad shards are skipped.
     """
     records = []
+    row_groups: dict[tuple[str, Path], list[int]] = defaultdict(list)
+    for split, groups in dataset.row_groups.items():
+        for group in groups:
+            row_groups[split, group.file].append(group.rows)
 
     def faults() -> Iterator[BadShard]:
         for split, shard in dataset.shards[rank::world_size]:
+            path = dataset.directory / shard.file
             try:
-                records.append(_record(dataset, split, shard))
+                records.append(_record(path, split, shard, row_groups[split, path]))
             except ValueError as error:
                 yield BadShard(split, shard.file, shard.rows, str(error))
 
@@ -89,12 +96,10 @@ def _collect(faults: Iterator[BadShard], on_bad_shard: OnBadShard) -> tuple[BadS
     return tuple(found)
 
 
-def _record(dataset: Dataset, split: str, shard: Shard) -> ShardRecord:
-    path = dataset.directory / shard.file
+def _record(path: Path, split: str, shard: Shard, row_groups: Sequence[int]) -> ShardRecord:
     size, digest = _fingerprint(path)
     if shard.sha256 and digest != shard.sha256:
         raise ValueError(f"{path}: sha256 is {digest}, but schema.json says {shard.sha256}")
-    row_groups = [group.rows for group in dataset.row_groups[split] if group.file == path]
     return ShardRecord(split, shard.file, shard.rows, size, digest, row_groups)
 
 
