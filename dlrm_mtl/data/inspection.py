@@ -1,6 +1,8 @@
-"""Looks at every shard before the first step: its values and its bytes. Ranks share the work, and agree afterwards."""
+"""Looks at every shard before a run begins or goes on: its values, its bytes. Ranks share the work; the caller gathers
+what they found, so that all end with the same data set."""
 
 import hashlib
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -11,29 +13,44 @@ from dlrm_mtl.data.shards import BadShard, DataRecord, ShardRecord
 from dlrm_mtl.schema import Shard
 
 
-def inspect_shards(dataset: Dataset, on_bad_shard: OnBadShard, rank: int, world_size: int) -> DataRecord:
-    """Checks this rank's share of a data set: every value, and each file's checksum where schema.json has one.
+def inspect_values(dataset: Dataset, on_bad_shard: OnBadShard, rank: int, world_size: int) -> tuple[BadShard, ...]:
+    """Checks every value of this rank's share of the row groups.
 
     Returns:
-        The good shards whose bytes this rank read, and the bad ones it found. :func:`combine` joins the ranks' parts.
+        The shards with a fault. Two ranks may find the same one.
 
     Raises:
         ValueError: the first fault, unless bad shards are skipped.
     """
-    bad = _collect(bad_values(dataset, rank, world_size), on_bad_shard)
-    known = {(shard.split, shard.file) for shard in bad}
-    mine = [(split, shard) for split, shard in dataset.shards[rank::world_size] if (split, shard.file) not in known]
+    return _collect(bad_values(dataset, rank, world_size), on_bad_shard)
+
+
+def fingerprint_shards(dataset: Dataset, on_bad_shard: OnBadShard, rank: int, world_size: int) -> DataRecord:
+    """Reads the bytes of this rank's share of the shards, and compares their checksums with those of schema.json, where
+    it has any.
+
+    Returns:
+        This rank's part of the record that :func:`combine` makes.
+
+    Raises:
+        ValueError: the first fault, unless bad shards are skipped.
+    """
     records = []
+    row_groups: dict[tuple[str, Path], list[int]] = defaultdict(list)
+    for split, groups in dataset.row_groups.items():
+        for group in groups:
+            row_groups[split, group.file].append(group.rows)
 
     def faults() -> Iterator[BadShard]:
-        for split, shard in mine:
+        for split, shard in dataset.shards[rank::world_size]:
+            path = dataset.directory / shard.file
             try:
-                records.append(_record(dataset, split, shard))
+                records.append(_record(path, split, shard, row_groups[split, path]))
             except ValueError as error:
                 yield BadShard(split, shard.file, shard.rows, str(error))
 
-    bad += _collect(faults(), on_bad_shard)
-    return DataRecord(tuple(records), tuple(bad))
+    bad = _collect(faults(), on_bad_shard)
+    return DataRecord(tuple(records), bad)
 
 
 def combine(dataset: Dataset, parts: Sequence[DataRecord]) -> tuple[Dataset, DataRecord]:
@@ -41,7 +58,7 @@ def combine(dataset: Dataset, parts: Sequence[DataRecord]) -> tuple[Dataset, Dat
     every rank.
 
     Args:
-        parts: what :func:`inspect_shards` returned, by rank.
+        parts: what :func:`fingerprint_shards` returned, by rank.
 
     Raises:
         ValueError: a split has no good shard left.
@@ -67,24 +84,22 @@ def changed_shards(
         for shard in record.shards[rank::world_size]
         if (why := _difference(dataset.directory / shard.file, shard))
     )
-    return tuple(_collect(faults, on_bad_shard))
+    return _collect(faults, on_bad_shard)
 
 
-def _collect(faults: Iterator[BadShard], on_bad_shard: OnBadShard) -> list[BadShard]:
+def _collect(faults: Iterator[BadShard], on_bad_shard: OnBadShard) -> tuple[BadShard, ...]:
     found = []
     for bad in faults:
         if on_bad_shard == "stop":
             raise ValueError(bad.why)
         found.append(bad)
-    return found
+    return tuple(found)
 
 
-def _record(dataset: Dataset, split: str, shard: Shard) -> ShardRecord:
-    path = dataset.directory / shard.file
+def _record(path: Path, split: str, shard: Shard, row_groups: Sequence[int]) -> ShardRecord:
     size, digest = _fingerprint(path)
     if shard.sha256 and digest != shard.sha256:
         raise ValueError(f"{path}: sha256 is {digest}, but schema.json says {shard.sha256}")
-    row_groups = [group.rows for group in dataset.row_groups[split] if group.file == path]
     return ShardRecord(split, shard.file, shard.rows, size, digest, row_groups)
 
 

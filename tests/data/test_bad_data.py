@@ -5,25 +5,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from dlrm_mtl.data.checks import check_both_classes, check_values
 from dlrm_mtl.data.dataset import open_dataset
 from dlrm_mtl.schema import read_schema
+from tests.data.faults import destroy_a_page, rewrite, truncate
 from tests.datasets import make_dataset
 
 
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
     return make_dataset(tmp_path / "set")
-
-
-def rewrite(path: Path, change: Callable[[pa.Table], pa.Table]) -> None:
-    table = pq.read_table(path)
-    pq.write_table(change(table), path, row_group_size=64)
 
 
 def set_value(column: str, row: int, value: Any) -> Callable[[pa.Table], pa.Table]:
@@ -98,20 +92,14 @@ def test_wrong_type(directory: Path, column: str, expected: str) -> None:
 
 
 def test_truncated_file(directory: Path) -> None:
-    path = directory / "train/part-00001.parquet"
-    path.write_bytes(path.read_bytes()[:-200])
+    truncate(directory / "train/part-00001.parquet")
     with pytest.raises(ValueError, match=r"part-00001.parquet: no row group can be read, the file is truncated"):
         open_dataset(directory)
 
 
 def test_corrupt_row_group_is_named(directory: Path) -> None:
-    path = directory / "train/part-00001.parquet"
-    group = pq.ParquetFile(path).metadata.row_group(2)
-    start = min(group.column(i).dictionary_page_offset or group.column(i).data_page_offset for i in range(9))
-    data = bytearray(path.read_bytes())
-    data[start : start + 400] = np.random.default_rng(0).bytes(400)
-    path.write_bytes(bytes(data))
-    with pytest.raises(ValueError, match=r"part-00001.parquet, row group 2: cannot be read"):
+    destroy_a_page(directory / "train/part-00001.parquet")
+    with pytest.raises(ValueError, match=r"part-00001.parquet, row group 3: cannot be read"):
         check_values(open_dataset(directory))
 
 

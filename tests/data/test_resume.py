@@ -129,7 +129,7 @@ def reference_rows(sizes: list[int], batch_size: int, rank: int, world_size: int
 
 
 @pytest.mark.parametrize("world_size", [1, 3])
-@pytest.mark.parametrize("shuffle_rows", [1, 100, 1000])
+@pytest.mark.parametrize("shuffle_rows", [1, 100, 128, 1000])
 def test_the_order_of_a_run_is_what_it_always_was(small_dataset: Path, world_size: int, shuffle_rows: int) -> None:
     dataset = open_dataset(small_dataset)
     sizes = [group.rows for group in dataset.row_groups["train"]]

@@ -1,0 +1,198 @@
+"""Bad shards when a run begins and when it goes on: named, and under "skip" left out by every rank alike."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from dlrm_mtl.config import OnBadShard
+from dlrm_mtl.data.checks import check_both_classes
+from dlrm_mtl.data.dataset import Dataset, open_dataset, open_recorded
+from dlrm_mtl.data.inspection import changed_shards, combine, fingerprint_shards, inspect_values
+from dlrm_mtl.data.reader import EvaluationReader, TrainingReader
+from dlrm_mtl.data.shards import DataRecord
+from dlrm_mtl.data.source import RowSource
+from tests.data.faults import FAULTS, Fault, change_a_value, flip_a_byte, truncate, use_an_unknown_id
+from tests.datasets import make_dataset
+
+WORLD_SIZE = 3
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    return make_dataset(tmp_path / "set", eval_rows=600)  # both splits: 256, 256 and 88 rows
+
+
+def begin(directory: Path, on_bad_shard: OnBadShard, world_size: int = WORLD_SIZE) -> tuple[Dataset, DataRecord]:
+    """What every rank ends with at the start of a run."""
+    dataset, ranks = open_dataset(directory, on_bad_shard), range(world_size)
+    dataset = dataset.without(bad for rank in ranks for bad in inspect_values(dataset, on_bad_shard, rank, world_size))
+    return combine(dataset, [fingerprint_shards(dataset, on_bad_shard, rank, world_size) for rank in ranks])
+
+
+def resume(directory: Path, record: DataRecord, on_bad_shard: OnBadShard) -> Dataset:
+    dataset = open_recorded(directory, record)
+    parts = [changed_shards(dataset, record, on_bad_shard, rank, WORLD_SIZE) for rank in range(WORLD_SIZE)]
+    return dataset.losing(shard for part in parts for shard in part)
+
+
+def rows_read(dataset: Dataset) -> list[int]:
+    reader = TrainingReader(RowSource(dataset), 2, 0, 0, 1, 100)
+    rows: list[int] = torch.cat([batch.rows for batch in reader]).tolist()
+    return rows
+
+
+def test_a_good_data_set_is_recorded(directory: Path) -> None:
+    dataset, record = begin(directory, "stop")
+    assert dataset == open_dataset(directory)
+    assert record.bad == ()
+    for found, (split, shard) in zip(record.shards, dataset.shards, strict=True):
+        size = (directory / shard.file).stat().st_size
+        assert (found.split, found.file, found.rows, found.bytes) == (split, shard.file, shard.rows, size)
+        assert found.sha256 == shard.sha256
+        assert found.row_groups == ([64] * 4 if shard.rows == 256 else [64, 24])
+    assert DataRecord.from_json(json.loads(json.dumps(record.as_json()))) == record
+    assert record == begin(directory, "skip", world_size=1)[1]
+
+
+@pytest.mark.parametrize("split", ["train", "eval"])
+@pytest.mark.parametrize(("fault", "message"), FAULTS.values(), ids=FAULTS)
+def test_a_bad_shard_stops_the_run_or_is_left_out(directory: Path, split: str, fault: Fault, message: str) -> None:
+    bad = directory / split / "part-00001.parquet"
+    fault(bad)
+    message = rf"^{re.escape(str(bad))}\b.*{message}"
+    with pytest.raises(ValueError, match=message):
+        begin(directory, "stop")
+    dataset, record = begin(directory, "skip")
+    assert record.shards == begin(directory, "skip", world_size=1)[1].shards
+    [found] = record.bad
+    assert dataset.left_out == record.bad
+    assert (found.split, found.file, found.rows) == (split, f"{split}/part-00001.parquet", 256)
+    assert re.match(message, found.why)
+    assert found.file not in [shard.file for shard in record.shards]
+    assert len(record.shards) == 5
+    assert dataset.schema.rows(split) == 600 - 256
+    check_both_classes(dataset)
+    good = [*range(256), *range(512, 600)]
+    assert sorted(rows_read(dataset)) == (good if split == "train" else list(range(600)))
+    evaluated = [row for batch in EvaluationReader(RowSource(dataset), 50, 0, 1) for row in batch.rows.tolist()]
+    assert evaluated == (good if split == "eval" else list(range(600)))
+    assert str(found).endswith(f"the 256 rows of this shard of split {split!r} are left out")
+
+
+def test_faults_in_several_shards_are_all_found(directory: Path) -> None:
+    truncate(directory / "train/part-00000.parquet")
+    use_an_unknown_id(directory / "train/part-00002.parquet")
+    flip_a_byte(directory / "eval/part-00002.parquet")
+    dataset, record = begin(directory, "skip")
+    assert [shard.file for shard in record.bad] == [
+        "train/part-00000.parquet",
+        "train/part-00002.parquet",
+        "eval/part-00002.parquet",
+    ]
+    assert sorted(rows_read(dataset)) == list(range(256, 512))
+
+
+@pytest.mark.parametrize("fault", [Path.unlink, use_an_unknown_id, flip_a_byte])
+def test_a_split_without_a_good_shard_is_an_error(directory: Path, fault: Fault) -> None:
+    for index in range(3):
+        fault(directory / f"eval/part-{index:05}.parquet")
+    with pytest.raises(ValueError, match=r"split 'eval' has no good shard left: .*eval/part-00000.parquet"):
+        begin(directory, "skip")
+
+
+def test_without_checksums_in_the_schema_the_files_are_still_recorded(directory: Path) -> None:
+    path = directory / "schema.json"
+    path.write_text(re.sub(r'"sha256": "\w+"', '"sha256": ""', path.read_text()))
+    flip_a_byte(directory / "train/part-00001.parquet")
+    _, record = begin(directory, "stop")
+    assert all(len(shard.sha256) == 64 for shard in record.shards)
+
+
+def test_nothing_has_changed(directory: Path) -> None:
+    begun, record = begin(directory, "stop")
+    assert resume(directory, record, "stop") == begun
+
+
+CHANGES: list[tuple[Fault, str]] = [
+    (Path.unlink, "not found, though the run began with it"),
+    (truncate, r"changed since the run began: \d+ bytes with sha256 \w+, expected \d+ bytes with sha256 \w+"),
+    (flip_a_byte, "changed since the run began"),
+    (change_a_value, "changed since the run began"),
+]
+
+
+@pytest.mark.parametrize(("fault", "message"), CHANGES)
+def test_a_shard_that_changed_since_the_run_began(directory: Path, fault: Fault, message: str) -> None:
+    begun, record = begin(directory, "stop")
+    changed = directory / "train/part-00001.parquet"
+    fault(changed)
+    with pytest.raises(ValueError, match=rf"^{re.escape(str(changed))}: {message}"):
+        resume(directory, record, "stop")
+    dataset = resume(directory, record, "skip")
+    [lost] = dataset.lost
+    assert (lost.file, lost.rows) == ("train/part-00001.parquet", 256)
+    assert (dataset.schema, dataset.row_groups, dataset.left_out) == (begun.schema, begun.row_groups, ())
+
+
+def test_what_was_left_out_stays_out_though_it_is_good_again(directory: Path) -> None:
+    bad = directory / "train/part-00000.parquet"
+    good = bad.read_bytes()
+    truncate(bad)
+    begun, record = begin(directory, "skip")
+    bad.write_bytes(good)
+    resumed = resume(directory, record, "skip")
+    assert rows_read(resumed) == rows_read(begun)
+
+
+def test_every_shard_of_a_split_lost_is_an_error(directory: Path) -> None:
+    _, record = begin(directory, "stop")
+    for index in range(3):
+        (directory / f"train/part-{index:05}.parquet").unlink()
+    with pytest.raises(ValueError, match=r"split 'train' has no good shard left: .*part-00000.parquet: not found"):
+        resume(directory, record, "skip")
+
+
+def test_another_list_of_shards_is_refused(directory: Path) -> None:
+    _, record = begin(directory, "stop")
+    path = directory / "schema.json"
+    raw = json.loads(path.read_text())
+    raw["splits"]["train"].reverse()
+    path.write_text(json.dumps(raw))
+    with pytest.raises(
+        ValueError,
+        match=r"schema.json: lists train shard 'train/part-00002.parquet' of 88 rows where the run began with"
+        r" train shard 'train/part-00000.parquet' of 256 rows",
+    ):
+        open_recorded(directory, record)
+    raw["splits"]["train"] = raw["splits"]["train"][::-1]
+    raw["splits"]["eval"].pop()
+    path.write_text(json.dumps(raw))
+    with pytest.raises(ValueError, match=r"lists no further shard where the run began with eval shard"):
+        open_recorded(directory, record)
+
+
+def drop(key: str) -> Callable[[Any], None]:
+    return lambda raw: raw["shards"][0].pop(key)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda raw: raw.pop("bad"), "expected an object of shards and bad"),
+        (lambda raw: raw.update(bad={}), "bad is {}, expected a list"),
+        (drop("bytes"), r"shards\[0\] is .*, expected split: str, file: str, rows: int, bytes: int"),
+        (lambda raw: raw["shards"][1].update(rows="5"), r"shards\[1\] is .*, expected split: str"),
+        (lambda raw: raw["bad"].append({"file": "x"}), r"bad\[0\] is .*, expected split: str, file: str, rows: int"),
+        (lambda raw: raw["shards"][0]["row_groups"].pop(), "row groups of 192 rows, expected 256"),
+    ],
+)
+def test_a_damaged_record_is_refused(directory: Path, change: Callable[[Any], None], message: str) -> None:
+    raw = begin(directory, "stop")[1].as_json()
+    change(raw)
+    with pytest.raises(ValueError, match=message):
+        DataRecord.from_json(raw)
