@@ -180,6 +180,8 @@ class RunConfig:
     defined rows of the global batch."""
     bf16: bool = False
     """Run the dense part under bfloat16 autocast."""
+    max_nonfinite_steps: int = 10
+    """Steps in a row skipped because a loss or gradient is not finite, after which the run stops."""
     timeout_s: int = 600
     """Seconds after which a collective that does not complete ends the job."""
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -188,7 +190,7 @@ class RunConfig:
     reader: ReaderConfig = field(default_factory=ReaderConfig)
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "epochs", "log_every", "timeout_s"):
+        for name in ("batch_size", "epochs", "log_every", "max_nonfinite_steps", "timeout_s"):
             require(name, getattr(self, name), getattr(self, name) > 0, "a positive number")
         for name in ("max_steps", "eval_every"):
             value = getattr(self, name)

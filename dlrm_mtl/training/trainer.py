@@ -7,6 +7,7 @@ from itertools import islice
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torchrec.distributed.train_pipeline import EvalPipelineSparseDist, TrainPipelineSparseDist
 from torchrec.distributed.types import ShardingPlan
 
@@ -39,6 +40,10 @@ class Window:
     """Over all rows so far, as predicted when they were trained on."""
     balancing: dict[str, Any]
     """See :func:`balancing_diagnostics`; of the window's last step."""
+    skipped_steps: int
+    """Steps without effect, on weights or metrics, because a loss or gradient was not finite."""
+    nonfinite_tasks: dict[str, int]
+    """By task, how often its loss or gradient was found not to be finite, over all ranks."""
 
 
 class Trainer:
@@ -73,6 +78,9 @@ class Trainer:
             self.total_steps = min(self.total_steps, config.max_steps)
         self.rows_dropped_per_epoch = self._reader.rows_dropped
         self.step = 0
+        self.skipped_steps = 0
+        """Over the whole run, as of the last window's end."""
+        self._recipe = recipe
         self._batches = islice(self._epochs(), self.total_steps)
         self._window = MetricSums(len(dataset.schema.tasks), ranks.device)
         self._lifetime = MetricSums(len(dataset.schema.tasks), torch.device("cpu"))
@@ -86,6 +94,9 @@ class Trainer:
 
         All steps but the last are timed, between two synchronisations. In the last one every arm, the control too,
         records its gradients' Gramian, which is no part of the control's cost.
+
+        Raises:
+            ValueError: too many steps in a row were skipped; on every rank.
         """
         first = self.step
         steps = min(steps, self.total_steps - first)
@@ -105,6 +116,7 @@ class Trainer:
         reduced.sums, reduced.histogram = self._window.sums.cpu(), self._window.histogram.cpu()
         self._lifetime.add(reduced)
         self._window.reset()
+        skipped_steps, nonfinite_tasks = self._count_skipped_steps()
         return Window(
             first_step=first,
             last_step=self.step,
@@ -112,6 +124,8 @@ class Trainer:
             metrics=window,
             lifetime=self._lifetime.compute(),
             balancing=balancing_diagnostics(self.arm.balancing),
+            skipped_steps=skipped_steps,
+            nonfinite_tasks=nonfinite_tasks,
         )
 
     def evaluate(self) -> MetricSums:
@@ -132,8 +146,26 @@ class Trainer:
         return sums
 
     def _train_step(self) -> None:
-        self._window.update(self.pipeline.progress(self._batches))
+        predictions = self.pipeline.progress(self._batches)
+        self._window.update(predictions, self.arm.optimizer.guard.skipped)
         self.step += 1
+
+    def _count_skipped_steps(self) -> tuple[int, dict[str, int]]:
+        """The window's skipped steps, and the tasks that were not finite in them. Collective."""
+        balancing = self.arm.balancing
+        skipped = self.arm.optimizer.guard.take_counts()
+        self.skipped_steps += skipped.count
+        dist.all_reduce(balancing.nonfinite_tasks, group=self._ranks.group)
+        tasks = dict(zip(balancing.balancer.task_names, balancing.nonfinite_tasks.tolist(), strict=True))
+        balancing.nonfinite_tasks.zero_()
+        if skipped.longest_run >= self._config.max_nonfinite_steps:
+            found = ", ".join(f"{task} ({count} times, over all ranks)" for task, count in tasks.items() if count)
+            raise ValueError(
+                f"arm {self._recipe.text!r}: {skipped.longest_run} steps in a row were skipped up to step {self.step},"
+                f" expected less than max_nonfinite_steps={self._config.max_nonfinite_steps}; losses or gradients that"
+                f" are not finite: {found or 'of no task by itself'}"
+            )
+        return skipped.count, tasks
 
     def _epochs(self) -> Iterator[MultiTaskBatch]:
         for epoch in range(self._config.epochs):
