@@ -1,7 +1,7 @@
 """Control and treatments side by side: ``python -m dlrm_mtl.compare --data DIR --out RUN --arms mean multibalance``.
 
-Writes ``RUN/comparison.json`` and ``RUN/report.md``. An interrupted comparison goes on with the first unfinished seed
-when it is started again with the same options.
+Writes ``RUN/comparison.json`` and ``RUN/report.md``. An interrupted comparison goes on from the newest checkpoint of
+its first unfinished seed when it is started again with the same options.
 """
 
 from dlrm_mtl import cli
@@ -17,11 +17,12 @@ def main() -> None:
     # since packages that do not go together fail in obscure ways.
     from dlrm_mtl.reporting.comparison import compare_seeds, summarize_seed
     from dlrm_mtl.reporting.markdown import format_comparison
+    from dlrm_mtl.training.checkpoints import remove_checkpoints
     from dlrm_mtl.training.loop import train_arms
     from dlrm_mtl.training.session import open_session
 
     with open_session(config, config.arms) as session:
-        first, schema = session.ranks.is_first, session.dataset.schema
+        first, schema = session.ranks.is_first, session.source.dataset.schema
         files = [config.out / f"seed-{seed}.json" for seed in range(config.seeds)]
         for seed, file in enumerate(files):
             if session.ranks.share(file.is_file()):
@@ -31,6 +32,7 @@ def main() -> None:
             results = train_arms(session, config.arms, seed, config.out / f"seed-{seed}")
             if first:
                 write_json(file, summarize_seed(seed, schema.task_names, results))
+                remove_checkpoints(config.out / f"seed-{seed}")
         if first:
             comparison = compare_seeds(
                 schema.task_names,

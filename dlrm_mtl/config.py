@@ -209,6 +209,8 @@ class RunConfig:
     on_bad_shard: OnBadShard = "stop"
     """What to do with a shard that is corrupt, missing or changed: stop the run, or leave its rows out, counted and
     reported."""
+    max_nonfinite_steps: int = 10
+    """Steps in a row skipped because a loss or gradient is not finite, after which the run stops."""
     timeout_s: int = 600
     """Seconds after which a collective that does not complete ends the job."""
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -218,7 +220,7 @@ class RunConfig:
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "epochs", "log_every", "timeout_s"):
+        for name in ("batch_size", "epochs", "log_every", "max_nonfinite_steps", "timeout_s"):
             require(name, getattr(self, name), getattr(self, name) > 0, "a positive number")
         for name in ("max_steps", "eval_every"):
             value = getattr(self, name)

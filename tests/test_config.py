@@ -37,6 +37,7 @@ CHANGED = TrainConfig(
     loss_reduction="defined",
     bf16=True,
     on_bad_shard="skip",
+    max_nonfinite_steps=3,
     timeout_s=60,
     model=ModelConfig(
         interaction="low_rank_dcn",
@@ -96,6 +97,7 @@ OUT_OF_RANGE: list[tuple[Callable[..., Any], str, str, list[Any]]] = [
     (run_config, "eval_every", "eval_every", [0]),
     (run_config, "log_every", "log_every", [0]),
     (run_config, "warmup_windows", "warmup_windows", [-1]),
+    (run_config, "max_nonfinite_steps", "max_nonfinite_steps", [0]),
     (run_config, "timeout_s", "timeout_s", [0]),
     (compare_config, "seeds", "seeds", [0]),
     (compare_config, "arms", "arms", [(), ("mean",), ("mean", "sum", "mean")]),

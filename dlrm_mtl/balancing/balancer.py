@@ -83,14 +83,36 @@ class Balancer(TaskState):
         return local_gramian(gradients, device)
 
     def apply_coefficients(self, gradients: Sequence[Tensor | None], coefficients: Tensor) -> Tensor | None:
-        """One rank's balanced gradient, in the gradients' shape; None if every gradient is None."""
+        """One rank's balanced gradient, a new tensor in the gradients' shape; None if every gradient is None."""
         return combine_gradients(gradients, coefficients)
 
+    def balanced_gradient(
+        self, gradients: Sequence[Tensor | None], coefficients: Tensor, finite: Tensor
+    ) -> Tensor | None:
+        """:meth:`apply_coefficients`, but NaN in every element where something is not finite.
+
+        Everywhere, so that whatever lies below sees it: every embedding table, and a parameter behind units that are
+        off for some rows.
+
+        Args:
+            finite: 0-d bool, whether losses and statistic are. The result itself is looked at too, since not every
+                method has a statistic.
+        """
+        combined = self.apply_coefficients(gradients, coefficients)
+        if combined is None:
+            return None
+        # A sum is the cheapest look at every element; a narrow one would overflow where no element does.
+        total = combined.sum(dtype=torch.promote_types(combined.dtype, torch.float32))
+        return combined.mul_(torch.where(finite & torch.isfinite(total), 1.0, torch.nan).to(combined.dtype))
+
     @torch.no_grad()
-    def update(self, statistic: Tensor, losses: Tensor | None = None) -> Tensor:
+    def update(self, statistic: Tensor, losses: Tensor | None = None, otherwise: Tensor | None = None) -> Tensor:
         """Advances the state by one step. No host synchronisation.
 
         A statistic that is not finite leaves the state as it is and is counted in ``nonfinite_steps``.
+
+        Args:
+            otherwise: (M,) what to return where the statistic is not finite; the initial coefficients by default.
 
         Returns:
             (M,) float64 coefficients on the raw gradients.
@@ -112,7 +134,7 @@ class Balancer(TaskState):
             buffer.copy_(torch.where(finite, value, buffer))
         self.step += finite
         self.nonfinite_steps += ~finite
-        return torch.where(finite, coefficients, self.initial_coefficients())
+        return torch.where(finite, coefficients, self.initial_coefficients() if otherwise is None else otherwise)
 
     def combine(self, gradients: Tensor, losses: Tensor | None = None) -> Tensor:
         """The same step without autograd.
@@ -122,7 +144,7 @@ class Balancer(TaskState):
             losses: (M,), for methods that need them.
 
         Returns:
-            (N,) the balanced gradient, in the gradients' dtype.
+            (N,) the balanced gradient, in the gradients' dtype; NaN everywhere if gradients or losses are not finite.
 
         Raises:
             ValueError: the number of rows is not M, or losses are missing.
@@ -132,7 +154,11 @@ class Balancer(TaskState):
         rows = list(gradients.detach())
         if self.loss_weighting is not None:
             rows = [row * weight for row, weight in zip(rows, self.loss_weighting.weights().detach(), strict=True)]
-        combined = self.apply_coefficients(rows, self.update(self.measure(rows, gradients.device), losses))
+        statistic = self.measure(rows, gradients.device)
+        finite = torch.isfinite(statistic).all()
+        if losses is not None:
+            finite &= torch.isfinite(losses).all()
+        combined = self.balanced_gradient(rows, self.update(statistic, losses), finite)
         assert combined is not None
         return combined
 

@@ -30,7 +30,8 @@ class BalancingRecord:
     """(M, M) float64, of the global batch; zeros where no Gramian was needed or asked for (see ``observe``).
     What the coefficients came from: under ``reduction="delayed"``, the previous step's."""
     coefficients: Tensor
-    """(M,) float64, what each task's gradient was multiplied by."""
+    """(M,) float64, what each task's gradient was multiplied by; what it would have been, in a step that is not
+    finite."""
     task_weights: Tensor
     """(M,) float64, the method's task weights after the step."""
 
@@ -45,6 +46,15 @@ class BalancingLayer(nn.Module):
 
     Under data parallelism each rank holds its rows and the local *mean* loss; every rank must build all M losses in
     every step (masked, never skipped), since the Gramian's all-reduce runs inside backward.
+
+    A step that is not finite: where a gradient is not, or a loss handed over by :meth:`weigh_losses`, the rank that
+    sees it passes NaN on in every element. So the gradients that data parallelism averages or exchanges are NaN on all
+    ranks, and a GradScaler, or whoever else checks them, skips the step. With "exact" and "delayed" the state of a
+    method that measures something stays as it was, on all ranks alike; with "local", on that rank. A method that
+    measures nothing has no state but its count of steps.
+
+    ``nonfinite_tasks``, (M,) int64, counts the tasks that this rank found not to be finite, for messages; set it to
+    zero at will. Methods that measure nothing know the tasks by their losses, or in a step that is observed.
 
     Args:
         balancer: the method; its state is part of this module.
@@ -73,6 +83,9 @@ class BalancingLayer(nn.Module):
         self.balancer = balancer
         self.reduction = reduction
         self.record: BalancingRecord | None = None
+        self.nonfinite_tasks: Tensor
+        # Each rank's own, and so not in the checkpoint.
+        self.register_buffer("nonfinite_tasks", torch.zeros(self.num_tasks, dtype=torch.int64), persistent=False)
         self._reducer = Reducer(process_group)
         self._pending: PendingReduction | None = None
         self._delayed_coefficients: Tensor | None = None
@@ -109,7 +122,12 @@ class BalancingLayer(nn.Module):
         ::
 
             layer.weigh_losses(torch.stack(losses)).sum().backward()
+
+        Raises:
+            ValueError: not M losses.
         """
+        if losses.shape != (self.num_tasks,):
+            raise ValueError(f"losses have shape {tuple(losses.shape)}, expected ({self.num_tasks},)")
         self._losses = losses.detach()
         weighting = self.balancer.loss_weighting
         return losses if weighting is None else weighting(losses)
@@ -118,34 +136,46 @@ class BalancingLayer(nn.Module):
         """The backward pass: M gradients of the local rows, or None, to the balanced one. Collective."""
         present = [gradient for gradient in gradients if gradient is not None]
         device = present[0].device if present else self.balancer.step.device
+        broken = torch.zeros(self.num_tasks, dtype=torch.bool, device=device)
+        if self._losses is not None:
+            broken = ~torch.isfinite(self._losses)
         losses = self._losses if self.balancer.needs_losses else None
         gramian = torch.zeros(self.num_tasks, self.num_tasks, dtype=torch.float64, device=device)
         if self._observe and self.balancer.measures != "gramian":
-            gramian, _ = self._reduce(local_gramian(gradients, device), 2, None)
+            local = local_gramian(gradients, device)
+            broken = broken | ~torch.isfinite(local.diagonal())
+            gramian, _ = self._reduce(_marked(local, broken), 2, None)
         if self.balancer.measures == "nothing":
+            finite = ~broken.any()
             coefficients = self.balancer.update(gramian, losses)
         else:
-            statistic, coefficients = self._weigh(self.balancer.measure(gradients, device), losses)
+            local = self.balancer.measure(gradients, device)
+            of_tasks = local.diagonal() if self.balancer.measures == "gramian" else local.sum(dim=1)
+            broken = broken | ~torch.isfinite(of_tasks)
+            statistic, coefficients, finite = self._weigh(_marked(local, broken), losses)
             gramian = statistic if self.balancer.measures == "gramian" else gramian
+        self.nonfinite_tasks += broken
         self._observe = False
         self._losses = None
         self.record = BalancingRecord(gramian, coefficients, self.balancer.task_weights().clone())
-        return self.balancer.apply_coefficients(gradients, coefficients)
+        return self.balancer.balanced_gradient(gradients, coefficients, finite)
 
-    def _weigh(self, statistic: Tensor, losses: Tensor | None) -> tuple[Tensor, Tensor]:
-        """The statistic that the coefficients come from, and (M,) coefficients."""
+    def _weigh(self, local: Tensor, losses: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """The statistic that the coefficients come from, (M,) coefficients, and whether this step is finite, as far as
+        this rank knows now."""
         degree = self.balancer.degree
         if self.reduction != "delayed":
-            statistic, losses = self._reduce(statistic, degree, losses)
-            return statistic, self.balancer.update(statistic, losses)
-        previous = torch.zeros_like(statistic)
+            statistic, losses = self._reduce(local, degree, losses)
+            return statistic, self.balancer.update(statistic, losses), torch.isfinite(statistic).all()
+        if self._delayed_coefficients is None:
+            self._delayed_coefficients = self.balancer.initial_coefficients().clone()
+        previous = torch.zeros_like(local)
         if self._pending is not None:
             previous, previous_losses = self._pending.wait()
-            self._delayed_coefficients = self.balancer.update(previous, previous_losses)
-        if self._delayed_coefficients is None:
-            self._delayed_coefficients = self.balancer.initial_coefficients()
-        self._pending = self._reducer.start(statistic, degree, losses)
-        return previous, self._delayed_coefficients
+            # A step that was not finite has been skipped: what was to be applied then is applied now.
+            self._delayed_coefficients = self.balancer.update(previous, previous_losses, self._delayed_coefficients)
+        self._pending = self._reducer.start(local, degree, losses)
+        return previous, self._delayed_coefficients, torch.isfinite(local).all()
 
     def _reduce(self, statistic: Tensor, degree: int, losses: Tensor | None) -> tuple[Tensor, Tensor | None]:
         if self.reduction == "local":
@@ -184,6 +214,11 @@ class BalancingLayer(nn.Module):
             self._delayed_coefficients = state.coefficients
         others = {key: value for key, value in state_dict.items() if not key.startswith(starts)}
         super()._load_from_state_dict(others, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs)
+
+
+def _marked(statistic: Tensor, broken: Tensor) -> Tensor:
+    """A local statistic, or NaN if a task is broken (M,): its reduction tells every rank."""
+    return torch.where(broken.any(), torch.nan, statistic)
 
 
 class _Balance(torch.autograd.Function):

@@ -25,6 +25,9 @@ class ParameterLevelLayer(nn.Module):
     Args:
         balancer: any method; one with buffers of gradients (MoCo) then keeps them for the parameters, as published.
         process_group: ranks that share the global batch; None is the default group, if one is initialised.
+
+    A step in which a loss or gradient is not finite is passed on as NaN in every element, leaves the balancer's state
+    as it was, and is counted by task in ``nonfinite_tasks``: as in the :class:`BalancingLayer`.
     """
 
     def __init__(self, balancer: Balancer, process_group: dist.ProcessGroup | None = None) -> None:
@@ -34,6 +37,10 @@ class ParameterLevelLayer(nn.Module):
         self._process_group = process_group
         self._target: list[nn.Parameter] = []
         self._coefficients: Tensor | None = None
+        self._finite: Tensor
+        self.nonfinite_tasks: Tensor
+        # Each rank's own, and so not in the checkpoint.
+        self.register_buffer("nonfinite_tasks", torch.zeros(self.num_tasks, dtype=torch.int64), persistent=False)
 
     def bind(self, parameters: Sequence[nn.Parameter]) -> None:
         """Sets the target: parameters below the layer whose gradients decide the weights.
@@ -66,10 +73,16 @@ class ParameterLevelLayer(nn.Module):
         weighting = self.balancer.loss_weighting
         minimized = losses if weighting is None else weighting(losses)
         gradients = torch.stack([self._gradient(loss) for loss in minimized])  # (M, n)
+        broken = ~torch.isfinite(losses.detach())
+        # In a pass of its own, too, a task meets the loss that is not finite: zero times NaN.
+        broken = torch.where(broken.any(), broken, ~torch.isfinite(gradients.sum(dim=1)))
+        self.nonfinite_tasks += broken
+        gradients.masked_fill_(broken[:, None], torch.nan)  # the average tells every rank
         if self._world_size > 1:
             dist.all_reduce(gradients, group=self._process_group)
             gradients /= self._world_size
         statistic = self.balancer.measure(list(gradients), gradients.device)
+        self._finite = torch.isfinite(statistic).all()
         self._coefficients = self.balancer.update(statistic, losses.detach())
         gramian = statistic if self.balancer.measures == "gramian" else gradients.double() @ gradients.double().T
         self.record = BalancingRecord(gramian, self._coefficients, self.balancer.task_weights().clone())
@@ -77,10 +90,9 @@ class ParameterLevelLayer(nn.Module):
 
     def scale(self, gradients: Sequence[Tensor | None]) -> Tensor | None:
         """One rank's gradient below the layer: the plain sum in the passes that decide, the weighted one afterwards."""
-        coefficients = self._coefficients
-        if coefficients is None:
-            coefficients = torch.ones_like(self.balancer.task_weights())
-        return self.balancer.apply_coefficients(gradients, coefficients)
+        if self._coefficients is None:
+            return self.balancer.apply_coefficients(gradients, torch.ones_like(self.balancer.task_weights()))
+        return self.balancer.balanced_gradient(gradients, self._coefficients, self._finite)
 
     def _gradient(self, loss: Tensor) -> Tensor:
         """(n,) gradient of one loss with respect to the target, flattened."""

@@ -13,7 +13,6 @@ from dlrm_mtl.config import CompareConfig, require
 from dlrm_mtl.data.batch import MultiTaskBatch
 from dlrm_mtl.data.position import Position
 from dlrm_mtl.data.reader import TrainingReader
-from dlrm_mtl.data.source import RowSource
 from dlrm_mtl.files import read_json
 from dlrm_mtl.training.session import Session, open_session
 
@@ -104,9 +103,8 @@ def _training(session: Session, arm: str) -> Contender:
 def _read(session: Session) -> Iterator[MultiTaskBatch]:
     """The training split in this process, epoch after epoch."""
     config = session.config
-    source = RowSource(session.dataset)
     reader = TrainingReader(
-        source, config.batch_size, seed=0, rank=0, world_size=1, shuffle_rows=config.reader.shuffle_rows
+        session.source, config.batch_size, seed=0, rank=0, world_size=1, shuffle_rows=config.reader.shuffle_rows
     )
     for epoch in count():
         reader.set_position(Position(epoch))

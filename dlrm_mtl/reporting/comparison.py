@@ -27,6 +27,8 @@ def summarize_seed(seed: int, tasks: Sequence[str], arms: Mapping[str, ArmResult
             gains, average = _gains(control, arm, seed)
         summary["arms"][name] = {
             "qps": list(arm.qps),
+            "skipped_steps": arm.skipped_steps,
+            "rows_lost": arm.rows_lost,
             "average_ne_gain_percent": _mean_record(average),
             "tasks": {
                 task: {**asdict(metrics), "ne_gain_percent": _mean_record(gain)}
@@ -44,7 +46,7 @@ def compare_seeds(
     NE, AUC and calibration are means over seeds. Intervals of NE gains are Student's over seeds, or, of a single seed,
     the paired bootstrap over evaluation rows. What a seed lacks because its predictions are not finite is None, and the
     seed is in ``exploded_seeds``, as is one with an NE above 2. QPS are pooled over seeds; changes are paired window by
-    window.
+    window. Skipped steps and lost rows are those of all seeds together.
 
     Args:
         seeds: results of :func:`summarize_seed`.
@@ -60,6 +62,8 @@ def compare_seeds(
         "arms": {
             name: {
                 "seeds": [seed["seed"] for seed in seeds],
+                "skipped_steps": sum(seed["arms"][name]["skipped_steps"] for seed in seeds),
+                "rows_lost": sum(seed["arms"][name]["rows_lost"] for seed in seeds),
                 "qps": _qps(
                     [seed["arms"][control]["qps"] for seed in seeds], [seed["arms"][name]["qps"] for seed in seeds]
                 ),

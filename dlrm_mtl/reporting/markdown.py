@@ -44,6 +44,7 @@ def format_comparison(comparison: Mapping[str, Any]) -> str:
         metrics,
         "Speed, global samples per second over timed windows",
         _speed_table(arms),
+        *_losses(arms),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -55,7 +56,8 @@ def format_result(summary: Mapping[str, Any]) -> str:
         for name, arm in summary["arms"].items()
         for task, values in arm["tasks"].items()
     ]
-    return _table(["task", "arm", "NE", "AUC", "calibration"], rows)
+    table = _table(["task", "arm", "NE", "AUC", "calibration"], rows)
+    return "\n\n".join([table, *_losses(summary["arms"])])
 
 
 def _speed_table(arms: Mapping[str, Any]) -> str:
@@ -75,6 +77,19 @@ def _speed_table(arms: Mapping[str, Any]) -> str:
             ]
         )
     return _table(["arm", "QPS median", "P10 to P90", "change (%)"], rows)
+
+
+def _losses(arms: Mapping[str, Any]) -> list[str]:
+    """What of the training had no effect, a paragraph per arm that has any such."""
+    paragraphs = []
+    for name, arm in arms.items():
+        skipped, lost = arm.get("skipped_steps", 0), arm.get("rows_lost", 0)
+        if skipped or lost:
+            paragraphs.append(
+                f"`{name}`: {skipped:,} steps skipped, as a loss or gradient was not finite;"
+                f" {lost:,} training rows lost with their shards"
+            )
+    return paragraphs
 
 
 def _number(value: float | None) -> str:

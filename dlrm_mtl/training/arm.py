@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from torch import nn
 from torchrec.distributed.model_parallel import DistributedModelParallel
 from torchrec.distributed.types import ShardingPlan
-from torchrec.optim.keyed import CombinedOptimizer
 
 from dlrm_mtl.balancing import BalancingLayer, ParameterLevelLayer, create_balancer
 from dlrm_mtl.config import RunConfig
@@ -16,6 +15,7 @@ from dlrm_mtl.distributed.replication import (
     replicated_parameters,
 )
 from dlrm_mtl.distributed.sharding import plan_sharding, sharders
+from dlrm_mtl.distributed.table_guard import guard_tables
 from dlrm_mtl.distributed.tables import initialize_tables
 from dlrm_mtl.models.embeddings import build_embedding_bags
 from dlrm_mtl.models.losses import TaskLosses
@@ -23,6 +23,7 @@ from dlrm_mtl.models.ranker import MultiTaskRanker, build_ranker
 from dlrm_mtl.recipe import Recipe
 from dlrm_mtl.schema import Schema
 from dlrm_mtl.training.optimizers import apply_table_optimizer, build_optimizer
+from dlrm_mtl.training.step_guard import GuardedOptimizers
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Arm:
     model: DistributedModelParallel
     balancing: BalancingLayer | ParameterLevelLayer
     """The layer inside ``model``."""
-    optimizer: CombinedOptimizer
+    optimizer: GuardedOptimizers
 
 
 def make_plan(config: RunConfig, schema: Schema, ranks: Ranks) -> ShardingPlan:
@@ -73,7 +74,10 @@ def build_arm(config: RunConfig, recipe: Recipe, seed: int, schema: Schema, plan
     initialize_tables(model, seed)
     if isinstance(balancing, ParameterLevelLayer):
         balancing.bind(_target_parameters(ranker, recipe.level))
-    return Arm(model, balancing, build_optimizer(model, config.optimizer, replicated))
+    optimizer = build_optimizer(model, config.optimizer, replicated)
+    if not replicated:
+        guard_tables(ranker.embedding_bags)
+    return Arm(model, balancing, optimizer)
 
 
 def build_balancing(

@@ -1,8 +1,9 @@
 """Checkpoints of arms that are trained together: when they are written, what they hold, how a run goes on from one."""
 
+import shutil
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -127,5 +128,10 @@ class RunCheckpoints:
                 )
 
 
-def _names(tasks: Any) -> str:
+def remove_checkpoints(directory: Path) -> None:
+    """Removes the checkpoints of a run or seed that needs none any more."""
+    shutil.rmtree(directory / DIRECTORY, ignore_errors=True)
+
+
+def _names(tasks: Iterable[str]) -> str:
     return ", ".join(tasks) or "none"

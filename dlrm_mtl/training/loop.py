@@ -30,6 +30,10 @@ class ArmResult:
     by side."""
     sums: npt.NDArray[np.float64]
     """(K, M, 4) evaluation sums in buckets of rows, see :class:`dlrm_mtl.training.metrics.MetricSums`."""
+    skipped_steps: int
+    """Steps without effect, because a loss or gradient was not finite."""
+    rows_lost: int
+    """Training rows of shards that were lost on the way."""
 
 
 @dataclass
@@ -97,7 +101,9 @@ def train_arms(session: Session, arms: Sequence[str], seed: int, directory: Path
             sums = trainer.evaluate()
             metrics = sums.compute()
             logs[arm].evaluation(trainer.step, metrics)
-            results[arm] = ArmResult(metrics, progress.qps[arm], sums.sums.cpu().numpy())
+            results[arm] = ArmResult(
+                metrics, progress.qps[arm], sums.sums.cpu().numpy(), trainer.skipped_steps, trainer.rows_lost
+            )
     return results
 
 

@@ -57,9 +57,15 @@ class MetricSums:
         """(M, 2, BINS) defined rows by class and predicted logit."""
 
     @torch.no_grad()
-    def update(self, predictions: Predictions) -> None:
-        """Adds a batch: (B, M) logits, labels, masks; (B,) rows."""
+    def update(self, predictions: Predictions, skipped: Tensor | None = None) -> None:
+        """Adds a batch: (B, M) logits, labels, masks; (B,) rows.
+
+        Args:
+            skipped: 0-d bool, whether to leave the batch out, of a step that was skipped.
+        """
         logits, labels, masks = predictions.logits, predictions.labels, predictions.masks
+        if skipped is not None:
+            logits, masks = logits.masked_fill(skipped, 0.0), masks.masked_fill(skipped, 0.0)
         losses = F.binary_cross_entropy_with_logits(logits, labels, weight=masks, reduction="none")
         parts = torch.stack([masks, labels * masks, losses, torch.sigmoid(logits) * masks], dim=2).double()
         if len(self.sums) == 1:

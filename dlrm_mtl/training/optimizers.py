@@ -1,6 +1,6 @@
 """Optimizers: tables fused inside backward, the dense part after it, each with its own schedule."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
@@ -11,12 +11,18 @@ from torch.distributed.optim.apply_optimizer_in_backward import _apply_optimizer
 from torchrec.distributed.model_parallel import DistributedModelParallel
 from torchrec.modules.embedding_modules import EmbeddingBagCollection
 from torchrec.optim.clipping import GradientClipping, GradientClippingOptimizer
-from torchrec.optim.keyed import CombinedOptimizer, KeyedOptimizer, KeyedOptimizerWrapper
+from torchrec.optim.keyed import KeyedOptimizer, KeyedOptimizerWrapper
 from torchrec.optim.optimizers import in_backward_optimizer_filter
 from torchrec.optim.rowwise_adagrad import RowWiseAdagrad
 from torchrec.optim.warmup import WarmupOptimizer, WarmupPolicy, WarmupStage
 
 from dlrm_mtl.config import OptimizerConfig, ScheduleConfig
+from dlrm_mtl.training.step_guard import (
+    DeviceSkippingOptimizer,
+    GuardedOptimizers,
+    HostSkippingOptimizer,
+    StepGuard,
+)
 
 FOREVER = 1 << 62
 
@@ -45,8 +51,9 @@ def apply_table_optimizer(tables: EmbeddingBagCollection, config: OptimizerConfi
 
 def build_optimizer(
     model: DistributedModelParallel, config: OptimizerConfig, replicated: bool = False
-) -> CombinedOptimizer:
-    """One optimizer to step: it hands the tables their scheduled rate and updates the dense part.
+) -> GuardedOptimizers:
+    """One optimizer to step: it hands the tables their scheduled rate and updates the dense part, unless a gradient is
+    not finite.
 
     Args:
         replicated: the tables are whole on every rank and are updated after backward, by the same rule.
@@ -55,21 +62,38 @@ def build_optimizer(
         RuntimeError: a table that is not replicated is not updated by the fused kernel.
     """
     dense = dict(in_backward_optimizer_filter(model.named_parameters()))
+    guard = StepGuard(list(dense.values()), next(iter(dense.values())).device)
     whole = {name: dense.pop(name) for name in list(dense) if ".embedding_bags." in f".{name}"}
     if whole and not replicated:
         raise RuntimeError(f"table {min(whole)} is not in the fused table optimizer")
     tables: KeyedOptimizer = model.fused_optimizer
     if replicated:
-        tables = KeyedOptimizerWrapper(whole, lambda values: _table_optimizer(values, config))
+        tables = _guarded(whole, lambda values: _table_optimizer(values, config), guard)
     learned = {name: dense.pop(name) for name in list(dense) if ".loss_weighting." in name}
     parts = [
         ("tables", WarmupOptimizer(tables, _stages(config.table_schedule), config.table_lr)),
-        ("dense", _dense_part(dense, config)),
+        ("dense", _dense_part(dense, config, guard)),
     ]
     if learned:
         # Decay would pull the learned loss weights to their start.
-        parts.append(("loss_weights", _dense_part(learned, replace(config, weight_decay=0.0, clip_norm=None))))
-    return CombinedOptimizer(parts)
+        parts.append(("loss_weights", _dense_part(learned, replace(config, weight_decay=0.0, clip_norm=None), guard)))
+    return GuardedOptimizers(parts, guard)
+
+
+def _guarded(
+    parameters: Mapping[str, nn.Parameter],
+    build: Callable[[list[nn.Parameter]], torch.optim.Optimizer],
+    guard: StepGuard,
+    clip_norm: float | None = None,
+) -> KeyedOptimizer:
+    """An optimizer that the guard can hold back, before gradients are clipped."""
+    kernel = build(list(parameters.values()))
+    optimizer: KeyedOptimizer = KeyedOptimizerWrapper(parameters, lambda _: kernel)
+    if clip_norm is not None:
+        optimizer = GradientClippingOptimizer(optimizer, GradientClipping.NORM, clip_norm)
+    if guard.device.type == "cpu":
+        return HostSkippingOptimizer(optimizer, guard)
+    return DeviceSkippingOptimizer(optimizer, kernel, guard)
 
 
 def _table_arguments(config: OptimizerConfig) -> dict[str, Any]:
@@ -78,14 +102,15 @@ def _table_arguments(config: OptimizerConfig) -> dict[str, Any]:
 
 
 def _table_optimizer(tables: list[nn.Parameter], config: OptimizerConfig) -> torch.optim.Optimizer:
-    optimizer: torch.optim.Optimizer = TABLE_OPTIMIZERS[config.table](tables, **_table_arguments(config))
+    arguments = _table_arguments(config)
+    if config.table != "rowwise_adagrad":  # which is torchrec's own
+        arguments |= _implementation(tables)
+    optimizer: torch.optim.Optimizer = TABLE_OPTIMIZERS[config.table](tables, **arguments)
     return optimizer
 
 
-def _dense_part(parameters: Mapping[str, torch.Tensor], config: OptimizerConfig) -> WarmupOptimizer:
-    optimizer: KeyedOptimizer = KeyedOptimizerWrapper(parameters, lambda values: _dense_optimizer(values, config))
-    if config.clip_norm is not None:
-        optimizer = GradientClippingOptimizer(optimizer, GradientClipping.NORM, config.clip_norm)
+def _dense_part(parameters: Mapping[str, nn.Parameter], config: OptimizerConfig, guard: StepGuard) -> WarmupOptimizer:
+    optimizer = _guarded(parameters, lambda values: _dense_optimizer(values, config), guard, config.clip_norm)
     return WarmupOptimizer(optimizer, _stages(config.dense_schedule), config.dense_lr)
 
 
@@ -97,9 +122,14 @@ def _dense_optimizer(parameters: list[nn.Parameter], config: OptimizerConfig) ->
         "sgd": torch.optim.SGD,
     }
     optimizer: torch.optim.Optimizer = kinds[config.dense](
-        parameters, lr=config.dense_lr, weight_decay=config.weight_decay
+        parameters, lr=config.dense_lr, weight_decay=config.weight_decay, **_implementation(parameters)
     )
     return optimizer
+
+
+def _implementation(parameters: list[nn.Parameter]) -> dict[str, Any]:
+    """On a GPU the one that can leave a step out without asking the host."""
+    return {} if parameters[0].device.type == "cpu" else {"fused": True}
 
 
 def _stages(schedule: ScheduleConfig) -> list[WarmupStage]:

@@ -20,8 +20,8 @@ class RunLog:
     """One arm's log under its directory; inert on all ranks but the first.
 
     ``metrics.jsonl`` has one object per line: ``{"kind": "train", "step": ..., "qps": ..., "window": {TASK: ...},
-    "lifetime": {TASK: ...}, "task_weights": ..., ...}`` per window, ``{"kind": "eval", "step": ..., "tasks": ...}`` per
-    evaluation. TensorBoard gets the same numbers.
+    "lifetime": {TASK: ...}, "skipped_steps": ..., "nonfinite_tasks": {TASK: ...}, "task_weights": ..., ...}`` per
+    window, ``{"kind": "eval", "step": ..., "tasks": ...}`` per evaluation. TensorBoard gets the same numbers.
 
     Args:
         step: that training begins or goes on at.
@@ -65,6 +65,9 @@ class RunLog:
                 "qps": window.qps,
                 "window": self._by_task(window.metrics),
                 "lifetime": self._by_task(window.lifetime),
+                "skipped_steps": window.skipped_steps,
+                "nonfinite_tasks": window.nonfinite_tasks,
+                "rows_lost": window.rows_lost,
                 **window.balancing,
             },
         )

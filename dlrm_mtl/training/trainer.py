@@ -7,12 +7,12 @@ from itertools import islice
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torchrec.distributed.train_pipeline import EvalPipelineSparseDist, TrainPipelineSparseDist
 from torchrec.distributed.types import ShardingPlan
 
 from dlrm_mtl.config import RunConfig
 from dlrm_mtl.data.batch import MultiTaskBatch
-from dlrm_mtl.data.dataset import Dataset
 from dlrm_mtl.data.position import Position
 from dlrm_mtl.data.reader import EvaluationReader, TrainingReader, batches, reader_streams
 from dlrm_mtl.data.source import RowSource
@@ -43,6 +43,12 @@ class Window:
     """Over all rows so far, as predicted when they were trained on."""
     balancing: dict[str, Any]
     """See :func:`balancing_diagnostics`; of the window's last step."""
+    skipped_steps: int
+    """Steps without effect, on weights or metrics, because a loss or gradient was not finite."""
+    nonfinite_tasks: dict[str, int]
+    """By task, how often its loss or gradient was found not to be finite, over all ranks."""
+    rows_lost: int
+    """Rows of lost shards, in whose places nothing was trained."""
 
 
 class Trainer:
@@ -59,19 +65,19 @@ class Trainer:
     """
 
     def __init__(
-        self, config: RunConfig, recipe: Recipe, seed: int, dataset: Dataset, plan: ShardingPlan, ranks: Ranks
+        self, config: RunConfig, recipe: Recipe, seed: int, source: RowSource, plan: ShardingPlan, ranks: Ranks
     ) -> None:
+        schema = source.dataset.schema
         self._config = config
-        self._dataset = dataset
+        self._source = source
         self._ranks = ranks
         self._local_batch_size = config.local_batch_size(ranks.world_size)
-        self.arm = build_arm(config, recipe, seed, dataset.schema, plan, ranks)
+        self.arm = build_arm(config, recipe, seed, schema, plan, ranks)
         self.pipeline = TrainPipelineSparseDist(
             self.arm.model, self.arm.optimizer, ranks.device, execute_all_batches=True
         )
-        self._source = RowSource(dataset, config.on_bad_shard)
         self._reader = TrainingReader(
-            self._source,
+            source,
             self._local_batch_size,
             seed,
             ranks.rank,
@@ -85,9 +91,16 @@ class Trainer:
         self.rows_dropped_per_epoch = self._reader.rows_dropped
         self.step = 0
         self.position = Position()
+        self.skipped_steps = 0
+        """Steps that changed nothing, since a loss or gradient was not finite: over the whole run, up to the last
+        window's end."""
+        self.rows_lost = 0
+        """Rows of lost shards, in whose places nothing was trained: likewise."""
+        self._rows_lost = torch.zeros((), dtype=torch.int64, device=ranks.device)
+        self._recipe = recipe
         self._batches: Iterator[MultiTaskBatch] | None = None
-        self._window = MetricSums(len(dataset.schema.tasks), ranks.device)
-        self._lifetime = MetricSums(len(dataset.schema.tasks), torch.device("cpu"))
+        self._window = MetricSums(len(schema.tasks), ranks.device)
+        self._lifetime = MetricSums(len(schema.tasks), torch.device("cpu"))
 
     @property
     def done(self) -> bool:
@@ -98,6 +111,9 @@ class Trainer:
 
         All steps but the last are timed, between two synchronisations. In the last one every arm, the control too,
         records its gradients' Gramian, which is no part of the control's cost.
+
+        Raises:
+            ValueError: too many steps in a row were skipped; on every rank.
         """
         first = self.step
         steps = min(steps, self.total_steps - first)
@@ -118,6 +134,7 @@ class Trainer:
         reduced.sums, reduced.histogram = self._window.sums.cpu(), self._window.histogram.cpu()
         self._lifetime.add(reduced)
         self._window.reset()
+        skipped_steps, rows_lost, nonfinite_tasks = self._take_counts()
         return Window(
             first_step=first,
             last_step=self.step,
@@ -125,15 +142,20 @@ class Trainer:
             metrics=window,
             lifetime=self._lifetime.compute(),
             balancing=balancing_diagnostics(self.arm.balancing),
+            skipped_steps=skipped_steps,
+            nonfinite_tasks=nonfinite_tasks,
+            rows_lost=rows_lost,
         )
 
     def state(self, prefix: str) -> State:
         """What a checkpoint holds of this arm, beside ``step`` and ``position``; names begin with ``prefix`` (or a
         rank). To be called between windows. Collective."""
-        lifetime = {"sums": self._lifetime.sums, "histogram": self._lifetime.histogram}
+        counts = torch.tensor([self.skipped_steps, int(self.arm.optimizer.guard.run), self.rows_lost])
         return {
             **arm_state(self.arm, prefix, self._ranks.rank),
-            **{f"{prefix}/lifetime/{name}": value for name, value in lifetime.items()},
+            f"{prefix}/lifetime/sums": self._lifetime.sums,
+            f"{prefix}/lifetime/histogram": self._lifetime.histogram,
+            f"{prefix}/lifetime/counts": counts,
         }
 
     def restore(self, prefix: str, checkpoint: Checkpoint) -> None:
@@ -143,9 +165,11 @@ class Trainer:
             ValueError: the checkpoint does not fit.
         """
         restore_arm(self.arm, prefix, checkpoint, self._ranks)
-        names = {name: f"{prefix}/lifetime/{name}" for name in ("sums", "histogram")}
-        loaded = load_tensors(checkpoint, {}, list(names.values()), self._ranks)
-        self._lifetime.sums, self._lifetime.histogram = (loaded[names[name]] for name in ("sums", "histogram"))
+        names = [f"{prefix}/lifetime/{name}" for name in ("sums", "histogram", "counts")]
+        loaded = load_tensors(checkpoint, {}, names, self._ranks)
+        self._lifetime.sums, self._lifetime.histogram, counts = (loaded[name] for name in names)
+        self.skipped_steps, run, self.rows_lost = counts.tolist()
+        self.arm.optimizer.guard.run.fill_(run)
         self.step = checkpoint.step
         self.position = Position.from_json(checkpoint.facts["position"])
 
@@ -153,7 +177,7 @@ class Trainer:
         """Metrics over the whole eval split, reduced over ranks, in buckets of rows. Collective."""
         model = self.pipeline.detach()
         model.eval()
-        sums = MetricSums(len(self._dataset.schema.tasks), self._ranks.device, EVALUATION_BUCKETS)
+        sums = MetricSums(len(self._source.dataset.schema.tasks), self._ranks.device, EVALUATION_BUCKETS)
         reader = EvaluationReader(self._source, self._local_batch_size, self._ranks.rank, self._ranks.world_size)
         pipeline = EvalPipelineSparseDist(model, self.arm.optimizer, self._ranks.device)
         iterator = iter(batches(reader, self._config.reader, self._pin_memory))
@@ -169,8 +193,32 @@ class Trainer:
     def _train_step(self) -> None:
         if self._batches is None:
             self._batches = islice(self._read(), self.total_steps - self.step)
-        self._window.update(self.pipeline.progress(self._batches))
+        predictions = self.pipeline.progress(self._batches)
+        self._window.update(predictions, self.arm.optimizer.guard.skipped)
+        self._rows_lost += (predictions.rows < 0).sum()
         self.step += 1
+
+    def _take_counts(self) -> tuple[int, int, dict[str, int]]:
+        """Steps of the window that were skipped, rows of it that are lost, and how often each task was not finite, over
+        all ranks. Collective."""
+        balancing = self.arm.balancing
+        skipped = self.arm.optimizer.guard.take_counts()
+        counts = torch.cat([self._rows_lost[None], balancing.nonfinite_tasks])
+        dist.all_reduce(counts, group=self._ranks.group)
+        rows_lost, *by_task = counts.tolist()
+        self._rows_lost.zero_()
+        balancing.nonfinite_tasks.zero_()
+        tasks = dict(zip(balancing.balancer.task_names, by_task, strict=True))
+        self.skipped_steps += skipped.count
+        self.rows_lost += rows_lost
+        if skipped.longest_run >= self._config.max_nonfinite_steps:
+            found = ", ".join(f"{task} ({count} times, over all ranks)" for task, count in tasks.items() if count)
+            raise ValueError(
+                f"arm {self._recipe.text!r}: {skipped.longest_run} steps in a row were skipped up to step {self.step},"
+                f" expected less than max_nonfinite_steps={self._config.max_nonfinite_steps}; losses or gradients that"
+                f" are not finite: {found or 'of no task by itself'}"
+            )
+        return skipped.count, rows_lost, tasks
 
     def _read(self) -> Iterator[MultiTaskBatch]:
         """The batches from the present position on. The pipeline asks for some ahead of the step."""

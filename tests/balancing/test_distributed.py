@@ -103,7 +103,8 @@ def train(run: Run, rank: int = 0, world_size: int = 1, group: dist.ProcessGroup
         logits = model(features[mine])
         optimizer.zero_grad()
         losses = torch.stack(task_losses(logits, labels[mine][:, kept], masks[mine][:, kept]))
-        layer.weigh_losses(losses)
+        if not absent:
+            layer.weigh_losses(losses)
         losses.sum().backward()
         if all(parameter.grad is None or parameter.grad.isfinite().all() for parameter in model.parameters()):
             optimizer.step()

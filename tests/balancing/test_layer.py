@@ -260,7 +260,8 @@ def test_non_finite_gradient_is_passed_on_and_leaves_the_state_alone(bad: float)
     gradients[1, 2, 0] = bad
     combined = backward_with(layer, list(gradients))
     assert combined is not None
-    assert not combined[2, 0].isfinite()
+    assert combined.isnan().all()
+    assert layer.nonfinite_tasks.tolist() == [0, 1, 0]
     assert layer.record is not None
     assert torch.equal(layer.record.coefficients, layer.balancer.initial_coefficients())
     after = state_of(layer)
@@ -282,12 +283,63 @@ def test_non_finite_gradient_of_the_first_step_leaves_no_trace() -> None:
 @pytest.mark.parametrize("observed", [False, True])
 def test_non_finite_gradient_under_fixed_weights(observed: bool) -> None:
     layer = BalancingLayer(create_balancer("mean", 2))
-    gradients = [torch.tensor([[1.0, float("nan")]]), torch.tensor([[2.0, 4.0]])]
+    gradients = [torch.tensor([[1.0, float("nan")], [1.0, 2.0]]), torch.tensor([[2.0, 4.0], [1.0, 2.0]])]
     if observed:
         layer.observe()
     combined = backward_with(layer, gradients)
-    torch.testing.assert_close(combined, torch.tensor([[1.5, float("nan")]]), equal_nan=True)
+    assert combined is not None
+    assert combined.isnan().all()
     assert layer.balancer.nonfinite_steps.item() == int(observed)
+    assert layer.nonfinite_tasks.tolist() == [int(observed), 0]  # without a Gramian nothing tells the tasks apart
+
+
+@pytest.mark.parametrize("reduction", ["exact", "delayed", "local"])
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+@pytest.mark.parametrize("name", available_balancers())
+def test_non_finite_loss_with_finite_gradients(name: str, bad: float, reduction: Any) -> None:
+    """As of a logit that overflows: the loss is infinite, its derivative is not."""
+    layer, twin = (BalancingLayer(create_balancer(name, 3), reduction=reduction) for _ in range(2))
+    losses = torch.ones(3)
+    for step in range(5):
+        rows = list(torch.randn(3, 4, 2, generator=torch.Generator().manual_seed(step)))
+        if step == 2:
+            layer.weigh_losses(torch.tensor([1.0, 1.0, bad]))
+            combined = backward_with(layer, rows)
+            assert combined is not None
+            assert combined.isnan().all()
+            assert layer.nonfinite_tasks.tolist() == [0, 0, 1]
+            if name == "graddrop":  # which goes on drawing
+                backward_with(twin, rows)
+            continue
+        layer.weigh_losses(losses)
+        twin.weigh_losses(losses)
+        combined, expected = backward_with(layer, rows), backward_with(twin, rows)
+        assert combined is not None
+        assert combined.isfinite().all()
+        torch.testing.assert_close(combined, expected, rtol=0, atol=0)
+    measured = set(state_of(twin)) - {"balancer.step", "balancer.nonfinite_steps"}
+    assert all(torch.equal(state_of(layer)[key], state_of(twin)[key]) for key in measured)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("name", ["mean", "multibalance", "graddrop", "moco"])
+def test_narrow_gradients_whose_sum_overflows_are_finite(name: str, dtype: torch.dtype) -> None:
+    """As scaled losses have them; the sum of all elements is beyond float16."""
+    layer = BalancingLayer(create_balancer(name, 2))
+    combined = backward_with(layer, [torch.full((64, 8), 4096.0, dtype=dtype)] * 2)
+    assert combined is not None
+    assert combined.isfinite().all()
+    broken = torch.full((64, 8), 4096.0, dtype=dtype)
+    broken[3, 1] = torch.inf
+    combined = backward_with(layer, [broken, torch.ones(64, 8, dtype=dtype)])
+    assert combined is not None
+    assert combined.isnan().all()
+
+
+def test_losses_of_other_tasks_are_refused() -> None:
+    layer = BalancingLayer(MultiBalance(3))
+    with pytest.raises(ValueError, match=r"losses have shape \(2,\), expected \(3,\)"):
+        layer.weigh_losses(torch.ones(2))
 
 
 def test_record_of_a_step() -> None:

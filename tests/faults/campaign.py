@@ -187,7 +187,8 @@ class Campaign:
         if not right:
             attempt = run.attempts[-1]
             tally.failures.append(
-                f"{kind}: {run.directory}, attempt {len(run.attempts) - 1}, exit codes {attempt.codes}:\n{attempt.output}"
+                f"{kind}: {run.directory}, attempt {len(run.attempts) - 1}, exit codes {attempt.codes}:\n"
+                f"{attempt.output}"
             )
 
     def _compare(self, plain: FaultyRun, struck: FaultyRun) -> None:

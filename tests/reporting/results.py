@@ -43,4 +43,4 @@ def row_sums(predictions: Predictions) -> FloatArray:
 
 def arm_result(predictions: Predictions, qps: Sequence[float]) -> ArmResult:
     sums = sums_of(predictions)
-    return ArmResult(sums.compute(), qps, sums.sums.numpy())
+    return ArmResult(sums.compute(), qps, sums.sums.numpy(), skipped_steps=0, rows_lost=0)

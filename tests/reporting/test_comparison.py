@@ -166,10 +166,10 @@ def test_an_explosion_is_reported_not_hidden() -> None:
     sums = np.tile([[[10.0, 3.0, 5.0, 3.0]]], (10, 2, 1))
     broken = sums.copy()
     broken[:, 1, 2] = np.nan
-    control = ArmResult([usual, usual], [1.0], sums)
+    control = ArmResult([usual, usual], [1.0], sums, 0, 0)
     seeds = [
-        summarize_seed(0, ["a", "b"], {"mean": control, "arm": ArmResult([worse, nothing], [1.0], broken)}),
-        summarize_seed(1, ["a", "b"], {"mean": control, "arm": ArmResult([usual, usual], [1.0], sums)}),
+        summarize_seed(0, ["a", "b"], {"mean": control, "arm": ArmResult([worse, nothing], [1.0], broken, 3, 5)}),
+        summarize_seed(1, ["a", "b"], {"mean": control, "arm": ArmResult([usual, usual], [1.0], sums, 0, 0)}),
     ]
     comparison = compare_seeds(["a", "b"], seeds, {})
     json.dumps(comparison, allow_nan=False)

@@ -15,6 +15,7 @@ from torchrec.distributed.types import ShardingPlan
 
 from dlrm_mtl.config import RunConfig
 from dlrm_mtl.data.dataset import open_dataset
+from dlrm_mtl.data.source import RowSource
 from dlrm_mtl.distributed.processes import Ranks
 from dlrm_mtl.distributed.sharding import sharders
 from dlrm_mtl.models.embeddings import build_embedding_bags
@@ -48,7 +49,7 @@ class Run:
 def make_trainer(ranks: Ranks, config: RunConfig, recipe: str, seed: int) -> Trainer:
     dataset = open_dataset(config.data)
     plan = make_plan(config, dataset.schema, ranks)
-    return Trainer(config, parse_recipe(recipe), seed, dataset, plan, ranks)
+    return Trainer(config, parse_recipe(recipe), seed, RowSource(dataset, config.on_bad_shard), plan, ranks)
 
 
 def train(ranks: Ranks, config: RunConfig, recipe: str, seed: int = 0, evaluate_often: bool = False) -> Run:
@@ -92,7 +93,7 @@ def recorded_gramians(ranks: Ranks, config: RunConfig, recipe: str) -> list[bool
 def side_by_side(ranks: Ranks, config: RunConfig, arms: Sequence[str], seed: int) -> dict[str, ArmResult]:
     """Trains arms in turns, as a comparison does; logs go to the run directory."""
     dataset = open_dataset(config.data)
-    session = Session(config, dataset, make_plan(config, dataset.schema, ranks), ranks)
+    session = Session(config, RowSource(dataset), make_plan(config, dataset.schema, ranks), ranks)
     return train_arms(session, arms, seed, Path(config.out))
 
 

@@ -26,7 +26,7 @@ BALANCING: dict[str, Any] = {
 
 
 def window(first: int, last: int, qps: float | None = 1000.0) -> Window:
-    return Window(first, last, qps, [CLICK, NO_BUY], [CLICK, CLICK], BALANCING)
+    return Window(first, last, qps, [CLICK, NO_BUY], [CLICK, CLICK], BALANCING, 2, {"click": 0, "buy": 3}, 7)
 
 
 @pytest.fixture
@@ -50,6 +50,8 @@ def test_lines(directory: Path) -> None:
     assert first["window"]["buy"]["ne"] is None
     assert first["lifetime"] == {"click": click, "buy": click}
     assert {name: first[name] for name in BALANCING} == BALANCING
+    assert (first["skipped_steps"], first["nonfinite_tasks"]) == (2, {"click": 0, "buy": 3})
+    assert first["rows_lost"] == 7
     assert evaluation == {"step": 11, "kind": "eval", "tasks": {"click": click, "buy": click}}
 
 
@@ -72,6 +74,9 @@ def test_tensorboard_has_the_same_numbers(directory: Path) -> None:
         "train/gradient_norms/click": [(10, 2), (11, 2)],
         "train/cosines/click/buy": [(10, -0.5), (11, -0.5)],
         "train/pareto_gap": [(10, 0.125), (11, 0.125)],
+        "train/skipped_steps": [(10, 2), (11, 2)],
+        "train/rows_lost": [(10, 7), (11, 7)],
+        "train/nonfinite_tasks/buy": [(10, 3), (11, 3)],
         "eval/tasks/click/calibration": [(11, 1.1)],
     }
     for tag, points in expected.items():

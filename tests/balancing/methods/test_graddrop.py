@@ -92,10 +92,8 @@ def test_dtype_is_kept(dtype: torch.dtype) -> None:
 def test_what_is_not_finite_is_passed_on(bad: float, leak: float) -> None:
     rows = torch.ones(3, 400)
     rows[1] = -1
-    rows[2, ::2] = bad
-    found = create_balancer("graddrop", 3, leak=leak).combine(rows)
-    assert not found[::2].isfinite().any()
-    assert found[1::2].isfinite().all()
+    rows[2, 7] = bad
+    assert create_balancer("graddrop", 3, leak=leak).combine(rows).isnan().all()
 
 
 def backward(layer: BalancingLayer, rows: Tensor) -> Tensor:

@@ -1,0 +1,113 @@
+"""Skips the update of a step whose gradients are not finite, and counts such steps.
+
+Every rank decides by itself and all decide alike: the gradients have been averaged, and what is not finite on one rank
+is so on all. A gradient that is not finite at the balancing layer, or a loss, is NaN in everything below it. One that
+only arises further down, in a parameter of the dense part or in a table, is seen by that part's guard alone.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.utils import get_total_norm
+from torchrec.optim.keyed import CombinedOptimizer, KeyedOptimizer, OptimizerWrapper
+
+
+@dataclass(frozen=True)
+class SkippedSteps:
+    """Steps that were skipped since the last count."""
+
+    count: int
+    longest_run: int
+    """Most of them in a row; steps before the last count belong to a run that goes on."""
+
+
+class StepGuard:
+    """One decision per step for all parameters that are updated after backward. Without host synchronisation.
+
+    Args:
+        parameters: whose gradients decide.
+    """
+
+    def __init__(self, parameters: Sequence[Tensor], device: torch.device) -> None:
+        self.device = device
+        self.skipped = torch.zeros((), dtype=torch.bool, device=device)
+        """0-d, whether the present step is skipped."""
+        self._parameters = list(parameters)
+        self._count, self._run, self._longest_run = torch.zeros(3, dtype=torch.int64, device=device).unbind()
+
+    def check(self) -> None:
+        """Looks at the gradients, after backward. A norm beyond the gradients' dtype counts as not finite too."""
+        gradients = [parameter.grad for parameter in self._parameters if parameter.grad is not None]
+        self.skipped = ~torch.isfinite(get_total_norm(gradients).to(self.device))
+        self._count += self.skipped
+        self._run += 1
+        self._run *= self.skipped
+        torch.maximum(self._longest_run, self._run, out=self._longest_run)
+
+    @property
+    def run(self) -> Tensor:
+        """0-d int64, the steps skipped in a row until now; part of a checkpoint."""
+        return self._run
+
+    def take_counts(self) -> SkippedSteps:
+        """The steps skipped since the last call. Synchronises."""
+        counts = SkippedSteps(int(self._count), int(self._longest_run))
+        self._count.zero_()
+        self._longest_run.zero_()
+        return counts
+
+
+class HostSkippingOptimizer(OptimizerWrapper):
+    """Does not step where the guard says so; for a CPU, where the host may ask."""
+
+    def __init__(self, optimizer: KeyedOptimizer, guard: StepGuard) -> None:
+        super().__init__(optimizer)
+        self._guard = guard
+
+    def step(self, closure: Any = None) -> None:
+        if not self._guard.skipped:
+            super().step(closure)
+
+
+class DeviceSkippingOptimizer(OptimizerWrapper):
+    """Steps in any case, and has the device undo it: by the mechanism that fused optimizers have for GradScalers, which
+    leaves parameters and state alone; or by zero gradients, for (row-wise) Adagrad without weight decay the same.
+
+    Args:
+        optimizer: wraps ``kernel``, which does the updates.
+    """
+
+    def __init__(self, optimizer: KeyedOptimizer, kernel: torch.optim.Optimizer, guard: StepGuard) -> None:
+        super().__init__(optimizer)
+        self._kernel = kernel
+        self._guard = guard
+
+    def step(self, closure: Any = None) -> None:
+        if self._kernel.defaults.get("fused"):
+            self._kernel.found_inf = self._guard.skipped.float()  # type: ignore[attr-defined]
+        else:
+            for parameter in self.params.values():
+                if parameter.grad is not None:
+                    parameter.grad.masked_fill_(self._guard.skipped, 0.0)
+        super().step(closure)
+
+
+class GuardedOptimizers(CombinedOptimizer):
+    """Optimizers of a model's parts that step together, or not at all.
+
+    Schedules count every step, the skipped ones too.
+
+    Args:
+        optimizers: by name; those that update after backward skip what ``guard`` says.
+    """
+
+    def __init__(self, optimizers: Sequence[tuple[str, KeyedOptimizer]], guard: StepGuard) -> None:
+        super().__init__(list(optimizers))
+        self.guard = guard
+
+    def step(self, closure: Any = None) -> None:
+        self.guard.check()
+        super().step(closure)
