@@ -12,6 +12,7 @@ import pytest
 
 from dlrm_mtl import cli
 from dlrm_mtl.config import (
+    CheckpointConfig,
     CompareConfig,
     ModelConfig,
     OptimizerConfig,
@@ -38,6 +39,8 @@ CHANGED = TrainConfig(
     bf16=True,
     on_bad_shard="skip",
     max_nonfinite_steps=3,
+    init_from=Path("runs/other/checkpoints/step-00000010"),
+    checkpoint=CheckpointConfig(every_steps=100, every_minutes=2.5, keep=3),
     timeout_s=60,
     model=ModelConfig(
         interaction="low_rank_dcn",

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from dlrm_mtl import cli
-from dlrm_mtl.config import CompareConfig, ModelConfig, TrainConfig
+from dlrm_mtl.config import CheckpointConfig, CompareConfig, ModelConfig, ReaderConfig, ShardingConfig, TrainConfig
 from dlrm_mtl.run_directory import describe_environment, open_run_directory
 
 
@@ -45,7 +45,8 @@ def test_the_same_run_goes_on(tmp_path: Path) -> None:
     [
         ({"batch_size": 64}, "batch_size=2048 where this one has 64"),
         ({"arms": ("mean", "sum")}, r"arms=\['mean', 'multibalance'\] where this one has \['mean', 'sum'\]"),
-        ({"model": ModelConfig(head_mlp=(3,))}, "model="),
+        ({"model": ModelConfig(head_mlp=(3,))}, r"model.head_mlp=\[256, 128\] where this one has \[3\]"),
+        ({"reader": ReaderConfig(shuffle_rows=7)}, "reader.shuffle_rows=131072 where this one has 7"),
     ],
 )
 def test_another_run_is_refused_by_the_difference(tmp_path: Path, change: dict[str, Any], named: str) -> None:
@@ -54,6 +55,30 @@ def test_another_run_is_refused_by_the_difference(tmp_path: Path, change: dict[s
     before = (run.out / "config.json").read_text()
     with pytest.raises(ValueError, match=rf"config.json: another run is here, with {named}.*give another --out"):
         open_run_directory(replace(run, **change))
+    assert (run.out / "config.json").read_text() == before
+
+
+def test_a_run_goes_on_with_other_ways_of_doing_the_same(tmp_path: Path) -> None:
+    run = config(tmp_path / "run")
+    assert open_run_directory(run) == {}
+    before = (run.out / "config.json").read_text()
+    other = replace(
+        run,
+        data=Path("moved"),
+        timeout_s=5,
+        on_bad_shard="skip",
+        reader=ReaderConfig(workers=2),
+        sharding=ShardingConfig(kinds=("column_wise",)),
+        checkpoint=CheckpointConfig(keep=9),
+    )
+    assert open_run_directory(other) == {
+        "checkpoint.keep": 9,
+        "data": "moved",
+        "on_bad_shard": "skip",
+        "reader.workers": 2,
+        "sharding.kinds": ["column_wise"],
+        "timeout_s": 5,
+    }
     assert (run.out / "config.json").read_text() == before
 
 

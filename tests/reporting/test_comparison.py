@@ -46,7 +46,10 @@ def test_keys(seeds: list[dict[str, Any]]) -> None:
     assert list(found["arms"]) == list(ARMS)
     gain = {"mean", "low", "high"}
     for arm in found["arms"].values():
-        assert arm.keys() == {"seeds", "qps", "average_ne_gain_percent", "tasks"}
+        assert arm.keys() == {
+            *("seeds", "qps", "average_ne_gain_percent", "tasks"),
+            *("skipped_steps", "rows_lost"),
+        }
         assert arm["seeds"] == [0, 1, 2]
         assert arm["qps"].keys() == {"median", "p10", "p90", "windows", "change_percent"}
         assert arm["qps"]["change_percent"].keys() == {"median", "low", "high"}
