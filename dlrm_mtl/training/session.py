@@ -47,10 +47,11 @@ def open_session(config: RunConfig, arms: Sequence[str]) -> Iterator[Session]:
     """
     versions = check_versions()
     silence_known_warnings()
-    dataset = open_dataset(config.data)
-    for arm in arms:
-        build_balancing(parse_recipe(arm), dataset.schema.task_names)
     with process_group(config.timeout_s) as ranks:
+        # A data set that one node does not see must not leave the others waiting for its ranks.
+        dataset = ranks.agree(lambda: open_dataset(config.data))
+        for arm in arms:
+            build_balancing(parse_recipe(arm), dataset.schema.task_names)
         ranks.agree(lambda: check_values(dataset, ranks.rank, ranks.world_size))
         ranks.agree(lambda: check_both_classes(dataset) if ranks.is_first else None)
         plan = make_plan(config, dataset.schema, ranks)

@@ -105,6 +105,7 @@ class Trainer:
         reduced.sums, reduced.histogram = self._window.sums.cpu(), self._window.histogram.cpu()
         self._lifetime.add(reduced)
         self._window.reset()
+        self._ranks.watch.pause()
         return Window(
             first_step=first,
             last_step=self.step,
@@ -123,15 +124,19 @@ class Trainer:
         pipeline = EvalPipelineSparseDist(model, self.arm.optimizer, self._ranks.device)
         iterator = iter(batches(reader, self._config.reader, self._pin_memory))
         with torch.no_grad():
-            for _ in range(len(reader)):
+            for batch in range(len(reader)):
+                self._ranks.watch.progress("evaluation", batch)
                 sums.update(pipeline.progress(iterator))
         pipeline.detach()
         sums.reduce(self._ranks.group)
+        self._ranks.synchronize()
+        self._ranks.watch.pause()
         self.pipeline.attach(model)
         model.train()
         return sums
 
     def _train_step(self) -> None:
+        self._ranks.watch.progress("training", self.step)
         self._window.update(self.pipeline.progress(self._batches))
         self.step += 1
 
