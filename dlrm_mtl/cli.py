@@ -53,8 +53,10 @@ def run(program: str, main: Callable[[], None]) -> None:
     """Runs an entry point: an error of the user's (ValueError) or of the file system (OSError) is shown as one line,
     without a traceback, with exit code 2.
 
-    What is wrong with an option or the data is found on every rank alike. The first one says it; the others give the
-    launcher time to end them, and speak only if they are still there: then the error is theirs alone.
+    This is for jobs of one process, and for what happens before the processes of a job have met; then they end together
+    (see :class:`dlrm_mtl.distributed.watch.Watch`). What is wrong with an option is found on every rank alike. The
+    first one says it; the others give the launcher time to end them, and speak only if they are still there: then the
+    error is theirs alone.
     """
     code: str | int | None = 0
     message = ""
@@ -64,12 +66,22 @@ def run(program: str, main: Callable[[], None]) -> None:
         code, message = 2, f"{program}: {' '.join(str(error).split())}"
     except SystemExit as stop:
         code = stop.code
-    if code and not _is_first_rank():
-        time.sleep(GRACE_S)
+    except Exception:
+        _let_the_first_speak()
+        raise
+    if code == 2 and _let_the_first_speak():
         message = message and f"{message} (rank {os.environ['RANK']})"
     if message:
         print(message, file=sys.stderr, flush=True)
     sys.exit(code)
+
+
+def _let_the_first_speak() -> bool:
+    """Waits on ranks other than the first; whether this is one."""
+    if _is_first_rank():
+        return False
+    time.sleep(GRACE_S)
+    return True
 
 
 def _is_first_rank() -> bool:

@@ -4,12 +4,19 @@ import os
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
+
+from dlrm_mtl.distributed.hub import Hub
+from dlrm_mtl.distributed.links import accept, connect, listen
+from dlrm_mtl.distributed.watch import Watch
+
+MARGIN_S = 10
+"""Seconds that the backend waits longer than the watch, which knows more about a collective that hangs."""
 
 Result = TypeVar("Result")
 
@@ -23,6 +30,7 @@ class Ranks:
     local_world_size: int
     device: torch.device
     group: dist.ProcessGroup
+    watch: Watch = field(default_factory=Watch)
 
     @property
     def is_first(self) -> bool:
@@ -85,8 +93,14 @@ def process_group(timeout_s: int) -> Iterator[Ranks]:
 
     NCCL, one process per GPU, where there are GPUs; gloo elsewhere.
 
+    In a job of several ranks, an exception on one ends all of them within seconds, see :class:`Watch`; so does the end
+    of a process. A SystemExit must be raised by all: they leave together.
+
+    Args:
+        timeout_s: seconds after which a collective that does not complete ends the job.
+
     Raises:
-        ValueError: more processes on a node than it has GPUs.
+        ValueError: more processes on a node than it has GPUs; the ranks did not meet within ``timeout_s``.
     """
     _default_environment()
     local_rank = int(os.environ["LOCAL_RANK"])
@@ -100,16 +114,47 @@ def process_group(timeout_s: int) -> Iterator[Ranks]:
         torch.cuda.set_device(device)
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     bound = device if device.type == "cuda" else None  # so that NCCL need not guess the GPU of a barrier
-    dist.init_process_group(backend, timeout=timedelta(seconds=timeout_s), device_id=bound)
+    try:
+        dist.init_process_group(backend, timeout=timedelta(seconds=timeout_s + MARGIN_S), device_id=bound)
+    except dist.DistError as error:
+        place = "{MASTER_ADDR}:{MASTER_PORT}".format_map(os.environ)
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"the {os.environ['WORLD_SIZE']} ranks did not meet at {place}: {reason}") from None
     try:
         group = dist.group.WORLD
         assert group is not None
         rank, world_size = dist.get_rank(), dist.get_world_size()
-        yield Ranks(rank, world_size, int(os.environ.get("LOCAL_WORLD_SIZE", world_size)), device, group)
-        # A rank that leaves while others still talk to it takes them down.
-        dist.barrier()
+        ranks = Ranks(rank, world_size, int(os.environ.get("LOCAL_WORLD_SIZE", world_size)), device, group)
+        watch = _start_watch(ranks, timeout_s)
+        stop: SystemExit | None = None
+        try:
+            try:
+                yield replace(ranks, watch=watch)
+            except SystemExit as error:
+                stop = error
+            watch.pause()
+            # A rank that leaves while others still talk to it takes them down.
+            dist.barrier()
+        except BaseException as error:
+            watch.fail(error)
+            raise
+        watch.leave()
+        if stop is not None:
+            raise stop
     finally:
         dist.destroy_process_group()
+
+
+def _start_watch(ranks: Ranks, timeout_s: int) -> Watch:
+    if ranks.world_size == 1:
+        return Watch()
+    opened = ranks.agree(lambda: listen(ranks.world_size) if ranks.is_first else None)
+    meeting = ranks.share(opened and opened[1])
+    assert meeting is not None
+    link = ranks.agree(lambda: connect(meeting, ranks.rank))
+    hub = Hub(accept(opened[0], meeting, ranks.world_size)) if opened else None
+    deputy = ranks.rank == 1 or ranks.rank % ranks.local_world_size == 0
+    return Watch(ranks.rank, link, hub, timeout_s, deputy)
 
 
 def _default_environment() -> None:

@@ -1,4 +1,4 @@
-"""SIGTERM, by which schedulers announce that a job is to end, as a question that the training loop can ask."""
+"""Preemption: schedulers send SIGTERM some time before they kill."""
 
 import signal
 from collections.abc import Callable, Iterator
@@ -11,15 +11,18 @@ TERMINATED = 128 + signal.SIGTERM
 
 @contextmanager
 def termination_requested() -> Iterator[Callable[[], bool]]:
-    """Gives a function that says whether SIGTERM has arrived since, instead of its ending the process."""
-    arrived = False
+    """Whether SIGTERM has come, as a function to be asked between steps; inside, the signal ends nothing by itself,
+    however often it comes. Ranks hear of it at different steps, so that they must agree before they act. For the main
+    thread only.
+    """
+    received = False
 
-    def note(signum: int, frame: FrameType | None) -> None:
-        nonlocal arrived
-        arrived = True
+    def note(number: int, frame: FrameType | None) -> None:
+        nonlocal received
+        received = True
 
     previous = signal.signal(signal.SIGTERM, note)
     try:
-        yield lambda: arrived
+        yield lambda: received
     finally:
         signal.signal(signal.SIGTERM, previous)

@@ -51,10 +51,11 @@ def open_session(config: RunConfig, arms: Sequence[str]) -> Iterator[Session]:
     """
     versions = check_versions()
     silence_known_warnings()
-    dataset, began = open_run_data(config)
-    for arm in arms:
-        build_balancing(parse_recipe(arm), dataset.schema.task_names)
     with process_group(config.timeout_s) as ranks:
+        # A data set that one node does not see must not leave the others waiting for its ranks.
+        dataset, began = ranks.agree(lambda: open_run_data(config))
+        for arm in arms:
+            build_balancing(parse_recipe(arm), dataset.schema.task_names)
         dataset, record = inspect_run_data(dataset, began, config, ranks)
         plan = make_plan(config, dataset.schema, ranks)
         changed = ranks.agree(lambda: open_run_directory(config) if ranks.is_first else {})

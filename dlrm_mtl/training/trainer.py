@@ -135,6 +135,7 @@ class Trainer:
         self._lifetime.add(reduced)
         self._window.reset()
         skipped_steps, rows_lost, nonfinite_tasks = self._take_counts()
+        self._ranks.watch.pause()
         return Window(
             first_step=first,
             last_step=self.step,
@@ -182,15 +183,19 @@ class Trainer:
         pipeline = EvalPipelineSparseDist(model, self.arm.optimizer, self._ranks.device)
         iterator = iter(batches(reader, self._config.reader, self._pin_memory))
         with torch.no_grad():
-            for _ in range(len(reader)):
+            for batch in range(len(reader)):
+                self._ranks.watch.progress("evaluation", batch)
                 sums.update(pipeline.progress(iterator))
         pipeline.detach()
         sums.reduce(self._ranks.group)
+        self._ranks.synchronize()
+        self._ranks.watch.pause()
         self.pipeline.attach(model)
         model.train()
         return sums
 
     def _train_step(self) -> None:
+        self._ranks.watch.progress("training", self.step)
         if self._batches is None:
             self._batches = islice(self._read(), self.total_steps - self.step)
         predictions = self.pipeline.progress(self._batches)

@@ -1,0 +1,154 @@
+"""Ranks that fail, end or stop take the others along: one message, one exit code, whatever has launched them."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from dlrm_mtl.distributed.failure import Position, format_positions
+from tests.entry_points.processes import QUIET_CPU, ROOT, python
+
+BOUND_S = 60
+"""Far less than the 600 s after which a collective gives up."""
+
+USER_ERROR = "failing: rows of day 3: no such column"
+
+
+class Job:
+    """Bare processes of the job in failing.py: no launcher ends one because another has failed."""
+
+    def __init__(self, world_size: int, *arguments: str, timeout_s: int = 600) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        shared = {**os.environ, **QUIET_CPU, "WORLD_SIZE": str(world_size), "MASTER_ADDR": "127.0.0.1"}
+        self.ranks = [
+            subprocess.Popen(
+                [sys.executable, "-m", "tests.distributed.failing", str(timeout_s), *arguments],
+                cwd=ROOT,
+                env={**shared, "MASTER_PORT": str(port), "RANK": str(rank), "LOCAL_RANK": str(rank)},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for rank in range(world_size)
+        ]
+
+    def __enter__(self) -> "Job":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for process in self.ranks:
+            process.kill()
+            process.communicate()
+
+    def end(self, rank: int) -> tuple[int, str, str]:
+        """Exit code, stdout and stderr of a rank, once it has ended."""
+        stdout, stderr = self.ranks[rank].communicate(timeout=BOUND_S)
+        return self.ranks[rank].returncode, stdout, stderr
+
+
+def run(world_size: int, *arguments: str, timeout_s: int = 600) -> tuple[list[int], list[str]]:
+    """Exit codes by rank, and what each wrote to stderr."""
+    with Job(world_size, *arguments, timeout_s=timeout_s) as job:
+        ends = [job.end(rank) for rank in range(world_size)]
+    return [code for code, _, _ in ends], [stderr for _, _, stderr in ends]
+
+
+def test_a_job_without_failures_says_nothing() -> None:
+    with Job(3) as job:
+        assert [job.end(rank) for rank in range(3)] == [(0, f"rank {rank} is done\n", "") for rank in range(3)]
+
+
+def test_an_error_of_the_user_on_one_rank() -> None:
+    assert run(2, "1=user") == ([2, 2], [f"{USER_ERROR} (rank 1)\n", ""])
+
+
+def test_an_error_of_the_user_on_all_ranks_is_said_once_and_of_none() -> None:
+    assert run(2, "0=all", "1=all") == ([2, 2], [f"{USER_ERROR}\n", ""])
+
+
+@pytest.mark.parametrize(
+    ("world_size", "action", "error"), [(3, "defect", "KeyError: 'a defect'"), (2, "runtime", "RuntimeError: no shape")]
+)
+def test_a_defect_on_one_rank_is_the_only_traceback(world_size: int, action: str, error: str) -> None:
+    codes, [message, *rest] = run(world_size, f"1={action}")
+    assert codes == [1] * world_size
+    assert message.startswith("failing: rank 1 failed\nTraceback")
+    assert message.endswith(f"\n{error}\n")
+    assert message.count("Traceback") == 1
+    assert not any(rest)
+
+
+def test_a_killed_rank() -> None:
+    codes, messages = run(3, "1=kill")
+    assert codes == [1, -signal.SIGKILL, 1]
+    [line] = messages[0].splitlines()
+    assert line.startswith("failing: rank 1 ended without a word; last reports: rank 1 at ")
+    assert line.endswith("; ranks 0, 2 at training step 5")
+    assert messages[1:] == ["", ""]
+
+
+def test_the_first_rank_killed_and_the_store_with_it() -> None:
+    codes, messages = run(3, "0=kill")
+    assert codes == [-signal.SIGKILL, 1, 1]
+    line = "failing: rank 0 ended without a word; last report: rank 1 at training step 5\n"
+    assert messages == ["", line, ""]
+
+
+def test_a_stopped_rank() -> None:
+    with Job(3, "1=stop", timeout_s=3) as job:
+        first, third = job.end(0), job.end(2)
+        assert job.ranks[1].poll() is None
+        job.ranks[1].send_signal(signal.SIGCONT)
+        second = job.end(1)
+    assert first[0] == second[0] == third[0] == 1
+    [line] = first[2].splitlines()
+    assert line.startswith("failing: no progress for 3 s (timeout_s); last reports: rank 1 at ")
+    assert "; ranks 0, 2 at training step 5, in all_reduce (" in line
+    assert line.endswith("; no answer from rank 1")
+    assert second[2] == third[2] == ""
+
+
+def test_the_first_rank_stopped_and_the_store_with_it() -> None:
+    with Job(3, "0=stop", timeout_s=3) as job:
+        ends = [job.end(1), job.end(2)]
+    line = "failing: no progress for 3 s (timeout_s); rank 0 does not answer; last report: rank 1 at training step 5\n"
+    assert ends == [(1, "", line), (1, "", "")]
+
+
+def test_a_rank_that_works_forever_is_told_from_those_that_wait_for_it() -> None:
+    codes, messages = run(2, "1=loop", timeout_s=3)
+    assert codes == [1, 1]
+    [line] = messages[0].splitlines()
+    assert line.startswith("failing: no progress for 3 s (timeout_s); last reports: ")
+    assert "rank 1 at training step 5, in act (failing.py:" in line
+    assert "rank 0 at training step 5, in all_reduce (" in line
+    assert messages[1] == ""
+
+
+def test_pauses_take_as_long_as_they_take() -> None:
+    assert run(2, "1=pause", "0=pause", timeout_s=2) == ([0, 0], ["", ""])
+
+
+def test_an_exit_of_all_ranks_keeps_its_code() -> None:
+    assert run(2, "0=exit", "1=exit") == ([143, 143], ["", ""])
+
+
+def test_under_torchrun() -> None:
+    process = python("tests.distributed.failing", "600", "1=defect", processes=2)
+    assert process.returncode == 1
+    assert process.stderr.count("KeyError: 'a defect'") == 1
+    before_torchrun, _ = process.stderr.split("KeyError: 'a defect'")
+    assert "failing: rank 1 failed\nTraceback" in before_torchrun
+    assert before_torchrun.count("Traceback") == 1
+
+
+def test_positions_are_grouped_and_those_behind_come_first() -> None:
+    ahead, behind = Position(8, "training", 7), Position(7, "training", 6)
+    positions = {0: ahead, 1: behind, 2: ahead, 3: ahead, 4: ahead, 5: Position()}
+    expected = "rank 5 at no step yet; rank 1 at training step 6; ranks 0, 2-4 at training step 7"
+    assert format_positions(positions) == expected

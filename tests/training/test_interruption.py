@@ -1,0 +1,27 @@
+"""SIGTERM as a request."""
+
+import os
+import signal
+
+from dlrm_mtl.training.interruption import TERMINATED, termination_requested
+
+
+def test_sigterm_is_noted_however_often_it_comes() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with termination_requested() as requested:
+        assert not requested()
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert requested()
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_a_request_does_not_outlive_its_context() -> None:
+    with termination_requested():
+        os.kill(os.getpid(), signal.SIGTERM)
+    with termination_requested() as requested:
+        assert not requested()
+
+
+def test_exit_code() -> None:
+    assert TERMINATED == 143
