@@ -51,7 +51,7 @@ class Checkpoint:
 
 
 class CheckpointWriter:
-    """Writes the checkpoints of a run to a directory. Every method is collective.
+    """Writes the checkpoints of a run to a directory. Creating one and saving are collective.
 
     A checkpoint is copied to host memory and written by a thread, beside the training. It gets its name when every
     rank's part is on the disk. What fails (a full disk) is said on the first rank's stderr and costs that checkpoint
@@ -81,6 +81,11 @@ class CheckpointWriter:
         self.wait()
         staged = BlockingAsyncStager().stage(dict(tensors))
         self._writing = self._thread.submit(self._write, step, staged, facts)
+
+    def report(self) -> None:
+        """Says so if the checkpoint under way has failed by now."""
+        if self._writing is not None and self._writing.done():
+            self.wait()
 
     def wait(self) -> None:
         """Waits until the checkpoint under way is written or has failed."""

@@ -19,7 +19,7 @@ DIRECTORY = "checkpoints"
 
 
 class RunCheckpoints:
-    """Every method is collective.
+    """Every method but :meth:`due` is collective.
 
     Args:
         trainers: of the arms, by name, all at the same step.
@@ -69,11 +69,13 @@ class RunCheckpoints:
         return checkpoint
 
     def due(self, step: int, last: bool = False) -> bool:
-        """Whether to write one now, by steps or by this rank's clock: ranks need to agree on it.
+        """Whether to write one now, by steps or by this rank's clock: ranks need to agree on it. Says so, too, if the one
+        before has failed by now.
 
         Args:
             last: whether training ends here.
         """
+        self._writer.report()
         steps, minutes = self._config.every_steps, self._config.every_minutes
         by_steps = steps is not None and step // steps > self._last_step // steps
         by_time = minutes is not None and time.monotonic() - self._last_time >= 60 * minutes

@@ -12,6 +12,7 @@ from torchrec.distributed.train_pipeline import EvalPipelineSparseDist, TrainPip
 from torchrec.distributed.types import ShardingPlan
 
 from dlrm_mtl.config import RunConfig
+from dlrm_mtl.data.assembly import Rows
 from dlrm_mtl.data.batch import MultiTaskBatch
 from dlrm_mtl.data.position import Position
 from dlrm_mtl.data.reader import EvaluationReader, TrainingReader, batches, reader_streams
@@ -99,6 +100,8 @@ class Trainer:
         self._rows_lost = torch.zeros((), dtype=torch.int64, device=ranks.device)
         self._recipe = recipe
         self._batches: Iterator[MultiTaskBatch] | None = None
+        if ranks.device.type == "cpu" and ranks.world_size > 2:
+            self._arrange_buckets()
         self._window = MetricSums(len(schema.tasks), ranks.device)
         self._lifetime = MetricSums(len(schema.tasks), torch.device("cpu"))
 
@@ -224,6 +227,22 @@ class Trainer:
                 f" are not finite: {found or 'of no task by itself'}"
             )
         return skipped.count, rows_lost, tasks
+
+    def _arrange_buckets(self) -> None:
+        """Runs a backward pass that changes nothing. Collective.
+
+        DistributedDataParallel arranges its buckets anew after the first backward pass, and where gradients lie in them
+        decides in which order those of three or more ranks are added up. So the first step after a restart would round
+        otherwise than the same step of a run that was not interrupted.
+        """
+        balancing = self.arm.balancing
+        state = {name: value.clone() for name, value in balancing.state_dict().items()}
+        nothing = Rows(self._source.dataset.schema, *self._source.padding(1)).batch(0, 1)
+        self.arm.model.train()
+        losses, _ = self.arm.model(nothing)
+        losses.sum().backward()
+        self.arm.optimizer.zero_grad(set_to_none=True)
+        balancing.load_state_dict(state)
 
     def _read(self) -> Iterator[MultiTaskBatch]:
         """The batches from the present position on. The pipeline asks for some ahead of the step."""

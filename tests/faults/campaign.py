@@ -126,18 +126,19 @@ class Campaign:
     def terminate(self, kind: str, run: FaultyRun, world_size: int) -> None:
         step = self._step(run)
         attempt = run.start(world_size, Faults(terminate=(self._rank(world_size), step)))
-        saved = step < run.step <= step + 2 or run.step == STEPS
-        self._count(kind, attempt.codes == [TERMINATED] * world_size and saved, run)
+        ended = attempt.codes == [TERMINATED] * world_size and step < run.step <= step + 2
+        # In the last window there is nothing left to do but to finish.
+        self._count(kind, ended or (attempt.finished and step >= STEPS - 2), run)
 
     def full_disk(self, kind: str, run: FaultyRun, world_size: int) -> None:
         first = run.step + self._random.randrange(1, 2 * EVERY)
         faults = Faults(
-            full_disk=(self._rank(world_size), first, first + EVERY),
-            kill=(self._rank(world_size), first + 2 * EVERY + 2),
+            full_disk=(first, first + 2 * EVERY),
+            kill=(self._rank(world_size), min(first + 5 * EVERY, STEPS - 1)),
         )
         attempt = run.start(world_size, faults)
         said = "checkpoint NOT written, training goes on" in attempt.output
-        self._count(kind, said and -9 in attempt.codes and run.step > first + EVERY - 1, run)
+        self._count(kind, said and -9 in attempt.codes, run)
 
     def damaged_checkpoint(self, kind: str, run: FaultyRun, world_size: int) -> None:
         if len(run.checkpoints) < 2:

@@ -34,8 +34,8 @@ class Faults:
     """(rank, step): SIGTERM to itself before the step."""
     nan: tuple[int, int, int] | None = None
     """(rank, step, task): the loss of that task is not a number."""
-    full_disk: tuple[int, int, int] | None = None
-    """(rank, first step, last step): files cannot grow beyond :data:`SMALL_FILE` bytes."""
+    full_disk: tuple[int, int] | None = None
+    """(first step, last step): on every rank, files cannot grow beyond :data:`SMALL_FILE` bytes."""
     vanish: tuple[int, int, str] | None = None
     """(rank, step, file): the file is renamed before the step."""
 
@@ -96,8 +96,8 @@ def _strike(rank: int, step: int, faults: Faults) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
     if faults.terminate == (rank, step):
         os.kill(os.getpid(), signal.SIGTERM)
-    if faults.full_disk is not None and faults.full_disk[0] == rank:
-        room = SMALL_FILE if faults.full_disk[1] <= step <= faults.full_disk[2] else resource.RLIM_INFINITY
+    if faults.full_disk is not None:
+        room = SMALL_FILE if faults.full_disk[0] <= step <= faults.full_disk[1] else resource.RLIM_INFINITY
         resource.setrlimit(resource.RLIMIT_FSIZE, (room, resource.RLIM_INFINITY))
     if faults.vanish is not None and faults.vanish[:2] == (rank, step):
         os.rename(faults.vanish[2], f"{faults.vanish[2]}.gone")
