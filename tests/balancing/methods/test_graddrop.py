@@ -121,3 +121,12 @@ def test_the_global_generator_is_left_alone() -> None:
 def test_option_out_of_range(value: object) -> None:
     with pytest.raises(ValueError, match="GradDrop: leak is "):
         create_balancer("graddrop", 2, leak=value)
+
+
+def test_draws_continue_from_a_checkpoint_after_a_step_that_is_not_finite() -> None:
+    rows = torch.randn(3, 400, generator=torch.Generator().manual_seed(1))
+    source, target = create_balancer("graddrop", 3), create_balancer("graddrop", 3)
+    for given in (rows, rows * torch.nan, rows):
+        source.combine(given)
+    target.load_state_dict(source.state_dict())
+    assert torch.equal(target.combine(rows), source.combine(rows))
