@@ -69,7 +69,7 @@ class RunCheckpoints:
         return checkpoint
 
     def due(self, step: int, last: bool = False) -> bool:
-        """Whether to write one now, by steps or by this rank's clock: ranks need to agree on it. Says so, too, if the one
+        """Whether to write one now, by steps or by this rank's clock: ranks need to agree on it. Says, too, if the one
         before has failed by now.
 
         Args:

@@ -229,18 +229,19 @@ class Trainer:
         return skipped.count, rows_lost, tasks
 
     def _arrange_buckets(self) -> None:
-        """Runs a backward pass that changes nothing. Collective.
+        """Runs two backward passes that change nothing. Collective.
 
-        DistributedDataParallel arranges its buckets anew after the first backward pass, and where gradients lie in them
-        decides in which order those of three or more ranks are added up. So the first step after a restart would round
-        otherwise than the same step of a run that was not interrupted.
+        DistributedDataParallel arranges its buckets anew after the second backward pass, and where gradients lie in
+        them decides in which order those of three or more ranks are added up. So the first steps after a restart would
+        round otherwise than the same steps of a run that was not interrupted.
         """
         balancing = self.arm.balancing
         state = {name: value.clone() for name, value in balancing.state_dict().items()}
         nothing = Rows(self._source.dataset.schema, *self._source.padding(1)).batch(0, 1)
         self.arm.model.train()
-        losses, _ = self.arm.model(nothing)
-        losses.sum().backward()
+        for _ in range(2):
+            losses, _ = self.arm.model(nothing)
+            losses.sum().backward()
         self.arm.optimizer.zero_grad(set_to_none=True)
         balancing.load_state_dict(state)
 
