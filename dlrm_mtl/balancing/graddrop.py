@@ -23,7 +23,7 @@ class GradDrop(Balancer):
         gradient = (1/M) sum over m of (leak + (1 - leak) [sign(g_m) is kept]) g_m
         kept: positive where P > U, negative where P <= U
 
-    Rows are independent, so that nothing is reduced over ranks: U is a function of (seed, rank, draw). Where all signs
+    Rows are independent, so that nothing is reduced over ranks: U is a function of (seed, rank, step). Where all signs
     agree, the mean.
 
     Args:
@@ -47,19 +47,18 @@ class GradDrop(Balancer):
         self.weights: Tensor
         weights = torch.full((num_tasks,), 1 / num_tasks, dtype=torch.float64)
         self.register_buffer("weights", weights, persistent=False)
-        # On the host, where generators are seeded. Not the step: draws go on in steps that are not finite.
-        self._draws = 0
+        # Steps as the host knows them, the skipped ones too: a generator is seeded there.
+        self._steps = 0
 
     def coefficients(self, statistic: Tensor, losses: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
+        self._steps += 1
         return self.weights, {}
 
     def apply_coefficients(self, gradients: Sequence[Tensor | None], coefficients: Tensor) -> Tensor | None:
         present = [gradient for gradient in gradients if gradient is not None]
-        drawn = self._draws
-        self._draws += 1
         if not present:
             return None
-        generator = self._generator(present[0].device, drawn)
+        generator = self._generator(present[0].device)
         size = CHUNK_ELEMENTS if present[0].device.type == "cpu" else max(present[0].numel(), 1)
         chunks = zip(*(gradient.reshape(-1).split(size) for gradient in present), strict=True)
         dropped = torch.cat([self._drop(chunk, generator) for chunk in chunks])
@@ -77,7 +76,7 @@ class GradDrop(Balancer):
         # P > U without the division by zero: 1 where the positive parts are kept.
         drawn = _uniform(positive, generator).mul_(magnitude)
         kept = torch.lt(drawn, positive, out=drawn)
-        # Not a choice but a sum, so that what is not finite reaches the GradScaler: 0 times infinity is no number.
+        # Not a choice but a sum, so that what is not finite is passed on: 0 times infinity is no number.
         dropped = torch.addcmul(negative, kept, magnitude)
         if self.leak:
             dropped = torch.lerp(dropped, positive + negative, self.leak)
@@ -86,33 +85,16 @@ class GradDrop(Balancer):
     def task_weights(self) -> Tensor:
         return self.weights
 
-    def _generator(self, device: torch.device, drawn: int) -> torch.Generator:
+    def _generator(self, device: torch.device) -> torch.Generator:
         rank = dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
-        # Odd multipliers keep (seed, rank, draw) apart; the generator hashes what it is seeded with.
-        mixed = (self.seed * 0x9E3779B97F4A7C15 + rank * 0xC2B2AE3D27D4EB4F + drawn * 0x165667B19E3779F9) % (1 << 63)
+        step = self._steps - 1
+        # Odd multipliers keep (seed, rank, step) apart; the generator hashes what it is seeded with.
+        mixed = (self.seed * 0x9E3779B97F4A7C15 + rank * 0xC2B2AE3D27D4EB4F + step * 0x165667B19E3779F9) % (1 << 63)
         return torch.Generator(device).manual_seed(mixed)
 
-    def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
-        super()._save_to_state_dict(destination, prefix, keep_vars)
-        destination[prefix + "draws"] = torch.tensor(self._draws)
-
-    def _load_from_state_dict(
-        self,
-        state_dict: dict[str, Any],
-        prefix: str,
-        local_metadata: dict[str, Any],
-        strict: bool,
-        missing_keys: list[str],
-        unexpected_keys: list[str],
-        error_msgs: list[str],
-    ) -> None:
-        key = prefix + "draws"
-        if key in state_dict:
-            self._draws = int(state_dict[key])
-        else:
-            missing_keys.append(key)
-        others = {other: value for other, value in state_dict.items() if other != key}
-        super()._load_from_state_dict(others, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs)
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *arguments: Any) -> None:
+        super()._load_from_state_dict(state_dict, prefix, *arguments)
+        self._steps = int(self.step) + int(self.nonfinite_steps)
 
 
 def _uniform(like: Tensor, generator: torch.Generator) -> Tensor:
