@@ -23,7 +23,7 @@ class GradDrop(Balancer):
         gradient = (1/M) sum over m of (leak + (1 - leak) [sign(g_m) is kept]) g_m
         kept: positive where P > U, negative where P <= U
 
-    Rows are independent, so that nothing is reduced over ranks: U is a function of (seed, rank, draw). Where all signs
+    Rows are independent, so that nothing is reduced over ranks: U is a function of (seed, rank, step). Where all signs
     agree, the mean.
 
     Args:

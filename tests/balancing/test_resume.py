@@ -115,8 +115,8 @@ def test_loading_something_else_leaves_what_is_in_flight() -> None:
     assert_same(take_step(layer, 1), take_step(twin, 1))
 
 
-def test_draws_of_graddrop_at_the_level_of_parameters() -> None:
-    """There are several in a step."""
+def test_graddrop_resumes_exactly_at_the_level_of_parameters() -> None:
+    """Where it is asked several times in a step."""
 
     def make() -> tuple[ParameterLevelLayer, torch.nn.Linear]:
         layer, below = ParameterLevelLayer(create_balancer("graddrop", 3)), torch.nn.Linear(2, 4, bias=False)

@@ -178,10 +178,9 @@ def test_a_step_that_is_not_finite(method: Method, bad: float, at: int) -> None:
             assert not np.isfinite(combined(balancer, broken)).all()
             after = balancer.state_dict()
             changed = {key for key in before if not _same(before[key], after[key])}
-            if method[0] == "graddrop":  # it goes on drawing
-                changed.remove("draws")
-                combined(twin, rows)
             assert changed == {"nonfinite_steps"}
+            if method[0] == "graddrop":  # it goes on drawing
+                combined(twin, rows)
         np.testing.assert_array_equal(combined(balancer, rows, step), combined(twin, rows, step))
 
 
