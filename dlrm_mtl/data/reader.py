@@ -1,5 +1,6 @@
 """Readers: a split of a data set to the batches of one rank."""
 
+import signal
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -152,6 +153,7 @@ def batches(
         pin_memory=pin_memory,
         # Forked workers would inherit the threads and locks of the process group.
         multiprocessing_context="spawn" if processes else None,
+        worker_init_fn=_outlive_preemption if processes else None,
         # torch's own, from which the loader would draw, is part of a checkpoint: a restart must not draw once more.
         generator=torch.Generator(),
     )
@@ -179,6 +181,11 @@ class _Messenger(IterableDataset["MultiTaskBatch | _Failure"]):
             yield from self._reader
         except ValueError as error:
             yield _Failure(str(error))
+
+
+def _outlive_preemption(worker: int) -> None:
+    """Launchers send SIGTERM to whole process groups: the reader goes on, until its rank has written a checkpoint."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def _processes(config: ReaderConfig, on_gpu: bool) -> int:
