@@ -7,7 +7,6 @@ its first unfinished seed when it is started again with the same options.
 from dlrm_mtl import cli
 from dlrm_mtl.config import CompareConfig
 from dlrm_mtl.distributed.versions import check_versions
-from dlrm_mtl.files import read_json, write_json, write_text
 
 
 def main() -> None:
@@ -15,34 +14,11 @@ def main() -> None:
     check_versions()
     # torchrec takes seconds to import, which --help and a wrong option need not wait for; and it is imported only now,
     # since packages that do not go together fail in obscure ways.
-    from dlrm_mtl.reporting.comparison import compare_seeds, summarize_seed
-    from dlrm_mtl.reporting.markdown import format_comparison
-    from dlrm_mtl.training.checkpoints import remove_checkpoints
-    from dlrm_mtl.training.loop import train_arms
-    from dlrm_mtl.training.session import open_session
+    from dlrm_mtl.distributed.processes import process_group
+    from dlrm_mtl.reporting.comparing import run_comparison
 
-    with open_session(config, config.arms) as session:
-        first, schema = session.ranks.is_first, session.source.dataset.schema
-        files = [config.out / f"seed-{seed}.json" for seed in range(config.seeds)]
-        for seed, file in enumerate(files):
-            if session.ranks.share(file.is_file()):
-                if first:
-                    print(f"seed {seed}: finished before, taken from {file}", flush=True)
-                continue
-            results = train_arms(session, config.arms, seed, config.out / f"seed-{seed}")
-            if first:
-                write_json(file, summarize_seed(seed, schema.task_names, results))
-                remove_checkpoints(config.out / f"seed-{seed}")
-        if first:
-            comparison = compare_seeds(
-                schema.task_names,
-                [read_json(file) for file in files],
-                bayes_ne={task.name: task.bayes_ne for task in schema.tasks},
-            )
-            write_json(config.out / "comparison.json", comparison)
-            text = format_comparison(comparison)
-            write_text(config.out / "report.md", f"# {schema.name}\n\n{text}")
-            print(f"\n{text}\nreport: {config.out / 'report.md'}", flush=True)
+    with process_group(config.timeout_s) as ranks:
+        run_comparison(config, ranks)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 Every field can be set on the command line (``--model.interaction dcn``) and in a TOML or JSON file (``--config``)."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Literal
 
@@ -262,3 +262,23 @@ class CompareConfig(RunConfig):
         require("seeds", self.seeds, self.seeds > 0, "at least 1")
         require("arms", self.arms, len(self.arms) > 1, "the control and at least one other arm")
         require("arms", self.arms, len(set(self.arms)) == len(self.arms), "different arms")
+
+
+@dataclass(frozen=True)
+class ExperimentConfig(RunConfig):
+    """Runs an experiment: one or more comparisons, in folders of the run directory."""
+
+    seeds: int = 5
+    """Number of seeds: 0, 1, ..."""
+    trials: int = 20
+    """Random static weightings of the experiment ``search``."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require("seeds", self.seeds, self.seeds > 0, "at least 1")
+        require("trials", self.trials, self.trials > 0, "at least 1")
+
+    def comparison(self, out: Path, arms: tuple[str, ...]) -> CompareConfig:
+        """The comparison of some arms under these options."""
+        common = {item.name: getattr(self, item.name) for item in fields(RunConfig)}
+        return CompareConfig(**{**common, "out": out}, arms=arms, seeds=self.seeds)

@@ -35,11 +35,13 @@ def application(
     rdzv_port: int,
     restarts: int = 0,
     options: type | None = None,
+    first: Sequence[str] = (),
 ) -> specs.AppDef:
     """A job of torchrun workers that run a module; see the components for the arguments.
 
     Args:
         options: what the module parses ``script_args`` to; wrong ones end here, before anything is launched.
+        first: arguments before ``script_args``.
 
     Raises:
         ValueError, SystemExit: as :func:`dlrm_mtl.cli.parse`.
@@ -49,6 +51,7 @@ def application(
     # torchrun reads its options from PET_ variables, too; TorchX has no parameter for this one.
     restarting = {"PET_MAX_RESTARTS": str(restarts), **RESTARTS} if restarts else {}
     return ddp(
+        *first,
         *script_args,
         m=module,
         name=f"{module.replace('.', '-').replace('_', '-')}/",

@@ -26,12 +26,14 @@ ALLOWED: dict[str, set[str]] = {
     "training": {
         *("balancing", "config", "data", "distributed", "files", "models", "recipe", "run_directory", "schema"),
     },
-    "reporting": {"training"},
+    "reporting": {"config", "distributed", "files", "training"},
+    "studies": {"config", "distributed", "files", "reporting", "schema"},
     "benchmarks": {"config", "data", "files", "training"},
     "launching": {"cli"},
     "train": {"cli", "config", "distributed", "files", "reporting", "training"},
     "bench": {"benchmarks", "cli", "distributed", "files"},
-    "compare": {"cli", "config", "distributed", "files", "reporting", "training"},
+    "compare": {"cli", "config", "distributed", "reporting"},
+    "experiments": {"cli", "config", "distributed", "schema", "studies"},
 }
 """What each part of the package may import of the others."""
 

@@ -17,6 +17,7 @@ from dlrm_mtl.balancing.moco import MoCo
 from dlrm_mtl.balancing.multibalance import MultiBalance
 from dlrm_mtl.balancing.nash_mtl import NashMTL
 from dlrm_mtl.balancing.pcgrad import PCGrad
+from dlrm_mtl.balancing.recommended import MultiBalanceRecommended
 from dlrm_mtl.balancing.sdmgrad import SDMGrad
 from dlrm_mtl.balancing.static import Mean, Static, Sum
 
@@ -26,6 +27,7 @@ METHODS: Mapping[str, type[Balancer]] = MappingProxyType(
         "sum": Sum,
         "static": Static,
         "multibalance": MultiBalance,
+        "multibalance_recommended": MultiBalanceRecommended,
         "mgda": MGDA,
         "sdmgrad": SDMGrad,
         "moco": MoCo,

@@ -15,6 +15,7 @@ from dlrm_mtl.data.position import Position
 from dlrm_mtl.data.reader import TrainingReader
 from dlrm_mtl.files import read_json
 from dlrm_mtl.training.session import Session, open_session
+from dlrm_mtl.training.trainer import Trainer
 
 WANTED = 5.0
 """The claim: the reader delivers at least this many times what the default model consumes."""
@@ -78,6 +79,7 @@ def _reading(session: Session) -> Contender:
 def _stepping(session: Session, arm: str) -> Contender:
     """Forward, backward and update of the batches in memory: no reading, no metrics."""
     trainer = session.trainer(arm, seed=0)
+    assert isinstance(trainer, Trainer)
     pin = session.ranks.device.type == "cuda"
     source = cycle([batch.pin_memory() if pin else batch for batch in islice(_read(session), BATCHES_IN_MEMORY)])
     trainer.arm.model.train()

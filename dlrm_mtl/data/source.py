@@ -1,7 +1,8 @@
 """Rows of a data set for readers; padding where a shard is lost."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -25,8 +26,14 @@ class RowSource:
 
     def __init__(self, dataset: Dataset, on_bad_shard: OnBadShard = "stop") -> None:
         self.dataset = dataset
-        self._skip = on_bad_shard == "skip"
+        self._on_bad_shard = on_bad_shard
         self._lost = {dataset.directory / shard.file for shard in dataset.lost}
+
+    def of_tasks(self, names: Collection[str]) -> "RowSource":
+        """The same rows with the labels of some tasks."""
+        schema = self.dataset.schema
+        tasks = tuple(task for task in schema.tasks if task.name in names)
+        return RowSource(replace(self.dataset, schema=replace(schema, tasks=tasks)), self._on_bad_shard)
 
     def read(self, parts: Sequence[Segment]) -> tuple[pa.Table, Array]:
         """Rows of some segments, and their positions in the split: (rows,) int64.
@@ -57,7 +64,7 @@ class RowSource:
         try:
             table = self.dataset.read(group, self.dataset.columns)
         except ValueError as error:
-            if not self._skip:
+            if self._on_bad_shard == "stop":
                 raise
             self._lose(group, error)
             return self.padding(part.rows)

@@ -11,9 +11,8 @@ from typing import Any
 from dlrm_mtl.distributed.checkpoint import Checkpoint, CheckpointWriter, find_checkpoint, open_checkpoint
 from dlrm_mtl.distributed.sharding import describe_plan
 from dlrm_mtl.recipe import parse_recipe
-from dlrm_mtl.training.arm_state import State, generator_state, restore_generators, start_arm
-from dlrm_mtl.training.session import Session
-from dlrm_mtl.training.trainer import Trainer
+from dlrm_mtl.training.arm_state import State, generator_state, restore_generators
+from dlrm_mtl.training.session import ArmTrainer, Session
 
 DIRECTORY = "checkpoints"
 
@@ -26,7 +25,7 @@ class RunCheckpoints:
         directory: of the run or seed; checkpoints lie in its folder ``checkpoints``.
     """
 
-    def __init__(self, session: Session, trainers: Mapping[str, Trainer], directory: Path) -> None:
+    def __init__(self, session: Session, trainers: Mapping[str, ArmTrainer], directory: Path) -> None:
         self._session = session
         self._config = session.config.checkpoint
         self._ranks = session.ranks
@@ -117,7 +116,7 @@ class RunCheckpoints:
             mine, theirs = parse_recipe(name), parse_recipe(source)
             same_balancer = (mine.method, mine.level, mine.reduction) == (theirs.method, theirs.level, theirs.reduction)
             prefix = str(checkpoint.facts["arms"].index(source))
-            start_arm(trainer.arm, prefix, checkpoint, self._ranks, tasks, same_balancer)
+            trainer.start_from(prefix, checkpoint, same_balancer)
             if self._ranks.is_first:
                 print(
                     f"{name}: starts from {source} in {path}, step {checkpoint.step}."

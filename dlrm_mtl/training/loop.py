@@ -15,8 +15,7 @@ from dlrm_mtl.training.checkpoints import RunCheckpoints
 from dlrm_mtl.training.interruption import TERMINATED, termination_requested
 from dlrm_mtl.training.metrics import TaskMetrics
 from dlrm_mtl.training.run_log import RunLog, progress_bar
-from dlrm_mtl.training.session import Session
-from dlrm_mtl.training.trainer import Trainer
+from dlrm_mtl.training.session import ArmTrainer, Session
 
 
 @dataclass(frozen=True)
@@ -107,7 +106,7 @@ def train_arms(session: Session, arms: Sequence[str], seed: int, directory: Path
     return results
 
 
-def _announce(trainer: Trainer, session: Session, seed: int, checkpoint: Checkpoint | None) -> None:
+def _announce(trainer: ArmTrainer, session: Session, seed: int, checkpoint: Checkpoint | None) -> None:
     config = session.config
     start = {"seed": seed, "step": trainer.step, **session.environment, "changed_options": session.changed_options}
     if checkpoint is not None:

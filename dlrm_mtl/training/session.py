@@ -17,9 +17,12 @@ from dlrm_mtl.distributed.versions import check_versions
 from dlrm_mtl.files import write_json
 from dlrm_mtl.recipe import parse_recipe
 from dlrm_mtl.run_directory import describe_environment, open_run_directory
-from dlrm_mtl.training.arm import build_balancing, make_plan
+from dlrm_mtl.training.arm import make_plan
 from dlrm_mtl.training.run_data import DATA_RECORD, inspect_run_data, open_run_data
+from dlrm_mtl.training.single_task import SINGLE_TASK, SingleTaskTrainers, check_arm
 from dlrm_mtl.training.trainer import Trainer
+
+ArmTrainer = Trainer | SingleTaskTrainers
 
 
 @dataclass(frozen=True)
@@ -40,36 +43,45 @@ class Session:
     def tasks(self) -> tuple[str, ...]:
         return self.source.dataset.schema.task_names
 
-    def trainer(self, arm: str, seed: int) -> Trainer:
-        """A trainer of one arm. Collective."""
-        return Trainer(self.config, parse_recipe(arm), seed, self.source, self.plan, self.ranks)
+    def trainer(self, arm: str, seed: int) -> ArmTrainer:
+        """What trains one arm. Collective."""
+        recipe = parse_recipe(arm)
+        if recipe.method == SINGLE_TASK:
+            return SingleTaskTrainers(self.config, seed, self.source, self.plan, self.ranks)
+        return Trainer(self.config, recipe, seed, self.source, self.plan, self.ranks)
 
 
 @contextmanager
 def open_session(config: RunConfig, arms: Sequence[str]) -> Iterator[Session]:
-    """Checks everything that can be checked before work begins, plans, and opens the run directory.
+    """A session in a process group of its own, see :func:`prepare`."""
+    check_versions()
+    with process_group(config.timeout_s) as ranks:
+        yield prepare(config, arms, ranks)
+
+
+def prepare(config: RunConfig, arms: Sequence[str], ranks: Ranks) -> Session:
+    """Checks everything that can be checked before work begins, plans, and opens the run directory. Collective.
 
     Raises:
         ValueError: on every rank: whatever is wrong with versions, options, arms, data or run directory.
     """
     versions = check_versions()
     silence_known_warnings()
-    with process_group(config.timeout_s) as ranks:
-        # A data set that one node does not see must not leave the others waiting for its ranks.
-        dataset, began = ranks.agree(lambda: open_run_data(config))
-        for arm in arms:
-            build_balancing(parse_recipe(arm), dataset.schema.task_names)
-        if config.init_from is not None:
-            read_manifest(config.init_from)
-        dataset, record = inspect_run_data(dataset, began, config, ranks)
-        plan = make_plan(config, dataset.schema, ranks)
-        changed = ranks.agree(lambda: open_run_directory(config) if ranks.is_first else {})
-        environment = describe_environment(versions, ranks.world_size, str(ranks.device))
-        if ranks.is_first:
-            tables = describe_plan(plan)
-            write_json(config.out / DATA_RECORD, record.as_json())
-            write_json(config.out / "plan.json", tables)
-            if not (config.out / "environment.json").exists():
-                write_json(config.out / "environment.json", environment)
-            print(format_plan(tables), flush=True)
-        yield Session(config, RowSource(dataset, config.on_bad_shard), plan, ranks, environment, changed)
+    # A data set that one node does not see must not leave the others waiting for its ranks.
+    dataset, began = ranks.agree(lambda: open_run_data(config))
+    for arm in arms:
+        check_arm(parse_recipe(arm), dataset.schema.task_names)
+    if config.init_from is not None:
+        read_manifest(config.init_from)
+    dataset, record = inspect_run_data(dataset, began, config, ranks)
+    plan = make_plan(config, dataset.schema, ranks)
+    changed = ranks.agree(lambda: open_run_directory(config) if ranks.is_first else {})
+    environment = describe_environment(versions, ranks.world_size, str(ranks.device))
+    if ranks.is_first:
+        tables = describe_plan(plan)
+        write_json(config.out / DATA_RECORD, record.as_json())
+        write_json(config.out / "plan.json", tables)
+        if not (config.out / "environment.json").exists():
+            write_json(config.out / "environment.json", environment)
+        print(format_plan(tables), flush=True)
+    return Session(config, RowSource(dataset, config.on_bad_shard), plan, ranks, environment, changed)

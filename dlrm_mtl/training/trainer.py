@@ -21,7 +21,7 @@ from dlrm_mtl.distributed.checkpoint import Checkpoint, load_tensors
 from dlrm_mtl.distributed.processes import Ranks
 from dlrm_mtl.recipe import Recipe
 from dlrm_mtl.training.arm import build_arm
-from dlrm_mtl.training.arm_state import State, arm_state, restore_arm
+from dlrm_mtl.training.arm_state import State, arm_state, restore_arm, start_arm
 from dlrm_mtl.training.diagnostics import balancing_diagnostics
 from dlrm_mtl.training.metrics import MetricSums, TaskMetrics
 
@@ -176,6 +176,12 @@ class Trainer:
         self.arm.optimizer.guard.run.fill_(run)
         self.step = checkpoint.step
         self.position = Position.from_json(checkpoint.facts["position"])
+
+    def start_from(self, prefix: str, checkpoint: Checkpoint, keep_balancer: bool) -> None:
+        """Gives an untrained trainer what a checkpoint, maybe of other tasks, holds for it, see :func:`start_arm`.
+        Collective."""
+        tasks = self._source.dataset.schema.task_names
+        start_arm(self.arm, prefix, checkpoint, self._ranks, tasks, keep_balancer)
 
     def evaluate(self) -> MetricSums:
         """Metrics over the whole eval split, reduced over ranks, in buckets of rows. Collective."""

@@ -12,7 +12,7 @@ from torchx.specs.finder import get_component
 
 from tests.entry_points.processes import ROOT, run
 
-COMPONENTS = ["compare", "train"]
+COMPONENTS = ["compare", "experiments", "train"]
 
 
 def component(name: str) -> Callable[..., specs.AppDef]:
@@ -26,7 +26,8 @@ def test_what_is_launched(name: str) -> None:
     [role] = materialize_appdef(component(name), arguments).roles
     assert role.num_replicas == 2
     assert "--nproc_per_node 4" in role.args[1]
-    assert f"-m dlrm_mtl.{name} --data D --out R" in role.args[1]
+    study = "all " if name == "experiments" else ""
+    assert f"-m dlrm_mtl.{name} {study}--data D --out R" in role.args[1]
     assert role.resource.gpu == 4
     assert {"A": "1", "OMP_NUM_THREADS": "1"}.items() <= role.env.items()
 

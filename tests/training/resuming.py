@@ -17,8 +17,8 @@ from dlrm_mtl.data.source import RowSource
 from dlrm_mtl.distributed.processes import Ranks
 from dlrm_mtl.training.arm import make_plan
 from dlrm_mtl.training.checkpoints import RunCheckpoints
-from dlrm_mtl.training.session import Session
-from dlrm_mtl.training.trainer import Trainer, Window
+from dlrm_mtl.training.session import ArmTrainer, Session
+from dlrm_mtl.training.trainer import Window
 from tests.distributed.training import Weights, plan_by_hand
 
 
@@ -72,7 +72,7 @@ def run_part(
     return Part(windows, before, [state_of(trainer) for trainer in trainers.values()], said.getvalue())
 
 
-def state_of(trainer: Trainer) -> Weights:
+def state_of(trainer: ArmTrainer) -> Weights:
     state: Weights = {}
     for name, value in trainer.state("arm").items():
         if isinstance(value, ShardedTensor):
@@ -85,7 +85,7 @@ def state_of(trainer: Trainer) -> Weights:
     return state
 
 
-def _train(trainer: Trainer, steps: int, until: int | None) -> list[Window]:
+def _train(trainer: ArmTrainer, steps: int, until: int | None) -> list[Window]:
     windows = []
     while not trainer.done and (until is None or trainer.step < until):
         windows.append(replace(trainer.train_window(steps), qps=None))

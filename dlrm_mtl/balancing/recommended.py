@@ -1,0 +1,42 @@
+"""The recipe that this project recommends: MultiBalance with the options that were best on validation days of several
+data sets. ``docs/choosing.md`` has the measurements."""
+
+from collections.abc import Callable, Sequence
+
+from torch import Tensor
+
+from dlrm_mtl.balancing.multibalance import MultiBalance
+
+
+class MultiBalanceRecommended(MultiBalance):
+    """:class:`MultiBalance` with other defaults: small steps of the task weights, a direction that keeps a share of the
+    prior, so that no task is given up, and no gradient made longer than it is.
+
+    Args:
+        beta, gamma, prior_in_direction, max_rescale, rho, prior: see :class:`MultiBalance`.
+
+    Raises:
+        ValueError: an option out of its range.
+    """
+
+    def __init__(
+        self,
+        num_tasks: int,
+        beta: float | Callable[[Tensor], Tensor] = 0.1,
+        rho: float = 0.1,
+        gamma: float = 0.1,
+        prior: Sequence[float] | None = None,
+        prior_in_direction: float = 0.5,
+        max_rescale: float | None = 1.0,
+        task_names: Sequence[str] | None = None,
+    ) -> None:
+        super().__init__(
+            num_tasks,
+            beta,
+            rho,
+            gamma,
+            prior,
+            prior_in_direction=prior_in_direction,
+            max_rescale=max_rescale,
+            task_names=task_names,
+        )

@@ -1,0 +1,55 @@
+"""The paper's tables and figure: ``python -m dlrm_mtl.experiments table3 --data DIR --out RUN --seeds 5``.
+
+Each experiment is a comparison in ``RUN/NAME``; ``RUN/report.md`` joins them. An interrupted one goes on when it is
+started again with the same options.
+"""
+
+import sys
+from collections.abc import Sequence
+
+from dlrm_mtl import cli
+from dlrm_mtl.config import ExperimentConfig
+from dlrm_mtl.distributed.versions import check_versions
+from dlrm_mtl.studies.catalog import STUDIES
+
+
+def main() -> None:
+    names, arguments = choose_studies(sys.argv[1:])
+    config = cli.parse(ExperimentConfig, f"dlrm_mtl.experiments {sys.argv[1]}", arguments)
+    check_versions()
+    # torchrec takes seconds to import, which --help and a wrong option need not wait for; and it is imported only now,
+    # since packages that do not go together fail in obscure ways.
+    from dlrm_mtl.distributed.processes import process_group
+    from dlrm_mtl.schema import read_schema
+    from dlrm_mtl.studies.running import describe_work, plan_studies, run_studies
+
+    schema = read_schema(config.data)
+    plans = plan_studies(config, names, schema)
+    with process_group(config.timeout_s) as ranks:
+        if ranks.is_first:
+            print(describe_work(plans, schema), flush=True)
+        run_studies(plans, ranks, schema)
+
+
+def choose_studies(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The experiments that a command line names first, and the rest of it.
+
+    Raises:
+        ValueError: it names none.
+        SystemExit: after the list of them, if it asks for help.
+    """
+    first = arguments[0] if arguments else ""
+    if first in ("-h", "--help"):
+        width = max(map(len, STUDIES))
+        print("usage: python -m dlrm_mtl.experiments NAME --data DIR --out RUN [OPTIONS]\n")
+        for name, study in STUDIES.items():
+            print(f"  {name:{width}}  {study.title}. {study.question}")
+        print(f"  {'all':{width}}  All of them.\n\nNAME --help lists the options.")
+        raise SystemExit(0)
+    if first not in (*STUDIES, "all"):
+        raise ValueError(f"experiment {first!r}, expected one of {', '.join(STUDIES)}, all")
+    return list(STUDIES) if first == "all" else [first], list(arguments[1:])
+
+
+if __name__ == "__main__":
+    cli.run("experiments", main)

@@ -1,0 +1,118 @@
+"""One model per task, trained side by side: the baseline against which negative transfer is measured."""
+
+from dataclasses import replace
+
+import torch
+from torchrec.distributed.types import ShardingPlan
+
+from dlrm_mtl.config import RunConfig
+from dlrm_mtl.data.position import Position
+from dlrm_mtl.data.source import RowSource
+from dlrm_mtl.distributed.checkpoint import Checkpoint
+from dlrm_mtl.distributed.processes import Ranks
+from dlrm_mtl.recipe import Recipe, parse_recipe
+from dlrm_mtl.training.arm import build_balancing
+from dlrm_mtl.training.arm_state import State
+from dlrm_mtl.training.metrics import MetricSums
+from dlrm_mtl.training.trainer import Trainer, Window
+
+SINGLE_TASK = "single_task"
+"""The name of the arm."""
+
+
+def check_arm(recipe: Recipe, tasks: tuple[str, ...]) -> None:
+    """Checks that an arm can be built.
+
+    Raises:
+        ValueError: unknown method, option or reduction.
+    """
+    if recipe.method != SINGLE_TASK:
+        build_balancing(recipe, tasks)
+    elif recipe != parse_recipe(SINGLE_TASK):
+        raise ValueError(f"arm {recipe.text!r}: {SINGLE_TASK} has no options")
+
+
+class SingleTaskTrainers:
+    """Trains M models, one for each task and alone, as a :class:`Trainer` trains one for all: same plan, data order,
+    initial tables and shared layers. A step is one step of each.
+
+    Raises:
+        ValueError: as :class:`Trainer`.
+    """
+
+    def __init__(self, config: RunConfig, seed: int, source: RowSource, plan: ShardingPlan, ranks: Ranks) -> None:
+        self._device = ranks.device
+        self._trainers = {
+            task: Trainer(config, parse_recipe("mean"), seed, source.of_tasks([task]), plan, ranks)
+            for task in source.dataset.schema.task_names
+        }
+        self._first = next(iter(self._trainers.values()))
+
+    @property
+    def step(self) -> int:
+        return self._first.step
+
+    @property
+    def position(self) -> Position:
+        return self._first.position
+
+    @property
+    def total_steps(self) -> int:
+        return self._first.total_steps
+
+    @property
+    def rows_dropped_per_epoch(self) -> int:
+        return self._first.rows_dropped_per_epoch
+
+    @property
+    def done(self) -> bool:
+        return self._first.done
+
+    @property
+    def skipped_steps(self) -> int:
+        return sum(trainer.skipped_steps for trainer in self._trainers.values())
+
+    @property
+    def rows_lost(self) -> int:
+        return self._first.rows_lost
+
+    def train_window(self, steps: int) -> Window:
+        """Trains a window of each model. The speed is that of all together: rows over the sum of their times."""
+        windows = [trainer.train_window(steps) for trainer in self._trainers.values()]
+        one, speeds = windows[0], [window.qps for window in windows]
+        nonfinite = {task: count for window in windows for task, count in window.nonfinite_tasks.items()}
+        return replace(
+            one,
+            qps=None if None in speeds else 1 / sum(1 / speed for speed in speeds if speed),
+            metrics=[metrics for window in windows for metrics in window.metrics],
+            lifetime=[metrics for window in windows for metrics in window.lifetime],
+            balancing={},
+            skipped_steps=sum(window.skipped_steps for window in windows),
+            nonfinite_tasks=nonfinite,
+        )
+
+    def evaluate(self) -> MetricSums:
+        """See :meth:`Trainer.evaluate`: (K, M, 4) sums, each task's by its own model."""
+        parts = [trainer.evaluate() for trainer in self._trainers.values()]
+        joined = MetricSums(len(parts), self._device)
+        joined.sums = torch.cat([part.sums for part in parts], dim=1)
+        joined.histogram = torch.cat([part.histogram for part in parts])
+        return joined
+
+    def state(self, prefix: str) -> State:
+        """See :meth:`Trainer.state`."""
+        return {
+            name: value
+            for index, trainer in enumerate(self._trainers.values())
+            for name, value in trainer.state(f"{prefix}-{index}").items()
+        }
+
+    def restore(self, prefix: str, checkpoint: Checkpoint) -> None:
+        """See :meth:`Trainer.restore`."""
+        for index, trainer in enumerate(self._trainers.values()):
+            trainer.restore(f"{prefix}-{index}", checkpoint)
+
+    def start_from(self, prefix: str, checkpoint: Checkpoint, keep_balancer: bool) -> None:
+        """See :meth:`Trainer.start_from`; each model takes its own task's head."""
+        for trainer in self._trainers.values():
+            trainer.start_from(prefix, checkpoint, keep_balancer)

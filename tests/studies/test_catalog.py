@@ -1,0 +1,52 @@
+"""The arms of each experiment."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dlrm_mtl.config import ExperimentConfig, ModelConfig
+from dlrm_mtl.recipe import parse_recipe
+from dlrm_mtl.studies.catalog import STUDIES, random_weightings, study_arms
+from dlrm_mtl.training.single_task import check_arm
+
+CONFIG = ExperimentConfig(Path("data"), Path("out"))
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_every_arm_can_be_built_and_the_control_is_first(study: str) -> None:
+    arms = study_arms(study, CONFIG, num_tasks=3)
+    assert arms[0] == "mean"
+    assert len(set(arms)) == len(arms)
+    for arm in arms:
+        check_arm(parse_recipe(arm), ("a", "b", "c"))
+
+
+def test_parameters_of_the_interaction_are_a_target_where_there_are_any() -> None:
+    levels = [arm for arm in study_arms("table2", CONFIG, 3) if "level=" in arm]
+    assert levels == ["mgda:level=dense", "mgda:level=embedding", "moco:level=dense", "moco:level=embedding"]
+    cross = replace(CONFIG, model=ModelConfig("dcn"))
+    assert "mgda:level=interaction" in study_arms("table2", cross, 3)
+
+
+def test_weightings_are_on_the_simplex_and_repeat() -> None:
+    arms = random_weightings(4, trials=50)
+    assert arms == random_weightings(4, trials=50)
+    weights = np.array([parse_recipe(arm).options["weights"] for arm in arms])
+    assert weights.shape == (50, 4)
+    assert (weights >= 0).all()
+    np.testing.assert_allclose(weights.sum(axis=1), 1, atol=3e-4)
+    np.testing.assert_allclose(weights.mean(axis=0), 0.25, atol=0.1)
+
+
+def test_an_unknown_experiment_is_named() -> None:
+    with pytest.raises(ValueError, match="experiment 'table9', expected one of table2, table3"):
+        study_arms("table9", CONFIG, 3)
+
+
+def test_a_comparison_takes_over_all_options() -> None:
+    config = replace(CONFIG, batch_size=64, max_steps=7, seeds=2)
+    comparison = config.comparison(Path("out/x"), ("mean", "sum"))
+    assert (comparison.batch_size, comparison.max_steps, comparison.seeds) == (64, 7, 2)
+    assert (comparison.out, comparison.arms) == (Path("out/x"), ("mean", "sum"))
