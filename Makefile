@@ -1,7 +1,7 @@
 # make smoke: install, generate data, train control and MultiBalance side by side, report.
 # make test:  lint, types and all tests.
 # make bench-preparation: rows per second of data_prep.criteo beside pyarrow, pandas and torchrec; 10,000,000 rows.
-# make bench: how many times what the trainer consumes the reader delivers, on this machine.
+# make bench: how many times what the trainer consumes the reader delivers, and what checkpoints cost, on this machine.
 
 VENV := .venv
 INSTALLED := $(VENV)/.installed
@@ -22,6 +22,8 @@ bench-preparation: install
 
 bench: install $(BENCH_DATA)/schema.json
 	$(QUIET_CPU) $(VENV)/bin/python -m dlrm_mtl.bench reader --data $(BENCH_DATA) --json runs/bench-reader.json
+	$(QUIET_CPU) $(VENV)/bin/python -m dlrm_mtl.bench checkpoint --data $(BENCH_DATA) --directory runs \
+		--json runs/bench-checkpoint.json
 
 $(BENCH_DATA)/schema.json: | $(INSTALLED)
 	$(VENV)/bin/python -m data_prep.synthetic --out $(BENCH_DATA) --rows 400000
