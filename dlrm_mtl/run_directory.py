@@ -52,9 +52,8 @@ def open_run_directory(config: RunConfig) -> dict[str, Any]:
 
 def record_start(directory: Path, record: Mapping[str, Any]) -> None:
     """Adds a line to ``starts.jsonl``: one per start of the run, or of a seed of a comparison."""
-    stamp = {"time": datetime.now(UTC).isoformat(timespec="seconds")}
     with (directory / "starts.jsonl").open("a") as file:
-        file.write(json.dumps({**stamp, **record}) + "\n")
+        file.write(json.dumps(record) + "\n")
 
 
 def describe_environment(versions: dict[str, str], world_size: int, device: str) -> dict[str, Any]:

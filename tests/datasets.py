@@ -1,5 +1,6 @@
 """Small data sets for tests: seeded, learnable, with every kind of column."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -42,9 +43,15 @@ def make_table(rows: int, seed: int) -> pa.Table:
     )
 
 
-def make_dataset(directory: Path, rows: int = 600, eval_rows: int = 200, row_group_rows: int = 64) -> Path:
+def make_dataset(
+    directory: Path,
+    rows: int = 600,
+    eval_rows: int = 200,
+    row_group_rows: int = 64,
+    tasks: Sequence[Task] = TASKS,
+) -> Path:
     """Writes the test data set and returns its directory."""
-    with DatasetWriter(directory, "small", CATEGORICAL, DENSE, TASKS, row_group_rows, 4 * row_group_rows) as writer:
+    with DatasetWriter(directory, "small", CATEGORICAL, DENSE, tasks, row_group_rows, 4 * row_group_rows) as writer:
         writer.write("train", make_table(rows, seed=1))
         writer.write("eval", make_table(eval_rows, seed=2))
         writer.finish(source={})

@@ -101,6 +101,7 @@ class CheckpointWriter:
         """Waits as :meth:`wait` does, and frees what the writer holds."""
         self.wait()
         self._thread.shutdown()
+        dist.destroy_process_group(self._group)
 
     def _write(self, step: int, tensors: dict[str, Any], facts: Mapping[str, Any]) -> None:
         partial = partial_path(self._directory, step)
@@ -190,9 +191,12 @@ def load_tensors(checkpoint: Checkpoint, targets: Tensors, names: Collection[str
         the tensors of ``names``.
 
     Raises:
-        ValueError: on every rank: a file holds something else than tensors, or cannot be read.
+        ValueError: on every rank: one is not there, or a file holds something else than tensors or cannot be read.
     """
     stored = _description(checkpoint.path)
+    missing = sorted(set(names) - stored.keys())
+    if missing:
+        raise ValueError(f"{checkpoint.path}: has no {missing[0]}, which this run needs")
     whole = {name: torch.empty(stored[name].size, dtype=stored[name].properties.dtype) for name in names}
     try:
         load(

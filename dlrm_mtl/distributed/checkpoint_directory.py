@@ -77,6 +77,8 @@ def read_manifest(path: Path) -> dict[str, Any]:
     Raises:
         ValueError: there is none, or it has another format.
     """
+    if not (path / MANIFEST).is_file():
+        raise ValueError(f"{path / MANIFEST}: not found; a checkpoint is a directory RUN/checkpoints/step-N with one")
     manifest = read_json(path / MANIFEST)
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise ValueError(f"{path / MANIFEST}: not the manifest of a checkpoint of format {FORMAT}")

@@ -34,6 +34,8 @@ class Arm:
     balancing: BalancingLayer | ParameterLevelLayer
     """The layer inside ``model``."""
     optimizer: GuardedOptimizers
+    replicated: bool
+    """Whether the tables are whole on every rank and updated after backward, not inside."""
 
 
 def make_plan(config: RunConfig, schema: Schema, ranks: Ranks) -> ShardingPlan:
@@ -77,7 +79,7 @@ def build_arm(config: RunConfig, recipe: Recipe, seed: int, schema: Schema, plan
     optimizer = build_optimizer(model, config.optimizer, replicated)
     if not replicated:
         guard_tables(ranker.embedding_bags)
-    return Arm(model, balancing, optimizer)
+    return Arm(model, balancing, optimizer, replicated)
 
 
 def build_balancing(

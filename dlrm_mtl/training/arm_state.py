@@ -101,9 +101,15 @@ def _restore(
     new_tasks: Collection[str] = (),
     gone_tasks: Collection[str] = (),
 ) -> None:
+    """Reads what of the arm's state is in a checkpoint; the rest stays as it is.
+
+    Args:
+        skip: parts of names that are not read.
+        new_tasks: tasks whose heads the checkpoint need not have.
+        gone_tasks: tasks whose heads it may have beyond.
+    """
     # Where there are more ranks than the checkpoint had, some share a predecessor.
     rank = ranks.rank % int(checkpoint.facts["world_size"])
-
     owners = (f"{prefix}/", f"rank-{rank}/{prefix}/")
     kinds = tuple(f"{owner}{kind}/" for owner in owners for kind in ("model", "optimizer"))
 
@@ -142,8 +148,8 @@ def _create_optimizer_state(arm: Arm) -> None:
     """Creates what optimizers create in their first step: without it, there would be nothing to load it into, and
     nothing to say that it was not loaded."""
     for name, optimizer in arm.optimizer.optimizers:
-        if name == "tables" and isinstance(arm.balancing, BalancingLayer):
-            optimizer.step()  # tables are updated inside backward: this only creates the state of the schedule
+        if name == "tables" and not arm.replicated:
+            optimizer.step()  # which updates nothing, but creates the state of the schedule
         else:
             optimizer.init_state()
         optimizer.zero_grad(set_to_none=True)
@@ -162,13 +168,18 @@ def _check(
     new_tasks: Collection[str],
     gone_tasks: Collection[str],
 ) -> None:
-    """Args:
-    ours: this rank's state.
-    known: names of the state of any rank.
+    """Raises a ValueError unless the checkpoint has what this rank needs, in the right sizes, and nothing that no rank
+    knows.
+
+    Args:
+        ours: this rank's state.
+        saved: names in the checkpoint that could be meant for it.
+        known: names of the state of any rank.
     """
+    other_tasks = bool(new_tasks or gone_tasks)
     for name, value in ours.items():
-        if BALANCING in name or _is_head(name, new_tasks):
-            continue
+        if _is_head(name, new_tasks) or (BALANCING in name and (other_tasks or name in saved)):
+            continue  # what the balancing layer makes of its own state, it decides itself
         if name not in checkpoint.sizes:
             raise ValueError(f"{checkpoint.path}: has no {name}, which this run needs")
         found, expected = checkpoint.sizes[name], value.size()

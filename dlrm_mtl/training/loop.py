@@ -108,8 +108,8 @@ def train_arms(session: Session, arms: Sequence[str], seed: int, directory: Path
 
 
 def _announce(trainer: Trainer, session: Session, seed: int, checkpoint: Checkpoint | None) -> None:
-    config, world_size = session.config, session.ranks.world_size
-    start = {"seed": seed, "step": trainer.step, "world_size": world_size, "changed": session.changed_options}
+    config = session.config
+    start = {"seed": seed, "step": trainer.step, **session.environment, "changed_options": session.changed_options}
     if checkpoint is not None:
         print(
             f"goes on from {checkpoint.path}, written by {checkpoint.facts['world_size']} ranks,"

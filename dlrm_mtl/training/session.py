@@ -9,6 +9,7 @@ from torchrec.distributed.types import ShardingPlan
 
 from dlrm_mtl.config import RunConfig
 from dlrm_mtl.data.source import RowSource
+from dlrm_mtl.distributed.checkpoint_directory import read_manifest
 from dlrm_mtl.distributed.processes import Ranks, process_group
 from dlrm_mtl.distributed.quiet import silence_known_warnings
 from dlrm_mtl.distributed.sharding import describe_plan, format_plan
@@ -30,6 +31,8 @@ class Session:
     """The data set, to be read from."""
     plan: ShardingPlan
     ranks: Ranks
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    """Versions, machine and command of this start."""
     changed_options: Mapping[str, Any] = field(default_factory=dict)
     """Options that are other than when the run began."""
 
@@ -56,16 +59,17 @@ def open_session(config: RunConfig, arms: Sequence[str]) -> Iterator[Session]:
         dataset, began = ranks.agree(lambda: open_run_data(config))
         for arm in arms:
             build_balancing(parse_recipe(arm), dataset.schema.task_names)
+        if config.init_from is not None:
+            read_manifest(config.init_from)
         dataset, record = inspect_run_data(dataset, began, config, ranks)
         plan = make_plan(config, dataset.schema, ranks)
         changed = ranks.agree(lambda: open_run_directory(config) if ranks.is_first else {})
+        environment = describe_environment(versions, ranks.world_size, str(ranks.device))
         if ranks.is_first:
             tables = describe_plan(plan)
             write_json(config.out / DATA_RECORD, record.as_json())
             write_json(config.out / "plan.json", tables)
-            write_json(
-                config.out / "environment.json",
-                describe_environment(versions, ranks.world_size, str(ranks.device)),
-            )
+            if not (config.out / "environment.json").exists():
+                write_json(config.out / "environment.json", environment)
             print(format_plan(tables), flush=True)
-        yield Session(config, RowSource(dataset, config.on_bad_shard), plan, ranks, changed)
+        yield Session(config, RowSource(dataset, config.on_bad_shard), plan, ranks, environment, changed)

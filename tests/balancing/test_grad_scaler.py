@@ -41,7 +41,10 @@ class Run:
         return self.scaler.get_scale() < before
 
     def state(self) -> dict[str, Tensor]:
-        layer = {key: value for key, value in self.layer.state_dict().items() if "step" not in key}
+        """All but counts, and what a delayed step has in flight."""
+        in_flight = ("pending_", "delayed_")
+        stored = self.layer.state_dict().items()
+        layer = {key: value for key, value in stored if "step" not in key and not key.startswith(in_flight)}
         return {key: value.clone() for key, value in (dict(self.model.named_parameters()) | layer).items()}
 
 

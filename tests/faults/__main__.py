@@ -1,4 +1,5 @@
-"""``python -m tests.faults --faults 120``: faults at random moments on 1, 2 and 3 ranks."""
+"""``python -m tests.faults --faults 120``: faults at random moments of runs on 1, 2 and 3 ranks, and of runs that
+change between them."""
 
 import argparse
 import sys
@@ -18,11 +19,11 @@ def main() -> None:
     report, start = Report(), time.monotonic()
     with tempfile.TemporaryDirectory() as directory:
         data = make_dataset(Path(directory) / "data", rows=ROWS)
-        for world_size in (1, 2, 3):
-            Campaign(Path(directory), data, options.seed + world_size, report).run(
-                world_size, -(-options.faults // 3), list(STRIKES)
-            )
-            print(f"{world_size} ranks: {report.tried} faults so far, {time.monotonic() - start:.0f} s", flush=True)
+        for number, world_sizes in enumerate([[1], [2], [3], [1, 2, 3]]):
+            campaign = Campaign(Path(directory), data, options.seed + number, report)
+            campaign.run(world_sizes, -(-options.faults // 4), list(STRIKES))
+            ranks = " or ".join(map(str, world_sizes))
+            print(f"{ranks} ranks: {report.tried} faults so far, {time.monotonic() - start:.0f} s", flush=True)
         print(f"\n{report}")
     sys.exit(not report.succeeded)
 

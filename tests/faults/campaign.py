@@ -43,6 +43,8 @@ class Tally:
 class Report:
     tallies: dict[str, Tally] = field(default_factory=dict)
     miscounted_rows: int = 0
+    ne_difference: float = 0.0
+    """Largest difference of a task's NE between a run with faults and the run without."""
     differences: list[str] = field(default_factory=list)
     """Runs whose outcome is not that of the run without faults."""
 
@@ -63,7 +65,8 @@ class Report:
         rows = [*self.tallies.items(), ("total", self._total())]
         lines += [f"{kind:28} {t.tried:6} {t.survived:9} {t.refused:8} {len(t.failures):7}" for kind, t in rows]
         lines.append(f"rows lost or doubled: {self.miscounted_rows}")
-        lines.append(f"runs that differ from one without faults: {len(self.differences)}")
+        lines.append(f"largest difference of an NE from the run without faults: {self.ne_difference:g}")
+        lines.append(f"metrics, weights or states that differ from those without faults: {len(self.differences)}")
         return "\n".join([*lines, *self.differences, *self.failures])
 
     def _total(self) -> Tally:
@@ -84,24 +87,36 @@ class Campaign:
         self._random = random.Random(seed)
         self._report = report
 
-    def run(self, world_size: int, faults: int, kinds: Sequence[str]) -> None:
-        """Strikes a run with faults of random kinds until there were enough of them, then lets it end."""
-        directory = self._directory / f"ranks-{world_size}"
-        nan = (self._random.randrange(world_size), self._random.randrange(STEPS), self._random.randrange(3))
-        plain = FaultyRun(directory / "plain", self._data, OPTIONS, nan)
-        self._count("not a number", plain.start(world_size).finished and _skipped(plain) == 1, plain)
+    def run(self, world_sizes: Sequence[int], faults: int, kinds: Sequence[str]) -> None:
+        """Strikes runs with faults, each kind in turn, at random moments, and lets them end.
+
+        Args:
+            world_sizes: of the starts, at random. If there are several, batches are put together otherwise than without
+                faults, and only rows are counted.
+        """
+        directory = self._directory / f"ranks-{'-'.join(map(str, world_sizes))}"
+        plain, nan = None, None
+        if len(world_sizes) == 1:
+            [ranks] = world_sizes
+            nan = (self._random.randrange(ranks), self._random.randrange(STEPS), self._random.randrange(3))
+            plain = FaultyRun(directory / "plain", self._data, OPTIONS, nan)
+            self._count("not a number", plain.start(ranks).finished and _skipped(plain) == 1, plain)
+        order: list[str] = []
         number = 0
         while faults > 0:
             data = Path(shutil.copytree(self._data, directory / f"data-{number}"))
             struck = FaultyRun(directory / f"struck-{number}", data, OPTIONS, nan)
             while faults > 0 and struck.step < STEPS - 2 * EVERY:
-                kind = self._random.choice(kinds)
-                strike = STRIKES[kind]
-                strike(self, kind, struck, world_size)
+                order = order or self._random.sample(kinds, len(kinds))
+                strike = STRIKES[kind := order.pop()]
+                strike(self, kind, struck, self._random.choice(world_sizes))
                 faults -= 1
             if not struck.attempts or not struck.attempts[-1].finished:
-                self._count("last start", struck.start(world_size).finished, struck, fault=False)
-            self._compare(plain, struck)
+                ended = struck.start(self._random.choice(world_sizes)).finished
+                self._count("last start", ended, struck, fault=False)
+            self._report.miscounted_rows += struck.miscounted_rows(ROWS, STEPS_PER_EPOCH)
+            if plain is not None:
+                self._compare(plain, struck)
             number += 1
 
     # Strikes. Each starts the run once or twice and says whether that ended as it should.
@@ -193,8 +208,9 @@ class Campaign:
             )
 
     def _compare(self, plain: FaultyRun, struck: FaultyRun) -> None:
-        self._report.miscounted_rows += struck.miscounted_rows(ROWS, STEPS_PER_EPOCH)
         expected, found = plain.outcome(), struck.outcome()
+        for mine, theirs in zip(_nes(found), _nes(expected), strict=True):
+            self._report.ne_difference = max(self._report.ne_difference, abs(mine - theirs))
         for key, value in expected.items():
             if found[key] != value:
                 self._report.differences.append(f"{struck.directory}: {key} differ from those of {plain.directory}")
@@ -235,6 +251,11 @@ def _trained(run: FaultyRun, step: int) -> list[Path]:
 def _skipped(run: FaultyRun) -> int:
     [arm] = read_json(run.out / "result.json")["arms"].values()
     return int(arm["skipped_steps"])
+
+
+def _nes(outcome: dict[str, Any]) -> list[float]:
+    [arm] = outcome["result"]["arms"].values()
+    return [task["ne"] for task in arm["tasks"].values()]
 
 
 def _flip_a_bit(file: Path) -> None:

@@ -47,6 +47,7 @@ def run_rank(
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(output, 1)
     os.dup2(output, 2)
+    sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")  # not what the parent may have put in their places
     os.environ.update(
         RANK=str(rank),
         LOCAL_RANK=str(rank),
