@@ -27,7 +27,7 @@ ALLOWED: dict[str, set[str]] = {
         *("balancing", "config", "data", "distributed", "files", "models", "recipe", "run_directory", "schema"),
     },
     "reporting": {"training"},
-    "benchmarks": {"config", "data", "files", "training"},
+    "benchmarks": {"config", "data", "distributed", "files", "training"},
     "launching": {"cli"},
     "train": {"cli", "config", "distributed", "files", "reporting", "training"},
     "bench": {"benchmarks", "cli", "distributed", "files"},
