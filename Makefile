@@ -2,7 +2,7 @@
 # make test:  lint, types and all tests.
 # make faults: kills, full disks, damaged checkpoints and data at 120 random moments of real runs.
 # make bench-preparation: rows per second of data_prep.criteo beside pyarrow, pandas and torchrec; 10,000,000 rows.
-# make bench: how many times what the trainer consumes the reader delivers, on this machine.
+# make bench: how many times what the trainer consumes the reader delivers, and what checkpoints cost, on this machine.
 
 VENV := .venv
 INSTALLED := $(VENV)/.installed
@@ -26,6 +26,8 @@ bench-preparation: install
 
 bench: install $(BENCH_DATA)/schema.json
 	$(QUIET_CPU) $(VENV)/bin/python -m dlrm_mtl.bench reader --data $(BENCH_DATA) --json runs/bench-reader.json
+	$(QUIET_CPU) $(VENV)/bin/python -m dlrm_mtl.bench checkpoint --data $(BENCH_DATA) --directory runs \
+		--json runs/bench-checkpoint.json
 
 $(BENCH_DATA)/schema.json: | $(INSTALLED)
 	$(VENV)/bin/python -m data_prep.synthetic --out $(BENCH_DATA) --rows 400000

@@ -39,7 +39,7 @@ def parse(kind: type[Config], program: str, arguments: Sequence[str] | None = No
         prog=f"python -m {program}",
         description=f"{(kind.__doc__ or '').strip()}\n\n{note}",
         config=(tyro.conf.FlagConversionOff,),
-        console_outputs=_is_first_rank(),
+        console_outputs=is_first_rank(),
     )
 
 
@@ -78,13 +78,14 @@ def run(program: str, main: Callable[[], None]) -> None:
 
 def _let_the_first_speak() -> bool:
     """Waits on ranks other than the first; whether this is one."""
-    if _is_first_rank():
+    if is_first_rank():
         return False
     time.sleep(GRACE_S)
     return True
 
 
-def _is_first_rank() -> bool:
+def is_first_rank() -> bool:
+    """Whether this process is the one of its job that prints, by the launcher's environment."""
     return os.environ.get("RANK", "0") == "0"
 
 

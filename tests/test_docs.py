@@ -14,6 +14,7 @@ from data_prep.layout import CategoricalColumn, DenseColumn, LabelColumn, Layout
 from data_prep.options import IdOptions, SplitOptions, WorkOptions
 from data_prep.prepare import prepare
 from dlrm_mtl import cli
+from dlrm_mtl.benchmarks.checkpoint import format_checkpoint
 from dlrm_mtl.benchmarks.reader import format_reader
 from dlrm_mtl.config import CompareConfig
 from dlrm_mtl.reporting.markdown import format_comparison
@@ -85,10 +86,16 @@ def test_reports_are_rendered_from_their_results(result: Path) -> None:
 
 
 def test_reports_on_speed_are_rendered_from_their_results() -> None:
-    for name, render in (("preparation", format_results), ("reader", format_reader)):
+    for name, render in (
+        ("preparation", format_results),
+        ("reader", format_reader),
+        ("checkpoint", format_checkpoint),
+    ):
         directory = ROOT / "docs/results" / name
-        results = json.loads((directory / "results.json").read_text())
-        assert render(results) in (directory / "report.md").read_text()
+        files = sorted(directory.glob("results*.json"))
+        assert files
+        for file in files:
+            assert render(json.loads(file.read_text())) in (directory / "report.md").read_text()
 
 
 def test_the_figures_on_preparation_are_those_of_the_results() -> None:

@@ -28,7 +28,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "reporting": {"config", "distributed", "files", "training"},
     "studies": {"config", "distributed", "files", "reporting", "schema"},
-    "benchmarks": {"config", "data", "files", "training"},
+    "benchmarks": {"config", "data", "distributed", "files", "training"},
     "launching": {"cli"},
     "train": {"cli", "config", "distributed", "files", "reporting", "training"},
     "bench": {"benchmarks", "cli", "distributed", "files"},

@@ -1,34 +1,25 @@
 """The reader against the trainer's need: batches per second from parquet, on one core, without the step."""
 
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from itertools import count, cycle, islice
-from pathlib import Path
 from typing import Any
 
 from dlrm_mtl.benchmarks.cases import ReaderCase
-from dlrm_mtl.benchmarks.windows import Contender, Spread, take_turns
-from dlrm_mtl.config import CompareConfig, require
+from dlrm_mtl.benchmarks.session import ARMS, DEFAULT_ARM, open_benchmark, read_environment
+from dlrm_mtl.benchmarks.windows import Contender, Spread, compare_rates, format_spread
+from dlrm_mtl.config import require
 from dlrm_mtl.data.batch import MultiTaskBatch
 from dlrm_mtl.data.position import Position
 from dlrm_mtl.data.reader import TrainingReader
-from dlrm_mtl.files import read_json
-from dlrm_mtl.training.session import Session, open_session
+from dlrm_mtl.training.session import Session
 from dlrm_mtl.training.trainer import Trainer
 
 WANTED = 5.0
 """The claim: the reader delivers at least this many times what the default model consumes."""
 
-DEFAULT_ARM = "multibalance"
-
-ARMS = ("mean", DEFAULT_ARM)
-
 BATCHES_IN_MEMORY = 32
 """That the steps are fed with, over and over."""
-
-ENDLESS = 1_000_000
-"""Epochs: more than any benchmark trains."""
 
 
 def measure_reader(case: ReaderCase) -> dict[str, Any]:
@@ -37,13 +28,11 @@ def measure_reader(case: ReaderCase) -> dict[str, Any]:
     Raises:
         ValueError: a data set that cannot be trained on, or more than one process.
     """
-    with tempfile.TemporaryDirectory() as out:
-        config = CompareConfig(case.data, Path(out) / "run", case.batch_size, epochs=ENDLESS, arms=ARMS)
-        with open_session(config, ARMS) as session:
-            processes = session.ranks.world_size
-            require("number of processes", processes, processes == 1, "1: the benchmark is of one core")
-            rates = take_turns(_contenders(session), case.windows, case.seconds, session.ranks.synchronize)
-        environment = read_json(config.out / "environment.json")
+    with open_benchmark(case) as session:
+        processes = session.ranks.world_size
+        require("number of processes", processes, processes == 1, "1: the benchmark is of one core")
+        rates = compare_rates(_contenders(session), case.windows, case.seconds, session.ranks.synchronize)
+        environment = read_environment(session)
     return {"environment": environment, **_summarize(rates)}
 
 
@@ -53,7 +42,7 @@ def format_reader(results: Mapping[str, Any]) -> str:
     width = max(map(len, rates))
     lines = [f"{'samples/s':{width}}  {'median':>10} {'P10':>10} {'P90':>10}   reader over it: median (P10 .. P90)"]
     for name, rate in rates.items():
-        line = f"{name:{width}}  {rate['median']:10,.0f} {rate['p10']:10,.0f} {rate['p90']:10,.0f}"
+        line = f"{name:{width}}  {format_spread(rate, '10,.0f')}"
         if name in ratios:
             over = ratios[name]
             line += f"   {over['median']:.2f} ({over['p10']:.2f} .. {over['p90']:.2f})"

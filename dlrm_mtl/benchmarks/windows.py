@@ -1,13 +1,17 @@
-"""Rates in windows that take turns, so that the machine's noise meets all contenders alike. Free of torch."""
+"""Windows that take turns, so that the machine's noise meets all contenders alike. Free of torch."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
 
 import numpy as np
 
 Contender = Callable[[], int]
 """Does one unit of work; returns the rows that it handled."""
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -29,28 +33,47 @@ class Spread:
         """Ratios to another contender, window by window."""
         return Spread.of([mine / theirs for mine, theirs in zip(self.windows, other.windows, strict=True)])
 
+    def minus(self, other: "Spread") -> "Spread":
+        """Differences to another contender, window by window."""
+        return Spread.of([mine - theirs for mine, theirs in zip(self.windows, other.windows, strict=True)])
 
-def take_turns(
+
+def format_spread(spread: Mapping[str, Any], form: str) -> str:
+    """Median, P10 and P90 as three columns of a table, each in a format that gives its width."""
+    return " ".join(f"{spread[key]:{form}}" for key in ("median", "p10", "p90"))
+
+
+def take_turns(windows: Mapping[str, Callable[[], Result]], count: int) -> dict[str, list[Result]]:
+    """Runs ``count`` windows of each contender, after one that is not counted.
+
+    Returns:
+        the results of each contender's windows; those of the same index were taken side by side.
+    """
+    results: dict[str, list[Result]] = {name: [] for name in windows}
+    turns = list(windows)
+    for _ in range(count + 1):
+        for name in turns:
+            results[name].append(windows[name]())
+        # Each goes first as often as last: what a turn leaves behind in caches favours none.
+        turns.reverse()
+    return {name: values[1:] for name, values in results.items()}
+
+
+def compare_rates(
     contenders: Mapping[str, Contender],
     windows: int,
     seconds: float,
     synchronize: Callable[[], None],
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, Spread]:
-    """Rows per second of each contender, over ``windows`` windows after one that is not counted.
+    """Rows per second of each contender, in windows of equal length that take turns.
 
     Args:
         seconds: length of a window; its last unit of work ends after it.
         synchronize: waits until all work given out so far is done.
     """
-    rates: dict[str, list[float]] = {name: [] for name in contenders}
-    turns = list(contenders)
-    for _ in range(windows + 1):
-        for name in turns:
-            rates[name].append(_rate(contenders[name], seconds, synchronize, clock))
-        # Each goes first as often as last: what a turn leaves behind in caches favours none.
-        turns.reverse()
-    return {name: Spread.of(values[1:]) for name, values in rates.items()}
+    turns = {name: partial(_rate, contender, seconds, synchronize, clock) for name, contender in contenders.items()}
+    return {name: Spread.of(rates) for name, rates in take_turns(turns, windows).items()}
 
 
 def _rate(contender: Contender, seconds: float, synchronize: Callable[[], None], clock: Callable[[], float]) -> float:

@@ -16,7 +16,6 @@ from torch.distributed._shard.sharded_tensor.api import ShardedTensor
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner, DefaultSavePlanner
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
-from torch.distributed.checkpoint.staging import BlockingAsyncStager
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 
@@ -79,8 +78,7 @@ class CheckpointWriter:
             facts: JSON values, the same on every rank.
         """
         self.wait()
-        staged = BlockingAsyncStager().stage(dict(tensors))
-        self._writing = self._thread.submit(self._write, step, staged, facts)
+        self._writing = self._thread.submit(self._write, step, _copy_to_host(tensors), facts)
 
     def report(self) -> None:
         """Says so if the checkpoint under way has failed by now."""
@@ -215,6 +213,12 @@ def load_tensors(checkpoint: Checkpoint, targets: Tensors, names: Collection[str
 def _description(path: Path) -> dict[str, TensorStorageMetadata]:
     tensors: Any = TensorReader(path).read_metadata().state_dict_metadata
     return dict(tensors)
+
+
+@torch.no_grad()
+def _copy_to_host(tensors: Tensors) -> dict[str, Any]:
+    """Copies every tensor. The tables of a rank share one storage, which torch's own stager would copy for each."""
+    return {name: value.to(device="cpu", copy=True) for name, value in tensors.items()}
 
 
 def _make_empty(directory: Path) -> None:

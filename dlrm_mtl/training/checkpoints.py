@@ -105,6 +105,10 @@ class RunCheckpoints:
         self._last_step = first.step
         self._last_time = time.monotonic()
 
+    def wait(self) -> None:
+        """Waits until the checkpoint under way is written or has failed."""
+        self._writer.wait()
+
     def _initialize(self) -> None:
         path = self._session.config.init_from
         if path is None:

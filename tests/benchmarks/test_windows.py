@@ -1,13 +1,14 @@
 """Turns and statistics of a benchmark's windows."""
 
 import statistics
+from functools import partial
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dlrm_mtl.benchmarks.windows import Contender, Spread, take_turns
+from dlrm_mtl.benchmarks.windows import Contender, Spread, compare_rates, take_turns
 
 RATES = st.floats(1e-3, 1e9)
 
@@ -35,28 +36,40 @@ class FakeMachine:
     def synchronize(self) -> None:
         self.calls.append("|")
 
-    def take_turns(self, contenders: dict[str, Contender], windows: int, seconds: float) -> dict[str, Spread]:
-        return take_turns(contenders, windows, seconds, self.synchronize, lambda: self.now)
+    def compare_rates(self, contenders: dict[str, Contender], windows: int, seconds: float) -> dict[str, Spread]:
+        return compare_rates(contenders, windows, seconds, self.synchronize, lambda: self.now)
 
 
 def test_contenders_take_turns_and_the_first_alternates() -> None:
     machine = FakeMachine()
     contenders = {"a": machine.contender("a", 10, 0.5), "b": machine.contender("b", 20, 1.0)}
-    rates = machine.take_turns(contenders, windows=2, seconds=1.0)
+    rates = machine.compare_rates(contenders, windows=2, seconds=1.0)
     assert "".join(machine.calls).split("||") == ["|aa", "b", "b", "aa", "aa", "b|"]
     assert rates["a"].windows == [20, 20]
     assert rates["b"].windows == [20, 20]
 
 
+def test_windows_of_any_result_take_turns() -> None:
+    order = []
+
+    def window(name: str) -> int:
+        order.append(name)
+        return len(order)
+
+    results = take_turns({name: partial(window, name) for name in "ab"}, count=3)
+    assert "".join(order) == "abbaabba"
+    assert results == {"a": [4, 5, 8], "b": [3, 6, 7]}
+
+
 def test_the_first_window_does_not_count() -> None:
     machine = FakeMachine()
-    rates = machine.take_turns({"a": machine.contender("a", 6, 2.0, 1.0, 1.5)}, windows=2, seconds=0.5)
+    rates = machine.compare_rates({"a": machine.contender("a", 6, 2.0, 1.0, 1.5)}, windows=2, seconds=0.5)
     assert rates["a"].windows == [6, 4]
 
 
 def test_a_window_ends_with_whole_work() -> None:
     machine = FakeMachine()
-    rates = machine.take_turns({"a": machine.contender("a", 3, 0.75)}, windows=1, seconds=1.0)
+    rates = machine.compare_rates({"a": machine.contender("a", 3, 0.75)}, windows=1, seconds=1.0)
     assert rates["a"].windows == [6 / 1.5]
 
 
@@ -75,7 +88,7 @@ def test_work_that_is_finished_late_belongs_to_its_window() -> None:
         machine.now += 0.5 * queued
         queued = 0
 
-    rates = take_turns({"a": work}, 1, 1.0, synchronize, lambda: machine.now)
+    rates = compare_rates({"a": work}, 1, 1.0, synchronize, lambda: machine.now)
     assert rates["a"].windows == [4 * 8 / 3]
 
 
@@ -104,6 +117,12 @@ def test_ratios_are_paired(rates: list[tuple[float, float]], speed: float) -> No
     assert noisy.over(theirs).median == pytest.approx(float(np.median([noise for _, noise in rates])))
 
 
+def test_differences_are_paired() -> None:
+    assert Spread.of([5.0, 10.0, 90.0]).minus(Spread.of([4.0, 8.0, 87.0])) == Spread.of([1.0, 2.0, 3.0])
+
+
 def test_unpaired_windows_are_refused() -> None:
     with pytest.raises(ValueError, match="zip"):
         Spread.of([1.0, 2.0]).over(Spread.of([1.0]))
+    with pytest.raises(ValueError, match="zip"):
+        Spread.of([1.0, 2.0]).minus(Spread.of([1.0]))

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.distributed._shard.sharded_tensor.api import ShardedTensor
+from torch.distributed._shard.sharded_tensor.shard import Shard
 
 from dlrm_mtl.distributed.checkpoint import CheckpointWriter, find_checkpoint, load_tensors
 from dlrm_mtl.distributed.processes import Ranks
@@ -39,6 +41,32 @@ def write(
     return said.getvalue()
 
 
+def write_one_table(ranks: Ranks, directory: Path, tables: int, rows: int) -> tuple[int, bool]:
+    """Writes one of several tables of one column, which lie in one storage as those of a rank do.
+
+    Returns:
+        by how many bytes the process grew until training could go on, and whether what is read again is right.
+    """
+    storage = torch.arange(tables * rows, dtype=torch.float32).view(tables, rows, 1)
+
+    def sharded(table: torch.Tensor) -> dict[str, ShardedTensor]:
+        shard = Shard.from_tensor_and_offsets(table, [0, 0], ranks.rank)
+        return {"table": ShardedTensor._init_from_local_shards([shard], rows, 1)}
+
+    writer = CheckpointWriter(directory, keep=1, ranks=ranks, timeout_s=30)
+    Path("/proc/self/clear_refs").write_text("5")  # the peak is counted anew
+    before = _peak_bytes()
+    writer.save(1, sharded(storage[1]), {})
+    growth = _peak_bytes() - before
+    expected = storage[1].clone()
+    storage.zero_()  # training goes on while the checkpoint is written
+    writer.close()
+    found = find_checkpoint(directory, ranks)
+    assert found is not None
+    load_tensors(found, sharded(storage[0]), [], ranks)
+    return growth, torch.equal(storage[0], expected)
+
+
 def read(ranks: Ranks, directory: Path) -> tuple[Any, str]:
     """The newest whole checkpoint, as (step, note, whether its tensors are those of the step), or the error; and what
     was said on stderr."""
@@ -65,3 +93,8 @@ def _no_room() -> Any:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def _peak_bytes() -> int:
+    [line] = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:")]
+    return 1024 * int(line.split()[1])

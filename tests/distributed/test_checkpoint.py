@@ -52,6 +52,14 @@ def test_what_differs_between_ranks_is_all_there(written: Path) -> None:
     assert set(description) == {"weights", "count", "rank-0/own", "rank-1/own"}
 
 
+def test_a_table_is_copied_without_those_it_shares_memory_with(tmp_path: Path, rank_pool: RankPool) -> None:
+    tables, rows = 4, 10_000_000
+    [(growth, right)] = rank_pool.run(1, checkpoints.write_one_table, tmp_path / "checkpoints", tables, rows)
+    size = 4 * rows
+    assert right
+    assert 0.9 * size < growth < 2 * size
+
+
 def test_the_same_step_again_replaces_it(directory: Path, rank_pool: RankPool) -> None:
     rank_pool.run(1, checkpoints.write, directory, [3])
     assert names(directory / "step-00000003") == ["__0_0.distcp", MANIFEST, DESCRIPTION]

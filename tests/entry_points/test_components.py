@@ -77,7 +77,7 @@ def test_replicas_share_the_files_of_a_data_set(tmp_path: Path) -> None:
 def test_a_failed_job_fails_the_launcher(tmp_path: Path) -> None:
     process = run(
         "torchx", "run", "-s", "local_cwd", "-cfg", f"log_dir={tmp_path / 'logs'}", "components/train.py:train",
-        "-j", "1x1", "--", "--data", tmp_path, "--out", tmp_path / "run",
+        "-j", "1x1", "--restarts", "0", "--", "--data", tmp_path, "--out", tmp_path / "run",
     )  # fmt: skip
     assert process.returncode == 1
     logs = [path.read_text() for path in (tmp_path / "logs").rglob("stderr.log")]

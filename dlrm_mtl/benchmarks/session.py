@@ -1,0 +1,48 @@
+"""The session that a benchmark trains in: the default model, and a run directory that does not stay."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from dlrm_mtl.benchmarks.cases import Case
+from dlrm_mtl.config import CompareConfig, ReaderConfig
+from dlrm_mtl.files import read_json
+from dlrm_mtl.training.session import Session, open_session
+
+DEFAULT_ARM = "multibalance"
+
+ARMS = ("mean", DEFAULT_ARM)
+
+ENDLESS = 1_000_000
+"""Epochs: more than any benchmark trains."""
+
+
+@contextmanager
+def open_benchmark(case: Case, directory: Path | None = None, reader: ReaderConfig | None = None) -> Iterator[Session]:
+    """Opens a session to train the default model without end. Collective.
+
+    Args:
+        directory: where the run directory is made; by default where temporary files go.
+
+    Raises:
+        ValueError: see :func:`dlrm_mtl.training.session.open_session`.
+    """
+    with tempfile.TemporaryDirectory(prefix="bench-", dir=directory) as out:
+        config = CompareConfig(
+            case.data,
+            Path(out) / "run",
+            case.batch_size,
+            epochs=ENDLESS,
+            arms=ARMS,
+            reader=ReaderConfig() if reader is None else reader,
+        )
+        with open_session(config, ARMS) as session:
+            yield session
+
+
+def read_environment(session: Session) -> dict[str, Any]:
+    """Versions, machine, command and time, on every rank. Collective."""
+    file = session.config.out / "environment.json"
+    return session.ranks.share(read_json(file) if session.ranks.is_first else {})
