@@ -26,11 +26,12 @@ ALLOWED: dict[str, set[str]] = {
     "training": {
         *("balancing", "config", "data", "distributed", "files", "models", "recipe", "run_directory", "schema"),
     },
-    "reporting": {"training"},
+    "reporting": {"config", "files", "run_directory", "training"},
     "benchmarks": {"config", "data", "files", "training"},
     "launching": {"cli"},
     "train": {"cli", "config", "distributed", "files", "reporting", "training"},
     "bench": {"benchmarks", "cli", "distributed", "files"},
+    "report": {"cli", "files", "reporting"},
     "compare": {"cli", "config", "distributed", "files", "reporting", "training"},
 }
 """What each part of the package may import of the others."""
