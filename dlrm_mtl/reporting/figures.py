@@ -126,9 +126,18 @@ def curve_panel(
 
 
 def pareto_panel(
-    key: str, label: str, tasks: tuple[str, str], points: Sequence[tuple[Look, Record, Record]], control: Look
+    key: str,
+    label: str,
+    tasks: tuple[str, str],
+    points: Sequence[tuple[Look, Record, Record]],
+    control: Look,
+    reaches: Sequence[float],
 ) -> str:
-    """Gains of one task against those of another, with both intervals; the control is at the origin."""
+    """Gains of one task against those of another, with both intervals; the control is at the origin.
+
+    Args:
+        reaches: both axes end at most so far from 0; intervals may run out of the figure.
+    """
     width, height = 420, 340
     figure = Figure(figsize=(width / 72, height / 72))
     axes = figure.subplots()
@@ -144,16 +153,17 @@ def pareto_panel(
             color=style.color,
             elinewidth=1.2,
             linestyle="",
-            marker=style.marker,
-            markersize=8,
-            markeredgecolor=PAPER,
         )
+        axes.plot([x], [y], color=style.color, marker=style.marker, markersize=8, markeredgecolor=PAPER, zorder=4)
     axes.set(xlabel=f"NE gain of {shorten(tasks[0], 34)} (%)", ylabel=f"NE gain of {shorten(tasks[1], 26)} (%)")
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(MaxNLocator(6))
-    right, top = axes.get_xlim()[1], axes.get_ylim()[1]
+    (left, right), (bottom, top) = (
+        (max(low, -reach), min(high, reach))
+        for (low, high), reach in zip((axes.get_xlim(), axes.get_ylim()), reaches, strict=True)
+    )
     axes.fill_between([0, right], 0, top, color=SHADE, linewidth=0, zorder=0)
-    axes.set(xlim=(axes.get_xlim()[0], right), ylim=(axes.get_ylim()[0], top))
+    axes.set(xlim=(left, right), ylim=(bottom, top))
     axes.tick_params(length=0)
     return to_svg(figure, key, label)
 

@@ -182,6 +182,18 @@ def test_an_exploded_arm_is_shown(tmp_path: Path) -> None:
     assert "Left out, as a loss exploded: x." in page.shown
 
 
+def test_one_arm_that_went_astray_does_not_press_the_others_into_a_line(tmp_path: Path) -> None:
+    nes = {"mean": (0.9, 0.9), "x": (0.89, 0.91), "y": (0.88, 0.9), "z": (1.9, 1.8)}
+    run = read_run(write_run(tmp_path / "run", [summarized(n, nes) for n in range(2)]))
+    page = Page(render_html(ReportData.of([run], run.comparison)))
+    assert "Arrows: beyond the axis, see the table." in page.shown
+    assert "Left out, as they lie far beyond the others: z." in page.shown
+    assert "-100.000" in page.shown
+    usual = Page(render_html(data(tmp_path / "usual"))).shown
+    assert "Arrows" not in usual
+    assert "far beyond" not in usual
+
+
 def test_untimed_arms(tmp_path: Path) -> None:
     seeds = [summarized(n, {"mean": (0.9, 0.9), "x": (0.8, 0.8)}) for n in range(2)]
     for summary in seeds:

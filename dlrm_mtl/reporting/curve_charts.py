@@ -1,15 +1,15 @@
-"""Which figures a comparison gets, with their legends and captions."""
+"""Figures of what happened over the training steps, with their legends and captions."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import combinations
 from statistics import median
 from typing import Any
 
 import numpy as np
 
+from dlrm_mtl.reporting.chart import ASTRAY, Chart, panel_heading
 from dlrm_mtl.reporting.curves import Curve, Pick, draw_curve, windows_per_point
-from dlrm_mtl.reporting.figures import BASELINE, Look, curve_panel, gain_panel, look, pareto_panel, swatch
+from dlrm_mtl.reporting.figures import BASELINE, curve_panel, look, swatch
 from dlrm_mtl.reporting.report_data import Record, ReportData
 from dlrm_mtl.reporting.svg import drawing
 
@@ -17,97 +17,8 @@ POINTS = 300
 """Points of a curve, at most."""
 POINTS_OF_ALL = 24_000
 """Points of all curves of a chart together: with many arms and tasks each gets fewer, so that the file stays small."""
-SMALL = 8
-"""An arm whose gains end at this part of the axis has one of its own."""
-MARGIN = 1.08
 MOST_PAIRS = 10
 """Cosines of single pairs of tasks in a panel; with more tasks a task has one curve, the mean over its pairs."""
-
-
-@dataclass(frozen=True)
-class Chart:
-    """Panels that are read together."""
-
-    name: str
-    title: str
-    caption: str
-    legend: Sequence[tuple[str, str]]
-    """Names, and samples of their lines as SVG."""
-    panels: Sequence[tuple[str, str]]
-    """Headings, and figures as SVG."""
-
-
-def gain_chart(data: ReportData) -> Chart:
-    """NE gains, one panel per arm."""
-    gains = {
-        arm: [
-            ("average", data.comparison["arms"][arm]["average_ne_gain_percent"]),
-            *((task, data.comparison["arms"][arm]["tasks"][task]["ne_gain_percent"]) for task in data.tasks),
-        ]
-        for arm in data.treatments
-    }
-    reach, cut = _reach([[gain for _, gain in rows] for rows in gains.values()])
-    caption = (
-        f"NE gain over {data.control} in % (100 times the difference of NE), with 95 % intervals; right of 0 is better."
-        " Filled triangles: the interval excludes 0; open circles: it does not. Shaded: less than the paper's 0.05."
-    )
-    if cut:
-        caption += " Arrows: beyond the axis, see the table."
-    own = {arm: end for arm, rows in gains.items() if 0 < (end := _end([gain for _, gain in rows])) < reach / SMALL}
-    if own:
-        caption += " Same axis in all panels but those of small gains, which say so."
-    axes = {arm: MARGIN * own[arm] if arm in own else reach for arm in gains}
-    with drawing():
-        panels = [
-            (
-                f"{arm} (axis of its own)" if arm in own else arm,
-                gain_panel(f"gain-{index}", f"NE gain of {arm} per task", values, axes[arm]),
-            )
-            for index, (arm, values) in enumerate(gains.items())
-        ]
-    return Chart("gain", "NE gain per task", caption, [], panels)
-
-
-def pareto_chart(data: ReportData, tasks: tuple[str, str] | None) -> Chart | None:
-    """The gain of one task against that of another, by default the two whose gains differ most between arms; None if
-    there is but one task.
-
-    Raises:
-        ValueError: a task that is not there, or the same one twice.
-    """
-    if tasks is not None:
-        for task in tasks:
-            if task not in data.tasks:
-                raise ValueError(f"--pareto names task {task!r}, expected one of {', '.join(data.tasks)}")
-        if tasks[0] == tasks[1]:
-            raise ValueError(f"--pareto names task {tasks[0]!r} twice, expected two tasks")
-    if len(data.tasks) < 2:
-        return None
-    arms = data.comparison["arms"]
-    gains = {arm: [arms[arm]["tasks"][task]["ne_gain_percent"] for task in data.tasks] for arm in data.arms}
-    if tasks is None:
-        widest = sorted(data.tasks, key=lambda task: -_spread(gains, data.tasks.index(task)))[:2]
-        tasks = (widest[0], widest[1])
-    columns = [data.tasks.index(task) for task in tasks]
-    shown = {arm: [gains[arm][column] for column in columns] for arm in data.treatments}
-    missing = [arm for arm, pair in shown.items() if None in pair]
-    looks = {arm: look(index) for index, arm in enumerate(data.treatments)}
-    control = Look(BASELINE.color, "-", "o")
-    points = [(looks[arm], *pair) for arm, pair in shown.items() if arm not in missing]
-    caption = (
-        f"Gain of {tasks[0]} against gain of {tasks[1]}, one point per arm with both 95 % intervals; {data.control} is"
-        " at the origin. Shaded: both tasks gain. An arm is dominated by those above and to the right of it."
-    )
-    if missing:
-        caption += f" Left out, as a loss exploded: {', '.join(missing)}."
-    with drawing():
-        legend = [
-            (name, swatch(f"pareto-key-{index}", style, line=False))
-            for index, (name, style) in enumerate({data.control: control, **looks}.items())
-            if name not in missing
-        ]
-        figure = pareto_panel("pareto", f"Gain of {tasks[0]} against gain of {tasks[1]}", tasks, points, control)
-    return Chart("pareto", f"Pareto view: {tasks[0]} against {tasks[1]}", caption, legend, [("", figure)])
 
 
 def curve_charts(data: ReportData) -> list[Chart]:
@@ -154,23 +65,23 @@ def _by_arm(
         return None
     options = options or {}
     looks = {label: look(index) for index, label in enumerate(picks)}
-    limits = _limits([curve for own in drawn.values() for curve in own.values()], bool(options))
+    limits, axes = _share({arm: list(own.values()) for arm, own in drawn.items()}, bool(options))
     with drawing():
         panels = [
             (
-                f"{arm}{' (control)' if arm == data.control else ''}",
+                panel_heading(f"{arm} (control)" if arm == data.control else arm, limits[arm] != axes),
                 curve_panel(
                     *(f"{name}-{index}", f"{title} of {arm} over training steps"),
                     [(looks[label], curve) for label, curve in own.items()],
                     unit=unit,
-                    limits=limits,
+                    limits=limits[arm],
                     **options,
                 ),
             )
             for index, (arm, own) in enumerate(drawn.items())
         ]
         legend = [(label, swatch(f"{name}-key-{index}", style)) for index, (label, style) in enumerate(looks.items())]
-    return Chart(name, title, _caption(data, note, points, "Same axes in all panels."), legend, panels)
+    return Chart(name, title, _caption(data, note, points), legend, panels)
 
 
 def _against_control(data: ReportData, name: str, title: str, unit: str, key: str, note: str) -> Chart | None:
@@ -179,17 +90,17 @@ def _against_control(data: ReportData, name: str, title: str, unit: str, key: st
     drawn = {arm: own[key] for arm, own in curves.items() if own}
     if not drawn:
         return None
-    limits = _limits(list(drawn.values()), logarithmic=False, lowest=0.0)
+    limits, axes = _share({arm: [curve] for arm, curve in drawn.items()}, logarithmic=False, lowest=0.0)
     control = [(BASELINE, drawn[data.control])] if data.control in drawn else []
     with drawing():
         panels = [
             (
-                arm,
+                panel_heading(arm, limits[arm] != axes),
                 curve_panel(
                     *(f"{name}-{index}", f"{title} of {arm} and of the control over training steps"),
                     [*control, (look(0), drawn[arm])],
                     unit=unit,
-                    limits=limits,
+                    limits=limits[arm],
                 ),
             )
             for index, arm in enumerate(data.treatments)
@@ -199,7 +110,7 @@ def _against_control(data: ReportData, name: str, title: str, unit: str, key: st
             (f"control, {data.control}", swatch(f"{name}-key-0", BASELINE)),
             ("the arm", swatch(f"{name}-key-1", look(0))),
         ]
-    return Chart(name, title, _caption(data, note, points, "Same axes in all panels."), legend, panels)
+    return Chart(name, title, _caption(data, note, points), legend, panels)
 
 
 def _draw(
@@ -217,7 +128,7 @@ def _draw(
     return found, (longest, windows_per_point(max(1, longest), points))
 
 
-def _caption(data: ReportData, note: str, points: tuple[int, int], end: str) -> str:
+def _caption(data: ReportData, note: str, points: tuple[int, int]) -> str:
     windows, per_point = points
     seeds = max(len(data.windows(arm)) for arm in data.arms)
     parts = [note]
@@ -227,7 +138,7 @@ def _caption(data: ReportData, note: str, points: tuple[int, int], end: str) -> 
         parts.append(f"Thinned out: of {windows:,} logged windows each point is the mean of {per_point}.")
     else:
         parts.append("Not smoothed: a point per logged window.")
-    return " ".join([*filter(None, parts), end])
+    return " ".join([*filter(None, parts), "Same axes in all panels but those that say otherwise."])
 
 
 def _picks(key: str, names: Mapping[str, str]) -> dict[str, Pick]:
@@ -263,8 +174,21 @@ def _cosines(tasks: Sequence[str]) -> tuple[dict[str, Pick], str]:
     return {task: mean(task) for task in tasks}, f"{note} Of each task the mean over its pairs with the others."
 
 
-def _limits(curves: Sequence[Curve], logarithmic: bool, lowest: float | None = None) -> tuple[float, float]:
-    """Ends of the vertical axis that all panels share."""
+def _share(
+    arms: Mapping[str, Sequence[Curve]], logarithmic: bool, lowest: float | None = None
+) -> tuple[dict[str, tuple[float, float]], tuple[float, float]]:
+    """Ends of each arm's vertical axis, and of the one that they share: all arms but those that went astray, which
+    would press the others into a line."""
+    ends = {arm: max(float(np.nanmax(np.abs([c.low, c.high]))) for c in curves) for arm, curves in arms.items()}
+    usual = [arm for arm in arms if logarithmic or ends[arm] <= ASTRAY * median(ends.values())]
+    shared = _limits([curve for arm in usual for curve in arms[arm]], logarithmic, lowest)
+    return {
+        arm: shared if arm in usual else _limits(curves, logarithmic, lowest) for arm, curves in arms.items()
+    }, shared
+
+
+def _limits(curves: Sequence[Curve], logarithmic: bool, lowest: float | None) -> tuple[float, float]:
+    """Ends of a vertical axis."""
     high = max(float(np.nanmax(curve.high)) for curve in curves)
     if logarithmic:
         high = high or 1.0
@@ -274,21 +198,3 @@ def _limits(curves: Sequence[Curve], logarithmic: bool, lowest: float | None = N
     low = low if lowest is None else min(low, lowest)
     margin = 0.06 * ((high - low) or abs(high) or 1.0)
     return (low if low == lowest else low - margin), high + margin
-
-
-def _reach(gains: Sequence[Sequence[Record | None]]) -> tuple[float, bool]:
-    """How far the axis of gains goes to both sides, and whether something lies beyond: one arm that went astray must
-    not press all others into a line."""
-    known = [end for end in map(_end, gains) if end > 0] or [1.0]
-    reach = MARGIN * min(max(known), 4 * median(known))
-    return reach, max(known) > reach
-
-
-def _end(gains: Sequence[Record | None]) -> float:
-    """The end of an interval that is farthest from 0."""
-    return max((abs(end) for gain in gains if gain for end in (gain["low"], gain["high"])), default=0.0)
-
-
-def _spread(gains: Mapping[str, Sequence[Record | None]], task: int) -> float:
-    known = [gain["mean"] for arm in gains.values() if (gain := arm[task]) is not None]
-    return max(known) - min(known) if known else 0.0
