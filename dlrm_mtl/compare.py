@@ -1,7 +1,7 @@
 """Control and treatments side by side: ``python -m dlrm_mtl.compare --data DIR --out RUN --arms mean multibalance``.
 
-Writes ``RUN/comparison.json`` and ``RUN/report.md``. An interrupted comparison goes on from the newest checkpoint of
-its first unfinished seed when it is started again with the same options.
+Writes ``RUN/comparison.json``, ``RUN/report.html`` and ``RUN/report.md``. An interrupted comparison goes on from the
+newest checkpoint of its first unfinished seed when it is started again with the same options.
 """
 
 from dlrm_mtl import cli
@@ -15,10 +15,13 @@ def main() -> None:
     # torchrec takes seconds to import, which --help and a wrong option need not wait for; and it is imported only now,
     # since packages that do not go together fail in obscure ways.
     from dlrm_mtl.distributed.processes import process_group
-    from dlrm_mtl.reporting.comparing import run_comparison
+    from dlrm_mtl.reporting.comparing import finish_comparison, run_comparison
 
     with process_group(config.timeout_s) as ranks:
         run_comparison(config, ranks)
+    if ranks.is_first:
+        # Drawn when the other ranks need no longer wait for it.
+        print(f"\n{finish_comparison(config)}", flush=True)
 
 
 if __name__ == "__main__":

@@ -255,11 +255,14 @@ class CompareConfig(RunConfig):
     arms: tuple[str, ...] = ("mean", "multibalance")
     """Balancing methods with options, METHOD:OPTION=VALUE,...; the first one is the control."""
     seeds: int = 3
-    """Number of seeds: 0, 1, ..."""
+    """Number of seeds: first_seed, first_seed + 1, ..."""
+    first_seed: int = 0
+    """Where the seeds begin; separate jobs with other seeds, or other arms, are joined by dlrm_mtl.report."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require("seeds", self.seeds, self.seeds > 0, "at least 1")
+        require("first_seed", self.first_seed, self.first_seed >= 0, "0 or more")
         require("arms", self.arms, len(self.arms) > 1, "the control and at least one other arm")
         require("arms", self.arms, len(set(self.arms)) == len(self.arms), "different arms")
 

@@ -21,14 +21,17 @@ def main() -> None:
     # since packages that do not go together fail in obscure ways.
     from dlrm_mtl.distributed.processes import process_group
     from dlrm_mtl.schema import read_schema
-    from dlrm_mtl.studies.running import describe_work, plan_studies, run_studies
+    from dlrm_mtl.studies.running import describe_work, finish_studies, plan_studies, run_studies
 
     schema = read_schema(config.data)
     plans = plan_studies(config, names, schema)
     with process_group(config.timeout_s) as ranks:
         if ranks.is_first:
             print(describe_work(plans, schema), flush=True)
-        run_studies(plans, ranks, schema)
+        run_studies(plans, ranks)
+    if ranks.is_first:
+        # Drawn when the other ranks need no longer wait for it.
+        print(f"\n{finish_studies(plans, schema)}", flush=True)
 
 
 def choose_studies(arguments: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -31,9 +31,9 @@ def open_run_directory(config: RunConfig) -> dict[str, Any]:
         ValueError: the directory holds a run with another configuration, or something else.
     """
     path = config.out / "config.json"
-    wanted = _flat(as_dict(config))
+    wanted = flat(as_dict(config))
     if path.is_file():
-        found = _flat(read_json(path))
+        found = flat(read_json(path))
         different = sorted(key for key in wanted.keys() | found.keys() if wanted.get(key) != found.get(key))
         changed = [key for key in different if key in CHANGEABLE or key.partition(".")[0] in CHANGEABLE]
         if len(changed) < len(different):
@@ -48,6 +48,11 @@ def open_run_directory(config: RunConfig) -> dict[str, Any]:
     config.out.mkdir(parents=True, exist_ok=True)
     write_json(path, as_dict(config))
     return {}
+
+
+def arm_folder(arm: str) -> str:
+    """Name of an arm's folder, under that of its seed."""
+    return arm.replace(":", "-").replace("/", "-")
 
 
 def record_start(directory: Path, record: Mapping[str, Any]) -> None:
@@ -72,12 +77,12 @@ def describe_environment(versions: dict[str, str], world_size: int, device: str)
     }
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested options by their dotted names."""
-    flat: dict[str, Any] = {}
+    entries: dict[str, Any] = {}
     for key, value in values.items():
-        flat.update(_flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value})
-    return flat
+        entries.update(flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value})
+    return entries
 
 
 def _processor() -> str:

@@ -15,8 +15,8 @@ def main() -> None:
     check_versions()
     # torchrec takes seconds to import, which --help and a wrong option need not wait for; and it is imported only now,
     # since packages that do not go together fail in obscure ways.
-    from dlrm_mtl.reporting.comparison import summarize_seed
     from dlrm_mtl.reporting.markdown import format_result
+    from dlrm_mtl.reporting.seed_summary import summarize_seed
     from dlrm_mtl.training.loop import train_arms
     from dlrm_mtl.training.session import open_session
 

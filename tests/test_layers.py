@@ -26,12 +26,13 @@ ALLOWED: dict[str, set[str]] = {
     "training": {
         *("balancing", "config", "data", "distributed", "files", "models", "recipe", "run_directory", "schema"),
     },
-    "reporting": {"config", "distributed", "files", "training"},
+    "reporting": {"config", "distributed", "files", "run_directory", "training"},
     "studies": {"config", "distributed", "files", "reporting", "schema"},
     "benchmarks": {"config", "data", "distributed", "files", "training"},
     "launching": {"cli"},
     "train": {"cli", "config", "distributed", "files", "reporting", "training"},
     "bench": {"benchmarks", "cli", "distributed", "files"},
+    "report": {"cli", "files", "reporting"},
     "compare": {"cli", "config", "distributed", "reporting"},
     "experiments": {"cli", "config", "distributed", "schema", "studies"},
 }

@@ -1,47 +1,50 @@
 """A comparison from its configuration to its report."""
 
-from typing import Any
-
 from dlrm_mtl.config import CompareConfig
 from dlrm_mtl.distributed.processes import Ranks
-from dlrm_mtl.files import read_json, write_json, write_text
-from dlrm_mtl.reporting.comparison import compare_seeds, summarize_seed
-from dlrm_mtl.reporting.markdown import format_comparison
+from dlrm_mtl.files import read_json, write_json
+from dlrm_mtl.reporting.comparison import compare_seeds
+from dlrm_mtl.reporting.html import write_report
+from dlrm_mtl.reporting.report_data import ReportData, read_run
+from dlrm_mtl.reporting.seed_summary import summarize_seed
 from dlrm_mtl.training.checkpoints import remove_checkpoints
 from dlrm_mtl.training.loop import train_arms
 from dlrm_mtl.training.session import prepare
 
 
-def run_comparison(config: CompareConfig, ranks: Ranks) -> dict[str, Any]:
-    """Trains the arms from every seed that is not finished; writes ``comparison.json`` and ``report.md``. Collective.
-
-    Returns:
-        the comparison, on every rank.
+def run_comparison(config: CompareConfig, ranks: Ranks) -> None:
+    """Trains the arms from every seed that is not finished, and writes ``comparison.json``. Collective.
 
     Raises:
         ValueError: see :func:`dlrm_mtl.training.session.prepare`.
     """
     session = prepare(config, config.arms, ranks)
-    first, schema = ranks.is_first, session.source.dataset.schema
-    files = [config.out / f"seed-{seed}.json" for seed in range(config.seeds)]
-    for seed, file in enumerate(files):
+    schema = session.source.dataset.schema
+    seeds = range(config.first_seed, config.first_seed + config.seeds)
+    files = [config.out / f"seed-{seed}.json" for seed in seeds]
+    for seed, file in zip(seeds, files, strict=True):
         if ranks.share(file.is_file()):
-            if first:
+            if ranks.is_first:
                 print(f"seed {seed}: finished before, taken from {file}", flush=True)
             continue
         results = train_arms(session, config.arms, seed, config.out / f"seed-{seed}")
-        if first:
+        if ranks.is_first:
             write_json(file, summarize_seed(seed, schema.task_names, results))
             remove_checkpoints(config.out / f"seed-{seed}")
-    comparison: dict[str, Any] = {}
-    if first:
+    if ranks.is_first:
         comparison = compare_seeds(
             schema.task_names,
             [read_json(file) for file in files],
             bayes_ne={task.name: task.bayes_ne for task in schema.tasks},
         )
-        write_json(config.out / "comparison.json", comparison)
-        text = format_comparison(comparison)
-        write_text(config.out / "report.md", f"# {schema.name}\n\n{text}")
-        print(f"\n{text}\nreport: {config.out / 'report.md'}", flush=True)
-    return ranks.share(comparison)
+        write_json(config.out / "comparison.json", {"data_set": schema.name, **comparison})
+
+
+def finish_comparison(config: CompareConfig) -> str:
+    """Writes ``report.md`` and ``report.html`` of a comparison that was run.
+
+    Returns:
+        the tables, and where the files are.
+    """
+    run = read_run(config.out)
+    return write_report(ReportData.of([run], run.comparison), config.out)

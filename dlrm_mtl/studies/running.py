@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from dlrm_mtl.config import CompareConfig, ExperimentConfig
 from dlrm_mtl.distributed.processes import Ranks
-from dlrm_mtl.files import write_text
-from dlrm_mtl.reporting.comparing import run_comparison
+from dlrm_mtl.files import read_json, write_text
+from dlrm_mtl.reporting.comparing import finish_comparison, run_comparison
 from dlrm_mtl.reporting.markdown import format_comparison
 from dlrm_mtl.schema import Schema
 from dlrm_mtl.studies.catalog import STUDIES, study_arms
@@ -34,18 +34,29 @@ def describe_work(plans: dict[str, CompareConfig], schema: Schema) -> str:
     return "\n".join([*lines, f"together {total:,} training rows"])
 
 
-def run_studies(plans: dict[str, CompareConfig], ranks: Ranks, schema: Schema) -> None:
-    """Runs experiments in turn, and writes ``report.md`` of all. What is finished is not done again. Collective."""
-    parts = []
+def run_studies(plans: dict[str, CompareConfig], ranks: Ranks) -> None:
+    """Runs experiments in turn. What is finished is not done again. Collective."""
     for name, plan in plans.items():
         if ranks.is_first:
             print(f"\n== {name}: {STUDIES[name].question}", flush=True)
-        comparison = run_comparison(plan, ranks)
+        run_comparison(plan, ranks)
+
+
+def finish_studies(plans: dict[str, CompareConfig], schema: Schema) -> str:
+    """Writes the report of each experiment, and ``report.md`` of all.
+
+    Returns:
+        the latter, and where it is.
+    """
+    parts = []
+    for name, plan in plans.items():
+        finish_comparison(plan)
+        comparison = read_json(plan.out / "comparison.json")
         text = f"## {STUDIES[name].title}\n\n{STUDIES[name].question}\n\n{format_comparison(comparison)}"
         if name == "search":
             text += f"\n{describe_search(comparison)}\n"
-        parts.append(text)
-    if ranks.is_first:
-        out = next(iter(plans.values())).out.parent
-        write_text(out / "report.md", f"# {schema.name}: experiments\n\n" + "\n".join(parts))
-        print(f"\nreport: {out / 'report.md'}", flush=True)
+        parts.append(f"{text}\nFigures: {name}/report.html\n")
+    out = next(iter(plans.values())).out.parent
+    text = f"# {schema.name}: experiments\n\n" + "\n".join(parts)
+    write_text(out / "report.md", text)
+    return f"{text}\nreport: {out / 'report.md'}"

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from dlrm_mtl.config import RunConfig
 from dlrm_mtl.distributed.checkpoint import Checkpoint
-from dlrm_mtl.run_directory import record_start
+from dlrm_mtl.run_directory import arm_folder, record_start
 from dlrm_mtl.training.checkpoints import RunCheckpoints
 from dlrm_mtl.training.interruption import TERMINATED, termination_requested
 from dlrm_mtl.training.metrics import TaskMetrics
@@ -70,7 +70,7 @@ def train_arms(session: Session, arms: Sequence[str], seed: int, directory: Path
             _announce(one, session, seed, checkpoint)
         logs = {
             arm: stack.enter_context(
-                RunLog(directory / _folder(arm), session.tasks, ranks.is_first, one.step, progress.log_bytes[arm])
+                RunLog(directory / arm_folder(arm), session.tasks, ranks.is_first, one.step, progress.log_bytes[arm])
             )
             for arm in arms
         }
@@ -128,7 +128,3 @@ def _evaluation_is_due(config: RunConfig, first_step: int, last_step: int) -> bo
     """Whether an evaluation on schedule falls into a window."""
     every = config.eval_every
     return every is not None and last_step // every > first_step // every
-
-
-def _folder(arm: str) -> str:
-    return arm.replace(":", "-").replace("/", "-")

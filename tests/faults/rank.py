@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor
 from torchrec.distributed.train_pipeline import TrainPipelineSparseDist
 
-import dlrm_mtl.reporting.comparison
+import dlrm_mtl.reporting.seed_summary
 import dlrm_mtl.training.session  # noqa: F401
 from dlrm_mtl import cli, train
 from dlrm_mtl.models.losses import TaskLosses

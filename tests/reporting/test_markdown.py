@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
-from dlrm_mtl.reporting.comparison import compare_seeds, summarize_seed
+from dlrm_mtl.reporting.comparison import compare_seeds
 from dlrm_mtl.reporting.markdown import format_comparison, format_result
+from dlrm_mtl.reporting.seed_summary import summarize_seed
 from tests.reporting.results import TASKS, arm_result, simulate
 
 ARMS = ("mean", "multibalance:beta=0.1", "sum")

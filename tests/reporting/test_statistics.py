@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from dlrm_mtl.reporting.statistics import Interval, median_interval, paired_bootstrap, t_interval
+from dlrm_mtl.reporting.seed_summary import paired_bootstrap
+from dlrm_mtl.reporting.statistics import Interval, median_interval, t_interval
 from tests.reporting.results import row_sums, simulate, sums_of
 
 

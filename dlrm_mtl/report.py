@@ -1,0 +1,29 @@
+"""The report of a comparison, or of several joined: ``python -m dlrm_mtl.report RUN... [--out DIR] [--control ARM]``.
+
+Writes ``report.html`` and ``report.md``, and with ``--out`` the ``comparison.json`` that they show.
+"""
+
+from dlrm_mtl import cli
+from dlrm_mtl.files import write_json
+from dlrm_mtl.reporting.options import ReportOptions
+
+
+def main() -> None:
+    options = cli.parse(ReportOptions, "dlrm_mtl.report")
+    # matplotlib takes a second to import, which --help and a wrong option need not wait for.
+    from dlrm_mtl.reporting.html import write_report
+    from dlrm_mtl.reporting.join import join_runs
+    from dlrm_mtl.reporting.report_data import ReportData, read_run
+
+    runs = [read_run(directory) for directory in options.runs]
+    comparison = join_runs(runs, options.control)
+    out = options.runs[0]
+    if options.out is not None:
+        out = options.out
+        out.mkdir(parents=True, exist_ok=True)
+        write_json(out / "comparison.json", comparison)
+    print(write_report(ReportData.of(runs, comparison), out, options.pareto), flush=True)
+
+
+if __name__ == "__main__":
+    cli.run("report", main)

@@ -1,0 +1,207 @@
+"""The report's panels: each a small figure of its own, so that a page lays them out in as many columns as it has room
+for, and its text keeps its size on a phone."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import ceil, floor, log10
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+
+from dlrm_mtl.reporting.curves import Curve
+from dlrm_mtl.reporting.report_data import Record
+from dlrm_mtl.reporting.svg import BETTER, GRID, INK, MUTED, PAPER, SERIES, SHADE, WORSE, to_svg
+from dlrm_mtl.reporting.words import SIGNIFICANT_GAIN
+
+WIDTH, HEIGHT = 380, 230
+"""Of a panel, in pixels: the width of a phone's screen."""
+DASHES = ("-", (0, (5, 2)), (0, (1.2, 1.5)), (0, (6, 2, 1.2, 2)))
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "p", "<", ">")
+LABEL = 17
+"""Characters of a name that has to fit beside an axis."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """What tells a line or point from others, with and without colours."""
+
+    color: str
+    dashes: Any
+    marker: str
+
+
+BASELINE = Look(MUTED, (0, (3, 2)), "")
+
+
+def look(index: int) -> Look:
+    """Of the index-th task, pair or arm."""
+    return Look(SERIES[index % len(SERIES)], DASHES[index % len(DASHES)], MARKERS[index % len(MARKERS)])
+
+
+def swatch(key: str, style: Look, line: bool = True) -> str:
+    """A legend's sample of a line, or of a point."""
+    figure = Figure(figsize=(34 / 72, 14 / 72))
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set_axis_off()
+    axes.set(xlim=(0, 1), ylim=(-1, 1))
+    if line:
+        axes.plot([0.02, 0.98], [0, 0], color=style.color, linestyle=style.dashes)
+    axes.plot([0.5], [0], color=style.color, marker=style.marker, markersize=6 if line else 8)
+    return to_svg(figure, key, "")
+
+
+def gain_panel(key: str, label: str, gains: Sequence[tuple[str, Record | None]], reach: float) -> str:
+    """NE gains as intervals, one row each, the first one apart; the paper's band of insignificance is shaded.
+
+    Args:
+        reach: the axis goes from -reach to reach; what lies beyond has an arrow.
+    """
+    names = [shorten(name) for name, _ in gains]
+    height, left = 26 * len(gains) + 52, 24 + 6.6 * max(map(len, names))
+    figure = Figure(figsize=(WIDTH / 72, height / 72))
+    axes = figure.subplots()
+    figure.subplots_adjust(left=left / WIDTH, right=1 - 12 / WIDTH, top=1 - 6 / height, bottom=44 / height)
+    axes.axvspan(-SIGNIFICANT_GAIN, SIGNIFICANT_GAIN, color=SHADE, linewidth=0)
+    axes.axvline(0, color=MUTED, linewidth=1)
+    axes.axhline(0.5, color=GRID, linewidth=1)
+    for row, (_, gain) in enumerate(gains):
+        if gain is None:
+            axes.text(0, row, "NEX", ha="center", va="center", color=WORSE, backgroundcolor=PAPER)
+        else:
+            _draw_gain(axes, row, gain, reach)
+    axes.set(xlim=(-reach, reach), ylim=(len(gains) - 0.5, -0.5), xlabel="NE gain (%)")
+    axes.set_yticks(range(len(gains)), names)
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.tick_params(length=0)
+    axes.grid(visible=False, axis="y")
+    axes.spines["left"].set_visible(False)
+    return to_svg(figure, key, label)
+
+
+def curve_panel(
+    key: str,
+    label: str,
+    curves: Sequence[tuple[Look, Curve]],
+    *,
+    unit: str,
+    limits: tuple[float, float],
+    logarithmic: bool = False,
+) -> str:
+    """Curves over training steps, with the spread of the seeds as a band."""
+    figure = Figure(figsize=(WIDTH / 72, HEIGHT / 72))
+    axes = figure.subplots()
+    figure.subplots_adjust(left=66 / WIDTH, right=1 - 14 / WIDTH, top=1 - 10 / HEIGHT, bottom=44 / HEIGHT)
+    if logarithmic:
+        axes.set_yscale("log", nonpositive="mask")
+    for index, (style, curve) in enumerate(curves):
+        if curve.seeds > 1:
+            low, high = np.maximum(curve.low, limits[0]), np.maximum(curve.high, limits[0])
+            axes.fill_between(curve.steps, low, high, color=style.color, alpha=0.15, linewidth=0)
+        every = max(1, len(curve.steps) // 5)
+        start = min(len(curve.steps) - 1, index * every // max(1, len(curves)))
+        axes.plot(
+            *(curve.steps, curve.mean),
+            color=style.color,
+            linestyle=style.dashes,
+            marker=style.marker,
+            markersize=5,
+            # Markers of curves that lie upon each other stand side by side.
+            markevery=(start, every),
+        )
+    axes.set(xlabel="training step", ylabel=unit)
+    axes.set_ylim(*limits)
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    if logarithmic:
+        _logarithmic_ticks(axes)
+    else:
+        axes.yaxis.set_major_locator(MaxNLocator(5))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
+    axes.yaxis.set_label_coords(-52 / (WIDTH - 80), 0.5)
+    axes.tick_params(length=0)
+    return to_svg(figure, key, label)
+
+
+def pareto_panel(
+    key: str,
+    label: str,
+    tasks: tuple[str, str],
+    points: Sequence[tuple[Look, Record, Record]],
+    control: Look,
+    reaches: Sequence[float],
+) -> str:
+    """Gains of one task against those of another, with both intervals; the control is at the origin.
+
+    Args:
+        reaches: both axes end at most so far from 0; intervals may run out of the figure.
+    """
+    width, height = 420, 340
+    figure = Figure(figsize=(width / 72, height / 72))
+    axes = figure.subplots()
+    figure.subplots_adjust(left=70 / width, right=1 - 14 / width, top=1 - 12 / height, bottom=46 / height)
+    axes.axhline(0, color=MUTED, linewidth=1)
+    axes.axvline(0, color=MUTED, linewidth=1)
+    for style, first, second in [(control, _ZERO, _ZERO), *points]:
+        x, y = first["mean"], second["mean"]
+        axes.errorbar(
+            *([x], [y]),
+            xerr=[[x - first["low"]], [first["high"] - x]],
+            yerr=[[y - second["low"]], [second["high"] - y]],
+            color=style.color,
+            elinewidth=1.2,
+            linestyle="",
+        )
+        axes.plot([x], [y], color=style.color, marker=style.marker, markersize=8, markeredgecolor=PAPER, zorder=4)
+    axes.set(xlabel=f"NE gain of {shorten(tasks[0], 34)} (%)", ylabel=f"NE gain of {shorten(tasks[1], 26)} (%)")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(MaxNLocator(6))
+    (left, right), (bottom, top) = (
+        (max(low, -reach), min(high, reach))
+        for (low, high), reach in zip((axes.get_xlim(), axes.get_ylim()), reaches, strict=True)
+    )
+    axes.fill_between([0, right], 0, top, color=SHADE, linewidth=0, zorder=0)
+    axes.set(xlim=(left, right), ylim=(bottom, top))
+    axes.tick_params(length=0)
+    return to_svg(figure, key, label)
+
+
+def shorten(name: str, length: int = LABEL) -> str:
+    """A name with its middle left out where it is too long; legends and tables have it in full."""
+    if len(name) <= length:
+        return name
+    return f"{name[: length // 2]}…{name[-(length - length // 2 - 1) :]}"
+
+
+_ZERO: Record = {"mean": 0.0, "low": 0.0, "high": 0.0}
+
+
+def _draw_gain(axes: Axes, row: int, gain: Record, reach: float) -> None:
+    style = (BETTER, "^", BETTER) if gain["low"] > 0 else (WORSE, "v", WORSE) if gain["high"] < 0 else (INK, "o", PAPER)
+    color, marker, face = style
+    low, high = max(gain["low"], -reach), min(gain["high"], reach)
+    if low < high:
+        axes.plot([low, high], [row, row], color=color, linewidth=2)
+    if abs(gain["mean"]) <= reach:
+        axes.plot([gain["mean"]], [row], color=color, marker=marker, markersize=7, markerfacecolor=face)
+    for beyond, end, arrow in (
+        (min(gain["low"], gain["mean"]) < -reach, -0.97 * reach, "<"),
+        (max(gain["high"], gain["mean"]) > reach, 0.97 * reach, ">"),
+    ):
+        if beyond:
+            axes.plot([end], [row], color=color, marker=arrow, markersize=7)
+
+
+def _logarithmic_ticks(axes: Axes) -> None:
+    """Powers of ten, written as numbers; within less than a factor of 100, others, too."""
+    low, high = axes.get_ylim()
+    powers = np.arange(floor(log10(low)), ceil(log10(high)) + 1)
+    factors = (1,) if high / low > 1000 else (1, 3) if high / low > 30 else (1, 2, 5)
+    ticks = [factor * 10.0**power for power in powers for factor in factors]
+    ticks = [tick for tick in ticks if low <= tick <= high]
+    axes.yaxis.set_major_locator(FixedLocator(ticks[:: ceil(len(ticks) / 7)] or [low, high]))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.1g}"))
+    axes.grid(color=GRID)

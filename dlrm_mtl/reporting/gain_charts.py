@@ -1,0 +1,115 @@
+"""Figures of what a comparison found: NE gains, and the Pareto view of two tasks."""
+
+from collections.abc import Mapping, Sequence
+from statistics import median
+
+from dlrm_mtl.reporting.chart import ASTRAY, Chart, panel_heading
+from dlrm_mtl.reporting.figures import BASELINE, Look, gain_panel, look, pareto_panel, swatch
+from dlrm_mtl.reporting.report_data import Record, ReportData
+from dlrm_mtl.reporting.svg import drawing
+
+SMALL = 8
+"""An arm whose gains end at this part of the axis has one of its own."""
+MARGIN = 1.08
+
+
+def gain_chart(data: ReportData) -> Chart:
+    """NE gains, one panel per arm."""
+    gains = {
+        arm: [
+            ("average", data.comparison["arms"][arm]["average_ne_gain_percent"]),
+            *((task, data.comparison["arms"][arm]["tasks"][task]["ne_gain_percent"]) for task in data.tasks),
+        ]
+        for arm in data.treatments
+    }
+    reach, cut = _reach([[gain for _, gain in rows] for rows in gains.values()])
+    caption = (
+        f"NE gain over {data.control} in % (100 times the difference of NE), with 95 % intervals; right of 0 is better."
+        " Filled triangles: the interval excludes 0; open circles: it does not. Shaded: less than the paper's 0.05."
+    )
+    if cut:
+        caption += " Arrows: beyond the axis, see the table."
+    own = {arm: end for arm, rows in gains.items() if 0 < (end := _end([gain for _, gain in rows])) < reach / SMALL}
+    if own:
+        caption += " Same axis in all panels but those of small gains, which say so."
+    axes = {arm: MARGIN * own[arm] if arm in own else reach for arm in gains}
+    with drawing():
+        panels = [
+            (
+                panel_heading(arm, arm in own),
+                gain_panel(f"gain-{index}", f"NE gain of {arm} per task", values, axes[arm]),
+            )
+            for index, (arm, values) in enumerate(gains.items())
+        ]
+    return Chart("gain", "NE gain per task", caption, [], panels)
+
+
+def pareto_chart(data: ReportData, tasks: tuple[str, str] | None) -> Chart | None:
+    """The gain of one task against that of another, by default the two whose gains differ most between arms; None if
+    there is but one task.
+
+    Raises:
+        ValueError: a task that is not there, or the same one twice.
+    """
+    if tasks is not None:
+        for task in tasks:
+            if task not in data.tasks:
+                raise ValueError(f"--pareto names task {task!r}, expected one of {', '.join(data.tasks)}")
+        if tasks[0] == tasks[1]:
+            raise ValueError(f"--pareto names task {tasks[0]!r} twice, expected two tasks")
+    if len(data.tasks) < 2:
+        return None
+    arms = data.comparison["arms"]
+    gains = {arm: [arms[arm]["tasks"][task]["ne_gain_percent"] for task in data.tasks] for arm in data.arms}
+    if tasks is None:
+        widest = sorted(data.tasks, key=lambda task: -_spread(gains, data.tasks.index(task)))[:2]
+        tasks = (widest[0], widest[1])
+    columns = [data.tasks.index(task) for task in tasks]
+    shown = {arm: [gains[arm][column] for column in columns] for arm in data.treatments}
+    missing = [arm for arm, pair in shown.items() if None in pair]
+    looks = {arm: look(index) for index, arm in enumerate(data.treatments)}
+    control = Look(BASELINE.color, "-", "o")
+    pairs = {arm: pair for arm, pair in shown.items() if arm not in missing}
+    reaches = [_reach([[pair[axis]] for pair in pairs.values()])[0] for axis in (0, 1)]
+    beyond = [
+        arm
+        for arm, pair in pairs.items()
+        if any(abs(gain["mean"]) > reach for gain, reach in zip(pair, reaches, strict=True))
+    ]
+    points = [(looks[arm], *pair) for arm, pair in pairs.items() if arm not in beyond]
+    caption = (
+        f"Gain of {tasks[0]} against gain of {tasks[1]}, one point per arm with both 95 % intervals; {data.control} is"
+        " at the origin. Shaded: both tasks gain. An arm is dominated by those above and to the right of it."
+    )
+    if missing:
+        caption += f" Left out, as a loss exploded: {'; '.join(missing)}."
+    if beyond:
+        caption += f" Left out, as they lie far beyond the others: {'; '.join(beyond)}."
+    with drawing():
+        legend = [
+            (name, swatch(f"pareto-key-{index}", style, line=False))
+            for index, (name, style) in enumerate({data.control: control, **looks}.items())
+            if name not in (*missing, *beyond)
+        ]
+        figure = pareto_panel(
+            "pareto", f"Gain of {tasks[0]} against gain of {tasks[1]}", tasks, points, control, reaches
+        )
+    return Chart("pareto", f"Pareto view: {tasks[0]} against {tasks[1]}", caption, legend, [("", figure)])
+
+
+def _reach(gains: Sequence[Sequence[Record | None]]) -> tuple[float, bool]:
+    """How far the axis of gains goes to both sides, and whether something lies beyond: one arm that went astray must
+    not press all others into a line."""
+    known = [end for end in map(_end, gains) if end > 0] or [1.0]
+    reach = MARGIN * min(max(known), ASTRAY * median(known))
+    return reach, max(known) > reach
+
+
+def _end(gains: Sequence[Record | None]) -> float:
+    """The end of an interval that is farthest from 0."""
+    return max((abs(end) for gain in gains if gain for end in (gain["low"], gain["high"])), default=0.0)
+
+
+def _spread(gains: Mapping[str, Sequence[Record | None]], task: int) -> float:
+    known = [gain["mean"] for arm in gains.values() if (gain := arm[task]) is not None]
+    return max(known) - min(known) if known else 0.0

@@ -1,0 +1,107 @@
+"""The report as one HTML page that needs nothing else: no network, no script, no other file."""
+
+import json
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from dlrm_mtl.files import write_text
+from dlrm_mtl.reporting.curve_charts import curve_charts
+from dlrm_mtl.reporting.gain_charts import gain_chart, pareto_chart
+from dlrm_mtl.reporting.markdown import format_comparison
+from dlrm_mtl.reporting.report_data import Record, ReportData, Run
+from dlrm_mtl.reporting.words import SIGNIFICANT_GAIN, describe_arm, describe_comparison
+from dlrm_mtl.run_directory import flat
+
+TEMPLATE = "report.html.j2"
+
+
+def write_report(data: ReportData, directory: Path, pareto: tuple[str, str] | None = None) -> str:
+    """Writes ``report.html`` and ``report.md``.
+
+    Args:
+        pareto: two tasks of the Pareto view.
+
+    Returns:
+        the tables of ``report.md`` and where the files are, for the terminal.
+
+    Raises:
+        ValueError: ``pareto`` names no tasks of the comparison.
+    """
+    page = render_html(data, pareto)
+    text = format_comparison(data.comparison)
+    write_text(directory / "report.md", f"# {data.name}\n\n{text}")
+    write_text(directory / "report.html", page)
+    return f"{text}\nreport: {directory / 'report.md'}\n        {directory / 'report.html'}"
+
+
+def render_html(data: ReportData, pareto: tuple[str, str] | None = None) -> str:
+    """The page. Names of arms and tasks are the user's: the template escapes all but the figures.
+
+    Raises:
+        ValueError: ``pareto`` names no tasks of the comparison.
+    """
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["svg"] = Markup
+    environment.filters["command"] = _command
+    environment.filters["whole"] = _keep_intervals_whole
+    environment.filters["breakable"] = _breakable
+    environment.filters["gain_class"] = _gain_class
+    curves = curve_charts(data)
+    return environment.get_template(TEMPLATE).render(
+        data=data,
+        comparison=data.comparison,
+        seeds={arm: values["seeds"] for arm, values in data.comparison["arms"].items()},
+        summary=describe_comparison(data.comparison),
+        arms=[describe_arm(data.comparison, arm) for arm in data.treatments],
+        gains=gain_chart(data),
+        pareto=pareto_chart(data, pareto),
+        curves=[chart for chart in curves if chart.name != "speed"],
+        speed=[chart for chart in curves if chart.name == "speed"],
+        without_curves=[arm for arm in data.arms if not data.windows(arm)],
+        options=_common_options(data.runs),
+        significant_gain=SIGNIFICANT_GAIN,
+    )
+
+
+def _common_options(runs: Sequence[Run]) -> Mapping[str, str]:
+    """Options of all runs; where they differ, each value once."""
+    configs = [flat(run.config) for run in runs]
+    names = dict.fromkeys(name for config in configs for name in config)
+    return {
+        name: " | ".join(dict.fromkeys(json.dumps(config[name]) for config in configs if name in config))
+        for name in names
+    }
+
+
+def _command(environment: Record) -> str:
+    """The command line that began a run."""
+    program, *arguments = environment["command"]
+    module = f"python -m dlrm_mtl.{Path(program).stem}"
+    return f"{module} {shlex.join(arguments)}"
+
+
+def _keep_intervals_whole(sentence: str) -> str:
+    """No line break within an interval, nor before a percent sign."""
+    return re.sub(r"(?<=\d) %| (?=\[[+-])|(?<=\d,) (?=[+-]\d)", lambda found: found[0].replace(" ", "\xa0"), sentence)
+
+
+def _breakable(text: str) -> Markup:
+    """Names break after their punctuation, before they break anywhere."""
+    return Markup("<wbr>").join(re.split(r"(?<=[:=/])(?=\w)|(?<=,)(?=[^\W\d])|(?<=\+)(?=[a-z])", text))
+
+
+def _gain_class(gain: Record | None) -> str:
+    if gain is None:
+        return "worse"
+    return "better" if gain["low"] > 0 else "worse" if gain["high"] < 0 else ""

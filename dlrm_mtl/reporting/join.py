@@ -1,0 +1,129 @@
+"""Comparisons of separate jobs, joined: more seeds, or more arms, against a control that they have in common."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from dlrm_mtl.reporting.comparison import compare_seeds
+from dlrm_mtl.reporting.report_data import Record, Run
+from dlrm_mtl.run_directory import CHANGEABLE, flat
+
+OF_ONE_JOB = ("arms", "seeds", "first_seed", *CHANGEABLE)
+"""Options in which jobs that are joined may differ: what each of them trains, where, and how the work is done."""
+
+
+def join_runs(runs: Sequence[Run], control: str | None = None) -> Record:
+    """The comparison over all arms and seeds of some runs.
+
+    Every arm is compared with the control of its own run, seed by seed, and its speed window by window; the control's
+    own numbers are those of the first run that has the seed. The comparison that a single run wrote is returned as it
+    is if it has no seed-S.json.
+
+    Args:
+        control: an arm of every run; by default the control of the first run.
+
+    Raises:
+        ValueError: runs of other data or options, without the control, with an arm and seed in common, without
+            seed-S.json; or another control for arms of a single seed.
+    """
+    first = runs[0]
+    control = first.control if control is None else control
+    if len(runs) == 1 and control == first.control and not first.seeds:
+        return first.comparison
+    for run in runs:
+        _require_same(first, run)
+        _require_complete(run)
+        if control not in run.arms:
+            raise ValueError(f"{run.directory}: has no arm {control!r}, the control; its arms: {', '.join(run.arms)}")
+    joined: dict[int, dict[str, Any]] = {}
+    source: dict[tuple[str, int], Run] = {}
+    for run in runs:
+        for summary in run.seeds:
+            seed = summary["seed"]
+            arms = joined.setdefault(seed, {"seed": seed, "arms": {}})["arms"]
+            for name, arm in _against(control, summary).items():
+                if name == control and name in arms:
+                    continue
+                if (name, seed) in source:
+                    other = source[name, seed].directory
+                    raise ValueError(f"{run.directory}: arm {name!r} with seed {seed} is in {other}, too")
+                arms[name], source[name, seed] = arm, run
+    comparison = compare_seeds(
+        first.comparison["tasks"], [joined[seed] for seed in sorted(joined)], first.comparison["bayes_ne"]
+    )
+    for name, arm in comparison["arms"].items():
+        run = source[name, arm["seeds"][0]]
+        if len(arm["seeds"]) == 1 and run.control != control:
+            raise ValueError(
+                f"{run.directory}: arm {name!r} has one seed, whose intervals are against {run.control!r};"
+                f" expected two seeds or more for intervals against {control!r}"
+            )
+    return {**{key: first.comparison[key] for key in ("data_set",) if key in first.comparison}, **comparison}
+
+
+def _require_same(first: Run, run: Run) -> None:
+    """Raises a ValueError that names what differs in data or options."""
+    pairs = [(flat(one.config), one) for one in (first, run)]
+    (wanted, _), (found, _) = pairs
+    for key in sorted(wanted.keys() | found.keys()):
+        if key in OF_ONE_JOB or key.partition(".")[0] in OF_ONE_JOB:
+            continue
+        if wanted.get(key) != found.get(key):
+            raise ValueError(
+                f"{run.directory / 'config.json'}: {key} is {found.get(key)!r}, expected {wanted.get(key)!r} as in"
+                f" {first.directory}"
+            )
+    if first.comparison["tasks"] != run.comparison["tasks"]:
+        raise ValueError(
+            f"{run.directory}: its tasks are {run.comparison['tasks']}, expected {first.comparison['tasks']} as in"
+            f" {first.directory}"
+        )
+    if first.shards is None or run.shards is None:
+        if first.config["data"] != run.config["data"]:
+            raise ValueError(
+                f"{run.directory / 'config.json'}: data is {run.config['data']!r}, expected {first.config['data']!r} as"
+                f" in {first.directory}; with a data.json in both, checksums would tell whether they are the same"
+            )
+    elif first.shards != run.shards:
+        expected = {shard["file"]: shard for shard in first.shards}
+        files = {shard["file"]: shard for shard in run.shards}
+        file = min(name for name in expected.keys() | files.keys() if expected.get(name) != files.get(name))
+        raise ValueError(f"{run.directory / 'data.json'}: {file} is not the same as in {first.directory}")
+
+
+def _require_complete(run: Run) -> None:
+    """Raises a ValueError that names the first seed-S.json that is not there."""
+    there = {summary["seed"] for summary in run.seeds}
+    for seed in sorted({seed for arm in run.comparison["arms"].values() for seed in arm["seeds"]} - there):
+        raise ValueError(f"{run.directory / f'seed-{seed}.json'}: not found")
+
+
+def _against(control: str, summary: Record) -> dict[str, Any]:
+    """A seed's arms, the control first, with the control's windows beside theirs and gains over the control. Against
+    another control than the run's the gains have no interval over rows."""
+    arms = summary["arms"]
+    baseline = arms[control]
+    own = next(iter(arms)) == control
+    ordered = {control: baseline, **arms}
+    return {
+        name: {**(arm if own else _gains_over(baseline, arm)), "control_qps": baseline["qps"]}
+        for name, arm in ordered.items()
+    }
+
+
+def _gains_over(control: Record, arm: Record) -> dict[str, Any]:
+    gains = {}
+    for task, metrics in arm["tasks"].items():
+        before, after = control["tasks"][task]["ne"], metrics["ne"]
+        gains[task] = None if before is None or after is None else 100 * (before - after)
+    known = [gain for gain in gains.values() if gain is not None]
+    return {
+        **arm,
+        "average_ne_gain_percent": _mean_record(sum(known) / len(known) if len(known) == len(gains) else None),
+        "tasks": {
+            task: {**metrics, "ne_gain_percent": _mean_record(gains[task])} for task, metrics in arm["tasks"].items()
+        },
+    }
+
+
+def _mean_record(gain: float | None) -> dict[str, float] | None:
+    return None if gain is None else {"mean": gain}

@@ -1,0 +1,33 @@
+"""The options of the report. Free of torch, so that ``--help`` is quick."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from dlrm_mtl.config import require
+
+
+@dataclass(frozen=True)
+class ReportOptions:
+    """Renders a comparison, or joins those of separate jobs: more seeds or more arms of the same data and options."""
+
+    runs: tyro.conf.Positional[tuple[Path, ...]]
+    """Run directories of dlrm_mtl.compare."""
+    out: Path | None = None
+    """Directory for report.html, report.md and the joined comparison.json; a single run's own by default."""
+    control: str | None = None
+    """The arm that the others are compared with; in every run. By default the control of the first run."""
+    pareto: tuple[str, str] | None = None
+    """Two tasks of the Pareto view; by default those whose gains differ most between arms."""
+
+    def __post_init__(self) -> None:
+        require("runs", self.runs, len(self.runs) > 0, "at least one run directory")
+        same = [run.resolve() for run in self.runs]
+        require("runs", [str(run) for run in self.runs], len(set(same)) == len(same), "different directories")
+        if self.out is None:
+            require("out", None, len(self.runs) == 1, "a directory, to join several runs")
+            require("out", None, self.control is None, "a directory, to compare with another control")
+        else:
+            free = not (self.out / "config.json").exists()
+            require("out", str(self.out), free, "a directory that holds no run, whose comparison would be overwritten")

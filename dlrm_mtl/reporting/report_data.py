@@ -1,0 +1,119 @@
+"""What the report reads: run directories of ``dlrm_mtl.compare``, as plain data."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dlrm_mtl.files import read_json
+from dlrm_mtl.run_directory import arm_folder
+
+Record = Mapping[str, Any]
+
+LOGGED = (
+    *("step", "qps", "task_weights", "gradient_norms", "weighted_gradient_norms", "cosines", "pareto_gap"),
+    "skipped_steps",
+)
+"""What the report takes from a line of metrics.jsonl."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One comparison's run directory."""
+
+    directory: Path
+    comparison: Record
+    config: Record
+    environment: Record
+    shards: Sequence[Record] | None
+    """Checksums of the data; None if the directory has no data.json."""
+    seeds: Sequence[Record]
+    """Summaries of the seeds whose seed-S.json is there."""
+    windows: Mapping[str, Mapping[int, Sequence[Record]]]
+    """Of each arm and seed the training windows in metrics.jsonl, oldest first; without those that have no such file.
+    """
+
+    @property
+    def control(self) -> str:
+        return str(self.comparison["control"])
+
+    @property
+    def arms(self) -> list[str]:
+        return list(self.comparison["arms"])
+
+
+@dataclass(frozen=True)
+class ReportData:
+    """A comparison, of one run or joined, with what else the report shows."""
+
+    name: str
+    """Of the data set."""
+    comparison: Record
+    runs: Sequence[Run]
+
+    @classmethod
+    def of(cls, runs: Sequence[Run], comparison: Record) -> "ReportData":
+        """Runs and the comparison over them, under the data set's name: that of its directory, if it is not said."""
+        name = runs[0].comparison.get("data_set") or Path(runs[0].config["data"]).name
+        return cls(str(name), comparison, runs)
+
+    @property
+    def control(self) -> str:
+        return str(self.comparison["control"])
+
+    @property
+    def tasks(self) -> list[str]:
+        return list(self.comparison["tasks"])
+
+    @property
+    def arms(self) -> list[str]:
+        return list(self.comparison["arms"])
+
+    @property
+    def treatments(self) -> list[str]:
+        return [arm for arm in self.arms if arm != self.control]
+
+    def windows(self, arm: str) -> list[Sequence[Record]]:
+        """The training windows of an arm, a sequence per seed; of the first run that has arm and seed."""
+        found: dict[int, Sequence[Record]] = {}
+        for run in self.runs:
+            found = {**run.windows.get(arm, {}), **found}
+        return [found[seed] for seed in sorted(found)]
+
+
+def read_run(directory: Path) -> Run:
+    """Reads a run directory.
+
+    Raises:
+        ValueError: no finished comparison is there, or a file cannot be read; the message names it.
+    """
+    comparison = read_json(directory / "comparison.json")
+    seeds = {seed for arm in comparison["arms"].values() for seed in arm["seeds"]}
+    summaries = [file for seed in sorted(seeds) if (file := directory / f"seed-{seed}.json").is_file()]
+    data = directory / "data.json"
+    windows: dict[str, dict[int, Sequence[Record]]] = {}
+    for arm in comparison["arms"]:
+        logs = {seed: directory / f"seed-{seed}" / arm_folder(arm) / "metrics.jsonl" for seed in sorted(seeds)}
+        windows[arm] = {seed: _read_windows(log) for seed, log in logs.items() if log.is_file()}
+    return Run(
+        directory,
+        comparison,
+        config=read_json(directory / "config.json"),
+        environment=read_json(directory / "environment.json"),
+        shards=read_json(data)["shards"] if data.is_file() else None,
+        seeds=[read_json(file) for file in summaries],
+        windows=windows,
+    )
+
+
+def _read_windows(path: Path) -> list[Record]:
+    windows: list[Record] = []
+    for number, line in enumerate(path.read_text().splitlines(), start=1):
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{path}: line {number} is no valid JSON ({error})") from None
+        if record["kind"] == "train":
+            windows.append({key: record.get(key) for key in LOGGED})
+    return windows

@@ -1,0 +1,48 @@
+"""Curves over training steps: means, spreads, thinning."""
+
+import numpy as np
+import pytest
+
+from dlrm_mtl.reporting.curves import draw_curve
+from dlrm_mtl.reporting.report_data import Record
+
+
+def windows(values: list[float | None]) -> list[Record]:
+    return [{"step": 10 * (index + 1), "qps": value} for index, value in enumerate(values)]
+
+
+def pick(window: Record) -> float | None:
+    value: float | None = window["qps"]
+    return value
+
+
+def test_mean_and_spread_over_seeds() -> None:
+    curve = draw_curve([windows([1, 2]), windows([3, 6]), windows([5, 1])], pick, 300)
+    assert curve is not None
+    assert curve.seeds == 3
+    assert curve.steps.tolist() == [10, 20]
+    assert curve.mean.tolist() == [3, 3]
+    assert curve.low.tolist() == [1, 1]
+    assert curve.high.tolist() == [5, 6]
+
+
+def test_what_is_missing_is_a_gap() -> None:
+    curve = draw_curve([windows([1, None, None]), windows([3, 4, None])], pick, 300)
+    assert curve is not None
+    assert curve.mean[:2].tolist() == [2, 4]
+    assert np.isnan(curve.mean[2])
+    assert draw_curve([windows([None, None])], pick, 300) is None
+    assert draw_curve([], pick, 300) is None
+
+
+@pytest.mark.parametrize(("count", "points"), [(300, 300), (301, 151), (1000, 250), (899, 300)])
+def test_long_curves_are_thinned_out(count: int, points: int) -> None:
+    values = np.arange(count, dtype=float)
+    curve = draw_curve([windows(values.tolist())], pick, 300)
+    assert curve is not None
+    assert len(curve.steps) == len(curve.mean) == points
+    assert curve.steps[-1] == 10 * count
+    block = -(-count // 300)
+    assert curve.steps[0] == 10 * block
+    assert curve.mean[0] == values[:block].mean()
+    assert curve.mean[-1] == values[(points - 1) * block :].mean()

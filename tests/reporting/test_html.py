@@ -1,0 +1,211 @@
+"""The page: complete, well-formed, in need of nothing else."""
+
+import re
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Sequence
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from dlrm_mtl.reporting.html import render_html, write_report
+from dlrm_mtl.reporting.join import join_runs
+from dlrm_mtl.reporting.report_data import ReportData, read_run
+from tests.reporting.runs import TASKS, summarized, write_run
+
+ARMS = ("mean", "multibalance:beta=0.1,prior_in_direction=0.5", "sum")
+HOSTILE = ('<script>alert("x")</script>', "</style><b>&amp; $x$ 'quoted'", "--></svg>")
+VOID = {"meta", "wbr", "br", "link", "img", "input", "hr"}
+FIGURES = ("gain", "pareto", "speed", "weights", "norms", "weighted-norms", "cosines", "gap")
+
+
+class Page(HTMLParser):
+    """Elements of a page; fails on tags that do not match."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.text = text
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self._open: list[str] = []
+        self.feed(text)
+        self.close()
+        assert self._open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self._open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag, self.getpos()
+
+    def handle_data(self, data: str) -> None:
+        if self._open and self._open[-1] != "style":
+            self.words.append(data)
+
+    @property
+    def shown(self) -> str:
+        """Its text."""
+        return re.sub(r"\s+", " ", "".join(self.words))
+
+    @property
+    def ids(self) -> list[str]:
+        return [attributes["id"] or "" for _, attributes in self.elements if "id" in attributes]
+
+    @property
+    def svgs(self) -> list[str]:
+        return re.findall(r"<svg.*?</svg>", self.text, flags=re.DOTALL)
+
+
+def data(
+    directory: Path, arms: Sequence[str] = ARMS, tasks: Sequence[str] = TASKS, windows: int = 4, seeds: int = 2
+) -> ReportData:
+    nes = {
+        arm: tuple(0.9 - 0.01 * index * (column + 1) for column in range(len(tasks))) for index, arm in enumerate(arms)
+    }
+    run = read_run(write_run(directory, [summarized(n, nes, tasks) for n in range(seeds)], tasks, windows=windows))
+    return ReportData.of([run], join_runs([run]))
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Page:
+    return Page(render_html(data(tmp_path_factory.mktemp("report") / "run")))
+
+
+def test_every_arm_task_and_figure_is_there(page: Page) -> None:
+    for name in (*ARMS, *TASKS):
+        assert name in page.shown
+    assert [name for name in FIGURES if name not in page.ids] == []
+    for section in ("Summary", "NE gain", "Speed", "Training", "Metrics", "Definitions", "Configuration"):
+        assert section in page.shown
+    # One panel per arm in five charts, per treatment in three, and the Pareto view.
+    assert page.text.count('role="img"') == 4 * len(ARMS) + 3 * (len(ARMS) - 1) + 1
+    assert "python -m dlrm_mtl.compare --data runs/data --arms mean 'it'\"'\"'s'" in page.shown
+
+
+def test_it_needs_nothing_else(page: Page) -> None:
+    assert "script" not in {tag for tag, _ in page.elements}
+    assert {tag for tag, _ in page.elements} & {"link", "img", "iframe", "object", "image"} == set()
+    for tag, attributes in page.elements:
+        for name in ("href", "src", "xlink:href"):
+            if name in attributes:
+                assert (attributes[name] or "").startswith("#"), tag
+        assert not any(name.startswith("on") for name in attributes)
+    assert "@import" not in page.text
+    assert set(re.findall(r"https?://[^\"]+", page.text)) == {
+        "http://www.w3.org/2000/svg",
+        "http://www.w3.org/1999/xlink",
+    }
+
+
+def test_figures_are_well_formed_and_follow_the_colours(page: Page) -> None:
+    variables = set(re.findall(r"(--[\w-]+):", page.text))
+    for svg in page.svgs:
+        ElementTree.fromstring(svg)
+        assert set(re.findall(r"var\((--[\w-]+)\)", svg)) <= variables
+        assert re.findall(r"#[0-9a-f]{6}\b", svg) == []
+    dark = page.text.partition("prefers-color-scheme: dark")[2].partition("\n}")[0]
+    for name in ("paper", "ink", "grid", "series-0", "series-6", "better", "worse"):
+        assert f"--{name}:" in dark
+
+
+def test_names_within_the_page_are_unique_and_lead_somewhere(page: Page) -> None:
+    assert len(page.ids) == len(set(page.ids))
+    targets = re.findall(r'(?:href="#|url\(#)([^")]+)', page.text)
+    assert targets
+    assert set(targets) <= set(page.ids)
+
+
+def test_axes_have_units(page: Page) -> None:
+    for label in ("NE gain (%)", "training step", "samples per second", "gradient norm (nats)", "Pareto gap (nats)"):
+        assert label in page.shown
+    assert f"NE gain of {TASKS[0]} (%)" in page.shown
+
+
+def test_names_are_escaped(tmp_path: Path) -> None:
+    page = Page(render_html(data(tmp_path / "run", arms=("mean", *HOSTILE), tasks=HOSTILE)))
+    assert "script" not in {tag for tag, _ in page.elements}
+    assert "b" not in {tag for tag, attributes in page.elements if tag == "b" and "quoted" in str(attributes)}
+    assert "<script>alert" not in page.text
+    for name in HOSTILE:
+        assert name in page.shown
+    for svg in page.svgs:
+        ElementTree.fromstring(svg)
+
+
+def test_without_logs_there_are_no_curves_and_it_says_so(tmp_path: Path) -> None:
+    page = Page(render_html(data(tmp_path / "run", windows=0)))
+    assert "No curves: the run directories hold no metrics.jsonl." in page.shown
+    assert set(FIGURES) & set(page.ids) == {"gain", "pareto"}
+
+
+def test_thinning_is_said_and_keeps_the_file_small(tmp_path: Path) -> None:
+    short = render_html(data(tmp_path / "short", windows=300, seeds=1))
+    long = render_html(data(tmp_path / "long", windows=3000, seeds=1))
+    assert "Thinned out" not in short
+    assert "of 3,000 logged windows each point is the mean of 10" in long
+    assert len(long) < 1.1 * len(short) < 1_500_000
+
+
+def test_one_task_has_no_pareto_view(tmp_path: Path) -> None:
+    page = Page(render_html(data(tmp_path / "run", tasks=("click",), windows=0)))
+    assert "No Pareto view: there is one task only." in page.shown
+    assert "pareto" not in page.ids
+
+
+def test_the_pareto_view_takes_the_widest_tasks_or_those_named(tmp_path: Path) -> None:
+    found = data(tmp_path / "run", tasks=("narrow", "wide", "widest"), windows=0)
+    assert "Pareto view: widest against wide" in render_html(found)
+    assert "Pareto view: narrow against wide" in render_html(found, ("narrow", "wide"))
+    with pytest.raises(ValueError, match="--pareto names task 'buy', expected one of narrow, wide, widest"):
+        render_html(found, ("narrow", "buy"))
+    with pytest.raises(ValueError, match="--pareto names task 'wide' twice"):
+        render_html(found, ("wide", "wide"))
+
+
+def test_many_tasks_have_a_mean_cosine_each(tmp_path: Path) -> None:
+    tasks = tuple(f"task_{index}" for index in range(6))
+    page = Page(render_html(data(tmp_path / "run", tasks=tasks, windows=2, seeds=1)))
+    assert "Of each task the mean over its pairs with the others." in page.shown
+    assert "task_0 and task_1" not in page.shown
+
+
+def test_an_exploded_arm_is_shown(tmp_path: Path) -> None:
+    nes = {"mean": (0.9, 0.9), "x": (0.8, None), "y": (0.8, 0.9)}
+    run = read_run(write_run(tmp_path / "run", [summarized(n, nes) for n in range(2)]))
+    page = Page(render_html(ReportData.of([run], run.comparison)))
+    assert "NEX in seeds 0, 1" in page.shown
+    assert "Left out, as a loss exploded: x." in page.shown
+
+
+def test_one_arm_that_went_astray_does_not_press_the_others_into_a_line(tmp_path: Path) -> None:
+    nes = {"mean": (0.9, 0.9), "x": (0.89, 0.91), "y": (0.88, 0.9), "z": (1.9, 1.8)}
+    run = read_run(write_run(tmp_path / "run", [summarized(n, nes) for n in range(2)]))
+    page = Page(render_html(ReportData.of([run], run.comparison)))
+    assert "Arrows: beyond the axis, see the table." in page.shown
+    assert "Left out, as they lie far beyond the others: z." in page.shown
+    assert "-100.000" in page.shown
+    usual = Page(render_html(data(tmp_path / "usual"))).shown
+    assert "Arrows" not in usual
+    assert "far beyond" not in usual
+
+
+def test_untimed_arms(tmp_path: Path) -> None:
+    seeds = [summarized(n, {"mean": (0.9, 0.9), "x": (0.8, 0.8)}) for n in range(2)]
+    for summary in seeds:
+        for arm in summary["arms"].values():
+            arm["qps"] = []
+    run = read_run(write_run(tmp_path / "run", seeds))
+    assert "not timed: too few steps" in Page(render_html(ReportData.of([run], run.comparison))).shown
+
+
+def test_files(tmp_path: Path) -> None:
+    found = data(tmp_path / "run", windows=0)
+    said = write_report(found, tmp_path)
+    assert (tmp_path / "report.md").read_text().startswith("# shop\n\nNE gain (%) over `mean`")
+    assert (tmp_path / "report.html").read_text() == render_html(found)
+    assert str(tmp_path / "report.html") in said

@@ -1,0 +1,171 @@
+"""Comparisons of separate jobs, joined or refused."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dlrm_mtl.files import write_json
+from dlrm_mtl.reporting.join import join_runs
+from dlrm_mtl.reporting.report_data import Record, ReportData, read_run
+from tests.reporting.runs import summarized, write_run
+
+SHARD = {"split": "train", "file": "train/part-00000.parquet", "rows": 10, "bytes": 100, "sha256": "aa"}
+
+
+def seed(number: int, arms: dict[str, float], speed: float = 1000.0) -> dict[str, Any]:
+    """A seed in which both tasks of an arm have an NE that drifts with the seed, but not their difference alone."""
+    values = {arm: (ne + 0.01 * number, ne - 0.001 * number * index) for index, (arm, ne) in enumerate(arms.items())}
+    return summarized(number, values, speed=speed)
+
+
+def join(*directories: Path, control: str | None = None) -> Record:
+    return join_runs([read_run(directory) for directory in directories], control)
+
+
+def gain(comparison: Record, arm: str, task: str = "click") -> float:
+    return float(comparison["arms"][arm]["tasks"][task]["ne_gain_percent"]["mean"])
+
+
+def test_a_single_run_is_what_it_was(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "a", [seed(0, {"mean": 0.9, "x": 0.8}), seed(1, {"mean": 0.9, "x": 0.8})])
+    expected = json.loads((run / "comparison.json").read_text())
+    assert join(run) == expected
+    for file in run.glob("seed-*.json"):
+        file.unlink()
+    assert join(run) == expected
+
+
+def test_seeds_are_joined(tmp_path: Path) -> None:
+    seeds = [seed(number, {"mean": 0.9, "x": 0.8}) for number in range(3)]
+    whole = write_run(tmp_path / "whole", seeds)
+    first, second = write_run(tmp_path / "a", seeds[2:]), write_run(tmp_path / "b", seeds[:2])
+    assert join(first, second) == join(whole)
+
+
+def test_arms_are_joined_each_against_the_control_of_its_own_run(tmp_path: Path) -> None:
+    """The second job ran on a machine ten times as fast, and its control came out a little different."""
+    first = write_run(tmp_path / "a", [seed(n, {"mean": 0.9, "x": 0.8}) for n in range(2)])
+    second = write_run(tmp_path / "b", [seed(n, {"mean": 0.91, "y": 0.8, "z": 0.7}, speed=10_000) for n in range(2)])
+    joined = join(first, second)
+    assert joined["control"] == "mean"
+    assert list(joined["arms"]) == ["mean", "x", "y", "z"]
+    assert [gain(joined, arm) for arm in joined["arms"]] == pytest.approx([0, 10, 11, 21])
+    changes = [arm["qps"]["change_percent"]["median"] for arm in joined["arms"].values()]
+    assert changes == pytest.approx([0, -10, -10, -20])
+    assert joined["arms"]["mean"]["tasks"]["click"]["ne"] == pytest.approx(0.905)
+
+
+def test_arms_may_have_other_seeds(tmp_path: Path) -> None:
+    first = write_run(tmp_path / "a", [seed(n, {"mean": 0.9, "x": 0.8}) for n in range(3)])
+    second = write_run(tmp_path / "b", [seed(5, {"mean": 0.9, "y": 0.8})])
+    joined = join(first, second)
+    assert [arm["seeds"] for arm in joined["arms"].values()] == [[0, 1, 2, 5], [0, 1, 2], [5]]
+    assert joined["intervals"] == "t over seeds; of arms with one seed, paired bootstrap over evaluation rows"
+    assert joined["arms"]["y"]["tasks"]["click"]["ne_gain_percent"]["low"] == pytest.approx(9.9)
+
+
+def test_another_control(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "a", [seed(n, {"mean": 0.9, "x": 0.8, "y": 0.75}) for n in range(2)])
+    joined = join(run, control="x")
+    assert list(joined["arms"]) == ["x", "mean", "y"]
+    assert [gain(joined, arm) for arm in joined["arms"]] == pytest.approx([0, -10, 5])
+    assert [gain(joined, arm, "buy") for arm in joined["arms"]] == pytest.approx([0, -10.05, 5.05])
+    assert joined["arms"]["mean"]["qps"]["change_percent"]["median"] == pytest.approx(100 / 0.9 - 100)
+
+
+def test_an_explosion_has_no_gain_over_another_control(tmp_path: Path) -> None:
+    seeds = [summarized(n, {"mean": (0.9, 0.9), "x": (0.8, 0.8), "y": (0.7, None)}) for n in range(2)]
+    joined = join(write_run(tmp_path / "a", seeds), control="x")
+    assert joined["arms"]["y"]["tasks"]["buy"]["ne_gain_percent"] is None
+    assert joined["arms"]["y"]["average_ne_gain_percent"] is None
+    assert gain(joined, "y") == pytest.approx(10)
+
+
+def test_how_the_work_was_done_may_differ(tmp_path: Path) -> None:
+    first = write_run(tmp_path / "a", [seed(0, {"mean": 0.9, "x": 0.8})], shards=[SHARD])
+    second = write_run(
+        *(tmp_path / "b", [seed(1, {"mean": 0.9, "x": 0.8})]),
+        config={"timeout_s": 60, "data": "/elsewhere"},
+        shards=[SHARD],
+    )
+    assert join(first, second)["arms"]["x"]["seeds"] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        ({"config": {"batch_size": 128}}, "batch_size is 128, expected 64 as in"),
+        ({"config": {"model": {"interaction": "dcn"}}}, "model.interaction is 'dcn', expected 'dot' as in"),
+        ({"config": {"data": "runs/other"}}, "data is 'runs/other', expected 'runs/data' as in"),
+        ({"shards": [{**SHARD, "sha256": "bb"}]}, "data.json: train/part-00000.parquet is not the same as in"),
+        ({"tasks": ("click", "like")}, "its tasks are ['click', 'like'], expected ['click', 'buy'] as in"),
+    ],
+)
+def test_other_data_or_options_are_refused(tmp_path: Path, other: dict[str, Any], message: str) -> None:
+    shards = [SHARD] if "shards" in other else None
+    first = write_run(tmp_path / "a", [seed(0, {"mean": 0.9, "x": 0.8})], shards=shards)
+    nes = {"mean": (0.9, 0.9), "x": (0.8, 0.8)}
+    second = write_run(tmp_path / "b", [summarized(1, nes, other.get("tasks", ("click", "buy")))], **other)
+    with pytest.raises(ValueError, match="/b") as error:
+        join(first, second)
+    assert message in str(error.value)
+
+
+def test_what_two_runs_have_in_common_is_refused(tmp_path: Path) -> None:
+    first = write_run(tmp_path / "a", [seed(0, {"mean": 0.9, "x": 0.8})])
+    second = write_run(tmp_path / "b", [seed(0, {"mean": 0.9, "x": 0.8})])
+    with pytest.raises(ValueError, match=r"/b: arm 'x' with seed 0 is in .*/a, too"):
+        join(first, second)
+
+
+def test_a_control_that_a_run_lacks_is_refused(tmp_path: Path) -> None:
+    first = write_run(tmp_path / "a", [seed(0, {"mean": 0.9, "x": 0.8})])
+    second = write_run(tmp_path / "b", [seed(0, {"sum": 0.9, "y": 0.8})])
+    with pytest.raises(ValueError, match=r"/b: has no arm 'mean', the control; its arms: sum, y"):
+        join(first, second)
+
+
+def test_one_seed_has_no_interval_against_another_control(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "a", [seed(0, {"mean": 0.9, "x": 0.8})])
+    with pytest.raises(ValueError, match=r"expected two seeds or more for intervals against 'x'"):
+        join(run, control="x")
+
+
+def test_without_the_seeds_there_is_nothing_to_join(tmp_path: Path) -> None:
+    first = write_run(tmp_path / "a", [seed(0, {"mean": 0.9, "x": 0.8})])
+    second = write_run(tmp_path / "b", [seed(0, {"mean": 0.9, "y": 0.8})])
+    (second / "seed-0.json").unlink()
+    with pytest.raises(ValueError, match=r"/b/seed-0\.json: not found"):
+        join(first, second)
+
+
+def test_a_directory_that_is_no_run(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"comparison\.json: not found"):
+        read_run(tmp_path)
+
+
+def test_a_broken_log_is_named(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "a", [seed(0, {"mean": 0.9, "x": 0.8})], windows=2)
+    log = run / "seed-0" / "x" / "metrics.jsonl"
+    log.write_text(log.read_text() + '{"step":')
+    with pytest.raises(ValueError, match=r"seed-0/x/metrics\.jsonl: line 3 is no valid JSON"):
+        read_run(run)
+
+
+def test_curves_are_those_of_the_first_run_that_has_them(tmp_path: Path) -> None:
+    first = write_run(tmp_path / "a", [seed(0, {"mean": 0.9, "x": 0.8})], windows=2)
+    second = write_run(tmp_path / "b", [seed(0, {"mean": 0.9, "y": 0.8})], windows=3)
+    runs = [read_run(first), read_run(second)]
+    data = ReportData.of(runs, join_runs(runs))
+    assert data.name == "shop"
+    assert [[len(windows) for windows in data.windows(arm)] for arm in data.arms] == [[2], [2], [3]]
+
+
+def test_a_name_is_found_where_none_is_said(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "a", [seed(0, {"mean": 0.9, "x": 0.8})])
+    comparison = json.loads((run / "comparison.json").read_text())
+    del comparison["data_set"]
+    write_json(run / "comparison.json", comparison)
+    assert ReportData.of([read_run(run)], comparison).name == "data"
