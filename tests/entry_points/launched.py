@@ -9,7 +9,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tests.entry_points.processes import ROOT, environment
-from tests.faults.outcome import newest_step
 
 LIMIT_S = 300
 """Nothing that is waited for takes nearly as long."""
@@ -50,10 +49,6 @@ class Launched:
                 found[int(variables["RANK"])] = pid
         return found
 
-    def await_step(self, step: int) -> None:
-        """Waits for a checkpoint of this step or a later one."""
-        self.until(lambda: newest_step(self._out) >= step)
-
     def until(self, condition: Callable[[], bool]) -> None:
         """Waits for a condition, which must come true before the launcher ends."""
         end = time.monotonic() + LIMIT_S
@@ -71,6 +66,13 @@ class Launched:
             return self._process.wait(LIMIT_S)
         except subprocess.TimeoutExpired:
             raise AssertionError(f"does not end:\n{self.output}") from None
+
+    def wait_for_all(self) -> None:
+        """Waits until the ranks have ended, too: a launcher may give up on them before."""
+        end = time.monotonic() + LIMIT_S
+        while self.processes:
+            assert time.monotonic() < end, self.output
+            time.sleep(0.05)
 
     def kill_all(self) -> None:
         for pid in self.processes:

@@ -120,7 +120,8 @@ def test_preempted_launchers_end_in_time_and_go_on(data: Path, undisturbed: dict
             await_training(job, out, start)
             job.terminate()
             assert job.wait() != 0, job.output
-            assert not job.processes
+            job.wait_for_all()
+        assert newest_step(out) < STEPS
         # TorchX stops to show what its processes say.
         said = "".join([job.output, *(log.read_text() for log in tmp_path.glob("logs/**/stdout.log"))])
         assert f"told to end (SIGTERM) at step {newest_step(out)} of {STEPS}" in said
