@@ -100,9 +100,11 @@ def process_group(timeout_s: int) -> Iterator[Ranks]:
         timeout_s: seconds after which a collective that does not complete ends the job.
 
     Raises:
-        ValueError: more processes on a node than it has GPUs; the ranks did not meet within ``timeout_s``.
+        ValueError: more processes on a node than it has GPUs; the ranks did not meet within ``timeout_s``; a launcher
+            whose restarts may hang.
     """
     _default_environment()
+    _check_restarts()
     local_rank = int(os.environ["LOCAL_RANK"])
     device = torch.device("cpu")
     if torch.cuda.is_available():
@@ -166,3 +168,17 @@ def _default_environment() -> None:
         port = free.getsockname()[1]
     alone = {"RANK": 0, "LOCAL_RANK": 0, "WORLD_SIZE": 1, "LOCAL_WORLD_SIZE": 1, "MASTER_PORT": port}
     os.environ.update({name: str(value) for name, value in alone.items()}, MASTER_ADDR="127.0.0.1")
+
+
+def _check_restarts() -> None:
+    """torchrun otherwise keeps one store over its restarts, in which new processes find the addresses of dead ones and
+    wait for them (pytorch #135712, #167288)."""
+    if (
+        os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+        and int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0")) > 0
+        and int(os.environ["WORLD_SIZE"]) > 1
+    ):
+        raise ValueError(
+            "torchrun's --max_restarts needs TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 in its environment, and --standalone"
+            " or --rdzv_backend c10d: a restart may hang otherwise"
+        )

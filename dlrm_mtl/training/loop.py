@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from dlrm_mtl.config import RunConfig
 from dlrm_mtl.distributed.checkpoint import Checkpoint
@@ -57,6 +58,7 @@ def train_arms(session: Session, arms: Sequence[str], seed: int, directory: Path
         SystemExit: with code 143, after a checkpoint, when a rank was told to end by SIGTERM.
     """
     config, ranks = session.config, session.ranks
+    torch.manual_seed(seed)  # torch's own generators, which are in every checkpoint, start at random
     trainers = {arm: session.trainer(arm, seed) for arm in arms}
     one = trainers[arms[0]]
     with ExitStack() as stack:
@@ -94,6 +96,9 @@ def train_arms(session: Session, arms: Sequence[str], seed: int, directory: Path
                 progress.log_bytes = {arm: logs[arm].bytes for arm in arms}
                 checkpoints.save({"progress": asdict(progress)})
             if ending and not one.done:
+                if ranks.is_first:
+                    at = f"at step {one.step} of {one.total_steps}"
+                    bar.write(f"told to end (SIGTERM) {at}; the same command goes on from the newest checkpoint")
                 raise SystemExit(TERMINATED)
         results = {}
         for arm, trainer in trainers.items():

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from dlrm_mtl.distributed.processes import Ranks
+from dlrm_mtl.distributed.processes import Ranks, process_group
 from tests.ranks import RankPool
 
 
@@ -93,3 +93,11 @@ def test_a_plain_process_is_a_job_of_one() -> None:
     )
     assert result.returncode == 0, result.stderr
     assert result.stdout.splitlines() == ["0 1 1 True x"] * 2 + ["left: True"]
+
+
+def test_restarts_that_may_hang_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    launcher = {"TORCHELASTIC_USE_AGENT_STORE": "True", "TORCHELASTIC_MAX_RESTARTS": "3"}
+    for name, value in {**launcher, "RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ValueError, match="TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1"), process_group(30):
+        pass

@@ -11,11 +11,15 @@ BIN = Path(sys.executable).parent
 QUIET_CPU = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0"}
 
 
+def environment() -> dict[str, str]:
+    """Of processes: the environment's programs come first on the path."""
+    return {**os.environ, **QUIET_CPU, "PATH": f"{BIN}:{os.environ['PATH']}"}
+
+
 def run(*command: str | Path, timeout: float = 240) -> subprocess.CompletedProcess[str]:
-    """Runs a command in the repository's root, with the environment's programs first on the path."""
-    environment = {**os.environ, **QUIET_CPU, "PATH": f"{BIN}:{os.environ['PATH']}"}
+    """Runs a command in the repository's root."""
     return subprocess.run(
-        [str(part) for part in command], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=timeout
+        [str(part) for part in command], cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=timeout
     )
 
 

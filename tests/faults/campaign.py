@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dlrm_mtl.files import read_json
+from tests.faults.outcome import read_outcome
 from tests.faults.rank import Faults
 from tests.faults.run import FaultyRun, Watcher, kill_all
 
@@ -208,7 +209,7 @@ class Campaign:
             )
 
     def _compare(self, plain: FaultyRun, struck: FaultyRun) -> None:
-        expected, found = plain.outcome(), struck.outcome()
+        expected, found = read_outcome(plain.out), read_outcome(struck.out)
         for mine, theirs in zip(_nes(found), _nes(expected), strict=True):
             self._report.ne_difference = max(self._report.ne_difference, abs(mine - theirs))
         for key, value in expected.items():

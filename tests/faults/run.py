@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
 
+from tests.faults.outcome import checkpoints, newest_step
 from tests.faults.rank import Faults, run_rank
 
 LIMIT_S = 120
@@ -59,12 +59,12 @@ class FaultyRun:
     @property
     def checkpoints(self) -> list[Path]:
         """Finished ones, the oldest first."""
-        return sorted((self.out / "checkpoints").glob("step-*"))
+        return checkpoints(self.out)
 
     @property
     def step(self) -> int:
         """Of the newest checkpoint; 0 if there is none."""
-        return int(self.checkpoints[-1].name.removeprefix("step-")) if self.checkpoints else 0
+        return newest_step(self.out)
 
     def start(self, world_size: int, faults: Faults | None = None, watcher: Watcher | None = None) -> Attempt:
         """Starts the run, or goes on with it, and waits for its end."""
@@ -116,20 +116,6 @@ class FaultyRun:
             used = sum(map(len, (rows[step] for step in range(first, first + steps_per_epoch))))
             wrong += sum(count - 1 for count in epoch.values()) + max(used - total, 0)
         return wrong
-
-    def outcome(self) -> dict[str, Any]:
-        """All that must not depend on interruptions: metrics of every window and evaluation, the result, and the
-        checksums of the final weights and states."""
-        [log] = self.out.glob("*/metrics.jsonl")
-        records = [json.loads(line) for line in log.read_text().splitlines()]
-        for record in records:
-            record.pop("qps", None)
-        result = json.loads((self.out / "result.json").read_text())
-        for arm in result["arms"].values():
-            del arm["qps"]
-        manifest = json.loads((self.checkpoints[-1] / "checkpoint.json").read_text())
-        files = {name: record["sha256"] for name, record in manifest["files"].items()}
-        return {"records": records, "result": result, "files": files}
 
     def _wait(self, processes: Sequence[BaseProcess], watcher: Watcher | None) -> None:
         end = time.monotonic() + LIMIT_S

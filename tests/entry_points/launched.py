@@ -1,0 +1,120 @@
+"""Launchers that run beside a test, and the processes under them."""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from tests.entry_points.processes import ROOT, environment
+
+LIMIT_S = 300
+"""Nothing that is waited for takes nearly as long."""
+
+
+class Launched:
+    """A command that trains a run, under whatever launcher.
+
+    Args:
+        out: the run's directory, as it stands in the command: every process of the run is known by it.
+        log: file for the output.
+    """
+
+    def __init__(self, out: Path, log: Path, *command: str | Path) -> None:
+        self._out = out
+        self._log = log
+        with log.open("w") as output:
+            self._process = subprocess.Popen(
+                [str(part) for part in command], cwd=ROOT, env=environment(), stdout=output, stderr=subprocess.STDOUT
+            )
+
+    @property
+    def output(self) -> str:
+        return self._log.read_text()
+
+    @property
+    def processes(self) -> list[int]:
+        """Process ids of the launcher, its agents and the ranks, as long as they run."""
+        return [pid for pid in _pids() if str(self._out) in _read(pid, "cmdline")]
+
+    @property
+    def ranks(self) -> dict[int, int]:
+        """Process ids by rank."""
+        found = {}
+        for pid in self.processes:
+            variables = dict(entry.partition("=")[::2] for entry in _read(pid, "environ"))
+            if "RANK" in variables:
+                found[int(variables["RANK"])] = pid
+        return found
+
+    def until(self, condition: Callable[[], bool]) -> None:
+        """Waits for a condition, which must come true before the launcher ends."""
+        end = time.monotonic() + LIMIT_S
+        while not condition():
+            assert self._process.poll() is None, self.output
+            assert time.monotonic() < end, self.output
+            time.sleep(0.01)
+
+    def terminate(self) -> None:
+        self._process.terminate()
+
+    def wait(self) -> int:
+        """Waits for the launcher's end; its exit code."""
+        try:
+            return self._process.wait(LIMIT_S)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"does not end:\n{self.output}") from None
+
+    def wait_for_all(self) -> None:
+        """Waits until the ranks have ended, too: a launcher may give up on them before."""
+        end = time.monotonic() + LIMIT_S
+        while self.processes:
+            assert time.monotonic() < end, self.output
+            time.sleep(0.05)
+
+    def kill_all(self) -> None:
+        for pid in self.processes:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self._process.wait()
+
+
+@contextmanager
+def launched(out: Path, log: Path, *command: str | Path) -> Iterator[Launched]:
+    """Leaves no process behind, however the test ends."""
+    launch = Launched(out, log, *command)
+    try:
+        yield launch
+    finally:
+        launch.kill_all()
+
+
+def parent(pid: int) -> int:
+    """Process id of a process's parent."""
+    [line] = [line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("PPid:")]
+    return int(line.split()[1])
+
+
+def listens(pid: int, port: int) -> bool:
+    """Whether a process listens on a TCP port."""
+    sockets = set()
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+            columns = line.split()
+            if columns[3] == "0A" and int(columns[1].rpartition(":")[2], 16) == port:
+                sockets.add(f"socket:[{columns[9]}]")
+    return any(os.readlink(file) in sockets for file in Path(f"/proc/{pid}/fd").iterdir())
+
+
+def _pids() -> list[int]:
+    return [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
+
+
+def _read(pid: int, file: str) -> list[str]:
+    """Entries of a process's command line or environment; none if it has ended."""
+    try:
+        return Path(f"/proc/{pid}/{file}").read_bytes().decode(errors="replace").split("\0")
+    except OSError:
+        return []

@@ -1,0 +1,142 @@
+"""Runs that lose processes or are preempted, under real launchers, end as if nothing had happened."""
+
+import json
+import os
+import signal
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.datasets import make_dataset
+from tests.entry_points.launched import Launched, launched, listens, parent
+from tests.entry_points.processes import BIN, run
+from tests.faults.outcome import newest_step, read_outcome
+
+ROWS, BATCH, EPOCHS = 2400, 48, 8
+STEPS = EPOCHS * ROWS // BATCH
+EVERY = 10
+"""Steps between checkpoints."""
+
+OPTIONS = (
+    *("--batch-size", str(BATCH), "--log-every", "5", "--checkpoint.every-steps", str(EVERY), "--timeout-s", "60"),
+    *("--model.head-mlp", "16", "--model.bottom-mlp", "8", "--reader.shuffle-rows", "500"),
+    *("--optimizer.dense-schedule.warmup-steps", "20", "--arm", "multibalance:beta=0.1"),
+)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_dataset(tmp_path_factory.mktemp("data") / "data", rows=ROWS)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Outcome of a run on two ranks."""
+    out = tmp_path_factory.mktemp("undisturbed") / "run"
+    process = run(*torchrun(data, out))
+    assert process.returncode == 0, process.stderr
+    return read_outcome(out)
+
+
+def python(data: Path, out: Path, epochs: int = EPOCHS) -> list[str | Path]:
+    return [BIN / "python", "-m", "dlrm_mtl.train", *options(data, out, epochs)]
+
+
+def torchrun(data: Path, out: Path) -> list[str | Path]:
+    return ["torchrun", "--standalone", "--nproc_per_node", "2", "-m", "dlrm_mtl.train", *options(data, out)]
+
+
+def torchx(data: Path, out: Path, j: str = "1x2", port: int | None = None) -> list[str | Path]:
+    return [
+        *("torchx", "run", "-s", "local_cwd", "-cfg", f"log_dir={out.parent / 'logs'}", "components/train.py:train"),
+        *("-j", j, "--rdzv_port", str(port or free_port()), "--", *options(data, out)),
+    ]
+
+
+def options(data: Path, out: Path, epochs: int = EPOCHS) -> list[str | Path]:
+    return ["--data", data, "--out", out, "--epochs", str(epochs), *OPTIONS]
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port
+
+
+def starts(out: Path) -> list[dict[str, Any]]:
+    """What the run has noted about each of its starts."""
+    file = out / "starts.jsonl"
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+
+def await_training(launch: Launched, out: Path, start: int) -> None:
+    """Waits until the run was started so many times and has written a checkpoint since."""
+    launch.until(lambda: len(starts(out)) == start and newest_step(out) > starts(out)[-1]["step"] + EVERY)
+
+
+@pytest.mark.parametrize(("j", "killed"), [("1x2", [1, 0]), ("2x1", [0])])
+def test_killed_ranks_are_started_again(
+    data: Path, undisturbed: dict[str, Any], tmp_path: Path, j: str, killed: list[int]
+) -> None:
+    out = tmp_path / "run"
+    with launched(out, tmp_path / "output", *torchx(data, out, j)) as job:
+        for start, rank in enumerate(killed, 1):
+            await_training(job, out, start)
+            os.kill(job.ranks[rank], signal.SIGKILL)
+        assert job.wait() == 0, job.output
+        assert "Job finished: SUCCEEDED" in job.output
+        assert not job.processes
+    steps = [start["step"] for start in starts(out)]
+    assert len(steps) == len(killed) + 1
+    assert steps == sorted({0, *steps}), "each start goes on from what the one before has saved"
+    assert read_outcome(out) == undisturbed
+
+
+def test_a_lost_node_leaves_the_run_to_the_other(data: Path, tmp_path: Path) -> None:
+    out, port = tmp_path / "run", free_port()
+    with launched(out, tmp_path / "output", *torchx(data, out, "1:2x1", port)) as job:
+        await_training(job, out, 1)
+        # Without the agent that holds the rendezvous there is nowhere to meet.
+        [(agent, worker)] = [(parent(pid), pid) for pid in job.ranks.values() if not listens(parent(pid), port)]
+        os.kill(agent, signal.SIGKILL)
+        os.kill(worker, signal.SIGKILL)
+        assert job.wait() == 1, "TorchX counts the lost node"
+        assert not job.processes
+    first, second = starts(out)
+    assert (first["world_size"], second["world_size"]) == (2, 1)
+    assert second["step"] > 0
+    found = read_outcome(out)
+    assert [record["step"] for record in found["records"] if record["kind"] == "train"] == list(range(5, STEPS + 1, 5))
+    assert found["result"]
+
+
+def test_preempted_launchers_end_in_time_and_go_on(data: Path, undisturbed: dict[str, Any], tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    for start, command in enumerate((torchrun(data, out), torchx(data, out)), 1):
+        with launched(out, tmp_path / "output", *command) as job:
+            await_training(job, out, start)
+            job.terminate()
+            assert job.wait() != 0, job.output
+            job.wait_for_all()
+        assert newest_step(out) < STEPS
+        # TorchX stops to show what its processes say.
+        said = "".join([job.output, *(log.read_text() for log in tmp_path.glob("logs/**/stdout.log"))])
+        assert f"told to end (SIGTERM) at step {newest_step(out)} of {STEPS}" in said
+        assert job.output.count("Traceback") == 1, "the launcher's own"
+    process = run(*torchx(data, out))
+    assert process.returncode == 0, process.stderr
+    assert read_outcome(out) == undisturbed
+
+
+def test_a_preempted_process(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    with launched(out, tmp_path / "output", *python(data, out, epochs=100)) as job:
+        await_training(job, out, 1)
+        job.terminate()
+        assert job.wait() == 143
+    step = newest_step(out)
+    assert f"told to end (SIGTERM) at step {step} of " in job.output
+    assert "Traceback" not in job.output

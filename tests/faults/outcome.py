@@ -1,0 +1,30 @@
+"""What a training run has left behind."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+
+def checkpoints(out: Path) -> list[Path]:
+    """Finished ones of a run, the oldest first."""
+    return sorted((out / "checkpoints").glob("step-*"))
+
+
+def newest_step(out: Path) -> int:
+    """Of the newest checkpoint; 0 if there is none."""
+    return max((int(path.name.removeprefix("step-")) for path in checkpoints(out)), default=0)
+
+
+def read_outcome(out: Path) -> dict[str, Any]:
+    """All that must not depend on interruptions: metrics of every window and evaluation, the result, and the checksums
+    of the final weights and states."""
+    [log] = out.glob("*/metrics.jsonl")
+    records = [json.loads(line) for line in log.read_text().splitlines()]
+    for record in records:
+        record.pop("qps", None)
+    result = json.loads((out / "result.json").read_text())
+    for arm in result["arms"].values():
+        del arm["qps"]
+    manifest = json.loads((checkpoints(out)[-1] / "checkpoint.json").read_text())
+    files = {name: record["sha256"] for name, record in manifest["files"].items()}
+    return {"records": records, "result": result, "files": files}
