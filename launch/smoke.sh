@@ -20,4 +20,4 @@ torchx run -s local_cwd components/compare.py:compare -j "1x$processes" --gpu "$
     --data "$runs/smoke-data" --out "$runs/smoke" --arms mean multibalance --seeds 3
 
 # Once more without the launcher's prefixes.
-printf '\n%s\n\nreport: %s\n' "$(cat "$runs/smoke/report.md")" "$runs/smoke/report.md"
+printf '\n%s\n\nreport: %s\n' "$(cat "$runs/smoke/report.md")" "$runs/smoke/report.html"

@@ -16,6 +16,7 @@ def compare(data: Path, out: Path, *options: str | Path, processes: int = 0) -> 
     process = python(COMPARE, "--data", data, "--out", out, *SMALL, *options, processes=processes)
     assert process.returncode == 0, process.stderr
     assert str(out / "report.md") in process.stdout
+    assert str(out / "report.html") in process.stdout
     comparison: dict[str, Any] = json.loads((out / "comparison.json").read_text())
     return comparison
 
@@ -56,6 +57,19 @@ def test_the_run_directory_is_complete(finished: Path) -> None:
     assert environment["world_size"] == 2
     assert environment["versions"]["torch"].startswith("2.13")
     assert "| arm" in (finished / "report.md").read_text()
+    page = (finished / "report.html").read_text()
+    for figure in ("gain", "pareto", "weights", "norms", "weighted-norms", "cosines", "gap", "speed"):
+        assert f'id="{figure}"' in page
+
+
+def test_seeds_of_another_job(small_dataset: Path, finished: Path, tmp_path: Path) -> None:
+    options = ["--seeds", "1", "--first-seed", "2"]
+    comparison = compare(small_dataset, tmp_path / "more", *ARMS, *options, "--eval-every", "4", processes=2)
+    assert comparison["arms"]["mean"]["seeds"] == [2]
+    process = python("dlrm_mtl.report", finished, tmp_path / "more", "--out", tmp_path / "joined")
+    assert process.returncode == 0, process.stderr
+    joined = json.loads((tmp_path / "joined" / "comparison.json").read_text())
+    assert [arm["seeds"] for arm in joined["arms"].values()] == [[0, 1, 2]] * 3
 
 
 def test_metrics_are_logged(finished: Path) -> None:

@@ -1,11 +1,12 @@
 """report, from run directories to a page."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
 
-from tests.entry_points.processes import python
+from tests.entry_points.processes import python, run
 from tests.reporting.runs import summarized, write_run
 
 REPORT = "dlrm_mtl.report"
@@ -39,6 +40,11 @@ def test_a_run_is_rendered_again_where_it_is(runs: tuple[Path, Path]) -> None:
     assert process.returncode == 0, process.stderr
     assert (runs[0] / "report.html").is_file()
     assert (runs[0] / "comparison.json").read_text() == before
+
+
+def test_it_needs_no_torch() -> None:
+    code = "import sys, dlrm_mtl.reporting.html, dlrm_mtl.reporting.join; print('torch' in sys.modules)"
+    assert run(sys.executable, "-c", code).stdout == "False\n"
 
 
 @pytest.mark.parametrize(
