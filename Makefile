@@ -15,7 +15,7 @@ smoke: install
 	launch/smoke.sh
 
 test: install lint
-	$(QUIET_CPU) $(VENV)/bin/python -m pytest
+	$(QUIET_CPU) $(VENV)/bin/python -m pytest -n 2 --dist loadfile
 
 faults: install
 	$(QUIET_CPU) $(VENV)/bin/python -m tests.faults

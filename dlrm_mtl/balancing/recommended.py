@@ -1,5 +1,5 @@
-"""The recipe that this project recommends: MultiBalance with the options that were best on validation days of several
-data sets. ``docs/choosing.md`` has the measurements."""
+"""The recipe that this project recommends: MultiBalance with the options that did best on validation days, see
+``docs/experiments.md``."""
 
 from collections.abc import Callable, Sequence
 
@@ -9,11 +9,15 @@ from dlrm_mtl.balancing.multibalance import MultiBalance
 
 
 class MultiBalanceRecommended(MultiBalance):
-    """:class:`MultiBalance` with other defaults: small steps of the task weights, a direction that keeps a share of the
-    prior, so that no task is given up, and no gradient made longer than it is.
+    """:class:`MultiBalance` with small steps of the task weights, a direction that keeps a share of the prior, so that
+    no task is given up, and no gradient made longer than it is::
+
+        gradient = V (lambda + prior_in_direction lambda_0) / (1 + prior_in_direction)
+
+    The division keeps it as long as the mean where tasks agree.
 
     Args:
-        beta, gamma, prior_in_direction, max_rescale, rho, prior: see :class:`MultiBalance`.
+        beta, rho, gamma, prior, prior_in_direction, max_rescale: see :class:`MultiBalance`.
 
     Raises:
         ValueError: an option out of its range.
@@ -40,3 +44,10 @@ class MultiBalanceRecommended(MultiBalance):
             max_rescale=max_rescale,
             task_names=task_names,
         )
+
+    def coefficients(self, statistic: Tensor, losses: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
+        coefficients, state = super().coefficients(statistic, losses)
+        return coefficients / (1 + self.prior_in_direction), state
+
+    def initial_coefficients(self) -> Tensor:
+        return super().initial_coefficients() / (1 + self.prior_in_direction)

@@ -200,3 +200,14 @@ def test_rare_task_is_capped() -> None:
     balancer.combine(torch.tensor([[1.0, 0.0], [0.0, 1.0]], dtype=torch.float64))
     combined = balancer.combine(torch.tensor([[1.0, 0.0], [0.0, 1e-6]], dtype=torch.float64))
     torch.testing.assert_close(combined, torch.tensor([0.5, 0.5e-5], dtype=torch.float64))
+
+
+def test_the_recommended_recipe_is_multibalance_with_other_defaults_as_long_as_the_mean() -> None:
+    recommended = create_balancer("multibalance_recommended", 3)
+    plain = create_balancer("multibalance", 3, beta=0.1, gamma=0.1, prior_in_direction=0.5, max_rescale=1.0)
+    for gradients in random_gradients(3, np.full(3, 0.1), seed=5):
+        rows = torch.from_numpy(gradients)
+        torch.testing.assert_close(recommended.combine(rows), plain.combine(rows) / 1.5, rtol=1e-12, atol=0)
+    assert torch.equal(recommended.task_weights(), plain.task_weights())
+    same = torch.ones(3, 4, dtype=torch.float64)
+    torch.testing.assert_close(create_balancer("multibalance_recommended", 3).combine(same), same[0])

@@ -22,6 +22,9 @@ def method_id(method: Method) -> str:
     return " ".join([method[0], *(f"{key}={value}" for key, value in method[1].items())])
 
 
+OTHERS = ("mean", "sum", "static", "multibalance", "multibalance_recommended")
+"""Without invariants of their own, or, by their moving averages, with those of a whole sequence of steps."""
+
 OPTIONS: list[Method] = [
     ("mgda", {"normalization": "l2"}),
     ("mgda", {"normalization": "loss"}),
@@ -34,7 +37,7 @@ OPTIONS: list[Method] = [
 ]
 # Those of the balancing contract, on the gradients alone.
 GRADIENT_METHODS: list[Method] = [
-    *((name, {}) for name in METHODS if name not in ("mean", "sum", "static", "multibalance")),
+    *((name, {}) for name in METHODS if name not in OTHERS),
     *OPTIONS,
 ]
 BY_COEFFICIENTS = [method for method in GRADIENT_METHODS if method[0] != "graddrop"]
