@@ -28,6 +28,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "reporting": {"training"},
     "benchmarks": {"config", "data", "files", "training"},
+    "studies": {"balancing", "config", "data", "files", "models", "schema", "training"},
     "launching": {"cli"},
     "train": {"cli", "config", "distributed", "files", "reporting", "training"},
     "bench": {"benchmarks", "cli", "distributed", "files"},
