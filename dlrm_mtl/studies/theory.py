@@ -15,9 +15,9 @@ from torch import Tensor
 from dlrm_mtl.config import CompareConfig, require
 from dlrm_mtl.data.reader import TrainingReader
 from dlrm_mtl.files import read_json
-from dlrm_mtl.studies.cases import TheoryCase
 from dlrm_mtl.studies.decomposition import Decomposition, compare_weights, try_weights
 from dlrm_mtl.studies.population import Population
+from dlrm_mtl.studies.theory_case import TheoryCase
 from dlrm_mtl.training.session import Session, open_session
 from dlrm_mtl.training.trainer import Trainer
 
@@ -47,6 +47,7 @@ def measure_theory(case: TheoryCase) -> dict[str, Any]:
             case.data,
             Path(out) / "run",
             case.train_batch_size,
+            epochs=case.steps,  # as many as it takes: each has a step
             max_steps=case.steps,
             model=case.model,
             arms=arms,
@@ -57,11 +58,11 @@ def measure_theory(case: TheoryCase) -> dict[str, Any]:
                 population = _train(session, case, seed)
                 sizes = _look_at_gradients(population, case, seed, residual, agreement)
                 _learn_weights(session, case, levels, seed, learned)
+            tasks = session.tasks
         environment = read_json(config.out / "environment.json")
-    schema = session.source.dataset.schema
     return {
-        "data": {"name": schema.name, "source": dict(schema.source)},
-        "tasks": list(schema.task_names),
+        "data": str(case.data),
+        "tasks": list(tasks),
         "method": case.method,
         "steps": case.steps,
         "train_batch_size": case.train_batch_size,

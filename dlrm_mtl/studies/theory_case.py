@@ -1,4 +1,4 @@
-"""The options of each study. Free of torch, so that ``--help`` is quick."""
+"""The options of the theory study. Free of torch, so that ``--help`` is quick."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
