@@ -1,7 +1,7 @@
 """The paper's tables and figure: ``python -m dlrm_mtl.experiments table3 --data DIR --out RUN --seeds 5``.
 
 Each experiment is a comparison in ``RUN/NAME``; ``RUN/report.md`` joins them. An interrupted one goes on when it is
-started again with the same options.
+started again with the same options. ``theory`` measures what section 4.2 of the paper says of gradients.
 """
 
 import sys
@@ -10,11 +10,20 @@ from collections.abc import Sequence
 from dlrm_mtl import cli
 from dlrm_mtl.config import ExperimentConfig
 from dlrm_mtl.distributed.versions import check_versions
-from dlrm_mtl.studies.catalog import STUDIES
+from dlrm_mtl.files import write_json
+from dlrm_mtl.studies.catalog import STUDIES, THEORY
+from dlrm_mtl.studies.theory_case import TheoryCase
 
 
 def main() -> None:
     names, arguments = choose_studies(sys.argv[1:])
+    if names == [THEORY]:
+        _measure_theory(arguments)
+    else:
+        _run_comparisons(names, arguments)
+
+
+def _run_comparisons(names: Sequence[str], arguments: Sequence[str]) -> None:
     config = cli.parse(ExperimentConfig, f"dlrm_mtl.experiments {sys.argv[1]}", arguments)
     check_versions()
     # torchrec takes seconds to import, which --help and a wrong option need not wait for; and it is imported only now,
@@ -34,6 +43,19 @@ def main() -> None:
         print(f"\n{finish_studies(plans, schema)}", flush=True)
 
 
+def _measure_theory(arguments: Sequence[str]) -> None:
+    case = cli.parse(TheoryCase, f"dlrm_mtl.experiments {THEORY}", arguments)
+    check_versions()
+    from dlrm_mtl.studies.theory import measure_theory
+    from dlrm_mtl.studies.theory_table import format_theory
+
+    study = measure_theory(case)
+    print(f"\n{format_theory({'studies': [study]})}", flush=True)
+    if case.json is not None:
+        write_json(case.json, study)
+        print(f"results: {case.json}", flush=True)
+
+
 def choose_studies(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     """The experiments that a command line names first, and the rest of it.
 
@@ -47,10 +69,12 @@ def choose_studies(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
         print("usage: python -m dlrm_mtl.experiments NAME --data DIR --out RUN [OPTIONS]\n")
         for name, study in STUDIES.items():
             print(f"  {name:{width}}  {study.title}. {study.question}")
-        print(f"  {'all':{width}}  All of them.\n\nNAME --help lists the options.")
+        print(f"  {'all':{width}}  All of these.")
+        print(f"  {THEORY:{width}}  How far do gradients of the representation stand in for those of parameters?")
+        print("\nNAME --help lists the options.")
         raise SystemExit(0)
-    if first not in (*STUDIES, "all"):
-        raise ValueError(f"experiment {first!r}, expected one of {', '.join(STUDIES)}, all")
+    if first not in (*STUDIES, "all", THEORY):
+        raise ValueError(f"experiment {first!r}, expected one of {', '.join(STUDIES)}, all, {THEORY}")
     return list(STUDIES) if first == "all" else [first], list(arguments[1:])
 
 

@@ -18,6 +18,7 @@ from dlrm_mtl.benchmarks.checkpoint import format_checkpoint
 from dlrm_mtl.benchmarks.reader import format_reader
 from dlrm_mtl.config import CompareConfig
 from dlrm_mtl.reporting.markdown import format_comparison
+from dlrm_mtl.studies.theory_table import format_theory
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = sorted([ROOT / "README.md", *ROOT.glob("docs/**/*.md")])
@@ -96,6 +97,27 @@ def test_reports_on_speed_are_rendered_from_their_results() -> None:
         assert files
         for file in files:
             assert render(json.loads(file.read_text())) in (directory / "report.md").read_text()
+
+
+def test_the_report_on_theory_is_rendered_from_its_results() -> None:
+    directory = ROOT / "docs/results/theory"
+    results = json.loads((directory / "results.json").read_text())
+    report = (directory / "report.md").read_text()
+    assert format_theory(results) in report
+    environments = json.loads((directory / "environment.json").read_text())
+    assert environments.keys() == {study["data"] for study in results["studies"]}
+    rows = re.findall(
+        r"^\| (?:dense part|tables|both|[0-9]+) .*$", (ROOT / "docs/theory.md").read_text(), flags=re.MULTILINE
+    )
+    assert len(rows) >= 3
+    assert [row for row in rows if row not in report] == []
+
+
+def test_the_tests_that_theory_names_are_there() -> None:
+    named = re.findall(r"`(test_\w+)`", (ROOT / "docs/theory.md").read_text())
+    there = (ROOT / "tests/balancing/test_theory.py").read_text()
+    assert len(named) >= 5
+    assert [name for name in named if f"def {name}(" not in there] == []
 
 
 def test_the_figures_on_preparation_are_those_of_the_results() -> None:

@@ -27,14 +27,16 @@ ALLOWED: dict[str, set[str]] = {
         *("balancing", "config", "data", "distributed", "files", "models", "recipe", "run_directory", "schema"),
     },
     "reporting": {"config", "distributed", "files", "run_directory", "training"},
-    "studies": {"config", "distributed", "files", "reporting", "schema"},
+    "studies": {
+        *("balancing", "config", "data", "distributed", "files", "models", "reporting", "schema", "training"),
+    },
     "benchmarks": {"config", "data", "distributed", "files", "training"},
     "launching": {"cli"},
     "train": {"cli", "config", "distributed", "files", "reporting", "training"},
     "bench": {"benchmarks", "cli", "distributed", "files"},
     "report": {"cli", "files", "reporting"},
     "compare": {"cli", "config", "distributed", "reporting"},
-    "experiments": {"cli", "config", "distributed", "schema", "studies"},
+    "experiments": {"cli", "config", "distributed", "files", "schema", "studies"},
 }
 """What each part of the package may import of the others."""
 

@@ -1,1 +1,1 @@
-"""The experiments of the MultiBalance paper, and two that it argues from without making them."""
+"""The experiments of the MultiBalance paper, two that it argues from without making them, and its theory measured."""

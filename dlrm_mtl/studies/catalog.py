@@ -53,6 +53,9 @@ STUDIES: Mapping[str, Study] = MappingProxyType(
     }
 )
 
+THEORY = "theory"
+"""Not a comparison: gradients of trained models, in one process."""
+
 
 def study_arms(study: str, config: ExperimentConfig, num_tasks: int) -> tuple[str, ...]:
     """The arms of an experiment, the control first.

@@ -59,4 +59,4 @@ def test_help_lists_the_experiments_quickly() -> None:
 def test_an_unknown_experiment_is_named(arguments: list[str]) -> None:
     process = run("python", "-m", "dlrm_mtl.experiments", *arguments)
     assert process.returncode == 2
-    assert "expected one of table2, table3, table4, figure2, transfer, search, all" in process.stderr
+    assert "expected one of table2, table3, table4, figure2, transfer, search, all, theory" in process.stderr

@@ -1,0 +1,42 @@
+"""The options of the theory study. Free of torch, so that ``--help`` is quick."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from dlrm_mtl.config import ModelConfig, require
+
+
+@dataclass(frozen=True)
+class TheoryCase:
+    """How far representation gradients stand in for parameter gradients on one data set (the paper's section 4.2)."""
+
+    data: Path
+    """Directory of the data set."""
+    steps: int = 200
+    """Training steps before gradients are looked at."""
+    train_batch_size: int = 2048
+    """Rows of a training batch."""
+    population: int = 32768
+    """Training rows that stand for the distribution: batches are drawn from them, and expectations are over them."""
+    batch_sizes: tuple[int, ...] = (64, 256, 1024, 4096, 8192)
+    """Batch sizes at which gradients are looked at."""
+    batches: int = 10
+    """Batches of each size and seed."""
+    seeds: int = 3
+    """Trained models: seeds 0, 1, ..."""
+    method: str = "multibalance:beta=0.1"
+    """Method whose learned weights are compared between levels."""
+    log_every: int = 10
+    """Steps between two looks at the learned weights."""
+    json: Path | None = None
+    """File for the results, beside the tables on stdout."""
+    model: ModelConfig = field(default_factory=ModelConfig)
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "train_batch_size", "population", "batches", "seeds", "log_every"):
+            require(name, getattr(self, name), getattr(self, name) > 0, "a positive number")
+        valid = bool(self.batch_sizes) and all(0 < size <= self.population for size in self.batch_sizes)
+        require("batch_sizes", self.batch_sizes, valid, f"sizes from 1 to the population's {self.population} rows")
+        if self.json is not None:
+            require("json", str(self.json), self.json.parent.is_dir(), "a file in a directory that is there")
+        require("log_every", self.log_every, self.steps % self.log_every == 0, f"a divisor of the {self.steps} steps")
