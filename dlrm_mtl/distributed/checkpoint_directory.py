@@ -2,13 +2,14 @@
 
 ::
 
-    DIR/step-00000120/checkpoint.json     facts of the run, and size and checksum of every other file
+    DIR/step-00000120/checkpoint.json     facts of the run, and size and checksum of every file, itself too
     DIR/step-00000120/tensors.json        see checkpoint_format.py
     DIR/step-00000120/__0_0.distcp ...
     DIR/.step-00000240.partial            one that is being written, or never was finished
 """
 
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -59,7 +60,7 @@ def complete(directory: Path, step: int, facts: Mapping[str, Any], files: Sequen
     """Gives a written checkpoint its manifest and its name, and removes all but the newest ``keep``."""
     partial, path = partial_path(directory, step), checkpoint_path(directory, step)
     records = {name: {"bytes": size, "sha256": checksum} for name, size, checksum in files}
-    write_json(partial / MANIFEST, {"format": FORMAT, "step": step, "files": records, **facts})
+    write_manifest(partial, {"format": FORMAT, "step": step, "files": records, **facts})
     for written in (*partial.iterdir(), partial):
         _synchronize(written)
     if path.exists():  # of the same step, written before a restart
@@ -71,17 +72,24 @@ def complete(directory: Path, step: int, facts: Mapping[str, Any], files: Sequen
     return path
 
 
+def write_manifest(directory: Path, manifest: Mapping[str, Any]) -> None:
+    """Writes the manifest of a checkpoint, with a checksum of its own."""
+    write_json(directory / MANIFEST, {**manifest, "sha256": _digest(manifest)})
+
+
 def read_manifest(path: Path) -> dict[str, Any]:
     """The manifest of a checkpoint.
 
     Raises:
-        ValueError: there is none, or it has another format.
+        ValueError: there is none, it is damaged, or it has another format.
     """
     if not (path / MANIFEST).is_file():
         raise ValueError(f"{path / MANIFEST}: not found; a checkpoint is a directory RUN/checkpoints/step-N with one")
     manifest = read_json(path / MANIFEST)
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise ValueError(f"{path / MANIFEST}: not the manifest of a checkpoint of format {FORMAT}")
+    if manifest.pop("sha256", None) != _digest(manifest):
+        raise ValueError(f"{path / MANIFEST}: has another checksum than when it was written")
     return manifest
 
 
@@ -97,6 +105,10 @@ def find_damage(path: Path, manifest: Mapping[str, Any], part: int = 0, parts: i
         if _sha256(file) != record["sha256"]:
             return f"{name} has another checksum than when it was written"
     return None
+
+
+def _digest(manifest: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
 
 
 def _sha256(path: Path) -> str:

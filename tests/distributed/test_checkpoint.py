@@ -11,7 +11,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from dlrm_mtl.distributed.checkpoint_directory import MANIFEST, list_checkpoints, read_manifest, record_files
+from dlrm_mtl.distributed.checkpoint_directory import (
+    MANIFEST,
+    list_checkpoints,
+    read_manifest,
+    record_files,
+    write_manifest,
+)
 from dlrm_mtl.distributed.checkpoint_format import DESCRIPTION
 from tests.distributed import checkpoints
 from tests.ranks import RankPool
@@ -83,6 +89,12 @@ def flip_a_bit(path: Path) -> None:
     file.write_bytes(content)
 
 
+def change_a_fact(path: Path) -> None:
+    """What is still a manifest, of another run."""
+    manifest = (path / MANIFEST).read_text()
+    (path / MANIFEST).write_text(manifest.replace('"note": "step 3"', '"note": "step 4"'))
+
+
 DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "truncated": (truncate, "__1_0.distcp has "),
     "flipped": (flip_a_bit, "__0_0.distcp has another checksum"),
@@ -90,6 +102,8 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "no description": (lambda path: (path / DESCRIPTION).unlink(), f"{DESCRIPTION} is missing"),
     "no manifest": (lambda path: (path / MANIFEST).unlink(), f"{MANIFEST}: not found"),
     "half a manifest": (lambda path: (path / MANIFEST).write_text('{"format"'), f"{MANIFEST}: no valid JSON"),
+    "another fact": (change_a_fact, f"{MANIFEST}: has another checksum"),
+    "no text": (lambda path: (path / MANIFEST).write_bytes(b"\xff\xfe{}"), f"{MANIFEST}: no valid JSON"),
     "another format": (lambda path: (path / MANIFEST).write_text('{"format": 99}'), "of format 1"),
 }
 
@@ -139,7 +153,7 @@ def reseal(path: Path) -> None:
     manifest = read_manifest(path)
     for name, size, checksum in record_files(path, list(manifest["files"])):
         manifest["files"][name] = {"bytes": size, "sha256": checksum}
-    (path / MANIFEST).write_text(json.dumps(manifest))
+    write_manifest(path, manifest)
 
 
 class Execute:

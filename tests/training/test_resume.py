@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from dlrm_mtl.config import OptimizerConfig, RunConfig, ScheduleConfig, TableOptimizer
-from dlrm_mtl.distributed.checkpoint_directory import MANIFEST, list_checkpoints, read_manifest, record_files
+from dlrm_mtl.distributed.checkpoint_directory import list_checkpoints, read_manifest, record_files, write_manifest
 from dlrm_mtl.distributed.checkpoint_format import DESCRIPTION
 from dlrm_mtl.schema import Task
 from tests.datasets import TASKS, make_dataset
@@ -159,7 +159,7 @@ def remove(path: Path, part: str) -> None:
     manifest = read_manifest(path)
     for name, size, checksum in record_files(path, list(manifest["files"])):
         manifest["files"][name] = {"bytes": size, "sha256": checksum}
-    (path / MANIFEST).write_text(json.dumps(manifest))
+    write_manifest(path, manifest)
 
 
 @pytest.mark.parametrize(
