@@ -56,7 +56,7 @@ def record_files(directory: Path, files: Sequence[str]) -> list[FileRecord]:
     return [(name, (directory / name).stat().st_size, _sha256(directory / name)) for name in files]
 
 
-def complete(directory: Path, step: int, facts: Mapping[str, Any], files: Sequence[FileRecord], keep: int) -> Path:
+def complete(directory: Path, step: int, facts: Mapping[str, Any], files: Sequence[FileRecord], keep: int) -> None:
     """Gives a written checkpoint its manifest and its name, and removes all but the newest ``keep``."""
     partial, path = partial_path(directory, step), checkpoint_path(directory, step)
     records = {name: {"bytes": size, "sha256": checksum} for name, size, checksum in files}
@@ -69,7 +69,6 @@ def complete(directory: Path, step: int, facts: Mapping[str, Any], files: Sequen
     _synchronize(directory)
     for old in list_checkpoints(directory)[keep:]:
         shutil.rmtree(old)
-    return path
 
 
 def write_manifest(directory: Path, manifest: Mapping[str, Any]) -> None:
