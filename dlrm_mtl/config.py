@@ -96,13 +96,14 @@ class OptimizerConfig:
 
     table: TableOptimizer = "rowwise_adagrad"
     """Optimizer of the embedding tables. adam needs a GPU."""
-    table_lr: float = 0.02
-    """Learning rate of the tables."""
+    table_lr: float = 0.04
+    """Learning rate of the tables. This default and that of dense_lr are where the control's NE was best on validation
+    days, see docs/choosing.md."""
     table_eps: float = 1e-8
     """Epsilon of the tables' Adagrad or Adam."""
     dense: DenseOptimizer = "adam"
     """Optimizer of everything else."""
-    dense_lr: float = 1e-3
+    dense_lr: float = 2e-3
     """Learning rate of everything else."""
     weight_decay: float = 0.0
     """Weight decay of the dense optimizer."""
