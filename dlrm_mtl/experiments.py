@@ -1,7 +1,8 @@
 """The paper's tables and figure: ``python -m dlrm_mtl.experiments table3 --data DIR --out RUN --seeds 5``.
 
 Each experiment is a comparison in ``RUN/NAME``; ``RUN/report.md`` joins them. An interrupted one goes on when it is
-started again with the same options. ``theory`` measures what section 4.2 of the paper says of gradients.
+started again with the same options. ``theory`` measures what section 4.2 of the paper says of gradients, and ``scale``
+reckons what balancing costs on many GPUs; they are no comparisons.
 """
 
 import sys
@@ -11,7 +12,8 @@ from dlrm_mtl import cli
 from dlrm_mtl.config import ExperimentConfig
 from dlrm_mtl.distributed.versions import check_versions
 from dlrm_mtl.files import write_json
-from dlrm_mtl.studies.catalog import STUDIES, THEORY
+from dlrm_mtl.studies.catalog import SCALE, STUDIES, THEORY
+from dlrm_mtl.studies.scale_case import ScaleCase
 from dlrm_mtl.studies.theory_case import TheoryCase
 
 
@@ -19,6 +21,8 @@ def main() -> None:
     names, arguments = choose_studies(sys.argv[1:])
     if names == [THEORY]:
         _measure_theory(arguments)
+    elif names == [SCALE]:
+        _measure_scale(arguments)
     else:
         _run_comparisons(names, arguments)
 
@@ -56,6 +60,18 @@ def _measure_theory(arguments: Sequence[str]) -> None:
         print(f"results: {case.json}", flush=True)
 
 
+def _measure_scale(arguments: Sequence[str]) -> None:
+    case = cli.parse(ScaleCase, f"dlrm_mtl.experiments {SCALE}", arguments)
+    from dlrm_mtl.studies.scale import measure_scale
+    from dlrm_mtl.studies.scale_table import format_scale
+
+    study = measure_scale(case)
+    print(format_scale(study), flush=True)
+    if case.json is not None:
+        write_json(case.json, study)
+        print(f"results: {case.json}", flush=True)
+
+
 def choose_studies(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     """The experiments that a command line names first, and the rest of it.
 
@@ -71,10 +87,11 @@ def choose_studies(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
             print(f"  {name:{width}}  {study.title}. {study.question}")
         print(f"  {'all':{width}}  All of these.")
         print(f"  {THEORY:{width}}  How far do gradients of the representation stand in for those of parameters?")
+        print(f"  {SCALE:{width}}  What does balancing add to a step on 8 to 1024 GPUs, on paper?")
         print("\nNAME --help lists the options.")
         raise SystemExit(0)
-    if first not in (*STUDIES, "all", THEORY):
-        raise ValueError(f"experiment {first!r}, expected one of {', '.join(STUDIES)}, all, {THEORY}")
+    if first not in (*STUDIES, "all", THEORY, SCALE):
+        raise ValueError(f"experiment {first!r}, expected one of {', '.join(STUDIES)}, all, {THEORY}, {SCALE}")
     return list(STUDIES) if first == "all" else [first], list(arguments[1:])
 
 

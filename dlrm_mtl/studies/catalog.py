@@ -55,6 +55,8 @@ STUDIES: Mapping[str, Study] = MappingProxyType(
 
 THEORY = "theory"
 """Not a comparison: gradients of trained models, in one process."""
+SCALE = "scale"
+"""Not a comparison: a simulation of clusters."""
 
 
 def study_arms(study: str, config: ExperimentConfig, num_tasks: int) -> tuple[str, ...]:

@@ -1,6 +1,6 @@
 """Random search of static weights against a balancer that needs none: how many trials, at what cost?"""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,50 +18,87 @@ class Trial:
     """Of the task that gains least."""
 
 
+@dataclass(frozen=True)
+class Search:
+    """What a search found."""
+
+    balancer: Trial
+    trials: tuple[Trial, ...]
+    """In the order of the search, without those that exploded."""
+    exploded: int
+
+    @property
+    def first_as_good(self) -> int | None:
+        """The number, from 1, of the first trial that gains as much as the balancer on average and in its worst task;
+        as many trainings it takes to find it."""
+        for number, trial in enumerate(self.trials, start=1):
+            if trial.average >= self.balancer.average and trial.worst >= self.balancer.worst:
+                return number
+        return None
+
+    @property
+    def fair(self) -> tuple[Trial, ...]:
+        """Those whose worst task loses no more than under the balancer."""
+        return tuple(trial for trial in self.trials if trial.worst >= self.balancer.worst)
+
+    @property
+    def best_fair(self) -> Trial | None:
+        """Of those the best on average. It is chosen by the rows that judge it, which flatters it."""
+        return max(self.fair, key=lambda trial: trial.average, default=None)
+
+
+def read_search(comparison: Mapping[str, Any]) -> Search | None:
+    """The search in a comparison; None if the balancer exploded, so that there is nothing to compare with."""
+    arms = comparison["arms"]
+    balancer = _trial(RECOMMENDED, arms[RECOMMENDED])
+    trials = [_trial(arm, record) for arm, record in arms.items() if arm.startswith("static:")]
+    known = tuple(trial for trial in trials if trial is not None)
+    return None if balancer is None else Search(balancer, known, len(trials) - len(known))
+
+
 def describe_search(comparison: Mapping[str, Any]) -> str:
     """What the search found, in Markdown.
 
     A weighting is as good as the balancer if it gains as much on average, and its worst task loses no more.
     """
-    arms = comparison["arms"]
-    balancer = _trial(RECOMMENDED, arms[RECOMMENDED])
-    trials = [_trial(arm, record) for arm, record in arms.items() if arm.startswith("static:")]
-    known = [trial for trial in trials if trial is not None]
-    if balancer is None:
+    search = read_search(comparison)
+    if search is None:
         return f"`{RECOMMENDED}` exploded in some seed: there is nothing to compare with."
+    balancer = search.balancer
     lines = [
         f"`{RECOMMENDED}`: average {balancer.average:+.3f}, worst task {balancer.worst:+.3f}, in one training.",
-        _first_as_good(known, balancer),
-        _best_without_worse_task(known, balancer),
+        _first_as_good(search),
+        _best_without_worse_task(search),
     ]
-    if len(known) < len(trials):
-        lines.append(f"{len(trials) - len(known)} of {len(trials)} weightings exploded.")
+    if search.exploded:
+        lines.append(f"{search.exploded} of {len(search.trials) + search.exploded} weightings exploded.")
     return "\n\n".join(lines)
 
 
-def _first_as_good(trials: Sequence[Trial], balancer: Trial) -> str:
-    for number, trial in enumerate(trials, start=1):
-        if trial.average >= balancer.average and trial.worst >= balancer.worst:
-            return (
-                f"As good on average and in the worst task is, first, trial {number}, `{trial.arm}`: average"
-                f" {trial.average:+.3f}, worst {trial.worst:+.3f}. A search that stops there costs {number} trainings."
-            )
+def _first_as_good(search: Search) -> str:
+    number = search.first_as_good
+    if number is None:
+        return (
+            f"None of {len(search.trials)} random weightings is as good on average and in the worst task: the search"
+            f" costs {len(search.trials)} trainings and has not found one."
+        )
+    trial = search.trials[number - 1]
     return (
-        f"None of {len(trials)} random weightings is as good on average and in the worst task: the search costs"
-        f" {len(trials)} trainings and has not found one."
+        f"As good on average and in the worst task is, first, trial {number}, `{trial.arm}`: average"
+        f" {trial.average:+.3f}, worst {trial.worst:+.3f}. A search that stops there costs {number} trainings."
     )
 
 
-def _best_without_worse_task(trials: Sequence[Trial], balancer: Trial) -> str:
-    fair = [trial for trial in trials if trial.worst >= balancer.worst]
-    if not fair:
-        best = max(trials, key=lambda trial: trial.worst, default=None)
-        end = f" The worst task of the gentlest, `{best.arm}`, gains {best.worst:+.3f}." if best else ""
+def _best_without_worse_task(search: Search) -> str:
+    best = search.best_fair
+    if best is None:
+        gentlest = max(search.trials, key=lambda trial: trial.worst, default=None)
+        end = f" The worst task of the gentlest, `{gentlest.arm}`, gains {gentlest.worst:+.3f}." if gentlest else ""
         return f"In every one of them some task loses more than under the balancer.{end}"
-    best = max(fair, key=lambda trial: trial.average)
     return (
-        f"Of the {len(fair)} whose worst task loses no more than under the balancer the best is `{best.arm}`: average"
-        f" {best.average:+.3f}, worst {best.worst:+.3f}. It was chosen by the rows that judge it, which flatters it."
+        f"Of the {len(search.fair)} whose worst task loses no more than under the balancer the best is `{best.arm}`:"
+        f" average {best.average:+.3f}, worst {best.worst:+.3f}. It was chosen by the rows that judge it, which"
+        " flatters it."
     )
 
 

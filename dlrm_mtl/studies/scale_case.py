@@ -1,0 +1,74 @@
+"""The options of the scale study: a model and a cluster on paper. Free of torch, so that ``--help`` is quick."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from dlrm_mtl.config import require
+
+
+@dataclass(frozen=True)
+class ScaleCase:
+    """What balancing moves and costs per step on a cluster that is described by latencies and bandwidths. The defaults
+    are a DCN v2 on the tables of MLPerf's Criteo-1TB, and round figures for GPUs of the H100's size with one 400 Gbit/s
+    adapter each: assumptions, not measurements."""
+
+    gpus: tuple[int, ...] = (8, 128, 1024)
+    """Numbers of GPUs."""
+    gpus_per_host: int = 8
+    """GPUs that share the fast links."""
+    batch_per_gpu: int = 4096
+    """Rows per GPU and step."""
+    tasks: int = 3
+    """M."""
+    representation: int = 27 * 128
+    """Columns of the shared representation, D."""
+    embedding_columns: int = 26 * 128
+    """Columns of all pooled embeddings of a row together."""
+    lookups: int = 214
+    """Table rows looked up per data row."""
+    embedding_dim: int = 128
+    """Columns of a table row."""
+    shared_parameters: int = 11_000_000
+    """Dense parameters below the balancing layer: bottom MLP and interaction."""
+    head_parameters: int = 5_000_000
+    """Dense parameters of one task's head."""
+    compute_tflops: float = 200.0
+    """Dense compute rate that is reached, in TFLOP/s per GPU."""
+    memory_gb_s: float = 2000.0
+    """Memory bandwidth that is reached, in GB/s per GPU."""
+    host_gb_s: float = 300.0
+    """Bandwidth that collectives reach between GPUs of a host, in GB/s per GPU and direction."""
+    network_gb_s: float = 40.0
+    """Bandwidth that collectives reach between hosts, in GB/s per GPU and direction."""
+    host_latency_us: float = 3.0
+    """Latency of a hop between GPUs of a host, in microseconds."""
+    network_latency_us: float = 10.0
+    """Latency of a hop between hosts, in microseconds."""
+    peer_overhead_us: float = 0.2
+    """What each further peer adds to an all-to-all, in microseconds."""
+    launch_us: float = 30.0
+    """Launches of the small kernels between Gramian and weights, in microseconds."""
+    jitter: float = 0.03
+    """Standard deviation of each rank's compute times, relative, independent from phase to phase."""
+    steps: int = 200
+    """Simulated steps."""
+    seed: int = 0
+    """Of the jitter."""
+    json: Path | None = None
+    """File for the results, beside the tables on stdout."""
+
+    def __post_init__(self) -> None:
+        for name in ("gpus_per_host", "batch_per_gpu", "tasks", "representation", "steps", "embedding_dim"):
+            require(name, getattr(self, name), getattr(self, name) > 0, "a positive number")
+        for name in ("compute_tflops", "memory_gb_s", "host_gb_s", "network_gb_s"):
+            require(name, getattr(self, name), getattr(self, name) > 0, "a positive number")
+        for name in ("embedding_columns", "lookups", "shared_parameters", "head_parameters", "jitter", "launch_us"):
+            require(name, getattr(self, name), getattr(self, name) >= 0, "0 or more")
+        for name in ("host_latency_us", "network_latency_us", "peer_overhead_us"):
+            require(name, getattr(self, name), getattr(self, name) >= 0, "0 or more")
+        whole = all(gpus > 0 and (gpus < self.gpus_per_host or gpus % self.gpus_per_host == 0) for gpus in self.gpus)
+        require(
+            "gpus", self.gpus, bool(self.gpus) and whole, f"whole hosts of {self.gpus_per_host} GPUs, or part of one"
+        )
+        if self.json is not None:
+            require("json", str(self.json), self.json.parent.is_dir(), "a file in a directory that is there")
