@@ -5,9 +5,10 @@ import os
 import sys
 import time
 import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import tyro
@@ -18,10 +19,18 @@ GRACE_S = 3.0
 """Seconds that ranks other than the first wait before they report an error."""
 
 
-def parse(kind: type[Config], program: str, arguments: Sequence[str] | None = None) -> Config:
+def parse(
+    kind: type[Config],
+    program: str,
+    arguments: Sequence[str] | None = None,
+    presets: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+) -> Config:
     """Parses a configuration from ``--config FILE`` (TOML or JSON), then the command line, which wins.
 
     Both go through one parser: a file's entry ``model.interaction = "dcn"`` is read as ``--model.interaction dcn``.
+
+    Args:
+        presets: what ``--preset NAME`` stands for, in the form of a file, over which file and command line win.
 
     Raises:
         ValueError: the file cannot be read, or a value is out of range.
@@ -32,10 +41,12 @@ def parse(kind: type[Config], program: str, arguments: Sequence[str] | None = No
     file, arguments = _take_config(arguments)
     if file is not None:
         from_file = _as_arguments(_read_file(file))
+    given = _drop_overridden(from_file, arguments) + arguments
+    preset = _as_arguments(presets.get(_value("--preset", given), {}))
     note = "--config FILE reads options from a TOML or JSON file; options given here win."
     return tyro.cli(
         kind,
-        args=_drop_overridden(from_file, arguments) + arguments,
+        args=_drop_overridden(preset, given) + given,
         prog=f"python -m {program}",
         description=f"{(kind.__doc__ or '').strip()}\n\n{note}",
         config=(tyro.conf.FlagConversionOff,),
@@ -102,6 +113,16 @@ def _take_config(arguments: list[str]) -> tuple[Path | None, list[str]]:
     return None, arguments
 
 
+def _value(option: str, arguments: Sequence[str]) -> str:
+    """The last value of an option, empty if it is not given."""
+    value = ""
+    for position, argument in enumerate(arguments):
+        name, equals, rest = argument.partition("=")
+        if name == option:
+            value = rest if equals else "".join(arguments[position + 1 : position + 2])
+    return value
+
+
 def _read_file(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ValueError(f"{path}: not found")
@@ -116,7 +137,7 @@ def _read_file(path: Path) -> dict[str, Any]:
     return values
 
 
-def _as_arguments(values: dict[str, Any], prefix: str = "") -> list[str]:
+def _as_arguments(values: Mapping[str, Any], prefix: str = "") -> list[str]:
     arguments: list[str] = []
     for key, value in values.items():
         name = f"{prefix}{key}".replace("_", "-")

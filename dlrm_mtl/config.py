@@ -133,6 +133,8 @@ class ShardingConfig:
     """Share of each device's memory that is kept free of tables."""
     min_partition: int = 16
     """Smallest width of a column-wise shard."""
+    uvm_caching: bool = True
+    """Where the GPUs' memory is too small, keep tables in the hosts' memory and cache a fifth of their rows."""
 
     def __post_init__(self) -> None:
         require("sharding.reserve", self.reserve, 0 <= self.reserve < 1, "a value in [0, 1)")

@@ -65,7 +65,7 @@ CHANGED = TrainConfig(
         table_schedule=ScheduleConfig(3, 4, 5, 0.5),
         dense_schedule=ScheduleConfig(1, 2, 6, 0.125),
     ),
-    sharding=ShardingConfig(("table_wise", "column_wise"), 0.5, 4),
+    sharding=ShardingConfig(("table_wise", "column_wise"), 0.5, 4, False),
     reader=ReaderConfig(2, 3, 1000),
     arm="multibalance:beta=0.1,prior=0.2/0.8",
     seed=11,

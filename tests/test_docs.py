@@ -19,6 +19,7 @@ from dlrm_mtl.benchmarks.reader import format_reader
 from dlrm_mtl.config import CompareConfig
 from dlrm_mtl.reporting.markdown import format_comparison
 from dlrm_mtl.studies.theory_table import format_theory
+from tests.entry_points.processes import python
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = sorted([ROOT / "README.md", *ROOT.glob("docs/**/*.md")])
@@ -43,6 +44,15 @@ def test_the_configuration_example_is_valid(tmp_path: Path) -> None:
     assert config.model.interaction == "low_rank_dcn"
     assert config.optimizer.dense_schedule.warmup_steps == 100
     assert config.seeds == 5
+
+
+@pytest.mark.parametrize("example", blocks(ROOT / "docs/planning.md", "console"), ids=lambda text: text.split("\n")[0])
+def test_examples_of_plans_are_what_the_planner_says(example: str) -> None:
+    command, output = example.split("\n", 1)
+    arguments = command.removeprefix("$ python -m dlrm_mtl.plan ").split()
+    process = python("dlrm_mtl.plan", *arguments)
+    assert process.returncode == (0 if "It fits." in output else 1), process.stderr
+    assert process.stdout == output
 
 
 def test_the_layout_example_prepares_the_log_it_describes(tmp_path: Path) -> None:

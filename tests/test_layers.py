@@ -26,12 +26,14 @@ ALLOWED: dict[str, set[str]] = {
     "training": {
         *("balancing", "config", "data", "distributed", "files", "models", "recipe", "run_directory", "schema"),
     },
+    "planning": {"cli", "config", "distributed", "models", "schema", "training"},
     "reporting": {"config", "distributed", "files", "run_directory", "training"},
     "studies": {
         *("balancing", "config", "data", "distributed", "files", "models", "reporting", "schema", "training"),
     },
     "benchmarks": {"config", "data", "distributed", "files", "training"},
     "launching": {"cli"},
+    "plan": {"cli", "distributed", "files", "planning"},
     "train": {"cli", "config", "distributed", "files", "reporting", "training"},
     "bench": {"benchmarks", "cli", "distributed", "files"},
     "report": {"cli", "files", "reporting"},

@@ -2,19 +2,21 @@
 
 from dataclasses import dataclass
 
+import torch
 from torch import nn
 from torchrec.distributed.model_parallel import DistributedModelParallel
 from torchrec.distributed.types import ShardingPlan
 
 from dlrm_mtl.balancing import BalancingLayer, ParameterLevelLayer, create_balancer
-from dlrm_mtl.config import RunConfig
+from dlrm_mtl.config import ModelConfig, OptimizerConfig, RunConfig
+from dlrm_mtl.distributed.planner import plan_sharding
 from dlrm_mtl.distributed.processes import Ranks
 from dlrm_mtl.distributed.replication import (
     average_gradients_of_replicas,
     replicate_tables,
     replicated_parameters,
 )
-from dlrm_mtl.distributed.sharding import plan_sharding, sharders
+from dlrm_mtl.distributed.sharding import sharders
 from dlrm_mtl.distributed.table_guard import guard_tables
 from dlrm_mtl.distributed.tables import initialize_tables
 from dlrm_mtl.models.embeddings import build_embedding_bags
@@ -44,16 +46,27 @@ def make_plan(config: RunConfig, schema: Schema, ranks: Ranks) -> ShardingPlan:
     Raises:
         ValueError: no plan fits, or an option does not suit the device.
     """
-    tables = build_embedding_bags(schema, config.model)
-    apply_table_optimizer(tables, config.optimizer, ranks.device)
     return plan_sharding(
-        nn.ModuleDict({"embedding_bags": tables}),
+        build_table_model(schema, config.model, config.optimizer, ranks.device),
         schema,
         config.sharding,
         config.optimizer.table,
         config.local_batch_size(ranks.world_size),
         ranks,
     )
+
+
+def build_table_model(
+    schema: Schema, model: ModelConfig, optimizer: OptimizerConfig, device: torch.device
+) -> nn.ModuleDict:
+    """What is planned: the tables as they stand in the ranker, on the meta device, with their optimizer applied.
+
+    Raises:
+        ValueError: an option does not suit the data set, or the device that the tables are for.
+    """
+    tables = build_embedding_bags(schema, model)
+    apply_table_optimizer(tables, optimizer, device)
+    return nn.ModuleDict({"embedding_bags": tables})
 
 
 def build_arm(config: RunConfig, recipe: Recipe, seed: int, schema: Schema, plan: ShardingPlan, ranks: Ranks) -> Arm:

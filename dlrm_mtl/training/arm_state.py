@@ -9,8 +9,8 @@ from torch.distributed._shard.sharded_tensor.api import ShardedTensor
 
 from dlrm_mtl.balancing import BalancingLayer
 from dlrm_mtl.distributed.checkpoint import Checkpoint, load_tensors
+from dlrm_mtl.distributed.plan_records import describe_plan
 from dlrm_mtl.distributed.processes import Ranks
-from dlrm_mtl.distributed.sharding import describe_plan
 from dlrm_mtl.models.ranker import head_name
 from dlrm_mtl.training.arm import Arm
 

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any
 
 from dlrm_mtl.distributed.checkpoint import Checkpoint, CheckpointWriter, find_checkpoint, open_checkpoint
-from dlrm_mtl.distributed.sharding import describe_plan
+from dlrm_mtl.distributed.plan_records import describe_plan
 from dlrm_mtl.recipe import parse_recipe
 from dlrm_mtl.training.arm_state import State, generator_state, restore_generators
 from dlrm_mtl.training.session import ArmTrainer, Session

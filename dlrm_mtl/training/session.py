@@ -10,9 +10,9 @@ from torchrec.distributed.types import ShardingPlan
 from dlrm_mtl.config import RunConfig
 from dlrm_mtl.data.source import RowSource
 from dlrm_mtl.distributed.checkpoint_directory import read_manifest
+from dlrm_mtl.distributed.plan_records import describe_plan, format_plan
 from dlrm_mtl.distributed.processes import Ranks, process_group
 from dlrm_mtl.distributed.quiet import silence_known_warnings
-from dlrm_mtl.distributed.sharding import describe_plan, format_plan
 from dlrm_mtl.distributed.versions import check_versions
 from dlrm_mtl.files import write_json
 from dlrm_mtl.recipe import parse_recipe

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from dlrm_mtl.config import ModelConfig, OptimizerConfig, ShardingConfig
+from dlrm_mtl.distributed.plan_records import describe_plan, format_plan
 from dlrm_mtl.distributed.processes import Ranks
-from dlrm_mtl.distributed.sharding import allowed_kinds, describe_plan, format_plan
+from dlrm_mtl.distributed.sharding import allowed_kinds
 from dlrm_mtl.schema import CategoricalFeature, Schema
 from dlrm_mtl.training.arm import make_plan
 from tests.distributed.training import run_config
@@ -141,8 +142,16 @@ def test_the_plan_as_text(rank_pool: RankPool) -> None:
     for line, table in zip(lines, tables, strict=True):
         assert table["sharding_type"] in line
         assert table["compute_kernel"] in line
-        for shard in table["shards"]:
-            assert f"{shard['rank']}: {shard['size'][0]} x {shard['size'][1]}" in line
+        [first, second] = table["shards"]
+        assert first["size"] == second["size"]
+        assert line.endswith(f" 0-1: {first['size'][0]} x {first['size'][1]}") == (first["rank"] < second["rank"])
+
+
+def test_text_joins_shards_of_one_size_on_neighbouring_ranks() -> None:
+    placed = [(0, 5), (1, 5), (2, 4), (4, 4), (5, 4), (3, 4)]
+    shards = [{"rank": rank, "offset": [0, 0], "size": [rows, 8]} for rank, rows in placed]
+    record = {"table": "t", "sharding_type": "row_wise", "compute_kernel": "fused", "shards": shards}
+    assert format_plan([record]).splitlines()[1].split(maxsplit=3)[3] == "0-1: 5 x 8, 2: 4 x 8, 4-5: 4 x 8, 3: 4 x 8"
 
 
 @pytest.mark.parametrize("heavy", ["first", "second", "third"])

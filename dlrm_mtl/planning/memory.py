@@ -1,0 +1,94 @@
+"""Where a plan's memory goes, rank by rank, as torchrec's storage estimator reckons it."""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torchrec.distributed.planner.shard_estimators import EmbeddingStorageEstimator
+from torchrec.distributed.planner.types import ShardingOption
+from torchrec.distributed.planner.utils import build_sharder_data_map, sharder_name
+
+from dlrm_mtl.config import DenseOptimizer, ModelConfig
+from dlrm_mtl.distributed.planner import TablePlan
+from dlrm_mtl.distributed.sharding import sharders
+from dlrm_mtl.models.ranker import SharedRepresentation, TaskHeads
+from dlrm_mtl.schema import Schema
+
+FLOAT32 = 4
+DENSE_STATE = {"sgd": 0, "adagrad": 1, "adam": 2, "adamw": 2}
+"""Values that a dense optimizer keeps per parameter."""
+
+
+@dataclass(frozen=True)
+class RankMemory:
+    """Bytes of one kind of memory, by rank."""
+
+    tables: tuple[int, ...]
+    """Weights; in HBM of a cached table its cache."""
+    state: tuple[int, ...]
+    """The table optimizer's state, and the bookkeeping of caches."""
+    io: tuple[int, ...]
+    """Ids that come in and embeddings that go out, for the global batch's part that a rank's shards serve."""
+
+    @property
+    def total(self) -> tuple[int, ...]:
+        return tuple(map(sum, zip(self.tables, self.state, self.io, strict=True)))
+
+
+def memory_by_rank(plan: TablePlan) -> tuple[RankMemory, RankMemory]:
+    """HBM and host memory that the tables take.
+
+    The estimator gives one number per shard. It is asked three times: as for inference, which has the weights alone;
+    for an empty batch, which adds the state; and for the batch.
+    """
+    weights = _estimate(plan, inference=True)
+    with_state = _estimate(plan, batch_size=0)
+    everything = _estimate(plan)
+    hbm, ddr = (
+        RankMemory(
+            tables=tuple(first),
+            state=tuple(second - one for one, second in zip(first, both, strict=True)),
+            io=tuple(last - two for two, last in zip(both, total, strict=True)),
+        )
+        for first, both, total in zip(weights, with_state, everything, strict=True)
+    )
+    return hbm, ddr
+
+
+def dense_memory(schema: Schema, config: ModelConfig, optimizer: DenseOptimizer) -> tuple[int, int]:
+    """Parameters of everything but the tables, and the bytes of their float32 weights, gradients and optimizer state,
+    which every rank holds whole. Gradients lie in the buckets of DistributedDataParallel, once. Activations are left
+    out."""
+    with torch.device("meta"):
+        shared = SharedRepresentation(schema, config)
+        heads = TaskHeads(schema, config, shared.out_features)
+    parameters = sum(parameter.numel() for module in (shared, heads) for parameter in module.parameters())
+    return parameters, FLOAT32 * parameters * (2 + DENSE_STATE[optimizer])
+
+
+def _estimate(plan: TablePlan, inference: bool = False, batch_size: int | None = None) -> tuple[list[int], list[int]]:
+    """HBM and host memory by rank, in bytes."""
+    options = [_fresh(option, batch_size) for option in plan.options]
+    estimator = EmbeddingStorageEstimator(plan.topology, plan.constraints, is_inference=inference)
+    estimator.estimate(options, build_sharder_data_map({sharder_name(one.module_type): one for one in sharders()}))
+    return _sum_by_rank(options, plan.topology.world_size)
+
+
+def _sum_by_rank(options: Sequence[ShardingOption], world_size: int) -> tuple[list[int], list[int]]:
+    """HBM and host memory of the options' shards, by rank."""
+    hbm, ddr = [0] * world_size, [0] * world_size
+    for option in options:
+        for shard in option.shards:
+            hbm[shard.rank] += shard.storage.hbm
+            ddr[shard.rank] += shard.storage.ddr
+    return hbm, ddr
+
+
+def _fresh(option: ShardingOption, batch_size: int | None) -> ShardingOption:
+    """A copy whose shards can be estimated anew."""
+    fresh = copy.copy(option)
+    fresh.shards = [copy.copy(shard) for shard in option.shards]
+    if batch_size is not None:
+        fresh.batch_size = batch_size
+    return fresh
