@@ -19,7 +19,9 @@ from torchrec.distributed.planner.types import (
 )
 from torchrec.distributed.types import ModuleSharder, ShardingPlan
 
-from dlrm_mtl.config import ShardingConfig, TableOptimizer
+from dlrm_mtl.config import CommsConfig, ShardingConfig, TableOptimizer
+from dlrm_mtl.distributed.caching import allowed_kernels, cache_params, fetch_ahead
+from dlrm_mtl.distributed.comms import comm_codecs
 from dlrm_mtl.distributed.processes import Ranks
 from dlrm_mtl.schema import Schema
 
@@ -27,9 +29,10 @@ CPU_KINDS = ("table_wise", "column_wise", "table_column_wise")
 COLUMN_KINDS = ("column_wise", "table_column_wise", "grid_shard")
 
 
-def sharders() -> list[ModuleSharder[nn.Module]]:
-    """The sharders of the model's tables."""
-    return [EmbeddingBagCollectionSharder()]  # type: ignore[list-item]
+def sharders(comms: CommsConfig | None = None) -> list[ModuleSharder[nn.Module]]:
+    """The sharders of the model's tables; by default everything travels as float32."""
+    codecs = comm_codecs(comms or CommsConfig())
+    return [EmbeddingBagCollectionSharder(qcomm_codecs_registry=codecs)]  # type: ignore[list-item]
 
 
 def plan_sharding(
@@ -53,14 +56,16 @@ def plan_sharding(
         topology=_topology(ranks, config.reserve),
         batch_size=local_batch_size,
         storage_reservation=FixedPercentageStorageReservation(config.reserve),
-        constraints=_constraints(schema, kinds, config.min_partition, ranks.device.type),
+        constraints=_constraints(schema, kinds, config, ranks.device.type),
     )
     plans: list[ShardingPlan | None] = [None]
 
     def plan() -> None:
         if ranks.is_first:
             try:
-                plans[0] = planner.plan(model, sharders())
+                plans[0] = planner.plan(model, sharders(config.comms))
+                if config.prefetch:
+                    fetch_ahead(plans[0])
             except PlannerError as error:
                 raise ValueError(f"no sharding plan fits: {error}") from None
 
@@ -132,13 +137,16 @@ def _topology(ranks: Ranks, reserve: float) -> Topology:
     )
 
 
-def _constraints(schema: Schema, kinds: list[str], min_partition: int, device: str) -> dict[str, ParameterConstraints]:
-    kernels = ["fused"] if device == "cpu" else ["fused", "fused_uvm_caching"]
+def _constraints(
+    schema: Schema, kinds: list[str], config: ShardingConfig, device: str
+) -> dict[str, ParameterConstraints]:
+    kernels = allowed_kernels(config, device)
     return {
         table: ParameterConstraints(
             sharding_types=kinds,
             compute_kernels=kernels,
-            min_partition=min_partition,
+            min_partition=config.min_partition,
+            cache_params=cache_params(config),
             pooling_factors=[max(feature.mean_length, 1e-3) for feature in features],
         )
         for table, features in schema.tables.items()
