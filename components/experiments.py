@@ -1,6 +1,6 @@
 """``torchx run -s local_cwd components/experiments.py:experiments -j 1x2 --study table3 -- --data DIR --out RUN``"""
 
-from typing import Dict, Optional
+from typing import Dict, List, Optional
 
 import torchx.specs as specs
 
@@ -14,6 +14,7 @@ def experiments(
     j: str = "1x2",
     env: Optional[Dict[str, str]] = None,
     image: str = "",
+    mounts: Optional[List[str]] = None,
     cpu: int = 1,
     gpu: int = 0,
     memMB: int = 4096,
@@ -32,6 +33,8 @@ def experiments(
             on with fewer when some are lost
         env: further environment of the processes, A=1,B=2
         image: container image, for kubernetes
+        mounts: what the container mounts, for kubernetes: type=volume,src=CLAIM,dst=PATH for a persistent volume claim,
+            repeated for more
         cpu: CPUs per node
         gpu: GPUs per node
         memMB: memory per node, in MB
@@ -48,6 +51,7 @@ def experiments(
         j=j,
         env=env,
         image=image,
+        mounts=mounts,
         cpu=cpu,
         gpu=gpu,
         memMB=memMB,

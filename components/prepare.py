@@ -1,6 +1,6 @@
 """``torchx run -s local_cwd components/prepare.py:prepare -j 1x2 --source criteo -- --raw LOGS --out DIR``"""
 
-from typing import Dict, Optional
+from typing import Dict, List, Optional
 
 import torchx.specs as specs
 
@@ -13,6 +13,7 @@ def prepare(
     j: str = "1x2",
     env: Optional[Dict[str, str]] = None,
     image: str = "",
+    mounts: Optional[List[str]] = None,
     cpu: int = 2,
     memMB: int = 8192,
     h: Optional[str] = None,
@@ -27,6 +28,8 @@ def prepare(
         j: {nodes}x{processes per node}
         env: further environment of the processes, A=1,B=2
         image: container image, for kubernetes
+        mounts: what the container mounts, for kubernetes: type=volume,src=CLAIM,dst=PATH for a persistent volume claim,
+            repeated for more
         cpu: CPUs per node
         memMB: memory per node, in MB
         h: a named resource, instead of cpu and memMB
@@ -39,6 +42,7 @@ def prepare(
         j=j,
         env=env,
         image=image,
+        mounts=mounts,
         cpu=cpu,
         gpu=0,
         memMB=memMB,

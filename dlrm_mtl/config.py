@@ -12,6 +12,8 @@ TableOptimizer = Literal["rowwise_adagrad", "adagrad", "sgd", "adam"]
 DenseOptimizer = Literal["adam", "adamw", "adagrad", "sgd"]
 ShardingKind = Literal["table_wise", "column_wise", "table_column_wise", "row_wise", "table_row_wise", "grid_shard"]
 """torchrec's sharding types without data_parallel: replicated tables would leave the fused table optimizer."""
+Kernel = Literal["fused", "fused_uvm_caching"]
+"""torchrec's table kernels: in the device's memory, or in the host's behind a cache in the GPU's."""
 OnBadShard = Literal["stop", "skip"]
 
 
@@ -124,8 +126,19 @@ class OptimizerConfig:
 
 
 @dataclass(frozen=True)
+class CommsConfig:
+    """In which precision pooled embeddings and their gradients travel between GPUs. Coarser ones would turn gradients
+    that are not finite into numbers, and fp16 loses small gradients."""
+
+    forward: Literal["fp32", "fp16", "bf16"] = "fp32"
+    """Precision of pooled embeddings."""
+    backward: Literal["fp32", "bf16"] = "fp32"
+    """Precision of their gradients."""
+
+
+@dataclass(frozen=True)
 class ShardingConfig:
-    """What the sharding planner may choose."""
+    """What the sharding planner may choose, and how the shards are served."""
 
     kinds: tuple[ShardingKind, ...] = ()
     """Sharding types allowed; by default those of the device under which training does not depend on the plan."""
@@ -133,12 +146,20 @@ class ShardingConfig:
     """Share of each device's memory that is kept free of tables."""
     min_partition: int = 16
     """Smallest width of a column-wise shard."""
-    uvm_caching: bool = True
-    """Where the GPUs' memory is too small, keep tables in the hosts' memory and cache a fifth of their rows."""
+    kernels: tuple[Kernel, ...] = ()
+    """Table kernels allowed; by default fused, and on GPUs fused_uvm_caching for what does not fit."""
+    cache_load_factor: float | None = None
+    """Share of a table's rows that the GPU's cache holds under fused_uvm_caching; 0.2 by default."""
+    prefetch: bool = False
+    """Bring a batch's rows into that cache while the batch before is trained."""
+    comms: CommsConfig = field(default_factory=CommsConfig)
 
     def __post_init__(self) -> None:
         require("sharding.reserve", self.reserve, 0 <= self.reserve < 1, "a value in [0, 1)")
         require("sharding.min_partition", self.min_partition, self.min_partition > 0, "a positive number")
+        if self.cache_load_factor is not None:
+            valid = 0 < self.cache_load_factor <= 1
+            require("sharding.cache_load_factor", self.cache_load_factor, valid, "a value in (0, 1]")
 
 
 @dataclass(frozen=True)
@@ -209,6 +230,8 @@ class RunConfig:
     defined rows of the global batch."""
     bf16: bool = False
     """Run the dense part under bfloat16 autocast."""
+    tf32: bool = False
+    """On a GPU, multiply float32 matrices in TF32."""
     on_bad_shard: OnBadShard = "stop"
     """What to do with a shard that is corrupt, missing or changed: stop the run, or leave its rows out, counted and
     reported."""

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import torchx.specs as specs
 from torchx.components.dist import ddp
+from torchx.specs.builders import parse_mounts
 
 from dlrm_mtl import cli
 
@@ -27,6 +28,7 @@ def application(
     j: str,
     env: Mapping[str, str] | None,
     image: str,
+    mounts: Sequence[str] | None,
     cpu: int,
     gpu: int,
     memMB: int,
@@ -44,6 +46,7 @@ def application(
         first: arguments before ``script_args``.
 
     Raises:
+        ValueError: mounts that TorchX does not know.
         ValueError, SystemExit: as :func:`dlrm_mtl.cli.parse`.
     """
     if options is not None:
@@ -58,6 +61,7 @@ def application(
         j=j,
         env={**CPU_THREADS, **restarting, **(env or {})},
         image=image,
+        mounts=_checked_mounts(mounts or []),
         cpu=cpu,
         gpu=gpu,
         memMB=memMB,
@@ -65,3 +69,12 @@ def application(
         max_retries=max_retries,
         rdzv_port=rdzv_port,
     )
+
+
+def _checked_mounts(mounts: Sequence[str]) -> list[str]:
+    try:
+        parse_mounts(list(mounts))
+    except (KeyError, ValueError) as error:
+        given = ",".join(mounts)
+        raise ValueError(f"mounts is {given!r}, expected type=volume,src=CLAIM,dst=PATH: {error}") from None
+    return list(mounts)

@@ -14,7 +14,8 @@ from dlrm_mtl.config import RunConfig
 from dlrm_mtl.files import read_json, write_json
 
 CHANGEABLE = (
-    *("data", "out", "sharding", "reader.workers", "reader.prefetch", "checkpoint"),
+    *("data", "out", "reader.workers", "reader.prefetch", "checkpoint"),
+    *(f"sharding.{name}" for name in ("kinds", "reserve", "min_partition", "kernels", "cache_load_factor", "prefetch")),
     *("timeout_s", "on_bad_shard", "max_nonfinite_steps"),
 )
 """Options that a run may be continued with other values of: where things are and how the work is done. All others say

@@ -13,6 +13,7 @@ import pytest
 from dlrm_mtl import cli
 from dlrm_mtl.config import (
     CheckpointConfig,
+    CommsConfig,
     CompareConfig,
     ModelConfig,
     OptimizerConfig,
@@ -37,6 +38,7 @@ CHANGED = TrainConfig(
     warmup_windows=0,
     loss_reduction="defined",
     bf16=True,
+    tf32=True,
     on_bad_shard="skip",
     max_nonfinite_steps=3,
     init_from=Path("runs/other/checkpoints/step-00000010"),
@@ -65,7 +67,9 @@ CHANGED = TrainConfig(
         table_schedule=ScheduleConfig(3, 4, 5, 0.5),
         dense_schedule=ScheduleConfig(1, 2, 6, 0.125),
     ),
-    sharding=ShardingConfig(("table_wise", "column_wise"), 0.5, 4, False),
+    sharding=ShardingConfig(
+        ("table_wise", "column_wise"), 0.5, 4, ("fused_uvm_caching",), 0.1, True, CommsConfig("fp16", "bf16")
+    ),
     reader=ReaderConfig(2, 3, 1000),
     arm="multibalance:beta=0.1,prior=0.2/0.8",
     seed=11,
@@ -124,6 +128,7 @@ OUT_OF_RANGE: list[tuple[Callable[..., Any], str, str, list[Any]]] = [
     (OptimizerConfig, "clip_norm", "optimizer.clip_norm", [0.0, -1.0, NAN]),
     (ShardingConfig, "reserve", "sharding.reserve", [-0.1, 1.0, NAN]),
     (ShardingConfig, "min_partition", "sharding.min_partition", [0]),
+    (ShardingConfig, "cache_load_factor", "sharding.cache_load_factor", [0.0, -0.1, 1.1, NAN]),
     (ReaderConfig, "workers", "reader.workers", [-1]),
     (ReaderConfig, "prefetch", "reader.prefetch", [0]),
     (ReaderConfig, "shuffle_rows", "reader.shuffle_rows", [0]),

@@ -16,9 +16,10 @@ from data_prep.prepare import prepare
 from dlrm_mtl import cli
 from dlrm_mtl.benchmarks.checkpoint import format_checkpoint
 from dlrm_mtl.benchmarks.reader import format_reader
-from dlrm_mtl.config import CompareConfig
+from dlrm_mtl.config import CompareConfig, TrainConfig
 from dlrm_mtl.reporting.markdown import format_comparison
 from dlrm_mtl.studies.theory_table import format_theory
+from dlrm_mtl.training.machine import Machine, check_machine
 from tests.entry_points.processes import python
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -53,6 +54,27 @@ def test_examples_of_plans_are_what_the_planner_says(example: str) -> None:
     process = python("dlrm_mtl.plan", *arguments)
     assert process.returncode == (0 if "It fits." in output else 1), process.stderr
     assert process.stdout == output
+
+
+def test_the_options_for_gpus_are_valid_there_and_refused_elsewhere(tmp_path: Path) -> None:
+    [example] = blocks(ROOT / "docs/gpu.md", "toml")
+    (tmp_path / "gpu.toml").write_text(example)
+    required = ["--config", str(tmp_path / "gpu.toml"), "--data", "data", "--out", "out"]
+    check_machine(cli.parse(TrainConfig, "train", required), Machine("cuda", (9, 0)))
+    without: dict[str, tuple[str, ...]] = {
+        "tf32": ("--tf32", "False"),
+        "sharding.kernels": ("--sharding.kernels", "fused"),
+        "sharding.cache_load_factor": ("--sharding.cache-load-factor", "None"),
+        "sharding.prefetch": ("--sharding.prefetch", "False"),
+        "sharding.comms.forward": ("--sharding.comms.forward", "fp32"),
+        "sharding.comms.backward": ("--sharding.comms.backward", "fp32"),
+    }
+    for option in without:
+        others = [word for name, words in without.items() if name != option for word in words]
+        with pytest.raises(ValueError, match=f"^{option} is "):
+            check_machine(cli.parse(TrainConfig, "train", [*required, *others]), Machine("cpu"))
+    alone = [word for words in without.values() for word in words]
+    check_machine(cli.parse(TrainConfig, "train", [*required, *alone]), Machine("cpu"))
 
 
 def test_the_layout_example_prepares_the_log_it_describes(tmp_path: Path) -> None:

@@ -13,13 +13,13 @@ from torchrec.distributed.planner.types import ParameterConstraints, PlannerErro
 from torchrec.distributed.types import ModuleSharder, ShardingPlan
 
 from dlrm_mtl.config import ShardingConfig, TableOptimizer
+from dlrm_mtl.distributed.caching import CACHED, allowed_kernels, cache_params, fetch_ahead
 from dlrm_mtl.distributed.processes import Ranks
 from dlrm_mtl.distributed.sharding import allowed_kinds, sharders
 from dlrm_mtl.distributed.topology import Cluster, build_topology, cluster_of
 from dlrm_mtl.schema import Schema
 
 IN_DEVICE_MEMORY = "fused"
-CACHED = "fused_uvm_caching"
 
 GRID_SEARCH_RANKS = 80_000
 """Proposals of the exhaustive search, times ranks: a proposal takes time in proportion to its shards, and torchrec's
@@ -62,12 +62,13 @@ def find_plan(
 
     Raises:
         NoPlanFitsError: no plan fits.
-        ValueError: sharding types that the device or the optimizer does not allow.
+        ValueError: sharding types or kernels that the device or the optimizer does not allow.
     """
     kinds = allowed_kinds(config, table_optimizer, cluster.device)
-    passes = [[IN_DEVICE_MEMORY]]
-    if cluster.device == "cuda" and config.uvm_caching:
-        passes.append([IN_DEVICE_MEMORY, CACHED])
+    allowed = allowed_kernels(config, cluster.device)
+    passes = [[IN_DEVICE_MEMORY]] if IN_DEVICE_MEMORY in allowed else []
+    if CACHED in allowed:
+        passes.append(allowed)
     for kernels in passes:
         try:
             return _search(model, schema, config, kinds, kernels, local_batch_size, cluster)
@@ -94,6 +95,8 @@ def plan_sharding(
     def plan() -> None:
         if ranks.is_first:
             found = find_plan(model, schema, config, table_optimizer, local_batch_size, cluster_of(ranks))
+            if config.prefetch:
+                fetch_ahead(found.plan)
             plans[0] = found.plan
 
     ranks.agree(plan)
@@ -117,6 +120,7 @@ def _search(
             sharding_types=list(kinds),
             compute_kernels=list(kernels),
             min_partition=config.min_partition,
+            cache_params=cache_params(config),
             pooling_factors=[max(feature.mean_length, 1e-3) for feature in features],
         )
         for table, features in schema.tables.items()
@@ -139,7 +143,7 @@ def _search(
         callbacks=[keep],
     )
     try:
-        plan = planner.plan(model, sharders())
+        plan = planner.plan(model, sharders(config.comms))
     except PlannerError as error:
         raise NoPlanFitsError(f"no sharding plan fits: {error}", enumerator.last_stored_search_space or ()) from None
     return TablePlan(plan, tuple(best), topology, constraints)

@@ -4,15 +4,17 @@ from torch import nn
 from torchrec.distributed.embeddingbag import EmbeddingBagCollectionSharder
 from torchrec.distributed.types import ModuleSharder
 
-from dlrm_mtl.config import ShardingConfig, TableOptimizer
+from dlrm_mtl.config import CommsConfig, ShardingConfig, TableOptimizer
+from dlrm_mtl.distributed.comms import comm_codecs
 
 CPU_KINDS = ("table_wise", "column_wise", "table_column_wise")
 COLUMN_KINDS = ("column_wise", "table_column_wise", "grid_shard")
 
 
-def sharders() -> list[ModuleSharder[nn.Module]]:
-    """The sharders of the model's tables."""
-    return [EmbeddingBagCollectionSharder()]  # type: ignore[list-item]
+def sharders(comms: CommsConfig | None = None) -> list[ModuleSharder[nn.Module]]:
+    """The sharders of the model's tables; by default everything travels as float32."""
+    codecs = comm_codecs(comms or CommsConfig())
+    return [EmbeddingBagCollectionSharder(qcomm_codecs_registry=codecs)]  # type: ignore[list-item]
 
 
 def allowed_kinds(config: ShardingConfig, table_optimizer: TableOptimizer, device: str) -> list[str]:

@@ -9,6 +9,7 @@ from torchrec.distributed.types import ShardingPlan
 
 from dlrm_mtl.balancing import BalancingLayer, ParameterLevelLayer, create_balancer
 from dlrm_mtl.config import ModelConfig, OptimizerConfig, RunConfig
+from dlrm_mtl.distributed.caching import fetches_ahead
 from dlrm_mtl.distributed.planner import plan_sharding
 from dlrm_mtl.distributed.processes import Ranks
 from dlrm_mtl.distributed.replication import (
@@ -38,6 +39,8 @@ class Arm:
     optimizer: GuardedOptimizers
     replicated: bool
     """Whether the tables are whole on every rank and updated after backward, not inside."""
+    prefetch: bool
+    """Whether rows are to be brought into the tables' caches ahead of their step."""
 
 
 def make_plan(config: RunConfig, schema: Schema, ranks: Ranks) -> ShardingPlan:
@@ -83,7 +86,7 @@ def build_arm(config: RunConfig, recipe: Recipe, seed: int, schema: Schema, plan
         plan = replicate_tables(ranker.embedding_bags, ranks)
     else:
         apply_table_optimizer(ranker.embedding_bags, config.optimizer, ranks.device)
-    model = DistributedModelParallel(ranker, device=ranks.device, plan=plan, sharders=sharders())
+    model = DistributedModelParallel(ranker, device=ranks.device, plan=plan, sharders=sharders(config.sharding.comms))
     if replicated:
         average_gradients_of_replicas(ranker.embedding_bags, ranks)
     initialize_tables(model, seed)
@@ -92,7 +95,7 @@ def build_arm(config: RunConfig, recipe: Recipe, seed: int, schema: Schema, plan
     optimizer = build_optimizer(model, config.optimizer, replicated)
     if not replicated:
         guard_tables(ranker.embedding_bags)
-    return Arm(model, balancing, optimizer, replicated)
+    return Arm(model, balancing, optimizer, replicated, fetches_ahead(plan))
 
 
 def build_balancing(

@@ -36,16 +36,24 @@ TABLE_OPTIMIZERS: Mapping[str, Any] = MappingProxyType(
 )
 
 
+def check_table_optimizer(config: OptimizerConfig, device: str) -> None:
+    """
+    Raises:
+        ValueError: an optimizer that the device's kernels do not have.
+    """
+    if config.table == "adam" and device == "cpu":
+        raise ValueError(
+            "optimizer.table is 'adam', expected rowwise_adagrad, adagrad or sgd: the CPU's table kernels have no other"
+        )
+
+
 def apply_table_optimizer(tables: EmbeddingBagCollection, config: OptimizerConfig, device: torch.device) -> None:
     """Has the tables updated inside backward, by the fused kernel. To be called before planning and sharding.
 
     Raises:
-        ValueError: an optimizer that the device's kernels do not have.
+        ValueError: see :func:`check_table_optimizer`.
     """
-    if config.table == "adam" and device.type == "cpu":
-        raise ValueError(
-            "optimizer.table is 'adam', expected rowwise_adagrad, adagrad or sgd: the CPU's table kernels have no other"
-        )
+    check_table_optimizer(config, device.type)
     _apply_optimizer_in_backward(TABLE_OPTIMIZERS[config.table], tables.parameters(), _table_arguments(config))
 
 

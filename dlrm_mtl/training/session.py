@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torchrec.distributed.types import ShardingPlan
 
 from dlrm_mtl.config import RunConfig
@@ -18,6 +19,7 @@ from dlrm_mtl.files import write_json
 from dlrm_mtl.recipe import parse_recipe
 from dlrm_mtl.run_directory import describe_environment, open_run_directory
 from dlrm_mtl.training.arm import make_plan
+from dlrm_mtl.training.machine import check_machine, machine_of
 from dlrm_mtl.training.run_data import DATA_RECORD, inspect_run_data, open_run_data
 from dlrm_mtl.training.single_task import SINGLE_TASK, SingleTaskTrainers, check_arm
 from dlrm_mtl.training.trainer import Trainer
@@ -67,6 +69,8 @@ def prepare(config: RunConfig, arms: Sequence[str], ranks: Ranks) -> Session:
     """
     versions = check_versions()
     silence_known_warnings()
+    ranks.agree(lambda: check_machine(config, machine_of(ranks.device)))
+    torch.set_float32_matmul_precision("high" if config.tf32 else "highest")
     # A data set that one node does not see must not leave the others waiting for its ranks.
     dataset, began = ranks.agree(lambda: open_run_data(config))
     for arm in arms:

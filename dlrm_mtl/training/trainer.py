@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torchrec.distributed.train_pipeline import EvalPipelineSparseDist, TrainPipelineSparseDist
+from torchrec.distributed.train_pipeline import EvalPipelineSparseDist
 from torchrec.distributed.types import ShardingPlan
 
 from dlrm_mtl.config import RunConfig
@@ -17,6 +17,7 @@ from dlrm_mtl.data.batch import MultiTaskBatch
 from dlrm_mtl.data.position import Position
 from dlrm_mtl.data.reader import EvaluationReader, TrainingReader, batches, reader_streams
 from dlrm_mtl.data.source import RowSource
+from dlrm_mtl.distributed.caching import without_cache_locks
 from dlrm_mtl.distributed.checkpoint import Checkpoint, load_tensors
 from dlrm_mtl.distributed.processes import Ranks
 from dlrm_mtl.recipe import Recipe
@@ -24,6 +25,7 @@ from dlrm_mtl.training.arm import build_arm
 from dlrm_mtl.training.arm_state import State, arm_state, restore_arm, start_arm
 from dlrm_mtl.training.diagnostics import balancing_diagnostics
 from dlrm_mtl.training.metrics import MetricSums, TaskMetrics
+from dlrm_mtl.training.pipeline import build_pipeline
 
 EVALUATION_BUCKETS = 1000
 """Buckets of eval rows that the paired bootstrap resamples."""
@@ -74,9 +76,10 @@ class Trainer:
         self._ranks = ranks
         self._local_batch_size = config.local_batch_size(ranks.world_size)
         self.arm = build_arm(config, recipe, seed, schema, plan, ranks)
-        self.pipeline = TrainPipelineSparseDist(
-            self.arm.model, self.arm.optimizer, ranks.device, execute_all_batches=True
-        )
+        self.pipeline = build_pipeline(self.arm, ranks.device)
+        self.drains = self.arm.prefetch
+        """Whether no batch is under way between windows: rows that were fetched ahead for training would be taken for
+        those of the evaluation."""
         self._reader = TrainingReader(
             source,
             self._local_batch_size,
@@ -99,7 +102,8 @@ class Trainer:
         """Rows of lost shards, in whose places nothing was trained: likewise."""
         self._rows_lost = torch.zeros((), dtype=torch.int64, device=ranks.device)
         self._recipe = recipe
-        self._batches: Iterator[MultiTaskBatch] | None = None
+        self._stream: Iterator[MultiTaskBatch] | None = None
+        self._batches: Iterator[MultiTaskBatch] = iter(())
         if ranks.device.type == "cpu" and ranks.world_size > 2:
             self._arrange_buckets()
         self._window = MetricSums(len(schema.tasks), ranks.device)
@@ -121,6 +125,7 @@ class Trainer:
         first = self.step
         steps = min(steps, self.total_steps - first)
         self.arm.model.train()
+        self._feed(steps)
         self._ranks.synchronize()
         start = time.perf_counter()
         for _ in range(steps - 1):
@@ -191,7 +196,7 @@ class Trainer:
         reader = EvaluationReader(self._source, self._local_batch_size, self._ranks.rank, self._ranks.world_size)
         pipeline = EvalPipelineSparseDist(model, self.arm.optimizer, self._ranks.device)
         iterator = iter(batches(reader, self._config.reader, self._pin_memory))
-        with torch.no_grad():
+        with torch.no_grad(), without_cache_locks(model.module.embedding_bags):
             for batch in range(len(reader)):
                 self._ranks.watch.progress("evaluation", batch)
                 sums.update(pipeline.progress(iterator))
@@ -205,12 +210,16 @@ class Trainer:
 
     def _train_step(self) -> None:
         self._ranks.watch.progress("training", self.step)
-        if self._batches is None:
-            self._batches = islice(self._read(), self.total_steps - self.step)
         predictions = self.pipeline.progress(self._batches)
         self._window.update(predictions, self.arm.optimizer.guard.skipped)
         self._rows_lost += (predictions.rows < 0).sum()
         self.step += 1
+
+    def _feed(self, steps: int) -> None:
+        """Gives the pipeline the batches of a window, or of all windows to come."""
+        if self._stream is None:
+            self._stream = islice(self._read(), self.total_steps - self.step)
+        self._batches = islice(self._stream, steps) if self.drains else self._stream
 
     def _take_counts(self) -> tuple[int, int, dict[str, int]]:
         """Steps of the window that were skipped, rows of it that are lost, and how often each task was not finite, over

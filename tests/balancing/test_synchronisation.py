@@ -46,10 +46,7 @@ def no_host_sync(device: str) -> Iterator[None]:
                 torch.cuda.set_sync_debug_mode("default")
 
 
-DEVICES = [
-    "cpu",
-    pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")),
-]
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
 
 
 def step(layer: BalancingLayer, device: str, dtype: torch.dtype) -> Tensor:

@@ -72,7 +72,7 @@ def plan_by_hand(config: RunConfig, schema: Schema, ranks: Ranks, kind: str) -> 
         sharder,
         ranks.world_size,
         ranks.world_size,
-        "cpu",  # type: ignore[arg-type]
+        ranks.device.type,  # type: ignore[arg-type]
     )
     return ShardingPlan(plan={"embedding_bags": module_plan})
 
@@ -84,9 +84,9 @@ def local_weights(arm: Arm) -> Weights:
         if isinstance(value, ShardedTensor):
             for shard in value.local_shards():
                 row, column = shard.metadata.shard_offsets
-                weights[f"{name}@{row},{column}"] = shard.tensor.detach().numpy().copy()
+                weights[f"{name}@{row},{column}"] = shard.tensor.detach().cpu().numpy().copy()
         else:
-            weights[name] = value.detach().numpy().copy()
+            weights[name] = value.detach().cpu().numpy().copy()
     return weights
 
 
@@ -112,15 +112,15 @@ def train_steps(ranks: Ranks, config: RunConfig, recipe: str, steps: int, kind: 
         pipeline.progress(iterator)
         record = arm.balancing.record
         assert record is not None
-        coefficients.append(record.coefficients.numpy().copy())
-        task_weights.append(record.task_weights.numpy().copy())
-        gramians.append(record.gramian.numpy().copy())
+        coefficients.append(record.coefficients.cpu().numpy().copy())
+        task_weights.append(record.task_weights.cpu().numpy().copy())
+        gramians.append(record.gramian.cpu().numpy().copy())
     stacked = torch.stack(losses)
     torch.distributed.all_reduce(stacked)
     return {
         "initial": initial,
         "final": local_weights(arm),
-        "losses": (stacked / ranks.world_size).numpy(),
+        "losses": (stacked / ranks.world_size).cpu().numpy(),
         "coefficients": np.stack(coefficients),
         "task_weights": np.stack(task_weights),
         "gramians": np.stack(gramians),

@@ -45,7 +45,7 @@ def test_the_plan_does_not_depend_on_the_process(tmp_path: Path) -> None:
 
 
 def test_what_does_not_fit_ends_with_1() -> None:
-    process = python("dlrm_mtl.plan", *CRITEO, "--hbm", "4GiB", "--sharding.uvm-caching", "False")
+    process = python("dlrm_mtl.plan", *CRITEO, "--hbm", "4GiB", "--sharding.kernels", "fused")
     assert process.returncode == 1, process.stderr
     assert process.stderr == ""
     assert "It does not fit." in process.stdout

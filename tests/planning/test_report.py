@@ -97,13 +97,13 @@ def test_tables_are_cached_only_where_memory_is_short(one_host: dict[str, Any]) 
     assert {table["compute_kernel"] for table in tight["plan"]["tables"]} == {"fused", "fused_uvm_caching"}
     assert max(tight["plan"]["memory"]["hbm"]["total"]) <= tight["assumptions"]["usable"]["hbm"]
     assert 0 < max(tight["plan"]["memory"]["ddr"]["total"]) <= tight["assumptions"]["usable"]["ddr"]
-    without = report("--hbm", "11GiB", "--sharding.uvm-caching", "False")
+    without = report("--hbm", "11GiB", "--sharding.kernels", "fused")
     assert not without["fits"]
     assert without["smallest_hosts"] == 2
 
 
 def test_what_does_not_fit_says_by_how_much() -> None:
-    never = ("--sharding.uvm-caching", "False", "--hbm", "4GiB")
+    never = ("--sharding.kernels", "fused", "--hbm", "4GiB")
     found = report(*never)
     assert (found["fits"], found["plan"], found["smallest_hosts"]) == (False, None, 4)
     [shortfall] = found["shortfalls"]

@@ -93,4 +93,4 @@ def _train(trainer: ArmTrainer, steps: int, until: int | None) -> list[Window]:
 
 
 def _numbers(value: Tensor) -> npt.NDArray[Any]:
-    return value.detach().numpy().copy()
+    return value.detach().cpu().numpy().copy()

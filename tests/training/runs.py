@@ -63,7 +63,7 @@ def train(ranks: Ranks, config: RunConfig, recipe: str, seed: int = 0, evaluate_
         if evaluate_often:
             trainer.evaluate()
     sums = trainer.evaluate()
-    return Run(windows, sums.compute(), sums.sums.numpy(), local_weights(trainer.arm), trainer.total_steps)
+    return Run(windows, sums.compute(), sums.sums.cpu().numpy(), local_weights(trainer.arm), trainer.total_steps)
 
 
 def evaluate_untrained(ranks: Ranks, config: RunConfig, times: int = 1) -> Run:
@@ -71,7 +71,7 @@ def evaluate_untrained(ranks: Ranks, config: RunConfig, times: int = 1) -> Run:
     trainer = make_trainer(ranks, config, "mean", 0)
     for _ in range(times):
         sums = trainer.evaluate()
-    return Run([], sums.compute(), sums.sums.numpy(), local_weights(trainer.arm), trainer.total_steps)
+    return Run([], sums.compute(), sums.sums.cpu().numpy(), local_weights(trainer.arm), trainer.total_steps)
 
 
 def recorded_gramians(ranks: Ranks, config: RunConfig, recipe: str) -> list[bool]:

@@ -1,0 +1,27 @@
+# docker build -t IMAGE .                       for GPUs
+# docker build -t IMAGE --build-arg BUILD=cpu . without
+#
+# The wheels of torch bring their CUDA libraries; the host needs NVIDIA's driver and container toolkit alone.
+FROM python:3.11-slim-bookworm
+
+ARG BUILD=cuda
+# The driver that torch's CUDA needs: without it the container does not start.
+ENV NVIDIA_VISIBLE_DEVICES=all \
+    NVIDIA_DRIVER_CAPABILITIES=compute,utility \
+    NVIDIA_REQUIRE_CUDA="cuda>=13.0" \
+    PATH=/opt/venv/bin:$PATH \
+    PYTHONUNBUFFERED=1
+WORKDIR /opt/dlrm-mtl
+
+# Dependencies are a layer of their own, which a change of code does not touch.
+COPY pyproject.toml README.md ./
+COPY launch/install.sh launch/
+RUN PIP_NO_CACHE_DIR=1 BUILD=$BUILD EXTRAS= launch/install.sh /opt/venv
+
+COPY dlrm_mtl dlrm_mtl
+COPY data_prep data_prep
+RUN pip install --quiet --no-cache-dir --no-deps -e . && \
+    useradd --uid 1000 --create-home ranker
+
+USER 1000
+CMD ["python", "-m", "dlrm_mtl.train", "--help"]

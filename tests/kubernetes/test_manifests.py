@@ -1,0 +1,158 @@
+"""What Kubernetes is given: valid, and what a cluster's user would expect."""
+
+import re
+from copy import deepcopy
+from typing import Any
+
+import jsonschema
+import kubernetes_validate
+import pytest
+import yaml
+
+from tests.entry_points.processes import ROOT
+from tests.kubernetes.manifests import Manifest, dry_run, dry_run_of_command, validate
+
+DOCUMENT = ROOT / "docs/launching/kubernetes.md"
+COMMANDS = [
+    " ".join(command.replace("\\\n", " ").split())
+    for command in re.findall(r"^    (torchx run(?:.*\\\n)*.*)$", DOCUMENT.read_text(), flags=re.MULTILINE)
+]
+IMAGE = "--image registry.example/dlrm-mtl:0.1"
+MOUNTS = "--mounts type=volume,src=rec-data,dst=/data,readonly,type=volume,src=rec-runs,dst=/runs"
+COMPONENTS = {
+    "train": f"components/train.py:train -j 2x8 --gpu 8 {IMAGE} {MOUNTS} --max_retries 3 -- --data /data --out /runs/a",
+    "compare": f"components/compare.py:compare -j 2x8 --gpu 8 {IMAGE} {MOUNTS} --max_retries 3"
+    " -- --data /data --out /runs/a",
+    "experiments": f"components/experiments.py:experiments --study table3 -j 2x8 --gpu 8 {IMAGE} {MOUNTS}"
+    " --max_retries 3 -- --data /data --out /runs/a",
+    "criteo": f"components/prepare.py:prepare --source criteo -j 2x4 {IMAGE} {MOUNTS} --max_retries 3"
+    " -- --raw /data --out /runs/a",
+}
+
+
+@pytest.fixture(autouse=True)
+def _root(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+
+
+@pytest.fixture(scope="module")
+def manifest() -> Manifest:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)
+        return dry_run(COMPONENTS["train"])
+
+
+def containers(manifest: Manifest) -> list[dict[str, Any]]:
+    found = []
+    for task in manifest["spec"]["tasks"]:
+        [container] = task["template"]["spec"]["containers"]
+        found.append(container)
+    return found
+
+
+@pytest.mark.parametrize("name", COMPONENTS)
+def test_every_component(name: str) -> None:
+    manifest = dry_run(COMPONENTS[name])
+    validate(manifest)
+    spec = manifest["spec"]
+    assert (spec["queue"], spec["schedulerName"]) == ("training", "volcano")
+    assert [(task["name"], task["replicas"]) for task in spec["tasks"]] == [(f"{name}-0", 1), (f"{name}-1", 1)]
+    for task, container in zip(spec["tasks"], containers(manifest), strict=True):
+        assert container["image"] == "registry.example/dlrm-mtl:0.1"
+        resources = container["resources"]
+        for kind in ("limits", "requests"):
+            assert resources[kind].get("nvidia.com/gpu") == (None if name == "criteo" else "8")
+            assert {"cpu", "memory"} <= resources[kind].keys()
+        volumes = {volume["name"]: volume for volume in task["template"]["spec"]["volumes"]}
+        mounts = {mount["mountPath"]: mount for mount in container["volumeMounts"]}
+        assert mounts.keys() == {"/dev/shm", "/data", "/runs"}
+        assert volumes[mounts["/dev/shm"]["name"]]["emptyDir"] == {"medium": "Memory"}
+        for path, claim, read_only in (("/data", "rec-data", True), ("/runs", "rec-runs", False)):
+            assert volumes[mounts[path]["name"]]["persistentVolumeClaim"] == {"claimName": claim}
+            assert mounts[path]["readOnly"] == read_only
+        assert task["maxRetry"] == spec["maxRetry"] == 3
+        policies = {policy["event"]: policy["action"] for policy in task["policies"]}
+        assert policies == {"PodEvicted": "RestartJob", "PodFailed": "RestartJob"}
+
+
+def test_nodes_find_each_other(manifest: Manifest) -> None:
+    first, second = containers(manifest)
+    for container in (first, second):
+        shell, flag, script = container["command"]
+        assert (shell, flag) == ("bash", "-c")
+        assert "--nnodes 2 --nproc_per_node 8" in script
+        assert script.endswith("-m dlrm_mtl.train --data /data --out /runs/a")
+        # A single command replaces the shell, so that SIGTERM reaches torchrun.
+        assert not re.search(r"[;&|]", script)
+        assert [port["containerPort"] for port in container["ports"]] == [29500]
+    assert {"name": "TORCHX_RANK0_HOST", "value": "localhost"} in first["env"]
+    assert "${VC_TRAIN_0_HOSTS:=localhost}:29500" in second["command"][2]
+    assert manifest["spec"]["plugins"].keys() == {"svc", "env"}
+    assert [task["minAvailable"] for task in manifest["spec"]["tasks"]] == [1, 1]
+
+
+def test_an_elastic_job_needs_its_least_nodes_alone() -> None:
+    manifest = dry_run(COMPONENTS["train"].replace("2x8", "1:2x8"))
+    validate(manifest)
+    assert [task["minAvailable"] for task in manifest["spec"]["tasks"]] == [1, 0]
+
+
+def test_restarts_are_prepared_for(manifest: Manifest) -> None:
+    for container in containers(manifest):
+        environment = {entry["name"]: entry["value"] for entry in container["env"]}
+        assert environment["PET_MAX_RESTARTS"] == "3"
+        assert environment["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] == "1"
+
+
+def test_what_a_cluster_refuses_is_found(manifest: Manifest) -> None:
+    validate(manifest)
+    job, task, pod, container = (deepcopy(manifest) for _ in range(4))
+    job["spec"]["queu"] = "training"
+    task["spec"]["tasks"][0]["policies"][0]["event"] = "PodLost"
+    for wrong in (job, task):
+        with pytest.raises(jsonschema.ValidationError):
+            validate(wrong)
+    pod["spec"]["tasks"][1]["template"]["spec"]["restartPolcy"] = "Never"
+    container["spec"]["tasks"][0]["template"]["spec"]["containers"][0]["ports"][0]["containerPort"] = "many"
+    for wrong in (pod, container):
+        with pytest.raises(kubernetes_validate.ValidationError):
+            validate(wrong)
+
+
+@pytest.mark.parametrize("mounts", ["volume=rec-data", "src=rec-data,dst=/data", "type=disk,src=a,dst=/b"])
+def test_wrong_mounts_are_named(mounts: str) -> None:
+    with pytest.raises(ValueError, match=rf"^mounts is '{mounts}', expected type=volume,src=CLAIM,dst=PATH: "):
+        dry_run(f"components/train.py:train {IMAGE} --mounts {mounts} -- --data /data --out /runs/a")
+
+
+def test_there_are_documented_commands() -> None:
+    assert len(COMMANDS) >= 3
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=range(len(COMMANDS)))
+def test_documented_commands(command: str) -> None:
+    validate(dry_run_of_command(command))
+
+
+def test_the_documented_excerpt_is_the_manifest() -> None:
+    [excerpt] = re.findall(r"^```yaml\n(.*?)^```$", DOCUMENT.read_text(), flags=re.MULTILINE | re.DOTALL)
+    shown = yaml.safe_load(excerpt)
+    assert _within(shown, dry_run_of_command(COMMANDS[0]))
+
+
+def _within(part: Any, whole: Any) -> bool:
+    if isinstance(part, dict):
+        return all(key in whole and _within(value, whole[key]) for key, value in part.items())
+    if isinstance(part, list):
+        return all(any(_within(item, other) for other in whole) for item in part)
+    return bool(part == whole)
+
+
+def test_the_example_of_queue_and_claims() -> None:
+    document = (ROOT / "launch/kubernetes.yaml").read_text()
+    kinds = []
+    for resource in yaml.safe_load_all(document):
+        kinds.append(resource["kind"])
+        if resource["apiVersion"] == "v1":
+            kubernetes_validate.validate(resource, "1.29", strict=True)
+    assert sorted(kinds) == ["PersistentVolumeClaim", "PersistentVolumeClaim", "Queue"]

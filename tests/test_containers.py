@@ -1,0 +1,139 @@
+"""The image, as far as it can be checked without an engine: it has the versions, and the way to install them, of the
+project."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from tests.entry_points.processes import ROOT, run
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+INSTALL = (ROOT / "launch/install.sh").read_text()
+CUDA_OF_TORCH = {"2.13.0": "13.0"}
+"""The CUDA version that torch's wheels on PyPI are built with, by their metadata."""
+
+
+def instructions() -> list[tuple[str, str]]:
+    """The Dockerfile's instructions and what follows each."""
+    text = re.sub(r"^#.*\n", "", (ROOT / "Dockerfile").read_text(), flags=re.MULTILINE)
+    lines = [line for line in text.replace("\\\n", " ").splitlines() if line.strip()]
+    return [(name, " ".join(rest.split())) for name, _, rest in (line.partition(" ") for line in lines)]
+
+
+def of_kind(kind: str) -> list[str]:
+    return [rest for name, rest in instructions() if name == kind]
+
+
+def pin(package: str, requirements: list[str]) -> str:
+    [version] = [text.partition("==")[2] for text in requirements if re.split(r"[\[=<>]", text)[0] == package]
+    return version
+
+
+def test_python_is_the_one_that_is_tested() -> None:
+    [base] = of_kind("FROM")
+    found = re.fullmatch(r"python:(\d+\.\d+)-slim-\w+", base)
+    assert found
+    assert f"python=${{PYTHON:-python{found[1]}}}" in INSTALL
+    assert PROJECT["requires-python"] == f">={found[1]}"
+
+
+def test_the_driver_is_that_of_torchs_cuda() -> None:
+    environment = " ".join(of_kind("ENV"))
+    assert f'NVIDIA_REQUIRE_CUDA="cuda>={CUDA_OF_TORCH[pin("torch", PROJECT["dependencies"])]}"' in environment
+
+
+def test_it_installs_by_the_projects_own_script() -> None:
+    """So there are no versions here, and the builds are those of pyproject.toml."""
+    commands = of_kind("RUN")
+    assert re.search(r"\bBUILD=\$BUILD EXTRAS= launch/install\.sh /opt/venv$", commands[0])
+    assert of_kind("ARG") == ["BUILD=cuda"]
+    assert not re.search(r"==|>=|torch", " ".join(commands))
+    assert [re.findall(r"-e \S+", command) for command in commands[1:]] == [["-e ."]]
+    assert "PATH=/opt/venv/bin:$PATH" in of_kind("ENV")[0]
+
+
+def test_the_pins_of_both_builds_agree() -> None:
+    builds = PROJECT["optional-dependencies"]
+    torchrec = pin("torchrec", builds["cuda"])
+    assert f"--no-deps torchrec=={torchrec}\n" in INSTALL
+    assert pin("fbgemm-gpu", builds["cuda"]) == pin("fbgemm-gpu-cpu", builds["cpu"]) == torchrec
+
+
+def test_it_does_not_run_as_root() -> None:
+    names = [name for name, _ in instructions()]
+    [user] = of_kind("USER")
+    assert user.isdigit()
+    assert int(user) > 0
+    assert f"useradd --uid {user} " in of_kind("RUN")[-1]
+    assert names.index("USER") > max(index for index, name in enumerate(names) if name in ("RUN", "COPY"))
+
+
+def test_dependencies_come_before_code() -> None:
+    order = [rest.split()[0] for name, rest in instructions() if name == "COPY"]
+    assert order == ["pyproject.toml", "launch/install.sh", "dlrm_mtl", "data_prep"]
+    first_install = next(index for index, (name, _) in enumerate(instructions()) if name == "RUN")
+    before = [rest for name, rest in instructions()[:first_install] if name == "COPY"]
+    assert not any("dlrm_mtl" in rest or "data_prep" in rest for rest in before)
+
+
+def test_what_is_copied_is_what_is_sent_and_is_there() -> None:
+    lines = (ROOT / ".dockerignore").read_text().splitlines()
+    assert [line for line in lines if line and not line.startswith(("#", "!"))] == ["*", "**/__pycache__"]
+    sent = {line[1:] for line in lines if line.startswith("!")}
+    copied = {source for rest in of_kind("COPY") for source in rest.split()[:-1]}
+    assert sent == copied
+    assert all((ROOT / path).exists() for path in copied)
+    packages = {path.parent.name for path in ROOT.glob("*/__init__.py")} - {"tests"}
+    assert packages <= copied
+
+
+def test_it_says_how_it_is_used() -> None:
+    [command] = of_kind("CMD")
+    program, flag, module, help_ = json.loads(command)
+    assert program == "python"
+    process = run(sys.executable, flag, module, help_)
+    assert process.returncode == 0
+    assert "--data" in process.stdout
+    assert of_kind("ENTRYPOINT") == []  # schedulers give the whole command
+
+
+@pytest.mark.parametrize(
+    ("build", "extras", "expected"),
+    [
+        ("cuda", "launch,dev", [["install", "--quiet", "-e", ".[cuda,launch,dev]"]]),
+        ("cuda", "", [["install", "--quiet", "-e", ".[cuda]"]]),
+        ("cpu", "", [["install", "--quiet", "-e", ".[cpu]"], ["install", "--quiet", "--no-deps", "torchrec==1.8.0"]]),
+    ],
+)
+def test_the_script_installs_what_it_is_told(
+    tmp_path: Path, build: str, extras: str, expected: list[list[str]]
+) -> None:
+    assert _install(tmp_path, BUILD=build, EXTRAS=extras).returncode == 0
+    calls = [line.split() for line in (tmp_path / "calls").read_text().splitlines()]
+    assert calls == expected
+
+
+def test_the_script_refuses_other_builds(tmp_path: Path) -> None:
+    process = _install(tmp_path, BUILD="rocm")
+    assert process.returncode == 2
+    assert process.stderr == "install: BUILD is 'rocm', expected cuda or cpu\n"
+    assert not (tmp_path / "calls").exists()
+
+
+def _install(venv: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Runs the script on an environment whose pip writes down how it is called."""
+    (venv / "bin").mkdir()
+    for name, body in (("python", "exit 1"), ("pip", f'echo "$@" >> {venv}/calls')):
+        program = venv / "bin" / name
+        program.write_text(f"#!/bin/sh\n{body}\n")
+        program.chmod(0o755)
+    environment = {**os.environ, "PYTHON": sys.executable, **variables}
+    return subprocess.run(
+        [ROOT / "launch/install.sh", venv], env=environment, capture_output=True, text=True, check=False
+    )
