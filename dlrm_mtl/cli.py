@@ -12,6 +12,8 @@ from typing import Any, TypeVar
 
 import tyro
 
+from dlrm_mtl.srun import become_rank
+
 Config = TypeVar("Config")
 
 GRACE_S = 3.0
@@ -61,6 +63,7 @@ def run(program: str, main: Callable[[], None]) -> None:
     code: str | int | None = 0
     message = ""
     try:
+        become_rank()
         main()
     except (ValueError, OSError) as error:
         code, message = 2, f"{program}: {' '.join(str(error).split())}"
