@@ -1,11 +1,14 @@
 """From a command line, and a file, to a configuration; from a user's error to one line and exit code 2."""
 
+import io
 import json
 import os
+import signal
 import sys
 import time
 import tomllib
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext, redirect_stderr
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
@@ -35,14 +38,17 @@ def parse(kind: type[Config], program: str, arguments: Sequence[str] | None = No
     if file is not None:
         from_file = _as_arguments(_read_file(file))
     note = "--config FILE reads options from a TOML or JSON file; options given here win."
-    return tyro.cli(
-        kind,
-        args=_drop_overridden(from_file, arguments) + arguments,
-        prog=f"python -m {program}",
-        description=f"{(kind.__doc__ or '').strip()}\n\n{note}",
-        config=(tyro.conf.FlagConversionOff,),
-        console_outputs=is_first_rank(),
-    )
+    first = is_first_rank()
+    # The parser shows values that a configuration refuses even without console outputs.
+    with nullcontext() if first else redirect_stderr(io.StringIO()):
+        return tyro.cli(
+            kind,
+            args=_drop_overridden(from_file, arguments) + arguments,
+            prog=f"python -m {program}",
+            description=f"{(kind.__doc__ or '').strip()}\n\n{note}",
+            config=(tyro.conf.FlagConversionOff,),
+            console_outputs=first,
+        )
 
 
 def as_dict(config: Any) -> dict[str, Any]:
@@ -70,19 +76,21 @@ def run(program: str, main: Callable[[], None]) -> None:
     except SystemExit as stop:
         code = stop.code
     except Exception:
-        _let_the_first_speak()
+        _let_the_first_speak(1)
         raise
-    if code == 2 and _let_the_first_speak():
+    if code == 2 and _let_the_first_speak(code):
         message = message and f"{message} (rank {os.environ['RANK']})"
     if message:
         print(message, file=sys.stderr, flush=True)
     sys.exit(code)
 
 
-def _let_the_first_speak() -> bool:
-    """Waits on ranks other than the first; whether this is one."""
+def _let_the_first_speak(code: int) -> bool:
+    """Waits on ranks other than the first, which end with their code also when a launcher ends them meanwhile: srun
+    takes the highest of all. Whether this is one."""
     if is_first_rank():
         return False
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(code))
     time.sleep(GRACE_S)
     return True
 

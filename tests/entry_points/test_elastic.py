@@ -1,6 +1,5 @@
 """Runs that lose processes or are preempted, under real launchers, end as if nothing had happened."""
 
-import json
 import os
 import signal
 import socket
@@ -12,7 +11,7 @@ import pytest
 from tests.datasets import make_dataset
 from tests.entry_points.launched import Launched, launched, listens, parent
 from tests.entry_points.processes import BIN, run
-from tests.faults.outcome import newest_step, read_outcome
+from tests.faults.outcome import newest_step, read_outcome, read_starts
 
 ROWS, BATCH, EPOCHS = 2400, 48, 8
 STEPS = EPOCHS * ROWS // BATCH
@@ -66,15 +65,9 @@ def free_port() -> int:
         return port
 
 
-def starts(out: Path) -> list[dict[str, Any]]:
-    """What the run has noted about each of its starts."""
-    file = out / "starts.jsonl"
-    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
-
-
 def await_training(launch: Launched, out: Path, start: int) -> None:
     """Waits until the run was started so many times and has written a checkpoint since."""
-    launch.until(lambda: len(starts(out)) == start and newest_step(out) > starts(out)[-1]["step"] + EVERY)
+    launch.until(lambda: len(read_starts(out)) == start and newest_step(out) > read_starts(out)[-1]["step"] + EVERY)
 
 
 @pytest.mark.parametrize(("j", "killed"), [("1x2", [1, 0]), ("2x1", [0])])
@@ -89,7 +82,7 @@ def test_killed_ranks_are_started_again(
         assert job.wait() == 0, job.output
         assert "Job finished: SUCCEEDED" in job.output
         assert not job.processes
-    steps = [start["step"] for start in starts(out)]
+    steps = [start["step"] for start in read_starts(out)]
     assert len(steps) == len(killed) + 1
     assert steps == sorted({0, *steps}), "each start goes on from what the one before has saved"
     assert read_outcome(out) == undisturbed
@@ -105,7 +98,7 @@ def test_a_lost_node_leaves_the_run_to_the_other(data: Path, tmp_path: Path) -> 
         os.kill(worker, signal.SIGKILL)
         assert job.wait() == 1, "TorchX counts the lost node"
         assert not job.processes
-    first, second = starts(out)
+    first, second = read_starts(out)
     assert (first["world_size"], second["world_size"]) == (2, 1)
     assert second["step"] > 0
     found = read_outcome(out)
