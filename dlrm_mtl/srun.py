@@ -8,11 +8,11 @@ FIRST_PORT, PORTS = 20000, 10000
 
 
 def become_rank() -> None:
-    """Sets in a task of srun what torchrun sets for a process: RANK, LOCAL_RANK, WORLD_SIZE, LOCAL_WORLD_SIZE, and where
-    they are not set MASTER_ADDR, the first node of the step, and MASTER_PORT, which follows from its number.
+    """Sets in a task of srun what torchrun sets for a process: RANK, LOCAL_RANK, WORLD_SIZE, LOCAL_WORLD_SIZE, and
+    where they are not set MASTER_ADDR, the first node of the step, and MASTER_PORT, which follows from its number.
 
-    Changes nothing outside of srun, which a batch script is until it calls srun, in a step of one task, and where RANK is
-    set: srun may have started torchrun.
+    Changes nothing outside of srun, which a batch script is until it calls srun, in a step of one task, and where RANK
+    is set: srun may have started torchrun.
 
     Raises:
         ValueError: nodes have different numbers of tasks, or their ranks are not in a row.

@@ -24,8 +24,8 @@ def commands(document: Path) -> list[str]:
 
 
 def command(page: str, start: str, **values: str | Path | int) -> list[str]:
-    """The words of the one command of ``docs/launching/PAGE.md`` that starts so; words in capitals get their values, and
-    ``...`` at its end those of ``MORE``."""
+    """The words of the one command of ``docs/launching/PAGE.md`` that starts so; words in capitals get their values,
+    and ``...`` at its end those of ``MORE``."""
     [found] = [line for line in commands(ROOT / f"docs/launching/{page}.md") if line.startswith(start)]
     more = values.pop("MORE", "")
     words = shlex.split(found.removesuffix(" ...")) + shlex.split(str(more))

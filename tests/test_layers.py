@@ -101,7 +101,10 @@ def test_imports_run_one_way(module: Path) -> None:
     ("above", "forbidden"),
     [
         ("balancing", {"torchrec", "fbgemm_gpu"}),
-        *((name, {"torch", "torchrec", "fbgemm_gpu"}) for name in ("cli", "config", "files", "recipe", "schema", "srun")),
+        *(
+            (name, {"torch", "torchrec", "fbgemm_gpu"})
+            for name in ("cli", "config", "files", "recipe", "schema", "srun")
+        ),
     ],
 )
 def test_the_light_parts_stay_light(above: str, forbidden: set[str]) -> None:

@@ -10,8 +10,9 @@ import pytest
 
 from tests.datasets import make_dataset
 from tests.entry_points.launched import Launched, launched, listens, parent
-from tests.entry_points.processes import BIN, run
+from tests.entry_points.processes import run
 from tests.faults.outcome import newest_step, read_outcome, read_starts
+from tests.pages import command
 
 ROWS, BATCH, EPOCHS = 2400, 48, 8
 STEPS = EPOCHS * ROWS // BATCH
@@ -19,9 +20,9 @@ EVERY = 10
 """Steps between checkpoints."""
 
 OPTIONS = (
-    *("--batch-size", str(BATCH), "--log-every", "5", "--checkpoint.every-steps", str(EVERY), "--timeout-s", "60"),
-    *("--model.head-mlp", "16", "--model.bottom-mlp", "8", "--reader.shuffle-rows", "500"),
-    *("--optimizer.dense-schedule.warmup-steps", "20", "--arm", "multibalance:beta=0.1"),
+    f"--batch-size {BATCH} --log-every 5 --checkpoint.every-steps {EVERY} --timeout-s 60 --model.head-mlp 16"
+    " --model.bottom-mlp 8 --reader.shuffle-rows 500 --optimizer.dense-schedule.warmup-steps 20"
+    " --arm multibalance:beta=0.1"
 )
 
 
@@ -39,23 +40,30 @@ def undisturbed(data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[st
     return read_outcome(out)
 
 
-def python(data: Path, out: Path, epochs: int = EPOCHS) -> list[str | Path]:
-    return [BIN / "python", "-m", "dlrm_mtl.train", *options(data, out, epochs)]
+def python(data: Path, out: Path) -> list[str]:
+    return command("local", "python -m dlrm_mtl.train", **values(data, out, epochs=100))
 
 
-def torchrun(data: Path, out: Path) -> list[str | Path]:
-    return ["torchrun", "--standalone", "--nproc_per_node", "2", "-m", "dlrm_mtl.train", *options(data, out)]
+def torchrun(data: Path, out: Path) -> list[str]:
+    return command("torchrun", "torchrun --standalone", **values(data, out))
 
 
-def torchx(data: Path, out: Path, j: str = "1x2", port: int | None = None) -> list[str | Path]:
-    return [
-        *("torchx", "run", "-s", "local_cwd", "-cfg", f"log_dir={out.parent / 'logs'}", "components/train.py:train"),
-        *("-j", j, "--rdzv_port", str(port or free_port()), "--", *options(data, out)),
-    ]
+def torchrun_with_restarts(data: Path, out: Path) -> list[str]:
+    return ["env", *command("torchrun", "TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 torchrun", **values(data, out))]
 
 
-def options(data: Path, out: Path, epochs: int = EPOCHS) -> list[str | Path]:
-    return ["--data", data, "--out", out, "--epochs", str(epochs), *OPTIONS]
+def torchx(data: Path, out: Path, j: str = "1x2", port: int | None = None) -> list[str]:
+    words = command(
+        "local",
+        f"torchx run -s local_cwd components/train.py:train -j {j}",
+        **values(data, out),
+        PORT=port or free_port(),
+    )
+    return [*words[:4], "-cfg", f"log_dir={out.parent / 'logs'}", *words[4:]]
+
+
+def values(data: Path, out: Path, epochs: int = EPOCHS) -> dict[str, str | Path]:
+    return {"DIR": data, "RUN": out, "MORE": f"--epochs {epochs} {OPTIONS}"}
 
 
 def free_port() -> int:
@@ -108,8 +116,8 @@ def test_a_lost_node_leaves_the_run_to_the_other(data: Path, tmp_path: Path) -> 
 
 def test_preempted_launchers_end_in_time_and_go_on(data: Path, undisturbed: dict[str, Any], tmp_path: Path) -> None:
     out = tmp_path / "run"
-    for start, command in enumerate((torchrun(data, out), torchx(data, out)), 1):
-        with launched(out, tmp_path / "output", *command) as job:
+    for start, words in enumerate((torchrun_with_restarts(data, out), torchx(data, out)), 1):
+        with launched(out, tmp_path / "output", *words) as job:
             await_training(job, out, start)
             job.terminate()
             assert job.wait() != 0, job.output
@@ -126,10 +134,22 @@ def test_preempted_launchers_end_in_time_and_go_on(data: Path, undisturbed: dict
 
 def test_a_preempted_process(data: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    with launched(out, tmp_path / "output", *python(data, out, epochs=100)) as job:
+    with launched(out, tmp_path / "output", *python(data, out)) as job:
         await_training(job, out, 1)
         job.terminate()
         assert job.wait() == 143
     step = newest_step(out)
     assert f"told to end (SIGTERM) at step {step} of " in job.output
     assert "Traceback" not in job.output
+
+
+def test_machines_that_run_the_same_command_are_one_job(
+    data: Path, undisturbed: dict[str, Any], tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    place: dict[str, str | Path | int] = {"HOST": "localhost", "PORT": free_port(), "NAME": "test"}
+    words = command("torchrun", "torchrun --nnodes 2", **values(data, out), **place)
+    with launched(out, tmp_path / "first", *words) as one, launched(out, tmp_path / "second", *words) as two:
+        assert [one.wait(), two.wait()] == [0, 0], one.output + two.output
+    assert [start["world_size"] for start in read_starts(out)] == [2]
+    assert read_outcome(out) == undisturbed

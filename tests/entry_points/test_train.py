@@ -59,8 +59,6 @@ def test_a_rank_that_lets_the_first_speak_ends_with_the_code_of_its_error(tmp_pa
 def _catches(pid: int, number: signal.Signals) -> bool:
     """Whether a process has a handler of its own for a signal."""
     [mask] = [
-        line.split()[1]
-        for line in Path(f"/proc/{pid}/status").read_text().splitlines()
-        if line.startswith("SigCgt:")
+        line.split()[1] for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("SigCgt:")
     ]
     return bool(int(mask, 16) >> number - 1 & 1)

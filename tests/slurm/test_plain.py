@@ -1,6 +1,7 @@
 """srun and sbatch without TorchX, on a real Slurm: docs/launching/slurm.md."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -55,7 +56,7 @@ def test_tasks_that_are_not_spread_evenly_are_refused(run: Run) -> None:
 def test_srun_starts_torchrun(run: Run) -> None:
     [script] = blocks(ROOT / "docs/launching/slurm.md", "bash")
     (run.where / "job.sh").write_text(script)
-    options = ["--data", run.data, "--out", run.out, *run.options.split()]
+    options: list[str | Path] = ["--data", run.data, "--out", run.out, *run.options.split()]
     job = Job(run.where, output(run.where, "sbatch", "--parsable", "job.sh", *options))
     assert job.wait() == ({"COMPLETED"}, {"0:0"}), job.log
     assert json.loads((run.out / "environment.json").read_text())["world_size"] == 2

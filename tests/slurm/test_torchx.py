@@ -12,7 +12,7 @@ pytestmark = pytest.mark.usefixtures("slurm")
 
 
 def test_cancelled_on_two_nodes_then_preempted_on_one_and_finished(run: Run, free_port: int) -> None:
-    values = {"DIR": run.data, "RUN": run.out, "PORT": free_port, "MORE": run.options}
+    values: dict[str, str | Path | int] = {"DIR": run.data, "RUN": run.out, "PORT": free_port, "MORE": run.options}
     job = Job(run.where, output(run.where, *command("slurm", "torchx run -s slurm components", **values)))
     job.until(run.has_saved)
     output(run.where, *command("slurm", "torchx cancel", HANDLE=job.handle))
@@ -28,7 +28,9 @@ def test_cancelled_on_two_nodes_then_preempted_on_one_and_finished(run: Run, fre
     job.wait_for_accounting()
     assert "SUCCEEDED" in output(run.where, *command("slurm", "torchx status", HANDLE=job.handle))
     assert job.handle in output(run.where, *command("slurm", "torchx list"))
-    assert f"{run.steps}/{run.steps} steps" in output(run.where, *command("slurm", "torchx log HAN", HANDLE=job.handle))
+    assert f"{run.steps}/{run.steps} steps" in output(
+        run.where, *command("slurm", "torchx log HANDLE", HANDLE=job.handle)
+    )
     assert "| NE " in output(run.where, *command("slurm", "torchx log --streams", HANDLE=job.handle))
 
     steps = [start["step"] for start in run.starts]
