@@ -7,7 +7,7 @@ from typing import Any
 from tests.entry_points.launched import processes_of
 from tests.faults.outcome import newest_step, read_outcome, read_starts
 
-ROWS, BATCH, EPOCHS, EVERY = 2400, 48, 4, 10
+ROWS, BATCH, EPOCHS, EVERY = 2400, 48, 3, 10
 OPTIONS = (
     f"--batch-size {BATCH} --epochs {EPOCHS} --log-every 5 --checkpoint.every-steps {EVERY} --timeout-s 60"
     " --model.head-mlp 16 --model.bottom-mlp 8 --reader.shuffle-rows 500 --arm multibalance:beta=0.1"
@@ -16,7 +16,7 @@ OPTIONS = (
 
 @dataclass(frozen=True)
 class Run:
-    """A run of 200 steps on two ranks.
+    """A run of 150 steps on two ranks.
 
     Attributes:
         where: the directory from which jobs are submitted, with the repository's components and launch files.
