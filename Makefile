@@ -1,6 +1,7 @@
 # make smoke: install, generate data, train control and MultiBalance side by side, report.
 # make test:  lint, types and all tests.
 # make test-gpu: the tests that need an NVIDIA GPU; some need two.
+# make slurm: installs Slurm's packages (Debian, as root), without which the tests of Slurm are skipped.
 # make faults: kills, full disks, damaged checkpoints and data at 120 random moments of real runs.
 # make bench-preparation: rows per second of data_prep.criteo beside pyarrow, pandas and torchrec; 10,000,000 rows.
 # make bench: how many times what the trainer consumes the reader delivers, and what checkpoints cost, on this machine.
@@ -10,7 +11,7 @@ INSTALLED := $(VENV)/.installed
 BENCH_DATA := runs/bench-data
 QUIET_CPU := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive GOMP_SPINCOUNT=0
 
-.PHONY: smoke test test-gpu faults bench bench-preparation install lint clean
+.PHONY: smoke test test-gpu slurm faults bench bench-preparation install lint clean
 
 smoke: install
 	launch/smoke.sh
@@ -20,6 +21,9 @@ test: install lint
 
 test-gpu: install
 	$(QUIET_CPU) $(VENV)/bin/python -m pytest -m gpu -rs
+
+slurm:
+	tests/slurm/install.sh
 
 faults: install
 	$(QUIET_CPU) $(VENV)/bin/python -m tests.faults

@@ -1,17 +1,22 @@
 """From a command line, and a file, to a configuration; from a user's error to one line and exit code 2."""
 
+import io
 import json
 import os
+import signal
 import sys
 import time
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext, redirect_stderr
 from dataclasses import asdict
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
 
 import tyro
+
+from dlrm_mtl.srun import become_rank
 
 Config = TypeVar("Config")
 
@@ -44,14 +49,17 @@ def parse(
     given = _drop_overridden(from_file, arguments) + arguments
     preset = _as_arguments(presets.get(_value("--preset", given), {}))
     note = "--config FILE reads options from a TOML or JSON file; options given here win."
-    return tyro.cli(
-        kind,
-        args=_drop_overridden(preset, given) + given,
-        prog=f"python -m {program}",
-        description=f"{(kind.__doc__ or '').strip()}\n\n{note}",
-        config=(tyro.conf.FlagConversionOff,),
-        console_outputs=is_first_rank(),
-    )
+    first = is_first_rank()
+    # The parser shows values that a configuration refuses even without console outputs.
+    with nullcontext() if first else redirect_stderr(io.StringIO()):
+        return tyro.cli(
+            kind,
+            args=_drop_overridden(preset, given) + given,
+            prog=f"python -m {program}",
+            description=f"{(kind.__doc__ or '').strip()}\n\n{note}",
+            config=(tyro.conf.FlagConversionOff,),
+            console_outputs=first,
+        )
 
 
 def as_dict(config: Any) -> dict[str, Any]:
@@ -72,25 +80,28 @@ def run(program: str, main: Callable[[], None]) -> None:
     code: str | int | None = 0
     message = ""
     try:
+        become_rank()
         main()
     except (ValueError, OSError) as error:
         code, message = 2, f"{program}: {' '.join(str(error).split())}"
     except SystemExit as stop:
         code = stop.code
     except Exception:
-        _let_the_first_speak()
+        _let_the_first_speak(1)
         raise
-    if code == 2 and _let_the_first_speak():
+    if code == 2 and _let_the_first_speak(code):
         message = message and f"{message} (rank {os.environ['RANK']})"
     if message:
         print(message, file=sys.stderr, flush=True)
     sys.exit(code)
 
 
-def _let_the_first_speak() -> bool:
-    """Waits on ranks other than the first; whether this is one."""
+def _let_the_first_speak(code: int) -> bool:
+    """Waits on ranks other than the first, which end with their code also when a launcher ends them meanwhile: srun
+    takes the highest of all. Whether this is one."""
     if is_first_rank():
         return False
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(code))
     time.sleep(GRACE_S)
     return True
 

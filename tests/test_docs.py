@@ -21,15 +21,10 @@ from dlrm_mtl.reporting.markdown import format_comparison
 from dlrm_mtl.studies.theory_table import format_theory
 from dlrm_mtl.training.machine import Machine, check_machine
 from tests.entry_points.processes import python
+from tests.pages import ROOT, blocks, commands
 
-ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = sorted([ROOT / "README.md", *ROOT.glob("docs/**/*.md")])
 RESULTS = sorted(path.parent for path in ROOT.glob("docs/results/*/comparison.json"))
-
-
-def blocks(document: Path, language: str) -> list[str]:
-    """Fenced code blocks of a language."""
-    return re.findall(rf"^```{language}\n(.*?)^```$", document.read_text(), flags=re.MULTILINE | re.DOTALL)
 
 
 @pytest.mark.parametrize("document", [path for path in DOCUMENTS if blocks(path, "python")], ids=lambda path: path.name)
@@ -176,3 +171,11 @@ def test_every_table_row_of_the_readme_is_in_a_report() -> None:
 def test_links_lead_somewhere(document: Path) -> None:
     for target in re.findall(r"\]\(([^)#:]+)\)", document.read_text()):
         assert (document.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("document", sorted(ROOT.glob("docs/launching/*.md")), ids=lambda path: path.stem)
+def test_every_launching_command_is_run(document: Path) -> None:
+    sources = "".join(path.read_text() for path in ROOT.glob("tests/**/test_*.py"))
+    sources += (ROOT / "tests/slurm/conftest.py").read_text()
+    starts = re.findall(rf'command\(\s*"{document.stem}",\s*f?"([^"{{]+)', sources)
+    assert [line for line in commands(document) if not line.startswith(tuple(starts))] == []

@@ -18,10 +18,11 @@ ALLOWED: dict[str, set[str]] = {
     "files": set(),
     "recipe": set(),
     "schema": {"files"},
-    "cli": set(),
+    "srun": set(),
+    "cli": {"srun"},
     "run_directory": {"cli", "config", "files"},
     "data": {"config", "schema"},
-    "distributed": {"config", "files", "schema"},
+    "distributed": {"config", "files", "schema", "srun"},
     "models": {"balancing", "config", "data", "schema"},
     "training": {
         *("balancing", "config", "data", "distributed", "files", "models", "recipe", "run_directory", "schema"),
@@ -102,7 +103,10 @@ def test_imports_run_one_way(module: Path) -> None:
     ("above", "forbidden"),
     [
         ("balancing", {"torchrec", "fbgemm_gpu"}),
-        *((name, {"torch", "torchrec", "fbgemm_gpu"}) for name in ("cli", "config", "files", "recipe", "schema")),
+        *(
+            (name, {"torch", "torchrec", "fbgemm_gpu"})
+            for name in ("cli", "config", "files", "recipe", "schema", "srun")
+        ),
     ],
 )
 def test_the_light_parts_stay_light(above: str, forbidden: set[str]) -> None:

@@ -14,6 +14,7 @@ import torch.distributed as dist
 from dlrm_mtl.distributed.hub import Hub
 from dlrm_mtl.distributed.links import accept, connect, listen
 from dlrm_mtl.distributed.watch import Watch
+from dlrm_mtl.srun import become_rank
 
 MARGIN_S = 10
 """Seconds that the backend waits longer than the watch, which knows more about a collective that hangs."""
@@ -88,8 +89,9 @@ class Ranks:
 
 @contextmanager
 def process_group(timeout_s: int) -> Iterator[Ranks]:
-    """Joins the job's process group and leaves it properly: torchrun, TorchX and srun set RANK, WORLD_SIZE, LOCAL_RANK,
-    MASTER_ADDR and MASTER_PORT; without them this is a job of one process.
+    """Joins the job's process group and leaves it properly: torchrun and TorchX set RANK, WORLD_SIZE, LOCAL_RANK,
+    MASTER_ADDR and MASTER_PORT, in tasks of srun :func:`dlrm_mtl.srun.become_rank` does; without them this is a job of
+    one process.
 
     NCCL, one process per GPU, where there are GPUs; gloo elsewhere.
 
@@ -101,8 +103,9 @@ def process_group(timeout_s: int) -> Iterator[Ranks]:
 
     Raises:
         ValueError: more processes on a node than it has GPUs; the ranks did not meet within ``timeout_s``; a launcher
-            whose restarts may hang.
+            whose restarts may hang; tasks of srun that :func:`dlrm_mtl.srun.become_rank` refuses.
     """
+    become_rank()
     _default_environment()
     _check_restarts()
     local_rank = int(os.environ["LOCAL_RANK"])

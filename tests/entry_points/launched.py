@@ -37,7 +37,7 @@ class Launched:
     @property
     def processes(self) -> list[int]:
         """Process ids of the launcher, its agents and the ranks, as long as they run."""
-        return [pid for pid in _pids() if str(self._out) in _read(pid, "cmdline")]
+        return processes_of(self._out)
 
     @property
     def ranks(self) -> dict[int, int]:
@@ -89,6 +89,11 @@ def launched(out: Path, log: Path, *command: str | Path) -> Iterator[Launched]:
         yield launch
     finally:
         launch.kill_all()
+
+
+def processes_of(out: Path) -> list[int]:
+    """Process ids of all that has a run's directory as one of its arguments."""
+    return [pid for pid in _pids() if str(out) in _read(pid, "cmdline")]
 
 
 def parent(pid: int) -> int:

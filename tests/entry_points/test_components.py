@@ -1,18 +1,25 @@
 """The TorchX components: what they launch, and a real launch."""
 
+import importlib.util
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 import torchx.specs as specs
+from torchx.components.component_test_base import ComponentTestCase
+from torchx.runner import get_runner
 from torchx.specs.builders import materialize_appdef
 from torchx.specs.finder import get_component
 
 from tests.entry_points.processes import ROOT, run
+from tests.pages import command
 
-COMPONENTS = ["compare", "experiments", "train"]
+COMPONENTS = ["compare", "experiments", "prepare", "train"]
+TRAINING = [name for name in COMPONENTS if name != "prepare"]
 
 
 def component(name: str) -> Callable[..., specs.AppDef]:
@@ -20,7 +27,32 @@ def component(name: str) -> Callable[..., specs.AppDef]:
     return function
 
 
-@pytest.mark.parametrize("name", COMPONENTS)
+def module(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"components_{name}", ROOT / "components" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    loaded = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(loaded)
+    return loaded
+
+
+class TestComponents(ComponentTestCase):
+    """By TorchX's own test: its linter, and the help that it makes."""
+
+    def test_compare(self) -> None:
+        self.validate(module("compare"), "compare")
+
+    def test_experiments(self) -> None:
+        self.validate(module("experiments"), "experiments")
+
+    def test_prepare(self) -> None:
+        self.validate(module("prepare"), "prepare")
+
+    def test_train(self) -> None:
+        self.validate(module("train"), "train")
+
+
+@pytest.mark.parametrize("name", TRAINING)
 def test_what_is_launched(name: str) -> None:
     arguments = ["-j", "2x4", "--gpu", "4", "--env", "A=1", "--", "--data", "D", "--out", "R"]
     [role] = materialize_appdef(component(name), arguments).roles
@@ -33,22 +65,44 @@ def test_what_is_launched(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", COMPONENTS)
-def test_the_component_lints_and_documents_itself(name: str) -> None:
-    component(name)
-    process = run("torchx", "run", "-s", "local_cwd", f"components/{name}.py:{name}", "--help")
+def test_every_parameter_is_in_the_manual(name: str) -> None:
+    words = command("local", "torchx run -s local_cwd components/train.py:train --help")
+    process = run(*(word.replace("train", name) for word in words))
     assert process.returncode == 0
-    for option in ("--j", "--gpu", "--memMB", "--max_retries", "--rdzv_port", "--env", "--image"):
-        assert option in process.stdout
+    parameters = module(name).__dict__[name].__annotations__.keys() - {"script_args", "return"}
+    assert {"j", "env", "image", "cpu", "memMB", "h", "max_retries", "rdzv_port"} <= parameters
+    described = re.findall(r"^  (?:-\w \w+, )?--(\w+) ", process.stdout, flags=re.MULTILINE)
+    assert set(described) - {"help"} == parameters
+    assert f"python -m {'data_prep.criteo' if name == 'prepare' else f'dlrm_mtl.{name}'}" in " ".join(
+        process.stdout.split()
+    )
+
+
+@pytest.mark.parametrize("name", COMPONENTS)
+def test_nodes_of_a_slurm_job_meet_on_its_first(name: str) -> None:
+    arguments = ["-j", "2x1", "--rdzv_port", "29511", "--", "--data", "D", "--out", "R"]
+    with get_runner() as runner:
+        launched = runner.dryrun_component(
+            f"{ROOT}/components/{name}.py:{name}", arguments, "slurm", cfg={"time": "60"}
+        )
+    script = launched.request.materialize()
+    assert [line.split()[1:3] for line in script.splitlines() if line.startswith("#SBATCH --job-name")] == [
+        [f"--job-name={'criteo' if name == 'prepare' else name}-{node}", "--requeue"] for node in range(2)
+    ]
+    assert script.count("--rdzv_endpoint ${SLURM_JOB_NODELIST_HET_GROUP_0:=localhost}:29511") == 2
+
+
+def launch(component: str, logs: Path, more: str, **values: str | Path) -> None:
+    """Runs the command of docs/launching/local.md."""
+    words = command("local", f"torchx run -s local_cwd components/{component}.py", **values, MORE=more)
+    process = run(*words[:4], "-cfg", f"log_dir={logs}", *words[4:])
+    assert process.returncode == 0, process.stderr
 
 
 def test_launched_by_torchx(small_dataset: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    process = run(
-        "torchx", "run", "-s", "local_cwd", "-cfg", f"log_dir={tmp_path / 'logs'}", "components/compare.py:compare",
-        "-j", "1x2", "--", "--data", small_dataset, "--out", out, "--batch-size", "64", "--seeds", "1",
-        "--arms", "mean", "multibalance", "--model.head-mlp", "16",
-    )  # fmt: skip
-    assert process.returncode == 0, process.stderr
+    more = "--batch-size 64 --seeds 1 --model.head-mlp 16"
+    launch("compare", tmp_path / "logs", more, DIR=small_dataset, RUN=out)
     comparison: dict[str, Any] = json.loads((out / "comparison.json").read_text())
     assert list(comparison["arms"]) == ["mean", "multibalance"]
     assert json.loads((out / "environment.json").read_text())["world_size"] == 2
@@ -56,16 +110,21 @@ def test_launched_by_torchx(small_dataset: Path, tmp_path: Path) -> None:
     assert success.is_file()
 
 
+def test_an_experiment_is_launched(small_dataset: Path, tmp_path: Path) -> None:
+    more = "--trials 1 --batch-size 64 --log-every 2 --max-steps 2 --model.head-mlp 8 --seeds 1"
+    launch("experiments", tmp_path / "logs", more, DIR=small_dataset, RUN=tmp_path / "run")
+    comparison = tmp_path / "run" / "search" / "comparison.json"
+    assert json.loads(comparison.with_name("environment.json").read_text())["world_size"] == 2
+    assert "mean" in json.loads(comparison.read_text())["arms"]
+
+
 def test_replicas_share_the_files_of_a_data_set(tmp_path: Path) -> None:
     logs = tmp_path / "logs"
     assert run("python", "-m", "data_prep.criteo_log", "--out", logs, "--rows", "3000", "--files", "4").returncode == 0
-    options: list[str | Path] = ["--raw", logs, "--ids", "vocabulary", "--min-count", "2"]
-    process = run(
-        "torchx", "run", "-s", "local_cwd", "-cfg", f"log_dir={tmp_path / 'torchx'}", "components/prepare.py:prepare",
-        "-j", "1x2", "--source", "criteo", "--", *options, "--out", tmp_path / "two",
-    )  # fmt: skip
-    assert process.returncode == 0, process.stderr
-    assert run("python", "-m", "data_prep.criteo", *options, "--out", tmp_path / "one").returncode == 0
+    options = "--ids vocabulary --min-count 2"
+    launch("prepare", tmp_path / "torchx", options, LOGS=logs, DIR=tmp_path / "two")
+    alone: list[str | Path] = ["--raw", logs, *options.split(), "--out", tmp_path / "one"]
+    assert run("python", "-m", "data_prep.criteo", *alone).returncode == 0
     one, two = (
         {path.relative_to(out): path.read_bytes() for path in out.rglob("*") if path.is_file()}
         for out in (tmp_path / "one", tmp_path / "two")

@@ -1,6 +1,5 @@
 """Runs that lose processes or are preempted, under real launchers, end as if nothing had happened."""
 
-import json
 import os
 import signal
 import socket
@@ -11,8 +10,9 @@ import pytest
 
 from tests.datasets import make_dataset
 from tests.entry_points.launched import Launched, launched, listens, parent
-from tests.entry_points.processes import BIN, run
-from tests.faults.outcome import newest_step, read_outcome
+from tests.entry_points.processes import run
+from tests.faults.outcome import newest_step, read_outcome, read_starts
+from tests.pages import command
 
 ROWS, BATCH, EPOCHS = 2400, 48, 8
 STEPS = EPOCHS * ROWS // BATCH
@@ -20,9 +20,9 @@ EVERY = 10
 """Steps between checkpoints."""
 
 OPTIONS = (
-    *("--batch-size", str(BATCH), "--log-every", "5", "--checkpoint.every-steps", str(EVERY), "--timeout-s", "60"),
-    *("--model.head-mlp", "16", "--model.bottom-mlp", "8", "--reader.shuffle-rows", "500"),
-    *("--optimizer.dense-schedule.warmup-steps", "20", "--arm", "multibalance:beta=0.1"),
+    f"--batch-size {BATCH} --log-every 5 --checkpoint.every-steps {EVERY} --timeout-s 60 --model.head-mlp 16"
+    " --model.bottom-mlp 8 --reader.shuffle-rows 500 --optimizer.dense-schedule.warmup-steps 20"
+    " --arm multibalance:beta=0.1"
 )
 
 
@@ -40,23 +40,30 @@ def undisturbed(data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[st
     return read_outcome(out)
 
 
-def python(data: Path, out: Path, epochs: int = EPOCHS) -> list[str | Path]:
-    return [BIN / "python", "-m", "dlrm_mtl.train", *options(data, out, epochs)]
+def python(data: Path, out: Path) -> list[str]:
+    return command("local", "python -m dlrm_mtl.train", **values(data, out, epochs=100))
 
 
-def torchrun(data: Path, out: Path) -> list[str | Path]:
-    return ["torchrun", "--standalone", "--nproc_per_node", "2", "-m", "dlrm_mtl.train", *options(data, out)]
+def torchrun(data: Path, out: Path) -> list[str]:
+    return command("torchrun", "torchrun --standalone", **values(data, out))
 
 
-def torchx(data: Path, out: Path, j: str = "1x2", port: int | None = None) -> list[str | Path]:
-    return [
-        *("torchx", "run", "-s", "local_cwd", "-cfg", f"log_dir={out.parent / 'logs'}", "components/train.py:train"),
-        *("-j", j, "--rdzv_port", str(port or free_port()), "--", *options(data, out)),
-    ]
+def torchrun_with_restarts(data: Path, out: Path) -> list[str]:
+    return ["env", *command("torchrun", "TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 torchrun", **values(data, out))]
 
 
-def options(data: Path, out: Path, epochs: int = EPOCHS) -> list[str | Path]:
-    return ["--data", data, "--out", out, "--epochs", str(epochs), *OPTIONS]
+def torchx(data: Path, out: Path, j: str = "1x2", port: int | None = None) -> list[str]:
+    words = command(
+        "local",
+        f"torchx run -s local_cwd components/train.py:train -j {j}",
+        **values(data, out),
+        PORT=port or free_port(),
+    )
+    return [*words[:4], "-cfg", f"log_dir={out.parent / 'logs'}", *words[4:]]
+
+
+def values(data: Path, out: Path, epochs: int = EPOCHS) -> dict[str, str | Path]:
+    return {"DIR": data, "RUN": out, "MORE": f"--epochs {epochs} {OPTIONS}"}
 
 
 def free_port() -> int:
@@ -66,15 +73,9 @@ def free_port() -> int:
         return port
 
 
-def starts(out: Path) -> list[dict[str, Any]]:
-    """What the run has noted about each of its starts."""
-    file = out / "starts.jsonl"
-    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
-
-
 def await_training(launch: Launched, out: Path, start: int) -> None:
     """Waits until the run was started so many times and has written a checkpoint since."""
-    launch.until(lambda: len(starts(out)) == start and newest_step(out) > starts(out)[-1]["step"] + EVERY)
+    launch.until(lambda: len(read_starts(out)) == start and newest_step(out) > read_starts(out)[-1]["step"] + EVERY)
 
 
 @pytest.mark.parametrize(("j", "killed"), [("1x2", [1, 0]), ("2x1", [0])])
@@ -89,7 +90,7 @@ def test_killed_ranks_are_started_again(
         assert job.wait() == 0, job.output
         assert "Job finished: SUCCEEDED" in job.output
         assert not job.processes
-    steps = [start["step"] for start in starts(out)]
+    steps = [start["step"] for start in read_starts(out)]
     assert len(steps) == len(killed) + 1
     assert steps == sorted({0, *steps}), "each start goes on from what the one before has saved"
     assert read_outcome(out) == undisturbed
@@ -105,7 +106,7 @@ def test_a_lost_node_leaves_the_run_to_the_other(data: Path, tmp_path: Path) -> 
         os.kill(worker, signal.SIGKILL)
         assert job.wait() == 1, "TorchX counts the lost node"
         assert not job.processes
-    first, second = starts(out)
+    first, second = read_starts(out)
     assert (first["world_size"], second["world_size"]) == (2, 1)
     assert second["step"] > 0
     found = read_outcome(out)
@@ -115,8 +116,8 @@ def test_a_lost_node_leaves_the_run_to_the_other(data: Path, tmp_path: Path) -> 
 
 def test_preempted_launchers_end_in_time_and_go_on(data: Path, undisturbed: dict[str, Any], tmp_path: Path) -> None:
     out = tmp_path / "run"
-    for start, command in enumerate((torchrun(data, out), torchx(data, out)), 1):
-        with launched(out, tmp_path / "output", *command) as job:
+    for start, words in enumerate((torchrun_with_restarts(data, out), torchx(data, out)), 1):
+        with launched(out, tmp_path / "output", *words) as job:
             await_training(job, out, start)
             job.terminate()
             assert job.wait() != 0, job.output
@@ -133,10 +134,22 @@ def test_preempted_launchers_end_in_time_and_go_on(data: Path, undisturbed: dict
 
 def test_a_preempted_process(data: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    with launched(out, tmp_path / "output", *python(data, out, epochs=100)) as job:
+    with launched(out, tmp_path / "output", *python(data, out)) as job:
         await_training(job, out, 1)
         job.terminate()
         assert job.wait() == 143
     step = newest_step(out)
     assert f"told to end (SIGTERM) at step {step} of " in job.output
     assert "Traceback" not in job.output
+
+
+def test_machines_that_run_the_same_command_are_one_job(
+    data: Path, undisturbed: dict[str, Any], tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    place: dict[str, str | Path | int] = {"HOST": "localhost", "PORT": free_port(), "NAME": "test"}
+    words = command("torchrun", "torchrun --nnodes 2", **values(data, out), **place)
+    with launched(out, tmp_path / "first", *words) as one, launched(out, tmp_path / "second", *words) as two:
+        assert [one.wait(), two.wait()] == [0, 0], one.output + two.output
+    assert [start["world_size"] for start in read_starts(out)] == [2]
+    assert read_outcome(out) == undisturbed

@@ -1,11 +1,15 @@
 """train, from the command line to its logs."""
 
 import json
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from tests.entry_points.processes import complaint, python
+from tests.entry_points.processes import ROOT, complaint, environment, python
 
 OPTIONS = ["--batch-size", "64", "--log-every", "4", "--model.head-mlp", "16"]
 
@@ -37,3 +41,24 @@ def test_unknown_option(small_dataset: Path, tmp_path: Path) -> None:
     assert process.returncode == 2
     assert "--epcohs" in process.stderr
     assert "Traceback" not in process.stderr
+
+
+def test_a_rank_that_lets_the_first_speak_ends_with_the_code_of_its_error(tmp_path: Path) -> None:
+    rank = subprocess.Popen(
+        [sys.executable, "-m", "dlrm_mtl.train", "--data", tmp_path, "--out", tmp_path / "run", "--epochs", "-1"],
+        cwd=ROOT, env={**environment(), "RANK": "1"}, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    while not _catches(rank.pid, signal.SIGTERM):
+        assert rank.poll() is None
+        time.sleep(0.01)
+    rank.terminate()
+    assert rank.communicate()[1] == ""
+    assert rank.returncode == 2
+
+
+def _catches(pid: int, number: signal.Signals) -> bool:
+    """Whether a process has a handler of its own for a signal."""
+    [mask] = [
+        line.split()[1] for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("SigCgt:")
+    ]
+    return bool(int(mask, 16) >> number - 1 & 1)

@@ -15,6 +15,12 @@ def newest_step(out: Path) -> int:
     return max((int(path.name.removeprefix("step-")) for path in checkpoints(out)), default=0)
 
 
+def read_starts(out: Path) -> list[dict[str, Any]]:
+    """What a run has noted about each of its starts; none before the first."""
+    file = out / "starts.jsonl"
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+
 def read_outcome(out: Path) -> dict[str, Any]:
     """All that must not depend on interruptions: metrics of every window and evaluation, the result, and the checksums
     of the final weights and states."""

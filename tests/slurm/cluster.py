@@ -1,0 +1,104 @@
+"""A real Slurm of two nodes on this machine, with accounting, for as long as the tests need it."""
+
+import getpass
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from string import Template
+
+HERE = Path(__file__).parent
+SBIN = "/usr/sbin:/sbin"
+PROGRAMS = ("munged", "mariadbd", "slurmdbd", "slurmctld", "slurmd", "sbatch", "sacct", "unshare", "setpriv")
+START_S = 120
+"""Seconds; it takes 5."""
+
+# As root or, where user namespaces are on, as anyone.
+NAMESPACES = ["unshare", "--mount", "--uts", "--pid", "--fork", "--kill-child", "--mount-proc"]
+if os.getuid() != 0:
+    NAMESPACES += ["--user", "--map-current-user", "--keep-caps"]
+
+
+def missing() -> str:
+    """Why no Slurm can run here; empty if one can."""
+    path = f"{os.environ['PATH']}:{SBIN}"
+    absent = [program for program in PROGRAMS if shutil.which(program, path=path) is None]
+    if absent:
+        return f"no {', '.join(absent)}: tests/slurm/install.sh, as root, installs Slurm"
+    attempt = subprocess.run([*NAMESPACES, "true"], capture_output=True, text=True)
+    return f"no namespaces of its own: {attempt.stderr.strip()}" if attempt.returncode else ""
+
+
+@contextmanager
+def cluster(state: Path) -> Iterator[None]:
+    """Starts Slurm, sets SLURM_CONF, and ends every process of it and of its jobs, also when this process is killed.
+
+    Args:
+        state: a new directory for all its files; of a short name, since sockets lie there.
+    """
+    _write_files(state)
+    with (state / "daemons.out").open("w") as output:
+        daemons = subprocess.Popen(
+            # The signal comes when this process ends, however that happens.
+            ["setpriv", "--pdeathsig", "KILL", *NAMESPACES, HERE / "daemons.sh", state],
+            stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
+        )  # fmt: skip
+    before = os.environ.get("SLURM_CONF")
+    os.environ["SLURM_CONF"] = str(state / "slurm.conf")
+    try:
+        end = time.monotonic() + START_S
+        while not (state / "up").exists():
+            if daemons.poll() is not None or time.monotonic() > end:
+                said = (f"{log.name}: {log.read_text()[-2000:]}" for log in sorted(state.glob("*.out")))
+                raise RuntimeError("Slurm did not start:\n" + "\n".join(said))
+            time.sleep(0.05)
+        yield
+    finally:
+        daemons.kill()
+        daemons.wait()
+        os.environ.pop("SLURM_CONF")
+        if before is not None:
+            os.environ["SLURM_CONF"] = before
+
+
+def _write_files(state: Path) -> None:
+    (state / "controller").mkdir(parents=True)
+    for node in ("n1", "n2"):
+        (state / node).mkdir()
+    names = ("controller_port", "accounting_port", "n1_port", "n2_port")
+    values = {"state": state, "user": getpass.getuser(), **dict(zip(names, _free_ports(len(names)), strict=True))}
+    for name in ("slurm.conf", "slurmdbd.conf"):
+        (state / name).write_text(Template((HERE / name).read_text()).substitute(values))
+        (state / name).chmod(0o600)
+    (state / "hosts").write_text(f"127.0.0.1 localhost n1 n2\n{Path('/etc/hosts').read_text()}")
+    key = state / "munge.key"
+    key.touch(mode=0o600)
+    key.write_bytes(os.urandom(1024))
+    subprocess.run(
+        [
+            *("mariadb-install-db", "--no-defaults", f"--user={getpass.getuser()}", f"--datadir={state / 'database'}"),
+            *("--skip-test-db", "--auth-root-authentication-method=normal"),
+        ],
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
+
+
+def _free_ports(number: int) -> list[int]:
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(number)]
+        for free in sockets:
+            free.bind(("127.0.0.1", 0))
+        return [free.getsockname()[1] for free in sockets]
+
+
+if __name__ == "__main__":
+    directory = Path(sys.argv[1])
+    with cluster(directory):
+        print(f"export SLURM_CONF={directory / 'slurm.conf'}", flush=True)
+        sys.stdin.read()

@@ -1,0 +1,65 @@
+"""What the tests of this directory share: a cluster, a data set, and what a run that nothing disturbs ends with."""
+
+import socket
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.datasets import make_dataset
+from tests.entry_points.processes import ROOT
+from tests.faults.outcome import read_outcome
+from tests.pages import command
+from tests.slurm.cluster import cluster, missing
+from tests.slurm.jobs import output
+from tests.slurm.training import ROWS, Run
+
+
+@pytest.fixture(scope="session")
+def slurm() -> Iterator[None]:
+    """A Slurm of two nodes, n1 and n2."""
+    reason = missing()
+    if reason:
+        pytest.skip(f"Slurm cannot run here: {reason}")
+    # pytest's own directories have names too long for sockets.
+    with tempfile.TemporaryDirectory(prefix="slurm-") as directory, cluster(Path(directory) / "state"):
+        yield
+
+
+@pytest.fixture(scope="session")
+def undisturbed(slurm: None, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run on two nodes by plain srun, without interruptions."""
+    where = _workplace(tmp_path_factory.mktemp("undisturbed"))
+    run = Run(where, make_dataset(where / "data", rows=ROWS), {})
+    words = command("slurm", "srun --nodes=2", DIR=run.data, RUN=run.out, MORE=run.options)
+    said = output(where, *words)
+    assert "| NE " in said
+    return run
+
+
+@pytest.fixture(scope="session")
+def outcome(undisturbed: Run) -> dict[str, Any]:
+    return read_outcome(undisturbed.out)
+
+
+@pytest.fixture
+def run(undisturbed: Run, outcome: dict[str, Any], tmp_path: Path) -> Run:
+    """One that has not begun."""
+    return Run(_workplace(tmp_path), undisturbed.data, outcome)
+
+
+@pytest.fixture
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port
+
+
+def _workplace(directory: Path) -> Path:
+    """A directory to submit from, with what the commands name."""
+    for name in ("components", "launch", ".torchxconfig"):
+        (directory / name).symlink_to(ROOT / name)
+    return directory

@@ -1,0 +1,76 @@
+"""Jobs of Slurm, from their submission to their end."""
+
+import re
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.entry_points.processes import environment
+
+LIMIT_S = 300
+"""Nothing that is waited for takes nearly as long."""
+ENDED = {"CANCELLED", "COMPLETED", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "TIMEOUT"}
+
+
+def call(where: Path, *words: str | Path) -> subprocess.CompletedProcess[str]:
+    """Runs a command in a directory."""
+    return subprocess.run(
+        [str(word) for word in words], cwd=where, env=environment(), capture_output=True, text=True, timeout=LIMIT_S
+    )
+
+
+def output(where: Path, *words: str | Path) -> str:
+    """Of a command that must succeed."""
+    process = call(where, *words)
+    assert process.returncode == 0, process.stdout + process.stderr
+    return process.stdout
+
+
+class Job:
+    """A job that was submitted from a directory, in which its logs lie.
+
+    Args:
+        number: what Slurm calls it; a handle of TorchX ends with that.
+    """
+
+    def __init__(self, where: Path, number: str) -> None:
+        self._where = where
+        self.number = number.strip().rpartition("/")[2]
+        self.handle = f"slurm://torchx/{self.number}"
+
+    def facts(self, name: str) -> list[str]:
+        """One of Slurm's facts about the job, by node for jobs of TorchX."""
+        return re.findall(rf"\b{name}=(\S*)", output(self._where, "scontrol", "show", "job", self.number))
+
+    @property
+    def log(self) -> str:
+        """All that its script and its tasks have said."""
+        return "\n".join(path.read_text() for path in sorted(self._where.glob(f"slurm-{self.number}*")))
+
+    def until(self, condition: Callable[[], bool]) -> None:
+        """Waits for a condition, which must come true before the job ends."""
+        end = time.monotonic() + LIMIT_S
+        while not condition():
+            assert not self.has_ended(), self.log
+            assert time.monotonic() < end, self.log
+            time.sleep(0.1)
+
+    def wait_for_accounting(self) -> None:
+        """Waits until sacct, which TorchX asks, knows of the job's end."""
+        asking = ("sacct", "--allocations", "--noheader", "--parsable2", "--format=State", "-j", self.number)
+        end = time.monotonic() + LIMIT_S
+        while not ENDED.issuperset(output(self._where, *asking).split()):
+            assert time.monotonic() < end
+            time.sleep(0.1)
+
+    def has_ended(self) -> bool:
+        return ENDED.issuperset(self.facts("JobState"))
+
+    def wait(self) -> tuple[set[str], set[str]]:
+        """Waits for the job's end; its states and exit codes (``CODE:SIGNAL``)."""
+        end = time.monotonic() + LIMIT_S
+        while not self.has_ended():
+            assert time.monotonic() < end, self.log
+            time.sleep(0.1)
+        return set(self.facts("JobState")), set(self.facts("ExitCode"))
