@@ -16,7 +16,7 @@ def environment() -> dict[str, str]:
     return {**os.environ, **QUIET_CPU, "PATH": f"{BIN}:{os.environ['PATH']}"}
 
 
-def run(*command: str | Path, timeout: float = 240) -> subprocess.CompletedProcess[str]:
+def run(*command: str | Path, timeout: float = 600) -> subprocess.CompletedProcess[str]:
     """Runs a command in the repository's root."""
     return subprocess.run(
         [str(part) for part in command], cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=timeout
