@@ -4,12 +4,15 @@
 # make slurm: installs Slurm's packages (Debian, as root), without which the tests of Slurm are skipped.
 # make faults: kills, full disks, damaged checkpoints and data at 120 random moments of real runs.
 # make bench-preparation: rows per second of data_prep.criteo beside pyarrow, pandas and torchrec; 10,000,000 rows.
-# make bench: how many times what the trainer consumes the reader delivers, and what checkpoints cost, on this machine.
+# make bench: every claim about speed, measured on this machine; see docs/performance.md. Some 10 minutes if it is quiet.
 
 VENV := .venv
 INSTALLED := $(VENV)/.installed
 BENCH_DATA := runs/bench-data
 QUIET_CPU := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive GOMP_SPINCOUNT=0
+KEEP_MEMORY := MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=4294967296
+BENCH := $(QUIET_CPU) $(KEEP_MEMORY) $(VENV)/bin/python -m dlrm_mtl.bench
+BENCH_RANKS := $(QUIET_CPU) $(KEEP_MEMORY) $(VENV)/bin/torchrun --standalone --nproc_per_node 2 -m dlrm_mtl.bench
 
 .PHONY: smoke test test-gpu slurm faults bench bench-preparation install lint clean
 
@@ -33,9 +36,15 @@ bench-preparation: install
 		--json runs/bench-preparation/results.json
 
 bench: install $(BENCH_DATA)/schema.json
-	$(QUIET_CPU) $(VENV)/bin/python -m dlrm_mtl.bench reader --data $(BENCH_DATA) --json runs/bench-reader.json
-	$(QUIET_CPU) $(VENV)/bin/python -m dlrm_mtl.bench checkpoint --data $(BENCH_DATA) --directory runs \
-		--json runs/bench-checkpoint.json
+	$(BENCH) layer --json runs/bench-layer.json
+	$(BENCH) peers --json runs/bench-peers.json
+	$(BENCH) growth --json runs/bench-growth.json
+	$(BENCH) methods --data $(BENCH_DATA) --windows 8 --json runs/bench-methods.json
+	$(BENCH) loop --data $(BENCH_DATA) --windows 6 --seconds 1 --json runs/bench-loop.json
+	$(BENCH_RANKS) loop --data $(BENCH_DATA) --windows 6 --seconds 1 --json runs/bench-loop-2-ranks.json
+	$(BENCH) overhead --data $(BENCH_DATA) --windows 8 --seconds 1 --json runs/bench-overhead.json
+	$(BENCH) reader --data $(BENCH_DATA) --json runs/bench-reader.json
+	$(BENCH) checkpoint --data $(BENCH_DATA) --directory runs --json runs/bench-checkpoint.json
 
 $(BENCH_DATA)/schema.json: | $(INSTALLED)
 	$(VENV)/bin/python -m data_prep.synthetic --out $(BENCH_DATA) --rows 400000

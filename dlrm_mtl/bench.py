@@ -1,40 +1,51 @@
-"""Measures a claim about speed on this machine: ``python -m dlrm_mtl.bench CASE --data DIR --json FILE``.
+"""Measures a claim about speed on this machine: ``python -m dlrm_mtl.bench CASE --json FILE``.
 
 Contenders take turns in one process group and are compared window by window.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import tyro
 
 from dlrm_mtl import cli
-from dlrm_mtl.benchmarks.cases import CheckpointCase, ReaderCase
+from dlrm_mtl.benchmarks.cases import CheckpointCase, LoopCase, MethodsCase, OverheadCase, ReaderCase
+from dlrm_mtl.benchmarks.synthetic_cases import GrowthCase, LayerCase, PeersCase
 from dlrm_mtl.distributed.versions import check_versions
-from dlrm_mtl.files import write_json
+from dlrm_mtl.files import write_json, write_text
+
+CASES: dict[str, Callable[..., Any]] = {
+    "reader": ReaderCase,
+    "checkpoint": CheckpointCase,
+    "methods": MethodsCase,
+    "loop": LoopCase,
+    "overhead": OverheadCase,
+    "layer": LayerCase,
+    "peers": PeersCase,
+    "growth": GrowthCase,
+}
 
 
 def main() -> None:
     case = tyro.extras.subcommand_cli_from_dict(
-        {"reader": ReaderCase, "checkpoint": CheckpointCase},
-        prog="python -m dlrm_mtl.bench",
-        description=__doc__,
-        console_outputs=cli.is_first_rank(),
+        CASES, prog="python -m dlrm_mtl.bench", description=__doc__, console_outputs=cli.is_first_rank()
     )
     check_versions()
     # torchrec takes seconds to import, which --help and a wrong option need not wait for; and it is imported only now,
     # since packages that do not go together fail in obscure ways.
-    from dlrm_mtl.benchmarks.checkpoint import format_checkpoint, measure_checkpoint
-    from dlrm_mtl.benchmarks.reader import format_reader, measure_reader
+    from dlrm_mtl.benchmarks.running import BENCHMARKS
 
-    if isinstance(case, ReaderCase):
-        results = measure_reader(case)
-        table = format_reader(results)
-    else:
-        results = measure_checkpoint(case)
-        table = format_checkpoint(results)
+    benchmark = BENCHMARKS[type(case)]
+    results = benchmark.measure(case)
     if not cli.is_first_rank():
         return
+    table = benchmark.format(results)
     print(f"\n{table}", flush=True)
     if case.json is not None:
         write_json(case.json, {"case": cli.as_dict(case), **results})
+        write_text(case.json.with_suffix(".md"), f"{table}\n")
+        if benchmark.page is not None:
+            write_text(case.json.with_suffix(".html"), benchmark.page(results))
         print(f"results: {case.json}", flush=True)
 
 

@@ -20,6 +20,11 @@ RESTARTS = {
 CPU_THREADS = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0"}
 """One thread per rank: more threads than free cores make a step several times slower."""
 
+CPU_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "4294967296", "MALLOC_TRIM_THRESHOLD_": "4294967296"}
+"""glibc keeps freed memory. By default it returns blocks of the reader's and the model's sizes to the system and gets
+them anew, page by page, in every step: thirty times as many page faults, and 8 % more CPU time per step of the default
+model. A process's memory stays at its peak."""
+
 
 def application(
     module: str,
@@ -59,7 +64,7 @@ def application(
         m=module,
         name=f"{module.replace('.', '-').replace('_', '-')}/",
         j=j,
-        env={**CPU_THREADS, **restarting, **(env or {})},
+        env={**CPU_THREADS, **CPU_MEMORY, **restarting, **(env or {})},
         image=image,
         mounts=_checked_mounts(mounts or []),
         cpu=cpu,

@@ -32,7 +32,10 @@ ALLOWED: dict[str, set[str]] = {
     "studies": {
         *("balancing", "config", "data", "distributed", "files", "models", "reporting", "schema", "training"),
     },
-    "benchmarks": {"config", "data", "distributed", "files", "training"},
+    "benchmarks": {
+        *("balancing", "config", "data", "distributed", "files", "models", "recipe", "reporting", "run_directory"),
+        *("schema", "training"),
+    },
     "launching": {"cli"},
     "plan": {"cli", "distributed", "files", "planning"},
     "train": {"cli", "config", "distributed", "files", "reporting", "training"},

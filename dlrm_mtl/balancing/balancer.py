@@ -87,7 +87,11 @@ class Balancer(TaskState):
         return combine_gradients(gradients, coefficients)
 
     def balanced_gradient(
-        self, gradients: Sequence[Tensor | None], coefficients: Tensor, finite: Tensor
+        self,
+        gradients: Sequence[Tensor | None],
+        coefficients: Tensor,
+        finite: Tensor,
+        norms: Tensor | None = None,
     ) -> Tensor | None:
         """:meth:`apply_coefficients`, but NaN in every element where something is not finite.
 
@@ -97,10 +101,17 @@ class Balancer(TaskState):
         Args:
             finite: 0-d bool, whether losses and statistic are. The result itself is looked at too, since not every
                 method has a statistic.
+            norms: (M,) float64, of these gradients, where they are known. They bound every element, and spare the look;
+                but not at float16, which ends where the norm of scaled gradients may well be.
         """
-        combined = self.apply_coefficients(gradients, coefficients)
-        if combined is None:
+        dtype = next((gradient.dtype for gradient in gradients if gradient is not None), None)
+        if dtype is None:
             return None
+        if norms is not None and dtype != torch.float16:
+            finite = finite & (coefficients.abs() @ norms < torch.finfo(dtype).max)
+            return self.apply_coefficients(gradients, torch.where(finite, coefficients, torch.nan))
+        combined = self.apply_coefficients(gradients, coefficients)
+        assert combined is not None
         # A sum is the cheapest look at every element; a narrow one would overflow where no element does.
         total = combined.sum(dtype=torch.promote_types(combined.dtype, torch.float32))
         return combined.mul_(torch.where(finite & torch.isfinite(total), 1.0, torch.nan).to(combined.dtype))
@@ -158,7 +169,8 @@ class Balancer(TaskState):
         finite = torch.isfinite(statistic).all()
         if losses is not None:
             finite &= torch.isfinite(losses).all()
-        combined = self.balanced_gradient(rows, self.update(statistic, losses), finite)
+        norms = statistic.diagonal().sqrt() if self.measures == "gramian" else None
+        combined = self.balanced_gradient(rows, self.update(statistic, losses), finite, norms)
         assert combined is not None
         return combined
 

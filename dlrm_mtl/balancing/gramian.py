@@ -59,12 +59,16 @@ def _pairwise_products(flat: Sequence[Tensor]) -> list[Tensor]:
     size = _chunk_elements(flat[0], wide) // len(flat)
     if wide and len(flat[0]) <= size:
         return [torch.dot(flat[i], flat[j]) for i, j in pairs]
-    chunks = zip(*(gradient.split(size) for gradient in flat), strict=True)
     partial = []
-    for chunk in chunks:
+    for chunk in _chunks(flat, size):
         pieces = chunk if wide else [piece.float() for piece in chunk]
-        partial.append(torch.stack([torch.dot(pieces[i], pieces[j]) for i, j in pairs]))
-    return list(torch.stack(partial).double().sum(dim=0))
+        partial += [torch.dot(pieces[i], pieces[j]) for i, j in pairs]
+    return list(torch.stack(partial).view(-1, len(pairs)).double().sum(dim=0))
+
+
+def _chunks(flat: Sequence[Tensor], size: int) -> Iterator[tuple[Tensor, ...]]:
+    """The same elements of all gradients together, ``size`` of each at a time."""
+    return zip(*(gradient.split(size) for gradient in flat), strict=True)
 
 
 def _chunk_elements(gradient: Tensor, wide: bool) -> int:
@@ -84,16 +88,28 @@ def combine_gradients(gradients: Sequence[Tensor | None], coefficients: Tensor) 
         sum over m of coefficients[m] * gradients[m] in the gradients' dtype, accumulated in at least float32;
         None if every gradient is None.
     """
-    present = [(gradient, coefficients[m]) for m, gradient in enumerate(gradients) if gradient is not None]
+    present = {m: gradient for m, gradient in enumerate(gradients) if gradient is not None}
     if not present:
         return None
-    dtype = present[0][0].dtype
-    wide = dtype if torch.finfo(dtype).bits >= 32 else torch.float32
-    first, weight = present[0]
-    total = first.to(wide) * weight.to(wide)
-    for gradient, weight in present[1:]:
-        total.addcmul_(gradient.to(wide), weight.to(wide))
-    return total.to(dtype)
+    first = next(iter(present.values()))
+    if torch.finfo(first.dtype).bits >= 32:
+        weights = coefficients.to(first.dtype)
+        return _weighted_sum(list(present.values()), [weights[m] for m in present])
+    # Widened a chunk at a time, as in the Gramian.
+    weights = coefficients.float()
+    flat = [gradient.reshape(-1) for gradient in present.values()]
+    combined = torch.empty_like(flat[0])
+    size = _chunk_elements(first, wide=False) // len(flat)
+    for part, *pieces in _chunks([combined, *flat], size):
+        part.copy_(_weighted_sum([piece.float() for piece in pieces], [weights[m] for m in present]))
+    return combined.view(first.shape)
+
+
+def _weighted_sum(gradients: Sequence[Tensor], weights: Sequence[Tensor]) -> Tensor:
+    total = gradients[0] * weights[0]
+    for gradient, weight in zip(gradients[1:], weights[1:], strict=True):
+        total.addcmul_(gradient, weight)
+    return total
 
 
 def local_pooled(gradients: Sequence[Tensor | None], device: torch.device) -> Tensor:

@@ -145,6 +145,7 @@ class BalancingLayer(nn.Module):
             local = local_gramian(gradients, device)
             broken = broken | ~torch.isfinite(local.diagonal())
             gramian, _ = self._reduce(_marked(local, broken), 2, None)
+        norms = None
         if self.balancer.measures == "nothing":
             finite = ~broken.any()
             coefficients = self.balancer.update(gramian, losses)
@@ -153,12 +154,13 @@ class BalancingLayer(nn.Module):
             of_tasks = local.diagonal() if self.balancer.measures == "gramian" else local.sum(dim=1)
             broken = broken | ~torch.isfinite(of_tasks)
             statistic, coefficients, finite = self._weigh(_marked(local, broken), losses)
-            gramian = statistic if self.balancer.measures == "gramian" else gramian
+            if self.balancer.measures == "gramian":
+                gramian, norms = statistic, local.diagonal().sqrt()
         self.nonfinite_tasks += broken
         self._observe = False
         self._losses = None
         self.record = BalancingRecord(gramian, coefficients, self.balancer.task_weights().clone())
-        return self.balancer.balanced_gradient(gradients, coefficients, finite)
+        return self.balancer.balanced_gradient(gradients, coefficients, finite, norms)
 
     def _weigh(self, local: Tensor, losses: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """The statistic that the coefficients come from, (M,) coefficients, and whether this step is finite, as far as

@@ -1,4 +1,4 @@
-"""The options of each benchmark. Free of torch, so that ``--help`` is quick."""
+"""The options of the benchmarks that train on a data set. Free of torch, so that ``--help`` is quick."""
 
 import math
 from dataclasses import dataclass
@@ -7,30 +7,40 @@ from pathlib import Path
 from dlrm_mtl.config import require
 
 
-@dataclass(frozen=True)
-class Case:
-    """What the benchmarks have in common: contenders take turns, one window each."""
+@dataclass(frozen=True, kw_only=True)
+class Turns:
+    """What all benchmarks have in common: contenders take turns, one window each."""
 
-    data: Path
-    """Directory of the data set."""
-    batch_size: int = 2048
-    """Rows of a batch."""
     windows: int = 10
     """Timed windows of each contender, after one that is not counted."""
     seconds: float = 2.0
     """Length of a window in seconds."""
     json: Path | None = None
-    """File for the results, beside the table on stdout."""
+    """File for the results, beside the table on stdout; the table goes to a file of the same name that ends in .md."""
 
     def __post_init__(self) -> None:
-        require("batch_size", self.batch_size, self.batch_size > 0, "a positive number")
         require("windows", self.windows, self.windows > 0, "at least 1")
         require("seconds", self.seconds, math.isfinite(self.seconds) and self.seconds > 0, "a positive number")
         if self.json is not None:
             require("json", str(self.json), self.json.parent.is_dir(), "a file in a directory that is there")
+            require("json", str(self.json), self.json.suffix == ".json", "a name that ends in .json")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
+class Case(Turns):
+    """A benchmark on a data set."""
+
+    data: Path
+    """Directory of the data set."""
+    batch_size: int = 2048
+    """Rows of a batch."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require("batch_size", self.batch_size, self.batch_size > 0, "a positive number")
+
+
+@dataclass(frozen=True, kw_only=True)
 class ReaderCase(Case):
     """The reader alone, in this process, against the default model's training step fed from memory: how many times
     what the trainer consumes does one core read?"""
@@ -39,7 +49,7 @@ class ReaderCase(Case):
     """Length of a window in seconds; it should hold several of the reader's shuffles, of 131,072 rows each."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CheckpointCase(Case):
     """Training of two arms while a checkpoint is written, against the same without: what share of QPS do checkpoints
     cost? Under torchrun, of all ranks together."""
@@ -57,3 +67,42 @@ class CheckpointCase(Case):
     def __post_init__(self) -> None:
         super().__post_init__()
         require("directory", str(self.directory), self.directory.is_dir(), "a directory that is there")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MethodsCase(Case):
+    """Whole training steps of the default model, reading included, under several methods: what does each cost against
+    the first? Under torchrun, of all ranks together."""
+
+    batch_size: int = 2048
+    """Rows of the global batch, over all ranks together."""
+    arms: tuple[str, ...] = (
+        *("mean", "multibalance", "multibalance_recommended", "mgda", "pcgrad", "imtl_g", "cagrad"),
+        *("graddrop", "nash_mtl", "torchjd:UPGrad"),
+    )
+    """Methods with options, METHOD:OPTION=VALUE,...; the first one is the control."""
+    steps: int = 20
+    """Steps of a window, at least 2. All but the last one, which is observed for the logs, are timed."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require("steps", self.steps, self.steps > 1, "at least 2")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoopCase(Case):
+    """Training end to end, reading included: this project's loop against a well-tuned plain TorchRec loop on the same
+    model and data, and against one of the structure of the public torchrec_dlrm script. Under torchrun, of all ranks
+    together."""
+
+    batch_size: int = 2048
+    """Rows of the global batch, over all ranks together."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OverheadCase(Case):
+    """An arm that takes turns with another one, as in a comparison, against the same arm alone: what does comparing
+    cost beside training each arm by itself? Under torchrun, of all ranks together."""
+
+    batch_size: int = 2048
+    """Rows of the global batch, over all ranks together."""

@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from dlrm_mtl.benchmarks.cases import CheckpointCase
-from dlrm_mtl.benchmarks.session import ARMS, open_benchmark, read_environment
+from dlrm_mtl.benchmarks.session import ARMS, EVEN_READING, open_benchmark, read_environment
 from dlrm_mtl.benchmarks.windows import Spread, format_spread, take_turns
-from dlrm_mtl.config import ReaderConfig
 from dlrm_mtl.distributed.checkpoint_directory import checkpoint_path
 from dlrm_mtl.training.checkpoints import DIRECTORY, RunCheckpoints
 from dlrm_mtl.training.session import ArmTrainer, Session
@@ -21,10 +20,6 @@ WANTED = 2.0
 
 MINUTES = (1, 10)
 """Between checkpoints: as claimed, and by default."""
-
-EVEN_READING = ReaderConfig(shuffle_rows=16_384)
-"""One row group at a time. A shuffle of the default size takes as long as a checkpoint, and would fall into some
-windows and not into others."""
 
 WIDTH = 40
 """Of the first column."""

@@ -15,12 +15,21 @@ DEFAULT_ARM = "multibalance"
 
 ARMS = ("mean", DEFAULT_ARM)
 
+EVEN_READING = ReaderConfig(shuffle_rows=16_384)
+"""One row group at a time. A shuffle of the default size takes as long as a window, and would fall into some windows
+and not into others."""
+
 ENDLESS = 1_000_000
 """Epochs: more than any benchmark trains."""
 
 
 @contextmanager
-def open_benchmark(case: Case, directory: Path | None = None, reader: ReaderConfig | None = None) -> Iterator[Session]:
+def open_benchmark(
+    case: Case,
+    directory: Path | None = None,
+    reader: ReaderConfig | None = None,
+    arms: tuple[str, ...] = ARMS,
+) -> Iterator[Session]:
     """Opens a session to train the default model without end. Collective.
 
     Args:
@@ -35,10 +44,10 @@ def open_benchmark(case: Case, directory: Path | None = None, reader: ReaderConf
             Path(out) / "run",
             case.batch_size,
             epochs=ENDLESS,
-            arms=ARMS,
+            arms=arms,
             reader=ReaderConfig() if reader is None else reader,
         )
-        with open_session(config, ARMS) as session:
+        with open_session(config, arms) as session:
             yield session
 
 

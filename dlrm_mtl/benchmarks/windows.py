@@ -76,6 +76,40 @@ def compare_rates(
     return {name: Spread.of(rates) for name, rates in take_turns(turns, windows).items()}
 
 
+def compare_collective_rates(
+    contenders: Mapping[str, Contender],
+    windows: int,
+    seconds: float,
+    synchronize: Callable[[], None],
+    share: Callable[[int], int],
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, Spread]:
+    """As :func:`compare_rates`, for work that all ranks do together: every window of a contender has the same number of
+    units, as many as fill it by the first rank's clock. Collective.
+
+    Args:
+        share: the first rank's value, on every rank.
+    """
+
+    def window(contender: Contender, units: int) -> tuple[int, float]:
+        synchronize()
+        start = clock()
+        rows = sum(contender() for _ in range(units))
+        synchronize()
+        return rows, clock() - start
+
+    def rate(contender: Contender, units: int) -> float:
+        rows, passed = window(contender, units)
+        return rows / passed
+
+    turns = {}
+    for name, contender in contenders.items():
+        window(contender, 1)  # the first takes longer
+        units = share(max(1, round(seconds / window(contender, 1)[1])))
+        turns[name] = partial(rate, contender, units)
+    return {name: Spread.of(rates) for name, rates in take_turns(turns, windows).items()}
+
+
 def _rate(contender: Contender, seconds: float, synchronize: Callable[[], None], clock: Callable[[], float]) -> float:
     synchronize()
     start, rows = clock(), 0

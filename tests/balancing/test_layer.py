@@ -433,3 +433,22 @@ def test_gradients_of_the_feature_side() -> None:
 def test_unknown_reduction() -> None:
     with pytest.raises(ValueError, match=r"expected one of exact, delayed, local"):
         BalancingLayer(MultiBalance(2), reduction="eventual")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_a_result_beyond_its_dtype_is_nan_everywhere(dtype: torch.dtype) -> None:
+    """Norms that are known bound the result, which is then not looked at; what they say is what a look says."""
+    balancer = MultiBalance(2)
+    gradients = [torch.ones(3, 2, dtype=dtype), torch.full((3, 2), -2.0, dtype=dtype)]
+    gradients[0][0, 0] = 4
+    norms = torch.stack([torch.linalg.vector_norm(gradient.double()) for gradient in gradients])
+    finite, limit = torch.tensor(True), torch.finfo(dtype).max
+    for given in (norms, None):
+        for largest in (0.1, 0.9):
+            coefficients = torch.tensor([largest * limit, 0.5], dtype=torch.float64)
+            combined = balancer.balanced_gradient(gradients, coefficients, finite, given)
+            assert combined is not None
+            assert combined.isfinite().all() if largest < 0.25 else combined.isnan().all()
+        combined = balancer.balanced_gradient(gradients, torch.ones(2).double(), ~finite, given)
+        assert combined is not None
+        assert combined.isnan().all()

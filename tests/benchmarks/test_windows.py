@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dlrm_mtl.benchmarks.windows import Contender, Spread, compare_rates, take_turns
+from dlrm_mtl.benchmarks.windows import Contender, Spread, compare_collective_rates, compare_rates, take_turns
 
 RATES = st.floats(1e-3, 1e9)
 
@@ -90,6 +90,22 @@ def test_work_that_is_finished_late_belongs_to_its_window() -> None:
 
     rates = compare_rates({"a": work}, 1, 1.0, synchronize, lambda: machine.now)
     assert rates["a"].windows == [4 * 8 / 3]
+
+
+def test_work_of_all_ranks_has_the_first_ranks_number_of_units() -> None:
+    machine = FakeMachine()
+    asked: list[int] = []
+
+    def share(units: int) -> int:
+        asked.append(units)
+        return 3
+
+    contenders = {"a": machine.contender("a", 10, 0.5), "b": machine.contender("b", 20, 4.0)}
+    rates = compare_collective_rates(contenders, 2, 1.0, machine.synchronize, share, lambda: machine.now)
+    assert asked == [2, 1]
+    assert "".join(machine.calls) == "|a||a||b||b||aaa||bbb||bbb||aaa||aaa||bbb|"
+    assert rates["a"].windows == [20, 20]
+    assert rates["b"].windows == [5, 5]
 
 
 @given(st.lists(RATES, min_size=2, max_size=30))

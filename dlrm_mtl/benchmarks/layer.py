@@ -1,0 +1,139 @@
+"""The balancing layer alone: its backward against plain accumulation, and against the bandwidth of memory."""
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dlrm_mtl.balancing import BalancingLayer, create_balancer
+from dlrm_mtl.benchmarks.limits import triad
+from dlrm_mtl.benchmarks.markdown import cell, markdown_table
+from dlrm_mtl.benchmarks.synthetic_cases import LayerCase
+from dlrm_mtl.benchmarks.windows import Contender, Spread, compare_rates
+from dlrm_mtl.distributed.versions import check_versions
+from dlrm_mtl.recipe import parse_recipe
+from dlrm_mtl.run_directory import describe_environment
+
+
+@dataclass(frozen=True)
+class Point:
+    """A point of the grid."""
+
+    tasks: int
+    batch_size: int
+    dim: int
+    dtype: str
+
+    @property
+    def elements(self) -> int:
+        return self.batch_size * self.dim
+
+    @property
+    def layer_bytes(self) -> int:
+        """What the layer must move: M gradients read for the Gramian, and again to combine them, one written."""
+        return (2 * self.tasks + 1) * self.elements * self._itemsize
+
+    @property
+    def plain_bytes(self) -> int:
+        """What accumulation moves: M - 1 additions, each of two tensors read and one written."""
+        return 3 * (self.tasks - 1) * self.elements * self._itemsize
+
+    @property
+    def _itemsize(self) -> int:
+        dtype: torch.dtype = getattr(torch, self.dtype)
+        return dtype.itemsize
+
+
+def measure_layer(case: LayerCase) -> dict[str, Any]:
+    """Seconds of one backward of the layer and of plain accumulation, at every point of the grid.
+
+    Raises:
+        ValueError: no such method, or it does not suit a number of tasks.
+    """
+    versions = check_versions()
+    device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
+    grid = [Point(*values) for values in itertools.product(case.tasks, case.batch_sizes, case.dims, case.dtypes)]
+    for tasks in case.tasks:
+        _layer(case, tasks, device)
+    memory = triad(device)
+    return {
+        "environment": describe_environment(versions, 1, str(device)),
+        "points": [_measure(case, point, memory, device) for point in grid if point.elements <= case.max_elements],
+        "left_out": [asdict(point) for point in grid if point.elements > case.max_elements],
+    }
+
+
+def format_layer(results: Mapping[str, Any]) -> str:
+    """The results as a Markdown table."""
+    rows = []
+    for point in results["points"]:
+        rows.append(
+            [
+                f"M={point['tasks']} B={point['batch_size']:,} D={point['dim']:,} {point['dtype']}",
+                cell(point["layer_seconds"], ",.0f", 1e6),
+                cell(point["plain_seconds"], ",.0f", 1e6),
+                f"{1e6 * point['limit_seconds']['median']:,.0f}",
+                cell(point["layer_over_plain"]),
+                cell(point["layer_over_limit"]),
+                f"{point['bytes_per_second']['median'] / 1e9:.1f}",
+            ]
+        )
+    header = ("backward", "layer (us)", "plain sum (us)", "limit (us)", "layer/plain", "layer/limit", "memory (GB/s)")
+    text = markdown_table(header, rows)
+    for point in results["left_out"]:
+        text += f"\n\nLeft out, beyond max_elements: M={point['tasks']} B={point['batch_size']:,} D={point['dim']:,}"
+        text += f" {point['dtype']}"
+    return text
+
+
+def _measure(case: LayerCase, point: Point, memory: Contender, device: torch.device) -> dict[str, Any]:
+    generator = torch.Generator().manual_seed(0)
+    shape, dtype = (point.batch_size, point.dim), getattr(torch, point.dtype)
+    gradients = [torch.randn(shape, generator=generator).to(device, dtype) for _ in range(point.tasks)]
+    layer = _layer(case, point.tasks, device)
+    representation = torch.zeros(shape, device=device, dtype=dtype, requires_grad=True)
+
+    def balance() -> int:
+        _backward(representation, layer(representation), gradients)
+        return 1
+
+    def accumulate() -> int:
+        views = tuple(representation.view_as(representation) for _ in range(point.tasks))
+        _backward(representation, views, gradients)
+        return 1
+
+    contenders = {"layer": balance, "plain": accumulate, "memory": memory}
+    synchronize = torch.cuda.synchronize if device.type == "cuda" else _nothing
+    rates = compare_rates(contenders, case.windows, case.seconds, synchronize)
+    layer_seconds, plain_seconds = (
+        Spread.of([1 / rate for rate in rates[name].windows]) for name in ("layer", "plain")
+    )
+    limit = Spread.of([point.layer_bytes / rate for rate in rates["memory"].windows])
+    return {
+        **asdict(point),
+        "layer_bytes": point.layer_bytes,
+        "plain_bytes": point.plain_bytes,
+        "bytes_per_second": asdict(rates["memory"]),
+        "layer_seconds": asdict(layer_seconds),
+        "plain_seconds": asdict(plain_seconds),
+        "limit_seconds": asdict(limit),
+        "layer_over_plain": asdict(layer_seconds.over(plain_seconds)),
+        "layer_over_limit": asdict(layer_seconds.over(limit)),
+    }
+
+
+def _layer(case: LayerCase, tasks: int, device: torch.device) -> BalancingLayer:
+    recipe = parse_recipe(case.method)
+    return BalancingLayer(create_balancer(recipe.method, tasks, **recipe.options)).to(device)
+
+
+def _backward(representation: Tensor, views: tuple[Tensor, ...], gradients: list[Tensor]) -> None:
+    representation.grad = None
+    torch.autograd.backward(views, gradients)
+
+
+def _nothing() -> None:
+    """A CPU has done its work when a call returns."""

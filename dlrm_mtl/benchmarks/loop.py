@@ -1,0 +1,61 @@
+"""Training end to end, reading included, against loops without this project's."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from dlrm_mtl.benchmarks.cases import LoopCase
+from dlrm_mtl.benchmarks.default_model import measure_default_limits
+from dlrm_mtl.benchmarks.limits import format_limits
+from dlrm_mtl.benchmarks.markdown import cell, markdown_table
+from dlrm_mtl.benchmarks.plain_loops import plain_loop, script_loop
+from dlrm_mtl.benchmarks.session import ARMS, EVEN_READING, open_benchmark, read_environment
+from dlrm_mtl.benchmarks.windows import Contender, compare_collective_rates
+from dlrm_mtl.training.session import Session
+
+PLAIN, SCRIPT = "plain TorchRec loop", "structure of torchrec_dlrm"
+
+
+def measure_loop(case: LoopCase) -> dict[str, Any]:
+    """Samples per second of each loop, all ranks together, and their ratios to the plain one's. Collective.
+
+    Raises:
+        ValueError: a data set that cannot be trained on, or that the plain loops cannot divide.
+    """
+    with open_benchmark(case, reader=EVEN_READING) as session:
+        contenders = {
+            PLAIN: plain_loop(session),
+            SCRIPT: script_loop(session),
+            **{f"this project, {arm}": _training(session, arm) for arm in ARMS},
+        }
+        ranks = session.ranks
+        rates = compare_collective_rates(contenders, case.windows, case.seconds, ranks.synchronize, ranks.share)
+        limits = measure_default_limits(session)
+        environment = read_environment(session)
+    return {
+        "environment": environment,
+        "samples_per_second": {name: asdict(rate) for name, rate in rates.items()},
+        "over_plain": {name: asdict(rate.over(rates[PLAIN])) for name, rate in rates.items()},
+        "limits": limits.as_dict(),
+    }
+
+
+def format_loop(results: Mapping[str, Any]) -> str:
+    """The results as a Markdown table, and the limits of the machine."""
+    rows = [
+        [name, cell(rate, ",.0f"), cell(results["over_plain"][name], ".3f")]
+        for name, rate in results["samples_per_second"].items()
+    ]
+    table = markdown_table(("loop", "samples/s", "QPS over the plain loop's"), rows)
+    return f"{table}\n\nRanks: {results['environment']['world_size']}.\n\n{format_limits(results['limits'])}"
+
+
+def _training(session: Session, arm: str) -> Contender:
+    """The trainer as it is, with reading, metrics and diagnostics."""
+    trainer = session.trainer(arm, seed=0)
+
+    def window() -> int:
+        trained = trainer.train_window(session.config.log_every)
+        return (trained.last_step - trained.first_step) * session.config.batch_size
+
+    return window

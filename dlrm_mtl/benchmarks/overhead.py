@@ -1,0 +1,51 @@
+"""What comparing costs beside training: an arm that takes turns with another one, against the same arm alone."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from itertools import cycle
+from typing import Any
+
+from dlrm_mtl.benchmarks.cases import OverheadCase
+from dlrm_mtl.benchmarks.markdown import cell, markdown_table
+from dlrm_mtl.benchmarks.session import DEFAULT_ARM, EVEN_READING, open_benchmark, read_environment
+from dlrm_mtl.benchmarks.windows import Contender, compare_collective_rates
+from dlrm_mtl.training.session import ArmTrainer, Session
+
+ALONE, IN_TURNS = "alone", "in turns with another"
+
+
+def measure_overhead(case: OverheadCase) -> dict[str, Any]:
+    """Samples per second of one trainer, and of two of the same arm that take turns. Collective.
+
+    Raises:
+        ValueError: a data set that cannot be trained on.
+    """
+    with open_benchmark(case, reader=EVEN_READING) as session:
+        alone, *two = (session.trainer(DEFAULT_ARM, seed=0) for _ in range(3))
+        contenders = {ALONE: _training(session, [alone]), IN_TURNS: _training(session, two)}
+        ranks = session.ranks
+        rates = compare_collective_rates(contenders, case.windows, case.seconds, ranks.synchronize, ranks.share)
+        environment = read_environment(session)
+    return {
+        "environment": environment,
+        "samples_per_second": {name: asdict(rate) for name, rate in rates.items()},
+        "time_over_alone": asdict(rates[ALONE].over(rates[IN_TURNS])),
+    }
+
+
+def format_overhead(results: Mapping[str, Any]) -> str:
+    """The results as a Markdown table."""
+    over = {ALONE: "1", IN_TURNS: cell(results["time_over_alone"], ".3f")}
+    rows = [[name, cell(rate, ",.0f"), over[name]] for name, rate in results["samples_per_second"].items()]
+    return markdown_table((f"{DEFAULT_ARM}, trained", "samples/s", "time per sample over that alone"), rows)
+
+
+def _training(session: Session, trainers: list[ArmTrainer]) -> Contender:
+    """One window of each trainer in turn is a unit of work."""
+    turns = cycle(trainers)
+
+    def window() -> int:
+        trained = next(turns).train_window(session.config.log_every)
+        return (trained.last_step - trained.first_step) * session.config.batch_size
+
+    return window

@@ -1,0 +1,45 @@
+"""Which functions measure and format each case."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from dlrm_mtl.benchmarks.cases import CheckpointCase, LoopCase, MethodsCase, OverheadCase, ReaderCase, Turns
+from dlrm_mtl.benchmarks.checkpoint import format_checkpoint, measure_checkpoint
+from dlrm_mtl.benchmarks.growth import format_growth, measure_growth
+from dlrm_mtl.benchmarks.growth_page import growth_page
+from dlrm_mtl.benchmarks.layer import format_layer, measure_layer
+from dlrm_mtl.benchmarks.loop import format_loop, measure_loop
+from dlrm_mtl.benchmarks.methods import format_methods, measure_methods
+from dlrm_mtl.benchmarks.overhead import format_overhead, measure_overhead
+from dlrm_mtl.benchmarks.peers import format_peers, measure_peers
+from dlrm_mtl.benchmarks.reader import format_reader, measure_reader
+from dlrm_mtl.benchmarks.synthetic_cases import GrowthCase, LayerCase, PeersCase
+
+Results = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """What a case runs."""
+
+    measure: Callable[[Any], Results]
+    format: Callable[[Results], str]
+    """Results to a table."""
+    page: Callable[[Results], str] | None = None
+    """Results to a page of figures, in HTML."""
+
+
+BENCHMARKS: Mapping[type[Turns], Benchmark] = MappingProxyType(
+    {
+        ReaderCase: Benchmark(measure_reader, format_reader),
+        CheckpointCase: Benchmark(measure_checkpoint, format_checkpoint),
+        MethodsCase: Benchmark(measure_methods, format_methods),
+        LoopCase: Benchmark(measure_loop, format_loop),
+        OverheadCase: Benchmark(measure_overhead, format_overhead),
+        LayerCase: Benchmark(measure_layer, format_layer),
+        PeersCase: Benchmark(measure_peers, format_peers),
+        GrowthCase: Benchmark(measure_growth, format_growth, growth_page),
+    }
+)

@@ -1,0 +1,115 @@
+"""The options of the benchmarks that need no data set. Free of torch, so that ``--help`` is quick."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from dlrm_mtl.benchmarks.cases import Turns
+from dlrm_mtl.config import require
+
+Dtype = Literal["float32", "bfloat16"]
+Axis = Literal["tasks", "dim", "batch", "tables", "ranks"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerCase(Turns):
+    """The balancing layer's backward alone, in this process, against what autograd does for the sum of the losses, and
+    against the time in which memory could move the layer's bytes."""
+
+    windows: int = 3
+    """Timed windows of each contender, after one that is not counted."""
+    seconds: float = 0.1
+    """Length of a window in seconds."""
+    method: str = "multibalance"
+    """The layer's balancing method."""
+    tasks: tuple[int, ...] = (2, 3, 8)
+    """Numbers of tasks M."""
+    dims: tuple[int, ...] = (128, 512, 2048)
+    """Widths D of the representation."""
+    batch_sizes: tuple[int, ...] = (1024, 4096, 16384, 65536)
+    """Rows B of a batch."""
+    dtypes: tuple[Dtype, ...] = ("float32", "bfloat16")
+    """Of the gradients."""
+    max_elements: int = 1 << 24
+    """Points of the grid with more than so many elements B D are left out, and named."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("tasks", "dims", "batch_sizes"):
+            _require_sizes(name, getattr(self, name))
+        require("dtypes", self.dtypes, len(self.dtypes) > 0, "at least one")
+        fits = min(self.dims) * min(self.batch_sizes) <= self.max_elements
+        require("max_elements", self.max_elements, fits, "room for the smallest point of the grid")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PeersCase(Turns):
+    """One training step of a multi-layer perceptron with M heads, in this process: the balancing layer against
+    TorchJD's mtl_backward, and against balancing by hand on a detached representation."""
+
+    windows: int = 5
+    """Timed windows of each contender, after one that is not counted."""
+    seconds: float = 1.0
+    """Length of a window in seconds."""
+    tasks: tuple[int, ...] = (3, 8)
+    """Numbers of tasks M."""
+    batch_size: int = 2048
+    """Rows of a batch."""
+    width: int = 512
+    """Width of the input, the layers and the representation."""
+    layers: int = 4
+    """Layers of the shared bottom."""
+    head: int = 64
+    """Width of the hidden layer of each task's head."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _require_sizes("tasks", self.tasks)
+        for name in ("batch_size", "width", "layers", "head"):
+            require(name, getattr(self, name), getattr(self, name) > 0, "a positive number")
+
+
+@dataclass(frozen=True, kw_only=True)
+class GrowthCase(Turns):
+    """Training steps on batches from memory, when one quantity of the model or job grows: steps per second with
+    balancing and without, relative to the base model's in the same windows."""
+
+    windows: int = 3
+    """Timed windows of each contender, after one that is not counted."""
+    seconds: float = 0.3
+    """Length of a window in seconds."""
+    axes: tuple[Axis, ...] = ("tasks", "dim", "batch", "tables", "ranks")
+    """What grows. The base model is measured in any case."""
+    tasks: tuple[int, ...] = (1, 2, 3, 4, 8, 16)
+    """Numbers of tasks M."""
+    dim: tuple[int, ...] = (8, 16, 32, 64, 128)
+    """Embedding dimensions D."""
+    batch: tuple[int, ...] = (256, 1024, 2048, 8192)
+    """Rows of the global batch."""
+    tables: tuple[int, ...] = (4, 8, 16, 32)
+    """Numbers of tables."""
+    ranks: tuple[int, ...] = (1, 2, 4)
+    """Numbers of processes of this machine; each is a job of its own, so these do not take turns."""
+    base_tasks: int = 3
+    """M of the base model."""
+    base_dim: int = 16
+    """D of the base model."""
+    base_batch: int = 2048
+    """Global batch of the base model."""
+    base_tables: int = 8
+    """Tables of the base model."""
+    table_rows: int = 100_000
+    """Rows of each table."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("tasks", "dim", "batch", "tables", "ranks"):
+            _require_sizes(name, getattr(self, name))
+        for name in ("base_tasks", "base_dim", "base_batch", "base_tables", "table_rows"):
+            require(name, getattr(self, name), getattr(self, name) > 0, "a positive number")
+        for name, dims in (("dim", self.dim), ("base_dim", (self.base_dim,))):
+            require(name, getattr(self, name), all(dim % 4 == 0 for dim in dims), "multiples of 4")
+
+
+def _require_sizes(name: str, sizes: Sequence[int]) -> None:
+    require(name, sizes, len(sizes) > 0 and all(size > 0 for size in sizes), "positive numbers, at least one")
