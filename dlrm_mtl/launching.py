@@ -22,8 +22,7 @@ CPU_THREADS = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", "GOMP_SPINC
 
 CPU_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "4294967296", "MALLOC_TRIM_THRESHOLD_": "4294967296"}
 """glibc keeps freed memory. By default it returns blocks of the reader's and the model's sizes to the system and gets
-them anew, page by page, in every step: thirty times as many page faults, and 8 % more CPU time per step of the default
-model. A process's memory stays at its peak."""
+them anew, page by page, in every step. A process's memory stays at its peak."""
 
 
 def application(

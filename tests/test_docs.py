@@ -20,11 +20,11 @@ from dlrm_mtl.config import CompareConfig, TrainConfig
 from dlrm_mtl.reporting.markdown import format_comparison
 from dlrm_mtl.studies.theory_table import format_theory
 from dlrm_mtl.training.machine import Machine, check_machine
-from tests.entry_points.processes import python
 from tests.pages import ROOT, blocks, commands
+from tests.result_tables import MARKED, tables
 
 DOCUMENTS = sorted([ROOT / "README.md", *ROOT.glob("docs/**/*.md")])
-RESULTS = sorted(path.parent for path in ROOT.glob("docs/results/*/comparison.json"))
+RESULTS = sorted(path.parent for path in ROOT.glob("docs/results/**/comparison.json"))
 
 
 @pytest.mark.parametrize("document", [path for path in DOCUMENTS if blocks(path, "python")], ids=lambda path: path.name)
@@ -40,15 +40,6 @@ def test_the_configuration_example_is_valid(tmp_path: Path) -> None:
     assert config.model.interaction == "low_rank_dcn"
     assert config.optimizer.dense_schedule.warmup_steps == 100
     assert config.seeds == 5
-
-
-@pytest.mark.parametrize("example", blocks(ROOT / "docs/planning.md", "console"), ids=lambda text: text.split("\n")[0])
-def test_examples_of_plans_are_what_the_planner_says(example: str) -> None:
-    command, output = example.split("\n", 1)
-    arguments = command.removeprefix("$ python -m dlrm_mtl.plan ").split()
-    process = python("dlrm_mtl.plan", *arguments)
-    assert process.returncode == (0 if "It fits." in output else 1), process.stderr
-    assert process.stdout == output
 
 
 def test_the_options_for_gpus_are_valid_there_and_refused_elsewhere(tmp_path: Path) -> None:
@@ -105,7 +96,7 @@ def test_the_layout_example_prepares_the_log_it_describes(tmp_path: Path) -> Non
         assert [item.name for item in fields(kind) if item.name not in described] == []
 
 
-@pytest.mark.parametrize("result", RESULTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("result", RESULTS, ids=lambda path: str(path.relative_to(ROOT / "docs/results")))
 def test_reports_are_rendered_from_their_results(result: Path) -> None:
     comparison = json.loads((result / "comparison.json").read_text())
     assert format_comparison(comparison) in (result / "report.md").read_text()
@@ -160,11 +151,38 @@ def test_the_figures_on_preparation_are_those_of_the_results() -> None:
         assert f"Two workers are {times:.1f} times as fast as one" in text
 
 
-def test_every_table_row_of_the_readme_is_in_a_report() -> None:
-    rows = re.findall(r"^\| (?:mean|multibalance).*$", (ROOT / "README.md").read_text(), flags=re.MULTILINE)
-    reports = "\n".join((result / "report.md").read_text() for result in RESULTS)
+MARKED_TABLES = [(path, table[2], table[3]) for path in DOCUMENTS for table in MARKED.finditer(path.read_text())]
+
+
+@pytest.mark.parametrize(("document", "name", "text"), MARKED_TABLES, ids=[table[1] for table in MARKED_TABLES])
+def test_marked_tables_are_those_of_the_results(document: Path, name: str, text: str) -> None:
+    assert text == tables()[name](), f"python -m tests.result_tables makes the tables of {document.name} anew"
+
+
+def test_every_table_of_results_is_in_a_document() -> None:
+    assert sorted({name for _, name, _ in MARKED_TABLES}) == sorted(tables())
+
+
+def test_other_rows_with_intervals_are_in_a_report() -> None:
+    reports = "\n".join(path.read_text() for path in sorted(ROOT.glob("docs/results/**/*.md")))
+    rows = [
+        row
+        for document in DOCUMENTS
+        if ROOT / "docs/results" not in document.parents
+        for row in re.findall(
+            r"^\|.*\[[+-][0-9.]+, [+-][0-9.]+\].*$", MARKED.sub("", document.read_text()), re.MULTILINE
+        )
+    ]
     assert len(rows) >= 2
     assert [row for row in rows if row not in reports] == []
+
+
+@pytest.mark.parametrize("document", ["README.md", "docs/choosing.md", "docs/experiments.md"])
+def test_measured_numbers_in_sentences_are_in_a_report(document: str) -> None:
+    measured = "\n".join(path.read_text() for path in sorted(ROOT.glob("docs/results/**/*.md")))
+    measured += "\n".join(render() for render in tables().values())
+    text = re.sub(r"^```.*?^```$", "", MARKED.sub("", (ROOT / document).read_text()), flags=re.MULTILINE | re.DOTALL)
+    assert [number for number in re.findall(r"[-+]?\b0\.\d{3,}\b", text) if number not in measured] == []
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

@@ -1,5 +1,5 @@
 """The recipe that this project recommends: MultiBalance with the options that did best on validation days, see
-``docs/experiments.md``."""
+``docs/choosing.md``."""
 
 from collections.abc import Callable, Sequence
 

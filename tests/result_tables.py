@@ -1,0 +1,216 @@
+"""Tables in the documents that are made from committed results; ``python -m tests.result_tables`` makes them anew.
+
+A document marks the place by ``<!-- table: NAME -->`` and ``<!-- end of table -->``.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from dlrm_mtl.files import read_json, write_text
+from dlrm_mtl.studies.catalog import PAPER, RECOMMENDED, STUDIES
+from dlrm_mtl.studies.scale import measure_scale
+from dlrm_mtl.studies.scale_case import ScaleCase
+from dlrm_mtl.studies.scale_table import format_scale
+from dlrm_mtl.studies.search import read_search
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "docs" / "results"
+MARKED = re.compile(r"(<!-- table: (\S+) -->\n)(.*?)(<!-- end of table -->)", flags=re.DOTALL)
+
+COST_RUNS = {
+    "methods-m3-1-rank": "M = 3, 1 rank",
+    "methods-m3-2-ranks": "M = 3, 2 ranks",
+    "methods-m8-1-rank": "M = 8, 1 rank",
+    "methods-m8-2-ranks": "M = 8, 2 ranks",
+}
+DATA_SETS = {
+    "kuairand-feeds": "KuaiRand feeds",
+    "kuairand-ads": "KuaiRand ads",
+    "census-income": "Census-Income",
+    "synthetic-conflict-0": "synthetic, conflict 0",
+    "synthetic-conflict-0.5": "synthetic, conflict 0.5",
+    "synthetic-conflict-1": "synthetic, conflict 1",
+}
+
+
+def tables() -> dict[str, Callable[[], str]]:
+    """Every table, by the name under which documents mark it."""
+    return {
+        "experiments": experiments,
+        "costs": costs,
+        "methods": lambda: _sections("table3"),
+        "transfer": transfer,
+        "search": search,
+        "step-sizes": lambda: _sections("table4"),
+        "levels": levels,
+        "options": options,
+        "learning-rates": learning_rates,
+        "modes": modes,
+        "scale": lambda: format_scale(measure_scale(ScaleCase())),
+    }
+
+
+def experiments() -> str:
+    """Links to the committed experiments, from the folder of results."""
+    rows = []
+    for name, title in DATA_SETS.items():
+        runs = {study: RESULTS / "experiments" / name / study for study in STUDIES}
+        seeds = {study: len(_seeds(f"experiments/{name}/{study}")) for study, run in runs.items() if run.is_dir()}
+        links = [f"[{seeds[s]} seeds](experiments/{name}/{s}/report.md)" if s in seeds else "" for s in STUDIES]
+        rows.append([title, *links])
+    return _table(["data", *STUDIES], rows)
+
+
+def modes() -> str:
+    """NE gain of the recommended recipe under each mode of reduction."""
+    runs = {"2 ranks": _comparison("modes-2-ranks"), "4 ranks": _comparison("modes-4-ranks")}
+    arms = [arm for arm in runs["2 ranks"]["arms"] if arm != "mean"]
+    rows = [
+        [f"`{arm}`", *(cell for run in runs.values() for cell in _average_and_worst(run["arms"][arm]))] for arm in arms
+    ]
+    return _table(["arm", *(head for name in runs for head in (f"{name}: average", "worst task"))], rows)
+
+
+def costs() -> str:
+    """QPS change of every method against the control, one column per run."""
+    runs = [_comparison(run)["arms"] for run in COST_RUNS]
+    rows = [[f"`{arm}`", *(_change(arms[arm]) for arms in runs)] for arm in runs[0] if arm != "mean"]
+    return _table(["arm", *COST_RUNS.values()], rows)
+
+
+def transfer() -> str:
+    """Per task: NE of the control, and what a model of its own, and balancing, gain over it."""
+    arms = ("single_task", PAPER, RECOMMENDED)
+    rows = []
+    for name, comparison in _experiments("transfer"):
+        for task in comparison["tasks"]:
+            records = [comparison["arms"][arm]["tasks"][task] for arm in ("mean", *arms)]
+            gains = [_interval(record["ne_gain_percent"]) for record in records[1:]]
+            rows.append([DATA_SETS[name], task, f"{records[0]['ne']:.4f}", *gains])
+    return _table(["data", "task", "NE of `mean`", *(f"`{arm}`" for arm in arms)], rows)
+
+
+def search() -> str:
+    """Random static weights against the recommended recipe."""
+    rows = []
+    for name, comparison in _experiments("search"):
+        found = read_search(comparison)
+        assert found is not None
+        best, highest = found.best_fair, max(found.trials, key=lambda trial: trial.average)
+        rows.append(
+            [
+                DATA_SETS[name],
+                f"{found.balancer.average:+.3f}, {found.balancer.worst:+.3f}",
+                f"{len(found.trials)}",
+                "none" if found.first_as_good is None else str(found.first_as_good),
+                str(len(found.fair)),
+                "none" if best is None else f"{best.average:+.3f}, {best.worst:+.3f}",
+                f"{highest.average:+.3f}, {highest.worst:+.3f}",
+            ]
+        )
+    header = ["data", "recipe: average, worst task", "trials", "first as good", "whose worst task loses no more"]
+    return _table([*header, "the best of those: average, worst task", "the best of all"], rows)
+
+
+def levels() -> str:
+    """Balancing by gradients of parameters and of the representation: gain and cost."""
+    rows = []
+    for name, comparison in _experiments("table2"):
+        for arm, record in comparison["arms"].items():
+            if arm != "mean":
+                rows.append([DATA_SETS[name], f"`{arm}`", *_average_and_worst(record), _change(record)])
+    return _table(["data", "arm", "average NE gain (%)", "worst task", "QPS change (%)"], rows)
+
+
+def learning_rates() -> str:
+    """How well the control is trained, and what the recipe gains over it."""
+    rows = []
+    for rates in ("0.01-0.001", "0.02-0.001", "0.04-0.001", "0.04-0.002", "0.08-0.001"):
+        cells = rates.split("-")
+        for tasks in ("feeds", "ads"):
+            arms = _comparison(f"learning-rates/{tasks}-{rates}")["arms"]
+            ne = [task["ne"] for task in arms["mean"]["tasks"].values()]
+            cells += [f"{sum(ne) / len(ne):.4f}", _interval(arms[RECOMMENDED]["average_ne_gain_percent"])]
+            if tasks == "ads":
+                cells.append(_interval(arms[RECOMMENDED]["tasks"]["cvr"]["ne_gain_percent"]))
+        rows.append(cells)
+    header = ["tables", "dense part", "feeds: NE of `mean`", "gain", "ads: NE of `mean`", "gain", "gain of cvr"]
+    return _table(header, rows)
+
+
+def options() -> str:
+    """Options of the recommended recipe on validation days."""
+    comparisons = [_comparison(f"validation/{tasks}") for tasks in ("feeds", "ads")]
+    rows = [
+        [f"`{arm}`", *(cell for each in comparisons for cell in _average_and_worst(each["arms"][arm]))]
+        for arm in comparisons[0]["arms"]
+        if arm != "mean"
+    ]
+    return _table(["arm", "feeds: average", "worst task", "ads: average", "worst task"], rows)
+
+
+def _sections(study: str) -> str:
+    """Average NE gain and that of the worst task: arms by data sets."""
+    comparisons = dict(_experiments(study))
+    arms = next(iter(comparisons.values()))["arms"]
+    rows = [
+        [f"`{arm}`", *("<br>".join(_average_and_worst(each["arms"][arm])) for each in comparisons.values())]
+        for arm in arms
+        if arm != "mean"
+    ]
+    return _table(["arm", *(DATA_SETS[name] for name in comparisons)], rows)
+
+
+def _average_and_worst(record: Mapping[str, Any]) -> tuple[str, str]:
+    """The average gain with its interval, and the worst task's."""
+    gains = {task: values["ne_gain_percent"] for task, values in record["tasks"].items()}
+    if None in gains.values():
+        return "NEX", "NEX"
+    worst = min(gains, key=lambda task: float(gains[task]["mean"]))
+    return _interval(record["average_ne_gain_percent"]), f"{worst} {gains[worst]['mean']:+.3f}"
+
+
+def _interval(record: Mapping[str, float] | None) -> str:
+    return "NEX" if record is None else f"{record['mean']:+.3f} [{record['low']:+.3f}, {record['high']:+.3f}]"
+
+
+def _change(arm: Mapping[str, Any]) -> str:
+    change = arm["qps"]["change_percent"]
+    return f"{change['median']:+.1f} [{change['low']:+.1f}, {change['high']:+.1f}]"
+
+
+def _experiments(study: str) -> Iterator[tuple[str, Any]]:
+    """The data sets on which a study was done, and its comparisons."""
+    for name in DATA_SETS:
+        if (RESULTS / "experiments" / name / study).is_dir():
+            yield name, _comparison(f"experiments/{name}/{study}")
+
+
+def _seeds(run: str) -> list[int]:
+    seeds: list[int] = _comparison(run)["arms"]["mean"]["seeds"]
+    return seeds
+
+
+def _comparison(run: str) -> Any:
+    return read_json(RESULTS / run / "comparison.json")
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def main() -> None:
+    known = tables()
+    for document in sorted([ROOT / "README.md", *ROOT.glob("docs/**/*.md")]):
+        text = document.read_text()
+        anew = MARKED.sub(lambda found: f"{found[1]}{known[found[2]]()}{found[4]}", text)
+        if anew != text:
+            write_text(document, anew)
+            print(f"written: {document.relative_to(ROOT)}")
+
+
+if __name__ == "__main__":
+    main()
