@@ -47,6 +47,7 @@ def tables() -> dict[str, Callable[[], str]]:
         "levels": levels,
         "options": options,
         "learning-rates": learning_rates,
+        "loss-reduction": loss_reduction,
         "modes": modes,
         "scale": lambda: format_scale(measure_scale(ScaleCase())),
     }
@@ -138,6 +139,18 @@ def learning_rates() -> str:
         rows.append(cells)
     header = ["tables", "dense part", "feeds: NE of `mean`", "gain", "ads: NE of `mean`", "gain", "gain of cvr"]
     return _table(header, rows)
+
+
+def loss_reduction() -> str:
+    """What the loss of a task that is defined on some rows only is divided by: the control's NE, the recipe's gain."""
+    rows = []
+    for name, run in (("batch", "validation/ads"), ("defined", "validation/ads-defined")):
+        arms = _comparison(run)["arms"]
+        ne = [f"{task['ne']:.4f}" for task in arms["mean"]["tasks"].values()]
+        rows.append([f"`{name}`", *ne, *_average_and_worst(arms[RECOMMENDED])])
+    return _table(
+        ["divided by", *(f"{t}: NE of `mean`" for t in ("ctr", "cvr", "conv_imp")), "gain", "worst task"], rows
+    )
 
 
 def options() -> str:

@@ -17,7 +17,7 @@ import dlrm_mtl.reporting.seed_summary
 import dlrm_mtl.training.session  # noqa: F401
 from dlrm_mtl import cli, train
 from dlrm_mtl.models.losses import TaskLosses
-from dlrm_mtl.training import trainer as trainer_module
+from dlrm_mtl.training import pipeline as pipeline_module
 from dlrm_mtl.training.trainer import Trainer
 
 SMALL_FILE = 600_000
@@ -87,7 +87,7 @@ def _build_in(rank: int, trace: Path, faults: Faults) -> None:
             values[faults.nan[2]] *= float("nan")
         return values
 
-    trainer_module.TrainPipelineSparseDist = Pipeline  # type: ignore[attr-defined]
+    pipeline_module.TrainPipelineSparseDist = Pipeline  # type: ignore[attr-defined]
     Trainer._train_step = step  # type: ignore[method-assign]
     TaskLosses.forward = losses  # type: ignore[method-assign]
 
