@@ -10,6 +10,7 @@ from torch.utils.checkpoint import checkpoint
 
 from dlrm_mtl.balancing import BalancingLayer, MultiBalance, available_balancers, create_balancer
 from dlrm_mtl.balancing.create import METHODS
+from tests.balancing.backward import backward_with, state_of
 from tests.balancing.small_model import FEATURES, SmallModel, batch, task_losses
 
 ROWS = 16
@@ -25,20 +26,6 @@ def gradients_of(model: SmallModel, losses: Sequence[Tensor]) -> dict[str, Tenso
 def model_losses(model: SmallModel, step: int = 0) -> list[Tensor]:
     features, labels = batch(step, ROWS, len(model.heads))
     return task_losses(model(features), labels)
-
-
-def state_of(layer: BalancingLayer) -> dict[str, Tensor]:
-    return {key: value.clone() for key, value in layer.state_dict().items()}
-
-
-def backward_with(layer: BalancingLayer, gradients: Sequence[Tensor | None]) -> Tensor | None:
-    """What reaches the representation when head m sends `gradients[m]` (None: the loss does not use that head)."""
-    given = next(gradient for gradient in gradients if gradient is not None)
-    shared = torch.zeros_like(given, requires_grad=True)
-    views = layer(shared)
-    pairs = [(view, gradient) for view, gradient in zip(views, gradients, strict=True) if gradient is not None]
-    torch.autograd.backward([view for view, _ in pairs], [gradient for _, gradient in pairs])
-    return shared.grad
 
 
 @pytest.mark.parametrize("num_tasks", [1, 2, 3])
@@ -251,91 +238,6 @@ def test_empty_batch() -> None:
     assert layer.balancer.task_weights().isfinite().all()
 
 
-@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
-def test_non_finite_gradient_is_passed_on_and_leaves_the_state_alone(bad: float) -> None:
-    layer = BalancingLayer(MultiBalance(3))
-    backward_with(layer, list(torch.randn(3, 4, 2)))
-    before = state_of(layer)
-    gradients = torch.randn(3, 4, 2)
-    gradients[1, 2, 0] = bad
-    combined = backward_with(layer, list(gradients))
-    assert combined is not None
-    assert combined.isnan().all()
-    assert layer.nonfinite_tasks.tolist() == [0, 1, 0]
-    assert layer.record is not None
-    assert torch.equal(layer.record.coefficients, layer.balancer.initial_coefficients())
-    after = state_of(layer)
-    assert after.pop("balancer.nonfinite_steps").item() == before.pop("balancer.nonfinite_steps").item() + 1
-    assert all(torch.equal(after[key], before[key]) for key in before)
-    healthy = backward_with(layer, list(torch.randn(3, 4, 2)))
-    assert healthy is not None
-    assert healthy.isfinite().all()
-    assert layer.balancer.step.item() == 2
-
-
-def test_non_finite_gradient_of_the_first_step_leaves_no_trace() -> None:
-    one, other = BalancingLayer(MultiBalance(2)), BalancingLayer(MultiBalance(2))
-    backward_with(one, [torch.full((4, 2), float("nan")), torch.ones(4, 2)])
-    gradients = list(torch.randn(2, 4, 2))
-    torch.testing.assert_close(backward_with(one, gradients), backward_with(other, gradients), rtol=0, atol=0)
-
-
-@pytest.mark.parametrize("observed", [False, True])
-def test_non_finite_gradient_under_fixed_weights(observed: bool) -> None:
-    layer = BalancingLayer(create_balancer("mean", 2))
-    gradients = [torch.tensor([[1.0, float("nan")], [1.0, 2.0]]), torch.tensor([[2.0, 4.0], [1.0, 2.0]])]
-    if observed:
-        layer.observe()
-    combined = backward_with(layer, gradients)
-    assert combined is not None
-    assert combined.isnan().all()
-    assert layer.balancer.nonfinite_steps.item() == int(observed)
-    assert layer.nonfinite_tasks.tolist() == [int(observed), 0]  # without a Gramian nothing tells the tasks apart
-
-
-@pytest.mark.parametrize("reduction", ["exact", "delayed", "local"])
-@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-@pytest.mark.parametrize("name", available_balancers())
-def test_non_finite_loss_with_finite_gradients(name: str, bad: float, reduction: Any) -> None:
-    """As of a logit that overflows: the loss is infinite, its derivative is not."""
-    layer, twin = (BalancingLayer(create_balancer(name, 3), reduction=reduction) for _ in range(2))
-    losses = torch.ones(3)
-    for step in range(5):
-        rows = list(torch.randn(3, 4, 2, generator=torch.Generator().manual_seed(step)))
-        if step == 2:
-            layer.weigh_losses(torch.tensor([1.0, 1.0, bad]))
-            combined = backward_with(layer, rows)
-            assert combined is not None
-            assert combined.isnan().all()
-            assert layer.nonfinite_tasks.tolist() == [0, 0, 1]
-            if name == "graddrop":  # which goes on drawing
-                backward_with(twin, rows)
-            continue
-        layer.weigh_losses(losses)
-        twin.weigh_losses(losses)
-        combined, expected = backward_with(layer, rows), backward_with(twin, rows)
-        assert combined is not None
-        assert combined.isfinite().all()
-        torch.testing.assert_close(combined, expected, rtol=0, atol=0)
-    measured = set(state_of(twin)) - {"balancer.step", "balancer.nonfinite_steps"}
-    assert all(torch.equal(state_of(layer)[key], state_of(twin)[key]) for key in measured)
-
-
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-@pytest.mark.parametrize("name", ["mean", "multibalance", "graddrop", "moco"])
-def test_narrow_gradients_whose_sum_overflows_are_finite(name: str, dtype: torch.dtype) -> None:
-    """As scaled losses have them; the sum of all elements is beyond float16."""
-    layer = BalancingLayer(create_balancer(name, 2))
-    combined = backward_with(layer, [torch.full((64, 8), 4096.0, dtype=dtype)] * 2)
-    assert combined is not None
-    assert combined.isfinite().all()
-    broken = torch.full((64, 8), 4096.0, dtype=dtype)
-    broken[3, 1] = torch.inf
-    combined = backward_with(layer, [broken, torch.ones(64, 8, dtype=dtype)])
-    assert combined is not None
-    assert combined.isnan().all()
-
-
 def test_losses_of_other_tasks_are_refused() -> None:
     layer = BalancingLayer(MultiBalance(3))
     with pytest.raises(ValueError, match=r"losses have shape \(2,\), expected \(3,\)"):
@@ -433,22 +335,3 @@ def test_gradients_of_the_feature_side() -> None:
 def test_unknown_reduction() -> None:
     with pytest.raises(ValueError, match=r"expected one of exact, delayed, local"):
         BalancingLayer(MultiBalance(2), reduction="eventual")  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
-def test_a_result_beyond_its_dtype_is_nan_everywhere(dtype: torch.dtype) -> None:
-    """Norms that are known bound the result, which is then not looked at; what they say is what a look says."""
-    balancer = MultiBalance(2)
-    gradients = [torch.ones(3, 2, dtype=dtype), torch.full((3, 2), -2.0, dtype=dtype)]
-    gradients[0][0, 0] = 4
-    norms = torch.stack([torch.linalg.vector_norm(gradient.double()) for gradient in gradients])
-    finite, limit = torch.tensor(True), torch.finfo(dtype).max
-    for given in (norms, None):
-        for largest in (0.1, 0.9):
-            coefficients = torch.tensor([largest * limit, 0.5], dtype=torch.float64)
-            combined = balancer.balanced_gradient(gradients, coefficients, finite, given)
-            assert combined is not None
-            assert combined.isfinite().all() if largest < 0.25 else combined.isnan().all()
-        combined = balancer.balanced_gradient(gradients, torch.ones(2).double(), ~finite, given)
-        assert combined is not None
-        assert combined.isnan().all()

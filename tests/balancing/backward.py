@@ -1,0 +1,22 @@
+"""The layer's backward pass with gradients that are given, without heads."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from dlrm_mtl.balancing import BalancingLayer
+
+
+def state_of(layer: BalancingLayer) -> dict[str, Tensor]:
+    return {key: value.clone() for key, value in layer.state_dict().items()}
+
+
+def backward_with(layer: BalancingLayer, gradients: Sequence[Tensor | None]) -> Tensor | None:
+    """What reaches the representation when head m sends `gradients[m]` (None: the loss does not use that head)."""
+    given = next(gradient for gradient in gradients if gradient is not None)
+    shared = torch.zeros_like(given, requires_grad=True)
+    views = layer(shared)
+    pairs = [(view, gradient) for view, gradient in zip(views, gradients, strict=True) if gradient is not None]
+    torch.autograd.backward([view for view, _ in pairs], [gradient for _, gradient in pairs])
+    return shared.grad
