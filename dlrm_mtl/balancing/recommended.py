@@ -1,4 +1,4 @@
-"""The recipe that this project recommends: MultiBalance with the options that did best on validation days, see
+"""The recipe that this project recommends: MultiBalance with options chosen on validation days, see
 ``docs/choosing.md``."""
 
 from collections.abc import Callable, Sequence
