@@ -6,6 +6,7 @@ from typing import ClassVar, Literal, Self
 import torch
 from torch import Tensor
 
+from dlrm_mtl.balancing.finite import are_finite
 from dlrm_mtl.balancing.gramian import combine_gradients, local_gramian, local_pooled
 from dlrm_mtl.balancing.loss_weighting import LossWeighting
 from dlrm_mtl.balancing.task_state import TaskState
@@ -114,16 +115,23 @@ class Balancer(TaskState):
         assert combined is not None
         # A sum is the cheapest look at every element; a narrow one would overflow where no element does.
         total = combined.sum(dtype=torch.promote_types(combined.dtype, torch.float32))
-        return combined.mul_(torch.where(finite & torch.isfinite(total), 1.0, torch.nan).to(combined.dtype))
+        return combined.mul_(torch.where(finite & are_finite(total), 1.0, torch.nan).to(combined.dtype))
 
     @torch.no_grad()
-    def update(self, statistic: Tensor, losses: Tensor | None = None, otherwise: Tensor | None = None) -> Tensor:
+    def update(
+        self,
+        statistic: Tensor,
+        losses: Tensor | None = None,
+        otherwise: Tensor | None = None,
+        finite: Tensor | None = None,
+    ) -> Tensor:
         """Advances the state by one step. No host synchronisation.
 
         A statistic that is not finite leaves the state as it is and is counted in ``nonfinite_steps``.
 
         Args:
             otherwise: (M,) what to return where the statistic is not finite; the initial coefficients by default.
+            finite: 0-d bool, whether statistic and losses are, where that is known.
 
         Returns:
             (M,) float64 coefficients on the raw gradients.
@@ -133,16 +141,17 @@ class Balancer(TaskState):
         """
         if self.needs_losses and losses is None:
             raise ValueError(f"{type(self).__name__} needs the losses: pass them through layer.weigh_losses(losses)")
-        finite = torch.isfinite(statistic).all()
         losses = losses.double() if self.needs_losses and losses is not None else None
-        if losses is not None:
-            finite &= torch.isfinite(losses).all()
+        if finite is None:
+            finite = are_finite(statistic).all()
+            if losses is not None:
+                finite &= are_finite(losses).all()
         coefficients, state = self.coefficients(statistic, losses)
         for name, value in state.items():
-            buffer = self.get_buffer(name)
+            buffer: Tensor = getattr(self, name)
             if buffer.shape != value.shape:  # a buffer of gradients, whose width the first step tells
                 buffer = self._buffers[name] = torch.zeros_like(value)
-            buffer.copy_(torch.where(finite, value, buffer))
+            torch.where(finite, value, buffer, out=buffer)
         self.step += finite
         self.nonfinite_steps += ~finite
         return torch.where(finite, coefficients, self.initial_coefficients() if otherwise is None else otherwise)
@@ -166,9 +175,9 @@ class Balancer(TaskState):
         if self.loss_weighting is not None:
             rows = [row * weight for row, weight in zip(rows, self.loss_weighting.weights().detach(), strict=True)]
         statistic = self.measure(rows, gradients.device)
-        finite = torch.isfinite(statistic).all()
+        finite = are_finite(statistic).all()
         if losses is not None:
-            finite &= torch.isfinite(losses).all()
+            finite &= are_finite(losses).all()
         norms = statistic.diagonal().sqrt() if self.measures == "gramian" else None
         combined = self.balanced_gradient(rows, self.update(statistic, losses), finite, norms)
         assert combined is not None

@@ -1,5 +1,6 @@
 """The balancing layer: M aliases of the shared representation forward, one balanced gradient backward."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -9,12 +10,14 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from dlrm_mtl.balancing.balancer import Balancer
+from dlrm_mtl.balancing.chains import Chains
 from dlrm_mtl.balancing.delayed_state import (
     DelayedState,
     delayed_entries,
     restore_delayed_state,
     store_delayed_state,
 )
+from dlrm_mtl.balancing.finite import are_finite
 from dlrm_mtl.balancing.gramian import local_gramian
 from dlrm_mtl.balancing.reduction import PendingReduction, Reducer
 
@@ -110,6 +113,32 @@ class BalancingLayer(nn.Module):
         views: tuple[Tensor, ...] = _Balance.apply(representation, self)
         return views
 
+    def through(self, representation: Tensor, heads: Sequence[nn.Module]) -> list[Tensor]:
+        """The outputs of M heads on their views: ``[head(view) for head, view in zip(heads, layer(representation))]``.
+
+        Where backward would wait for other ranks, with "exact", it computes the gradients of the heads' weights
+        meanwhile; a head is best a Sequential. Forward then keeps the heads' graphs within: hooks on modules or weights
+        of the heads forbid that, and have the layer wait.
+
+        Args:
+            representation: (B, D), any floating dtype.
+            heads: one per task, in the balancer's order; each takes (B, D) and returns one tensor.
+
+        Raises:
+            ValueError: not M heads.
+        """
+        if len(heads) != self.num_tasks:
+            raise ValueError(f"{len(heads)} heads, expected {self.num_tasks}")
+        if not (self._waits and self.training and torch.is_grad_enabled()) or _hooked(heads):
+            return [head(view) for head, view in zip(heads, self(representation), strict=True)]
+        weights = {weight: None for head in heads for weight in head.parameters() if weight.requires_grad}
+        return list(_BalanceHeads.apply(representation, self, heads, *weights))
+
+    @property
+    def _waits(self) -> bool:
+        """Whether backward waits for an all-reduce."""
+        return self.reduction == "exact" and self.balancer.measures != "nothing" and self._reducer.world_size > 1
+
     def observe(self) -> None:
         """Has the next backward record the Gramian even where the method needs none (the control). Call it on every
         rank alike: it adds that step's all-reduce."""
@@ -132,43 +161,53 @@ class BalancingLayer(nn.Module):
         weighting = self.balancer.loss_weighting
         return losses if weighting is None else weighting(losses)
 
-    def balance(self, gradients: tuple[Tensor | None, ...]) -> Tensor | None:
-        """The backward pass: M gradients of the local rows, or None, to the balanced one. Collective."""
-        present = [gradient for gradient in gradients if gradient is not None]
-        device = present[0].device if present else self.balancer.step.device
-        broken = torch.zeros(self.num_tasks, dtype=torch.bool, device=device)
-        if self._losses is not None:
-            broken = ~torch.isfinite(self._losses)
-        losses = self._losses if self.balancer.needs_losses else None
+    def balance(
+        self, gradients: tuple[Tensor | None, ...], meanwhile: Callable[[], None] | None = None
+    ) -> Tensor | None:
+        """The backward pass: M gradients of the local rows, or None, to the balanced one. Collective.
+
+        Args:
+            meanwhile: what to do while other ranks are waited for.
+        """
+        balancer = self.balancer
+        device = next((gradient.device for gradient in gradients if gradient is not None), balancer.step.device)
+        if self._losses is None:
+            broken = torch.zeros(self.num_tasks, dtype=torch.bool, device=device)
+        else:
+            broken = ~are_finite(self._losses)
+        losses = self._losses if balancer.needs_losses else None
         gramian = torch.zeros(self.num_tasks, self.num_tasks, dtype=torch.float64, device=device)
-        if self._observe and self.balancer.measures != "gramian":
+        if self._observe and balancer.measures != "gramian":
             local = local_gramian(gradients, device)
-            broken = broken | ~torch.isfinite(local.diagonal())
+            broken = broken | ~are_finite(local.diagonal())
             gramian, _ = self._reduce(_marked(local, broken), 2, None)
         norms = None
-        if self.balancer.measures == "nothing":
+        if balancer.measures == "nothing":
             finite = ~broken.any()
-            coefficients = self.balancer.update(gramian, losses)
+            coefficients = balancer.update(gramian, losses)
         else:
-            local = self.balancer.measure(gradients, device)
-            of_tasks = local.diagonal() if self.balancer.measures == "gramian" else local.sum(dim=1)
-            broken = broken | ~torch.isfinite(of_tasks)
-            statistic, coefficients, finite = self._weigh(_marked(local, broken), losses)
-            if self.balancer.measures == "gramian":
-                gramian, norms = statistic, local.diagonal().sqrt()
+            local = balancer.measure(gradients, device)
+            of_tasks = local.diagonal() if balancer.measures == "gramian" else local.sum(dim=1)
+            broken = broken | ~are_finite(of_tasks)
+            statistic, coefficients, finite = self._weigh(_marked(local, broken), losses, meanwhile)
+            if balancer.measures == "gramian":
+                gramian, norms = statistic, of_tasks.sqrt()
         self.nonfinite_tasks += broken
         self._observe = False
         self._losses = None
-        self.record = BalancingRecord(gramian, coefficients, self.balancer.task_weights().clone())
-        return self.balancer.balanced_gradient(gradients, coefficients, finite, norms)
+        self.record = BalancingRecord(gramian, coefficients, balancer.task_weights().clone())
+        return balancer.balanced_gradient(gradients, coefficients, finite, norms)
 
-    def _weigh(self, local: Tensor, losses: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    def _weigh(
+        self, local: Tensor, losses: Tensor | None, meanwhile: Callable[[], None] | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """The statistic that the coefficients come from, (M,) coefficients, and whether this step is finite, as far as
         this rank knows now."""
         degree = self.balancer.degree
         if self.reduction != "delayed":
-            statistic, losses = self._reduce(local, degree, losses)
-            return statistic, self.balancer.update(statistic, losses), torch.isfinite(statistic).all()
+            statistic, losses = self._reduce(local, degree, losses, meanwhile)
+            finite = are_finite(statistic).all()
+            return statistic, self.balancer.update(statistic, losses, finite=finite), finite
         if self._delayed_coefficients is None:
             self._delayed_coefficients = self.balancer.initial_coefficients().clone()
         previous = torch.zeros_like(local)
@@ -177,12 +216,17 @@ class BalancingLayer(nn.Module):
             # A step that was not finite has been skipped: what was to be applied then is applied now.
             self._delayed_coefficients = self.balancer.update(previous, previous_losses, self._delayed_coefficients)
         self._pending = self._reducer.start(local, degree, losses)
-        return previous, self._delayed_coefficients, torch.isfinite(local).all()
+        return previous, self._delayed_coefficients, are_finite(local).all()
 
-    def _reduce(self, statistic: Tensor, degree: int, losses: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    def _reduce(
+        self, statistic: Tensor, degree: int, losses: Tensor | None, meanwhile: Callable[[], None] | None = None
+    ) -> tuple[Tensor, Tensor | None]:
         if self.reduction == "local":
             return statistic, losses
-        return self._reducer.reduce(statistic, degree, losses)
+        pending = self._reducer.start(statistic, degree, losses)
+        if meanwhile is not None:
+            meanwhile()
+        return pending.wait()
 
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)
@@ -237,10 +281,49 @@ class _Balance(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, None]:
-        if ctx.fired:
-            raise RuntimeError(
-                "a second backward pass reached the balancing layer: call backward() once, on the sum of all task"
-                " losses; separate passes would update fused embedding tables once each"
-            )
-        ctx.fired = True
+        _fire_once(ctx)
         return ctx.layer.balance(gradients), None
+
+
+class _BalanceHeads(torch.autograd.Function):
+    """M heads on M views; backward computes the gradients of their weights while ranks exchange the Gramian."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, representation: Tensor, layer: BalancingLayer, heads: Sequence[nn.Module], *weights: Tensor
+    ) -> tuple[Tensor, ...]:
+        ctx.layer = layer
+        ctx.fired = False
+        ctx.set_materialize_grads(False)
+        ctx.chains = Chains(representation, heads)
+        ctx.weights = weights
+        return ctx.chains.outputs
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
+        _fire_once(ctx)
+        of_weights: list[Tensor | None] = []
+        balanced = ctx.layer.balance(
+            ctx.chains.representation_gradients(gradients),
+            meanwhile=lambda: of_weights.extend(ctx.chains.weight_gradients(ctx.weights)),
+        )
+        return balanced, None, None, *of_weights
+
+
+def _fire_once(ctx: Any) -> None:
+    if ctx.fired:
+        raise RuntimeError(
+            "a second backward pass reached the balancing layer: call backward() once, on the sum of all task losses;"
+            " separate passes would update fused embedding tables once each"
+        )
+    ctx.fired = True
+
+
+def _hooked(heads: Sequence[nn.Module]) -> bool:
+    """Whether someone wants to see the gradients in the heads' graphs."""
+    modules = [module for head in heads for module in head.modules()]
+    hooks = [*(module._backward_hooks or module._backward_pre_hooks for module in modules)]
+    return any(hooks) or any(
+        weight._backward_hooks for module in modules for weight in module.parameters(recurse=False)
+    )

@@ -5,12 +5,13 @@ Notation: B batch, N dense features, F categorical features, D width of the shar
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 from torchrec.models.dlrm import DenseArch
 from torchrec.modules.embedding_modules import EmbeddingBagCollection
-from torchrec.modules.mlp import MLP
+from torchrec.modules.mlp import MLP, Perceptron
 from torchrec.sparse.jagged_tensor import KeyedTensor
 
 from dlrm_mtl.balancing import BalancingLayer, ParameterLevelLayer
@@ -19,6 +20,7 @@ from dlrm_mtl.data.batch import MultiTaskBatch
 from dlrm_mtl.models.embeddings import build_embedding_bags, embedding_dims
 from dlrm_mtl.models.interaction import build_interaction
 from dlrm_mtl.models.losses import TaskLosses
+from dlrm_mtl.models.perceptrons import use_onednn
 from dlrm_mtl.schema import Schema
 
 
@@ -93,6 +95,10 @@ class TaskHeads(nn.Module):
         """M tensors (B, D) to logits (B, M)."""
         return torch.cat([head(view) for head, view in zip(self.heads.values(), views, strict=True)], dim=1)
 
+    def behind(self, layer: BalancingLayer, representation: Tensor) -> Tensor:
+        """(B, D), balanced, to logits (B, M)."""
+        return torch.cat(layer.through(representation, list(self.heads.values())), dim=1)
+
 
 class DensePart(nn.Module):
     """Everything but the tables. A module of its own, since the train pipeline traces what calls the tables and takes
@@ -116,12 +122,17 @@ class DensePart(nn.Module):
     def forward(self, embeddings: KeyedTensor, batch: MultiTaskBatch) -> tuple[Tensor, Predictions]:
         with torch.autocast(batch.dense.device.type, dtype=torch.bfloat16, enabled=self._bf16):
             representation = self.shared(embeddings, batch.dense)
-            logits = self.heads(self.balancing(representation)).float()
+            logits = self._predict(representation).float()
         # Rows of an evaluation are not spread evenly over the ranks, so a reduced loss would mean nothing there.
         losses = logits.new_zeros(logits.shape[1])
         if self.training:
             losses = self.balancing.weigh_losses(self.losses(logits, batch.labels, batch.masks))
         return losses, Predictions(logits.detach(), batch.labels, batch.masks, batch.rows)
+
+    def _predict(self, representation: Tensor) -> Tensor:
+        if isinstance(self.balancing, BalancingLayer):
+            return self.heads.behind(self.balancing, representation)
+        return self.heads(self.balancing(representation))  # type: ignore[no-any-return]
 
 
 class MultiTaskRanker(nn.Module):
@@ -160,10 +171,13 @@ def build_ranker(
         shared = SharedRepresentation(schema, config)
         heads = TaskHeads(schema, config, shared.out_features)
     dense_part = DensePart(shared, balancing, heads, losses, bf16).to(device)
+    if device.type == "cpu":
+        use_onednn(dense_part)
     return MultiTaskRanker(build_embedding_bags(schema, config), dense_part)
 
 
 def _head(in_features: int, layers: tuple[int, ...], base_rate: float) -> nn.Module:
-    logit = nn.Linear(layers[-1] if layers else in_features, 1)
+    sizes = (in_features, *layers)
+    logit = nn.Linear(sizes[-1], 1)
     nn.init.constant_(logit.bias, math.log(base_rate / (1 - base_rate)))
-    return nn.Sequential(MLP(in_features, list(layers)), logit) if layers else logit
+    return nn.Sequential(*(Perceptron(*pair) for pair in pairwise(sizes)), logit)
