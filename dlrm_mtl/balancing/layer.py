@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from dlrm_mtl.balancing.balancer import Balancer
-from dlrm_mtl.balancing.chains import Chains
 from dlrm_mtl.balancing.delayed_state import (
     DelayedState,
     delayed_entries,
@@ -19,6 +18,7 @@ from dlrm_mtl.balancing.delayed_state import (
 )
 from dlrm_mtl.balancing.finite import are_finite
 from dlrm_mtl.balancing.gramian import local_gramian
+from dlrm_mtl.balancing.head_pass import begin_pass
 from dlrm_mtl.balancing.reduction import PendingReduction, Reducer
 
 Reduction = Literal["exact", "delayed", "local"]
@@ -295,20 +295,32 @@ class _BalanceHeads(torch.autograd.Function):
         ctx.layer = layer
         ctx.fired = False
         ctx.set_materialize_grads(False)
-        ctx.chains = Chains(representation, heads)
+        ctx.passes = [begin_pass(head, representation) for head in heads]
         ctx.weights = weights
-        return ctx.chains.outputs
+        return tuple(one.output for one in ctx.passes)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
         _fire_once(ctx)
-        of_weights: list[Tensor | None] = []
+        passes, ctx.passes = ctx.passes, []  # the graph outlives its backward, what it needed must not
+        used = [one for one, gradient in zip(passes, gradients, strict=True) if gradient is not None]
+        of_weights: dict[Tensor, Tensor] = {}
+
+        def compute_weight_gradients() -> None:
+            for one in used:
+                for weight, gradient in zip(one.weights, one.weight_gradients(), strict=True):
+                    if gradient is not None:
+                        of_weights[weight] = of_weights[weight] + gradient if weight in of_weights else gradient
+
         balanced = ctx.layer.balance(
-            ctx.chains.representation_gradients(gradients),
-            meanwhile=lambda: of_weights.extend(ctx.chains.weight_gradients(ctx.weights)),
+            tuple(
+                None if gradient is None else one.input_gradient(gradient)
+                for one, gradient in zip(passes, gradients, strict=True)
+            ),
+            compute_weight_gradients,
         )
-        return balanced, None, None, *of_weights
+        return balanced, None, None, *(of_weights.get(weight) for weight in ctx.weights)
 
 
 def _fire_once(ctx: Any) -> None:

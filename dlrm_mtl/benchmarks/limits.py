@@ -10,6 +10,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from dlrm_mtl.benchmarks.windows import Contender
+from dlrm_mtl.models.onednn import onednn_computes, onednn_linear
 
 STREAM_ELEMENTS = 1 << 24
 """Of each of three float32 tensors: together 200 MB, beyond every cache."""
@@ -75,8 +76,8 @@ def measure_limits(
 
 
 def count_dense_flops(step: Callable[[], object]) -> int:
-    """FLOPs of the matrix products of what ``step`` does, as torch counts them."""
-    with FlopCounterMode(display=False) as counter:
+    """FLOPs of the matrix products of what ``step`` does, as torch counts them, and oneDNN's."""
+    with FlopCounterMode(display=False, custom_mapping={torch.ops.mkldnn._linear_pointwise: _linear_flops}) as counter:
         step()
     return counter.get_total_flops()
 
@@ -113,18 +114,24 @@ def format_limits(limits: Mapping[str, Any]) -> str:
 def _products(sizes: Sequence[tuple[int, int]], rows: int, device: torch.device) -> Contender:
     """The three products of each linear layer: forward, and the gradients of weight and input."""
     factors = [
-        tuple(torch.ones(shape, device=device) for shape in ((rows, columns), (columns, width), (rows, width)))
+        tuple(torch.ones(shape, device=device) for shape in ((rows, columns), (width, columns), (rows, width)))
         for columns, width in sizes
     ]
 
     def multiply() -> int:
         flops = 0
         for given, weight, gradient in factors:
-            _ = given @ weight, given.T @ gradient, gradient @ weight.T
-            flops += 6 * given.numel() * weight.shape[1]
+            _ = linear(given, weight), linear(gradient, weight.T), linear(gradient.T, given.T)
+            flops += 6 * given.numel() * weight.shape[0]
         return flops
 
+    linear = onednn_linear if onednn_computes(factors[0][0]) else nn.functional.linear
     return multiply
+
+
+def _linear_flops(rows: Sequence[int], weight: Sequence[int], *_: object, **__: object) -> int:
+    """From the shapes (B, K) and (N, K)."""
+    return 2 * rows[0] * rows[1] * weight[0]
 
 
 def _best_rate(contender: Contender, synchronize: Callable[[], None]) -> float:

@@ -3,7 +3,7 @@
 import os
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 
+from dlrm_mtl.distributed.affinity import own_cpus
 from dlrm_mtl.distributed.hub import Hub
 from dlrm_mtl.distributed.links import accept, connect, listen
 from dlrm_mtl.distributed.watch import Watch
@@ -93,7 +94,7 @@ def process_group(timeout_s: int) -> Iterator[Ranks]:
     MASTER_ADDR and MASTER_PORT, in tasks of srun :func:`dlrm_mtl.srun.become_rank` does; without them this is a job of
     one process.
 
-    NCCL, one process per GPU, where there are GPUs; gloo elsewhere.
+    NCCL, one process per GPU, where there are GPUs; gloo elsewhere, each process on CPUs of its own (:func:`own_cpus`).
 
     In a job of several ranks, an exception on one ends all of them within seconds, see :class:`Watch`; so does the end
     of a process. A SystemExit must be raised by all: they leave together.
@@ -117,6 +118,14 @@ def process_group(timeout_s: int) -> Iterator[Ranks]:
             )
         device = torch.device("cuda", local_rank)
         torch.cuda.set_device(device)
+    local_world_size = int(os.environ.get("LOCAL_WORLD_SIZE", os.environ["WORLD_SIZE"]))
+    binding = own_cpus(local_rank, local_world_size) if device.type == "cpu" else nullcontext()
+    with binding, _join(device, local_world_size, timeout_s) as ranks:
+        yield ranks
+
+
+@contextmanager
+def _join(device: torch.device, local_world_size: int, timeout_s: int) -> Iterator[Ranks]:
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     bound = device if device.type == "cuda" else None  # so that NCCL need not guess the GPU of a barrier
     try:
@@ -129,7 +138,7 @@ def process_group(timeout_s: int) -> Iterator[Ranks]:
         group = dist.group.WORLD
         assert group is not None
         rank, world_size = dist.get_rank(), dist.get_world_size()
-        ranks = Ranks(rank, world_size, int(os.environ.get("LOCAL_WORLD_SIZE", world_size)), device, group)
+        ranks = Ranks(rank, world_size, local_world_size, device, group)
         watch = _start_watch(ranks, timeout_s)
         stop: SystemExit | None = None
         try:

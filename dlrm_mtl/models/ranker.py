@@ -20,7 +20,7 @@ from dlrm_mtl.data.batch import MultiTaskBatch
 from dlrm_mtl.models.embeddings import build_embedding_bags, embedding_dims
 from dlrm_mtl.models.interaction import build_interaction
 from dlrm_mtl.models.losses import TaskLosses
-from dlrm_mtl.models.perceptrons import use_onednn
+from dlrm_mtl.models.onednn import use_onednn
 from dlrm_mtl.schema import Schema
 
 

@@ -1,0 +1,44 @@
+"""CPUs of a rank's own: without them the kernel wakes a rank on the CPU of the one that it waited for."""
+
+import os
+from collections.abc import Iterator, Set
+from contextlib import contextmanager
+
+
+@contextmanager
+def own_cpus(local_rank: int, local_world_size: int) -> Iterator[None]:
+    """Binds this process to its share of the machine's CPUs, where several ranks train on them and nobody has bound it
+    yet; threads and processes that it starts are bound with it. Does nothing where there are fewer CPUs than ranks, or
+    no such thing as binding.
+
+    Args:
+        local_rank: among the ranks of this machine.
+    """
+    share = _share(local_rank, local_world_size)
+    if not share:
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    _bind(share)
+    try:
+        yield
+    finally:
+        _bind(before)
+
+
+def _share(local_rank: int, local_world_size: int) -> Set[int]:
+    if local_world_size == 1 or not hasattr(os, "sched_getaffinity"):
+        return frozenset()
+    cpus = sorted(os.sched_getaffinity(0))
+    if len(cpus) < max(os.cpu_count() or 0, local_world_size):
+        return frozenset()
+    first, last = (len(cpus) * rank // local_world_size for rank in (local_rank, local_rank + 1))
+    return frozenset(cpus[first:last])
+
+
+def _bind(cpus: Set[int]) -> None:
+    for thread in os.listdir("/proc/self/task"):
+        try:
+            os.sched_setaffinity(int(thread), cpus)
+        except ProcessLookupError:  # it has ended
+            continue

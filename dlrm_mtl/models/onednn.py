@@ -1,0 +1,153 @@
+"""Multi-layer perceptrons on a CPU, whose matrix products oneDNN computes.
+
+torch gives float32 products to MKL, which leaves the wide vectors of processors that are not Intel's unused.
+"""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torchrec.modules.mlp import Perceptron
+
+
+def use_onednn(module: nn.Module) -> None:
+    """Has oneDNN compute the float32 MLPs below a module on a CPU: every Sequential of perceptrons with ReLU and linear
+    layers, all of them with a bias.
+
+    Weights and their names stay; hooks of an MLP's parts are no longer called. Nothing changes under autocast, in other
+    dtypes, or where torch has no oneDNN or ``torch.backends.mkldnn.enabled`` is False.
+    """
+    for parent in list(module.modules()):
+        for name, child in parent.named_children():
+            if type(child) is nn.Sequential and all(_is_layer(part) for part in child):
+                setattr(parent, name, OneDnnMlp(OrderedDict(child.named_children())))
+
+
+def onednn_linear(rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """``linear`` by oneDNN, without autograd: (B, K) and (N, K) to (B, N), float32 on a CPU."""
+    result: Tensor = torch.ops.mkldnn._linear_pointwise(rows, weight, bias, "none", [], "")
+    return result
+
+
+def onednn_computes(rows: Tensor) -> bool:
+    """Whether oneDNN is there for a product of such a tensor, and allowed."""
+    return (
+        rows.device.type == "cpu"
+        and rows.dtype == torch.float32
+        and torch.backends.mkldnn.is_available()
+        and bool(torch.backends.mkldnn.enabled)
+        and not torch.is_autocast_enabled("cpu")
+    )
+
+
+class Layer(NamedTuple):
+    """A linear layer, with or without ReLU behind it."""
+
+    weight: Tensor
+    bias: Tensor
+    relu: bool
+
+
+class OneDnnMlp(nn.Sequential):
+    """Takes the place, and the parts, of another Sequential."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        if not onednn_computes(input):
+            return super().forward(input)  # type: ignore[no-any-return]
+        layers = self._layers()
+        tensors = [tensor for layer in layers for tensor in (layer.weight, layer.bias)]
+        return _Mlp.apply(input, [layer.relu for layer in layers], *tensors)  # type: ignore[no-any-return]
+
+    def begin_pass(self, rows: Tensor) -> "MlpPass | None":
+        """A forward pass without autograd, whose backward pass comes in parts; None where oneDNN does not compute."""
+        if not onednn_computes(rows):
+            return None
+        layers = self._layers()
+        with torch.no_grad():
+            return MlpPass(layers, _run(layers, rows))
+
+    def _layers(self) -> list[Layer]:
+        return [
+            Layer(part._linear.weight, part._linear.bias, relu=True)
+            if isinstance(part, Perceptron)
+            else Layer(part.weight, part.bias, relu=False)  # type: ignore[arg-type]
+            for part in self
+        ]
+
+
+class MlpPass:
+    """One pass through an MLP, without autograd.
+
+    Args:
+        values: of each layer its input, and the last one's output.
+    """
+
+    def __init__(self, layers: Sequence[Layer], values: Sequence[Tensor]) -> None:
+        self.output = values[-1]
+        """(B, N)."""
+        self.weights = [tensor for layer in layers for tensor in (layer.weight, layer.bias)]
+        self._layers = layers
+        self._values = values
+        self._gradients: list[Tensor] = []
+        """Of each layer's products, from the last layer on."""
+
+    def input_gradient(self, gradient: Tensor) -> Tensor:
+        """From the gradient of the output (B, N) to that of the input (B, K)."""
+        for layer, output in zip(reversed(self._layers), reversed(self._values), strict=False):
+            if layer.relu:
+                gradient = torch.ops.aten.threshold_backward(gradient, output, 0)
+            self._gradients.append(gradient)
+            gradient = onednn_linear(gradient, layer.weight.t())
+        return gradient
+
+    def weight_gradients(self) -> list[Tensor]:
+        """Of each layer's weight and bias, in order; after :meth:`input_gradient`."""
+        pairs = zip(self._values, reversed(self._gradients), strict=False)
+        return [tensor for rows, gradient in pairs for tensor in (_product(gradient, rows), gradient.sum(dim=0))]
+
+
+class _Mlp(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, relus: list[bool], *tensors: Tensor) -> Tensor:
+        values = _run(_layers(tensors, relus), rows)
+        ctx.relus = relus
+        ctx.save_for_backward(*tensors, *values)
+        return values[-1]
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        count = 2 * len(ctx.relus)
+        tensors, values = ctx.saved_tensors[:count], ctx.saved_tensors[count:]
+        run = MlpPass(_layers(tensors, ctx.relus), values)
+        return run.input_gradient(gradient), None, *run.weight_gradients()
+
+
+def _run(layers: Sequence[Layer], rows: Tensor) -> list[Tensor]:
+    values = [rows]
+    for layer in layers:
+        rows = onednn_linear(rows, layer.weight, layer.bias)
+        # oneDNN's own ReLU makes 0 of NaN.
+        values.append(rows.relu_() if layer.relu else rows)
+    return values
+
+
+def _layers(tensors: Sequence[Tensor], relus: Sequence[bool]) -> list[Layer]:
+    return [Layer(*each) for each in zip(tensors[::2], tensors[1::2], relus, strict=True)]
+
+
+def _product(left: Tensor, right: Tensor) -> Tensor:
+    """(B, N) and (B, K) to (N, K). oneDNN copies its first factor if it is transposed: the narrow one, then."""
+    if left.shape[1] <= right.shape[1]:
+        return onednn_linear(left.t(), right.t())
+    return onednn_linear(right.t(), left.t()).t()
+
+
+def _is_layer(part: nn.Module) -> bool:
+    if type(part) is Perceptron:
+        linear: Any = part._linear
+        return part._activation_fn is torch.relu and linear.bias is not None
+    return type(part) is nn.Linear and part.bias is not None
