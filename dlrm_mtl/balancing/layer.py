@@ -176,11 +176,12 @@ class BalancingLayer(nn.Module):
         else:
             broken = ~are_finite(self._losses)
         losses = self._losses if balancer.needs_losses else None
-        gramian = torch.zeros(self.num_tasks, self.num_tasks, dtype=torch.float64, device=device)
-        if self._observe and balancer.measures != "gramian":
-            local = local_gramian(gradients, device)
-            broken = broken | ~are_finite(local.diagonal())
-            gramian, _ = self._reduce(_marked(local, broken), 2, None)
+        if balancer.measures != "gramian":
+            gramian = torch.zeros(self.num_tasks, self.num_tasks, dtype=torch.float64, device=device)
+            if self._observe:
+                local = local_gramian(gradients, device)
+                broken = broken | ~are_finite(local.diagonal())
+                gramian, _ = self._reduce(_marked(local, broken), 2, None)
         norms = None
         if balancer.measures == "nothing":
             finite = ~broken.any()

@@ -85,19 +85,20 @@ class MultiBalance(Balancer):
         rescale = torch.nan_to_num(average / norms, nan=0.0, posinf=0.0)  # u / n; 0 where n = 0
         if self.max_rescale is not None:
             rescale = rescale.clamp(max=self.max_rescale)
-        weights = project_to_simplex(self.weights - self._beta() * self._slope(gramian, norms, rescale))
-        coefficients = rescale * (weights + self.prior_in_direction * self.prior)
-        return coefficients, {"weights": weights, "norms": average}
+        slope = self._slope(gramian, norms, rescale)
+        beta = self.beta(self.step) if callable(self.beta) else self.beta
+        weights = project_to_simplex(self.weights - beta * slope)
+        return rescale * self._with_prior(weights, self.prior_in_direction), {"weights": weights, "norms": average}
 
     def task_weights(self) -> Tensor:
         return self.weights
 
     def initial_coefficients(self) -> Tensor:
-        return self.weights + self.prior_in_direction * self.prior
+        return self._with_prior(self.weights, self.prior_in_direction)
 
     def _slope(self, gramian: Tensor, norms: Tensor, rescale: Tensor) -> Tensor:
         """s, (M,): how much each rescaled gradient agrees with the direction d."""
-        mixture = rescale * (self.weights + self.rho * self.prior)  # d = sum of mixture[m] g_m
+        mixture = rescale * self._with_prior(self.weights, self.rho)  # d = sum of mixture[m] g_m
         products = gramian @ mixture  # <g_m, d>
         if self.direction == "gradient":
             return rescale * products
@@ -106,5 +107,6 @@ class MultiBalance(Balancer):
         # Where the gradients cancel, |d| is rounding: without the clamp lambda would be thrown to a vertex.
         return cosines.clamp(-1, 1)
 
-    def _beta(self) -> float | Tensor:
-        return self.beta(self.step) if callable(self.beta) else self.beta
+    def _with_prior(self, weights: Tensor, strength: float) -> Tensor:
+        """weights + strength lambda_0."""
+        return torch.add(weights, self.prior, alpha=strength) if strength else weights
