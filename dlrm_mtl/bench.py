@@ -9,7 +9,7 @@ from typing import Any
 import tyro
 
 from dlrm_mtl import cli
-from dlrm_mtl.benchmarks.cases import CheckpointCase, LoopCase, MethodsCase, OverheadCase, ReaderCase
+from dlrm_mtl.benchmarks.cases import CheckpointCase, LoopCase, MethodsCase, OverheadCase, ProfileCase, ReaderCase
 from dlrm_mtl.benchmarks.synthetic_cases import GrowthCase, LayerCase, PeersCase
 from dlrm_mtl.distributed.versions import check_versions
 from dlrm_mtl.files import write_json, write_text
@@ -20,6 +20,7 @@ CASES: dict[str, Callable[..., Any]] = {
     "methods": MethodsCase,
     "loop": LoopCase,
     "overhead": OverheadCase,
+    "profile": ProfileCase,
     "layer": LayerCase,
     "peers": PeersCase,
     "growth": GrowthCase,

@@ -106,3 +106,16 @@ class OverheadCase(Case):
 
     batch_size: int = 2048
     """Rows of the global batch, over all ranks together."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProfileCase(Case):
+    """Where the time of a training step goes, by torch's profiler: of a well-tuned plain TorchRec loop, and of some
+    arms. Under torchrun, of the first rank."""
+
+    batch_size: int = 2048
+    """Rows of the global batch, over all ranks together."""
+    windows: int = 5
+    """Profiled windows of ten steps of each contender, after one that is not counted."""
+    arms: tuple[str, ...] = ("mean", "multibalance")
+    """Methods with options, METHOD:OPTION=VALUE,..."""

@@ -5,7 +5,15 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from dlrm_mtl.benchmarks.cases import CheckpointCase, LoopCase, MethodsCase, OverheadCase, ReaderCase, Turns
+from dlrm_mtl.benchmarks.cases import (
+    CheckpointCase,
+    LoopCase,
+    MethodsCase,
+    OverheadCase,
+    ProfileCase,
+    ReaderCase,
+    Turns,
+)
 from dlrm_mtl.benchmarks.checkpoint import format_checkpoint, measure_checkpoint
 from dlrm_mtl.benchmarks.growth import format_growth, measure_growth
 from dlrm_mtl.benchmarks.growth_page import growth_page
@@ -14,6 +22,7 @@ from dlrm_mtl.benchmarks.loop import format_loop, measure_loop
 from dlrm_mtl.benchmarks.methods import format_methods, measure_methods
 from dlrm_mtl.benchmarks.overhead import format_overhead, measure_overhead
 from dlrm_mtl.benchmarks.peers import format_peers, measure_peers
+from dlrm_mtl.benchmarks.profile import format_profile, measure_profile
 from dlrm_mtl.benchmarks.reader import format_reader, measure_reader
 from dlrm_mtl.benchmarks.synthetic_cases import GrowthCase, LayerCase, PeersCase
 
@@ -37,6 +46,7 @@ BENCHMARKS: Mapping[type[Turns], Benchmark] = MappingProxyType(
         CheckpointCase: Benchmark(measure_checkpoint, format_checkpoint),
         MethodsCase: Benchmark(measure_methods, format_methods),
         LoopCase: Benchmark(measure_loop, format_loop),
+        ProfileCase: Benchmark(measure_profile, format_profile),
         OverheadCase: Benchmark(measure_overhead, format_overhead),
         LayerCase: Benchmark(measure_layer, format_layer),
         PeersCase: Benchmark(measure_peers, format_peers),

@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from dlrm_mtl.benchmarks.windows import Spread
 from tests.entry_points.processes import complaint, python
 
@@ -48,6 +50,20 @@ def test_an_arm_in_turns_against_the_same_alone(small_dataset: Path, tmp_path: P
     results = results_of("overhead", small_dataset, tmp_path / "overhead.json", *SHORT)
     alone, in_turns = (Spread(**rate) for rate in results["samples_per_second"].values())
     assert Spread(**results["time_over_alone"]) == alone.over(in_turns)
+
+
+def test_the_parts_of_a_step_add_up(small_dataset: Path, tmp_path: Path) -> None:
+    options = [*SMALL, "--arms", "mean", "multibalance"]
+    results = results_of("profile", small_dataset, tmp_path / "profile.json", *options, processes=2)
+    assert list(results["seconds_per_step"]) == ["plain TorchRec loop", "mean", "multibalance"]
+    for name, parts in results["seconds_per_step"].items():
+        windows = {part: spread["windows"] for part, spread in parts.items()}
+        for total, *others in zip(*windows.values(), strict=True):
+            assert sum(others) == pytest.approx(total, rel=1e-6)
+        for part in ("reading", "collectives, with waiting", "tables", "matrix products", "optimizer and guard"):
+            assert all(0 < seconds for seconds in windows[part]), part
+        balanced = windows["balancing layer, with waiting"]
+        assert all(seconds > 0 for seconds in balanced) if name != "plain TorchRec loop" else not any(balanced)
 
 
 def test_too_few_rows_for_a_rank_of_a_plain_loop(small_dataset: Path) -> None:
