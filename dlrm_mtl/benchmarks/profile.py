@@ -111,4 +111,4 @@ def _profile(session: Session, window: Contender, on_gpu: bool) -> dict[str, flo
         passed = time.perf_counter() - start
     parts = {part: seconds / steps for part, seconds in attribute(profiler.events() or [], on_gpu).items()}
     total = passed / steps
-    return {"all": total, **parts, PYTHON: max(0.0, total - sum(parts.values()))}
+    return {"all": total, **parts, PYTHON: total - sum(parts.values())}
