@@ -10,6 +10,7 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from dlrm_mtl.config import ReaderConfig
+from dlrm_mtl.data.ahead import ahead
 from dlrm_mtl.data.assembly import Array, Rows, concatenate
 from dlrm_mtl.data.batch import MultiTaskBatch
 from dlrm_mtl.data.order import Order, evaluation_share, shuffled
@@ -92,7 +93,7 @@ class TrainingReader(IterableDataset[MultiTaskBatch]):
         division = Division(order, self.steps, self._batch_size * self._world_size, self._shuffle_rows)
         streams = division.streams(self._position.phases, self._world_size, self._workers)
         shuffles = (self._shuffle(order, piece) for piece in streams[self._rank][worker])
-        yield from _batches(self._source.dataset.schema, shuffles, self._batch_size)
+        yield from _batches(self._source.dataset.schema, ahead(shuffles), self._batch_size)
 
     def _shuffle(self, order: Order, piece: Piece) -> tuple[pa.Table, Array]:
         window = piece.window

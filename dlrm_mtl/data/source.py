@@ -14,7 +14,7 @@ from dlrm_mtl.data.order import Segment
 
 
 class RowSource:
-    """Reads rows. The readers of a process share it, so that it names a lost file once.
+    """Reads rows. The readers of a process, and their threads, share it, so that it names a lost file once.
 
     The rows of a lost shard become padding, in the same places: position -1, dense values, labels and one-hot ids 0,
     empty multi-hot bags. So other rows come as they would have, and every rank has as many batches as before.
@@ -27,7 +27,7 @@ class RowSource:
     def __init__(self, dataset: Dataset, on_bad_shard: OnBadShard = "stop") -> None:
         self.dataset = dataset
         self._on_bad_shard = on_bad_shard
-        self._lost = {dataset.directory / shard.file for shard in dataset.lost}
+        self._lost = {dataset.directory / shard.file: "before" for shard in dataset.lost}
 
     def of_tasks(self, names: Collection[str]) -> "RowSource":
         """The same rows with the labels of some tasks."""
@@ -72,7 +72,9 @@ class RowSource:
         return table.slice(part.start, part.rows), np.arange(first + part.start, first + part.stop, dtype=np.int64)
 
     def _lose(self, bad: RowGroup, error: ValueError) -> None:
-        self._lost.add(bad.file)
+        message = str(error)
+        if self._lost.setdefault(bad.file, message) is not message:  # another thread has named it
+            return
         groups = [group for split in self.dataset.row_groups.values() for group in split if group.file == bad.file]
         rows = sum(group.rows for group in groups)
-        print(f"{error}; this reader leaves out the rest of the file's {rows} rows", file=sys.stderr, flush=True)
+        print(f"{message}; this reader leaves out the rest of the file's {rows} rows", file=sys.stderr, flush=True)
