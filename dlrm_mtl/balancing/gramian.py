@@ -8,6 +8,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from dlrm_mtl.balancing.fused import ROW_ELEMENTS, fused_products, fused_weighted_sum
+
 CACHE_ELEMENTS = 1 << 19
 """float32 elements that a CPU core's second-level cache holds: chunks of all M gradients together stay within."""
 
@@ -54,6 +56,16 @@ def _symmetric_index(num_tasks: int, device: torch.device) -> Tensor:
 
 def _pairwise_products(flat: Sequence[Tensor]) -> list[Tensor]:
     """Inner products of every pair of gradients, as 0-d tensors, in the order of :func:`_pairs`."""
+    size = len(flat[0]) - len(flat[0]) % ROW_ELEMENTS
+    products = fused_products([gradient[:size] for gradient in flat])
+    if products is None:
+        return _plain_products(flat)
+    if size < len(flat[0]):
+        products = products + torch.stack(_plain_products([gradient[size:] for gradient in flat]))
+    return list(products)
+
+
+def _plain_products(flat: Sequence[Tensor]) -> list[Tensor]:
     pairs = list(_pairs(range(len(flat))))
     wide = torch.finfo(flat[0].dtype).bits >= 32
     size = _chunk_elements(flat[0], wide) // len(flat)
@@ -91,18 +103,24 @@ def combine_gradients(gradients: Sequence[Tensor | None], coefficients: Tensor) 
     present = {m: gradient for m, gradient in enumerate(gradients) if gradient is not None}
     if not present:
         return None
-    first = next(iter(present.values()))
-    if torch.finfo(first.dtype).bits >= 32:
-        weights = coefficients.to(first.dtype)
-        return _weighted_sum(list(present.values()), [weights[m] for m in present])
+    kept = list(present.values())
+    weights = coefficients.to(torch.promote_types(kept[0].dtype, torch.float32))
+    if len(kept) < len(gradients):
+        weights = torch.stack([weights[m] for m in present])
+    combined = fused_weighted_sum(kept, weights)
+    return _plain_weighted_sum(kept, weights) if combined is None else combined
+
+
+def _plain_weighted_sum(gradients: Sequence[Tensor], weights: Tensor) -> Tensor:
+    if gradients[0].dtype == weights.dtype:
+        return _weighted_sum(gradients, weights.unbind())
     # Widened a chunk at a time, as in the Gramian.
-    weights = coefficients.float()
-    flat = [gradient.reshape(-1) for gradient in present.values()]
+    flat = [gradient.reshape(-1) for gradient in gradients]
     combined = torch.empty_like(flat[0])
-    size = _chunk_elements(first, wide=False) // len(flat)
+    size = _chunk_elements(flat[0], wide=False) // len(flat)
     for part, *pieces in _chunks([combined, *flat], size):
-        part.copy_(_weighted_sum([piece.float() for piece in pieces], [weights[m] for m in present]))
-    return combined.view(first.shape)
+        part.copy_(_weighted_sum([piece.float() for piece in pieces], weights.unbind()))
+    return combined.view(gradients[0].shape)
 
 
 def _weighted_sum(gradients: Sequence[Tensor], weights: Sequence[Tensor]) -> Tensor:

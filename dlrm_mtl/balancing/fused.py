@@ -1,0 +1,148 @@
+"""The two operations on whole gradients, compiled by torch.compile for CPU and GPU: each reads every gradient once."""
+
+import warnings
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import is_in_torch_dispatch_mode
+
+MIN_ELEMENTS = 1 << 20
+"""Of one gradient. Smaller ones stay plain: a CPU would earn back the seconds of compiling after tens of thousands of
+steps only, and a GPU reads them in the time of a few launches."""
+
+MAX_TASKS = 16
+"""More gradients stay plain: compiling takes time quadratic in M, and the accumulators no longer fit in registers."""
+
+ROW_ELEMENTS = 2048
+"""Products are summed in float32 over rows of so many elements, and over rows in float64. Longer rows would be summed
+by a slower algorithm."""
+
+DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+
+
+def fused_products(flat: Sequence[Tensor]) -> Tensor | None:
+    """Inner products of every pair i <= j of M gradients, in the order of nested loops over i and j.
+
+    Args:
+        flat: M tensors (N,) of one dtype; N is a multiple of ROW_ELEMENTS.
+
+    Returns:
+        (M (M + 1) / 2,) float64; None where the plain operation is to be used.
+    """
+    if not _suits(flat):
+        return None
+    rows = _operation(_row_products, len(flat), flat[0].dtype, flat[0].device.type)(list(flat))
+    return None if rows is None else rows.sum(dim=1, dtype=torch.float64)
+
+
+def fused_weighted_sum(gradients: Sequence[Tensor], weights: Tensor) -> Tensor | None:
+    """Sum over m of weights[m] * gradients[m], accumulated in float32.
+
+    Args:
+        gradients: M tensors of one shape and dtype.
+        weights: (M,) float32.
+
+    Returns:
+        A tensor like each gradient; None where the plain operation is to be used.
+    """
+    if not _suits(gradients):
+        return None
+    first = gradients[0]
+    flat = [gradient.view(-1) for gradient in gradients]
+    combined = _operation(_weighted_sum, len(flat), first.dtype, first.device.type)(flat, weights)
+    return None if combined is None else combined.view(first.shape)
+
+
+def _suits(gradients: Sequence[Tensor]) -> bool:
+    first = gradients[0]
+    return (
+        first.numel() >= MIN_ELEMENTS
+        and len(gradients) <= MAX_TASKS
+        and first.dtype in DTYPES
+        # Inside of a caller's own torch.compile the plain operations are what is traced.
+        and not torch.compiler.is_compiling()
+        # torch.compile remembers not to compile what it first meets under such a mode, which would see no operators.
+        and not is_in_torch_dispatch_mode()
+        and all(type(gradient) is Tensor and gradient.is_contiguous() for gradient in gradients)
+    )
+
+
+class _Compiler:
+    """torch.compile on one type of device, until it fails."""
+
+    def __init__(self) -> None:
+        self.works = True
+
+    def report(self, error: Exception) -> None:
+        self.works = False
+        reason = str(error).strip().splitlines()[0]
+        warnings.warn(
+            f"gradients are balanced by plain PyTorch, several times slower, since torch.compile failed: {reason}",
+            stacklevel=2,
+        )
+
+
+class _Operation:
+    """A function of gradients, compiled in its first call.
+
+    Returns None where torch.compile fails, or runs the function as it is: disabled by the user, or at its limit of
+    recompilations.
+    """
+
+    def __init__(self, function: Callable[..., Tensor | None], num_tasks: int, compiler: _Compiler) -> None:
+        self._compiler = compiler
+        pairs = num_tasks * (num_tasks + 1) // 2
+        self._compiled = torch.compile(
+            function,
+            dynamic=True,  # one compilation for all batch sizes
+            isolate_recompiles=True,  # each M and dtype has the function's limit of recompilations to itself
+            options={
+                # One loop for all pairs: several would read the gradients several times.
+                "cpp.max_horizontal_fusion_size": pairs,
+                "max_fusion_size": 2 * pairs + 1,
+                "cpp.enable_floating_point_contract_flag": "fast",
+            },
+        )
+
+    def __call__(self, *arguments: object) -> Tensor | None:
+        if not self._compiler.works:
+            return None
+        try:
+            # Always without autograd, in and out of backward, so that both share a compilation.
+            with torch.no_grad():
+                return self._compiled(*arguments)
+        except torch._dynamo.exc.TorchDynamoException as error:
+            self._compiler.report(error)
+            return None
+
+
+@lru_cache
+def _compiler(device_type: str) -> _Compiler:
+    return _Compiler()
+
+
+@lru_cache
+def _operation(
+    function: Callable[..., Tensor | None], num_tasks: int, dtype: torch.dtype, device_type: str
+) -> _Operation:
+    return _Operation(function, num_tasks, _compiler(device_type))
+
+
+def _row_products(flat: list[Tensor]) -> Tensor | None:
+    """(M (M + 1) / 2, N / ROW_ELEMENTS) float32."""
+    if not torch.compiler.is_compiling():
+        return None
+    rows = [gradient.view(-1, ROW_ELEMENTS).float() for gradient in flat]
+    tasks = range(len(rows))
+    return torch.stack([(rows[i] * rows[j]).sum(dim=1) for i in tasks for j in tasks[i:]])
+
+
+def _weighted_sum(flat: list[Tensor], weights: Tensor) -> Tensor | None:
+    if not torch.compiler.is_compiling():
+        return None
+    total = flat[0].float() * weights[0]
+    for m in range(1, len(flat)):
+        total = total + flat[m].float() * weights[m]
+    return total.to(flat[0].dtype)
