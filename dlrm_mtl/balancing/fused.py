@@ -9,15 +9,16 @@ from torch import Tensor
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 MIN_ELEMENTS = 1 << 20
-"""Of one gradient. Smaller ones stay plain: a CPU would earn back the seconds of compiling after tens of thousands of
-steps only, and a GPU reads them in the time of a few launches."""
+"""Of one gradient; smaller ones stay plain. On a CPU, compiling costs each process some seconds, which gradients of
+this size earn back within a few thousand steps. A GPU reads smaller ones in no more than the time of a few launches."""
 
 MAX_TASKS = 16
-"""More gradients stay plain: compiling takes time quadratic in M, and the accumulators no longer fit in registers."""
+"""More gradients stay plain: compiling takes time quadratic in M, and accumulators for every pair leave the registers
+at M = 8."""
 
 ROW_ELEMENTS = 2048
-"""Products are summed in float32 over rows of so many elements, and over rows in float64. Longer rows would be summed
-by a slower algorithm."""
+"""Products are summed in float32 over rows of so many elements, and over rows in float64. Longer rows torch.compile
+would sum by a slower algorithm."""
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
@@ -31,9 +32,9 @@ def fused_products(flat: Sequence[Tensor]) -> Tensor | None:
     Returns:
         (M (M + 1) / 2,) float64; None where the plain operation is to be used.
     """
-    if not _suits(flat):
+    if not is_fused(flat):
         return None
-    rows = _operation(_row_products, len(flat), flat[0].dtype, flat[0].device.type)(list(flat))
+    rows = _operation(_row_products, flat)(_bare(flat))
     return None if rows is None else rows.sum(dim=1, dtype=torch.float64)
 
 
@@ -47,15 +48,14 @@ def fused_weighted_sum(gradients: Sequence[Tensor], weights: Tensor) -> Tensor |
     Returns:
         A tensor like each gradient; None where the plain operation is to be used.
     """
-    if not _suits(gradients):
+    if not is_fused(gradients):
         return None
-    first = gradients[0]
-    flat = [gradient.view(-1) for gradient in gradients]
-    combined = _operation(_weighted_sum, len(flat), first.dtype, first.device.type)(flat, weights)
-    return None if combined is None else combined.view(first.shape)
+    combined = _operation(_weighted_sum, gradients)(_bare(gradients), weights.detach())
+    return None if combined is None else combined.view(gradients[0].shape)
 
 
-def _suits(gradients: Sequence[Tensor]) -> bool:
+def is_fused(gradients: Sequence[Tensor]) -> bool:
+    """Whether operations on these gradients are compiled, as far as is known before the first one."""
     first = gradients[0]
     return (
         first.numel() >= MIN_ELEMENTS
@@ -63,9 +63,10 @@ def _suits(gradients: Sequence[Tensor]) -> bool:
         and first.dtype in DTYPES
         # Inside of a caller's own torch.compile the plain operations are what is traced.
         and not torch.compiler.is_compiling()
-        # torch.compile remembers not to compile what it first meets under such a mode, which would see no operators.
+        # Under such a mode, which would see no operators, torch.compile decides for good not to compile.
         and not is_in_torch_dispatch_mode()
         and all(type(gradient) is Tensor and gradient.is_contiguous() for gradient in gradients)
+        and _compiler(first.device.type).works
     )
 
 
@@ -94,7 +95,7 @@ class _Operation:
     def __init__(self, function: Callable[..., Tensor | None], num_tasks: int, compiler: _Compiler) -> None:
         self._compiler = compiler
         pairs = num_tasks * (num_tasks + 1) // 2
-        self._compiled = torch.compile(
+        self._compiled = torch.compile(  # type: ignore[call-overload]  # its overloads lack isolate_recompiles
             function,
             dynamic=True,  # one compilation for all batch sizes
             isolate_recompiles=True,  # each M and dtype has the function's limit of recompilations to itself
@@ -107,8 +108,6 @@ class _Operation:
         )
 
     def __call__(self, *arguments: object) -> Tensor | None:
-        if not self._compiler.works:
-            return None
         try:
             # Always without autograd, in and out of backward, so that both share a compilation.
             with torch.no_grad():
@@ -123,11 +122,21 @@ def _compiler(device_type: str) -> _Compiler:
     return _Compiler()
 
 
+def _operation(function: Callable[..., Tensor | None], gradients: Sequence[Tensor]) -> _Operation:
+    first = gradients[0]
+    return _cached_operation(function, len(gradients), first.dtype, first.device.type)
+
+
 @lru_cache
-def _operation(
+def _cached_operation(
     function: Callable[..., Tensor | None], num_tasks: int, dtype: torch.dtype, device_type: str
 ) -> _Operation:
     return _Operation(function, num_tasks, _compiler(device_type))
+
+
+def _bare(gradients: Sequence[Tensor]) -> list[Tensor]:
+    """One-dimensional, and no views to autograd: torch.compile would look at the sizes of what they are views of."""
+    return [gradient.view(-1).detach() for gradient in gradients]
 
 
 def _row_products(flat: list[Tensor]) -> Tensor | None:

@@ -13,6 +13,10 @@ from dlrm_mtl.balancing.fused import ROW_ELEMENTS, fused_products, fused_weighte
 CACHE_ELEMENTS = 1 << 19
 """float32 elements that a CPU core's second-level cache holds: chunks of all M gradients together stay within."""
 
+DOT_ELEMENTS = 1 << 17
+"""Elements whose products a CPU sums in float32; the sums of such chunks are added in float64. The relative error of
+torch.dot grows with them: 4e-6 at so many, if all products have one sign."""
+
 WIDENED_ELEMENTS = 1 << 24
 """Elements of all M gradients that are widened to float32 at a time on a GPU."""
 
@@ -20,8 +24,9 @@ WIDENED_ELEMENTS = 1 << 24
 def local_gramian(gradients: Sequence[Tensor | None], device: torch.device) -> Tensor:
     """Inner products of M gradients of one rank.
 
-    Pairwise dots, chunk by chunk on a CPU, so that each gradient is read from memory once. Nothing is copied, but bf16
-    and fp16 gradients are widened to float32 a chunk at a time.
+    Large gradients by a compiled loop that reads each once (see ``fused.py``). Others by pairwise dots, chunk by chunk
+    on a CPU, so that each is read from memory once. Contiguous gradients are not copied, but bf16 and fp16 ones are
+    widened to float32 a chunk at a time.
 
     Args:
         gradients: M tensors of one shape, any floating dtype; None is a task without a gradient: zeros.
@@ -31,7 +36,8 @@ def local_gramian(gradients: Sequence[Tensor | None], device: torch.device) -> T
         (M, M) symmetric, float64; accumulated in float32, or in float64 for float64 gradients.
     """
     num_tasks = len(gradients)
-    present = {m: gradient.reshape(-1) for m, gradient in enumerate(gradients) if gradient is not None}
+    # Contiguous: a flat gradient may still be an expanded element, whose products torch.dot adds one by one.
+    present = {m: gradient.reshape(-1).contiguous() for m, gradient in enumerate(gradients) if gradient is not None}
     if not present:
         return torch.zeros(num_tasks, num_tasks, dtype=torch.float64, device=device)
     products = _pairwise_products(list(present.values()))
@@ -69,6 +75,8 @@ def _plain_products(flat: Sequence[Tensor]) -> list[Tensor]:
     pairs = list(_pairs(range(len(flat))))
     wide = torch.finfo(flat[0].dtype).bits >= 32
     size = _chunk_elements(flat[0], wide) // len(flat)
+    if flat[0].device.type == "cpu":
+        size = min(size, DOT_ELEMENTS)
     if wide and len(flat[0]) <= size:
         return [torch.dot(flat[i], flat[j]) for i, j in pairs]
     partial = []
