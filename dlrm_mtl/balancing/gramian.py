@@ -8,8 +8,14 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from dlrm_mtl.balancing.fused import ROW_ELEMENTS, fused_products, fused_weighted_sum
+
 CACHE_ELEMENTS = 1 << 19
 """float32 elements that a CPU core's second-level cache holds: chunks of all M gradients together stay within."""
+
+DOT_ELEMENTS = 1 << 17
+"""Elements whose products a CPU sums in float32; the sums of such chunks are added in float64. The relative error of
+torch.dot grows with them: 4e-6 at so many, if all products have one sign."""
 
 WIDENED_ELEMENTS = 1 << 24
 """Elements of all M gradients that are widened to float32 at a time on a GPU."""
@@ -18,8 +24,9 @@ WIDENED_ELEMENTS = 1 << 24
 def local_gramian(gradients: Sequence[Tensor | None], device: torch.device) -> Tensor:
     """Inner products of M gradients of one rank.
 
-    Pairwise dots, chunk by chunk on a CPU, so that each gradient is read from memory once. Nothing is copied, but bf16
-    and fp16 gradients are widened to float32 a chunk at a time.
+    Large gradients by a compiled loop that reads each once (see ``fused.py``). Others by pairwise dots, chunk by chunk
+    on a CPU, so that each is read from memory once. Contiguous gradients are not copied, but bf16 and fp16 ones are
+    widened to float32 a chunk at a time.
 
     Args:
         gradients: M tensors of one shape, any floating dtype; None is a task without a gradient: zeros.
@@ -29,7 +36,8 @@ def local_gramian(gradients: Sequence[Tensor | None], device: torch.device) -> T
         (M, M) symmetric, float64; accumulated in float32, or in float64 for float64 gradients.
     """
     num_tasks = len(gradients)
-    present = {m: gradient.reshape(-1) for m, gradient in enumerate(gradients) if gradient is not None}
+    # Contiguous: a flat gradient may still be an expanded element, whose products torch.dot adds one by one.
+    present = {m: gradient.reshape(-1).contiguous() for m, gradient in enumerate(gradients) if gradient is not None}
     if not present:
         return torch.zeros(num_tasks, num_tasks, dtype=torch.float64, device=device)
     products = _pairwise_products(list(present.values()))
@@ -54,9 +62,21 @@ def _symmetric_index(num_tasks: int, device: torch.device) -> Tensor:
 
 def _pairwise_products(flat: Sequence[Tensor]) -> list[Tensor]:
     """Inner products of every pair of gradients, as 0-d tensors, in the order of :func:`_pairs`."""
+    size = len(flat[0]) - len(flat[0]) % ROW_ELEMENTS
+    products = fused_products([gradient[:size] for gradient in flat])
+    if products is None:
+        return _plain_products(flat)
+    if size < len(flat[0]):
+        products = products + torch.stack(_plain_products([gradient[size:] for gradient in flat]))
+    return list(products)
+
+
+def _plain_products(flat: Sequence[Tensor]) -> list[Tensor]:
     pairs = list(_pairs(range(len(flat))))
     wide = torch.finfo(flat[0].dtype).bits >= 32
     size = _chunk_elements(flat[0], wide) // len(flat)
+    if flat[0].device.type == "cpu":
+        size = min(size, DOT_ELEMENTS)
     if wide and len(flat[0]) <= size:
         return [torch.dot(flat[i], flat[j]) for i, j in pairs]
     partial = []
@@ -91,18 +111,24 @@ def combine_gradients(gradients: Sequence[Tensor | None], coefficients: Tensor) 
     present = {m: gradient for m, gradient in enumerate(gradients) if gradient is not None}
     if not present:
         return None
-    first = next(iter(present.values()))
-    if torch.finfo(first.dtype).bits >= 32:
-        weights = coefficients.to(first.dtype)
-        return _weighted_sum(list(present.values()), [weights[m] for m in present])
+    kept = list(present.values())
+    weights = coefficients.to(torch.promote_types(kept[0].dtype, torch.float32))
+    if len(kept) < len(gradients):
+        weights = torch.stack([weights[m] for m in present])
+    combined = fused_weighted_sum(kept, weights)
+    return _plain_weighted_sum(kept, weights) if combined is None else combined
+
+
+def _plain_weighted_sum(gradients: Sequence[Tensor], weights: Tensor) -> Tensor:
+    if gradients[0].dtype == weights.dtype:
+        return _weighted_sum(gradients, weights.unbind())
     # Widened a chunk at a time, as in the Gramian.
-    weights = coefficients.float()
-    flat = [gradient.reshape(-1) for gradient in present.values()]
+    flat = [gradient.reshape(-1) for gradient in gradients]
     combined = torch.empty_like(flat[0])
-    size = _chunk_elements(first, wide=False) // len(flat)
+    size = _chunk_elements(flat[0], wide=False) // len(flat)
     for part, *pieces in _chunks([combined, *flat], size):
-        part.copy_(_weighted_sum([piece.float() for piece in pieces], [weights[m] for m in present]))
-    return combined.view(first.shape)
+        part.copy_(_weighted_sum([piece.float() for piece in pieces], weights.unbind()))
+    return combined.view(gradients[0].shape)
 
 
 def _weighted_sum(gradients: Sequence[Tensor], weights: Sequence[Tensor]) -> Tensor:

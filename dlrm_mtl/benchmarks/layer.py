@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from dlrm_mtl.balancing import BalancingLayer, create_balancer
+from dlrm_mtl.balancing.fused import is_fused
 from dlrm_mtl.benchmarks.limits import triad
 from dlrm_mtl.benchmarks.markdown import cell, markdown_table
 from dlrm_mtl.benchmarks.synthetic_cases import LayerCase
@@ -79,10 +80,11 @@ def format_layer(results: Mapping[str, Any]) -> str:
                 cell(point["layer_over_plain"]),
                 cell(point["layer_over_limit"]),
                 f"{point['bytes_per_second']['median'] / 1e9:.1f}",
+                "compiled" if point["compiled"] else "plain",
             ]
         )
     header = ("backward", "layer (us)", "plain sum (us)", "limit (us)", "layer/plain", "layer/limit", "memory (GB/s)")
-    text = markdown_table(header, rows)
+    text = markdown_table((*header, "operations"), rows)
     for point in results["left_out"]:
         text += f"\n\nLeft out, beyond max_elements: M={point['tasks']} B={point['batch_size']:,} D={point['dim']:,}"
         text += f" {point['dtype']}"
@@ -114,6 +116,7 @@ def _measure(case: LayerCase, point: Point, memory: Contender, device: torch.dev
     limit = Spread.of([point.layer_bytes / rate for rate in rates["memory"].windows])
     return {
         **asdict(point),
+        "compiled": is_fused(gradients),
         "layer_bytes": point.layer_bytes,
         "plain_bytes": point.plain_bytes,
         "bytes_per_second": asdict(rates["memory"]),
