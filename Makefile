@@ -12,6 +12,7 @@ BENCH_DATA := runs/bench-data
 QUIET_CPU := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive GOMP_SPINCOUNT=0
 KEEP_MEMORY := MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=4294967296
 BENCH := $(QUIET_CPU) $(KEEP_MEMORY) $(VENV)/bin/python -m dlrm_mtl.bench
+MODES := --windows 24 --arms mean multibalance multibalance:reduction=delayed multibalance:reduction=local
 BENCH_RANKS := $(QUIET_CPU) $(KEEP_MEMORY) $(VENV)/bin/torchrun --standalone --nproc_per_node 2 -m dlrm_mtl.bench
 
 .PHONY: smoke test test-gpu slurm faults bench bench-preparation install lint clean
@@ -35,19 +36,28 @@ bench-preparation: install
 	$(QUIET_CPU) $(VENV)/bin/python -m data_prep.bench --out runs/bench-preparation \
 		--json runs/bench-preparation/results.json
 
-bench: install $(BENCH_DATA)/schema.json
+bench: install $(BENCH_DATA)/schema.json $(BENCH_DATA)-8-tasks/schema.json
 	$(BENCH) layer --json runs/bench-layer.json
 	$(BENCH) peers --json runs/bench-peers.json
 	$(BENCH) growth --json runs/bench-growth.json
-	$(BENCH) methods --data $(BENCH_DATA) --windows 8 --json runs/bench-methods.json
-	$(BENCH) loop --data $(BENCH_DATA) --windows 6 --seconds 1 --json runs/bench-loop.json
-	$(BENCH_RANKS) loop --data $(BENCH_DATA) --windows 6 --seconds 1 --json runs/bench-loop-2-ranks.json
+	$(BENCH) methods --data $(BENCH_DATA) --windows 12 --json runs/bench-methods.json
+	$(BENCH) methods --data $(BENCH_DATA) $(MODES) --json runs/bench-modes.json
+	$(BENCH) methods --data $(BENCH_DATA)-8-tasks $(MODES) --json runs/bench-modes-8-tasks.json
+	$(BENCH_RANKS) methods --data $(BENCH_DATA) $(MODES) --json runs/bench-modes-2-ranks.json
+	$(BENCH) loop --data $(BENCH_DATA) --seconds 1 --json runs/bench-loop.json
+	$(BENCH_RANKS) loop --data $(BENCH_DATA) --seconds 1 --json runs/bench-loop-2-ranks.json
+	$(BENCH) profile --data $(BENCH_DATA) --json runs/bench-profile.json
+	$(BENCH_RANKS) profile --data $(BENCH_DATA) --json runs/bench-profile-2-ranks.json
 	$(BENCH) overhead --data $(BENCH_DATA) --windows 8 --seconds 1 --json runs/bench-overhead.json
 	$(BENCH) reader --data $(BENCH_DATA) --json runs/bench-reader.json
 	$(BENCH) checkpoint --data $(BENCH_DATA) --directory runs --json runs/bench-checkpoint.json
 
 $(BENCH_DATA)/schema.json: | $(INSTALLED)
 	$(VENV)/bin/python -m data_prep.synthetic --out $(BENCH_DATA) --rows 400000
+
+$(BENCH_DATA)-8-tasks/schema.json: | $(INSTALLED)
+	$(VENV)/bin/python -m data_prep.synthetic --out $(BENCH_DATA)-8-tasks --rows 400000 \
+		--rates 0.3 0.2 0.1 0.1 0.05 0.05 0.02 0.02 --conversion-rate 0
 
 lint: install
 	$(VENV)/bin/ruff check .

@@ -1,6 +1,6 @@
 """The balancing layer: M aliases of the shared representation forward, one balanced gradient backward."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -117,8 +117,8 @@ class BalancingLayer(nn.Module):
         """The outputs of M heads on their views: ``[head(view) for head, view in zip(heads, layer(representation))]``.
 
         Where backward would wait for other ranks, with "exact", it computes the gradients of the heads' weights
-        meanwhile; a head is best a Sequential. Forward then keeps the heads' graphs within: hooks on modules or weights
-        of the heads forbid that, and have the layer wait.
+        meanwhile; a head is best a Sequential. Forward then keeps the heads' graphs within. Hooks on the layer, or on
+        modules or weights of the heads, forbid that, and have the layer wait.
 
         Args:
             representation: (B, D), any floating dtype.
@@ -129,7 +129,8 @@ class BalancingLayer(nn.Module):
         """
         if len(heads) != self.num_tasks:
             raise ValueError(f"{len(heads)} heads, expected {self.num_tasks}")
-        if not (self._waits and self.training and torch.is_grad_enabled()) or _hooked(heads):
+        within = self._waits and self.training and torch.is_grad_enabled()
+        if not within or _hooked([self, *(module for head in heads for module in head.modules())]):
             return [head(view) for head, view in zip(heads, self(representation), strict=True)]
         weights = {weight: None for head in heads for weight in head.parameters() if weight.requires_grad}
         return list(_BalanceHeads.apply(representation, self, heads, *weights))
@@ -333,10 +334,13 @@ def _fire_once(ctx: Any) -> None:
     ctx.fired = True
 
 
-def _hooked(heads: Sequence[nn.Module]) -> bool:
-    """Whether someone wants to see the gradients in the heads' graphs."""
-    modules = [module for head in heads for module in head.modules()]
-    hooks = [*(module._backward_hooks or module._backward_pre_hooks for module in modules)]
-    return any(hooks) or any(
-        weight._backward_hooks for module in modules for weight in module.parameters(recurse=False)
+def _hooked(modules: Iterable[nn.Module]) -> bool:
+    """Whether someone is told when one of these modules is called, or of its gradients, or those of its weights."""
+    return any(
+        module._forward_pre_hooks
+        or module._forward_hooks
+        or module._backward_pre_hooks
+        or module._backward_hooks
+        or any(weight._backward_hooks for weight in module.parameters(recurse=False))
+        for module in modules
     )

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.distributed._shard.sharded_tensor.api import ShardedTensor
 from torchrec.distributed.train_pipeline import TrainPipelineSparseDist
 
+from dlrm_mtl.balancing import BalancingLayer
 from dlrm_mtl.config import RunConfig
 from dlrm_mtl.data.dataset import open_dataset
 from dlrm_mtl.distributed.processes import Ranks
@@ -33,12 +34,9 @@ def inject(arm: Arm, faults: Faults) -> None:
     """
     part, step = arm.model.module.dense_part, -1
 
-    def on_representation(layer: Any, inputs: Any, views: tuple[Tensor, ...]) -> None:
+    def on_batch(dense_part: Any, inputs: Any) -> None:
         nonlocal step
-        if layer.training:
-            step += 1
-            if faults.get(step) == "inf gradient":
-                views[BROKEN_TASK].register_hook(_with_one_infinite)
+        step += dense_part.training
 
     def on_losses(layer: Any, inputs: Any, losses: Tensor) -> Tensor:
         broken = torch.zeros_like(losses)
@@ -48,7 +46,17 @@ def inject(arm: Arm, faults: Faults) -> None:
             broken[BROKEN_TASK] = torch.inf
         return losses + broken
 
-    part.balancing.register_forward_hook(on_representation)
+    def on_gradients(gradients: tuple[Tensor, ...], *arguments: Any) -> Any:
+        if faults.get(step) == "inf gradient":
+            broken = _with_one_infinite(gradients[BROKEN_TASK])
+            gradients = (*gradients[:BROKEN_TASK], broken, *gradients[BROKEN_TASK + 1 :])
+        return receive(gradients, *arguments)
+
+    # Where the gradients arrive, whoever ran the heads.
+    name = "balance" if isinstance(part.balancing, BalancingLayer) else "scale"
+    receive = getattr(part.balancing, name)
+    setattr(part.balancing, name, on_gradients)
+    part.register_forward_pre_hook(on_batch)
     part.losses.register_forward_hook(on_losses)
 
 
