@@ -8,6 +8,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from dlrm_mtl.benchmarks.growth import format_growth
+from dlrm_mtl.benchmarks.markdown import cell, markdown_table
+from dlrm_mtl.benchmarks.methods import format_methods
+from dlrm_mtl.benchmarks.peers import format_peers
+from dlrm_mtl.benchmarks.profile import format_profile
 from dlrm_mtl.files import read_json, write_text
 from dlrm_mtl.studies.catalog import PAPER, RECOMMENDED, STUDIES
 from dlrm_mtl.studies.scale import measure_scale
@@ -19,6 +24,13 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "docs" / "results"
 MARKED = re.compile(r"(<!-- table: (\S+) -->\n)(.*?)(<!-- end of table -->)", flags=re.DOTALL)
 
+PERFORMANCE = RESULTS / "performance"
+LAYER_SIZES = ((1024, 128), (4096, 512), (4096, 2048))
+BALANCING_RUNS = {
+    "3 tasks, 1 rank": "modes",
+    "8 tasks, 1 rank": "modes-8-tasks",
+    "3 tasks, 2 ranks": "modes-2-ranks",
+}
 COST_RUNS = {
     "methods-m3-1-rank": "M = 3, 1 rank",
     "methods-m3-2-ranks": "M = 3, 2 ranks",
@@ -49,8 +61,66 @@ def tables() -> dict[str, Callable[[], str]]:
         "learning-rates": learning_rates,
         "loss-reduction": loss_reduction,
         "modes": modes,
+        "loops": loops,
+        "profile-before": lambda: _benchmark("before/profile", format_profile),
+        "profile": lambda: _benchmark("profile", format_profile),
+        "profile-2-ranks-before": lambda: _benchmark("before/profile-2-ranks", format_profile),
+        "profile-2-ranks": lambda: _benchmark("profile-2-ranks", format_profile),
+        "balancing": balancing,
+        "balancing-methods": lambda: _benchmark("methods", format_methods),
+        "layer": layer,
+        "peers": lambda: _benchmark("peers", format_peers),
+        "growth": lambda: _benchmark("growth", format_growth),
         "scale": lambda: format_scale(measure_scale(ScaleCase())),
     }
+
+
+def loops() -> str:
+    """Training end to end against the plain loop: in this version, and in the one before it was profiled."""
+    rows = []
+    for ranks, name in ((1, "loop"), (2, "loop-2-ranks")):
+        now, before = (read_json(PERFORMANCE / f"{part}{name}.json") for part in ("", "before/"))
+        for loop, rate in now["samples_per_second"].items():
+            over = [cell(results["over_plain"][loop], ".3f") for results in (before, now)]
+            rows.append([f"{loop}, {ranks} {'ranks' if ranks > 1 else 'rank'}", cell(rate, ",.0f"), *over])
+    return f"{markdown_table(('loop', 'samples/s', 'QPS over the plain one, before', 'now'), rows)}\n"
+
+
+def balancing() -> str:
+    """What balancing costs against the control in each mode of reduction."""
+    rows = []
+    for title, name in BALANCING_RUNS.items():
+        results = read_json(PERFORMANCE / f"{name}.json")
+        control, *arms = results["qps"]
+        rate = cell(results["qps"][control], ",.0f")
+        rows.append([title, rate, *(cell(results["step_over_control"][arm], ".3f") for arm in arms)])
+    header = (
+        "step time over `mean`",
+        "samples/s of `mean`",
+        "`multibalance`",
+        "`reduction=delayed`",
+        "`reduction=local`",
+    )
+    return f"{markdown_table(header, rows)}\n"
+
+
+def layer() -> str:
+    """The layer's backward over the limit of memory, at some points of the grid."""
+    now, before = (read_json(PERFORMANCE / f"{part}layer.json")["points"] for part in ("", "before/"))
+    rows = []
+    for point, earlier in zip(now, before, strict=True):
+        key = [(each["tasks"], each["batch_size"], each["dim"], each["dtype"]) for each in (point, earlier)]
+        assert key[0] == key[1]
+        if (point["batch_size"], point["dim"]) in LAYER_SIZES:
+            tasks, batch_size, dim, dtype = key[0]
+            spreads = [each[name] for name in ("layer_over_limit", "layer_over_plain") for each in (earlier, point)]
+            rows.append([f"M={tasks} B={batch_size:,} D={dim:,} {dtype}", *(cell(spread) for spread in spreads)])
+    header = ("backward", "over the limit, before", "now", "over the plain sum, before", "now")
+    return f"{markdown_table(header, rows)}\n"
+
+
+def _benchmark(name: str, form: Callable[[Mapping[str, Any]], str]) -> str:
+    return f"{form(read_json(PERFORMANCE / f'{name}.json'))}\n"
 
 
 def experiments() -> str:

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
-MIN_ELEMENTS = 1 << 20
-"""Of one gradient; smaller ones stay plain. On a CPU, compiling costs each process some seconds, which gradients of
-this size earn back within a few thousand steps. A GPU reads smaller ones in no more than the time of a few launches."""
+MIN_PRODUCTS = 3 << 20
+"""Elements of one gradient times pairs of gradients; where there are fewer, operations stay plain. On a CPU, compiling
+costs each process some seconds, which so many products earn back within some thousand steps. A GPU does fewer in no
+more than the time of a few launches."""
 
 MAX_TASKS = 16
 """More gradients stay plain: compiling takes time quadratic in M, and accumulators for every pair leave the registers
@@ -54,11 +55,16 @@ def fused_weighted_sum(gradients: Sequence[Tensor], weights: Tensor) -> Tensor |
     return None if combined is None else combined.view(gradients[0].shape)
 
 
+def least_elements(num_tasks: int) -> int:
+    """Elements of one gradient from which operations on M of them are compiled."""
+    return -(-MIN_PRODUCTS // (num_tasks * (num_tasks + 1) // 2))
+
+
 def is_fused(gradients: Sequence[Tensor]) -> bool:
     """Whether operations on these gradients are compiled, as far as is known before the first one."""
     first = gradients[0]
     return (
-        first.numel() >= MIN_ELEMENTS
+        first.numel() >= least_elements(len(gradients))
         and len(gradients) <= MAX_TASKS
         and first.dtype in DTYPES
         # Inside of a caller's own torch.compile the plain operations are what is traced.

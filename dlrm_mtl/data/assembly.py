@@ -26,6 +26,9 @@ class Rows:
     def __init__(self, schema: Schema, table: pa.Table, positions: Array) -> None:
         table = table.combine_chunks()
         self._keys = [feature.name for feature in schema.categorical]
+        largest = max((feature.cardinality for feature in schema.categorical), default=0)
+        # Half the bytes to exchange between ranks; kernels widen what they get.
+        self._id_type = np.int32 if largest <= 1 << 31 else np.int64
         self._features = [_bags(table[feature.name], feature.multi_hot) for feature in schema.categorical]
         self._dense = np.empty((len(table), len(schema.dense)), dtype=np.float32)
         for index, column in enumerate(schema.dense):
@@ -44,7 +47,7 @@ class Rows:
     def batch(self, start: int, stop: int) -> MultiTaskBatch:
         """Rows ``[start, stop)`` as a batch. The memory is its own."""
         bags = [_slice(values, offsets, start, stop) for values, offsets in self._features]
-        values = np.concatenate([ids for ids, _ in bags]).astype(np.int64, copy=False)
+        values = np.concatenate([ids for ids, _ in bags]).astype(self._id_type, copy=False)
         lengths = np.concatenate([counts for _, counts in bags])
         sparse = KeyedJaggedTensor(
             keys=self._keys,

@@ -15,13 +15,15 @@ from torch._inductor.utils import run_and_get_code
 from torch.utils.flop_counter import FlopCounterMode
 
 from dlrm_mtl.balancing import BalancingLayer, MultiBalance
-from dlrm_mtl.balancing.fused import MIN_ELEMENTS, ROW_ELEMENTS, fused_products, is_fused
+from dlrm_mtl.balancing.fused import ROW_ELEMENTS, fused_products, is_fused, least_elements
 from dlrm_mtl.balancing.gramian import combine_gradients, local_gramian
 from tests.entry_points.processes import environment, run
 
 CPU = torch.device("cpu")
 HALF_ULP = {torch.float64: 0.0, torch.float32: 0.0, torch.bfloat16: 2.0**-8, torch.float16: 2.0**-11}
 BALANCE = Path(__file__).with_name("balance_large.py")
+
+LEAST = least_elements(2)
 
 Layout = Callable[[Tensor], Tensor]
 LAYOUTS: dict[str, Layout] = {
@@ -56,14 +58,20 @@ def randn(num_tasks: int, batch_size: int, dim: int, dtype: torch.dtype = torch.
     return [(torch.randn(batch_size, dim, generator=generator) + 0.3).to(dtype) for _ in range(num_tasks)]
 
 
+@pytest.mark.parametrize(("num_tasks", "elements"), [(2, 1 << 20), (3, 1 << 19), (8, 87382), (1, 3 << 20)])
+def test_the_more_tasks_the_smaller_gradients_are_fused(num_tasks: int, elements: int) -> None:
+    assert is_fused([torch.empty(elements)] * num_tasks)
+    assert not is_fused([torch.empty(elements - 1)] * num_tasks)
+
+
 @settings(max_examples=20, deadline=None)
 @given(
     shape=st.sampled_from(
         [
-            *((1, MIN_ELEMENTS + more) for more in (-1, 0, 1, ROW_ELEMENTS - 1, ROW_ELEMENTS, ROW_ELEMENTS + 1)),
+            *((1, LEAST + more) for more in (-1, 0, 1, ROW_ELEMENTS - 1, ROW_ELEMENTS, ROW_ELEMENTS + 1)),
             (1 << 12, 257),
             (1001, 1050),
-            (MIN_ELEMENTS + 5, 1),
+            (LEAST + 5, 1),
         ]
     ),
     dtype=st.sampled_from([torch.float32, torch.bfloat16]),
@@ -97,7 +105,7 @@ def test_one_compilation_for_all_batch_sizes() -> None:
     for dtype in (torch.float32, torch.bfloat16):
         assert compilations(randn(4, 1024, 1024, dtype)) == 2
         assert [compilations(randn(4, rows, 512, dtype)) for rows in (2049, 4096, 2500, 2048)] == [0, 0, 0, 0]
-        assert compilations(randn(4, 1023, 1024, dtype)) == 0
+        assert compilations(randn(4, 256, 1024, dtype)) == 0
     assert compilations(randn(2, 1024, 1024, torch.float64)) == 0
     assert compilations(randn(17, 1024, 1024)) == 0
 

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dlrm_mtl.config import ReaderConfig
+from dlrm_mtl.data.assembly import Rows
 from dlrm_mtl.data.batch import MultiTaskBatch
 from dlrm_mtl.data.dataset import Dataset, RowGroup, open_dataset
 from dlrm_mtl.data.order import Order, evaluation_share
@@ -117,6 +119,15 @@ def test_batches_hold_what_the_files_hold(small_dataset: Path) -> None:
         assert_equals_source(batch, train)
     for batch in EvaluationReader(RowSource(dataset), 45, 1, 2):
         assert_equals_source(batch, evaluation)
+
+
+@pytest.mark.parametrize(("cardinality", "dtype"), [(1 << 31, torch.int32), ((1 << 31) + 1, torch.int64)])
+def test_ids_are_as_wide_as_they_must_be(cardinality: int, dtype: torch.dtype, small_dataset: Path) -> None:
+    dataset = open_dataset(small_dataset)
+    first, *others = dataset.schema.categorical
+    schema = replace(dataset.schema, categorical=(replace(first, cardinality=cardinality), *others))
+    rows = Rows(schema, *RowSource(dataset).padding(3))
+    assert rows.batch(0, 2).sparse.values().dtype == dtype
 
 
 def test_undefined_labels_are_masked(tmp_path: Path, small_dataset: Path) -> None:
