@@ -15,7 +15,7 @@ CACHE_ELEMENTS = 1 << 19
 
 DOT_ELEMENTS = 9 << 14
 """Elements whose products a CPU sums in float32; the sums of such chunks are added in float64. The relative error of
-torch.dot grows with them: 1e-6 at so many, 2e-5 where all rows of the gradients are alike."""
+torch.dot grows with them: 1e-6 at so many, 1e-4 where all products are equal."""
 
 WIDENED_ELEMENTS = 1 << 24
 """Elements of all M gradients that are widened to float32 at a time on a GPU."""

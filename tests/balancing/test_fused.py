@@ -85,7 +85,10 @@ def test_right_in_every_layout(
     gradients = [
         None if name is None else LAYOUTS[name](gradient) for name, gradient in zip(layouts, plain, strict=True)
     ]
-    assert_right(gradients, torch.tensor(coefficients[: len(layouts)], dtype=torch.float64))
+    # Plain float32 sums of equal products all round in the same direction.
+    plain_sums = plain[0].numel() < least_elements(sum(name is not None for name in layouts))
+    tolerance = 1e-4 if plain_sums and "expanded" in layouts else 1e-5
+    assert_right(gradients, torch.tensor(coefficients[: len(layouts)], dtype=torch.float64), tolerance)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
