@@ -4,7 +4,8 @@
 # make slurm: installs Slurm's packages (Debian, as root), without which the tests of Slurm are skipped.
 # make faults: kills, full disks, damaged checkpoints and data at 120 random moments of real runs.
 # make bench-preparation: rows per second of data_prep.criteo beside pyarrow, pandas and torchrec; 10,000,000 rows.
-# make bench: every claim about speed, measured on this machine; see docs/performance.md. Some 10 minutes if it is quiet.
+# make bench: every claim about speed, measured on this machine; see docs/performance.md. Some 15 minutes if it is quiet.
+# make bench-gpu: the layer, the methods' QPS, a profile and the loops on one NVIDIA GPU.
 
 VENV := .venv
 INSTALLED := $(VENV)/.installed
@@ -15,7 +16,7 @@ BENCH := $(QUIET_CPU) $(KEEP_MEMORY) $(VENV)/bin/python -m dlrm_mtl.bench
 MODES := --windows 24 --arms mean multibalance multibalance:reduction=delayed multibalance:reduction=local
 BENCH_RANKS := $(QUIET_CPU) $(KEEP_MEMORY) $(VENV)/bin/torchrun --standalone --nproc_per_node 2 -m dlrm_mtl.bench
 
-.PHONY: smoke test test-gpu slurm faults bench bench-preparation install lint clean
+.PHONY: smoke test test-gpu slurm faults bench bench-gpu bench-preparation install lint clean
 
 smoke: install
 	launch/smoke.sh
@@ -51,6 +52,13 @@ bench: install $(BENCH_DATA)/schema.json $(BENCH_DATA)-8-tasks/schema.json
 	$(BENCH) overhead --data $(BENCH_DATA) --windows 8 --seconds 1 --json runs/bench-overhead.json
 	$(BENCH) reader --data $(BENCH_DATA) --json runs/bench-reader.json
 	$(BENCH) checkpoint --data $(BENCH_DATA) --directory runs --json runs/bench-checkpoint.json
+
+bench-gpu: install $(BENCH_DATA)/schema.json
+	$(VENV)/bin/python -m dlrm_mtl.bench layer --max-elements 134217728 --json runs/bench-gpu-layer.json
+	$(VENV)/bin/python -m dlrm_mtl.bench methods --data $(BENCH_DATA) --windows 12 --json runs/bench-gpu-methods.json
+	$(VENV)/bin/python -m dlrm_mtl.bench methods --data $(BENCH_DATA) $(MODES) --json runs/bench-gpu-modes.json
+	$(VENV)/bin/python -m dlrm_mtl.bench profile --data $(BENCH_DATA) --json runs/bench-gpu-profile.json
+	$(VENV)/bin/python -m dlrm_mtl.bench loop --data $(BENCH_DATA) --seconds 1 --json runs/bench-gpu-loop.json
 
 $(BENCH_DATA)/schema.json: | $(INSTALLED)
 	$(VENV)/bin/python -m data_prep.synthetic --out $(BENCH_DATA) --rows 400000
