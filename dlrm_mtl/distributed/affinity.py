@@ -1,15 +1,17 @@
 """CPUs of a rank's own: without them the kernel wakes a rank on the CPU of the one that it waited for."""
 
 import os
-from collections.abc import Iterator, Set
+from collections.abc import Callable, Iterator, Set
 from contextlib import contextmanager
 
 
 @contextmanager
 def own_cpus(local_rank: int, local_world_size: int) -> Iterator[None]:
     """Binds this process to its share of the machine's CPUs, where several ranks train on them and nobody has bound it
-    yet; threads and processes that it starts are bound with it. Does nothing where there are fewer CPUs than ranks, or
-    no such thing as binding.
+    yet. Does nothing where there are fewer CPUs than ranks, or no such thing as binding.
+
+    Its threads are scheduled as a batch job's: those of the collectives work while the training thread waits, and do
+    not interrupt it. Threads and processes that it starts inherit both.
 
     Args:
         local_rank: among the ranks of this machine.
@@ -18,12 +20,12 @@ def own_cpus(local_rank: int, local_world_size: int) -> Iterator[None]:
     if not share:
         yield
         return
-    before = os.sched_getaffinity(0)
-    _bind(share)
+    before = os.sched_getaffinity(0), os.sched_getscheduler(0)
+    _for_each_thread(lambda thread: _schedule(thread, share, os.SCHED_BATCH))
     try:
         yield
     finally:
-        _bind(before)
+        _for_each_thread(lambda thread: _schedule(thread, *before))
 
 
 def _share(local_rank: int, local_world_size: int) -> Set[int]:
@@ -36,9 +38,14 @@ def _share(local_rank: int, local_world_size: int) -> Set[int]:
     return frozenset(cpus[first:last])
 
 
-def _bind(cpus: Set[int]) -> None:
+def _schedule(thread: int, cpus: Set[int], policy: int) -> None:
+    os.sched_setaffinity(thread, cpus)
+    os.sched_setscheduler(thread, policy, os.sched_param(0))
+
+
+def _for_each_thread(action: Callable[[int], None]) -> None:
     for thread in os.listdir("/proc/self/task"):
         try:
-            os.sched_setaffinity(int(thread), cpus)
+            action(int(thread))
         except ProcessLookupError:  # it has ended
             continue

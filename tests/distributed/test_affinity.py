@@ -17,30 +17,32 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def cpus_of_threads(ranks: Ranks) -> list[list[int]]:
-    """What each of this process's threads may run on, and a new one."""
-    found: list[set[int]] = [os.sched_getaffinity(int(thread)) for thread in os.listdir("/proc/self/task")]
-    thread = threading.Thread(target=lambda: found.append(os.sched_getaffinity(0)))
-    thread.start()
-    thread.join()
-    return [sorted(cpus) for cpus in found]
+def threads(ranks: Ranks) -> list[tuple[list[int], int]]:
+    """What each of this process's threads may run on, and a new one, and how they are scheduled."""
+    numbers = [int(thread) for thread in os.listdir("/proc/self/task")]
+    found = [(sorted(os.sched_getaffinity(number)), os.sched_getscheduler(number)) for number in numbers]
+    new = threading.Thread(target=lambda: found.append((sorted(os.sched_getaffinity(0)), os.sched_getscheduler(0))))
+    new.start()
+    new.join()
+    return found
 
 
 def test_ranks_share_the_cpus(rank_pool: RankPool) -> None:
-    first, second = (threads for threads in rank_pool.run(2, cpus_of_threads))
+    first, second = rank_pool.run(2, threads)
     assert len(first) > 1
-    assert all(cpus == first[0] for cpus in first)
-    assert all(cpus == second[0] for cpus in second)
-    assert sorted(first[0] + second[0]) == list(range(CPUS))
+    for found in (first, second):
+        assert all(thread == (found[0][0], os.SCHED_BATCH) for thread in found)
+    assert sorted(first[0][0] + second[0][0]) == list(range(CPUS))
 
 
 def test_each_rank_has_as_many_as_can_be() -> None:
-    before = os.sched_getaffinity(0)
+    before, policy = os.sched_getaffinity(0), os.sched_getscheduler(0)
     found = []
     for rank in range(CPUS):
         with own_cpus(rank, CPUS):
             found.append(os.sched_getaffinity(0))
-        assert os.sched_getaffinity(0) == before
+            assert os.sched_getscheduler(0) == os.SCHED_BATCH
+        assert (os.sched_getaffinity(0), os.sched_getscheduler(0)) == (before, policy)
     assert found == [{cpu} for cpu in sorted(before)]
 
 
