@@ -81,7 +81,10 @@ def loops() -> str:
     for ranks, name in ((1, "loop"), (2, "loop-2-ranks")):
         now, before = (read_json(PERFORMANCE / f"{part}{name}.json") for part in ("", "before/"))
         for loop, rate in now["samples_per_second"].items():
-            over = [cell(results["over_plain"][loop], ".3f") for results in (before, now)]
+            over = [
+                cell(results["over_plain"][loop], ".3f") if loop in results["over_plain"] else ""
+                for results in (before, now)
+            ]
             rows.append([f"{loop}, {ranks} {'ranks' if ranks > 1 else 'rank'}", cell(rate, ",.0f"), *over])
     return f"{markdown_table(('loop', 'samples/s', 'QPS over the plain one, before', 'now'), rows)}\n"
 

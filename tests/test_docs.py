@@ -15,6 +15,14 @@ from data_prep.options import IdOptions, SplitOptions, WorkOptions
 from data_prep.prepare import prepare
 from dlrm_mtl import cli
 from dlrm_mtl.benchmarks.checkpoint import format_checkpoint
+from dlrm_mtl.benchmarks.growth import format_growth
+from dlrm_mtl.benchmarks.growth_page import growth_page
+from dlrm_mtl.benchmarks.layer import format_layer
+from dlrm_mtl.benchmarks.loop import format_loop
+from dlrm_mtl.benchmarks.methods import format_methods
+from dlrm_mtl.benchmarks.overhead import format_overhead
+from dlrm_mtl.benchmarks.peers import format_peers
+from dlrm_mtl.benchmarks.profile import format_profile
 from dlrm_mtl.benchmarks.reader import format_reader
 from dlrm_mtl.config import CompareConfig, TrainConfig
 from dlrm_mtl.reporting.markdown import format_comparison
@@ -115,6 +123,28 @@ def test_reports_on_speed_are_rendered_from_their_results() -> None:
         assert files
         for file in files:
             assert render(json.loads(file.read_text())) in (directory / "report.md").read_text()
+
+
+def test_benchmarks_are_rendered_from_their_results() -> None:
+    forms = {
+        "growth": format_growth,
+        "layer": format_layer,
+        "loop": format_loop,
+        "methods": format_methods,
+        "modes": format_methods,
+        "overhead": format_overhead,
+        "peers": format_peers,
+        "profile": format_profile,
+    }
+    now = sorted((ROOT / "docs/results/performance").glob("*.json"))
+    assert {file.stem.split("-")[0] for file in now} == set(forms)
+    for file in now:
+        results = json.loads(file.read_text())
+        assert file.with_suffix(".md").read_text() == f"{forms[file.stem.split('-')[0]](results)}\n", file.name
+        assert results["environment"]["versions"]
+        assert not Path(results["case"].get("data", "")).is_absolute()
+    growth = json.loads((ROOT / "docs/results/performance/growth.json").read_text())
+    assert (ROOT / "docs/results/performance/growth.html").read_text() == growth_page(growth)
 
 
 def test_the_report_on_theory_is_rendered_from_its_results() -> None:

@@ -11,9 +11,10 @@ from dlrm_mtl.benchmarks.markdown import cell, markdown_table
 from dlrm_mtl.benchmarks.plain_loops import plain_loop, script_loop
 from dlrm_mtl.benchmarks.session import ARMS, EVEN_READING, open_benchmark, read_environment
 from dlrm_mtl.benchmarks.windows import Contender, compare_collective_rates
+from dlrm_mtl.distributed.affinity import all_cpus
 from dlrm_mtl.training.session import Session
 
-PLAIN, SCRIPT = "plain TorchRec loop", "structure of torchrec_dlrm"
+PLAIN, BOUND, SCRIPT = "plain TorchRec loop", "plain TorchRec loop, on own CPUs", "structure of torchrec_dlrm"
 
 
 def measure_loop(case: LoopCase) -> dict[str, Any]:
@@ -24,8 +25,9 @@ def measure_loop(case: LoopCase) -> dict[str, Any]:
     """
     with open_benchmark(case, reader=EVEN_READING) as session:
         contenders = {
-            PLAIN: plain_loop(session),
-            SCRIPT: script_loop(session),
+            PLAIN: _on_all_cpus(plain_loop(session)),
+            **({BOUND: plain_loop(session)} if session.ranks.world_size > 1 else {}),
+            SCRIPT: _on_all_cpus(script_loop(session)),
             **{f"this project, {arm}": _training(session, arm) for arm in ARMS},
         }
         ranks = session.ranks
@@ -48,6 +50,16 @@ def format_loop(results: Mapping[str, Any]) -> str:
     ]
     table = markdown_table(("loop", "samples/s", "QPS over the plain loop's"), rows)
     return f"{table}\n\nRanks: {results['environment']['world_size']}.\n\n{format_limits(results['limits'])}"
+
+
+def _on_all_cpus(contender: Contender) -> Contender:
+    """As torchrun starts a loop, and not as this project binds its ranks."""
+
+    def window() -> int:
+        with all_cpus():
+            return contender()
+
+    return window
 
 
 def _training(session: Session, arm: str) -> Contender:

@@ -28,6 +28,20 @@ def own_cpus(local_rank: int, local_world_size: int) -> Iterator[None]:
         _for_each_thread(lambda thread: _schedule(thread, *before))
 
 
+@contextmanager
+def all_cpus() -> Iterator[None]:
+    """Undoes :func:`own_cpus` for a while, if it has done anything."""
+    if not hasattr(os, "SCHED_BATCH") or os.sched_getscheduler(0) != os.SCHED_BATCH:
+        yield
+        return
+    own = os.sched_getaffinity(0)
+    _for_each_thread(lambda thread: _schedule(thread, set(range(os.cpu_count() or 1)), os.SCHED_OTHER))
+    try:
+        yield
+    finally:
+        _for_each_thread(lambda thread: _schedule(thread, own, os.SCHED_BATCH))
+
+
 def _share(local_rank: int, local_world_size: int) -> Set[int]:
     if local_world_size == 1 or not hasattr(os, "sched_getaffinity"):
         return frozenset()

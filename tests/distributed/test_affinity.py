@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from dlrm_mtl.distributed.affinity import own_cpus
+from dlrm_mtl.distributed.affinity import all_cpus, own_cpus
 from dlrm_mtl.distributed.processes import Ranks
 from tests.ranks import RankPool
 
@@ -62,3 +62,14 @@ def test_what_is_bound_stays_so() -> None:
         assert os.sched_getaffinity(0) == {min(before)}
     finally:
         os.sched_setaffinity(0, before)
+
+
+def test_it_can_be_undone_for_a_while() -> None:
+    before, policy = os.sched_getaffinity(0), os.sched_getscheduler(0)
+    with own_cpus(0, 2):
+        own = os.sched_getaffinity(0)
+        with all_cpus():
+            assert (os.sched_getaffinity(0), os.sched_getscheduler(0)) == (before, policy)
+        assert (os.sched_getaffinity(0), os.sched_getscheduler(0)) == (own, os.SCHED_BATCH)
+    with all_cpus():
+        assert (os.sched_getaffinity(0), os.sched_getscheduler(0)) == (before, policy)
