@@ -13,7 +13,7 @@ class HeadPass(Protocol):
 
     @property
     def output(self) -> Tensor:
-        """Without a graph."""
+        """Of the head; its graph, if it has one, ends at what went in."""
 
     @property
     def weights(self) -> Sequence[Tensor]:
@@ -65,7 +65,7 @@ class ChainPass:
 
     @property
     def output(self) -> Tensor:
-        return self._links[-1].output.detach()
+        return self._links[-1].output
 
     def input_gradient(self, gradient: Tensor) -> Tensor:
         for link in reversed(self._links):

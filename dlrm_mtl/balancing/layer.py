@@ -299,7 +299,8 @@ class _BalanceHeads(torch.autograd.Function):
         ctx.set_materialize_grads(False)
         ctx.passes = [begin_pass(head, representation) for head in heads]
         ctx.weights = weights
-        return tuple(one.output for one in ctx.passes)
+        # Other tensors than those that the passes keep, since these get a graph, which holds the passes.
+        return tuple(one.output.detach() for one in ctx.passes)
 
     @staticmethod
     @once_differentiable

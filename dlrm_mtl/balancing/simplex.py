@@ -14,22 +14,20 @@ def project_to_simplex(vector: Tensor) -> Tensor:
     """Euclidean projection onto the probability simplex (Duchi et al., ICML 2008, figure 1).
 
     Args:
-        vector: (M,).
+        vector: (M,); minus infinity where an entry is to be 0, but not everywhere.
 
     Returns:
         (M,) the nearest point with non-negative entries that sum to 1.
     """
-    averages, excess = _threshold_tables(len(vector), vector.dtype, vector.device)
+    descending = vector.sort(descending=True).values
     # With the k largest entries in the support, this is what brings their sum to 1; the right k maximises it.
-    thresholds = torch.addmv(excess, averages, vector.sort(descending=True).values)
+    thresholds = (descending.cumsum(0) - 1) / _counts(len(vector), vector.dtype, vector.device)
     return (vector - thresholds.max()).relu_()
 
 
 @lru_cache(maxsize=64)
-def _threshold_tables(size: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
-    """(M, M) whose row k averages the k largest entries, and (M,) -1/k."""
-    shares = 1 / torch.arange(1, size + 1, dtype=dtype, device=device)
-    return torch.ones(size, size, dtype=dtype, device=device).tril() * shares[:, None], -shares
+def _counts(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    return torch.arange(1, size + 1, dtype=dtype, device=device)
 
 
 def min_norm_point(gramian: Tensor, active: Tensor | None = None) -> Tensor:

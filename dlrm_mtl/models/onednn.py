@@ -1,6 +1,6 @@
 """Multi-layer perceptrons on a CPU, whose matrix products oneDNN computes.
 
-torch gives float32 products to MKL, which leaves the wide vectors of processors that are not Intel's unused.
+torch gives float32 products to MKL, which may be half as fast on processors that are not Intel's (docs/performance.md).
 """
 
 from collections import OrderedDict

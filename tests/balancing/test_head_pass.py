@@ -107,7 +107,8 @@ def both(ranks: Ranks, heads: str, method: str, skipped: int | None) -> list[lis
 
 
 @pytest.mark.parametrize(
-    ("method", "skipped"), [("multibalance", None), ("multibalance", 1), ("mgda", None), ("mgda", 1), ("moco", None)]
+    ("method", "skipped"),
+    [("multibalance", None), ("multibalance", 1), ("mgda", None), ("mgda", 1), ("moco", None), ("moco", 1)],
 )
 @pytest.mark.parametrize("heads", HEADS)
 def test_weights_are_the_same(rank_pool: RankPool, heads: str, method: str, skipped: int | None) -> None:
@@ -174,6 +175,24 @@ def twice(ranks: Ranks) -> str:
 
 def test_a_second_backward_is_refused(rank_pool: RankPool) -> None:
     assert all("a second backward pass reached the balancing layer" in text for text in rank_pool.run(2, twice))
+
+
+def outlives_its_outputs(ranks: Ranks, heads: str) -> bool:
+    """Whether the graph of a step without a backward needs Python's collector of cycles."""
+    layer = BalancingLayer(create_balancer("multibalance", TASKS))
+    gc.disable()
+    try:
+        outputs = layer.through(torch.ones(ROWS, WIDTH, requires_grad=True), HEADS[heads]())
+        graph = weakref.ref(outputs[0].grad_fn)
+        del outputs
+        return graph() is not None
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize("heads", HEADS)
+def test_a_step_without_backward_leaves_nothing(rank_pool: RankPool, heads: str) -> None:
+    assert rank_pool.run(2, outlives_its_outputs, heads) == [False, False]
 
 
 @pytest.mark.parametrize(

@@ -184,3 +184,11 @@ def test_min_norm_point_takes_a_float32_gramian() -> None:
     weights = min_norm_point(gramian.float())
     assert weights.dtype == torch.float64
     torch.testing.assert_close(weights, min_norm_point(gramian), rtol=0, atol=1e-5)
+
+
+def test_minus_infinity_leaves_an_entry_out() -> None:
+    vector = torch.tensor([0.3, -torch.inf, 0.9, 0.5], dtype=torch.float64)
+    kept = [0, 2, 3]
+    found = project_to_simplex(vector)
+    assert found[1] == 0
+    assert torch.equal(found[kept], project_to_simplex(vector[kept]))
