@@ -43,10 +43,6 @@ class Reducer:
         work = dist.all_reduce(buffer, group=self._process_group, async_op=True)
         return PendingReduction(statistic, losses, buffer, work)
 
-    def reduce(self, statistic: Tensor, degree: int, losses: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """The global batch's statistic and losses, on every rank. Collective."""
-        return self.start(statistic, degree, losses).wait()
-
 
 class PendingReduction:
     """An all-reduce under way."""

@@ -12,13 +12,12 @@ from torch.autograd.profiler_util import FunctionEvent
 from torch.profiler import ProfilerActivity, profile
 
 from dlrm_mtl.benchmarks.cases import ProfileCase
+from dlrm_mtl.benchmarks.loop import PLAIN
 from dlrm_mtl.benchmarks.markdown import cell, markdown_table
 from dlrm_mtl.benchmarks.plain_loops import plain_loop
 from dlrm_mtl.benchmarks.session import EVEN_READING, open_benchmark, read_environment
 from dlrm_mtl.benchmarks.windows import Contender, Spread, take_turns
 from dlrm_mtl.training.session import Session
-
-PLAIN = "plain TorchRec loop"
 
 PARTS = {
     "reading": r"enumerate\(DataLoader\).*",
@@ -27,10 +26,8 @@ PARTS = {
     "matrix products": r"mkldnn::.*|aten::(addmm|mm|bmm|baddbmm|linear)",
     "balancing layer, with waiting": r"_Balance.*",
     "optimizer and guard": r"Optimizer\..*",
-    "other operations": r"aten::.*|_MlpBackward|.*Backward\d*|autograd::.*",
 }
-"""Names of operations, as whole words. An operation that is in none, or in the last one, counts to the part that called
-it."""
+"""Whole names of operations. What has another name counts to the part that called it."""
 OTHER = "other operations"
 PYTHON = "Python and the rest"
 
@@ -71,7 +68,7 @@ def attribute(events: Iterable[FunctionEvent], on_gpu: bool) -> dict[str, float]
     Args:
         on_gpu: whether the device's time counts, or the host's.
     """
-    seconds = dict.fromkeys(PARTS, 0.0)
+    seconds = dict.fromkeys([*PARTS, OTHER], 0.0)
     found = list(events)
     [(training, _)] = Counter(event.thread for event in found).most_common(1)
     for event in found:
@@ -85,7 +82,7 @@ def attribute(events: Iterable[FunctionEvent], on_gpu: bool) -> dict[str, float]
 def _part(event: FunctionEvent | None) -> str:
     while event is not None:
         for part, pattern in PARTS.items():
-            if part != OTHER and re.fullmatch(pattern, event.name):
+            if re.fullmatch(pattern, event.name):
                 return part
         event = event.cpu_parent
     return OTHER

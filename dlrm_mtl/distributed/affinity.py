@@ -1,4 +1,4 @@
-"""CPUs of a rank's own: without them the kernel wakes a rank on the CPU of the one that it waited for."""
+"""CPUs of a rank's own, so that ranks that wait for each other do not meet on one."""
 
 import os
 from collections.abc import Callable, Iterator, Set
