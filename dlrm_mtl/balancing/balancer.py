@@ -1,12 +1,13 @@
 """What every balancing method is: a function from the Gramian to coefficients, with a little state."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import ClassVar, Literal, Self
 
 import torch
 from torch import Tensor
 
-from dlrm_mtl.balancing.finite import are_finite
+from dlrm_mtl.balancing.finite import Truth, all_finite, choose, host_may_look
 from dlrm_mtl.balancing.gramian import combine_gradients, local_gramian, local_pooled
 from dlrm_mtl.balancing.loss_weighting import LossWeighting
 from dlrm_mtl.balancing.task_state import TaskState
@@ -91,8 +92,8 @@ class Balancer(TaskState):
         self,
         gradients: Sequence[Tensor | None],
         coefficients: Tensor,
-        finite: Tensor,
-        norms: Tensor | None = None,
+        finite: Truth,
+        squared_norms: Tensor | None = None,
     ) -> Tensor | None:
         """:meth:`apply_coefficients`, but NaN in every element where something is not finite.
 
@@ -100,22 +101,25 @@ class Balancer(TaskState):
         off for some rows.
 
         Args:
-            finite: 0-d bool, whether losses and statistic are. The result itself is looked at too, since not every
-                method has a statistic.
-            norms: (M,) float64, of these gradients, where they are known. They bound every element, and spare the look;
-                but not at float16, which ends where the norm of scaled gradients may well be.
+            finite: whether losses and statistic are. The result itself is looked at too, since not every method has a
+                statistic.
+            squared_norms: (M,) float64, of these gradients, where they are known. They bound every element, and spare
+                the look; but not at float16, which ends where the norm of scaled gradients may well be.
         """
         dtype = next((gradient.dtype for gradient in gradients if gradient is not None), None)
         if dtype is None:
             return None
-        if norms is not None and dtype != torch.float16:
-            finite = finite & (coefficients.abs() @ norms < torch.finfo(dtype).max)
-            return self.apply_coefficients(gradients, torch.where(finite, coefficients, torch.nan))
+        if squared_norms is not None and dtype != torch.float16:
+            finite = finite & _bounded(coefficients, squared_norms, torch.finfo(dtype).max)
+            return self.apply_coefficients(gradients, choose(finite, coefficients, torch.nan))
         combined = self.apply_coefficients(gradients, coefficients)
         assert combined is not None
         # A sum is the cheapest look at every element; a narrow one would overflow where no element does.
         total = combined.sum(dtype=torch.promote_types(combined.dtype, torch.float32))
-        return combined.mul_(torch.where(finite & are_finite(total), 1.0, torch.nan).to(combined.dtype))
+        finite = finite & all_finite(total)
+        if finite is True:
+            return combined
+        return combined.mul_(choose(finite, torch.ones_like(total), torch.nan).to(combined.dtype))
 
     @torch.no_grad()
     def update(
@@ -123,7 +127,7 @@ class Balancer(TaskState):
         statistic: Tensor,
         losses: Tensor | None = None,
         otherwise: Tensor | None = None,
-        finite: Tensor | None = None,
+        finite: Truth | None = None,
     ) -> Tensor:
         """Advances the state by one step. No host synchronisation.
 
@@ -131,7 +135,7 @@ class Balancer(TaskState):
 
         Args:
             otherwise: (M,) what to return where the statistic is not finite; the initial coefficients by default.
-            finite: 0-d bool, whether statistic and losses are, where that is known.
+            finite: whether statistic and losses are, where that is known.
 
         Returns:
             (M,) float64 coefficients on the raw gradients.
@@ -143,18 +147,18 @@ class Balancer(TaskState):
             raise ValueError(f"{type(self).__name__} needs the losses: pass them through layer.weigh_losses(losses)")
         losses = losses.double() if self.needs_losses and losses is not None else None
         if finite is None:
-            finite = are_finite(statistic).all()
-            if losses is not None:
-                finite &= are_finite(losses).all()
+            finite = all_finite(statistic) if losses is None else all_finite(statistic) & all_finite(losses)
         coefficients, state = self.coefficients(statistic, losses)
         for name, value in state.items():
             buffer: Tensor = getattr(self, name)
             if buffer.shape != value.shape:  # a buffer of gradients, whose width the first step tells
                 buffer = self._buffers[name] = torch.zeros_like(value)
-            torch.where(finite, value, buffer, out=buffer)
+            buffer.copy_(choose(finite, value, buffer))
         self.step += finite
-        self.nonfinite_steps += ~finite
-        return torch.where(finite, coefficients, self.initial_coefficients() if otherwise is None else otherwise)
+        if finite is True:
+            return coefficients
+        self.nonfinite_steps += ~torch.as_tensor(finite, device=self.step.device)
+        return choose(finite, coefficients, self.initial_coefficients() if otherwise is None else otherwise)
 
     def combine(self, gradients: Tensor, losses: Tensor | None = None) -> Tensor:
         """The same step without autograd.
@@ -175,11 +179,9 @@ class Balancer(TaskState):
         if self.loss_weighting is not None:
             rows = [row * weight for row, weight in zip(rows, self.loss_weighting.weights().detach(), strict=True)]
         statistic = self.measure(rows, gradients.device)
-        finite = are_finite(statistic).all()
-        if losses is not None:
-            finite &= are_finite(losses).all()
-        norms = statistic.diagonal().sqrt() if self.measures == "gramian" else None
-        combined = self.balanced_gradient(rows, self.update(statistic, losses), finite, norms)
+        finite = all_finite(statistic) if losses is None else all_finite(statistic) & all_finite(losses)
+        squared_norms = statistic.diagonal() if self.measures == "gramian" else None
+        combined = self.balanced_gradient(rows, self.update(statistic, losses), finite, squared_norms)
         assert combined is not None
         return combined
 
@@ -191,3 +193,11 @@ class Balancer(TaskState):
             if buffer.dtype != before[name].dtype:
                 self._buffers[name] = before[name].to(buffer.device)
         return self
+
+
+def _bounded(coefficients: Tensor, squared_norms: Tensor, limit: float) -> Truth:
+    """Whether no element of gradients with these norms, so combined, exceeds a limit."""
+    if host_may_look(coefficients):
+        pairs = zip(coefficients.tolist(), squared_norms.tolist(), strict=True)
+        return sum(abs(coefficient) * math.sqrt(square) for coefficient, square in pairs) < limit
+    return coefficients.abs() @ squared_norms.sqrt() < limit

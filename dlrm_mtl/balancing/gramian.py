@@ -4,10 +4,12 @@ import itertools
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
+from dlrm_mtl.balancing.finite import host_may_look
 from dlrm_mtl.balancing.fused import ROW_ELEMENTS, fused_products, fused_weighted_sum, is_fused
 
 CACHE_ELEMENTS = 1 << 19
@@ -36,19 +38,32 @@ def local_gramian(gradients: Sequence[Tensor | None], device: torch.device) -> T
         (M, M) symmetric, float64; accumulated in float32, or in float64 for float64 gradients.
     """
     num_tasks = len(gradients)
-    # Contiguous: a flat gradient may still be an expanded element, whose products torch.dot adds one by one.
-    present = {m: gradient.reshape(-1).contiguous() for m, gradient in enumerate(gradients) if gradient is not None}
-    if not present:
+    tasks = [m for m, gradient in enumerate(gradients) if gradient is not None]
+    flat = [_flat(gradient) for gradient in gradients if gradient is not None]
+    if not flat:
         return torch.zeros(num_tasks, num_tasks, dtype=torch.float64, device=device)
-    products = _pairwise_products(list(present.values()))
-    if len(present) < num_tasks:
-        known = dict(zip(_pairs(present), products, strict=True))
-        products = [known.get(pair, torch.zeros_like(products[0])) for pair in _pairs(range(num_tasks))]
-    upper = torch.stack(products).double()  # (M (M + 1) / 2,)
-    return upper.take(_symmetric_index(num_tasks, upper.device))
+    if host_may_look(flat[0]):
+        rows = [[0.0] * num_tasks for _ in range(num_tasks)]
+        for (i, j), value in zip(_pairs(tasks), _host_products(flat), strict=True):
+            rows[i][j] = rows[j][i] = value
+        return torch.tensor(rows, dtype=torch.float64)
+    products = _device_products(flat)
+    if len(tasks) < num_tasks:
+        of_pairs = dict(zip(_pairs(tasks), products, strict=True))
+        zero = torch.zeros_like(products[0])
+        products = torch.stack([of_pairs.get(pair, zero) for pair in _pairs(range(num_tasks))])
+    return products.take(_symmetric_index(num_tasks, products.device))
 
 
-def _pairs(items: Iterable[int]) -> Iterator[tuple[int, int]]:
+def _flat(gradient: Tensor) -> Tensor:
+    # Contiguous: a flat gradient may still be an expanded element, whose products torch.dot adds one by one.
+    return gradient.view(-1) if gradient.is_contiguous() else gradient.reshape(-1).contiguous()
+
+
+Item = TypeVar("Item")
+
+
+def _pairs(items: Iterable[Item]) -> Iterator[tuple[Item, Item]]:
     return itertools.combinations_with_replacement(items, 2)
 
 
@@ -60,32 +75,51 @@ def _symmetric_index(num_tasks: int, device: torch.device) -> Tensor:
     return torch.tensor([[position[min(i, j), max(i, j)] for j in tasks] for i in tasks], device=device)
 
 
-def _pairwise_products(flat: Sequence[Tensor]) -> list[Tensor]:
-    """Inner products of every pair of gradients, as 0-d tensors, in the order of :func:`_pairs`."""
-    if not is_fused(flat):
-        return _plain_products(flat)
+def _host_products(flat: Sequence[Tensor]) -> list[float]:
+    """Inner products of every pair of gradients on a CPU, in the order of :func:`_pairs`."""
+    if is_fused(flat):
+        return _fused_products(flat).tolist()  # type: ignore[no-any-return]
+    size = _dot_elements(flat)
+    if _is_wide(flat[0]) and len(flat[0]) <= size:
+        return [torch.dot(left, right).item() for left, right in _pairs(flat)]
+    totals = [0.0 for _ in _pairs(flat)]
+    for chunk in _chunks(flat, size):
+        pairs = _pairs(chunk if _is_wide(flat[0]) else [piece.float() for piece in chunk])
+        totals = [total + torch.dot(left, right).item() for total, (left, right) in zip(totals, pairs, strict=True)]
+    return totals
+
+
+def _device_products(flat: Sequence[Tensor]) -> Tensor:
+    """The same, without the host's looking: (M (M + 1) / 2,) float64."""
+    return _fused_products(flat) if is_fused(flat) else _plain_products(flat)
+
+
+def _fused_products(flat: Sequence[Tensor]) -> Tensor:
     size = len(flat[0]) - len(flat[0]) % ROW_ELEMENTS
     products = fused_products([gradient[:size] for gradient in flat])
     if products is None:
         return _plain_products(flat)
-    if size < len(flat[0]):
-        products = products + torch.stack(_plain_products([gradient[size:] for gradient in flat]))
-    return list(products)
+    return products if size == len(flat[0]) else products + _plain_products([gradient[size:] for gradient in flat])
 
 
-def _plain_products(flat: Sequence[Tensor]) -> list[Tensor]:
-    pairs = list(_pairs(range(len(flat))))
-    wide = torch.finfo(flat[0].dtype).bits >= 32
-    size = _chunk_elements(flat[0], wide) // len(flat)
-    if flat[0].device.type == "cpu":
-        size = min(size, DOT_ELEMENTS)
-    if wide and len(flat[0]) <= size:
-        return [torch.dot(flat[i], flat[j]) for i, j in pairs]
+def _plain_products(flat: Sequence[Tensor]) -> Tensor:
+    size = _dot_elements(flat)
     partial = []
-    for chunk in _chunks(flat, size):
-        pieces = chunk if wide else [piece.float() for piece in chunk]
-        partial += [torch.dot(pieces[i], pieces[j]) for i, j in pairs]
-    return list(torch.stack(partial).view(-1, len(pairs)).double().sum(dim=0))
+    for chunk in [flat] if _is_wide(flat[0]) and len(flat[0]) <= size else _chunks(flat, size):
+        pieces = chunk if _is_wide(flat[0]) else [piece.float() for piece in chunk]
+        partial.append(torch.stack([torch.dot(left, right) for left, right in _pairs(pieces)]).double())
+    return partial[0] if len(partial) == 1 else torch.stack(partial).sum(dim=0)
+
+
+def _dot_elements(flat: Sequence[Tensor]) -> int:
+    """Elements of each gradient whose products are taken at a time."""
+    size = _chunk_elements(flat[0]) // len(flat)
+    return min(size, DOT_ELEMENTS) if flat[0].device.type == "cpu" else size
+
+
+def _is_wide(gradient: Tensor) -> bool:
+    """Whether nothing has to be widened."""
+    return gradient.element_size() >= 4
 
 
 def _chunks(flat: Sequence[Tensor], size: int) -> Iterator[tuple[Tensor, ...]]:
@@ -93,10 +127,11 @@ def _chunks(flat: Sequence[Tensor], size: int) -> Iterator[tuple[Tensor, ...]]:
     return zip(*(gradient.split(size) for gradient in flat), strict=True)
 
 
-def _chunk_elements(gradient: Tensor, wide: bool) -> int:
+def _chunk_elements(gradient: Tensor) -> int:
+    """Elements of all gradients that are treated at a time."""
     if gradient.device.type == "cpu":
         return CACHE_ELEMENTS
-    return sys.maxsize if wide else WIDENED_ELEMENTS
+    return sys.maxsize if _is_wide(gradient) else WIDENED_ELEMENTS
 
 
 def combine_gradients(gradients: Sequence[Tensor | None], coefficients: Tensor) -> Tensor | None:
@@ -123,20 +158,26 @@ def combine_gradients(gradients: Sequence[Tensor | None], coefficients: Tensor) 
 
 def _plain_weighted_sum(gradients: Sequence[Tensor], weights: Tensor) -> Tensor:
     if gradients[0].dtype == weights.dtype:
-        return _weighted_sum(gradients, weights.unbind())
+        return _weighted_sum(gradients, weights)
     # Widened a chunk at a time, as in the Gramian.
     flat = [gradient.reshape(-1) for gradient in gradients]
     combined = torch.empty_like(flat[0])
-    size = _chunk_elements(flat[0], wide=False) // len(flat)
+    size = _chunk_elements(flat[0]) // len(flat)
     for part, *pieces in _chunks([combined, *flat], size):
-        part.copy_(_weighted_sum([piece.float() for piece in pieces], weights.unbind()))
+        part.copy_(_weighted_sum([piece.float() for piece in pieces], weights))
     return combined.view(gradients[0].shape)
 
 
-def _weighted_sum(gradients: Sequence[Tensor], weights: Sequence[Tensor]) -> Tensor:
+def _weighted_sum(gradients: Sequence[Tensor], weights: Tensor) -> Tensor:
+    if host_may_look(weights):
+        first, *others = weights.tolist()
+        total = gradients[0] * first
+        for gradient, weight in zip(gradients[1:], others, strict=True):
+            total.add_(gradient, alpha=weight)
+        return total
     total = gradients[0] * weights[0]
-    for gradient, weight in zip(gradients[1:], weights[1:], strict=True):
-        total.addcmul_(gradient, weight)
+    for m in range(1, len(gradients)):
+        total.addcmul_(gradients[m], weights[m])
     return total
 
 

@@ -1,6 +1,5 @@
 """The balancing layer: M aliases of the shared representation forward, one balanced gradient backward."""
 
-from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -16,9 +15,8 @@ from dlrm_mtl.balancing.delayed_state import (
     restore_delayed_state,
     store_delayed_state,
 )
-from dlrm_mtl.balancing.finite import are_finite
+from dlrm_mtl.balancing.finite import Truth, all_finite, are_finite, host_may_look
 from dlrm_mtl.balancing.gramian import local_gramian
-from dlrm_mtl.balancing.head_pass import begin_pass
 from dlrm_mtl.balancing.reduction import PendingReduction, Reducer
 
 Reduction = Literal["exact", "delayed", "local"]
@@ -113,33 +111,6 @@ class BalancingLayer(nn.Module):
         views: tuple[Tensor, ...] = _Balance.apply(representation, self)
         return views
 
-    def through(self, representation: Tensor, heads: Sequence[nn.Module]) -> list[Tensor]:
-        """The outputs of M heads on their views: ``[head(view) for head, view in zip(heads, layer(representation))]``.
-
-        Where backward would wait for other ranks, with "exact", it computes the gradients of the heads' weights
-        meanwhile; a head is best a Sequential. Forward then keeps the heads' graphs within. Hooks on the layer, or on
-        modules or weights of the heads, forbid that, and have the layer wait.
-
-        Args:
-            representation: (B, D), any floating dtype.
-            heads: one per task, in the balancer's order; each takes (B, D) and returns one tensor.
-
-        Raises:
-            ValueError: not M heads.
-        """
-        if len(heads) != self.num_tasks:
-            raise ValueError(f"{len(heads)} heads, expected {self.num_tasks}")
-        within = self._waits and self.training and torch.is_grad_enabled()
-        if not within or _hooked([self, *(module for head in heads for module in head.modules())]):
-            return [head(view) for head, view in zip(heads, self(representation), strict=True)]
-        weights = {weight: None for head in heads for weight in head.parameters() if weight.requires_grad}
-        return list(_BalanceHeads.apply(representation, self, heads, *weights))
-
-    @property
-    def _waits(self) -> bool:
-        """Whether backward waits for an all-reduce."""
-        return self.reduction == "exact" and self.balancer.measures != "nothing" and self._reducer.world_size > 1
-
     def observe(self) -> None:
         """Has the next backward record the Gramian even where the method needs none (the control). Call it on every
         rank alike: it adds that step's all-reduce."""
@@ -162,73 +133,59 @@ class BalancingLayer(nn.Module):
         weighting = self.balancer.loss_weighting
         return losses if weighting is None else weighting(losses)
 
-    def balance(
-        self, gradients: tuple[Tensor | None, ...], meanwhile: Callable[[], None] | None = None
-    ) -> Tensor | None:
-        """The backward pass: M gradients of the local rows, or None, to the balanced one. Collective.
-
-        Args:
-            meanwhile: what to do while other ranks are waited for.
-        """
+    def balance(self, gradients: tuple[Tensor | None, ...]) -> Tensor | None:
+        """The backward pass: M gradients of the local rows, or None, to the balanced one. Collective."""
         balancer = self.balancer
         device = next((gradient.device for gradient in gradients if gradient is not None), balancer.step.device)
-        if self._losses is None:
-            broken = torch.zeros(self.num_tasks, dtype=torch.bool, device=device)
-        else:
-            broken = ~are_finite(self._losses)
         losses = self._losses if balancer.needs_losses else None
-        if balancer.measures != "gramian":
-            gramian = torch.zeros(self.num_tasks, self.num_tasks, dtype=torch.float64, device=device)
-            if self._observe:
-                local = local_gramian(gradients, device)
-                broken = broken | ~are_finite(local.diagonal())
-                gramian, _ = self._reduce(_marked(local, broken), 2, None)
-        norms = None
+        nothing = (None,) * self.num_tasks
+        squared_norms = None
         if balancer.measures == "nothing":
-            finite = ~broken.any()
+            gramian = local_gramian(gradients if self._observe else nothing, device)
+            broken = _broken(self._losses, gramian.diagonal())
+            if self._observe:
+                gramian, _ = self._reduce(_marked(gramian, broken), 2, None)
+            finite: Truth = True if broken is None else ~broken.any()
             coefficients = balancer.update(gramian, losses)
         else:
             local = balancer.measure(gradients, device)
             of_tasks = local.diagonal() if balancer.measures == "gramian" else local.sum(dim=1)
-            broken = broken | ~are_finite(of_tasks)
-            statistic, coefficients, finite = self._weigh(_marked(local, broken), losses, meanwhile)
+            broken = _broken(self._losses, of_tasks)
+            gramian, coefficients, finite = self._weigh(_marked(local, broken), losses)
             if balancer.measures == "gramian":
-                gramian, norms = statistic, of_tasks.sqrt()
-        self.nonfinite_tasks += broken
+                squared_norms = of_tasks
+            else:
+                gramian = local_gramian(nothing, device)
+        if broken is not None:
+            self.nonfinite_tasks += broken
         self._observe = False
         self._losses = None
         self.record = BalancingRecord(gramian, coefficients, balancer.task_weights().clone())
-        return balancer.balanced_gradient(gradients, coefficients, finite, norms)
+        return balancer.balanced_gradient(gradients, coefficients, finite, squared_norms)
 
-    def _weigh(
-        self, local: Tensor, losses: Tensor | None, meanwhile: Callable[[], None] | None
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def _weigh(self, local: Tensor, losses: Tensor | None) -> tuple[Tensor, Tensor, Truth]:
         """The statistic that the coefficients come from, (M,) coefficients, and whether this step is finite, as far as
         this rank knows now."""
         degree = self.balancer.degree
         if self.reduction != "delayed":
-            statistic, losses = self._reduce(local, degree, losses, meanwhile)
-            finite = are_finite(statistic).all()
+            statistic, losses = self._reduce(local, degree, losses)
+            finite = all_finite(statistic)
             return statistic, self.balancer.update(statistic, losses, finite=finite), finite
         if self._delayed_coefficients is None:
             self._delayed_coefficients = self.balancer.initial_coefficients().clone()
-        previous = torch.zeros_like(local)
-        if self._pending is not None:
+        if self._pending is None:
+            previous = torch.zeros_like(local)
+        else:
             previous, previous_losses = self._pending.wait()
             # A step that was not finite has been skipped: what was to be applied then is applied now.
             self._delayed_coefficients = self.balancer.update(previous, previous_losses, self._delayed_coefficients)
         self._pending = self._reducer.start(local, degree, losses)
-        return previous, self._delayed_coefficients, are_finite(local).all()
+        return previous, self._delayed_coefficients, all_finite(local)
 
-    def _reduce(
-        self, statistic: Tensor, degree: int, losses: Tensor | None, meanwhile: Callable[[], None] | None = None
-    ) -> tuple[Tensor, Tensor | None]:
+    def _reduce(self, statistic: Tensor, degree: int, losses: Tensor | None) -> tuple[Tensor, Tensor | None]:
         if self.reduction == "local":
             return statistic, losses
-        pending = self._reducer.start(statistic, degree, losses)
-        if meanwhile is not None:
-            meanwhile()
-        return pending.wait()
+        return self._reducer.start(statistic, degree, losses).wait()
 
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)
@@ -264,9 +221,17 @@ class BalancingLayer(nn.Module):
         super()._load_from_state_dict(others, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs)
 
 
-def _marked(statistic: Tensor, broken: Tensor) -> Tensor:
-    """A local statistic, or NaN if a task is broken (M,): its reduction tells every rank."""
-    return torch.where(broken.any(), torch.nan, statistic)
+def _broken(losses: Tensor | None, of_tasks: Tensor) -> Tensor | None:
+    """Tasks of which something is not finite, (M,) bool; None where the host may look, and sees that none is."""
+    if host_may_look(of_tasks) and all_finite(of_tasks) and (losses is None or all_finite(losses)):
+        return None
+    finite = are_finite(of_tasks)
+    return ~(finite if losses is None else finite & are_finite(losses))
+
+
+def _marked(statistic: Tensor, broken: Tensor | None) -> Tensor:
+    """A local statistic, or NaN if a task is broken: its reduction tells every rank."""
+    return statistic if broken is None else torch.where(broken.any(), torch.nan, statistic)
 
 
 class _Balance(torch.autograd.Function):
@@ -283,65 +248,10 @@ class _Balance(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, None]:
-        _fire_once(ctx)
+        if ctx.fired:
+            raise RuntimeError(
+                "a second backward pass reached the balancing layer: call backward() once, on the sum of all task"
+                " losses; separate passes would update fused embedding tables once each"
+            )
+        ctx.fired = True
         return ctx.layer.balance(gradients), None
-
-
-class _BalanceHeads(torch.autograd.Function):
-    """M heads on M views; backward computes the gradients of their weights while ranks exchange the Gramian."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, representation: Tensor, layer: BalancingLayer, heads: Sequence[nn.Module], *weights: Tensor
-    ) -> tuple[Tensor, ...]:
-        ctx.layer = layer
-        ctx.fired = False
-        ctx.set_materialize_grads(False)
-        ctx.passes = [begin_pass(head, representation) for head in heads]
-        ctx.weights = weights
-        # Other tensors than those that the passes keep, since these get a graph, which holds the passes.
-        return tuple(one.output.detach() for one in ctx.passes)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
-        _fire_once(ctx)
-        passes, ctx.passes = ctx.passes, []  # the graph outlives its backward, what it needed must not
-        used = [one for one, gradient in zip(passes, gradients, strict=True) if gradient is not None]
-        of_weights: dict[Tensor, Tensor] = {}
-
-        def compute_weight_gradients() -> None:
-            for one in used:
-                for weight, gradient in zip(one.weights, one.weight_gradients(), strict=True):
-                    if gradient is not None:
-                        of_weights[weight] = of_weights[weight] + gradient if weight in of_weights else gradient
-
-        balanced = ctx.layer.balance(
-            tuple(
-                None if gradient is None else one.input_gradient(gradient)
-                for one, gradient in zip(passes, gradients, strict=True)
-            ),
-            compute_weight_gradients,
-        )
-        return balanced, None, None, *(of_weights.get(weight) for weight in ctx.weights)
-
-
-def _fire_once(ctx: Any) -> None:
-    if ctx.fired:
-        raise RuntimeError(
-            "a second backward pass reached the balancing layer: call backward() once, on the sum of all task losses;"
-            " separate passes would update fused embedding tables once each"
-        )
-    ctx.fired = True
-
-
-def _hooked(modules: Iterable[nn.Module]) -> bool:
-    """Whether someone is told when one of these modules is called, or of its gradients, or those of its weights."""
-    return any(
-        module._forward_pre_hooks
-        or module._forward_hooks
-        or module._backward_pre_hooks
-        or module._backward_hooks
-        or any(weight._backward_hooks for weight in module.parameters(recurse=False))
-        for module in modules
-    )

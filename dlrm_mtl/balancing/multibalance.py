@@ -7,8 +7,13 @@ import torch
 from torch import Tensor
 
 from dlrm_mtl.balancing.balancer import Balancer
+from dlrm_mtl.balancing.finite import host_may_look
+from dlrm_mtl.balancing.multibalance_floats import float_step
 from dlrm_mtl.balancing.options import is_number, prior_option, require_option
 from dlrm_mtl.balancing.simplex import project_to_simplex
+
+FLOAT_TASKS = 16
+"""Up to this many tasks a CPU steps in Python's floats: their number grows with M^2."""
 
 DIRECTIONS = ("cosine", "gradient")
 
@@ -78,7 +83,34 @@ class MultiBalance(Balancer):
         self.register_task_state("norms", torch.zeros(num_tasks))
 
     def coefficients(self, statistic: Tensor, losses: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
-        gramian = statistic
+        few = self.num_tasks <= FLOAT_TASKS and host_may_look(statistic)
+        coefficients, weights, norms = self._float_step(statistic) if few else self._step(statistic)
+        return coefficients, {"weights": weights, "norms": norms}
+
+    def task_weights(self) -> Tensor:
+        return self.weights
+
+    def initial_coefficients(self) -> Tensor:
+        return self._with_prior(self.weights, self.prior_in_direction)
+
+    def _float_step(self, gramian: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        step = float_step(
+            gramian.tolist(),
+            self.weights.tolist(),
+            self.norms.tolist(),
+            prior=self.prior.tolist(),
+            beta=float(self._beta),
+            rho=self.rho,
+            gamma=self.gamma,
+            cosine=self.direction == "cosine",
+            prior_in_direction=self.prior_in_direction,
+            max_rescale=self.max_rescale,
+        )
+        coefficients, weights, norms = torch.tensor(step, dtype=torch.float64).unbind()
+        return coefficients, weights, norms
+
+    def _step(self, gramian: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Coefficients, lambda and u, each (M,)."""
         norms = gramian.diagonal().clamp(min=0).sqrt()  # n, (M,)
         previous = torch.where(self.norms > 0, self.norms, norms)
         average = torch.where(norms > 0, torch.lerp(previous, norms, self.gamma), self.norms)  # u
@@ -86,15 +118,13 @@ class MultiBalance(Balancer):
         if self.max_rescale is not None:
             rescale = rescale.clamp(max=self.max_rescale)
         slope = self._slope(gramian, norms, rescale)
-        beta = self.beta(self.step) if callable(self.beta) else self.beta
-        weights = project_to_simplex(self.weights - beta * slope)
-        return rescale * self._with_prior(weights, self.prior_in_direction), {"weights": weights, "norms": average}
+        weights = project_to_simplex(self.weights - self._beta * slope)
+        return rescale * self._with_prior(weights, self.prior_in_direction), weights, average
 
-    def task_weights(self) -> Tensor:
-        return self.weights
-
-    def initial_coefficients(self) -> Tensor:
-        return self._with_prior(self.weights, self.prior_in_direction)
+    @property
+    def _beta(self) -> float | Tensor:
+        """The step size of this step."""
+        return self.beta(self.step) if callable(self.beta) else self.beta
 
     def _slope(self, gramian: Tensor, norms: Tensor, rescale: Tensor) -> Tensor:
         """s, (M,): how much each rescaled gradient agrees with the direction d."""

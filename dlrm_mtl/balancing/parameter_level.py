@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from dlrm_mtl.balancing.balancer import Balancer
+from dlrm_mtl.balancing.finite import Truth, all_finite
 from dlrm_mtl.balancing.layer import BalancingRecord
 
 
@@ -37,7 +38,7 @@ class ParameterLevelLayer(nn.Module):
         self._process_group = process_group
         self._target: list[nn.Parameter] = []
         self._coefficients: Tensor | None = None
-        self._finite: Tensor
+        self._finite: Truth
         self.nonfinite_tasks: Tensor
         # Each rank's own, and so not in the checkpoint.
         self.register_buffer("nonfinite_tasks", torch.zeros(self.num_tasks, dtype=torch.int64), persistent=False)
@@ -82,7 +83,7 @@ class ParameterLevelLayer(nn.Module):
             dist.all_reduce(gradients, group=self._process_group)
             gradients /= self._world_size
         statistic = self.balancer.measure(list(gradients), gradients.device)
-        self._finite = torch.isfinite(statistic).all()
+        self._finite = all_finite(statistic)
         self._coefficients = self.balancer.update(statistic, losses.detach())
         gramian = statistic if self.balancer.measures == "gramian" else gradients.double() @ gradients.double().T
         self.record = BalancingRecord(gramian, self._coefficients, self.balancer.task_weights().clone())

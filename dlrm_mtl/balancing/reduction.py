@@ -21,8 +21,10 @@ class Reducer:
 
     @property
     def world_size(self) -> int:
+        if self._process_group is not None:
+            return self._process_group.size()
         if dist.is_available() and dist.is_initialized():
-            return dist.get_world_size(self._process_group)
+            return dist.get_world_size()
         return 1
 
     def start(self, statistic: Tensor, degree: int, losses: Tensor | None) -> "PendingReduction":
@@ -39,7 +41,7 @@ class Reducer:
         parts = [statistic.reshape(-1) / world_size**degree]
         if losses is not None:
             parts.append(losses.to(statistic.dtype) / world_size)
-        buffer = torch.cat(parts)
+        buffer = torch.cat(parts) if len(parts) > 1 else parts[0]
         work = dist.all_reduce(buffer, group=self._process_group, async_op=True)
         return PendingReduction(statistic, losses, buffer, work)
 

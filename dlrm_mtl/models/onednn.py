@@ -61,14 +61,6 @@ class OneDnnMlp(nn.Sequential):
         tensors = [tensor for layer in layers for tensor in (layer.weight, layer.bias)]
         return _Mlp.apply(input, [layer.relu for layer in layers], *tensors)  # type: ignore[no-any-return]
 
-    def begin_pass(self, rows: Tensor) -> "MlpPass | None":
-        """A forward pass without autograd, whose backward pass comes in parts; None where oneDNN does not compute."""
-        if not onednn_computes(rows):
-            return None
-        layers = self._layers()
-        with torch.no_grad():
-            return MlpPass(layers, _run(layers, rows))
-
     def _layers(self) -> list[Layer]:
         return [
             Layer(part._linear.weight, part._linear.bias, relu=True)
@@ -76,37 +68,6 @@ class OneDnnMlp(nn.Sequential):
             else Layer(part.weight, part.bias, relu=False)  # type: ignore[arg-type]
             for part in self
         ]
-
-
-class MlpPass:
-    """One pass through an MLP, without autograd.
-
-    Args:
-        values: of each layer its input, and the last one's output.
-    """
-
-    def __init__(self, layers: Sequence[Layer], values: Sequence[Tensor]) -> None:
-        self.output = values[-1]
-        """(B, N)."""
-        self.weights = [tensor for layer in layers for tensor in (layer.weight, layer.bias)]
-        self._layers = layers
-        self._values = values
-        self._gradients: list[Tensor] = []
-        """Of each layer's products, from the last layer on."""
-
-    def input_gradient(self, gradient: Tensor) -> Tensor:
-        """From the gradient of the output (B, N) to that of the input (B, K)."""
-        for layer, output in zip(reversed(self._layers), reversed(self._values), strict=False):
-            if layer.relu:
-                gradient = torch.ops.aten.threshold_backward(gradient, output, 0)
-            self._gradients.append(gradient)
-            gradient = onednn_linear(gradient, layer.weight.t())
-        return gradient
-
-    def weight_gradients(self) -> list[Tensor]:
-        """Of each layer's weight and bias, in order; after :meth:`input_gradient`."""
-        pairs = zip(self._values, reversed(self._gradients), strict=False)
-        return [tensor for rows, gradient in pairs for tensor in (_product(gradient, rows), gradient.sum(dim=0))]
 
 
 class _Mlp(torch.autograd.Function):
@@ -122,8 +83,14 @@ class _Mlp(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         count = 2 * len(ctx.relus)
         tensors, values = ctx.saved_tensors[:count], ctx.saved_tensors[count:]
-        run = MlpPass(_layers(tensors, ctx.relus), values)
-        return run.input_gradient(gradient), None, *run.weight_gradients()
+        of_tensors: list[Tensor] = []
+        layers = _layers(tensors, ctx.relus)
+        for layer, rows, output in zip(reversed(layers), reversed(values[:-1]), reversed(values[1:]), strict=True):
+            if layer.relu:
+                gradient = torch.ops.aten.threshold_backward(gradient, output, 0)
+            of_tensors = [_product(gradient, rows), gradient.sum(dim=0), *of_tensors]
+            gradient = onednn_linear(gradient, layer.weight.t())
+        return gradient, None, *of_tensors
 
 
 def _run(layers: Sequence[Layer], rows: Tensor) -> list[Tensor]:

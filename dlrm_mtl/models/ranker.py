@@ -95,10 +95,6 @@ class TaskHeads(nn.Module):
         """M tensors (B, D) to logits (B, M)."""
         return torch.cat([head(view) for head, view in zip(self.heads.values(), views, strict=True)], dim=1)
 
-    def behind(self, layer: BalancingLayer, representation: Tensor) -> Tensor:
-        """(B, D), balanced, to logits (B, M)."""
-        return torch.cat(layer.through(representation, list(self.heads.values())), dim=1)
-
 
 class DensePart(nn.Module):
     """Everything but the tables. A module of its own, since the train pipeline traces what calls the tables and takes
@@ -122,17 +118,12 @@ class DensePart(nn.Module):
     def forward(self, embeddings: KeyedTensor, batch: MultiTaskBatch) -> tuple[Tensor, Predictions]:
         with torch.autocast(batch.dense.device.type, dtype=torch.bfloat16, enabled=self._bf16):
             representation = self.shared(embeddings, batch.dense)
-            logits = self._predict(representation).float()
+            logits = self.heads(self.balancing(representation)).float()
         # Rows of an evaluation are not spread evenly over the ranks, so a reduced loss would mean nothing there.
         losses = logits.new_zeros(logits.shape[1])
         if self.training:
             losses = self.balancing.weigh_losses(self.losses(logits, batch.labels, batch.masks))
         return losses, Predictions(logits.detach(), batch.labels, batch.masks, batch.rows)
-
-    def _predict(self, representation: Tensor) -> Tensor:
-        if isinstance(self.balancing, BalancingLayer):
-            return self.heads.behind(self.balancing, representation)
-        return self.heads(self.balancing(representation))  # type: ignore[no-any-return]
 
 
 class MultiTaskRanker(nn.Module):

@@ -10,6 +10,8 @@ from torch import Tensor
 from dlrm_mtl.balancing import MultiBalance, create_balancer
 from tests.balancing.reference import Algorithm3, Array
 
+pytestmark = pytest.mark.usefixtures("both_ways")
+
 STEPS = 60
 SIZE = 40
 

@@ -8,6 +8,8 @@ import torch
 from dlrm_mtl.balancing import BalancingLayer, MultiBalance, available_balancers, create_balancer
 from tests.balancing.backward import backward_with, state_of
 
+pytestmark = pytest.mark.usefixtures("both_ways")
+
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
 def test_non_finite_gradient_is_passed_on_and_leaves_the_state_alone(bad: float) -> None:

@@ -69,20 +69,6 @@ def test_outputs_and_gradients(rows: int, sizes: list[int], logit: bool, transpo
     assert close(step(fast, given_rows, gradient), expected)
 
 
-def test_passes_in_parts_are_what_autograd_computes() -> None:
-    module = mlp([30, 20, 10], logit=True)
-    use_onednn(module)
-    rows, gradient = torch.randn(50, 30), torch.randn(50, 1)
-    output, of_rows, *of_weights = step(module, rows, gradient)
-    run = module["mlp"].begin_pass(rows)  # type: ignore[index, operator]
-    assert torch.equal(run.output, output)
-    assert not run.output.requires_grad
-    assert torch.equal(run.input_gradient(gradient), of_rows)
-    parameters = list(module.parameters())
-    assert all(weight is parameter for weight, parameter in zip(run.weights, parameters, strict=True))
-    assert all(torch.equal(*pair) for pair in zip(run.weight_gradients(), of_weights, strict=True))
-
-
 def test_onednn_computes_and_not_torch() -> None:
     module = mlp([30, 20], logit=False)
     use_onednn(module)

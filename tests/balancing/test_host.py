@@ -1,0 +1,84 @@
+"""What a CPU leaves out because it looks at values, against what a GPU computes."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from dlrm_mtl.balancing import BalancingLayer
+from dlrm_mtl.balancing.finite import host_may_look
+from tests.balancing.backward import backward_with, state_of
+from tests.balancing.looking import without_looking
+from tests.balancing.methods.test_invariants import GRADIENT_METHODS, Method, create, method_id
+
+METHODS: list[Method] = [
+    ("mean", {}),
+    ("multibalance", {}),
+    ("multibalance", {"direction": "gradient", "beta": 0.01, "gamma": 0.7}),
+    ("multibalance_recommended", {}),
+    *GRADIENT_METHODS,
+]
+TASKS = 3
+
+
+def steps() -> list[tuple[list[Tensor | None], Tensor]]:
+    """Gradients and losses of steps one after the other: ordinary ones, some without a gradient, some not finite."""
+    generator = torch.Generator().manual_seed(0)
+    draws = []
+    for step in range(8):
+        rows: list[Tensor | None] = list(torch.randn(TASKS, 6, 5, generator=generator))
+        losses = torch.rand(TASKS, generator=generator)
+        if step == 2:
+            rows[1] = None
+        if step == 3:
+            rows[0] = torch.zeros(6, 5)
+        if step == 4:
+            rows[2] = torch.full((6, 5), float("inf"))
+        if step == 6:
+            losses[0] = float("nan")
+        draws.append((rows, losses))
+    return draws
+
+
+def run(method: Method, reduction: Any) -> list[Any]:
+    layer = BalancingLayer(create(method, TASKS), reduction=reduction)
+    found: list[Any] = []
+    for step, (rows, losses) in enumerate(steps()):
+        if step == 5:
+            layer.observe()
+        layer.weigh_losses(losses)
+        combined = backward_with(layer, rows)
+        assert layer.record is not None
+        found.append([combined, *vars(layer.record).values(), layer.nonfinite_tasks.clone(), state_of(layer)])
+    return found
+
+
+@pytest.mark.parametrize("reduction", ["exact", "delayed"])
+@pytest.mark.parametrize("method", METHODS, ids=method_id)
+def test_the_same_steps_with_and_without_looking(method: Method, reduction: str) -> None:
+    looking = run(method, reduction)
+    with without_looking():
+        expected = run(method, reduction)
+    torch.testing.assert_close(looking, expected, rtol=2e-6, atol=1e-7, equal_nan=True)
+    counts = [step[-1]["balancer.nonfinite_steps"].item() for step in looking]
+    assert counts == [step[-1]["balancer.nonfinite_steps"].item() for step in expected]
+
+
+def test_where_the_host_may_look() -> None:
+    assert host_may_look(torch.ones(2))
+    assert not host_may_look(torch.ones(2, device="meta"))
+    with without_looking():
+        assert not host_may_look(torch.ones(2))
+
+
+def test_results_are_not_those_of_the_next_step() -> None:
+    """Nothing that was handed out changes when the state does."""
+    layer = BalancingLayer(create(("multibalance", {}), TASKS))
+    backward_with(layer, list(torch.randn(TASKS, 6, 5)))
+    assert layer.record is not None
+    before = [value.clone() for value in vars(layer.record).values()]
+    record = layer.record
+    for _ in range(3):
+        backward_with(layer, list(torch.randn(TASKS, 6, 5)))
+    assert all(torch.equal(*pair) for pair in zip(vars(record).values(), before, strict=True))
