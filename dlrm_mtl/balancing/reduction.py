@@ -1,8 +1,13 @@
 """All-reduce of a step's statistics over the ranks that share the global batch."""
 
+from typing import Any
+
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+from dlrm_mtl.balancing.direct_exchange import MAX_VALUES, DirectExchange, DirectSum, connect_ranks
+from dlrm_mtl.balancing.finite import host_may_look
 
 
 class Reducer:
@@ -18,6 +23,9 @@ class Reducer:
 
     def __init__(self, process_group: dist.ProcessGroup | None = None) -> None:
         self._process_group = process_group
+        self._exchange: DirectExchange | None = None
+        self._connected: dist.ProcessGroup | None = None
+        """The group whose ranks have tried to connect."""
 
     @property
     def world_size(self) -> int:
@@ -42,14 +50,29 @@ class Reducer:
         if losses is not None:
             parts.append(losses.to(statistic.dtype) / world_size)
         buffer = torch.cat(parts) if len(parts) > 1 else parts[0]
-        work = dist.all_reduce(buffer, group=self._process_group, async_op=True)
-        return PendingReduction(statistic, losses, buffer, work)
+        return PendingReduction(statistic, losses, buffer, self._all_reduce(buffer))
+
+    def _all_reduce(self, buffer: Tensor) -> "dist.Work | DirectSum":
+        if host_may_look(buffer) and buffer.numel() <= MAX_VALUES:
+            group = self._process_group or dist.group.WORLD
+            if group is not None and group is not self._connected:
+                self._exchange = connect_ranks(group)
+                self._connected = group
+            if self._exchange is not None:
+                return self._exchange.all_reduce(buffer)
+        return dist.all_reduce(buffer, group=self._process_group, async_op=True)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy has no connections yet."""
+        return {**vars(self), "_exchange": None, "_connected": None}
 
 
 class PendingReduction:
     """An all-reduce under way."""
 
-    def __init__(self, statistic: Tensor, losses: Tensor | None, buffer: Tensor | None, work: dist.Work | None) -> None:
+    def __init__(
+        self, statistic: Tensor, losses: Tensor | None, buffer: Tensor | None, work: dist.Work | DirectSum | None
+    ) -> None:
         self._statistic = statistic
         self._losses = losses
         self._buffer = buffer

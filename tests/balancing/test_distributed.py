@@ -15,6 +15,7 @@ from torch.multiprocessing.spawn import spawn
 from torch.nn.parallel import DistributedDataParallel
 
 from dlrm_mtl.balancing import BalancingLayer, create_balancer
+from dlrm_mtl.balancing.direct_exchange import DirectExchange
 from dlrm_mtl.balancing.layer import Reduction
 from tests.balancing.methods.test_invariants import BY_COEFFICIENTS, Method, method_id
 from tests.balancing.small_model import SmallModel, batch, task_losses
@@ -54,7 +55,7 @@ class Trace:
     parameters: dict[str, Tensor]
     """At the end."""
     all_reduces: int
-    """Collectives that Python code started."""
+    """Sums over ranks that Python code started."""
     probe: Tensor
     """What GradDrop makes of the same three gradients on every rank: its draws."""
 
@@ -119,20 +120,21 @@ def train(run: Run, rank: int = 0, world_size: int = 1, group: dist.ProcessGroup
 
 
 def train_counting(run: Run, rank: int, world_size: int, group: dist.ProcessGroup | None) -> Trace:
-    """As `train`, counting the calls of all_reduce."""
-    calls: list[tuple[int, ...]] = []
-    original: Callable[..., Any] = dist.all_reduce
+    """As `train`, counting the sums over ranks, by whichever way."""
+    calls: list[Tensor] = []
 
-    @functools.wraps(original)
-    def counting(tensor: Tensor, *args: Any, **kwargs: Any) -> Any:
-        calls.append(tuple(tensor.shape))
-        return original(tensor, *args, **kwargs)
+    def counting(original: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(original)
+        def counted(*args: Any, **kwargs: Any) -> Any:
+            calls.extend(value for value in args if isinstance(value, Tensor) and value.is_floating_point())
+            return original(*args, **kwargs)
 
-    dist.all_reduce = counting
-    try:
+        return counted
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dist, "all_reduce", counting(dist.all_reduce))
+        patch.setattr(DirectExchange, "all_reduce", counting(DirectExchange.all_reduce))
         trace = train(run, rank, world_size, group)
-    finally:
-        dist.all_reduce = original
     return replace(trace, all_reduces=len(calls))
 
 

@@ -1,0 +1,199 @@
+"""Sums over the CPU ranks of one machine, through real sockets between real processes."""
+
+import copy
+import os
+import re
+import signal
+import socket
+from datetime import timedelta
+from multiprocessing.connection import Connection
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+
+from dlrm_mtl.balancing import BalancingLayer, create_balancer, direct_exchange
+from dlrm_mtl.balancing.direct_exchange import MAX_VALUES, connect_ranks
+from dlrm_mtl.balancing.reduction import Reducer
+from dlrm_mtl.distributed.processes import Ranks
+from tests.balancing.backward import backward_with
+from tests.ranks import RankPool
+
+SIZES = (1, 9, 64, MAX_VALUES)
+
+
+def values_of(rank: int, size: int) -> torch.Tensor:
+    return torch.randn(size, dtype=torch.float64, generator=torch.Generator().manual_seed(100 * rank + size))
+
+
+def exchanged(ranks: Ranks) -> list[Any]:
+    """The sum of each size; waiting again changes nothing."""
+    exchange = connect_ranks(ranks.group)
+    assert exchange is not None
+    sums = []
+    for size in SIZES:
+        values = values_of(ranks.rank, size)
+        under_way = exchange.all_reduce(values)
+        under_way.wait()
+        once = values.clone()
+        under_way.wait()
+        assert torch.equal(values, once)
+        sums.append(values.numpy())
+    return sums
+
+
+@pytest.mark.parametrize("world_size", [2, 3])
+def test_sums_are_the_same_on_all_ranks(rank_pool: RankPool, world_size: int) -> None:
+    results = rank_pool.run(world_size, exchanged)
+    for index, size in enumerate(SIZES):
+        expected = sum(values_of(rank, size).numpy() for rank in range(world_size))
+        for sums in results:
+            assert (sums[index] == results[0][index]).all()
+            assert sums[index] == pytest.approx(expected, rel=1e-14)
+
+
+def not_finite(ranks: Ranks) -> list[float]:
+    exchange = connect_ranks(ranks.group)
+    assert exchange is not None
+    values = torch.tensor([1.0, float("nan") if ranks.rank else 2.0, float("inf")], dtype=torch.float64)
+    exchange.all_reduce(values).wait()
+    return values.tolist()
+
+
+def test_numbers_that_are_not_finite_reach_all(rank_pool: RankPool) -> None:
+    for first, second, third in rank_pool.run(2, not_finite):
+        assert first == 2.0
+        assert second != second
+        assert third == float("inf")
+
+
+def overlapping(ranks: Ranks) -> list[float]:
+    """A sum after others that nobody waits for, as of a layer that a checkpoint was loaded into. The second rank begins
+    when the first has begun all of them."""
+    exchange = connect_ranks(ranks.group)
+    assert exchange is not None
+    if ranks.rank:
+        dist.barrier()
+    for forgotten in range(3):
+        exchange.all_reduce(torch.full((4,), float(forgotten), dtype=torch.float64))
+    values = torch.full((2,), 10.0 + ranks.rank, dtype=torch.float64)
+    under_way = exchange.all_reduce(values)
+    if not ranks.rank:
+        dist.barrier()
+    under_way.wait()
+    return values.tolist()
+
+
+def test_starting_does_not_wait_and_forgotten_sums_are_left_out(rank_pool: RankPool) -> None:
+    assert rank_pool.run(2, overlapping) == [[21.0, 21.0]] * 2
+
+
+def without_an_answer(ranks: Ranks, unreachable: int) -> tuple[bool, list[float]]:
+    """Where one rank cannot call another: whether anyone is connected, and a sum by the layer's reducer."""
+    call = direct_exchange._call
+    if ranks.rank == unreachable:
+        direct_exchange._call = lambda name, rank: call(b"\0" + b"x" * 31, rank)
+    try:
+        reducer = Reducer(ranks.group)
+        statistic, _ = reducer.start(torch.ones(2, dtype=torch.float64), 1, None).wait()
+        return reducer._exchange is not None, statistic.tolist()
+    finally:
+        direct_exchange._call = call
+
+
+def test_where_one_rank_cannot_be_reached_all_use_the_process_group(rank_pool: RankPool) -> None:
+    assert rank_pool.run(3, without_an_answer, 2) == [(False, [1.0, 1.0])] * 3
+    assert rank_pool.run(3, without_an_answer, 99) == [(True, [1.0, 1.0])] * 3
+
+
+def large(ranks: Ranks) -> tuple[int, list[float]]:
+    """All-reduces of the process group for a small and for a large statistic, and what comes out."""
+    calls = 0
+    all_reduce = dist.all_reduce
+
+    def counting(*arguments: Any, **options: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        return all_reduce(*arguments, **options)
+
+    reducer = Reducer(ranks.group)
+    reducer.start(torch.ones(2, dtype=torch.float64), 1, None).wait()
+    dist.all_reduce = counting
+    try:
+        sums = [
+            reducer.start(torch.full((size,), 1.0 + ranks.rank, dtype=torch.float64), 1, None).wait()[0].max().item()
+            for size in (MAX_VALUES, MAX_VALUES + 1)
+        ]
+    finally:
+        dist.all_reduce = all_reduce
+    return calls, sums
+
+
+def test_many_values_take_the_process_group(rank_pool: RankPool) -> None:
+    assert rank_pool.run(2, large) == [(1, [1.5, 1.5])] * 2
+
+
+def copied(ranks: Ranks) -> list[float]:
+    """Coefficients of a layer and of a copy that was made after its first step."""
+    torch.manual_seed(ranks.rank)
+    layer = BalancingLayer(create_balancer("multibalance", 2))
+    backward_with(layer, list(torch.randn(2, 4, 3)))
+    other = copy.deepcopy(layer)
+    rows = list(torch.randn(2, 4, 3))
+    backward_with(layer, rows)
+    backward_with(other, rows)
+    assert layer.record is not None
+    assert other.record is not None
+    return [*layer.record.coefficients.tolist(), *other.record.coefficients.tolist()]
+
+
+def test_a_copy_of_a_layer_connects_anew(rank_pool: RankPool) -> None:
+    first, second = rank_pool.run(2, copied)
+    assert first == second
+    assert first[:2] == first[2:]
+
+
+def leave(rank: int, port: int, how: str, answer: Connection) -> None:
+    """Two ranks of a group of their own, of which rank 1 ends or stops in between."""
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    dist.init_process_group("gloo", rank=rank, world_size=2, timeout=timedelta(seconds=3))
+    assert dist.group.WORLD is not None
+    exchange = connect_ranks(dist.group.WORLD)
+    assert exchange is not None
+    values = torch.ones(2, dtype=torch.float64)
+    exchange.all_reduce(values).wait()
+    if rank == 1:
+        if how == "ends":
+            os._exit(0)
+        os.kill(os.getpid(), signal.SIGSTOP)
+    try:
+        exchange.all_reduce(torch.ones(2, dtype=torch.float64)).wait()
+    except RuntimeError as error:
+        answer.send(str(error))
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ("ends", r"rank 1 (has closed|cannot be reached)|rank 1: .*reset by peer"),
+        ("stops", "rank 0 waited for rank 1: timed out"),
+    ],
+)
+def test_a_rank_that_has_gone_or_stopped(how: str, message: str) -> None:
+    context = torch.multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    processes = [context.Process(target=leave, args=(rank, port, how, theirs), daemon=True) for rank in range(2)]
+    for process in processes:
+        process.start()
+    try:
+        assert ours.poll(60)
+        found = ours.recv()
+    finally:
+        for process in processes:
+            process.kill()
+            process.join()
+    assert re.search(message, found)
