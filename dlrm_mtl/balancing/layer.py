@@ -142,7 +142,7 @@ class BalancingLayer(nn.Module):
         squared_norms = None
         if balancer.measures == "nothing":
             gramian = local_gramian(gradients if self._observe else nothing, device)
-            broken = _broken(self._losses, gramian.diagonal())
+            broken = _broken(self._losses, gramian.diagonal() if self._observe else None)
             if self._observe:
                 gramian, _ = self._reduce(_marked(gramian, broken), 2, None)
             finite: Truth = True if broken is None else ~broken.any()
@@ -221,12 +221,13 @@ class BalancingLayer(nn.Module):
         super()._load_from_state_dict(others, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs)
 
 
-def _broken(losses: Tensor | None, of_tasks: Tensor) -> Tensor | None:
+def _broken(losses: Tensor | None, of_tasks: Tensor | None) -> Tensor | None:
     """Tasks of which something is not finite, (M,) bool; None where the host may look, and sees that none is."""
-    if host_may_look(of_tasks) and all_finite(of_tasks) and (losses is None or all_finite(losses)):
+    known = [values for values in (losses, of_tasks) if values is not None]
+    if all(host_may_look(values) and all_finite(values) for values in known):
         return None
-    finite = are_finite(of_tasks)
-    return ~(finite if losses is None else finite & are_finite(losses))
+    finite = [are_finite(values) for values in known]
+    return ~(finite[0] if len(finite) == 1 else finite[0] & finite[1])
 
 
 def _marked(statistic: Tensor, broken: Tensor | None) -> Tensor:
