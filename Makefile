@@ -4,7 +4,7 @@
 # make slurm: installs Slurm's packages (Debian, as root), without which the tests of Slurm are skipped.
 # make faults: kills, full disks, damaged checkpoints and data at 120 random moments of real runs.
 # make bench-preparation: rows per second of data_prep.criteo beside pyarrow, pandas and torchrec; 10,000,000 rows.
-# make bench: every claim about speed, measured on this machine; see docs/performance.md. Some 15 minutes if it is quiet.
+# make bench: every claim about speed, measured on this machine; see docs/performance.md. Some 20 minutes if it is quiet.
 # make bench-gpu: the layer, the methods' QPS, a profile and the loops on one NVIDIA GPU.
 
 VENV := .venv
@@ -13,7 +13,7 @@ BENCH_DATA := runs/bench-data
 QUIET_CPU := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive GOMP_SPINCOUNT=0
 KEEP_MEMORY := MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=4294967296
 BENCH := $(QUIET_CPU) $(KEEP_MEMORY) $(VENV)/bin/python -m dlrm_mtl.bench
-MODES := --windows 24 --arms mean multibalance multibalance:reduction=delayed multibalance:reduction=local
+MODES := --windows 48 --arms mean multibalance multibalance:reduction=delayed multibalance:reduction=local
 BENCH_RANKS := $(QUIET_CPU) $(KEEP_MEMORY) $(VENV)/bin/torchrun --standalone --nproc_per_node 2 -m dlrm_mtl.bench
 
 .PHONY: smoke test test-gpu slurm faults bench bench-gpu bench-preparation install lint clean

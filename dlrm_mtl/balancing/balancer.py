@@ -7,7 +7,7 @@ from typing import ClassVar, Literal, Self
 import torch
 from torch import Tensor
 
-from dlrm_mtl.balancing.finite import Truth, all_finite, choose, host_may_look
+from dlrm_mtl.balancing.finite import Truth, all_finite, assign_where, choose, host_may_look
 from dlrm_mtl.balancing.gramian import combine_gradients, local_gramian, local_pooled
 from dlrm_mtl.balancing.loss_weighting import LossWeighting
 from dlrm_mtl.balancing.task_state import TaskState
@@ -119,7 +119,8 @@ class Balancer(TaskState):
         finite = finite & all_finite(total)
         if finite is True:
             return combined
-        return combined.mul_(choose(finite, torch.ones_like(total), torch.nan).to(combined.dtype))
+        factor = torch.where(torch.as_tensor(finite, device=combined.device), 1.0, torch.nan)
+        return combined.mul_(factor.to(combined.dtype))
 
     @torch.no_grad()
     def update(
@@ -153,7 +154,7 @@ class Balancer(TaskState):
             buffer: Tensor = getattr(self, name)
             if buffer.shape != value.shape:  # a buffer of gradients, whose width the first step tells
                 buffer = self._buffers[name] = torch.zeros_like(value)
-            buffer.copy_(choose(finite, value, buffer))
+            assign_where(finite, buffer, value)
         self.step += finite
         if finite is True:
             return coefficients

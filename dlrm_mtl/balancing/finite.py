@@ -42,3 +42,11 @@ def choose(condition: Truth, values: Tensor, otherwise: Tensor | float) -> Tenso
     if condition is True:
         return values
     return torch.where(torch.as_tensor(condition, device=values.device), values, otherwise)
+
+
+def assign_where(condition: Truth, target: Tensor, values: Tensor) -> None:
+    """Writes values of the same shape into ``target``, or leaves it as it is."""
+    if condition is True:
+        target.copy_(values)
+    elif condition is not False:
+        torch.where(condition, values, target, out=target)

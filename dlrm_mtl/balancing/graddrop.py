@@ -52,7 +52,7 @@ class GradDrop(Balancer):
 
     def coefficients(self, statistic: Tensor, losses: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
         self._steps += 1
-        return self.weights, {}
+        return self.weights.clone(), {}
 
     def apply_coefficients(self, gradients: Sequence[Tensor | None], coefficients: Tensor) -> Tensor | None:
         present = [gradient for gradient in gradients if gradient is not None]

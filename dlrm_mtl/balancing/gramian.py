@@ -175,9 +175,10 @@ def _weighted_sum(gradients: Sequence[Tensor], weights: Tensor) -> Tensor:
         for gradient, weight in zip(gradients[1:], others, strict=True):
             total.add_(gradient, alpha=weight)
         return total
-    total = gradients[0] * weights[0]
-    for m in range(1, len(gradients)):
-        total.addcmul_(gradients[m], weights[m])
+    first, *others = weights.unbind()
+    total = gradients[0] * first
+    for gradient, weight in zip(gradients[1:], others, strict=True):
+        total.addcmul_(gradient, weight)
     return total
 
 

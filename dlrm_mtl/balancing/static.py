@@ -33,7 +33,7 @@ class Static(Balancer):
         self.register_buffer("weights", values, persistent=False)
 
     def coefficients(self, statistic: Tensor, losses: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
-        return self.weights, {}
+        return self.weights.clone(), {}
 
     def task_weights(self) -> Tensor:
         return self.weights

@@ -66,7 +66,7 @@ class TorchJD(Balancer):
         squares = gramian.diagonal()
         active = squares > 0
         if not torch.isfinite(gramian).all() or not active.any():
-            return self.weights, {}
+            return self.weights.clone(), {}
         gramian = gramian / (squares.sum() / active.sum()) + torch.diag((~active).double())
         weighting = self._weighting[0]
         for name, theirs in self._averages.items():
