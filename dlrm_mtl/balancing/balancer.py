@@ -155,10 +155,10 @@ class Balancer(TaskState):
             if buffer.shape != value.shape:  # a buffer of gradients, whose width the first step tells
                 buffer = self._buffers[name] = torch.zeros_like(value)
             assign_where(finite, buffer, value)
-        self.step += finite
+        self.step.add_(finite)
         if finite is True:
             return coefficients
-        self.nonfinite_steps += ~torch.as_tensor(finite, device=self.step.device)
+        self.nonfinite_steps.add_(~torch.as_tensor(finite, device=self.step.device))
         return choose(finite, coefficients, self.initial_coefficients() if otherwise is None else otherwise)
 
     def combine(self, gradients: Tensor, losses: Tensor | None = None) -> Tensor:

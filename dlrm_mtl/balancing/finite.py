@@ -4,6 +4,7 @@ import math
 
 import torch
 from torch import Tensor
+from torch.compiler import is_compiling
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 Truth = Tensor | bool
@@ -20,7 +21,7 @@ def host_may_look(values: Tensor) -> bool:
     things, ten microseconds. So there the host looks, and leaves out what this step does not need. Elsewhere it would
     have to wait for the device.
     """
-    return values.device.type == "cpu" and not torch.compiler.is_compiling() and not is_in_torch_dispatch_mode()
+    return values.is_cpu and not is_in_torch_dispatch_mode() and not is_compiling()
 
 
 def are_finite(values: Tensor) -> Tensor:

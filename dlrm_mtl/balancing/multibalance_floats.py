@@ -5,6 +5,7 @@ The same formulas as :meth:`MultiBalance.coefficients`, in the same order.
 
 import math
 from collections.abc import Sequence
+from operator import mul
 from typing import NamedTuple
 
 
@@ -74,7 +75,7 @@ def _ratio(dividend: float, divisor: float) -> float:
 
 
 def _dot(left: Sequence[float], right: Sequence[float]) -> float:
-    return sum(a * b for a, b in zip(left, right, strict=True))
+    return sum(map(mul, left, right))
 
 
 def _project(vector: Sequence[float]) -> list[float]:
