@@ -68,7 +68,8 @@ class DirectExchange:
         of_rank = {rank: self._receive(rank, number, values.numel()) for rank in self._sockets}
         of_rank[self._rank] = values.tolist()
         in_order = [of_rank[rank] for rank in sorted(of_rank)]
-        return torch.tensor([sum(parts) for parts in zip(*in_order, strict=True)], dtype=torch.float64)
+        sums = [sum(parts) for parts in zip(*in_order, strict=True)]
+        return torch.tensor(sums, dtype=torch.float64, device=values.device)
 
     def _receive(self, rank: int, number: int, count: int) -> Sequence[float]:
         form = struct.Struct(f"<{count + 1}d")
@@ -125,15 +126,15 @@ def connect_ranks(group: dist.ProcessGroup) -> DirectExchange | None:
         server.bind(name)
         server.listen(size)
         server.settimeout(timeout)
-        names = [torch.zeros(_NAME_BYTES, dtype=torch.uint8) for _ in range(size)]
-        dist.all_gather(names, torch.tensor(list(name), dtype=torch.uint8), group=group)
+        names = list(torch.zeros(size, _NAME_BYTES, dtype=torch.uint8, device="cpu"))
+        dist.all_gather(names, torch.tensor(list(name), dtype=torch.uint8, device="cpu"), group=group)
         sockets = {}
         for lower in range(rank):
             peer = _call(bytes(names[lower].tolist()), rank)
             if peer is not None:
                 sockets[lower] = peer
         # On another machine, or in another network namespace, nobody answers to these names.
-        met = torch.tensor(len(sockets) == rank, dtype=torch.int64)
+        met = torch.tensor(len(sockets) == rank, dtype=torch.int64, device="cpu")
         dist.all_reduce(met, dist.ReduceOp.MIN, group=group)
         if met:
             sockets.update(_answer(server) for _ in range(rank + 1, size))

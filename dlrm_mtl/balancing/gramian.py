@@ -46,7 +46,7 @@ def local_gramian(gradients: Sequence[Tensor | None], device: torch.device) -> T
         rows = [[0.0] * num_tasks for _ in range(num_tasks)]
         for (i, j), value in zip(_pairs(tasks), _host_products(flat), strict=True):
             rows[i][j] = rows[j][i] = value
-        return torch.tensor(rows, dtype=torch.float64)
+        return torch.tensor(rows, dtype=torch.float64, device=flat[0].device)
     products = _device_products(flat)
     if len(tasks) < num_tasks:
         of_pairs = dict(zip(_pairs(tasks), products, strict=True))

@@ -106,7 +106,7 @@ class MultiBalance(Balancer):
             prior_in_direction=self.prior_in_direction,
             max_rescale=self.max_rescale,
         )
-        coefficients, weights, norms = torch.tensor(step, dtype=torch.float64).unbind()
+        coefficients, weights, norms = torch.tensor(step, dtype=torch.float64, device=gramian.device).unbind()
         return coefficients, weights, norms
 
     def _step(self, gramian: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -82,3 +82,13 @@ def test_results_are_not_those_of_the_next_step() -> None:
     for _ in range(3):
         backward_with(layer, list(torch.randn(TASKS, 6, 5)))
     assert all(torch.equal(*pair) for pair in zip(vars(record).values(), before, strict=True))
+
+
+def test_the_default_device_does_not_matter() -> None:
+    """As where somebody has made it a GPU, and trains on the CPU."""
+    layer = BalancingLayer(create(("multibalance", {}), TASKS))
+    rows = list(torch.randn(TASKS, 6, 5))
+    with torch.device("meta"):
+        found = layer.balancer.update(layer.balancer.measure(rows, rows[0].device))
+    assert found.device.type == "cpu"
+    assert found.isfinite().all()
