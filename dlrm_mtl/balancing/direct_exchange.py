@@ -111,7 +111,7 @@ class DirectSum:
 
 
 def connect_ranks(group: dist.ProcessGroup) -> DirectExchange | None:
-    """Connects the ranks of a group, if they are few and share a Linux machine; else None, on all of them. Collective.
+    """Connects the ranks of a gloo group, if they are few and share a Linux machine; else None, on all. Collective.
 
     Raises:
         RuntimeError: the ranks did not meet within the process group's timeout.
@@ -119,7 +119,10 @@ def connect_ranks(group: dist.ProcessGroup) -> DirectExchange | None:
     rank, size = dist.get_rank(group), group.size()
     if sys.platform != "linux" or not 1 < size <= MAX_RANKS:
         return None
-    timeout = group._get_backend(torch.device("cpu")).options._timeout.total_seconds()
+    backend = group._get_backend(torch.device("cpu"))
+    if not (dist.is_gloo_available() and isinstance(backend, dist.ProcessGroupGloo)):
+        return None
+    timeout = backend.options._timeout.total_seconds()
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as server:
         # A name that no file system keeps and no other job has.
         name = b"\0" + secrets.token_bytes(_NAME_BYTES - 1)
