@@ -17,9 +17,9 @@ FEW_VALUES = 256
 def host_may_look(values: Tensor) -> bool:
     """Whether values may decide what is done: on a CPU, where nobody traces the operations.
 
-    A CPU spends more on an operation of M numbers than on the numbers: in training, where the caches are full of other
-    things, ten microseconds. So there the host looks, and leaves out what this step does not need. Elsewhere it would
-    have to wait for the device.
+    A CPU spends more on an operation of M numbers than on the numbers, most of all in training, where the caches are
+    full of other things. So there the host looks, and leaves out what this step does not need. Elsewhere it would have
+    to wait for the device.
     """
     return values.is_cpu and not is_in_torch_dispatch_mode() and not is_compiling()
 

@@ -222,7 +222,8 @@ class BalancingLayer(nn.Module):
 
 
 def _broken(losses: Tensor | None, of_tasks: Tensor | None) -> Tensor | None:
-    """Tasks of which something is not finite, (M,) bool; None where the host may look, and sees that none is."""
+    """Tasks of which something is not finite, (M,) bool; None where nothing is known of them, or the host may look and
+    sees that all of it is."""
     known = [values for values in (losses, of_tasks) if values is not None]
     if all(host_may_look(values) and all_finite(values) for values in known):
         return None

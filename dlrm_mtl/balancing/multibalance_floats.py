@@ -1,4 +1,4 @@
-"""MultiBalance's step in Python's floats, for a CPU, where operations on tensors of M numbers cost several times more.
+"""MultiBalance's step in Python's floats, for a CPU, where an operation on a tensor costs more than its M numbers.
 
 The same formulas as :meth:`MultiBalance.coefficients`, in the same order.
 """
