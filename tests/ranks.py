@@ -46,7 +46,7 @@ class _Group:
         self._processes: list[SpawnProcess] = []
         for rank in range(world_size):
             ours, theirs = context.Pipe()
-            process = context.Process(target=_serve, args=(theirs, rank, world_size, port), daemon=True)
+            process = context.Process(target=_serve, args=(theirs, rank, world_size, port))
             process.start()
             theirs.close()
             self._connections.append(ours)

@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import ClassVar, Literal, Self
+from types import FunctionType
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor
@@ -37,6 +38,10 @@ class Balancer(TaskState):
 
     needs_losses: bool = False
     """Whether coefficients depend on the losses too."""
+
+    capturable: ClassVar[bool] = False
+    """Whether a GPU may record :meth:`coefficients` in a CUDA graph and replay it in later steps: it launches the same
+    kernels in each, and its Python code decides by nothing but what :meth:`options` returns."""
 
     def __init__(self, num_tasks: int, task_names: Sequence[str] | None = None) -> None:
         if num_tasks < 1:
@@ -73,6 +78,15 @@ class Balancer(TaskState):
         """(M,) coefficients for a step that has no Gramian yet (``reduction="delayed"``, first step)."""
         return self.task_weights()
 
+    def state(self) -> tuple[Tensor, ...]:
+        """All buffers of the method itself, in a fixed order."""
+        return tuple(buffer for buffer in self._buffers.values() if buffer is not None)
+
+    def options(self) -> tuple[Any, ...]:
+        """Values of all attributes that are numbers, strings or functions, in a fixed order."""
+        kinds = (int, float, str, FunctionType)
+        return tuple(value for value in vars(self).values() if isinstance(value, kinds))
+
     @property
     def degree(self) -> int:
         """Degree of the statistic in the gradients: what its reduction over ranks is scaled by."""
@@ -88,12 +102,24 @@ class Balancer(TaskState):
         """One rank's balanced gradient, a new tensor in the gradients' shape; None if every gradient is None."""
         return combine_gradients(gradients, coefficients)
 
+    def bounded_coefficients(
+        self, coefficients: Tensor, finite: Truth, squared_norms: Tensor, dtype: torch.dtype
+    ) -> Tensor:
+        """The coefficients; NaN, where the balanced gradient might not be finite.
+
+        So that the result need not be looked at: norms bound every element.
+
+        Args:
+            coefficients: (M,) float64.
+            finite: whether losses and statistic are.
+            squared_norms: (M,) float64, of the gradients.
+            dtype: of the gradients.
+        """
+        finite = finite & _bounded(coefficients, squared_norms, torch.finfo(dtype).max)
+        return choose(finite, coefficients, torch.nan)
+
     def balanced_gradient(
-        self,
-        gradients: Sequence[Tensor | None],
-        coefficients: Tensor,
-        finite: Truth,
-        squared_norms: Tensor | None = None,
+        self, gradients: Sequence[Tensor | None], coefficients: Tensor, finite: Truth | None = None
     ) -> Tensor | None:
         """:meth:`apply_coefficients`, but NaN in every element where something is not finite.
 
@@ -101,26 +127,18 @@ class Balancer(TaskState):
         off for some rows.
 
         Args:
-            finite: whether losses and statistic are. The result itself is looked at too, since not every method has a
-                statistic.
-            squared_norms: (M,) float64, of these gradients, where they are known. They bound every element, and spare
-                the look; but not at float16, which ends where the norm of scaled gradients may well be.
+            coefficients: (M,) float64.
+            finite: whether losses and statistic are; the result is then looked at too. None: the coefficients are NaN
+                where something is not finite, see :meth:`bounded_coefficients`.
         """
-        dtype = next((gradient.dtype for gradient in gradients if gradient is not None), None)
-        if dtype is None:
-            return None
-        if squared_norms is not None and dtype != torch.float16:
-            finite = finite & _bounded(coefficients, squared_norms, torch.finfo(dtype).max)
-            return self.apply_coefficients(gradients, choose(finite, coefficients, torch.nan))
         combined = self.apply_coefficients(gradients, coefficients)
-        assert combined is not None
+        if combined is None or finite is None:
+            return combined
         # A sum is the cheapest look at every element; a narrow one would overflow where no element does.
         total = combined.sum(dtype=torch.promote_types(combined.dtype, torch.float32))
-        finite = finite & all_finite(total)
-        if finite is True:
-            return combined
-        factor = torch.where(torch.as_tensor(finite, device=combined.device), 1.0, torch.nan)
-        return combined.mul_(factor.to(combined.dtype))
+        if host_may_look(total):
+            return combined if bool(finite & all_finite(total)) else combined.fill_(torch.nan)
+        return combined.add_(choose(finite, total - total, torch.nan))  # 0, or NaN of what is not finite
 
     @torch.no_grad()
     def update(
@@ -181,8 +199,7 @@ class Balancer(TaskState):
             rows = [row * weight for row, weight in zip(rows, self.loss_weighting.weights().detach(), strict=True)]
         statistic = self.measure(rows, gradients.device)
         finite = all_finite(statistic) if losses is None else all_finite(statistic) & all_finite(losses)
-        squared_norms = statistic.diagonal() if self.measures == "gramian" else None
-        combined = self.balanced_gradient(rows, self.update(statistic, losses), finite, squared_norms)
+        combined = self.balanced_gradient(rows, self.update(statistic, losses), finite)
         assert combined is not None
         return combined
 

@@ -32,6 +32,8 @@ class CAGrad(Balancer):
         ValueError: an option out of its range, or more than 8 tasks.
     """
 
+    capturable = True
+
     def __init__(
         self, num_tasks: int, c: float = 0.4, rescale: str = "mean", task_names: Sequence[str] | None = None
     ) -> None:

@@ -29,6 +29,8 @@ class DBMTL(Balancer):
         ValueError: an option out of its range.
     """
 
+    capturable = True
+
     def __init__(
         self,
         num_tasks: int,

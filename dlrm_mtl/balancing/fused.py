@@ -1,4 +1,4 @@
-"""The two operations on whole gradients, compiled by torch.compile for CPU and GPU: each reads every gradient once."""
+"""The two operations on whole gradients, compiled by torch.compile for a CPU: each reads every gradient once."""
 
 import warnings
 from collections.abc import Callable, Sequence
@@ -9,9 +9,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 MIN_PRODUCTS = 3 << 20
-"""Elements of one gradient times pairs of gradients; where there are fewer, operations stay plain. On a CPU, compiling
-costs each process some seconds, which so many products earn back within some thousand steps. A GPU does fewer in no
-more than the time of a few launches."""
+"""Elements of one gradient times pairs of gradients; where there are fewer, operations stay plain. Compiling costs each
+process some seconds, which so many products earn back within some thousand steps."""
 
 MAX_TASKS = 16
 """More gradients stay plain: compiling takes time quadratic in M, and accumulators for every pair leave the registers
@@ -64,7 +63,8 @@ def is_fused(gradients: Sequence[Tensor]) -> bool:
     """Whether operations on these gradients are compiled, as far as is known before the first one."""
     first = gradients[0]
     return (
-        first.numel() >= least_elements(len(gradients))
+        first.is_cpu
+        and first.numel() >= least_elements(len(gradients))
         and len(gradients) <= MAX_TASKS
         and first.dtype in DTYPES
         # Inside of a caller's own torch.compile the plain operations are what is traced.
@@ -72,12 +72,12 @@ def is_fused(gradients: Sequence[Tensor]) -> bool:
         # Under such a mode, which would see no operators, torch.compile decides for good not to compile.
         and not is_in_torch_dispatch_mode()
         and all(type(gradient) is Tensor and gradient.is_contiguous() for gradient in gradients)
-        and _compiler(first.device.type).works
+        and _compiler().works
     )
 
 
 class _Compiler:
-    """torch.compile on one type of device, until it fails."""
+    """torch.compile, until it fails."""
 
     def __init__(self) -> None:
         self.works = True
@@ -124,20 +124,17 @@ class _Operation:
 
 
 @lru_cache
-def _compiler(device_type: str) -> _Compiler:
+def _compiler() -> _Compiler:
     return _Compiler()
 
 
 def _operation(function: Callable[..., Tensor | None], gradients: Sequence[Tensor]) -> _Operation:
-    first = gradients[0]
-    return _cached_operation(function, len(gradients), first.dtype, first.device.type)
+    return _cached_operation(function, len(gradients), gradients[0].dtype)
 
 
 @lru_cache
-def _cached_operation(
-    function: Callable[..., Tensor | None], num_tasks: int, dtype: torch.dtype, device_type: str
-) -> _Operation:
-    return _Operation(function, num_tasks, _compiler(device_type))
+def _cached_operation(function: Callable[..., Tensor | None], num_tasks: int, dtype: torch.dtype) -> _Operation:
+    return _Operation(function, num_tasks, _compiler())
 
 
 def _bare(gradients: Sequence[Tensor]) -> list[Tensor]:

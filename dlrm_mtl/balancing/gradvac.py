@@ -36,6 +36,8 @@ class GradVac(Balancer):
     VANISHED = 1e-14
     """Where |g_i'|^2 has fallen to this share of |g_i|^2, rounding is all that is left: it has no direction."""
 
+    capturable = True
+
     def __init__(
         self, num_tasks: int, beta: float = 0.01, seed: int = 0, task_names: Sequence[str] | None = None
     ) -> None:

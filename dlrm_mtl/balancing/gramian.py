@@ -3,7 +3,6 @@
 import itertools
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from functools import lru_cache
 from typing import TypeVar
 
 import torch
@@ -11,6 +10,7 @@ from torch import Tensor
 
 from dlrm_mtl.balancing.finite import host_may_look
 from dlrm_mtl.balancing.fused import ROW_ELEMENTS, fused_products, fused_weighted_sum, is_fused
+from dlrm_mtl.balancing.gpu_kernels import gpu_kernels
 
 CACHE_ELEMENTS = 1 << 19
 """float32 elements that a CPU core's second-level cache holds: chunks of all M gradients together stay within."""
@@ -26,9 +26,9 @@ WIDENED_ELEMENTS = 1 << 24
 def local_gramian(gradients: Sequence[Tensor | None], device: torch.device) -> Tensor:
     """Inner products of M gradients of one rank.
 
-    Large gradients by a compiled loop that reads each once (see ``fused.py``). Others by pairwise dots, chunk by chunk
-    on a CPU, so that each is read from memory once. Contiguous gradients are not copied, but bf16 and fp16 ones are
-    widened to float32 a chunk at a time.
+    On a GPU by a Triton kernel that reads each gradient once. On a CPU, large gradients by a compiled loop that does so
+    (see ``fused.py``); others by pairwise dots, chunk by chunk, so that each is read from memory once. Contiguous
+    gradients are not copied, but where neither applies, bf16 and fp16 ones are widened to float32 a chunk at a time.
 
     Args:
         gradients: M tensors of one shape, any floating dtype; None is a task without a gradient: zeros.
@@ -47,12 +47,11 @@ def local_gramian(gradients: Sequence[Tensor | None], device: torch.device) -> T
         for (i, j), value in zip(_pairs(tasks), _host_products(flat), strict=True):
             rows[i][j] = rows[j][i] = value
         return torch.tensor(rows, dtype=torch.float64, device=flat[0].device)
-    products = _device_products(flat)
-    if len(tasks) < num_tasks:
-        of_pairs = dict(zip(_pairs(tasks), products, strict=True))
-        zero = torch.zeros_like(products[0])
-        products = torch.stack([of_pairs.get(pair, zero) for pair in _pairs(range(num_tasks))])
-    return products.take(_symmetric_index(num_tasks, products.device))
+    kernels = gpu_kernels(flat)
+    gramian = _plain_gramian(flat) if kernels is None else kernels.triton_gramian(flat)
+    if len(tasks) == num_tasks:
+        return gramian
+    return _with_zeros(_with_zeros(gramian, tasks, num_tasks).T, tasks, num_tasks)
 
 
 def _flat(gradient: Tensor) -> Tensor:
@@ -67,12 +66,11 @@ def _pairs(items: Iterable[Item]) -> Iterator[tuple[Item, Item]]:
     return itertools.combinations_with_replacement(items, 2)
 
 
-@lru_cache(maxsize=64)
-def _symmetric_index(num_tasks: int, device: torch.device) -> Tensor:
-    """(M, M) position of each pair in the order of :func:`_pairs`."""
-    position = {pair: index for index, pair in enumerate(_pairs(range(num_tasks)))}
-    tasks = range(num_tasks)
-    return torch.tensor([[position[min(i, j), max(i, j)] for j in tasks] for i in tasks], device=device)
+def _with_zeros(rows: Tensor, tasks: Sequence[int], num_tasks: int) -> Tensor:
+    """(M, K): the given rows at the given tasks, zeros elsewhere."""
+    present = dict(zip(tasks, rows.unbind(), strict=True))
+    zeros = torch.zeros_like(rows[0])
+    return torch.stack([present.get(m, zeros) for m in range(num_tasks)])
 
 
 def _host_products(flat: Sequence[Tensor]) -> list[float]:
@@ -89,9 +87,12 @@ def _host_products(flat: Sequence[Tensor]) -> list[float]:
     return totals
 
 
-def _device_products(flat: Sequence[Tensor]) -> Tensor:
-    """The same, without the host's looking: (M (M + 1) / 2,) float64."""
-    return _fused_products(flat) if is_fused(flat) else _plain_products(flat)
+def _plain_gramian(flat: Sequence[Tensor]) -> Tensor:
+    """(M, M) float64, without the host's looking."""
+    products = _plain_products(flat).unbind()
+    value = dict(zip(_pairs(range(len(flat))), products, strict=True))
+    tasks = range(len(flat))
+    return torch.stack([value[min(i, j), max(i, j)] for i in tasks for j in tasks]).view(len(flat), len(flat))
 
 
 def _fused_products(flat: Sequence[Tensor]) -> Tensor:
@@ -149,9 +150,13 @@ def combine_gradients(gradients: Sequence[Tensor | None], coefficients: Tensor) 
     if not present:
         return None
     kept = list(present.values())
-    weights = coefficients.to(torch.promote_types(kept[0].dtype, torch.float32))
     if len(kept) < len(gradients):
-        weights = torch.stack([weights[m] for m in present])
+        coefficients = torch.stack([coefficients[m] for m in present])
+    kernels = gpu_kernels(kept)
+    if kernels is not None:
+        flat = [_flat(gradient) for gradient in kept]
+        return kernels.triton_weighted_sum(flat, coefficients.contiguous()).view(kept[0].shape)
+    weights = coefficients.to(torch.promote_types(kept[0].dtype, torch.float32))
     combined = fused_weighted_sum(kept, weights)
     return _plain_weighted_sum(kept, weights) if combined is None else combined
 

@@ -20,6 +20,8 @@ class IMTLG(Balancer):
     RIDGE = 1e-13
     LARGEST = 10.0
 
+    capturable = True
+
     def __init__(self, num_tasks: int, task_names: Sequence[str] | None = None) -> None:
         super().__init__(num_tasks, task_names)
         self.weights: Tensor

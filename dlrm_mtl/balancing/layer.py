@@ -1,7 +1,8 @@
 """The balancing layer: M aliases of the shared representation forward, one balanced gradient backward."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, TypeVar, get_args
 
 import torch
 import torch.distributed as dist
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from dlrm_mtl.balancing.balancer import Balancer
+from dlrm_mtl.balancing.cuda_graphs import CapturedStages, may_be_captured
 from dlrm_mtl.balancing.delayed_state import (
     DelayedState,
     delayed_entries,
@@ -23,9 +25,17 @@ Reduction = Literal["exact", "delayed", "local"]
 REDUCTIONS: tuple[str, ...] = get_args(Reduction)
 
 
+BOUNDED = (torch.float32, torch.bfloat16, torch.float64)
+"""Dtypes in which a balanced gradient is finite where coefficients times norms are. Not float16: it ends where the norm
+of scaled gradients may well be."""
+
+Result = TypeVar("Result")
+
+
 @dataclass(frozen=True)
 class BalancingRecord:
-    """What the last backward did. Tensors stay on the device; reading a value synchronises."""
+    """What the last backward did. Tensors stay on the device, where the next backward may overwrite them; reading a
+    value synchronises."""
 
     gramian: Tensor
     """(M, M) float64, of the global batch; zeros where no Gramian was needed or asked for (see ``observe``).
@@ -35,6 +45,18 @@ class BalancingRecord:
     finite."""
     task_weights: Tensor
     """(M,) float64, the method's task weights after the step."""
+
+
+class _Decision(NamedTuple):
+    """What a step's statistics lead to."""
+
+    statistic: Tensor
+    coefficients: Tensor
+    task_weights: Tensor
+    applied: Tensor
+    """The coefficients, or NaN where the step is known not to be finite."""
+    finite: Truth
+    """Whether it is, as far as this rank knows."""
 
 
 class BalancingLayer(nn.Module):
@@ -88,6 +110,7 @@ class BalancingLayer(nn.Module):
         # Each rank's own, and so not in the checkpoint.
         self.register_buffer("nonfinite_tasks", torch.zeros(self.num_tasks, dtype=torch.int64), persistent=False)
         self._reducer = Reducer(process_group)
+        self._captured = CapturedStages()
         self._pending: PendingReduction | None = None
         self._delayed_coefficients: Tensor | None = None
         self._losses: Tensor | None = None
@@ -136,56 +159,127 @@ class BalancingLayer(nn.Module):
     def balance(self, gradients: tuple[Tensor | None, ...]) -> Tensor | None:
         """The backward pass: M gradients of the local rows, or None, to the balanced one. Collective."""
         balancer = self.balancer
-        device = next((gradient.device for gradient in gradients if gradient is not None), balancer.step.device)
-        losses = self._losses if balancer.needs_losses else None
-        nothing = (None,) * self.num_tasks
-        squared_norms = None
-        if balancer.measures == "nothing":
-            gramian = local_gramian(gradients if self._observe else nothing, device)
-            broken = _broken(self._losses, gramian.diagonal() if self._observe else None)
-            if self._observe:
-                gramian, _ = self._reduce(_marked(gramian, broken), 2, None)
-            finite: Truth = True if broken is None else ~broken.any()
-            coefficients = balancer.update(gramian, losses)
-        else:
-            local = balancer.measure(gradients, device)
-            of_tasks = local.diagonal() if balancer.measures == "gramian" else local.sum(dim=1)
-            broken = _broken(self._losses, of_tasks)
-            gramian, coefficients, finite = self._weigh(_marked(local, broken), losses)
-            if balancer.measures == "gramian":
-                squared_norms = of_tasks
-            else:
-                gramian = local_gramian(nothing, device)
-        if broken is not None:
-            self.nonfinite_tasks += broken
+        present = next((gradient for gradient in gradients if gradient is not None), balancer.step)
+        local = None
+        if balancer.measures != "nothing":
+            local = balancer.measure(gradients, present.device)
+        elif self._observe:
+            local = local_gramian(gradients, present.device)
+        bounded_in = present.dtype if balancer.measures == "gramian" and present.dtype in BOUNDED else None
+        decision = self._decide(local, bounded_in)
         self._observe = False
         self._losses = None
-        self.record = BalancingRecord(gramian, coefficients, balancer.task_weights().clone())
-        return balancer.balanced_gradient(gradients, coefficients, finite, squared_norms)
+        gramian = decision.statistic
+        if balancer.measures == "pooled":
+            gramian = local_gramian((None,) * self.num_tasks, present.device)
+        self.record = BalancingRecord(gramian, decision.coefficients, decision.task_weights)
+        return balancer.balanced_gradient(gradients, decision.applied, None if bounded_in else decision.finite)
 
-    def _weigh(self, local: Tensor, losses: Tensor | None) -> tuple[Tensor, Tensor, Truth]:
-        """The statistic that the coefficients come from, (M,) coefficients, and whether this step is finite, as far as
-        this rank knows now."""
-        degree = self.balancer.degree
-        if self.reduction != "delayed":
-            statistic, losses = self._reduce(local, degree, losses)
-            finite = all_finite(statistic)
-            return statistic, self.balancer.update(statistic, losses, finite=finite), finite
-        if self._delayed_coefficients is None:
-            self._delayed_coefficients = self.balancer.initial_coefficients().clone()
-        if self._pending is None:
-            previous = torch.zeros_like(local)
+    def _decide(self, local: Tensor | None, bounded_in: torch.dtype | None) -> "_Decision":
+        """From the statistic of one rank's gradients, if there is one, to coefficients. Collective.
+
+        Args:
+            bounded_in: the dtype in which the balanced gradient is finite because coefficients and norms are; None
+                where that is not known before.
+        """
+        losses, measures = self._losses, self.balancer.measures
+        delayed = self.reduction == "delayed" and measures != "nothing"
+        if not delayed and (local is None or self.reduction == "local" or self._reducer.world_size == 1):
+            return self._run(self._decide_alone, local, losses, bounded_in=bounded_in)
+        if measures == "nothing":
+            marked, finite = self._mark(local, losses)
+            statistic, _ = self._reducer.start(marked, 2, None).wait()
+            return self._decision(statistic, self.balancer.update(statistic, self._of_method(losses)), finite)
+        marked, _ = self._run(self._mark, local, losses)
+        if delayed:
+            return self._decide_delayed(marked, bounded_in)
+        reduced = self._reducer.start(marked, self.balancer.degree, self._of_method(losses)).wait()
+        return self._run(self._settle, marked, *reduced, None, bounded_in=bounded_in)
+
+    def _decide_delayed(self, marked: Tensor, bounded_in: torch.dtype | None) -> "_Decision":
+        if marked.is_cuda:
+            marked = marked.clone()  # kept until the next step, which may overwrite what a graph returned
+        if self._pending is None or self._delayed_coefficients is None:
+            coefficients, finite = self.balancer.initial_coefficients().clone(), all_finite(marked)
+            decision = self._decision(torch.zeros_like(marked), coefficients, finite, marked, bounded_in)
         else:
-            previous, previous_losses = self._pending.wait()
             # A step that was not finite has been skipped: what was to be applied then is applied now.
-            self._delayed_coefficients = self.balancer.update(previous, previous_losses, self._delayed_coefficients)
-        self._pending = self._reducer.start(local, degree, losses)
-        return previous, self._delayed_coefficients, all_finite(local)
+            previous = self._pending.wait()
+            decision = self._run(self._settle, marked, *previous, self._delayed_coefficients, bounded_in=bounded_in)
+        self._delayed_coefficients = decision.coefficients
+        self._pending = self._reducer.start(marked, self.balancer.degree, self._of_method(self._losses))
+        return decision
 
-    def _reduce(self, statistic: Tensor, degree: int, losses: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        if self.reduction == "local":
-            return statistic, losses
-        return self._reducer.start(statistic, degree, losses).wait()
+    def _of_method(self, losses: Tensor | None) -> Tensor | None:
+        return losses if self.balancer.needs_losses else None
+
+    def _decide_alone(self, local: Tensor | None, losses: Tensor | None, bounded_in: torch.dtype | None) -> "_Decision":
+        """Where nothing is reduced."""
+        marked, finite = self._mark(local, losses)
+        if self.balancer.measures != "nothing":
+            return self._settle(marked, marked, self._of_method(losses), None, bounded_in)
+        return self._decision(marked, self.balancer.update(marked, self._of_method(losses)), finite)
+
+    def _mark(self, local: Tensor | None, losses: Tensor | None) -> tuple[Tensor, Truth]:
+        """A local statistic, NaN if a task is broken: its reduction tells every rank. Zeros, if there is none. And
+        whether no task is."""
+        of_tasks = None
+        if local is not None:
+            of_tasks = local.sum(dim=1) if self.balancer.measures == "pooled" else local.diagonal()
+        broken = _broken(losses, of_tasks)
+        if broken is None:
+            return self._no_gramian() if local is None else local, True
+        self.nonfinite_tasks += broken
+        somewhere = broken.any()
+        if local is None:
+            return self._no_gramian(), ~somewhere
+        return torch.where(somewhere, torch.nan, local), ~somewhere
+
+    def _no_gramian(self) -> Tensor:
+        return local_gramian((None,) * self.num_tasks, self.balancer.step.device)
+
+    def _settle(
+        self,
+        marked: Tensor,
+        statistic: Tensor,
+        losses: Tensor | None,
+        otherwise: Tensor | None,
+        bounded_in: torch.dtype | None,
+    ) -> "_Decision":
+        """
+        Args:
+            marked: this step's, of this rank.
+            statistic: what the coefficients come from, and losses with it.
+            otherwise: coefficients of the step before, if that is another step's.
+        """
+        if otherwise is None:
+            finite = all_finite(statistic)
+            coefficients = self.balancer.update(statistic, losses, finite=finite)
+        else:
+            finite = all_finite(marked)
+            coefficients = self.balancer.update(statistic, losses, otherwise)
+        return self._decision(statistic, coefficients, finite, marked, bounded_in)
+
+    def _decision(
+        self,
+        statistic: Tensor,
+        coefficients: Tensor,
+        finite: Truth,
+        marked: Tensor | None = None,
+        bounded_in: torch.dtype | None = None,
+    ) -> "_Decision":
+        applied = coefficients
+        if marked is not None and bounded_in is not None:
+            applied = self.balancer.bounded_coefficients(coefficients, finite, marked.diagonal(), bounded_in)
+        return _Decision(statistic, coefficients, self.balancer.task_weights().clone(), applied, finite)
+
+    def _run(self, stage: Callable[..., Result], *inputs: Tensor | None, **options: Any) -> Result:
+        """A stage of a step; on a GPU in a CUDA graph, if the method allows it."""
+        balancer = self.balancer
+        if not balancer.capturable or not may_be_captured(balancer.step):
+            return stage(*inputs, **options)
+        state = self.nonfinite_tasks, *balancer.state()
+        return self._captured(stage, inputs, options, state, balancer.options())
 
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)
@@ -229,11 +323,6 @@ def _broken(losses: Tensor | None, of_tasks: Tensor | None) -> Tensor | None:
         return None
     finite = [are_finite(values) for values in known]
     return ~(finite[0] if len(finite) == 1 else finite[0] & finite[1])
-
-
-def _marked(statistic: Tensor, broken: Tensor | None) -> Tensor:
-    """A local statistic, or NaN if a task is broken: its reduction tells every rank."""
-    return statistic if broken is None else torch.where(broken.any(), torch.nan, statistic)
 
 
 class _Balance(torch.autograd.Function):

@@ -25,6 +25,8 @@ class MGDA(Balancer):
         ValueError: unknown normalization.
     """
 
+    capturable = True
+
     def __init__(self, num_tasks: int, normalization: str = "none", task_names: Sequence[str] | None = None) -> None:
         super().__init__(num_tasks, task_names)
         expected = f"one of {', '.join(NORMALIZATIONS)}"

@@ -36,6 +36,7 @@ class MoCo(Balancer):
     """
 
     measures = "pooled"
+    capturable = True
 
     def __init__(
         self,

@@ -47,6 +47,8 @@ class MultiBalance(Balancer):
         ValueError: an option out of its range.
     """
 
+    capturable = True
+
     def __init__(
         self,
         num_tasks: int,

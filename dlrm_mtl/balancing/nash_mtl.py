@@ -22,6 +22,8 @@ class NashMTL(Balancer):
     CANCELLED = 1e-14
     """Where unit gradients cancel to this, squared, rounding is all that is left."""
 
+    capturable = True
+
     def __init__(self, num_tasks: int, task_names: Sequence[str] | None = None) -> None:
         super().__init__(num_tasks, task_names)
         self.weights: Tensor

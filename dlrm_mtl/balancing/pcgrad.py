@@ -28,6 +28,8 @@ class PCGrad(Balancer):
         ValueError: a seed that is no non-negative integer below 2^31.
     """
 
+    capturable = True
+
     def __init__(self, num_tasks: int, seed: int = 0, task_names: Sequence[str] | None = None) -> None:
         super().__init__(num_tasks, task_names)
         require_seed(self, seed)

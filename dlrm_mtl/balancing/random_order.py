@@ -1,6 +1,6 @@
 """Random orders that are a function of (seed, step): the same on every rank, on device, without a generator's state."""
 
-from functools import lru_cache
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -28,7 +28,7 @@ def random_partners(num_tasks: int, seed: int, step: Tensor) -> Tensor:
     return orders + (orders >= torch.arange(num_tasks, device=step.device)[:, None])
 
 
-@lru_cache(maxsize=64)
+@cache  # never dropped: CUDA graphs read it
 def _cells(rows: int, columns: int, seed: int, device: torch.device) -> Tensor:
     """(rows, columns) one random number each."""
     counter = torch.arange(rows * columns, device=device).view(rows, columns)

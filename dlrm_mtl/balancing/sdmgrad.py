@@ -26,6 +26,8 @@ class SDMGrad(Balancer):
         ValueError: an option out of its range.
     """
 
+    capturable = True
+
     def __init__(
         self,
         num_tasks: int,

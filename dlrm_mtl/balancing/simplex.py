@@ -1,7 +1,7 @@
 """The probability simplex: projection and min-norm point. On device, with a fixed amount of work: no host sync."""
 
 import itertools
-from functools import lru_cache
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -25,7 +25,7 @@ def project_to_simplex(vector: Tensor) -> Tensor:
     return (vector - thresholds.max()).relu_()
 
 
-@lru_cache(maxsize=64)
+@cache  # never dropped: CUDA graphs read it
 def _counts(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     return torch.arange(1, size + 1, dtype=dtype, device=device)
 
@@ -103,7 +103,7 @@ def _minimum_by_enumeration(gramian: Tensor, linear: Tensor, active: Tensor) -> 
     return best_candidate(weights, objective, feasible)
 
 
-@lru_cache(maxsize=32)
+@cache  # never dropped: CUDA graphs read it
 def _support_tables(num_tasks: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     """Per support: its members (S, M), the pairs of them (S, M, M), and the identity on the others (S, M, M)."""
     subsets = [bits for bits in itertools.product((0.0, 1.0), repeat=num_tasks) if any(bits)]

@@ -20,6 +20,7 @@ class Static(Balancer):
     """
 
     measures = "nothing"
+    capturable = True
 
     def __init__(
         self, num_tasks: int, weights: Sequence[float] | None = None, task_names: Sequence[str] | None = None

@@ -4,8 +4,10 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from dlrm_mtl.balancing import BalancingLayer, MultiBalance, available_balancers, create_balancer
+from dlrm_mtl.balancing.layer import BOUNDED
 from tests.balancing.backward import backward_with, state_of
 
 pytestmark = pytest.mark.usefixtures("both_ways")
@@ -102,14 +104,20 @@ def test_a_result_beyond_its_dtype_is_nan_everywhere(dtype: torch.dtype) -> None
     balancer = MultiBalance(2)
     gradients = [torch.ones(3, 2, dtype=dtype), torch.full((3, 2), -2.0, dtype=dtype)]
     gradients[0][0, 0] = 4
-    norms = torch.stack([torch.linalg.vector_norm(gradient.double()) for gradient in gradients])
-    finite, limit = torch.tensor(True), torch.finfo(dtype).max
-    for given in (norms, None):
+    squares = torch.stack([gradient.double().square().sum() for gradient in gradients])
+    limit = torch.finfo(dtype).max
+
+    def combine(coefficients: Tensor, finite: bool, known: bool) -> Tensor | None:
+        if not known:
+            return balancer.balanced_gradient(gradients, coefficients, torch.tensor(finite))
+        bounded = balancer.bounded_coefficients(coefficients, torch.tensor(finite), squares, dtype)
+        return balancer.balanced_gradient(gradients, bounded)
+
+    for known in (True, False) if dtype in BOUNDED else (False,):
         for largest in (0.1, 0.9):
-            coefficients = torch.tensor([largest * limit, 0.5], dtype=torch.float64)
-            combined = balancer.balanced_gradient(gradients, coefficients, finite, given)
+            combined = combine(torch.tensor([largest * limit, 0.5], dtype=torch.float64), True, known)
             assert combined is not None
             assert combined.isfinite().all() if largest < 0.25 else combined.isnan().all()
-        combined = balancer.balanced_gradient(gradients, torch.ones(2).double(), ~finite, given)
+        combined = combine(torch.ones(2).double(), False, known)
         assert combined is not None
         assert combined.isnan().all()

@@ -1,4 +1,4 @@
-"""The compiled operations on large gradients of a GPU."""
+"""The Triton kernels on gradients of a GPU."""
 
 from collections.abc import Callable
 
@@ -8,13 +8,13 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 from dlrm_mtl.balancing import BalancingLayer, MultiBalance
-from dlrm_mtl.balancing.fused import is_fused
+from dlrm_mtl.balancing.gpu_kernels import gpu_kernels
 from dlrm_mtl.balancing.gramian import combine_gradients, local_gramian
 
 pytestmark = pytest.mark.gpu
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
-HALF_ULP = {torch.float32: 0.0, torch.bfloat16: 2.0**-8, torch.float16: 2.0**-11}
+HALF_ULP = {torch.float64: 0.0, torch.float32: 0.0, torch.bfloat16: 2.0**-8, torch.float16: 2.0**-11}
 
 
 def randn(num_tasks: int, batch_size: int, dim: int, dtype: torch.dtype) -> list[Tensor]:
@@ -37,9 +37,9 @@ def assert_right(gradients: list[Tensor], coefficients: Tensor, gramian: Tensor,
 @pytest.mark.parametrize("num_tasks", [1, 2, 3, 8, 16])
 def test_right_without_waiting(num_tasks: int, dtype: torch.dtype) -> None:
     coefficients = torch.linspace(-1, 1, num_tasks, device="cuda", dtype=torch.float64)
-    for batch_size in (2048, 2049, 5003):
-        gradients = randn(num_tasks, batch_size, 513, dtype)
-        assert is_fused(gradients)
+    for batch_size, dim in ((2048, 513), (5003, 513), (1, 1), (7, 73), (1 << 14, 1 << 11)):
+        gradients = randn(num_tasks, batch_size, dim, dtype)
+        assert gpu_kernels(gradients) is not None
         local_gramian(gradients, gradients[0].device)
         combine_gradients(gradients, coefficients)
         torch.cuda.set_sync_debug_mode("error")
@@ -53,7 +53,7 @@ def test_right_without_waiting(num_tasks: int, dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_in_a_cuda_graph(dtype: torch.dtype) -> None:
-    """Compiled before; replayed with other values."""
+    """Replayed with other values."""
     gradients = randn(3, 4096, 512, dtype)
     coefficients = torch.tensor([0.2, 0.3, 0.5], device="cuda", dtype=torch.float64)
 
@@ -80,15 +80,48 @@ def kernels(work: Callable[[], object]) -> list[str]:
     with profile(activities=[ProfilerActivity.CUDA]) as profiler:
         work()
         torch.cuda.synchronize()
-    return [event.name for event in profiler.events() if event.name.startswith("triton_")]
+    return [event.name for event in profiler.events() if not event.name.startswith("cuda")]
 
 
 @pytest.mark.parametrize("num_tasks", [2, 3, 8])
 def test_one_kernel_reads_the_gradients(num_tasks: int) -> None:
-    gradients = randn(num_tasks, 4096, 512, torch.float32)
-    coefficients = torch.ones(num_tasks, device="cuda", dtype=torch.float64)
-    assert len(kernels(lambda: local_gramian(gradients, gradients[0].device))) == 1
-    assert len(kernels(lambda: combine_gradients(gradients, coefficients))) == 1
+    """Whatever their size; a second one adds up what its programs found."""
+    for batch_size in (8, 4096):
+        gradients = randn(num_tasks, batch_size, 512, torch.float32)
+        coefficients = torch.ones(num_tasks, device="cuda", dtype=torch.float64)
+        found = kernels(lambda given=gradients: local_gramian(given, given[0].device))  # type: ignore[misc]
+        assert found == ["_products", "_symmetric_sums"]
+        found = kernels(lambda given=gradients, weights=coefficients: combine_gradients(given, weights))  # type: ignore[misc]
+        assert found == ["_weighted_sum"]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_every_layout_and_missing_gradients(dtype: torch.dtype) -> None:
+    first, second, third = randn(3, 96, 41, dtype)
+    coefficients = torch.tensor([0.2, -0.3, 0.5, 1.0], device="cuda", dtype=torch.float64)
+    offset = torch.cat([third.new_zeros(1), third.flatten()])[1:].view_as(third)
+    given = [first.T.contiguous().T, None, second[:1].expand_as(second), offset]
+    dense = [torch.zeros_like(first) if gradient is None else gradient for gradient in given]
+    gramian, combined = local_gramian(given, first.device), combine_gradients(given, coefficients)
+    assert_right(dense, coefficients, gramian, combined)
+
+
+def test_what_is_not_finite_is_not_hidden() -> None:
+    gradients = randn(3, 1001, 33, torch.float32)
+    gradients[1][1000, 32] = torch.inf
+    gramian = local_gramian(gradients, gradients[0].device)
+    assert gramian.isfinite().tolist() == [[True, False, True], [False] * 3, [True, False, True]]
+    combined = combine_gradients(gradients, torch.full((3,), torch.nan, dtype=torch.float64, device="cuda"))
+    assert combined is not None
+    assert combined.isnan().all()
+
+
+def test_plain_for_more_tasks_and_wider_numbers() -> None:
+    for gradients in (randn(17, 64, 8, torch.float32), randn(3, 64, 8, torch.float64)):
+        coefficients = torch.linspace(-1, 1, len(gradients), device="cuda", dtype=torch.float64)
+        assert gpu_kernels(gradients) is None
+        gramian = local_gramian(gradients, gradients[0].device)
+        assert_right(gradients, coefficients, gramian, combine_gradients(gradients, coefficients))
 
 
 def test_in_the_backward_pass() -> None:

@@ -1,0 +1,134 @@
+# mypy: disable-error-code="no-untyped-def, assignment"
+"""The two operations on whole gradients as Triton kernels, for NVIDIA GPUs: each reads every gradient once.
+
+Launched on the current GPU. Only imported where there is Triton.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+WARPS = 4
+THREADS = 32 * WARPS
+
+LONGEST = 32
+"""Products that are added in float32 one after another; the sums of programs are added in float64."""
+
+PROGRAMS = 1024
+"""A GPU's multiprocessors are busy with so many; beyond, a program does more."""
+
+SUM_BLOCK = 1024
+
+
+def triton_gramian(flat: Sequence[Tensor]) -> Tensor:
+    """Inner products of M gradients of one GPU.
+
+    Args:
+        flat: M contiguous tensors (N,) of one dtype: float32, bfloat16 or float16.
+
+    Returns:
+        (M, M) float64.
+    """
+    num_tasks, size, device = len(flat), flat[0].numel(), flat[0].device
+    block = THREADS * _elements_of_a_thread(num_tasks)
+    blocks = size // block
+    iterations = min(max(blocks // PROGRAMS, 1), LONGEST)
+    programs = max(-(-blocks // iterations), 1)
+    partial = torch.empty(num_tasks * (num_tasks + 1) // 2, programs, dtype=torch.float32, device=device)
+    gramian = torch.empty(num_tasks, num_tasks, dtype=torch.float64, device=device)
+    _products[(programs,)](tuple(flat), partial, size, iterations, BLOCK=block, num_warps=WARPS)
+    _symmetric_sums[(num_tasks, num_tasks)](partial, gramian, programs, BLOCK=SUM_BLOCK, num_warps=WARPS)
+    return gramian
+
+
+def triton_weighted_sum(flat: Sequence[Tensor], weights: Tensor) -> Tensor:
+    """Sum over m of weights[m] * flat[m], accumulated in float32.
+
+    Args:
+        flat: M contiguous tensors (N,) of one dtype: float32, bfloat16 or float16.
+        weights: (M,) of any floating dtype, contiguous.
+
+    Returns:
+        (N,) in the gradients' dtype.
+    """
+    combined = torch.empty_like(flat[0])
+    size, block = combined.numel(), THREADS * 8
+    _weighted_sum[(-(-size // block),)](tuple(flat), weights, combined, size, BLOCK=block, num_warps=WARPS)
+    return combined
+
+
+def _elements_of_a_thread(num_tasks: int) -> int:
+    """At a time: as many as leave the sums of all pairs in registers."""
+    return next(count for most, count in ((4, 8), (8, 4), (11, 2), (num_tasks, 1)) if num_tasks <= most)
+
+
+@triton.jit
+def _add_products(values, sums):
+    total = ()
+    for i in tl.static_range(len(values)):
+        for j in tl.static_range(i, len(values)):
+            total += (tl.fma(values[i], values[j], sums[len(total)]),)
+    return total
+
+
+@triton.jit(do_not_specialize=["size", "iterations"])
+def _products(gradients, partial, size, iterations, BLOCK: tl.constexpr):
+    """(pairs, programs): sums of products of a program's elements; pairs i <= j in the order of nested loops."""
+    program = tl.program_id(0)
+    programs = tl.num_programs(0)
+    lanes = tl.arange(0, BLOCK)
+    sums = ()
+    for i in tl.static_range(len(gradients)):
+        for _ in tl.static_range(i, len(gradients)):
+            sums += (tl.zeros((BLOCK,), tl.float32),)
+    first = program.to(tl.int64) * iterations
+    blocks = size // BLOCK
+    for block in range(first, tl.minimum(first + iterations, blocks)):
+        offsets = block * BLOCK + lanes
+        values = ()
+        for m in tl.static_range(len(gradients)):
+            values += (tl.load(gradients[m] + offsets).to(tl.float32),)
+        sums = _add_products(values, sums)
+    # The rest apart: loads under a mask are not vectorised.
+    if program == programs - 1:
+        offsets = blocks * BLOCK + lanes
+        values = ()
+        for m in tl.static_range(len(gradients)):
+            values += (tl.load(gradients[m] + offsets, mask=offsets < size, other=0.0).to(tl.float32),)
+        sums = _add_products(values, sums)
+    for pair in tl.static_range(len(sums)):
+        tl.store(partial + pair * programs + program, tl.sum(sums[pair], axis=0))
+
+
+@triton.jit(do_not_specialize=["programs"])
+def _symmetric_sums(partial, gramian, programs, BLOCK: tl.constexpr):
+    i = tl.minimum(tl.program_id(0), tl.program_id(1))
+    j = tl.maximum(tl.program_id(0), tl.program_id(1))
+    num_tasks = tl.num_programs(0)
+    row = partial + (i * num_tasks - i * (i - 1) // 2 + j - i) * programs
+    lanes = tl.arange(0, BLOCK)
+    sums = tl.zeros((BLOCK,), tl.float64)
+    for start in range(0, programs, BLOCK):
+        sums += tl.load(row + start + lanes, mask=start + lanes < programs, other=0.0).to(tl.float64)
+    tl.store(gramian + tl.program_id(0) * num_tasks + tl.program_id(1), tl.sum(sums, axis=0))
+
+
+@triton.jit(do_not_specialize=["size"])
+def _weighted_sum(gradients, weights, combined, size, BLOCK: tl.constexpr):
+    start = tl.program_id(0).to(tl.int64) * BLOCK
+    offsets = start + tl.arange(0, BLOCK)
+    dtype = combined.dtype.element_ty
+    if start + BLOCK <= size:
+        total = tl.load(gradients[0] + offsets).to(tl.float32) * tl.load(weights).to(tl.float32)
+        for m in tl.static_range(1, len(gradients)):
+            total += tl.load(gradients[m] + offsets).to(tl.float32) * tl.load(weights + m).to(tl.float32)
+        tl.store(combined + offsets, total.to(dtype))
+    else:
+        inside = offsets < size
+        total = tl.load(gradients[0] + offsets, mask=inside).to(tl.float32) * tl.load(weights).to(tl.float32)
+        for m in tl.static_range(1, len(gradients)):
+            total += tl.load(gradients[m] + offsets, mask=inside).to(tl.float32) * tl.load(weights + m).to(tl.float32)
+        tl.store(combined + offsets, total.to(dtype), mask=inside)
