@@ -91,8 +91,13 @@ class _Graph:
         here.wait_stream(stream)
 
     def replay(self, inputs: Sequence[Tensor | None]) -> Any:
-        given = [tensor for tensor in inputs if tensor is not None]
-        if given:
-            torch._foreach_copy_([tensor for tensor in self._inputs if tensor is not None], given)
+        pairs: dict[torch.dtype, tuple[list[Tensor], list[Tensor]]] = {}
+        for place, value in zip(self._inputs, inputs, strict=True):
+            if place is not None and value is not None:
+                places, values = pairs.setdefault(place.dtype, ([], []))
+                places.append(place)
+                values.append(value)
+        for places, values in pairs.values():  # one launch for all of a dtype
+            torch._foreach_copy_(places, values)
         self._graph.replay()
         return self._outputs

@@ -48,10 +48,33 @@ def local_gramian(gradients: Sequence[Tensor | None], device: torch.device) -> T
             rows[i][j] = rows[j][i] = value
         return torch.tensor(rows, dtype=torch.float64, device=flat[0].device)
     kernels = gpu_kernels(flat)
-    gramian = _plain_gramian(flat) if kernels is None else kernels.triton_gramian(flat)
+    if kernels is None:
+        gramian = _plain_gramian(flat)
+    else:
+        gramian = kernels.triton_gramian(kernels.triton_products(flat), len(flat))
     if len(tasks) == num_tasks:
         return gramian
     return _with_zeros(_with_zeros(gramian, tasks, num_tasks).T, tasks, num_tasks)
+
+
+def gramian_parts(gradients: Sequence[Tensor | None]) -> Tensor | None:
+    """Terms of a Gramian for :func:`gramian_of_parts`, so that a CUDA graph can add them up.
+
+    Returns:
+        (M (M + 1) / 2, P) float32; None where :func:`local_gramian` is to be used.
+    """
+    present = [gradient for gradient in gradients if gradient is not None]
+    if len(present) < len(gradients):
+        return None
+    kernels = gpu_kernels(present)
+    return None if kernels is None else kernels.triton_products([_flat(gradient) for gradient in present])
+
+
+def gramian_of_parts(parts: Tensor, num_tasks: int) -> Tensor:
+    """(M, M) float64."""
+    from dlrm_mtl.balancing.triton_kernels import triton_gramian
+
+    return triton_gramian(parts, num_tasks)
 
 
 def _flat(gradient: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from dlrm_mtl.balancing.delayed_state import (
     store_delayed_state,
 )
 from dlrm_mtl.balancing.finite import Truth, all_finite, are_finite, host_may_look
-from dlrm_mtl.balancing.gramian import local_gramian
+from dlrm_mtl.balancing.gramian import gramian_of_parts, gramian_parts, local_gramian
 from dlrm_mtl.balancing.reduction import PendingReduction, Reducer
 
 Reduction = Literal["exact", "delayed", "local"]
@@ -160,13 +160,15 @@ class BalancingLayer(nn.Module):
         """The backward pass: M gradients of the local rows, or None, to the balanced one. Collective."""
         balancer = self.balancer
         present = next((gradient for gradient in gradients if gradient is not None), balancer.step)
-        local = None
-        if balancer.measures != "nothing":
+        # Their sum is left to a CUDA graph.
+        parts = gramian_parts(gradients) if balancer.measures == "gramian" and present.is_cuda else None
+        local = parts
+        if local is None and balancer.measures != "nothing":
             local = balancer.measure(gradients, present.device)
-        elif self._observe:
+        elif self._observe and local is None:
             local = local_gramian(gradients, present.device)
         bounded_in = present.dtype if balancer.measures == "gramian" and present.dtype in BOUNDED else None
-        decision = self._decide(local, bounded_in)
+        decision = self._decide(local, parts is not None, bounded_in)
         self._observe = False
         self._losses = None
         gramian = decision.statistic
@@ -175,22 +177,23 @@ class BalancingLayer(nn.Module):
         self.record = BalancingRecord(gramian, decision.coefficients, decision.task_weights)
         return balancer.balanced_gradient(gradients, decision.applied, None if bounded_in else decision.finite)
 
-    def _decide(self, local: Tensor | None, bounded_in: torch.dtype | None) -> "_Decision":
+    def _decide(self, local: Tensor | None, in_parts: bool, bounded_in: torch.dtype | None) -> "_Decision":
         """From the statistic of one rank's gradients, if there is one, to coefficients. Collective.
 
         Args:
+            in_parts: whether it is what :func:`gramian_parts` returns.
             bounded_in: the dtype in which the balanced gradient is finite because coefficients and norms are; None
                 where that is not known before.
         """
         losses, measures = self._losses, self.balancer.measures
         delayed = self.reduction == "delayed" and measures != "nothing"
         if not delayed and (local is None or self.reduction == "local" or self._reducer.world_size == 1):
-            return self._run(self._decide_alone, local, losses, bounded_in=bounded_in)
+            return self._run(self._decide_alone, local, losses, in_parts=in_parts, bounded_in=bounded_in)
         if measures == "nothing":
-            marked, finite = self._mark(local, losses)
+            marked, finite = self._mark(local, losses, in_parts)
             statistic, _ = self._reducer.start(marked, 2, None).wait()
             return self._decision(statistic, self.balancer.update(statistic, self._of_method(losses)), finite)
-        marked, _ = self._run(self._mark, local, losses)
+        marked, _ = self._run(self._mark, local, losses, in_parts=in_parts)
         if delayed:
             return self._decide_delayed(marked, bounded_in)
         reduced = self._reducer.start(marked, self.balancer.degree, self._of_method(losses)).wait()
@@ -213,16 +216,20 @@ class BalancingLayer(nn.Module):
     def _of_method(self, losses: Tensor | None) -> Tensor | None:
         return losses if self.balancer.needs_losses else None
 
-    def _decide_alone(self, local: Tensor | None, losses: Tensor | None, bounded_in: torch.dtype | None) -> "_Decision":
+    def _decide_alone(
+        self, local: Tensor | None, losses: Tensor | None, in_parts: bool, bounded_in: torch.dtype | None
+    ) -> "_Decision":
         """Where nothing is reduced."""
-        marked, finite = self._mark(local, losses)
+        marked, finite = self._mark(local, losses, in_parts)
         if self.balancer.measures != "nothing":
             return self._settle(marked, marked, self._of_method(losses), None, bounded_in)
         return self._decision(marked, self.balancer.update(marked, self._of_method(losses)), finite)
 
-    def _mark(self, local: Tensor | None, losses: Tensor | None) -> tuple[Tensor, Truth]:
+    def _mark(self, local: Tensor | None, losses: Tensor | None, in_parts: bool) -> tuple[Tensor, Truth]:
         """A local statistic, NaN if a task is broken: its reduction tells every rank. Zeros, if there is none. And
         whether no task is."""
+        if local is not None and in_parts:
+            local = gramian_of_parts(local, self.num_tasks)
         of_tasks = None
         if local is not None:
             of_tasks = local.sum(dim=1) if self.balancer.measures == "pooled" else local.diagonal()

@@ -17,20 +17,20 @@ THREADS = 32 * WARPS
 LONGEST = 32
 """Products that are added in float32 one after another; the sums of programs are added in float64."""
 
-PROGRAMS = 1024
+PROGRAMS = 512
 """A GPU's multiprocessors are busy with so many; beyond, a program does more."""
 
 SUM_BLOCK = 1024
 
 
-def triton_gramian(flat: Sequence[Tensor]) -> Tensor:
-    """Inner products of M gradients of one GPU.
+def triton_products(flat: Sequence[Tensor]) -> Tensor:
+    """Inner products of M gradients of one GPU, in parts.
 
     Args:
         flat: M contiguous tensors (N,) of one dtype: float32, bfloat16 or float16.
 
     Returns:
-        (M, M) float64.
+        (M (M + 1) / 2, P) float32: of each pair i <= j, in the order of nested loops, P terms of the product's sum.
     """
     num_tasks, size, device = len(flat), flat[0].numel(), flat[0].device
     block = THREADS * _elements_of_a_thread(num_tasks)
@@ -38,9 +38,14 @@ def triton_gramian(flat: Sequence[Tensor]) -> Tensor:
     iterations = min(max(blocks // PROGRAMS, 1), LONGEST)
     programs = max(-(-blocks // iterations), 1)
     partial = torch.empty(num_tasks * (num_tasks + 1) // 2, programs, dtype=torch.float32, device=device)
-    gramian = torch.empty(num_tasks, num_tasks, dtype=torch.float64, device=device)
     _products[(programs,)](tuple(flat), partial, size, iterations, BLOCK=block, num_warps=WARPS)
-    _symmetric_sums[(num_tasks, num_tasks)](partial, gramian, programs, BLOCK=SUM_BLOCK, num_warps=WARPS)
+    return partial
+
+
+def triton_gramian(partial: Tensor, num_tasks: int) -> Tensor:
+    """(M, M) float64, of what :func:`triton_products` returns."""
+    gramian = torch.empty(num_tasks, num_tasks, dtype=torch.float64, device=partial.device)
+    _symmetric_sums[(num_tasks, num_tasks)](partial, gramian, partial.shape[1], BLOCK=SUM_BLOCK, num_warps=WARPS)
     return gramian
 
 

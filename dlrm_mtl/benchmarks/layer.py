@@ -1,4 +1,7 @@
-"""The balancing layer alone: its backward against plain accumulation, and against the bandwidth of memory."""
+"""The balancing layer alone: its backward against plain accumulation, and against the bandwidth of memory.
+
+On a GPU also its two operations on gradients without the host, replayed from a CUDA graph.
+"""
 
 import itertools
 from collections.abc import Mapping
@@ -10,6 +13,8 @@ from torch import Tensor
 
 from dlrm_mtl.balancing import BalancingLayer, create_balancer
 from dlrm_mtl.balancing.fused import is_fused
+from dlrm_mtl.balancing.gpu_kernels import gpu_kernels
+from dlrm_mtl.balancing.gramian import combine_gradients, local_gramian
 from dlrm_mtl.benchmarks.limits import triad
 from dlrm_mtl.benchmarks.markdown import cell, markdown_table
 from dlrm_mtl.benchmarks.synthetic_cases import LayerCase
@@ -80,11 +85,14 @@ def format_layer(results: Mapping[str, Any]) -> str:
                 cell(point["layer_over_plain"]),
                 cell(point["layer_over_limit"]),
                 f"{point['bytes_per_second']['median'] / 1e9:.1f}",
-                "compiled" if point["compiled"] else "plain",
+                point["operations"],
             ]
         )
+        if "kernel_seconds" in point:
+            rows[-1] += [cell(point["kernel_seconds"], ",.0f", 1e6), cell(point["kernels_over_limit"])]
     header = ("backward", "layer (us)", "plain sum (us)", "limit (us)", "layer/plain", "layer/limit", "memory (GB/s)")
-    text = markdown_table((*header, "operations"), rows)
+    on_gpu = ("kernels (us)", "kernels/limit") if any("kernel_seconds" in point for point in results["points"]) else ()
+    text = markdown_table((*header, "operations", *on_gpu), rows)
     for point in results["left_out"]:
         text += f"\n\nLeft out, beyond max_elements: M={point['tasks']} B={point['batch_size']:,} D={point['dim']:,}"
         text += f" {point['dtype']}"
@@ -92,9 +100,9 @@ def format_layer(results: Mapping[str, Any]) -> str:
 
 
 def _measure(case: LayerCase, point: Point, memory: Contender, device: torch.device) -> dict[str, Any]:
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator(device).manual_seed(0)
     shape, dtype = (point.batch_size, point.dim), getattr(torch, point.dtype)
-    gradients = [torch.randn(shape, generator=generator).to(device, dtype) for _ in range(point.tasks)]
+    gradients = [torch.randn(shape, generator=generator, device=device).to(dtype) for _ in range(point.tasks)]
     layer = _layer(case, point.tasks, device)
     representation = torch.zeros(shape, device=device, dtype=dtype, requires_grad=True)
 
@@ -108,15 +116,23 @@ def _measure(case: LayerCase, point: Point, memory: Contender, device: torch.dev
         return 1
 
     contenders = {"layer": balance, "plain": accumulate, "memory": memory}
+    if device.type == "cuda":
+        contenders["kernels"] = _kernels(gradients)
     synchronize = torch.cuda.synchronize if device.type == "cuda" else _nothing
     rates = compare_rates(contenders, case.windows, case.seconds, synchronize)
-    layer_seconds, plain_seconds = (
-        Spread.of([1 / rate for rate in rates[name].windows]) for name in ("layer", "plain")
-    )
+    seconds = {name: Spread.of([1 / rate for rate in found.windows]) for name, found in rates.items()}
+    layer_seconds, plain_seconds = seconds["layer"], seconds["plain"]
     limit = Spread.of([point.layer_bytes / rate for rate in rates["memory"].windows])
+    of_kernels = {}
+    if "kernels" in seconds:
+        of_kernels = {
+            "kernel_seconds": asdict(seconds["kernels"]),
+            "kernels_over_limit": asdict(seconds["kernels"].over(limit)),
+        }
     return {
         **asdict(point),
-        "compiled": is_fused(gradients),
+        **of_kernels,
+        "operations": _operations(gradients),
         "layer_bytes": point.layer_bytes,
         "plain_bytes": point.plain_bytes,
         "bytes_per_second": asdict(rates["memory"]),
@@ -126,6 +142,37 @@ def _measure(case: LayerCase, point: Point, memory: Contender, device: torch.dev
         "layer_over_plain": asdict(layer_seconds.over(plain_seconds)),
         "layer_over_limit": asdict(layer_seconds.over(limit)),
     }
+
+
+def _kernels(gradients: list[Tensor]) -> Contender:
+    """The Gramian and the weighted sum, without the host."""
+    coefficients = torch.full((len(gradients),), 1 / len(gradients), dtype=torch.float64, device=gradients[0].device)
+
+    def work() -> None:
+        local_gramian(gradients, gradients[0].device)
+        combine_gradients(gradients, coefficients)
+
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        work()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        work()
+
+    def replay() -> int:
+        graph.replay()
+        return 1
+
+    return replay
+
+
+def _operations(gradients: list[Tensor]) -> str:
+    """How the layer works on gradients."""
+    if gpu_kernels(gradients) is not None:
+        return "Triton"
+    return "compiled" if is_fused(gradients) else "plain"
 
 
 def _layer(case: LayerCase, tasks: int, device: torch.device) -> BalancingLayer:

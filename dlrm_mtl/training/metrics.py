@@ -14,6 +14,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.nn import functional as F
 
+from dlrm_mtl.balancing.cuda_graphs import CapturedStages, may_be_captured
 from dlrm_mtl.models.ranker import Predictions
 
 FloatArray = npt.NDArray[np.float64]
@@ -55,6 +56,7 @@ class MetricSums:
         """(K, M, 4) defined rows, positives, log loss, sum of predictions."""
         self.histogram = torch.zeros(num_tasks, 2, BINS, dtype=torch.int64, device=device)
         """(M, 2, BINS) defined rows by class and predicted logit."""
+        self._captured = CapturedStages()
 
     @torch.no_grad()
     def update(self, predictions: Predictions, skipped: Tensor | None = None) -> None:
@@ -63,15 +65,24 @@ class MetricSums:
         Args:
             skipped: 0-d bool, whether to leave the batch out, of a step that was skipped.
         """
-        logits, labels, masks = predictions.logits, predictions.labels, predictions.masks
+        rows = predictions.rows if len(self.sums) > 1 else None
+        batch = predictions.logits, predictions.labels, predictions.masks, rows, skipped
+        if may_be_captured(self.sums):
+            self._captured(self._add_batch, batch, {}, (self.sums, self.histogram), None)
+        else:
+            self._add_batch(*batch)
+
+    def _add_batch(
+        self, logits: Tensor, labels: Tensor, masks: Tensor, rows: Tensor | None, skipped: Tensor | None
+    ) -> None:
         if skipped is not None:
             logits, masks = logits.masked_fill(skipped, 0.0), masks.masked_fill(skipped, 0.0)
         losses = F.binary_cross_entropy_with_logits(logits, labels, weight=masks, reduction="none")
         parts = torch.stack([masks, labels * masks, losses, torch.sigmoid(logits) * masks], dim=2).double()
-        if len(self.sums) == 1:
+        if rows is None:
             self.sums[0] += parts.sum(dim=0)
         else:
-            self.sums.index_add_(0, bucket_of(predictions.rows, len(self.sums)), parts)
+            self.sums.index_add_(0, bucket_of(rows, len(self.sums)), parts)
         width = BINS / (2 * _LIMIT)
         bins = ((logits + _LIMIT) * width).nan_to_num().clamp(0, BINS - 1).long()
         tasks = torch.arange(logits.shape[1], device=logits.device)

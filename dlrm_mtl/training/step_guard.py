@@ -14,6 +14,8 @@ from torch import Tensor
 from torch.nn.utils import get_total_norm
 from torchrec.optim.keyed import CombinedOptimizer, KeyedOptimizer, OptimizerWrapper
 
+from dlrm_mtl.balancing.cuda_graphs import CapturedStages, may_be_captured
+
 
 @dataclass(frozen=True)
 class SkippedSteps:
@@ -34,18 +36,28 @@ class StepGuard:
     def __init__(self, parameters: Sequence[Tensor], device: torch.device) -> None:
         self.device = device
         self.skipped = torch.zeros((), dtype=torch.bool, device=device)
-        """0-d, whether the present step is skipped."""
+        """0-d, whether the present step is skipped; the next one may overwrite it."""
         self._parameters = list(parameters)
         self._count, self._run, self._longest_run = torch.zeros(3, dtype=torch.int64, device=device).unbind()
+        self._captured = CapturedStages()
 
     def check(self) -> None:
         """Looks at the gradients, after backward. A norm beyond the gradients' dtype counts as not finite too."""
         gradients = [parameter.grad for parameter in self._parameters if parameter.grad is not None]
-        self.skipped = ~torch.isfinite(get_total_norm(gradients).to(self.device))
-        self._count += self.skipped
+        norm = get_total_norm(gradients).to(self.device)
+        if may_be_captured(norm):
+            counts = self._count, self._run, self._longest_run
+            self.skipped = self._captured(self._count_step, (norm,), {}, counts, None)
+        else:
+            self.skipped = self._count_step(norm)
+
+    def _count_step(self, norm: Tensor) -> Tensor:
+        skipped = ~torch.isfinite(norm)
+        self._count += skipped
         self._run += 1
-        self._run *= self.skipped
+        self._run *= skipped
         torch.maximum(self._longest_run, self._run, out=self._longest_run)
+        return skipped
 
     @property
     def run(self) -> Tensor:

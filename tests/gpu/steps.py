@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from dlrm_mtl.config import RunConfig, ShardingConfig
+from dlrm_mtl.config import ReaderConfig, RunConfig, ShardingConfig
 from dlrm_mtl.data.dataset import open_dataset
 from dlrm_mtl.distributed.plan_records import describe_plan
 from dlrm_mtl.distributed.processes import Ranks
@@ -16,7 +16,8 @@ from dlrm_mtl.schema import Schema
 from dlrm_mtl.training.arm import Arm, build_arm, make_plan
 from dlrm_mtl.training.metrics import MetricSums
 from dlrm_mtl.training.pipeline import build_pipeline
-from tests.distributed.training import local_batches, local_weights, run_config
+from tests.distributed import training
+from tests.distributed.training import local_batches, local_weights
 from tests.training import runs
 from tests.training.runs import Run
 
@@ -24,6 +25,11 @@ WARM_UP = 3
 """Steps in which kernels and DistributedDataParallel look at sizes once."""
 EXCHANGE_OF_IDS = {"start_sparse_data_dist", "wait_sparse_data_dist"}
 """torchrec's functions in which the host must learn how many ids come from each rank."""
+
+
+def run_config(directory: Path, **changes: Any) -> RunConfig:
+    """Without reader processes, which take longer to start than such runs last; an entry point's test has one."""
+    return training.run_config(directory, **{"reader": ReaderConfig(workers=0), **changes})
 
 
 def _arm(ranks: Ranks, config: RunConfig, recipe: str) -> Arm:
@@ -72,7 +78,7 @@ def waits_of_the_pipeline(ranks: Ranks, config: RunConfig, recipe: str) -> list[
 
     def look(message: Warning | str, *_: Any, **__: Any) -> None:
         stack = traceback.extract_stack()
-        if "synchronizing" in str(message) and not EXCHANGE_OF_IDS & {frame.name for frame in stack}:
+        if "called a synchronizing" in str(message) and not EXCHANGE_OF_IDS & {frame.name for frame in stack}:
             found.append("".join(traceback.format_list(stack[-6:])))
 
     with warnings.catch_warnings():

@@ -10,8 +10,8 @@ import torch
 
 from dlrm_mtl.config import OptimizerConfig, ShardingConfig
 from dlrm_mtl.schema import CategoricalFeature
-from tests.distributed.training import run_config
 from tests.gpu import steps
+from tests.gpu.steps import run_config
 from tests.models.batches import SCHEMA
 from tests.ranks import RankPool
 from tests.training import resuming

@@ -12,6 +12,9 @@ from torch.profiler import ProfilerActivity, profile
 from dlrm_mtl.balancing import BalancingLayer, MultiBalance, available_balancers, create_balancer
 from dlrm_mtl.balancing.balancer import Balancer
 from dlrm_mtl.balancing.cuda_graphs import WARM_UP
+from dlrm_mtl.models.ranker import Predictions
+from dlrm_mtl.training.metrics import MetricSums
+from dlrm_mtl.training.step_guard import StepGuard
 
 pytestmark = pytest.mark.gpu
 
@@ -136,3 +139,35 @@ def test_a_method_that_may_not_be_captured() -> None:
     layer = BalancingLayer(Unit(3)).cuda()
     run(layer, nothing)
     assert not layer._captured._graphs
+
+
+def test_metrics_are_those_of_a_cpu() -> None:
+    """Of skipped steps too, and of batches of two sizes."""
+    found = {}
+    for device in ("cuda", "cpu"):
+        generator = torch.Generator().manual_seed(0)
+        sums = MetricSums(2, torch.device(device))
+        for step in range(STEPS):
+            size = 40 if step % 4 else 24
+            logits, labels = torch.randn(size, 2, generator=generator), torch.rand(size, 2, generator=generator).round()
+            masks = torch.rand(size, 2, generator=generator).round()
+            batch = [values.to(device) for values in (logits, labels, masks, torch.arange(size))]
+            sums.update(Predictions(*batch), torch.tensor(step == 6, device=device))
+        found[device] = sums
+    torch.testing.assert_close(found["cuda"].sums.cpu(), found["cpu"].sums, rtol=1e-6, atol=0)
+    assert torch.equal(found["cuda"].histogram.cpu(), found["cpu"].histogram)
+
+
+def test_the_guard_counts_as_on_a_cpu() -> None:
+    counts = []
+    for device in ("cuda", "cpu"):
+        parameter = torch.zeros(5, device=device)
+        guard = StepGuard([parameter], torch.device(device))
+        skipped = []
+        for step in range(STEPS + 2):
+            parameter.grad = torch.full((5,), torch.nan if step in (1, 6, 7) else 1.0, device=device)
+            guard.check()
+            skipped.append(bool(guard.skipped))
+        counts.append((skipped, guard.take_counts(), int(guard.run)))
+    assert counts[0] == counts[1]
+    assert counts[1][1].count == 3

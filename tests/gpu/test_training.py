@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from dlrm_mtl.config import CommsConfig, ModelConfig, OptimizerConfig, ShardingConfig
-from tests.distributed.training import assemble, run_config, train_steps
+from tests.distributed.training import assemble, train_steps
 from tests.entry_points.processes import python
 from tests.gpu import steps
+from tests.gpu.steps import run_config
 from tests.ranks import RankPool
 from tests.training import resuming, runs
 
