@@ -37,7 +37,8 @@ def assert_right(gradients: list[Tensor], coefficients: Tensor, gramian: Tensor,
 @pytest.mark.parametrize("num_tasks", [1, 2, 3, 8, 16])
 def test_right_without_waiting(num_tasks: int, dtype: torch.dtype) -> None:
     coefficients = torch.linspace(-1, 1, num_tasks, device="cuda", dtype=torch.float64)
-    for batch_size, dim in ((2048, 513), (5003, 513), (1, 1), (7, 73), (1 << 14, 1 << 11)):
+    large = [(1 << 14, 1 << 11)] if num_tasks == 3 else []  # the comparison in float64 takes memory
+    for batch_size, dim in [(2048, 513), (5003, 513), (1, 1), (7, 73), *large]:
         gradients = randn(num_tasks, batch_size, dim, dtype)
         assert gpu_kernels(gradients) is not None
         local_gramian(gradients, gradients[0].device)
