@@ -13,6 +13,9 @@ ENV NVIDIA_VISIBLE_DEVICES=all \
     PYTHONUNBUFFERED=1
 WORKDIR /opt/dlrm-mtl
 
+# The balancing layer's kernels are compiled, or started by what is, when a process first needs them.
+RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends gcc libc6-dev && rm -rf /var/lib/apt/lists/*
+
 # Dependencies are a layer of their own, which a change of code does not touch.
 COPY pyproject.toml README.md ./
 COPY launch/install.sh launch/

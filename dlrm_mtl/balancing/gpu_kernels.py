@@ -1,6 +1,8 @@
 """Which operations on gradients Triton kernels do."""
 
 import importlib.util
+import os
+import shutil
 from collections.abc import Sequence
 from functools import lru_cache
 from types import ModuleType
@@ -9,7 +11,12 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
-from dlrm_mtl.balancing.fused import DTYPES, MAX_TASKS
+MAX_TASKS = 16
+"""More leave no registers for the sums of all pairs."""
+
+DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+
+AMPERE = (8, 0)
 
 
 def gpu_kernels(gradients: Sequence[Tensor]) -> ModuleType | None:
@@ -32,8 +39,19 @@ def gpu_kernels(gradients: Sequence[Tensor]) -> ModuleType | None:
 
 @lru_cache
 def _kernels() -> ModuleType | None:
-    if torch.version.cuda is None or importlib.util.find_spec("triton") is None:
+    if not _has_triton():
         return None
     from dlrm_mtl.balancing import triton_kernels
 
     return triton_kernels
+
+
+def _has_triton() -> bool:
+    """Whether there are Triton, a GPU that it is made for, and the C compiler that it starts kernels with."""
+    compilers = [os.environ["CC"]] if "CC" in os.environ else ["gcc", "clang"]
+    return (
+        torch.version.cuda is not None
+        and torch.cuda.get_device_capability() >= AMPERE
+        and importlib.util.find_spec("triton") is not None
+        and any(shutil.which(compiler) for compiler in compilers)
+    )

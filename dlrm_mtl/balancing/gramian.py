@@ -8,8 +8,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from dlrm_mtl.balancing.cpu_kernels import cpu_kernels
 from dlrm_mtl.balancing.finite import host_may_look
-from dlrm_mtl.balancing.fused import ROW_ELEMENTS, fused_products, fused_weighted_sum, is_fused
 from dlrm_mtl.balancing.gpu_kernels import gpu_kernels
 
 CACHE_ELEMENTS = 1 << 19
@@ -26,9 +26,9 @@ WIDENED_ELEMENTS = 1 << 24
 def local_gramian(gradients: Sequence[Tensor | None], device: torch.device) -> Tensor:
     """Inner products of M gradients of one rank.
 
-    On a GPU by a Triton kernel that reads each gradient once. On a CPU, large gradients by a compiled loop that does so
-    (see ``fused.py``); others by pairwise dots, chunk by chunk, so that each is read from memory once. Contiguous
-    gradients are not copied, but where neither applies, bf16 and fp16 ones are widened to float32 a chunk at a time.
+    On a GPU by a Triton kernel, on a CPU by one in C, that reads each gradient once. Where neither applies, by pairwise
+    dots, on a CPU chunk by chunk, so that each is read from memory once; bf16 and fp16 gradients are then widened to
+    float32 a chunk at a time. Contiguous gradients are not copied.
 
     Args:
         gradients: M tensors of one shape, any floating dtype; None is a task without a gradient: zeros.
@@ -98,8 +98,9 @@ def _with_zeros(rows: Tensor, tasks: Sequence[int], num_tasks: int) -> Tensor:
 
 def _host_products(flat: Sequence[Tensor]) -> list[float]:
     """Inner products of every pair of gradients on a CPU, in the order of :func:`_pairs`."""
-    if is_fused(flat):
-        return _fused_products(flat).tolist()  # type: ignore[no-any-return]
+    kernels = cpu_kernels(flat)
+    if kernels is not None:
+        return kernels.products(flat)
     size = _dot_elements(flat)
     if _is_wide(flat[0]) and len(flat[0]) <= size:
         return [torch.dot(left, right).item() for left, right in _pairs(flat)]
@@ -116,14 +117,6 @@ def _plain_gramian(flat: Sequence[Tensor]) -> Tensor:
     value = dict(zip(_pairs(range(len(flat))), products, strict=True))
     tasks = range(len(flat))
     return torch.stack([value[min(i, j), max(i, j)] for i in tasks for j in tasks]).view(len(flat), len(flat))
-
-
-def _fused_products(flat: Sequence[Tensor]) -> Tensor:
-    size = len(flat[0]) - len(flat[0]) % ROW_ELEMENTS
-    products = fused_products([gradient[:size] for gradient in flat])
-    if products is None:
-        return _plain_products(flat)
-    return products if size == len(flat[0]) else products + _plain_products([gradient[size:] for gradient in flat])
 
 
 def _plain_products(flat: Sequence[Tensor]) -> Tensor:
@@ -179,9 +172,11 @@ def combine_gradients(gradients: Sequence[Tensor | None], coefficients: Tensor) 
     if kernels is not None:
         flat = [_flat(gradient) for gradient in kept]
         return kernels.triton_weighted_sum(flat, coefficients.contiguous()).view(kept[0].shape)
-    weights = coefficients.to(torch.promote_types(kept[0].dtype, torch.float32))
-    combined = fused_weighted_sum(kept, weights)
-    return _plain_weighted_sum(kept, weights) if combined is None else combined
+    if host_may_look(coefficients):
+        of_cpu = cpu_kernels(kept)
+        if of_cpu is not None:
+            return of_cpu.weighted_sum(kept, coefficients.tolist())
+    return _plain_weighted_sum(kept, coefficients.to(torch.promote_types(kept[0].dtype, torch.float32)))
 
 
 def _plain_weighted_sum(gradients: Sequence[Tensor], weights: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from dlrm_mtl.balancing import BalancingLayer, create_balancer
-from dlrm_mtl.balancing.fused import is_fused
+from dlrm_mtl.balancing.cpu_kernels import cpu_kernels
 from dlrm_mtl.balancing.gpu_kernels import gpu_kernels
 from dlrm_mtl.balancing.gramian import combine_gradients, local_gramian
 from dlrm_mtl.benchmarks.limits import triad
@@ -172,7 +172,7 @@ def _operations(gradients: list[Tensor]) -> str:
     """How the layer works on gradients."""
     if gpu_kernels(gradients) is not None:
         return "Triton"
-    return "compiled" if is_fused(gradients) else "plain"
+    return "plain" if gradients[0].is_cuda or cpu_kernels(gradients) is None else "C"
 
 
 def _layer(case: LayerCase, tasks: int, device: torch.device) -> BalancingLayer:
