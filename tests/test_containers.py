@@ -50,7 +50,8 @@ def test_the_driver_is_that_of_torchs_cuda() -> None:
 
 def test_it_installs_by_the_projects_own_script() -> None:
     """So there are no versions here, and the builds are those of pyproject.toml."""
-    commands = of_kind("RUN")
+    compiler, *commands = of_kind("RUN")
+    assert "install -y -qq --no-install-recommends gcc libc6-dev " in compiler
     assert re.search(r"\bBUILD=\$BUILD EXTRAS= launch/install\.sh /opt/venv$", commands[0])
     assert of_kind("ARG") == ["BUILD=cuda"]
     assert not re.search(r"==|>=|torch", " ".join(commands))

@@ -197,7 +197,7 @@ class BalancingLayer(nn.Module):
         if delayed:
             return self._decide_delayed(marked, bounded_in)
         reduced = self._reducer.start(marked, self.balancer.degree, self._of_method(losses)).wait()
-        return self._run(self._settle, marked, *reduced, None, bounded_in=bounded_in)
+        return self._run(self._settle, marked, *reduced, None, None, bounded_in=bounded_in)
 
     def _decide_delayed(self, marked: Tensor, bounded_in: torch.dtype | None) -> "_Decision":
         if marked.is_cuda:
@@ -208,7 +208,9 @@ class BalancingLayer(nn.Module):
         else:
             # A step that was not finite has been skipped: what was to be applied then is applied now.
             previous = self._pending.wait()
-            decision = self._run(self._settle, marked, *previous, self._delayed_coefficients, bounded_in=bounded_in)
+            decision = self._run(
+                self._settle, marked, *previous, self._delayed_coefficients, None, bounded_in=bounded_in
+            )
         self._delayed_coefficients = decision.coefficients
         self._pending = self._reducer.start(marked, self.balancer.degree, self._of_method(self._losses))
         return decision
@@ -222,7 +224,9 @@ class BalancingLayer(nn.Module):
         """Where nothing is reduced."""
         marked, finite = self._mark(local, losses, in_parts)
         if self.balancer.measures != "nothing":
-            return self._settle(marked, marked, self._of_method(losses), None, bounded_in)
+            # Where all norms are finite, so are all products.
+            known = finite if self.balancer.measures == "gramian" else None
+            return self._settle(marked, marked, self._of_method(losses), None, known, bounded_in=bounded_in)
         return self._decision(marked, self.balancer.update(marked, self._of_method(losses)), finite)
 
     def _mark(self, local: Tensor | None, losses: Tensor | None, in_parts: bool) -> tuple[Tensor, Truth]:
@@ -251,6 +255,7 @@ class BalancingLayer(nn.Module):
         statistic: Tensor,
         losses: Tensor | None,
         otherwise: Tensor | None,
+        finite: Truth | None,
         bounded_in: torch.dtype | None,
     ) -> "_Decision":
         """
@@ -258,9 +263,10 @@ class BalancingLayer(nn.Module):
             marked: this step's, of this rank.
             statistic: what the coefficients come from, and losses with it.
             otherwise: coefficients of the step before, if that is another step's.
+            finite: whether the statistic is, where that is known.
         """
         if otherwise is None:
-            finite = all_finite(statistic)
+            finite = all_finite(statistic) if finite is None else finite
             coefficients = self.balancer.update(statistic, losses, finite=finite)
         else:
             finite = all_finite(marked)
