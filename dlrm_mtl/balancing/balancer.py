@@ -8,10 +8,14 @@ from typing import Any, ClassVar, Literal, Self
 import torch
 from torch import Tensor
 
-from dlrm_mtl.balancing.finite import Truth, all_finite, assign_where, choose, host_may_look
+from dlrm_mtl.balancing.finite import Truth, all_finite, assign_where, choose, host_may_look, sum_of_elements
 from dlrm_mtl.balancing.gramian import combine_gradients, local_gramian, local_pooled
 from dlrm_mtl.balancing.loss_weighting import LossWeighting
 from dlrm_mtl.balancing.task_state import TaskState
+
+BOUNDED = (torch.float32, torch.bfloat16, torch.float64)
+"""Dtypes in which a balanced gradient is finite where coefficients times norms are. Not float16: it ends where the norm
+of scaled gradients may well be."""
 
 
 class Balancer(TaskState):
@@ -67,6 +71,22 @@ class Balancer(TaskState):
 
         Returns:
             (M,) coefficients on the raw gradients, and the new values of the buffers that change.
+        """
+        raise NotImplementedError
+
+    @property
+    def steps_in_floats(self) -> bool:
+        """Whether there is :meth:`step_in_floats`. Only for methods that apply coefficients to whole gradients."""
+        return False
+
+    def step_in_floats(self, gramian: list[list[float]]) -> tuple[list[float], list[float]]:
+        """As :meth:`coefficients`, in Python's floats, for a CPU; changes the state, but for ``step``.
+
+        Args:
+            gramian: (M, M) finite; zeros, where nothing is measured.
+
+        Returns:
+            M coefficients on the raw gradients, and the M task weights after the step.
         """
         raise NotImplementedError
 
@@ -134,8 +154,7 @@ class Balancer(TaskState):
         combined = self.apply_coefficients(gradients, coefficients)
         if combined is None or finite is None:
             return combined
-        # A sum is the cheapest look at every element; a narrow one would overflow where no element does.
-        total = combined.sum(dtype=torch.promote_types(combined.dtype, torch.float32))
+        total = sum_of_elements(combined)
         if host_may_look(total):
             return combined if bool(finite & all_finite(total)) else combined.fill_(torch.nan)
         return combined.add_(choose(finite, total - total, torch.nan))  # 0, or NaN of what is not finite

@@ -38,6 +38,11 @@ def all_finite(values: Tensor) -> Truth:
     return bool(are_finite(values).all())
 
 
+def sum_of_elements(values: Tensor) -> Tensor:
+    """0-d: the cheapest look at every element. Not in a narrow dtype, which would overflow where no element does."""
+    return values.sum(dtype=torch.promote_types(values.dtype, torch.float32))
+
+
 def choose(condition: Truth, values: Tensor, otherwise: Tensor | float) -> Tensor:
     """``torch.where``; where the host knows that it is, ``values`` themselves."""
     if condition is True:

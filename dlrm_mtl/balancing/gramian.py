@@ -43,10 +43,7 @@ def local_gramian(gradients: Sequence[Tensor | None], device: torch.device) -> T
     if not flat:
         return torch.zeros(num_tasks, num_tasks, dtype=torch.float64, device=device)
     if host_may_look(flat[0]):
-        rows = [[0.0] * num_tasks for _ in range(num_tasks)]
-        for (i, j), value in zip(_pairs(tasks), _host_products(flat), strict=True):
-            rows[i][j] = rows[j][i] = value
-        return torch.tensor(rows, dtype=torch.float64, device=flat[0].device)
+        return torch.tensor(host_gramian(gradients), dtype=torch.float64, device=flat[0].device)
     kernels = gpu_kernels(flat)
     if kernels is None:
         gramian = _plain_gramian(flat)
@@ -55,6 +52,16 @@ def local_gramian(gradients: Sequence[Tensor | None], device: torch.device) -> T
     if len(tasks) == num_tasks:
         return gramian
     return _with_zeros(_with_zeros(gramian, tasks, num_tasks).T, tasks, num_tasks)
+
+
+def host_gramian(gradients: Sequence[Tensor | None]) -> list[list[float]]:
+    """:func:`local_gramian` of gradients on a CPU, not all None, where the host may look."""
+    rows = [[0.0] * len(gradients) for _ in gradients]
+    tasks = [m for m, gradient in enumerate(gradients) if gradient is not None]
+    products = _host_products([_flat(gradient) for gradient in gradients if gradient is not None])
+    for (i, j), value in zip(_pairs(tasks), products, strict=True):
+        rows[i][j] = rows[j][i] = value
+    return rows
 
 
 def gramian_parts(gradients: Sequence[Tensor | None]) -> Tensor | None:
@@ -173,10 +180,17 @@ def combine_gradients(gradients: Sequence[Tensor | None], coefficients: Tensor) 
         flat = [_flat(gradient) for gradient in kept]
         return kernels.triton_weighted_sum(flat, coefficients.contiguous()).view(kept[0].shape)
     if host_may_look(coefficients):
-        of_cpu = cpu_kernels(kept)
-        if of_cpu is not None:
-            return of_cpu.weighted_sum(kept, coefficients.tolist())
+        return host_weighted_sum(kept, coefficients.tolist())
     return _plain_weighted_sum(kept, coefficients.to(torch.promote_types(kept[0].dtype, torch.float32)))
+
+
+def host_weighted_sum(gradients: Sequence[Tensor], coefficients: Sequence[float]) -> Tensor:
+    """:func:`combine_gradients` of gradients on a CPU, none of them None, where the host may look."""
+    kernels = cpu_kernels(gradients)
+    if kernels is not None:
+        return kernels.weighted_sum(gradients, coefficients)
+    weights = torch.tensor(coefficients, dtype=torch.promote_types(gradients[0].dtype, torch.float32), device="cpu")
+    return _plain_weighted_sum(gradients, weights)
 
 
 def _plain_weighted_sum(gradients: Sequence[Tensor], weights: Tensor) -> Tensor:

@@ -1,7 +1,6 @@
 """The balancing layer: M aliases of the shared representation forward, one balanced gradient backward."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple, TypeVar, get_args
 
 import torch
@@ -9,7 +8,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from dlrm_mtl.balancing.balancer import Balancer
+from dlrm_mtl.balancing.balancer import BOUNDED, Balancer
 from dlrm_mtl.balancing.cuda_graphs import CapturedStages, may_be_captured
 from dlrm_mtl.balancing.delayed_state import (
     DelayedState,
@@ -17,34 +16,17 @@ from dlrm_mtl.balancing.delayed_state import (
     restore_delayed_state,
     store_delayed_state,
 )
-from dlrm_mtl.balancing.finite import Truth, all_finite, are_finite, host_may_look
-from dlrm_mtl.balancing.gramian import gramian_of_parts, gramian_parts, local_gramian
+from dlrm_mtl.balancing.finite import Truth, all_finite, are_finite, host_may_look, sum_of_elements
+from dlrm_mtl.balancing.float_steps import decide_in_floats, suit_floats
+from dlrm_mtl.balancing.gramian import gramian_of_parts, gramian_parts, host_weighted_sum, local_gramian
+from dlrm_mtl.balancing.record import BalancingRecord, FloatRecord
 from dlrm_mtl.balancing.reduction import PendingReduction, Reducer
 
 Reduction = Literal["exact", "delayed", "local"]
 REDUCTIONS: tuple[str, ...] = get_args(Reduction)
 
 
-BOUNDED = (torch.float32, torch.bfloat16, torch.float64)
-"""Dtypes in which a balanced gradient is finite where coefficients times norms are. Not float16: it ends where the norm
-of scaled gradients may well be."""
-
 Result = TypeVar("Result")
-
-
-@dataclass(frozen=True)
-class BalancingRecord:
-    """What the last backward did. Tensors stay on the device, where the next backward may overwrite them; reading a
-    value synchronises."""
-
-    gramian: Tensor
-    """(M, M) float64, of the global batch; zeros where no Gramian was needed or asked for (see ``observe``).
-    What the coefficients came from: under ``reduction="delayed"``, the previous step's."""
-    coefficients: Tensor
-    """(M,) float64, what each task's gradient was multiplied by; what it would have been, in a step that is not
-    finite."""
-    task_weights: Tensor
-    """(M,) float64, the method's task weights after the step."""
 
 
 class _Decision(NamedTuple):
@@ -105,7 +87,7 @@ class BalancingLayer(nn.Module):
             raise ValueError(f"reduction is {reduction!r}, expected one of {', '.join(REDUCTIONS)}")
         self.balancer = balancer
         self.reduction = reduction
-        self.record: BalancingRecord | None = None
+        self._record: BalancingRecord | FloatRecord | None = None
         self.nonfinite_tasks: Tensor
         # Each rank's own, and so not in the checkpoint.
         self.register_buffer("nonfinite_tasks", torch.zeros(self.num_tasks, dtype=torch.int64), persistent=False)
@@ -120,6 +102,13 @@ class BalancingLayer(nn.Module):
     @property
     def num_tasks(self) -> int:
         return self.balancer.num_tasks
+
+    @property
+    def record(self) -> BalancingRecord | None:
+        """What the last backward did; None before the first one."""
+        if isinstance(self._record, FloatRecord):
+            self._record = self._record.tensors()
+        return self._record
 
     def forward(self, representation: Tensor) -> tuple[Tensor, ...]:
         """
@@ -159,6 +148,10 @@ class BalancingLayer(nn.Module):
     def balance(self, gradients: tuple[Tensor | None, ...]) -> Tensor | None:
         """The backward pass: M gradients of the local rows, or None, to the balanced one. Collective."""
         balancer = self.balancer
+        observed = self._observe and balancer.measures == "nothing"
+        first_of_delayed = self.reduction == "delayed" and self._pending is None
+        if not observed and not first_of_delayed and suit_floats(gradients, balancer):
+            return self._balance_in_floats(gradients)
         present = next((gradient for gradient in gradients if gradient is not None), balancer.step)
         # Their sum is left to a CUDA graph.
         parts = gramian_parts(gradients) if balancer.measures == "gramian" and present.is_cuda else None
@@ -171,11 +164,37 @@ class BalancingLayer(nn.Module):
         decision = self._decide(local, parts is not None, bounded_in)
         self._observe = False
         self._losses = None
-        gramian = decision.statistic
-        if balancer.measures == "pooled":
-            gramian = local_gramian((None,) * self.num_tasks, present.device)
-        self.record = BalancingRecord(gramian, decision.coefficients, decision.task_weights)
+        gramian = self._no_gramian() if balancer.measures == "pooled" else decision.statistic
+        self._record = BalancingRecord(gramian, decision.coefficients, decision.task_weights)
         return balancer.balanced_gradient(gradients, decision.applied, None if bounded_in else decision.finite)
+
+    def _balance_in_floats(self, gradients: Sequence[Tensor]) -> Tensor:
+        """See ``float_steps.py``."""
+        measures = self.balancer.measures != "nothing"
+        reduced = measures and (self.reduction == "delayed" or self._is_reduced)
+        otherwise = self._delayed_coefficients if measures and self.reduction == "delayed" else None
+        reduce = self._reduce_in_floats if reduced else None
+        decision = decide_in_floats(self.balancer, gradients, self._losses, reduce, otherwise)
+        if decision.broken:
+            self.nonfinite_tasks += torch.tensor(decision.broken, device="cpu")
+        if otherwise is not None:
+            self._delayed_coefficients = torch.tensor(decision.record.coefficients, dtype=torch.float64, device="cpu")
+        self._losses = None
+        self._record = decision.record
+        combined = host_weighted_sum(gradients, decision.applied)
+        if measures:
+            return combined
+        finite = not decision.broken and bool(all_finite(sum_of_elements(combined)))
+        return combined if finite else combined.fill_(torch.nan)
+
+    def _reduce_in_floats(self, local: list[list[float]]) -> list[list[float]]:
+        """This rank's Gramian to the one that coefficients come from. Collective."""
+        reduction = self._reducer.start(torch.tensor(local, dtype=torch.float64, device="cpu"), 2, None)
+        if self.reduction == "delayed":
+            assert self._pending is not None
+            reduction, self._pending = self._pending, reduction
+        rows: list[list[float]] = reduction.wait()[0].tolist()
+        return rows
 
     def _decide(self, local: Tensor | None, in_parts: bool, bounded_in: torch.dtype | None) -> "_Decision":
         """From the statistic of one rank's gradients, if there is one, to coefficients. Collective.
@@ -187,7 +206,7 @@ class BalancingLayer(nn.Module):
         """
         losses, measures = self._losses, self.balancer.measures
         delayed = self.reduction == "delayed" and measures != "nothing"
-        if not delayed and (local is None or self.reduction == "local" or self._reducer.world_size == 1):
+        if not delayed and (local is None or not self._is_reduced):
             return self._run(self._decide_alone, local, losses, in_parts=in_parts, bounded_in=bounded_in)
         if measures == "nothing":
             marked, finite = self._mark(local, losses, in_parts)
@@ -214,6 +233,11 @@ class BalancingLayer(nn.Module):
         self._delayed_coefficients = decision.coefficients
         self._pending = self._reducer.start(marked, self.balancer.degree, self._of_method(self._losses))
         return decision
+
+    @property
+    def _is_reduced(self) -> bool:
+        """Whether what coefficients come from is that of other ranks, too."""
+        return self.reduction != "local" and self._reducer.world_size > 1
 
     def _of_method(self, losses: Tensor | None) -> Tensor | None:
         return losses if self.balancer.needs_losses else None

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from dlrm_mtl.balancing.balancer import Balancer
 from dlrm_mtl.balancing.finite import host_may_look
-from dlrm_mtl.balancing.multibalance_floats import float_step
+from dlrm_mtl.balancing.multibalance_floats import FloatStep, float_step
 from dlrm_mtl.balancing.options import is_number, prior_option, require_option
 from dlrm_mtl.balancing.simplex import project_to_simplex
 
@@ -85,9 +85,22 @@ class MultiBalance(Balancer):
         self.register_task_state("norms", torch.zeros(num_tasks))
 
     def coefficients(self, statistic: Tensor, losses: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
-        few = self.num_tasks <= FLOAT_TASKS and host_may_look(statistic)
-        coefficients, weights, norms = self._float_step(statistic) if few else self._step(statistic)
+        if self.num_tasks <= FLOAT_TASKS and host_may_look(statistic):
+            step = torch.tensor(self._float_step(statistic.tolist()), dtype=torch.float64, device="cpu")
+            coefficients, weights, norms = step.unbind()
+        else:
+            coefficients, weights, norms = self._step(statistic)
         return coefficients, {"weights": weights, "norms": norms}
+
+    @property
+    def steps_in_floats(self) -> bool:
+        return self.num_tasks <= FLOAT_TASKS and type(self).coefficients is MultiBalance.coefficients
+
+    def step_in_floats(self, gramian: list[list[float]]) -> tuple[list[float], list[float]]:
+        step = self._float_step(gramian)
+        self.weights.copy_(torch.tensor(step.weights, dtype=torch.float64, device="cpu"))
+        self.norms.copy_(torch.tensor(step.averages, dtype=torch.float64, device="cpu"))
+        return step.coefficients, step.weights
 
     def task_weights(self) -> Tensor:
         return self.weights
@@ -95,9 +108,9 @@ class MultiBalance(Balancer):
     def initial_coefficients(self) -> Tensor:
         return self._with_prior(self.weights, self.prior_in_direction)
 
-    def _float_step(self, gramian: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        step = float_step(
-            gramian.tolist(),
+    def _float_step(self, gramian: list[list[float]]) -> FloatStep:
+        return float_step(
+            gramian,
             self.weights.tolist(),
             self.norms.tolist(),
             prior=self.prior.tolist(),
@@ -108,8 +121,6 @@ class MultiBalance(Balancer):
             prior_in_direction=self.prior_in_direction,
             max_rescale=self.max_rescale,
         )
-        coefficients, weights, norms = torch.tensor(step, dtype=torch.float64, device=gramian.device).unbind()
-        return coefficients, weights, norms
 
     def _step(self, gramian: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Coefficients, lambda and u, each (M,)."""

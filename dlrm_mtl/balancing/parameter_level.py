@@ -11,7 +11,7 @@ from torch.autograd.function import once_differentiable
 
 from dlrm_mtl.balancing.balancer import Balancer
 from dlrm_mtl.balancing.finite import Truth, all_finite
-from dlrm_mtl.balancing.layer import BalancingRecord
+from dlrm_mtl.balancing.record import BalancingRecord
 
 
 class ParameterLevelLayer(nn.Module):

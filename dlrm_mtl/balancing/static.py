@@ -36,6 +36,14 @@ class Static(Balancer):
     def coefficients(self, statistic: Tensor, losses: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
         return self.weights.clone(), {}
 
+    @property
+    def steps_in_floats(self) -> bool:
+        return type(self).coefficients is Static.coefficients
+
+    def step_in_floats(self, gramian: list[list[float]]) -> tuple[list[float], list[float]]:
+        weights = self.weights.tolist()
+        return weights, weights
+
     def task_weights(self) -> Tensor:
         return self.weights
 
