@@ -13,7 +13,6 @@ from collections.abc import Mapping, Sequence
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
 
 MAX_RANKS = 8
 """More ranks use the process group: each would send to each other."""
@@ -41,17 +40,14 @@ class DirectExchange:
         self._sockets = sockets
         self._sent = 0
 
-    def all_reduce(self, values: Tensor) -> "DirectSum":
+    def start(self, values: Sequence[float]) -> "DirectSum":
         """Sends this rank's values, and does not wait. Every rank calls it, in the same order.
-
-        Args:
-            values: (N,) float64 on the CPU, which :meth:`DirectSum.wait` turns into their sum over ranks.
 
         Raises:
             RuntimeError: a rank has gone, or takes no messages.
         """
         self._sent += 1
-        message = struct.pack(f"<{values.numel() + 1}d", self._sent, *values.tolist())
+        message = struct.pack(f"<{len(values) + 1}d", self._sent, *values)
         for rank, peer in self._sockets.items():
             try:
                 peer.send(message)
@@ -59,17 +55,16 @@ class DirectExchange:
                 raise RuntimeError(f"rank {rank} cannot be reached from rank {self._rank}: {error}") from None
         return DirectSum(self, self._sent, values)
 
-    def receive(self, number: int, values: Tensor) -> Tensor:
+    def receive(self, number: int, values: Sequence[float]) -> list[float]:
         """The sum over ranks of what each sent in its call of this number: ``values`` on this rank.
 
         Raises:
             RuntimeError: a rank has gone, or did not send it within the process group's timeout.
         """
-        of_rank = {rank: self._receive(rank, number, values.numel()) for rank in self._sockets}
-        of_rank[self._rank] = values.tolist()
+        of_rank = {rank: self._receive(rank, number, len(values)) for rank in self._sockets}
+        of_rank[self._rank] = values
         in_order = [of_rank[rank] for rank in sorted(of_rank)]
-        sums = [sum(parts) for parts in zip(*in_order, strict=True)]
-        return torch.tensor(sums, dtype=torch.float64, device=values.device)
+        return [sum(parts) for parts in zip(*in_order, strict=True)]
 
     def _receive(self, rank: int, number: int, count: int) -> Sequence[float]:
         form = struct.Struct(f"<{count + 1}d")
@@ -98,16 +93,17 @@ class DirectExchange:
 class DirectSum:
     """A sum under way."""
 
-    def __init__(self, exchange: DirectExchange, number: int, values: Tensor) -> None:
+    def __init__(self, exchange: DirectExchange, number: int, values: Sequence[float]) -> None:
         self._exchange: DirectExchange | None = exchange
         self._number = number
         self._values = values
 
-    def wait(self) -> None:
-        """Waits for all other ranks' values. See :meth:`DirectExchange.receive`."""
+    def wait(self) -> Sequence[float]:
+        """The sums, as soon as all other ranks' values are here. See :meth:`DirectExchange.receive`."""
         if self._exchange is not None:
-            self._values.copy_(self._exchange.receive(self._number, self._values))
+            self._values = self._exchange.receive(self._number, self._values)
             self._exchange = None
+        return self._values
 
 
 def connect_ranks(group: dist.ProcessGroup) -> DirectExchange | None:

@@ -15,9 +15,7 @@ from dlrm_mtl.balancing.balancer import BOUNDED, Balancer
 from dlrm_mtl.balancing.finite import host_may_look
 from dlrm_mtl.balancing.gramian import host_gramian
 from dlrm_mtl.balancing.record import FloatRecord
-
-Rows = list[list[float]]
-"""(M, M)."""
+from dlrm_mtl.balancing.reduction import Rows
 
 
 class FloatDecision(NamedTuple):

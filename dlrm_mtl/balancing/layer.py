@@ -20,7 +20,7 @@ from dlrm_mtl.balancing.finite import Truth, all_finite, are_finite, host_may_lo
 from dlrm_mtl.balancing.float_steps import decide_in_floats, suit_floats
 from dlrm_mtl.balancing.gramian import gramian_of_parts, gramian_parts, host_weighted_sum, local_gramian
 from dlrm_mtl.balancing.record import BalancingRecord, FloatRecord
-from dlrm_mtl.balancing.reduction import PendingReduction, Reducer
+from dlrm_mtl.balancing.reduction import PendingReduction, PendingRows, Reducer, Rows
 
 Reduction = Literal["exact", "delayed", "local"]
 REDUCTIONS: tuple[str, ...] = get_args(Reduction)
@@ -93,7 +93,7 @@ class BalancingLayer(nn.Module):
         self.register_buffer("nonfinite_tasks", torch.zeros(self.num_tasks, dtype=torch.int64), persistent=False)
         self._reducer = Reducer(process_group)
         self._captured = CapturedStages()
-        self._pending: PendingReduction | None = None
+        self._pending: PendingReduction | PendingRows | None = None
         self._delayed_coefficients: Tensor | None = None
         self._losses: Tensor | None = None
         self._observe = False
@@ -187,14 +187,13 @@ class BalancingLayer(nn.Module):
         finite = not decision.broken and bool(all_finite(sum_of_elements(combined)))
         return combined if finite else combined.fill_(torch.nan)
 
-    def _reduce_in_floats(self, local: list[list[float]]) -> list[list[float]]:
+    def _reduce_in_floats(self, local: Rows) -> Rows:
         """This rank's Gramian to the one that coefficients come from. Collective."""
-        reduction = self._reducer.start(torch.tensor(local, dtype=torch.float64, device="cpu"), 2, None)
+        reduction = self._reducer.start_rows(local, 2)
         if self.reduction == "delayed":
             assert self._pending is not None
             reduction, self._pending = self._pending, reduction
-        rows: list[list[float]] = reduction.wait()[0].tolist()
-        return rows
+        return reduction.rows()
 
     def _decide(self, local: Tensor | None, in_parts: bool, bounded_in: torch.dtype | None) -> "_Decision":
         """From the statistic of one rank's gradients, if there is one, to coefficients. Collective.

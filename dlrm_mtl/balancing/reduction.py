@@ -9,6 +9,9 @@ from torch import Tensor
 from dlrm_mtl.balancing.direct_exchange import MAX_VALUES, DirectExchange, DirectSum, connect_ranks
 from dlrm_mtl.balancing.finite import host_may_look
 
+Rows = list[list[float]]
+"""(M, M)."""
+
 
 class Reducer:
     """Brings local statistics to those of the global batch, in one all-reduce.
@@ -50,17 +53,32 @@ class Reducer:
         if losses is not None:
             parts.append(losses.to(statistic.dtype) / world_size)
         buffer = torch.cat(parts) if len(parts) > 1 else parts[0]
-        return PendingReduction(statistic, losses, buffer, self._all_reduce(buffer))
+        direct = self._direct(buffer.numel()) if host_may_look(buffer) else None
+        if direct is not None:
+            return PendingReduction(statistic, losses, buffer, direct.start(buffer.tolist()))
+        work = dist.all_reduce(buffer, group=self._process_group, async_op=True)
+        return PendingReduction(statistic, losses, buffer, work)
 
-    def _all_reduce(self, buffer: Tensor) -> "dist.Work | DirectSum":
-        if host_may_look(buffer) and buffer.numel() <= MAX_VALUES:
-            group = self._process_group or dist.group.WORLD
-            if group is not None and group is not self._connected:
-                self._exchange = connect_ranks(group)
-                self._connected = group
-            if self._exchange is not None:
-                return self._exchange.all_reduce(buffer)
-        return dist.all_reduce(buffer, group=self._process_group, async_op=True)
+    def start_rows(self, rows: Rows, degree: int) -> "PendingReduction | PendingRows":
+        """As :meth:`start`, for a statistic (M, M) in Python's floats. Collective."""
+        world_size = self.world_size
+        if world_size == 1:
+            return PendingRows(rows, None)
+        direct = self._direct(len(rows) ** 2)
+        if direct is None:
+            return self.start(torch.tensor(rows, dtype=torch.float64, device="cpu"), degree, None)
+        scale = world_size**degree
+        return PendingRows(rows, direct.start([value / scale for row in rows for value in row]))
+
+    def _direct(self, count: int) -> DirectExchange | None:
+        """What sums so many values of a CPU, if it is not the process group."""
+        if count > MAX_VALUES:
+            return None
+        group = self._process_group or dist.group.WORLD
+        if group is not None and group is not self._connected:
+            self._exchange = connect_ranks(group)
+            self._connected = group
+        return self._exchange
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy has no connections yet."""
@@ -82,7 +100,33 @@ class PendingReduction:
         """The reduced statistic and losses. On a GPU this orders streams and does not block the host."""
         if self._work is None or self._buffer is None:
             return self._statistic, self._losses
-        self._work.wait()
+        sums = self._work.wait()
+        if isinstance(self._work, DirectSum):
+            self._buffer.copy_(torch.tensor(sums, dtype=torch.float64, device="cpu"))
         statistic = self._buffer[: self._statistic.numel()].view_as(self._statistic)
         losses = None if self._losses is None else self._buffer[self._statistic.numel() :]
         return statistic, losses
+
+    def rows(self) -> Rows:
+        """The reduced statistic in Python's floats."""
+        rows: Rows = self.wait()[0].tolist()
+        return rows
+
+
+class PendingRows:
+    """One of a statistic (M, M) in Python's floats."""
+
+    def __init__(self, rows: Rows, work: DirectSum | None) -> None:
+        self._rows = rows
+        self._work = work
+
+    def wait(self) -> tuple[Tensor, None]:
+        """The reduced statistic, (M, M) float64; and no losses."""
+        return torch.tensor(self.rows(), dtype=torch.float64, device="cpu"), None
+
+    def rows(self) -> Rows:
+        if self._work is not None:
+            values, size = self._work.wait(), len(self._rows)
+            self._rows = [list(values[start : start + size]) for start in range(0, size * size, size)]
+            self._work = None
+        return self._rows

@@ -9,6 +9,7 @@ from datetime import timedelta
 from multiprocessing.connection import Connection
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
@@ -33,13 +34,10 @@ def exchanged(ranks: Ranks) -> list[Any]:
     assert exchange is not None
     sums = []
     for size in SIZES:
-        values = values_of(ranks.rank, size)
-        under_way = exchange.all_reduce(values)
-        under_way.wait()
-        once = values.clone()
-        under_way.wait()
-        assert torch.equal(values, once)
-        sums.append(values.numpy())
+        under_way = exchange.start(values_of(ranks.rank, size).tolist())
+        once = under_way.wait()
+        assert under_way.wait() == once
+        sums.append(np.array(once))
     return sums
 
 
@@ -56,9 +54,7 @@ def test_sums_are_the_same_on_all_ranks(rank_pool: RankPool, world_size: int) ->
 def not_finite(ranks: Ranks) -> list[float]:
     exchange = connect_ranks(ranks.group)
     assert exchange is not None
-    values = torch.tensor([1.0, float("nan") if ranks.rank else 2.0, float("inf")], dtype=torch.float64)
-    exchange.all_reduce(values).wait()
-    return values.tolist()
+    return list(exchange.start([1.0, float("nan") if ranks.rank else 2.0, float("inf")]).wait())
 
 
 def test_numbers_that_are_not_finite_reach_all(rank_pool: RankPool) -> None:
@@ -76,13 +72,11 @@ def overlapping(ranks: Ranks) -> list[float]:
     if ranks.rank:
         dist.barrier()
     for forgotten in range(3):
-        exchange.all_reduce(torch.full((4,), float(forgotten), dtype=torch.float64))
-    values = torch.full((2,), 10.0 + ranks.rank, dtype=torch.float64)
-    under_way = exchange.all_reduce(values)
+        exchange.start([float(forgotten)] * 4)
+    under_way = exchange.start([10.0 + ranks.rank] * 2)
     if not ranks.rank:
         dist.barrier()
-    under_way.wait()
-    return values.tolist()
+    return list(under_way.wait())
 
 
 def test_starting_does_not_wait_and_forgotten_sums_are_left_out(rank_pool: RankPool) -> None:
@@ -161,14 +155,13 @@ def leave(rank: int, port: int, how: str, answer: Connection) -> None:
     assert dist.group.WORLD is not None
     exchange = connect_ranks(dist.group.WORLD)
     assert exchange is not None
-    values = torch.ones(2, dtype=torch.float64)
-    exchange.all_reduce(values).wait()
+    exchange.start([1.0, 1.0]).wait()
     if rank == 1:
         if how == "ends":
             os._exit(0)
         os.kill(os.getpid(), signal.SIGSTOP)
     try:
-        exchange.all_reduce(torch.ones(2, dtype=torch.float64)).wait()
+        exchange.start([1.0, 1.0]).wait()
     except RuntimeError as error:
         answer.send(str(error))
 
