@@ -44,11 +44,11 @@ class CpuKernels:
         self._weighted_sum.argtypes = [pointer, pointer, number, size, number, number, pointer]
         self._weighted_sum.restype = None
 
-    def products(self, flat: Sequence[Tensor]) -> list[float]:
-        """Inner products of every pair i <= j of M gradients (N,), in the order of nested loops."""
-        num_tasks = len(flat)
+    def products(self, gradients: Sequence[Tensor]) -> list[float]:
+        """Inner products of every pair i <= j of M gradients, in the order of nested loops."""
+        num_tasks = len(gradients)
         products = (ctypes.c_double * (num_tasks * (num_tasks + 1) // 2))()
-        self._products(_addresses(flat), num_tasks, *_form(flat[0]), products)
+        self._products(_addresses(gradients), num_tasks, *_form(gradients[0]), products)
         return list(products)
 
     def weighted_sum(self, gradients: Sequence[Tensor], weights: Sequence[float]) -> Tensor:

@@ -58,7 +58,7 @@ def host_gramian(gradients: Sequence[Tensor | None]) -> list[list[float]]:
     """:func:`local_gramian` of gradients on a CPU, not all None, where the host may look."""
     rows = [[0.0] * len(gradients) for _ in gradients]
     tasks = [m for m, gradient in enumerate(gradients) if gradient is not None]
-    products = _host_products([_flat(gradient) for gradient in gradients if gradient is not None])
+    products = _host_products([gradient for gradient in gradients if gradient is not None])
     for (i, j), value in zip(_pairs(tasks), products, strict=True):
         rows[i][j] = rows[j][i] = value
     return rows
@@ -103,9 +103,11 @@ def _with_zeros(rows: Tensor, tasks: Sequence[int], num_tasks: int) -> Tensor:
     return torch.stack([present.get(m, zeros) for m in range(num_tasks)])
 
 
-def _host_products(flat: Sequence[Tensor]) -> list[float]:
+def _host_products(gradients: Sequence[Tensor]) -> list[float]:
     """Inner products of every pair of gradients on a CPU, in the order of :func:`_pairs`."""
-    kernels = cpu_kernels(flat)
+    kernels = cpu_kernels(gradients)
+    flat = gradients if kernels is not None else [_flat(gradient) for gradient in gradients]
+    kernels = kernels or cpu_kernels(flat)
     if kernels is not None:
         return kernels.products(flat)
     size = _dot_elements(flat)

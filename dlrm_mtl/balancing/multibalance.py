@@ -98,8 +98,8 @@ class MultiBalance(Balancer):
 
     def step_in_floats(self, gramian: list[list[float]]) -> tuple[list[float], list[float]]:
         step = self._float_step(gramian)
-        self.weights.copy_(torch.tensor(step.weights, dtype=torch.float64, device="cpu"))
-        self.norms.copy_(torch.tensor(step.averages, dtype=torch.float64, device="cpu"))
+        self.weights.numpy()[:] = step.weights
+        self.norms.numpy()[:] = step.averages
         return step.coefficients, step.weights
 
     def task_weights(self) -> Tensor:
@@ -111,9 +111,9 @@ class MultiBalance(Balancer):
     def _float_step(self, gramian: list[list[float]]) -> FloatStep:
         return float_step(
             gramian,
-            self.weights.tolist(),
-            self.norms.tolist(),
-            prior=self.prior.tolist(),
+            self.weights.numpy().tolist(),
+            self.norms.numpy().tolist(),
+            prior=self.prior.numpy().tolist(),
             beta=float(self._beta),
             rho=self.rho,
             gamma=self.gamma,
