@@ -10,6 +10,7 @@
 VENV := .venv
 INSTALLED := $(VENV)/.installed
 BENCH_DATA := runs/bench-data
+GPU_DATA := runs/bench-gpu-data
 QUIET_CPU := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive GOMP_SPINCOUNT=0
 KEEP_MEMORY := MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=4294967296
 BENCH := $(QUIET_CPU) $(KEEP_MEMORY) $(VENV)/bin/python -m dlrm_mtl.bench
@@ -53,12 +54,12 @@ bench: install $(BENCH_DATA)/schema.json $(BENCH_DATA)-8-tasks/schema.json
 	$(BENCH) reader --data $(BENCH_DATA) --json runs/bench-reader.json
 	$(BENCH) checkpoint --data $(BENCH_DATA) --directory runs --json runs/bench-checkpoint.json
 
-bench-gpu: install $(BENCH_DATA)/schema.json
+bench-gpu: install $(GPU_DATA)/schema.json
 	$(VENV)/bin/python -m dlrm_mtl.bench layer --max-elements 134217728 --json runs/bench-gpu-layer.json
-	$(VENV)/bin/python -m dlrm_mtl.bench methods --data $(BENCH_DATA) --windows 12 --json runs/bench-gpu-methods.json
-	$(VENV)/bin/python -m dlrm_mtl.bench methods --data $(BENCH_DATA) $(MODES) --json runs/bench-gpu-modes.json
-	$(VENV)/bin/python -m dlrm_mtl.bench profile --data $(BENCH_DATA) --json runs/bench-gpu-profile.json
-	$(VENV)/bin/python -m dlrm_mtl.bench loop --data $(BENCH_DATA) --seconds 1 --json runs/bench-gpu-loop.json
+	$(VENV)/bin/python -m dlrm_mtl.bench methods --data $(GPU_DATA) --windows 12 --json runs/bench-gpu-methods.json
+	$(VENV)/bin/python -m dlrm_mtl.bench methods --data $(GPU_DATA) $(MODES) --json runs/bench-gpu-modes.json
+	$(VENV)/bin/python -m dlrm_mtl.bench profile --data $(GPU_DATA) --json runs/bench-gpu-profile.json
+	$(VENV)/bin/python -m dlrm_mtl.bench loop --data $(GPU_DATA) --seconds 1 --json runs/bench-gpu-loop.json
 
 $(BENCH_DATA)/schema.json: | $(INSTALLED)
 	$(VENV)/bin/python -m data_prep.synthetic --out $(BENCH_DATA) --rows 400000
@@ -66,6 +67,10 @@ $(BENCH_DATA)/schema.json: | $(INSTALLED)
 $(BENCH_DATA)-8-tasks/schema.json: | $(INSTALLED)
 	$(VENV)/bin/python -m data_prep.synthetic --out $(BENCH_DATA)-8-tasks --rows 400000 \
 		--rates 0.3 0.2 0.1 0.1 0.05 0.05 0.02 0.02 --conversion-rate 0
+
+# Long enough that no epoch ends, and no reader process starts, within a window.
+$(GPU_DATA)/schema.json: | $(INSTALLED)
+	$(VENV)/bin/python -m data_prep.synthetic --out $(GPU_DATA) --rows 8000000
 
 lint: install
 	$(VENV)/bin/ruff check .
