@@ -71,6 +71,8 @@ def tables() -> dict[str, Callable[[], str]]:
         "layer": layer,
         "peers": lambda: _benchmark("peers", format_peers),
         "growth": lambda: _benchmark("growth", format_growth),
+        "gpu-kernels": gpu_kernels,
+        "gpu-host": gpu_host,
         "scale": lambda: format_scale(measure_scale(ScaleCase())),
     }
 
@@ -120,6 +122,27 @@ def layer() -> str:
             rows.append([f"M={tasks} B={batch_size:,} D={dim:,} {dtype}", *(cell(spread) for spread in spreads)])
     header = ("backward", "over the limit, before", "now", "over the plain sum, before", "now")
     return f"{markdown_table(header, rows)}\n"
+
+
+def gpu_kernels() -> str:
+    """The two operations on gradients on a GPU, over the limit of its memory."""
+    rows = []
+    for point in read_json(RESULTS / "gpu" / "kernels.json")["kernels"]:
+        gramian, weighted_sum, limit = (point[f"{name}_us"] for name in ("gramian", "weighted_sum", "limit"))
+        shape = f"M={point['tasks']} B={point['batch_size']:,} {point['dtype']}"
+        over = f"{(gramian + weighted_sum) / limit:.2f}"
+        rows.append([shape, f"{gramian:,.0f}", f"{weighted_sum:,.0f}", f"{limit:,.0f}", over])
+    return (
+        f"{markdown_table(('gradients', 'Gramian (us)', 'weighted sum (us)', 'limit (us)', 'over the limit'), rows)}\n"
+    )
+
+
+def gpu_host() -> str:
+    """What launching a step of the layer costs the host of a GPU."""
+    results = read_json(RESULTS / "gpu" / "kernels.json")
+    before, now = results["host_us_before"], results["host_us"]
+    rows = [[f"`{name}`", f"{before[name]:,.0f}", f"{now[name]:,.0f}"] for name in now if name in before]
+    return f"{markdown_table(('method', 'launched one by one', 'from CUDA graphs'), rows)}\n"
 
 
 def _benchmark(name: str, form: Callable[[Mapping[str, Any]], str]) -> str:

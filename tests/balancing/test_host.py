@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dlrm_mtl.balancing import BalancingLayer
+from dlrm_mtl.balancing import Balancer, BalancingLayer, Mean, MultiBalance
 from dlrm_mtl.balancing.finite import host_may_look
 from tests.balancing.backward import backward_with, state_of
 from tests.balancing.looking import without_looking
@@ -90,5 +90,31 @@ def test_the_default_device_does_not_matter() -> None:
     rows = list(torch.randn(TASKS, 6, 5))
     with torch.device("meta"):
         found = layer.balancer.update(layer.balancer.measure(rows, rows[0].device))
-    assert found.device.type == "cpu"
-    assert found.isfinite().all()
+        combined = layer.balance(tuple(rows))
+        assert layer.record is not None
+        assert combined is not None
+        for values in (found, combined, *vars(layer.record).values()):
+            assert values.device.type == "cpu"
+            assert values.isfinite().all()
+
+
+class Half(MultiBalance):
+    """Another method by way of one that has steps in floats."""
+
+    def coefficients(self, statistic: Tensor, losses: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
+        coefficients, state = super().coefficients(statistic, losses)
+        return 0.5 * coefficients, state
+
+
+class Double(Mean):
+    def coefficients(self, statistic: Tensor, losses: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
+        return 2 * self.weights, {}
+
+
+@pytest.mark.parametrize(("derived", "base", "factor"), [(Half, MultiBalance, 0.5), (Double, Mean, 2.0)])
+def test_coefficients_of_a_subclass_are_its_own(derived: type[Balancer], base: type[Balancer], factor: float) -> None:
+    rows: list[Tensor | None] = list(torch.randn(TASKS, 6, 5))
+    combined, expected = (backward_with(BalancingLayer(kind(TASKS)), rows) for kind in (derived, base))
+    assert combined is not None
+    assert expected is not None
+    torch.testing.assert_close(combined, factor * expected)
