@@ -14,7 +14,7 @@ GPU_DATA := runs/bench-gpu-data
 QUIET_CPU := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive GOMP_SPINCOUNT=0
 KEEP_MEMORY := MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=4294967296
 BENCH := $(QUIET_CPU) $(KEEP_MEMORY) $(VENV)/bin/python -m dlrm_mtl.bench
-MODES := --windows 48 --arms mean multibalance multibalance:reduction=delayed multibalance:reduction=local
+MODES := --windows 96 --arms mean multibalance multibalance:reduction=delayed multibalance:reduction=local
 BENCH_RANKS := $(QUIET_CPU) $(KEEP_MEMORY) $(VENV)/bin/torchrun --standalone --nproc_per_node 2 -m dlrm_mtl.bench
 
 .PHONY: smoke test test-gpu slurm faults bench bench-gpu bench-preparation install lint clean
