@@ -20,7 +20,7 @@ from torch import Tensor
 SOURCE = Path(__file__).with_suffix(".c")
 
 # No -ffast-math: what is not finite must stay so, and linking with it changes the arithmetic of the whole process.
-FLAGS = ("-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-fopenmp")
+FLAGS = ("-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math")
 
 MAX_TASKS = 16
 """As in the source."""
@@ -85,15 +85,21 @@ def _build() -> CpuKernels | None:
     compiler = shutil.which(os.environ.get("CC", "cc"))
     if compiler is None:
         return None
+    try:
+        return _compile(compiler, "-fopenmp")
+    except (OSError, subprocess.CalledProcessError):
+        pass
+    try:
+        return _compile(compiler)  # for one thread
+    except (OSError, subprocess.CalledProcessError) as error:
+        reason = (getattr(error, "stderr", None) or str(error)).strip().splitlines()[0]
+        warnings.warn(f"gradients are balanced by plain PyTorch, more slowly: {compiler}: {reason}", stacklevel=2)
+        return None
+
+
+def _compile(compiler: str, *flags: str) -> CpuKernels:
     with tempfile.TemporaryDirectory(prefix="dlrm-mtl-") as directory:
         library = Path(directory) / "cpu_kernels.so"
-        command = [compiler, *FLAGS, "-fPIC", "-shared", "-o", str(library), str(SOURCE)]
-        try:
-            subprocess.run(command, check=True, capture_output=True, text=True, stdin=subprocess.DEVNULL)
-            return CpuKernels(ctypes.CDLL(str(library)))
-        except (OSError, subprocess.CalledProcessError) as error:
-            reason = (getattr(error, "stderr", None) or str(error)).strip().splitlines()[0]
-            warnings.warn(
-                f"gradients are balanced by plain PyTorch, more slowly, since {compiler}: {reason}", stacklevel=2
-            )
-            return None
+        command = [compiler, *FLAGS, *flags, "-fPIC", "-shared", "-o", str(library), str(SOURCE)]
+        subprocess.run(command, check=True, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+        return CpuKernels(ctypes.CDLL(str(library)))

@@ -1,7 +1,7 @@
 """The balancing layer: M aliases of the shared representation forward, one balanced gradient backward."""
 
-from collections.abc import Callable, Sequence
-from typing import Any, Literal, NamedTuple, TypeVar, get_args
+from collections.abc import Sequence
+from typing import Any, Literal, get_args
 
 import torch
 import torch.distributed as dist
@@ -9,36 +9,21 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from dlrm_mtl.balancing.balancer import BOUNDED, Balancer
-from dlrm_mtl.balancing.cuda_graphs import CapturedStages, may_be_captured
 from dlrm_mtl.balancing.delayed_state import (
     DelayedState,
     delayed_entries,
     restore_delayed_state,
     store_delayed_state,
 )
-from dlrm_mtl.balancing.finite import Truth, all_finite, are_finite, host_may_look, sum_of_elements
+from dlrm_mtl.balancing.finite import all_finite, sum_of_elements
 from dlrm_mtl.balancing.float_steps import decide_in_floats, suit_floats
-from dlrm_mtl.balancing.gramian import gramian_of_parts, gramian_parts, host_weighted_sum, local_gramian
+from dlrm_mtl.balancing.gramian import gramian_parts, host_weighted_sum, local_gramian
 from dlrm_mtl.balancing.record import BalancingRecord, FloatRecord
 from dlrm_mtl.balancing.reduction import PendingReduction, PendingRows, Reducer, Rows
+from dlrm_mtl.balancing.tensor_steps import Decision, TensorSteps
 
 Reduction = Literal["exact", "delayed", "local"]
 REDUCTIONS: tuple[str, ...] = get_args(Reduction)
-
-
-Result = TypeVar("Result")
-
-
-class _Decision(NamedTuple):
-    """What a step's statistics lead to."""
-
-    statistic: Tensor
-    coefficients: Tensor
-    task_weights: Tensor
-    applied: Tensor
-    """The coefficients, or NaN where the step is known not to be finite."""
-    finite: Truth
-    """Whether it is, as far as this rank knows."""
 
 
 class BalancingLayer(nn.Module):
@@ -92,7 +77,7 @@ class BalancingLayer(nn.Module):
         # Each rank's own, and so not in the checkpoint.
         self.register_buffer("nonfinite_tasks", torch.zeros(self.num_tasks, dtype=torch.int64), persistent=False)
         self._reducer = Reducer(process_group)
-        self._captured = CapturedStages()
+        self._steps = TensorSteps(balancer)
         self._pending: PendingReduction | PendingRows | None = None
         self._delayed_coefficients: Tensor | None = None
         self._losses: Tensor | None = None
@@ -164,7 +149,9 @@ class BalancingLayer(nn.Module):
         decision = self._decide(local, parts is not None, bounded_in)
         self._observe = False
         self._losses = None
-        gramian = self._no_gramian() if balancer.measures == "pooled" else decision.statistic
+        gramian = decision.statistic
+        if balancer.measures == "pooled":
+            gramian = local_gramian((None,) * self.num_tasks, present.device)
         self._record = BalancingRecord(gramian, decision.coefficients, decision.task_weights)
         return balancer.balanced_gradient(gradients, decision.applied, None if bounded_in else decision.finite)
 
@@ -176,9 +163,10 @@ class BalancingLayer(nn.Module):
         reduce = self._reduce_in_floats if reduced else None
         decision = decide_in_floats(self.balancer, gradients, self._losses, reduce, otherwise)
         if decision.broken:
-            self.nonfinite_tasks += torch.tensor(decision.broken, device="cpu")
+            self._count(torch.tensor(decision.broken, device="cpu"))
         if otherwise is not None:
             self._delayed_coefficients = torch.tensor(decision.record.coefficients, dtype=torch.float64, device="cpu")
+        self._observe = False
         self._losses = None
         self._record = decision.record
         combined = host_weighted_sum(gradients, decision.applied)
@@ -195,127 +183,44 @@ class BalancingLayer(nn.Module):
             reduction, self._pending = self._pending, reduction
         return reduction.rows()
 
-    def _decide(self, local: Tensor | None, in_parts: bool, bounded_in: torch.dtype | None) -> "_Decision":
-        """From the statistic of one rank's gradients, if there is one, to coefficients. Collective.
-
-        Args:
-            in_parts: whether it is what :func:`gramian_parts` returns.
-            bounded_in: the dtype in which the balanced gradient is finite because coefficients and norms are; None
-                where that is not known before.
-        """
+    def _decide(self, local: Tensor | None, in_parts: bool, bounded_in: torch.dtype | None) -> Decision:
+        """From what the method measures of this rank's gradients, if anything, to coefficients. Collective."""
         losses, measures = self._losses, self.balancer.measures
         delayed = self.reduction == "delayed" and measures != "nothing"
         if not delayed and (local is None or not self._is_reduced):
-            return self._run(self._decide_alone, local, losses, in_parts=in_parts, bounded_in=bounded_in)
-        if measures == "nothing":
-            marked, finite = self._mark(local, losses, in_parts)
-            statistic, _ = self._reducer.start(marked, 2, None).wait()
-            return self._decision(statistic, self.balancer.update(statistic, self._of_method(losses)), finite)
-        marked, _ = self._run(self._mark, local, losses, in_parts=in_parts)
+            decision = self._steps.alone(local, losses, in_parts, bounded_in)
+            self._count(decision.broken)
+            return decision
+        marked = self._steps.mark(local, losses, in_parts)
+        self._count(marked.broken)
         if delayed:
-            return self._decide_delayed(marked, bounded_in)
-        reduced = self._reducer.start(marked, self.balancer.degree, self._of_method(losses)).wait()
-        return self._run(self._settle, marked, *reduced, None, None, bounded_in=bounded_in)
+            return self._decide_delayed(marked.statistic, bounded_in)
+        reduced = self._reducer.start(marked.statistic, self.balancer.degree, self._steps.of_method(losses)).wait()
+        if measures == "nothing":
+            return self._steps.observed(marked, reduced[0], losses)
+        return self._steps.settle(marked.statistic, *reduced, None, bounded_in)
 
-    def _decide_delayed(self, marked: Tensor, bounded_in: torch.dtype | None) -> "_Decision":
+    def _decide_delayed(self, marked: Tensor, bounded_in: torch.dtype | None) -> Decision:
         if marked.is_cuda:
             marked = marked.clone()  # kept until the next step, which may overwrite what a graph returned
         if self._pending is None or self._delayed_coefficients is None:
-            coefficients, finite = self.balancer.initial_coefficients().clone(), all_finite(marked)
-            decision = self._decision(torch.zeros_like(marked), coefficients, finite, marked, bounded_in)
+            decision = self._steps.first_delayed(marked, bounded_in)
         else:
             # A step that was not finite has been skipped: what was to be applied then is applied now.
             previous = self._pending.wait()
-            decision = self._run(
-                self._settle, marked, *previous, self._delayed_coefficients, None, bounded_in=bounded_in
-            )
+            decision = self._steps.settle(marked, *previous, self._delayed_coefficients, bounded_in)
         self._delayed_coefficients = decision.coefficients
-        self._pending = self._reducer.start(marked, self.balancer.degree, self._of_method(self._losses))
+        self._pending = self._reducer.start(marked, self.balancer.degree, self._steps.of_method(self._losses))
         return decision
+
+    def _count(self, broken: Tensor | None) -> None:
+        if broken is not None:
+            self.nonfinite_tasks += broken
 
     @property
     def _is_reduced(self) -> bool:
         """Whether what coefficients come from is that of other ranks, too."""
         return self.reduction != "local" and self._reducer.world_size > 1
-
-    def _of_method(self, losses: Tensor | None) -> Tensor | None:
-        return losses if self.balancer.needs_losses else None
-
-    def _decide_alone(
-        self, local: Tensor | None, losses: Tensor | None, in_parts: bool, bounded_in: torch.dtype | None
-    ) -> "_Decision":
-        """Where nothing is reduced."""
-        marked, finite = self._mark(local, losses, in_parts)
-        if self.balancer.measures != "nothing":
-            # Where all norms are finite, so are all products.
-            known = finite if self.balancer.measures == "gramian" else None
-            return self._settle(marked, marked, self._of_method(losses), None, known, bounded_in=bounded_in)
-        return self._decision(marked, self.balancer.update(marked, self._of_method(losses)), finite)
-
-    def _mark(self, local: Tensor | None, losses: Tensor | None, in_parts: bool) -> tuple[Tensor, Truth]:
-        """A local statistic, NaN if a task is broken: its reduction tells every rank. Zeros, if there is none. And
-        whether no task is."""
-        if local is not None and in_parts:
-            local = gramian_of_parts(local, self.num_tasks)
-        of_tasks = None
-        if local is not None:
-            of_tasks = local.sum(dim=1) if self.balancer.measures == "pooled" else local.diagonal()
-        broken = _broken(losses, of_tasks)
-        if broken is None:
-            return self._no_gramian() if local is None else local, True
-        self.nonfinite_tasks += broken
-        somewhere = broken.any()
-        if local is None:
-            return self._no_gramian(), ~somewhere
-        return torch.where(somewhere, torch.nan, local), ~somewhere
-
-    def _no_gramian(self) -> Tensor:
-        return local_gramian((None,) * self.num_tasks, self.balancer.step.device)
-
-    def _settle(
-        self,
-        marked: Tensor,
-        statistic: Tensor,
-        losses: Tensor | None,
-        otherwise: Tensor | None,
-        finite: Truth | None,
-        bounded_in: torch.dtype | None,
-    ) -> "_Decision":
-        """
-        Args:
-            marked: this step's, of this rank.
-            statistic: what the coefficients come from, and losses with it.
-            otherwise: coefficients of the step before, if that is another step's.
-            finite: whether the statistic is, where that is known.
-        """
-        if otherwise is None:
-            finite = all_finite(statistic) if finite is None else finite
-            coefficients = self.balancer.update(statistic, losses, finite=finite)
-        else:
-            finite = all_finite(marked)
-            coefficients = self.balancer.update(statistic, losses, otherwise)
-        return self._decision(statistic, coefficients, finite, marked, bounded_in)
-
-    def _decision(
-        self,
-        statistic: Tensor,
-        coefficients: Tensor,
-        finite: Truth,
-        marked: Tensor | None = None,
-        bounded_in: torch.dtype | None = None,
-    ) -> "_Decision":
-        applied = coefficients
-        if marked is not None and bounded_in is not None:
-            applied = self.balancer.bounded_coefficients(coefficients, finite, marked.diagonal(), bounded_in)
-        return _Decision(statistic, coefficients, self.balancer.task_weights().clone(), applied, finite)
-
-    def _run(self, stage: Callable[..., Result], *inputs: Tensor | None, **options: Any) -> Result:
-        """A stage of a step; on a GPU in a CUDA graph, if the method allows it."""
-        balancer = self.balancer
-        if not balancer.capturable or not may_be_captured(balancer.step):
-            return stage(*inputs, **options)
-        state = self.nonfinite_tasks, *balancer.state()
-        return self._captured(stage, inputs, options, state, balancer.options())
 
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)
@@ -349,16 +254,6 @@ class BalancingLayer(nn.Module):
             self._delayed_coefficients = state.coefficients
         others = {key: value for key, value in state_dict.items() if not key.startswith(starts)}
         super()._load_from_state_dict(others, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs)
-
-
-def _broken(losses: Tensor | None, of_tasks: Tensor | None) -> Tensor | None:
-    """Tasks of which something is not finite, (M,) bool; None where nothing is known of them, or the host may look and
-    sees that all of it is."""
-    known = [values for values in (losses, of_tasks) if values is not None]
-    if all(host_may_look(values) and all_finite(values) for values in known):
-        return None
-    finite = [are_finite(values) for values in known]
-    return ~(finite[0] if len(finite) == 1 else finite[0] & finite[1])
 
 
 class _Balance(torch.autograd.Function):

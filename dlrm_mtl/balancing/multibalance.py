@@ -80,14 +80,15 @@ class MultiBalance(Balancer):
         self.weights: Tensor
         self.norms: Tensor
         self.register_buffer("prior", prior_option(self, num_tasks, prior), persistent=False)
+        self._prior: list[float] = self.prior.tolist()
         self.register_task_state("weights", self.prior.clone())
         # 0 marks a task that had no gradient yet.
         self.register_task_state("norms", torch.zeros(num_tasks))
 
     def coefficients(self, statistic: Tensor, losses: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
         if self.num_tasks <= FLOAT_TASKS and host_may_look(statistic):
-            step = torch.tensor(self._float_step(statistic.tolist()), dtype=torch.float64, device="cpu")
-            coefficients, weights, norms = step.unbind()
+            step = self._float_step(statistic.tolist(), self.weights.tolist(), self.norms.tolist())
+            coefficients, weights, norms = torch.tensor(step, dtype=torch.float64, device="cpu").unbind()
         else:
             coefficients, weights, norms = self._step(statistic)
         return coefficients, {"weights": weights, "norms": norms}
@@ -97,9 +98,10 @@ class MultiBalance(Balancer):
         return self.num_tasks <= FLOAT_TASKS and type(self).coefficients is MultiBalance.coefficients
 
     def step_in_floats(self, gramian: list[list[float]]) -> tuple[list[float], list[float]]:
-        step = self._float_step(gramian)
-        self.weights.numpy()[:] = step.weights
-        self.norms.numpy()[:] = step.averages
+        weights, norms = self.weights.numpy(), self.norms.numpy()
+        step = self._float_step(gramian, weights.tolist(), norms.tolist())
+        weights[:] = step.weights
+        norms[:] = step.averages
         return step.coefficients, step.weights
 
     def task_weights(self) -> Tensor:
@@ -108,13 +110,13 @@ class MultiBalance(Balancer):
     def initial_coefficients(self) -> Tensor:
         return self._with_prior(self.weights, self.prior_in_direction)
 
-    def _float_step(self, gramian: list[list[float]]) -> FloatStep:
+    def _float_step(self, gramian: list[list[float]], weights: list[float], norms: list[float]) -> FloatStep:
         return float_step(
             gramian,
-            self.weights.numpy().tolist(),
-            self.norms.numpy().tolist(),
-            prior=self.prior.numpy().tolist(),
-            beta=float(self._beta),
+            weights,
+            norms,
+            prior=self._prior,
+            beta=float(self.beta(self.step)) if callable(self.beta) else self.beta,
             rho=self.rho,
             gamma=self.gamma,
             cosine=self.direction == "cosine",
