@@ -138,8 +138,9 @@ class BalancingLayer(nn.Module):
         if not observed and not first_of_delayed and suit_floats(gradients, balancer):
             return self._balance_in_floats(gradients)
         present = next((gradient for gradient in gradients if gradient is not None), balancer.step)
-        # Their sum is left to a CUDA graph.
-        parts = gramian_parts(gradients) if balancer.measures == "gramian" and present.is_cuda else None
+        parts = None
+        if present.is_cuda and balancer.measures == "gramian" and type(balancer).measure is Balancer.measure:
+            parts = gramian_parts(gradients)  # their sum is left to a CUDA graph
         local = parts
         if local is None and balancer.measures != "nothing":
             local = balancer.measure(gradients, present.device)
