@@ -4,7 +4,7 @@
 # make slurm: installs Slurm's packages (Debian, as root), without which the tests of Slurm are skipped.
 # make faults: kills, full disks, damaged checkpoints and data at 120 random moments of real runs.
 # make bench-preparation: rows per second of data_prep.criteo beside pyarrow, pandas and torchrec; 10,000,000 rows.
-# make bench: every claim about speed, measured on this machine; see docs/performance.md. Some 20 minutes if it is quiet.
+# make bench: every claim about speed, measured on this machine; see docs/performance.md. Some 25 minutes if it is quiet.
 # make bench-gpu: the layer, the methods' QPS, a profile and the loops on one NVIDIA GPU.
 
 VENV := .venv

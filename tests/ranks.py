@@ -46,6 +46,7 @@ class _Group:
         self._processes: list[SpawnProcess] = []
         for rank in range(world_size):
             ours, theirs = context.Pipe()
+            # Not daemons: those could have no reader processes.
             process = context.Process(target=_serve, args=(theirs, rank, world_size, port))
             process.start()
             theirs.close()

@@ -2,8 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from types import FunctionType
-from typing import Any, ClassVar, Literal, Self
+from typing import ClassVar, Literal, Self
 
 import torch
 from torch import Tensor
@@ -45,7 +44,8 @@ class Balancer(TaskState):
 
     capturable: ClassVar[bool] = False
     """Whether a GPU may record :meth:`coefficients` in a CUDA graph and replay it in later steps: it launches the same
-    kernels in each, and its Python code decides by nothing but what :meth:`options` returns."""
+    kernels in each, keeps its state in buffers of its own, and decides in Python by nothing but attributes that are
+    numbers, strings or functions."""
 
     def __init__(self, num_tasks: int, task_names: Sequence[str] | None = None) -> None:
         if num_tasks < 1:
@@ -97,15 +97,6 @@ class Balancer(TaskState):
     def initial_coefficients(self) -> Tensor:
         """(M,) coefficients for a step that has no Gramian yet (``reduction="delayed"``, first step)."""
         return self.task_weights()
-
-    def state(self) -> tuple[Tensor, ...]:
-        """All buffers of the method itself, in a fixed order."""
-        return tuple(buffer for buffer in self._buffers.values() if buffer is not None)
-
-    def options(self) -> tuple[Any, ...]:
-        """Values of all attributes that are numbers, strings or functions, in a fixed order."""
-        kinds = (int, float, str, FunctionType)
-        return tuple(value for value in vars(self).values() if isinstance(value, kinds))
 
     @property
     def degree(self) -> int:

@@ -1,6 +1,6 @@
 """The two operations on whole gradients in C, for a CPU: each reads every gradient from memory once.
 
-Compiled, in well under a second, when a process first needs them, for the processor that it runs on. Where there is no
+Compiled when a process first needs them, for the processor that it runs on. Where there is no
 C compiler, plain PyTorch does without.
 """
 

@@ -79,7 +79,7 @@ def gramian_parts(gradients: Sequence[Tensor | None]) -> Tensor | None:
 
 def gramian_of_parts(parts: Tensor, num_tasks: int) -> Tensor:
     """(M, M) float64."""
-    from dlrm_mtl.balancing.triton_kernels import triton_gramian
+    from dlrm_mtl.balancing.triton_kernels import triton_gramian  # only where there is Triton
 
     return triton_gramian(parts, num_tasks)
 

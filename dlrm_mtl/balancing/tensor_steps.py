@@ -2,6 +2,7 @@
 replay what is of size M; and on a CPU, where ``float_steps.py`` does not suit."""
 
 from collections.abc import Callable
+from types import FunctionType
 from typing import Any, NamedTuple, TypeVar
 
 import torch
@@ -99,7 +100,7 @@ class TensorSteps:
         balancer = self._balancer
         if not balancer.capturable or not may_be_captured(balancer.step):
             return stage(*inputs, **options)
-        return self._captured(stage, inputs, options, balancer.state(), balancer.options())
+        return self._captured(stage, inputs, options, _state(balancer), _options(balancer))
 
     def _alone(
         self, local: Tensor | None, losses: Tensor | None, in_parts: bool, bounded_in: torch.dtype | None
@@ -154,6 +155,16 @@ class TensorSteps:
         if marked is not None and bounded_in is not None:
             applied = self._balancer.bounded_coefficients(coefficients, finite, marked.diagonal(), bounded_in)
         return Decision(statistic, coefficients, self._balancer.task_weights().clone(), applied, finite)
+
+
+def _state(balancer: Balancer) -> tuple[Tensor, ...]:
+    """All buffers of the method itself, in a fixed order."""
+    return tuple(buffer for buffer in balancer._buffers.values() if buffer is not None)
+
+
+def _options(balancer: Balancer) -> tuple[int | float | str | FunctionType, ...]:
+    """Values of all attributes that are numbers, strings or functions, in a fixed order."""
+    return tuple(value for value in vars(balancer).values() if isinstance(value, (int, float, str, FunctionType)))
 
 
 def _broken(losses: Tensor | None, of_tasks: Tensor | None) -> Tensor | None:
