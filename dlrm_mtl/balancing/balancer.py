@@ -76,7 +76,8 @@ class Balancer(TaskState):
 
     @property
     def steps_in_floats(self) -> bool:
-        """Whether there is :meth:`step_in_floats`. Only for methods that apply coefficients to whole gradients."""
+        """Whether there is :meth:`step_in_floats`: asked where the host may look. Only for methods that apply coefficients
+        to whole gradients."""
         return False
 
     def step_in_floats(self, gramian: list[list[float]]) -> tuple[list[float], list[float]]:

@@ -127,19 +127,20 @@ static void add_products(const void *const *gradients, int m, enum dtype dtype, 
         for (int j = i; j < m; j++) *products++ = tiles[i / TILE][j / TILE][i % TILE][j % TILE];
 }
 
-/* Inner products of every pair i <= j, in the order of nested loops. */
-void gradient_products(const void *const *gradients, int m, long n, int dtype, int threads, double *products) {
-    int pairs = m * (m + 1) / 2;
+/* All m x m inner products, row by row. */
+void gradient_gramian(const void *const *gradients, int m, long n, int dtype, int threads, double *gramian) {
     double partial[threads][MAX_PAIRS];
     long share = ((n + threads - 1) / threads + BLOCK - 1) / BLOCK * BLOCK;
 #pragma omp parallel for num_threads(threads) if (threads > 1) schedule(static, 1)
     for (int thread = 0; thread < threads; thread++)
         add_products(gradients, m, dtype, smaller(n, thread * share), smaller(n, (thread + 1) * share),
                      partial[thread]);
-    for (int pair = 0; pair < pairs; pair++) {
-        products[pair] = 0;
-        for (int thread = 0; thread < threads; thread++) products[pair] += partial[thread][pair];
-    }
+    for (int i = 0, pair = 0; i < m; i++)
+        for (int j = i; j < m; j++, pair++) {
+            double product = 0;
+            for (int thread = 0; thread < threads; thread++) product += partial[thread][pair];
+            gramian[i * m + j] = gramian[j * m + i] = product;
+        }
 }
 
 ALWAYS_INLINE void weigh(enum dtype dtype, const void *const *gradients, const float *weights, int m, long first,

@@ -1,15 +1,6 @@
-"""The two operations on whole gradients in C, for a CPU: each reads every gradient from memory once.
-
-Compiled when a process first needs them, for the processor that it runs on. Where there is no
-C compiler, plain PyTorch does without.
-"""
+"""The two operations on whole gradients in C, for a CPU: each reads every gradient from memory once."""
 
 import ctypes
-import os
-import shutil
-import subprocess
-import tempfile
-import warnings
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -17,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-SOURCE = Path(__file__).with_suffix(".c")
+from dlrm_mtl.balancing.c_library import build_library
 
 # No -ffast-math: what is not finite must stay so, and linking with it changes the arithmetic of the whole process.
 FLAGS = ("-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math")
@@ -37,19 +28,19 @@ class CpuKernels:
 
     def __init__(self, library: ctypes.CDLL) -> None:
         pointer, number, size = ctypes.c_void_p, ctypes.c_int, ctypes.c_long
-        self._products = library.gradient_products
-        self._products.argtypes = [pointer, number, size, number, number, pointer]
-        self._products.restype = None
+        self._gramian = library.gradient_gramian
+        self._gramian.argtypes = [pointer, number, size, number, number, pointer]
+        self._gramian.restype = None
         self._weighted_sum = library.weighted_sum
         self._weighted_sum.argtypes = [pointer, pointer, number, size, number, number, pointer]
         self._weighted_sum.restype = None
 
-    def products(self, gradients: Sequence[Tensor]) -> list[float]:
-        """Inner products of every pair i <= j of M gradients, in the order of nested loops."""
-        num_tasks = len(gradients)
-        products = (ctypes.c_double * (num_tasks * (num_tasks + 1) // 2))()
-        self._products(_addresses(gradients), num_tasks, *_form(gradients[0]), products)
-        return list(products)
+    def gramian(self, gradients: Sequence[Tensor]) -> list[list[float]]:
+        """All inner products of M gradients, (M, M)."""
+        size = len(gradients)
+        values = (ctypes.c_double * (size * size))()
+        self._gramian(_addresses(gradients), size, *_form(gradients[0]), values)
+        return [values[start : start + size] for start in range(0, size * size, size)]
 
     def weighted_sum(self, gradients: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
         """Sum over m of weights[m] * gradients[m], in the gradients' shape and dtype, accumulated in float32."""
@@ -82,24 +73,6 @@ def _form(gradient: Tensor) -> tuple[int, int, int]:
 
 @lru_cache
 def _build() -> CpuKernels | None:
-    compiler = shutil.which(os.environ.get("CC", "cc"))
-    if compiler is None:
-        return None
-    try:
-        return _compile(compiler, "-fopenmp")
-    except (OSError, subprocess.CalledProcessError):
-        pass
-    try:
-        return _compile(compiler)  # for one thread
-    except (OSError, subprocess.CalledProcessError) as error:
-        reason = (getattr(error, "stderr", None) or str(error)).strip().splitlines()[0]
-        warnings.warn(f"gradients are balanced by plain PyTorch, more slowly: {compiler}: {reason}", stacklevel=2)
-        return None
-
-
-def _compile(compiler: str, *flags: str) -> CpuKernels:
-    with tempfile.TemporaryDirectory(prefix="dlrm-mtl-") as directory:
-        library = Path(directory) / "cpu_kernels.so"
-        command = [compiler, *FLAGS, *flags, "-fPIC", "-shared", "-o", str(library), str(SOURCE)]
-        subprocess.run(command, check=True, capture_output=True, text=True, stdin=subprocess.DEVNULL)
-        return CpuKernels(ctypes.CDLL(str(library)))
+    # Without OpenMP, for one thread.
+    library = build_library(Path(__file__).with_suffix(".c"), (*FLAGS, "-fopenmp"), FLAGS)
+    return None if library is None else CpuKernels(library)

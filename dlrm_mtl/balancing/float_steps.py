@@ -29,12 +29,12 @@ class FloatDecision(NamedTuple):
 
 
 def suit_floats(gradients: Sequence[Tensor | None], balancer: Balancer) -> TypeGuard[Sequence[Tensor]]:
-    """Whether a step may be taken in floats: on a CPU, by a method that has one, if no gradient is missing."""
+    """Whether a step may be taken in floats: on a CPU, by a method that has such steps, if no gradient is missing."""
     first = gradients[0]
     return (
-        balancer.steps_in_floats
-        and first is not None
+        first is not None
         and host_may_look(first)
+        and balancer.steps_in_floats
         and (balancer.measures == "nothing" or first.dtype in BOUNDED)
         and all(gradient is not None for gradient in gradients)
     )
@@ -45,14 +45,14 @@ def decide_in_floats(
     gradients: Sequence[Tensor],
     losses: Tensor | None,
     reduce: Callable[[Rows], Rows] | None,
-    otherwise: Tensor | None,
+    otherwise: Sequence[float] | None,
 ) -> FloatDecision:
     """From one rank's gradients to coefficients; advances the method's state. Collective, if ``reduce`` is.
 
     Args:
         losses: (M,) of this rank, if known.
         reduce: from this rank's Gramian to the one that coefficients come from; None: itself.
-        otherwise: (M,) coefficients of the step before, if that Gramian is another step's.
+        otherwise: coefficients of the step before, if that Gramian is another step's.
     """
     of_losses = [] if losses is None else losses.tolist()
     if balancer.measures == "nothing":
@@ -75,8 +75,8 @@ def decide_in_floats(
         balancer.step.add_(1)
     else:
         balancer.nonfinite_steps.add_(1)
-        unchanged = balancer.initial_coefficients() if otherwise is None else otherwise
-        coefficients, task_weights = unchanged.tolist(), balancer.task_weights().tolist()
+        coefficients = balancer.initial_coefficients().tolist() if otherwise is None else [*otherwise]
+        task_weights = balancer.task_weights().tolist()
     applicable = finite if otherwise is None else not broken
     finite = applicable and _bounded(coefficients, squares, gradients[0].dtype)
     return FloatDecision(FloatRecord(statistic, coefficients, task_weights), _or_nan(coefficients, finite), broken)

@@ -56,12 +56,15 @@ def local_gramian(gradients: Sequence[Tensor | None], device: torch.device) -> T
 
 def host_gramian(gradients: Sequence[Tensor | None]) -> list[list[float]]:
     """:func:`local_gramian` of gradients on a CPU, not all None, where the host may look."""
-    rows = [[0.0] * len(gradients) for _ in gradients]
     tasks = [m for m, gradient in enumerate(gradients) if gradient is not None]
-    products = _host_products([gradient for gradient in gradients if gradient is not None])
-    for (i, j), value in zip(_pairs(tasks), products, strict=True):
-        rows[i][j] = rows[j][i] = value
-    return rows
+    rows = _host_rows([gradient for gradient in gradients if gradient is not None])
+    if len(tasks) == len(gradients):
+        return rows
+    padded = [[0.0] * len(gradients) for _ in gradients]
+    for m, row in zip(tasks, rows, strict=True):
+        for n, value in zip(tasks, row, strict=True):
+            padded[m][n] = value
+    return padded
 
 
 def gramian_parts(gradients: Sequence[Tensor | None]) -> Tensor | None:
@@ -103,13 +106,19 @@ def _with_zeros(rows: Tensor, tasks: Sequence[int], num_tasks: int) -> Tensor:
     return torch.stack([present.get(m, zeros) for m in range(num_tasks)])
 
 
-def _host_products(gradients: Sequence[Tensor]) -> list[float]:
-    """Inner products of every pair of gradients on a CPU, in the order of :func:`_pairs`."""
+def _host_rows(gradients: Sequence[Tensor]) -> list[list[float]]:
     kernels = cpu_kernels(gradients)
     flat = gradients if kernels is not None else [_flat(gradient) for gradient in gradients]
     kernels = kernels or cpu_kernels(flat)
     if kernels is not None:
-        return kernels.products(flat)
+        return kernels.gramian(flat)
+    tasks = range(len(flat))
+    value = dict(zip(_pairs(tasks), _host_products(flat), strict=True))
+    return [[value[min(i, j), max(i, j)] for j in tasks] for i in tasks]
+
+
+def _host_products(flat: Sequence[Tensor]) -> list[float]:
+    """Inner products of every pair of gradients, in the order of :func:`_pairs`."""
     size = _dot_elements(flat)
     if _is_wide(flat[0]) and len(flat[0]) <= size:
         return [torch.dot(left, right).item() for left, right in _pairs(flat)]

@@ -79,7 +79,7 @@ class BalancingLayer(nn.Module):
         self._reducer = Reducer(process_group)
         self._steps = TensorSteps(balancer)
         self._pending: PendingReduction | PendingRows | None = None
-        self._delayed_coefficients: Tensor | None = None
+        self._delayed_coefficients: Tensor | list[float] | None = None
         self._losses: Tensor | None = None
         self._observe = False
         self._delayed_entries = delayed_entries(balancer) if reduction == "delayed" else {}
@@ -161,12 +161,14 @@ class BalancingLayer(nn.Module):
         measures = self.balancer.measures != "nothing"
         reduced = measures and (self.reduction == "delayed" or self._is_reduced)
         otherwise = self._delayed_coefficients if measures and self.reduction == "delayed" else None
+        if isinstance(otherwise, Tensor):
+            otherwise = otherwise.tolist()
         reduce = self._reduce_in_floats if reduced else None
         decision = decide_in_floats(self.balancer, gradients, self._losses, reduce, otherwise)
         if decision.broken:
             self._count(torch.tensor(decision.broken, device="cpu"))
         if otherwise is not None:
-            self._delayed_coefficients = torch.tensor(decision.record.coefficients, dtype=torch.float64, device="cpu")
+            self._delayed_coefficients = decision.record.coefficients
         self._observe = False
         self._losses = None
         self._record = decision.record
@@ -204,12 +206,12 @@ class BalancingLayer(nn.Module):
     def _decide_delayed(self, marked: Tensor, bounded_in: torch.dtype | None) -> Decision:
         if marked.is_cuda:
             marked = marked.clone()  # kept until the next step, which may overwrite what a graph returned
-        if self._pending is None or self._delayed_coefficients is None:
+        last = self._last_coefficients
+        if self._pending is None or last is None:
             decision = self._steps.first_delayed(marked, bounded_in)
         else:
             # A step that was not finite has been skipped: what was to be applied then is applied now.
-            previous = self._pending.wait()
-            decision = self._steps.settle(marked, *previous, self._delayed_coefficients, bounded_in)
+            decision = self._steps.settle(marked, *self._pending.wait(), last, bounded_in)
         self._delayed_coefficients = decision.coefficients
         self._pending = self._reducer.start(marked, self.balancer.degree, self._steps.of_method(self._losses))
         return decision
@@ -223,10 +225,18 @@ class BalancingLayer(nn.Module):
         """Whether what coefficients come from is that of other ranks, too."""
         return self.reduction != "local" and self._reducer.world_size > 1
 
+    @property
+    def _last_coefficients(self) -> Tensor | None:
+        """Of the delayed step before."""
+        if self._delayed_coefficients is None:
+            return None
+        return torch.as_tensor(self._delayed_coefficients, dtype=torch.float64, device=self.balancer.step.device)
+
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)
-        if self._pending is not None and self._delayed_coefficients is not None:
-            state = DelayedState(*self._pending.wait(), self._delayed_coefficients)
+        last = self._last_coefficients
+        if self._pending is not None and last is not None:
+            state = DelayedState(*self._pending.wait(), last)
             stored = store_delayed_state(state, self._delayed_entries)
             destination.update({prefix + key: value for key, value in stored.items()})
 

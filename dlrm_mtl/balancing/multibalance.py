@@ -8,12 +8,9 @@ from torch import Tensor
 
 from dlrm_mtl.balancing.balancer import Balancer
 from dlrm_mtl.balancing.finite import host_may_look
-from dlrm_mtl.balancing.multibalance_floats import FloatStep, float_step
+from dlrm_mtl.balancing.multibalance_step import MAX_TASKS, MultiBalanceStep, multibalance_step
 from dlrm_mtl.balancing.options import is_number, prior_option, require_option
 from dlrm_mtl.balancing.simplex import project_to_simplex
-
-FLOAT_TASKS = 16
-"""Up to this many tasks a CPU steps in Python's floats: their number grows with M^2."""
 
 DIRECTIONS = ("cosine", "gradient")
 
@@ -80,29 +77,28 @@ class MultiBalance(Balancer):
         self.weights: Tensor
         self.norms: Tensor
         self.register_buffer("prior", prior_option(self, num_tasks, prior), persistent=False)
-        self._prior: list[float] = self.prior.tolist()
         self.register_task_state("weights", self.prior.clone())
         # 0 marks a task that had no gradient yet.
         self.register_task_state("norms", torch.zeros(num_tasks))
 
     def coefficients(self, statistic: Tensor, losses: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
-        if self.num_tasks <= FLOAT_TASKS and host_may_look(statistic):
-            step = self._float_step(statistic.tolist(), self.weights.tolist(), self.norms.tolist())
-            coefficients, weights, norms = torch.tensor(step, dtype=torch.float64, device="cpu").unbind()
+        in_c = self._in_c if host_may_look(statistic) else None
+        if in_c is not None:
+            weights, norms = self.weights.clone(), self.norms.clone()
+            step = self._c_step(in_c, statistic.tolist(), weights, norms)
+            coefficients = torch.tensor(step, dtype=torch.float64, device="cpu")
         else:
             coefficients, weights, norms = self._step(statistic)
         return coefficients, {"weights": weights, "norms": norms}
 
     @property
     def steps_in_floats(self) -> bool:
-        return self.num_tasks <= FLOAT_TASKS and type(self).coefficients is MultiBalance.coefficients
+        return type(self).coefficients is MultiBalance.coefficients and self._in_c is not None
 
     def step_in_floats(self, gramian: list[list[float]]) -> tuple[list[float], list[float]]:
-        weights, norms = self.weights.numpy(), self.norms.numpy()
-        step = self._float_step(gramian, weights.tolist(), norms.tolist())
-        weights[:] = step.weights
-        norms[:] = step.averages
-        return step.coefficients, step.weights
+        in_c, weights = self._in_c, self.weights
+        assert in_c is not None
+        return self._c_step(in_c, gramian, weights, self.norms), weights.tolist()
 
     def task_weights(self) -> Tensor:
         return self.weights
@@ -110,13 +106,19 @@ class MultiBalance(Balancer):
     def initial_coefficients(self) -> Tensor:
         return self._with_prior(self.weights, self.prior_in_direction)
 
-    def _float_step(self, gramian: list[list[float]], weights: list[float], norms: list[float]) -> FloatStep:
-        return float_step(
+    @property
+    def _in_c(self) -> MultiBalanceStep | None:
+        return multibalance_step() if self.num_tasks <= MAX_TASKS else None
+
+    def _c_step(
+        self, step: MultiBalanceStep, gramian: list[list[float]], weights: Tensor, norms: Tensor
+    ) -> list[float]:
+        return step(
             gramian,
             weights,
             norms,
-            prior=self._prior,
-            beta=float(self.beta(self.step)) if callable(self.beta) else self.beta,
+            self.prior,
+            beta=float(self._beta),
             rho=self.rho,
             gamma=self.gamma,
             cosine=self.direction == "cosine",

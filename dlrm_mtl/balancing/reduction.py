@@ -32,11 +32,8 @@ class Reducer:
 
     @property
     def world_size(self) -> int:
-        if self._process_group is not None:
-            return self._process_group.size()
-        if dist.is_available() and dist.is_initialized():
-            return dist.get_world_size()
-        return 1
+        group = self._group
+        return 1 if group is None else group.size()
 
     def start(self, statistic: Tensor, degree: int, losses: Tensor | None) -> "PendingReduction":
         """Starts the all-reduce and returns at once. Collective.
@@ -74,11 +71,17 @@ class Reducer:
         """What sums so many values of a CPU, if it is not the process group."""
         if count > MAX_VALUES:
             return None
-        group = self._process_group or dist.group.WORLD
+        group = self._group
         if group is not None and group is not self._connected:
             self._exchange = connect_ranks(group)
             self._connected = group
         return self._exchange
+
+    @property
+    def _group(self) -> dist.ProcessGroup | None:
+        if self._process_group is not None or not dist.is_available():
+            return self._process_group
+        return dist.group.WORLD
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy has no connections yet."""
