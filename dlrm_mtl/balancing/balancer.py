@@ -76,7 +76,7 @@ class Balancer(TaskState):
 
     @property
     def steps_in_floats(self) -> bool:
-        """Whether there is :meth:`step_in_floats`: asked where the host may look. Only for methods that apply coefficients
+        """Whether there is :meth:`step_in_floats`: asked where the host may look. Only where coefficients are applied
         to whole gradients."""
         return False
 

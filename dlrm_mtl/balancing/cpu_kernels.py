@@ -24,30 +24,31 @@ DTYPES = (torch.float32, torch.bfloat16)
 
 
 class CpuKernels:
-    """The compiled functions."""
+    """The compiled functions for M gradients."""
 
-    def __init__(self, library: ctypes.CDLL) -> None:
-        pointer, number, size = ctypes.c_void_p, ctypes.c_int, ctypes.c_long
-        self._gramian = library.gradient_gramian
-        self._gramian.argtypes = [pointer, number, size, number, number, pointer]
-        self._gramian.restype = None
-        self._weighted_sum = library.weighted_sum
-        self._weighted_sum.argtypes = [pointer, pointer, number, size, number, number, pointer]
-        self._weighted_sum.restype = None
+    def __init__(self, library: ctypes.CDLL, gradients: Sequence[Tensor]) -> None:
+        self._library = library
+        self._gradients = gradients
+        self._addresses = (ctypes.c_void_p * len(gradients))(*[gradient.data_ptr() for gradient in gradients])
 
-    def gramian(self, gradients: Sequence[Tensor]) -> list[list[float]]:
-        """All inner products of M gradients, (M, M)."""
-        size = len(gradients)
+    def gramian(self) -> list[list[float]]:
+        """All inner products, (M, M)."""
+        size = len(self._gradients)
         values = (ctypes.c_double * (size * size))()
-        self._gramian(_addresses(gradients), size, *_form(gradients[0]), values)
+        self._library.gradient_gramian(self._addresses, size, *self._form(), values)
         return [values[start : start + size] for start in range(0, size * size, size)]
 
-    def weighted_sum(self, gradients: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
+    def weighted_sum(self, weights: Sequence[float]) -> Tensor:
         """Sum over m of weights[m] * gradients[m], in the gradients' shape and dtype, accumulated in float32."""
-        combined = torch.empty_like(gradients[0])
+        combined = torch.empty_like(self._gradients[0])
         values = (ctypes.c_float * len(weights))(*weights)
-        self._weighted_sum(_addresses(gradients), values, len(gradients), *_form(combined), combined.data_ptr())
+        self._library.weighted_sum(self._addresses, values, len(weights), *self._form(), combined.data_ptr())
         return combined
+
+    def _form(self) -> tuple[int, int, int]:
+        """Elements, number of the dtype, threads."""
+        first = self._gradients[0]
+        return first.numel(), DTYPES.index(first.dtype), torch.get_num_threads()
 
 
 def cpu_kernels(gradients: Sequence[Tensor]) -> CpuKernels | None:
@@ -59,20 +60,18 @@ def cpu_kernels(gradients: Sequence[Tensor]) -> CpuKernels | None:
         and first.dtype in DTYPES
         and all(type(gradient) is Tensor and gradient.is_contiguous() for gradient in gradients)
     )
-    return _build() if suits else None
-
-
-def _addresses(gradients: Sequence[Tensor]) -> "ctypes.Array[ctypes.c_void_p]":
-    return (ctypes.c_void_p * len(gradients))(*[gradient.data_ptr() for gradient in gradients])
-
-
-def _form(gradient: Tensor) -> tuple[int, int, int]:
-    """Elements, number of the dtype, threads."""
-    return gradient.numel(), DTYPES.index(gradient.dtype), torch.get_num_threads()
+    library = _build() if suits else None
+    return None if library is None else CpuKernels(library, gradients)
 
 
 @lru_cache
-def _build() -> CpuKernels | None:
+def _build() -> ctypes.CDLL | None:
     # Without OpenMP, for one thread.
     library = build_library(Path(__file__).with_suffix(".c"), (*FLAGS, "-fopenmp"), FLAGS)
-    return None if library is None else CpuKernels(library)
+    if library is not None:
+        pointer, number, size = ctypes.c_void_p, ctypes.c_int, ctypes.c_long
+        library.gradient_gramian.argtypes = [pointer, number, size, number, number, pointer]
+        library.gradient_gramian.restype = None
+        library.weighted_sum.argtypes = [pointer, pointer, number, size, number, number, pointer]
+        library.weighted_sum.restype = None
+    return library

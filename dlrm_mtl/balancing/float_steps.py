@@ -13,7 +13,7 @@ from torch import Tensor
 
 from dlrm_mtl.balancing.balancer import BOUNDED, Balancer
 from dlrm_mtl.balancing.finite import host_may_look
-from dlrm_mtl.balancing.gramian import host_gramian
+from dlrm_mtl.balancing.gramian import HostGradients
 from dlrm_mtl.balancing.record import FloatRecord
 from dlrm_mtl.balancing.reduction import Rows
 
@@ -42,7 +42,7 @@ def suit_floats(gradients: Sequence[Tensor | None], balancer: Balancer) -> TypeG
 
 def decide_in_floats(
     balancer: Balancer,
-    gradients: Sequence[Tensor],
+    gradients: HostGradients,
     losses: Tensor | None,
     reduce: Callable[[Rows], Rows] | None,
     otherwise: Sequence[float] | None,
@@ -63,7 +63,7 @@ def decide_in_floats(
         return FloatDecision(
             FloatRecord(nothing, coefficients, task_weights), _or_nan(coefficients, not broken), broken
         )
-    local = host_gramian(gradients)
+    local = gradients.gramian()
     squares = [row[m] for m, row in enumerate(local)]
     broken = _broken(squares, of_losses)
     if broken:
@@ -78,7 +78,7 @@ def decide_in_floats(
         coefficients = balancer.initial_coefficients().tolist() if otherwise is None else [*otherwise]
         task_weights = balancer.task_weights().tolist()
     applicable = finite if otherwise is None else not broken
-    finite = applicable and _bounded(coefficients, squares, gradients[0].dtype)
+    finite = applicable and _bounded(coefficients, squares, gradients.dtype)
     return FloatDecision(FloatRecord(statistic, coefficients, task_weights), _or_nan(coefficients, finite), broken)
 
 

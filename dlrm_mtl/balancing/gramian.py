@@ -23,6 +23,37 @@ WIDENED_ELEMENTS = 1 << 24
 """Elements of all M gradients that are widened to float32 at a time on a GPU."""
 
 
+class HostGradients:
+    """M gradients of one shape on a CPU, where the host may look, none of them None."""
+
+    def __init__(self, gradients: Sequence[Tensor]) -> None:
+        self._gradients = gradients
+        self._kernels = cpu_kernels(gradients)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self._gradients[0].dtype
+
+    def gramian(self) -> list[list[float]]:
+        """As :func:`local_gramian`."""
+        if self._kernels is not None:
+            return self._kernels.gramian()
+        flat = [_flat(gradient) for gradient in self._gradients]
+        kernels = cpu_kernels(flat)
+        if kernels is not None:
+            return kernels.gramian()
+        tasks = range(len(flat))
+        product = dict(zip(_pairs(tasks), _host_products(flat), strict=True))
+        return [[product[min(i, j), max(i, j)] for j in tasks] for i in tasks]
+
+    def weighted_sum(self, coefficients: Sequence[float]) -> Tensor:
+        """As :func:`combine_gradients`."""
+        if self._kernels is not None:
+            return self._kernels.weighted_sum(coefficients)
+        weights = torch.tensor(coefficients, dtype=torch.promote_types(self.dtype, torch.float32), device="cpu")
+        return _plain_weighted_sum(self._gradients, weights)
+
+
 def local_gramian(gradients: Sequence[Tensor | None], device: torch.device) -> Tensor:
     """Inner products of M gradients of one rank.
 
@@ -38,33 +69,22 @@ def local_gramian(gradients: Sequence[Tensor | None], device: torch.device) -> T
         (M, M) symmetric, float64; accumulated in float32, or in float64 for float64 gradients.
     """
     num_tasks = len(gradients)
-    tasks = [m for m, gradient in enumerate(gradients) if gradient is not None]
-    flat = [_flat(gradient) for gradient in gradients if gradient is not None]
-    if not flat:
+    present = {m: gradient for m, gradient in enumerate(gradients) if gradient is not None}
+    if not present:
         return torch.zeros(num_tasks, num_tasks, dtype=torch.float64, device=device)
-    if host_may_look(flat[0]):
-        return torch.tensor(host_gramian(gradients), dtype=torch.float64, device=flat[0].device)
-    kernels = gpu_kernels(flat)
-    if kernels is None:
-        gramian = _plain_gramian(flat)
-    else:
-        gramian = kernels.triton_gramian(kernels.triton_products(flat), len(flat))
-    if len(tasks) == num_tasks:
+    gramian = _gramian_of(list(present.values()))
+    if len(present) == num_tasks:
         return gramian
+    tasks = list(present)
     return _with_zeros(_with_zeros(gramian, tasks, num_tasks).T, tasks, num_tasks)
 
 
-def host_gramian(gradients: Sequence[Tensor | None]) -> list[list[float]]:
-    """:func:`local_gramian` of gradients on a CPU, not all None, where the host may look."""
-    tasks = [m for m, gradient in enumerate(gradients) if gradient is not None]
-    rows = _host_rows([gradient for gradient in gradients if gradient is not None])
-    if len(tasks) == len(gradients):
-        return rows
-    padded = [[0.0] * len(gradients) for _ in gradients]
-    for m, row in zip(tasks, rows, strict=True):
-        for n, value in zip(tasks, row, strict=True):
-            padded[m][n] = value
-    return padded
+def _gramian_of(gradients: Sequence[Tensor]) -> Tensor:
+    if host_may_look(gradients[0]):
+        return torch.tensor(HostGradients(gradients).gramian(), dtype=torch.float64, device="cpu")
+    flat = [_flat(gradient) for gradient in gradients]
+    kernels = gpu_kernels(flat)
+    return _plain_gramian(flat) if kernels is None else kernels.triton_gramian(kernels.triton_products(flat), len(flat))
 
 
 def gramian_parts(gradients: Sequence[Tensor | None]) -> Tensor | None:
@@ -106,19 +126,8 @@ def _with_zeros(rows: Tensor, tasks: Sequence[int], num_tasks: int) -> Tensor:
     return torch.stack([present.get(m, zeros) for m in range(num_tasks)])
 
 
-def _host_rows(gradients: Sequence[Tensor]) -> list[list[float]]:
-    kernels = cpu_kernels(gradients)
-    flat = gradients if kernels is not None else [_flat(gradient) for gradient in gradients]
-    kernels = kernels or cpu_kernels(flat)
-    if kernels is not None:
-        return kernels.gramian(flat)
-    tasks = range(len(flat))
-    value = dict(zip(_pairs(tasks), _host_products(flat), strict=True))
-    return [[value[min(i, j), max(i, j)] for j in tasks] for i in tasks]
-
-
 def _host_products(flat: Sequence[Tensor]) -> list[float]:
-    """Inner products of every pair of gradients, in the order of :func:`_pairs`."""
+    """Inner products of every pair of gradients on a CPU, in the order of :func:`_pairs`."""
     size = _dot_elements(flat)
     if _is_wide(flat[0]) and len(flat[0]) <= size:
         return [torch.dot(left, right).item() for left, right in _pairs(flat)]
@@ -191,17 +200,8 @@ def combine_gradients(gradients: Sequence[Tensor | None], coefficients: Tensor) 
         flat = [_flat(gradient) for gradient in kept]
         return kernels.triton_weighted_sum(flat, coefficients.contiguous()).view(kept[0].shape)
     if host_may_look(coefficients):
-        return host_weighted_sum(kept, coefficients.tolist())
+        return HostGradients(kept).weighted_sum(coefficients.tolist())
     return _plain_weighted_sum(kept, coefficients.to(torch.promote_types(kept[0].dtype, torch.float32)))
-
-
-def host_weighted_sum(gradients: Sequence[Tensor], coefficients: Sequence[float]) -> Tensor:
-    """:func:`combine_gradients` of gradients on a CPU, none of them None, where the host may look."""
-    kernels = cpu_kernels(gradients)
-    if kernels is not None:
-        return kernels.weighted_sum(gradients, coefficients)
-    weights = torch.tensor(coefficients, dtype=torch.promote_types(gradients[0].dtype, torch.float32), device="cpu")
-    return _plain_weighted_sum(gradients, weights)
 
 
 def _plain_weighted_sum(gradients: Sequence[Tensor], weights: Tensor) -> Tensor:

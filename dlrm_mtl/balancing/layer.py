@@ -1,6 +1,5 @@
 """The balancing layer: M aliases of the shared representation forward, one balanced gradient backward."""
 
-from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
 import torch
@@ -17,7 +16,7 @@ from dlrm_mtl.balancing.delayed_state import (
 )
 from dlrm_mtl.balancing.finite import all_finite, sum_of_elements
 from dlrm_mtl.balancing.float_steps import decide_in_floats, suit_floats
-from dlrm_mtl.balancing.gramian import gramian_parts, host_weighted_sum, local_gramian
+from dlrm_mtl.balancing.gramian import HostGradients, gramian_parts, local_gramian
 from dlrm_mtl.balancing.record import BalancingRecord, FloatRecord
 from dlrm_mtl.balancing.reduction import PendingReduction, PendingRows, Reducer, Rows
 from dlrm_mtl.balancing.tensor_steps import Decision, TensorSteps
@@ -136,7 +135,7 @@ class BalancingLayer(nn.Module):
         observed = self._observe and balancer.measures == "nothing"
         first_of_delayed = self.reduction == "delayed" and self._pending is None
         if not observed and not first_of_delayed and suit_floats(gradients, balancer):
-            return self._balance_in_floats(gradients)
+            return self._balance_in_floats(HostGradients(gradients))
         present = next((gradient for gradient in gradients if gradient is not None), balancer.step)
         parts = None
         if present.is_cuda and balancer.measures == "gramian" and type(balancer).measure is Balancer.measure:
@@ -156,7 +155,7 @@ class BalancingLayer(nn.Module):
         self._record = BalancingRecord(gramian, decision.coefficients, decision.task_weights)
         return balancer.balanced_gradient(gradients, decision.applied, None if bounded_in else decision.finite)
 
-    def _balance_in_floats(self, gradients: Sequence[Tensor]) -> Tensor:
+    def _balance_in_floats(self, gradients: HostGradients) -> Tensor:
         """See ``float_steps.py``."""
         measures = self.balancer.measures != "nothing"
         reduced = measures and (self.reduction == "delayed" or self._is_reduced)
@@ -172,7 +171,7 @@ class BalancingLayer(nn.Module):
         self._observe = False
         self._losses = None
         self._record = decision.record
-        combined = host_weighted_sum(gradients, decision.applied)
+        combined = gradients.weighted_sum(decision.applied)
         if measures:
             return combined
         finite = not decision.broken and bool(all_finite(sum_of_elements(combined)))

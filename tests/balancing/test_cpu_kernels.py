@@ -186,7 +186,7 @@ def test_bfloat16_is_rounded_to_nearest_even() -> None:
     assert kernels is not None
     for weight in (1.0, 1 / 3, -0.7, 3e38):
         expected = (gradient.float() * torch.tensor(weight, dtype=torch.float32)).bfloat16()
-        torch.testing.assert_close(kernels.weighted_sum([gradient], [weight]), expected, rtol=0, atol=0, equal_nan=True)
+        torch.testing.assert_close(kernels.weighted_sum([weight]), expected, rtol=0, atol=0, equal_nan=True)
 
 
 # torch.compile's own, where it traces an autograd.Function.
