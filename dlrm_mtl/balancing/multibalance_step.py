@@ -19,12 +19,11 @@ class MultiBalanceStep:
 
     def __init__(self, library: ctypes.CDLL) -> None:
         pointer, whole, real = ctypes.c_void_p, ctypes.c_int, ctypes.c_double
-        self._step = library.multibalance_step
-        self._step.argtypes = [
-            *(pointer, whole, pointer, pointer, pointer),
-            *(real, real, real, whole, real, real, pointer),
-        ]
-        self._step.restype = None
+        # With Python's lock, which another thread might keep for long.
+        prototype = ctypes.PYFUNCTYPE(
+            None, *(pointer, whole, pointer, pointer, pointer), *(real, real, real, whole, real, real, pointer)
+        )
+        self._step = prototype(("multibalance_step", library))
 
     def __call__(
         self,
