@@ -6,6 +6,7 @@ The same decisions as those of :class:`BalancingLayer`'s stages, in the same ord
 
 import math
 from collections.abc import Callable, Sequence
+from operator import mul
 from typing import NamedTuple, TypeGuard
 
 import torch
@@ -92,8 +93,7 @@ def _broken(first: list[float], second: list[float] | None = None) -> list[bool]
 
 def _bounded(coefficients: list[float], squares: list[float], dtype: torch.dtype) -> bool:
     """See :meth:`Balancer.bounded_coefficients`."""
-    pairs = zip(coefficients, squares, strict=True)
-    return sum(abs(coefficient) * math.sqrt(square) for coefficient, square in pairs) < torch.finfo(dtype).max
+    return sum(map(mul, map(abs, coefficients), map(math.sqrt, squares))) < torch.finfo(dtype).max
 
 
 def _or_nan(values: list[float], finite: bool) -> list[float]:

@@ -1,5 +1,6 @@
 """The balancing layer: M aliases of the shared representation forward, one balanced gradient backward."""
 
+from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import torch
@@ -71,16 +72,12 @@ class BalancingLayer(nn.Module):
             raise ValueError(f"reduction is {reduction!r}, expected one of {', '.join(REDUCTIONS)}")
         self.balancer = balancer
         self.reduction = reduction
-        self._record: BalancingRecord | FloatRecord | None = None
         self.nonfinite_tasks: Tensor
         # Each rank's own, and so not in the checkpoint.
         self.register_buffer("nonfinite_tasks", torch.zeros(self.num_tasks, dtype=torch.int64), persistent=False)
         self._reducer = Reducer(process_group)
         self._steps = TensorSteps(balancer)
-        self._pending: PendingReduction | PendingRows | None = None
-        self._delayed_coefficients: Tensor | list[float] | None = None
-        self._losses: Tensor | None = None
-        self._observe = False
+        self._now = _Now()
         self._delayed_entries = delayed_entries(balancer) if reduction == "delayed" else {}
 
     @property
@@ -90,9 +87,10 @@ class BalancingLayer(nn.Module):
     @property
     def record(self) -> BalancingRecord | None:
         """What the last backward did; None before the first one."""
-        if isinstance(self._record, FloatRecord):
-            self._record = self._record.tensors()
-        return self._record
+        now = self._now
+        if isinstance(now.record, FloatRecord):
+            now.record = now.record.tensors()
+        return now.record
 
     def forward(self, representation: Tensor) -> tuple[Tensor, ...]:
         """
@@ -110,7 +108,7 @@ class BalancingLayer(nn.Module):
     def observe(self) -> None:
         """Has the next backward record the Gramian even where the method needs none (the control). Call it on every
         rank alike: it adds that step's all-reduce."""
-        self._observe = True
+        self._now.observe = True
 
     def weigh_losses(self, losses: Tensor) -> Tensor:
         """What to minimise instead of the (M,) local mean losses: they themselves, unless the method learns weights for
@@ -125,15 +123,15 @@ class BalancingLayer(nn.Module):
         """
         if losses.shape != (self.num_tasks,):
             raise ValueError(f"losses have shape {tuple(losses.shape)}, expected ({self.num_tasks},)")
-        self._losses = losses.detach()
+        self._now.losses = losses.detach()
         weighting = self.balancer.loss_weighting
         return losses if weighting is None else weighting(losses)
 
     def balance(self, gradients: tuple[Tensor | None, ...]) -> Tensor | None:
         """The backward pass: M gradients of the local rows, or None, to the balanced one. Collective."""
         balancer = self.balancer
-        observed = self._observe and balancer.measures == "nothing"
-        first_of_delayed = self.reduction == "delayed" and self._pending is None
+        observed = self._now.observe and balancer.measures == "nothing"
+        first_of_delayed = self.reduction == "delayed" and self._now.pending is None
         if not observed and not first_of_delayed and suit_floats(gradients, balancer):
             return self._balance_in_floats(HostGradients(gradients))
         present = next((gradient for gradient in gradients if gradient is not None), balancer.step)
@@ -143,34 +141,35 @@ class BalancingLayer(nn.Module):
         local = parts
         if local is None and balancer.measures != "nothing":
             local = balancer.measure(gradients, present.device)
-        elif self._observe and local is None:
+        elif self._now.observe and local is None:
             local = local_gramian(gradients, present.device)
         bounded_in = present.dtype if balancer.measures == "gramian" and present.dtype in BOUNDED else None
         decision = self._decide(local, parts is not None, bounded_in)
-        self._observe = False
-        self._losses = None
+        self._now.observe = False
+        self._now.losses = None
         gramian = decision.statistic
         if balancer.measures == "pooled":
             gramian = local_gramian((None,) * self.num_tasks, present.device)
-        self._record = BalancingRecord(gramian, decision.coefficients, decision.task_weights)
+        self._now.record = BalancingRecord(gramian, decision.coefficients, decision.task_weights)
         return balancer.balanced_gradient(gradients, decision.applied, None if bounded_in else decision.finite)
 
     def _balance_in_floats(self, gradients: HostGradients) -> Tensor:
         """See ``float_steps.py``."""
-        measures = self.balancer.measures != "nothing"
-        reduced = measures and (self.reduction == "delayed" or self._is_reduced)
-        otherwise = self._delayed_coefficients if measures and self.reduction == "delayed" else None
+        balancer, now = self.balancer, self._now
+        measures = balancer.measures != "nothing"
+        delayed = measures and self.reduction == "delayed"
+        otherwise = now.delayed_coefficients if delayed else None
         if isinstance(otherwise, Tensor):
             otherwise = otherwise.tolist()
-        reduce = self._reduce_in_floats if reduced else None
-        decision = decide_in_floats(self.balancer, gradients, self._losses, reduce, otherwise)
+        reduce = self._reduce_in_floats if delayed or (measures and self._is_reduced) else None
+        decision = decide_in_floats(balancer, gradients, now.losses, reduce, otherwise)
         if decision.broken:
             self._count(torch.tensor(decision.broken, device="cpu"))
-        if otherwise is not None:
-            self._delayed_coefficients = decision.record.coefficients
-        self._observe = False
-        self._losses = None
-        self._record = decision.record
+        if delayed:
+            now.delayed_coefficients = decision.record.coefficients
+        now.observe = False
+        now.losses = None
+        now.record = decision.record
         combined = gradients.weighted_sum(decision.applied)
         if measures:
             return combined
@@ -181,13 +180,13 @@ class BalancingLayer(nn.Module):
         """This rank's Gramian to the one that coefficients come from. Collective."""
         reduction = self._reducer.start_rows(local, 2)
         if self.reduction == "delayed":
-            assert self._pending is not None
-            reduction, self._pending = self._pending, reduction
+            assert self._now.pending is not None
+            reduction, self._now.pending = self._now.pending, reduction
         return reduction.rows()
 
     def _decide(self, local: Tensor | None, in_parts: bool, bounded_in: torch.dtype | None) -> Decision:
         """From what the method measures of this rank's gradients, if anything, to coefficients. Collective."""
-        losses, measures = self._losses, self.balancer.measures
+        losses, measures = self._now.losses, self.balancer.measures
         delayed = self.reduction == "delayed" and measures != "nothing"
         if not delayed and (local is None or not self._is_reduced):
             decision = self._steps.alone(local, losses, in_parts, bounded_in)
@@ -206,13 +205,13 @@ class BalancingLayer(nn.Module):
         if marked.is_cuda:
             marked = marked.clone()  # kept until the next step, which may overwrite what a graph returned
         last = self._last_coefficients
-        if self._pending is None or last is None:
+        if self._now.pending is None or last is None:
             decision = self._steps.first_delayed(marked, bounded_in)
         else:
             # A step that was not finite has been skipped: what was to be applied then is applied now.
-            decision = self._steps.settle(marked, *self._pending.wait(), last, bounded_in)
-        self._delayed_coefficients = decision.coefficients
-        self._pending = self._reducer.start(marked, self.balancer.degree, self._steps.of_method(self._losses))
+            decision = self._steps.settle(marked, *self._now.pending.wait(), last, bounded_in)
+        self._now.delayed_coefficients = decision.coefficients
+        self._now.pending = self._reducer.start(marked, self.balancer.degree, self._steps.of_method(self._now.losses))
         return decision
 
     def _count(self, broken: Tensor | None) -> None:
@@ -227,15 +226,15 @@ class BalancingLayer(nn.Module):
     @property
     def _last_coefficients(self) -> Tensor | None:
         """Of the delayed step before."""
-        if self._delayed_coefficients is None:
+        if self._now.delayed_coefficients is None:
             return None
-        return torch.as_tensor(self._delayed_coefficients, dtype=torch.float64, device=self.balancer.step.device)
+        return torch.as_tensor(self._now.delayed_coefficients, dtype=torch.float64, device=self.balancer.step.device)
 
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)
         last = self._last_coefficients
-        if self._pending is not None and last is not None:
-            state = DelayedState(*self._pending.wait(), last)
+        if self._now.pending is not None and last is not None:
+            state = DelayedState(*self._now.pending.wait(), last)
             stored = store_delayed_state(state, self._delayed_entries)
             destination.update({prefix + key: value for key, value in stored.items()})
 
@@ -257,13 +256,26 @@ class BalancingLayer(nn.Module):
             missing_keys += [prefix + key for key in sorted(expected - stored.keys())]
             unexpected_keys += [prefix + key for key in stored if key not in used]
         if any(key.startswith(prefix) for key in state_dict):  # this layer is among what is loaded
-            self._pending = self._delayed_coefficients = None
+            self._now.pending = self._now.delayed_coefficients = None
         if used:
             state = restore_delayed_state(stored, self._delayed_entries, self.balancer.step.device)
-            self._pending = PendingReduction(state.statistic, state.losses, None, None)
-            self._delayed_coefficients = state.coefficients
+            self._now.pending = PendingReduction(state.statistic, state.losses, None, None)
+            self._now.delayed_coefficients = state.coefficients
         others = {key: value for key, value in state_dict.items() if not key.startswith(starts)}
         super()._load_from_state_dict(others, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs)
+
+
+@dataclass
+class _Now:
+    """What changes with every step; attributes of a module take long to set."""
+
+    losses: Tensor | None = None
+    observe: bool = False
+    record: BalancingRecord | FloatRecord | None = None
+    pending: PendingReduction | PendingRows | None = None
+    """Of "delayed": where the next step's coefficients come from."""
+    delayed_coefficients: Tensor | list[float] | None = None
+    """Those of the delayed step before."""
 
 
 class _Balance(torch.autograd.Function):

@@ -3,6 +3,7 @@
 import ctypes
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -58,7 +59,7 @@ class MultiBalanceStep:
         num_tasks = len(gramian)
         coefficients = (ctypes.c_double * num_tasks)()
         self._step(
-            (ctypes.c_double * (num_tasks * num_tasks))(*[value for row in gramian for value in row]),
+            (ctypes.c_double * (num_tasks * num_tasks))(*chain.from_iterable(gramian)),
             num_tasks,
             _address(weights, num_tasks),
             _address(averages, num_tasks),
