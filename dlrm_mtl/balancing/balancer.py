@@ -2,11 +2,13 @@
 
 import math
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import ClassVar, Literal, Self
 
 import torch
 from torch import Tensor
 
+from dlrm_mtl.balancing.c_structures import Method
 from dlrm_mtl.balancing.finite import Truth, all_finite, assign_where, choose, host_may_look, sum_of_elements
 from dlrm_mtl.balancing.gramian import combine_gradients, local_gramian, local_pooled
 from dlrm_mtl.balancing.loss_weighting import LossWeighting
@@ -74,22 +76,14 @@ class Balancer(TaskState):
         """
         raise NotImplementedError
 
-    @property
-    def steps_in_floats(self) -> bool:
-        """Whether there is :meth:`step_in_floats`: asked where the host may look. Only where coefficients are applied
-        to whole gradients."""
-        return False
+    def method_in_c(self) -> Method | None:
+        """State and options for a step in C (``cpu_step.c``) that does what :meth:`coefficients` does, if there is one.
+        Only for methods that apply coefficients to whole gradients.
 
-    def step_in_floats(self, gramian: list[list[float]]) -> tuple[list[float], list[float]]:
-        """As :meth:`coefficients`, in Python's floats, for a CPU; changes the state, but for ``step``.
-
-        Args:
-            gramian: (M, M) finite; zeros, where nothing is measured.
-
-        Returns:
-            M coefficients on the raw gradients, and the M task weights after the step.
+        Raises:
+            ValueError: the state is not on a CPU, where it is asked for.
         """
-        raise NotImplementedError
+        return None
 
     def task_weights(self) -> Tensor:
         """(M,) the present task weights as the method means them (lambda of MultiBalance); for logs."""
@@ -230,3 +224,11 @@ def _bounded(coefficients: Tensor, squared_norms: Tensor, limit: float) -> Truth
         pairs = zip(coefficients.tolist(), squared_norms.tolist(), strict=True)
         return sum(abs(coefficient) * math.sqrt(square) for coefficient, square in pairs) < limit
     return coefficients.abs() @ squared_norms.sqrt() < limit
+
+
+@lru_cache
+def steps_like(kind: type[Balancer], base: type[Balancer]) -> bool:
+    """Whether a class overrides nothing that a step of its base class does."""
+    of_step = ("measure", "update", "coefficients", "initial_coefficients", "task_weights")
+    of_gradients = ("bounded_coefficients", "balanced_gradient", "apply_coefficients")
+    return all(getattr(kind, name) is getattr(base, name) for name in (*of_step, *of_gradients))

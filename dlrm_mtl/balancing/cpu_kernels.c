@@ -1,13 +1,13 @@
 /* The two operations on M gradients of N elements for a CPU: each reads every gradient from memory once.
 
-   Built by cpu_kernels.py on the machine that runs it. Sums of products are float32 over a block of elements, whose
+   Built on the machine that runs it. Sums of products are float32 over a block of elements, whose
    gradients stay in the second-level cache meanwhile, and float64 over blocks. Nothing is assumed about values: what is
    not finite stays so. */
 
-#include <stdint.h>
 #include <string.h>
 
-#define MAX_TASKS 16
+#include "cpu_step.h"
+
 #define MAX_PAIRS (MAX_TASKS * (MAX_TASKS + 1) / 2)
 #define BLOCK 2048
 #define LANES 16
@@ -19,8 +19,6 @@ typedef float floats __attribute__((vector_size(4 * LANES), aligned(4)));
 typedef int32_t words __attribute__((vector_size(4 * LANES), aligned(4)));
 typedef uint32_t unsigned_words __attribute__((vector_size(4 * LANES), aligned(4)));
 typedef uint16_t halves __attribute__((vector_size(2 * LANES), aligned(2)));
-
-enum dtype { FLOAT32, BFLOAT16 };
 
 static long smaller(long a, long b) { return a < b ? a : b; }
 
@@ -127,14 +125,15 @@ static void add_products(const void *const *gradients, int m, enum dtype dtype, 
         for (int j = i; j < m; j++) *products++ = tiles[i / TILE][j / TILE][i % TILE][j % TILE];
 }
 
-/* All m x m inner products, row by row. */
-void gradient_gramian(const void *const *gradients, int m, long n, int dtype, int threads, double *gramian) {
+void gradient_gramian(const struct gradients *gradients, double *gramian) {
+    int m = gradients->m, threads = gradients->threads;
+    long n = gradients->n;
     double partial[threads][MAX_PAIRS];
     long share = ((n + threads - 1) / threads + BLOCK - 1) / BLOCK * BLOCK;
 #pragma omp parallel for num_threads(threads) if (threads > 1) schedule(static, 1)
     for (int thread = 0; thread < threads; thread++)
-        add_products(gradients, m, dtype, smaller(n, thread * share), smaller(n, (thread + 1) * share),
-                     partial[thread]);
+        add_products(gradients->addresses, m, gradients->dtype, smaller(n, thread * share),
+                     smaller(n, (thread + 1) * share), partial[thread]);
     for (int i = 0, pair = 0; i < m; i++)
         for (int j = i; j < m; j++, pair++) {
             double product = 0;
@@ -143,31 +142,47 @@ void gradient_gramian(const void *const *gradients, int m, long n, int dtype, in
         }
 }
 
-ALWAYS_INLINE void weigh(enum dtype dtype, const void *const *gradients, const float *weights, int m, long first,
-                         long last, void *result) {
+/* Whether all of the sum is finite. */
+ALWAYS_INLINE int weigh(enum dtype dtype, const void *const *gradients, const float *weights, int m, long first,
+                        long last, void *result) {
+    floats zeros[AT_ONCE / LANES]; /* or NaN */
+    memset(zeros, 0, sizeof zeros);
     long k = first;
     for (; k + AT_ONCE <= last; k += AT_ONCE) {
         floats sums[AT_ONCE / LANES];
         memset(sums, 0, sizeof sums);
         for (int i = 0; i < m; i++)
             for (int v = 0; v < AT_ONCE / LANES; v++) sums[v] += weights[i] * load(gradients[i], dtype, k + v * LANES);
-        for (int v = 0; v < AT_ONCE / LANES; v++) store(result, dtype, k + v * LANES, sums[v]);
+        for (int v = 0; v < AT_ONCE / LANES; v++) {
+            store(result, dtype, k + v * LANES, sums[v]);
+            floats stored = load(result, dtype, k + v * LANES);
+            zeros[v] += stored - stored;
+        }
     }
+    float zero = 0;
     for (; k < last; k++) {
         float sum = 0;
         for (int i = 0; i < m; i++) sum += weights[i] * load_one(gradients[i], dtype, k);
         store_one(result, dtype, k, sum);
+        float stored = load_one(result, dtype, k);
+        zero += stored - stored;
     }
+    for (int v = 0; v < AT_ONCE / LANES; v++)
+        for (int lane = 0; lane < LANES; lane++) zero += zeros[v][lane];
+    return zero == 0;
 }
 
-/* Sum of weights[i] * gradients[i], accumulated in float32. */
-void weighted_sum(const void *const *gradients, const float *weights, int m, long n, int dtype, int threads,
-                  void *result) {
+int weighted_sum(const struct gradients *gradients, const float *weights, void *result) {
+    int m = gradients->m, threads = gradients->threads, finite = 1;
+    long n = gradients->n;
     long share = ((n + threads - 1) / threads + AT_ONCE - 1) / AT_ONCE * AT_ONCE;
-#pragma omp parallel for num_threads(threads) if (threads > 1) schedule(static, 1)
+#pragma omp parallel for num_threads(threads) if (threads > 1) schedule(static, 1) reduction(&& : finite)
     for (int thread = 0; thread < threads; thread++) {
         long first = smaller(n, thread * share), last = smaller(n, (thread + 1) * share);
-        if (dtype == FLOAT32) weigh(FLOAT32, gradients, weights, m, first, last, result);
-        else weigh(BFLOAT16, gradients, weights, m, first, last, result);
+        const void *const *addresses = gradients->addresses;
+        int found = gradients->dtype == FLOAT32 ? weigh(FLOAT32, addresses, weights, m, first, last, result)
+                                                : weigh(BFLOAT16, addresses, weights, m, first, last, result);
+        finite = finite && found;
     }
+    return finite;
 }

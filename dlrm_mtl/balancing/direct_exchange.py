@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 
 import torch.distributed as dist
 
+from dlrm_mtl.balancing.c_structures import Exchange
 from dlrm_mtl.balancing.machine_ranks import meet_on_machine
 from dlrm_mtl.balancing.shared_sums import AWAITED, COMPLETE, OF_ANOTHER_COUNT, SharedSums, shared_sums
 
@@ -45,7 +46,8 @@ class DirectExchange:
     ) -> None:
         self._library = library
         self._memory = memory
-        self._address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+        address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+        self.form = Exchange(address, MAX_VALUES, rank, len(sockets) + 1)
         self._rank = rank
         self._sockets = sockets
         self._timeout_s = timeout_s
@@ -53,11 +55,13 @@ class DirectExchange:
 
     def start(self, values: Sequence[float]) -> "DirectSum":
         """Hands this rank's values over, and does not wait. Every rank calls it, in the same order."""
+        started = self.next_sum(len(values))
+        self._library.put(self.form, started.number, (ctypes.c_double * started.count)(*values), started.count)
+        return started
+
+    def next_sum(self, count: int) -> "DirectSum":
+        """A sum for which the caller hands this rank's values over."""
         self._started += 1
-        count = len(values)
-        self._library.put(
-            self._address, MAX_VALUES, self._rank, self._started, (ctypes.c_double * count)(*values), count
-        )
         return DirectSum(self, self._started, count)
 
     def receive(self, number: int, count: int) -> list[float]:
@@ -67,23 +71,18 @@ class DirectExchange:
             RuntimeError: a rank has gone, or did not come to it within the process group's timeout; or the ranks do not
                 call for the same sums.
         """
-        ranks = len(self._sockets) + 1
         sums, culprit = (ctypes.c_double * count)(), ctypes.c_int()
-        given = (self._address, MAX_VALUES, ranks, number, sums, count)
-        # Most often everything is there.
-        outcome = self._library.look(*given, 0, ctypes.byref(culprit))
-        if outcome == AWAITED:
-            outcome = self._wait(given, culprit)
+        outcome = self._wait(number, sums, culprit)
         if outcome != COMPLETE:
             what = "has another count of values in" if outcome == OF_ANOTHER_COUNT else "is far beyond"
             raise RuntimeError(f"rank {culprit.value} {what} sum {number} of {count}, at which rank {self._rank} is")
         return list(sums)
 
-    def _wait(self, given: tuple[object, ...], culprit: ctypes.c_int) -> int:
+    def _wait(self, number: int, sums: "ctypes.Array[ctypes.c_double]", culprit: ctypes.c_int) -> int:
         start = time.monotonic()
         gone: set[int] = set()
         while True:
-            outcome: int = self._library.wait(*given, PATIENCE_US, ctypes.byref(culprit))
+            outcome: int = self._library.add_up(self.form, number, sums, len(sums), PATIENCE_US, culprit)
             if outcome != AWAITED:
                 return outcome
             if culprit.value in gone:  # before this look: it has written nothing since
@@ -101,15 +100,15 @@ class DirectSum:
     """A sum under way."""
 
     def __init__(self, exchange: DirectExchange, number: int, count: int) -> None:
-        self._exchange = exchange
-        self._number = number
-        self._count = count
+        self.exchange = exchange
+        self.number = number
+        self.count = count
         self._sums: Sequence[float] | None = None
 
     def wait(self) -> Sequence[float]:
         """The sums, as soon as all other ranks' values are here. See :meth:`DirectExchange.receive`."""
         if self._sums is None:
-            self._sums = self._exchange.receive(self._number, self._count)
+            self._sums = self.exchange.receive(self.number, self.count)
         return self._sums
 
 

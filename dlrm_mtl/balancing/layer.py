@@ -1,6 +1,5 @@
 """The balancing layer: M aliases of the shared representation forward, one balanced gradient backward."""
 
-from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import torch
@@ -9,17 +8,18 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from dlrm_mtl.balancing.balancer import BOUNDED, Balancer
+from dlrm_mtl.balancing.c_steps import take_c_step
+from dlrm_mtl.balancing.cpu_step import cpu_step
 from dlrm_mtl.balancing.delayed_state import (
     DelayedState,
     delayed_entries,
     restore_delayed_state,
     store_delayed_state,
 )
-from dlrm_mtl.balancing.finite import all_finite, sum_of_elements
-from dlrm_mtl.balancing.float_steps import decide_in_floats, suit_floats
-from dlrm_mtl.balancing.gramian import HostGradients, gramian_parts, local_gramian
-from dlrm_mtl.balancing.record import BalancingRecord, FloatRecord
-from dlrm_mtl.balancing.reduction import PendingReduction, PendingRows, Reducer, Rows
+from dlrm_mtl.balancing.gramian import gramian_parts, local_gramian
+from dlrm_mtl.balancing.record import BalancingRecord
+from dlrm_mtl.balancing.reduction import PendingReduction, Reducer
+from dlrm_mtl.balancing.step_state import StepState
 from dlrm_mtl.balancing.tensor_steps import Decision, TensorSteps
 
 Reduction = Literal["exact", "delayed", "local"]
@@ -77,7 +77,7 @@ class BalancingLayer(nn.Module):
         self.register_buffer("nonfinite_tasks", torch.zeros(self.num_tasks, dtype=torch.int64), persistent=False)
         self._reducer = Reducer(process_group)
         self._steps = TensorSteps(balancer)
-        self._now = _Now()
+        self._state = StepState()
         self._delayed_entries = delayed_entries(balancer) if reduction == "delayed" else {}
 
     @property
@@ -87,10 +87,10 @@ class BalancingLayer(nn.Module):
     @property
     def record(self) -> BalancingRecord | None:
         """What the last backward did; None before the first one."""
-        now = self._now
-        if isinstance(now.record, FloatRecord):
-            now.record = now.record.tensors()
-        return now.record
+        state = self._state
+        if state.record is not None and not isinstance(state.record, BalancingRecord):
+            state.record = state.record.record(self.num_tasks)
+        return state.record
 
     def forward(self, representation: Tensor) -> tuple[Tensor, ...]:
         """
@@ -108,7 +108,7 @@ class BalancingLayer(nn.Module):
     def observe(self) -> None:
         """Has the next backward record the Gramian even where the method needs none (the control). Call it on every
         rank alike: it adds that step's all-reduce."""
-        self._now.observe = True
+        self._state.observe = True
 
     def weigh_losses(self, losses: Tensor) -> Tensor:
         """What to minimise instead of the (M,) local mean losses: they themselves, unless the method learns weights for
@@ -123,17 +123,22 @@ class BalancingLayer(nn.Module):
         """
         if losses.shape != (self.num_tasks,):
             raise ValueError(f"losses have shape {tuple(losses.shape)}, expected ({self.num_tasks},)")
-        self._now.losses = losses.detach()
+        self._state.losses = losses.detach()
         weighting = self.balancer.loss_weighting
         return losses if weighting is None else weighting(losses)
 
     def balance(self, gradients: tuple[Tensor | None, ...]) -> Tensor | None:
         """The backward pass: M gradients of the local rows, or None, to the balanced one. Collective."""
         balancer = self.balancer
-        observed = self._now.observe and balancer.measures == "nothing"
-        first_of_delayed = self.reduction == "delayed" and self._now.pending is None
-        if not observed and not first_of_delayed and suit_floats(gradients, balancer):
-            return self._balance_in_floats(HostGradients(gradients))
+        observed = self._state.observe and balancer.measures == "nothing"
+        first_of_delayed = self.reduction == "delayed" and self._state.pending is None
+        step = None if observed or first_of_delayed else cpu_step(gradients, balancer)
+        if step is not None:
+            combined = take_c_step(step, balancer, self._reducer, self._state, self.reduction)
+            if step.decision.any_broken:
+                self._count(torch.tensor(step.decision.broken[: self.num_tasks], dtype=torch.bool, device="cpu"))
+            self._end_step()
+            return combined
         present = next((gradient for gradient in gradients if gradient is not None), balancer.step)
         parts = None
         if present.is_cuda and balancer.measures == "gramian" and type(balancer).measure is Balancer.measure:
@@ -141,52 +146,20 @@ class BalancingLayer(nn.Module):
         local = parts
         if local is None and balancer.measures != "nothing":
             local = balancer.measure(gradients, present.device)
-        elif self._now.observe and local is None:
+        elif self._state.observe and local is None:
             local = local_gramian(gradients, present.device)
         bounded_in = present.dtype if balancer.measures == "gramian" and present.dtype in BOUNDED else None
         decision = self._decide(local, parts is not None, bounded_in)
-        self._now.observe = False
-        self._now.losses = None
         gramian = decision.statistic
         if balancer.measures == "pooled":
             gramian = local_gramian((None,) * self.num_tasks, present.device)
-        self._now.record = BalancingRecord(gramian, decision.coefficients, decision.task_weights)
+        self._state.record = BalancingRecord(gramian, decision.coefficients, decision.task_weights)
+        self._end_step()
         return balancer.balanced_gradient(gradients, decision.applied, None if bounded_in else decision.finite)
-
-    def _balance_in_floats(self, gradients: HostGradients) -> Tensor:
-        """See ``float_steps.py``."""
-        balancer, now = self.balancer, self._now
-        measures = balancer.measures != "nothing"
-        delayed = measures and self.reduction == "delayed"
-        otherwise = now.delayed_coefficients if delayed else None
-        if isinstance(otherwise, Tensor):
-            otherwise = otherwise.tolist()
-        reduce = self._reduce_in_floats if delayed or (measures and self._is_reduced) else None
-        decision = decide_in_floats(balancer, gradients, now.losses, reduce, otherwise)
-        if decision.broken:
-            self._count(torch.tensor(decision.broken, device="cpu"))
-        if delayed:
-            now.delayed_coefficients = decision.record.coefficients
-        now.observe = False
-        now.losses = None
-        now.record = decision.record
-        combined = gradients.weighted_sum(decision.applied)
-        if measures:
-            return combined
-        finite = not decision.broken and bool(all_finite(sum_of_elements(combined)))
-        return combined if finite else combined.fill_(torch.nan)
-
-    def _reduce_in_floats(self, local: Rows) -> Rows:
-        """This rank's Gramian to the one that coefficients come from. Collective."""
-        reduction = self._reducer.start_rows(local, 2)
-        if self.reduction == "delayed":
-            assert self._now.pending is not None
-            reduction, self._now.pending = self._now.pending, reduction
-        return reduction.rows()
 
     def _decide(self, local: Tensor | None, in_parts: bool, bounded_in: torch.dtype | None) -> Decision:
         """From what the method measures of this rank's gradients, if anything, to coefficients. Collective."""
-        losses, measures = self._now.losses, self.balancer.measures
+        losses, measures = self._state.losses, self.balancer.measures
         delayed = self.reduction == "delayed" and measures != "nothing"
         if not delayed and (local is None or not self._is_reduced):
             decision = self._steps.alone(local, losses, in_parts, bounded_in)
@@ -204,15 +177,21 @@ class BalancingLayer(nn.Module):
     def _decide_delayed(self, marked: Tensor, bounded_in: torch.dtype | None) -> Decision:
         if marked.is_cuda:
             marked = marked.clone()  # kept until the next step, which may overwrite what a graph returned
-        last = self._last_coefficients
-        if self._now.pending is None or last is None:
+        last = self._state.coefficients_on(self.balancer.step.device)
+        if self._state.pending is None or last is None:
             decision = self._steps.first_delayed(marked, bounded_in)
         else:
             # A step that was not finite has been skipped: what was to be applied then is applied now.
-            decision = self._steps.settle(marked, *self._now.pending.wait(), last, bounded_in)
-        self._now.delayed_coefficients = decision.coefficients
-        self._now.pending = self._reducer.start(marked, self.balancer.degree, self._steps.of_method(self._now.losses))
+            decision = self._steps.settle(marked, *self._state.pending.wait(), last, bounded_in)
+        self._state.coefficients = decision.coefficients
+        self._state.pending = self._reducer.start(
+            marked, self.balancer.degree, self._steps.of_method(self._state.losses)
+        )
         return decision
+
+    def _end_step(self) -> None:
+        self._state.observe = False
+        self._state.losses = None
 
     def _count(self, broken: Tensor | None) -> None:
         if broken is not None:
@@ -223,18 +202,11 @@ class BalancingLayer(nn.Module):
         """Whether what coefficients come from is that of other ranks, too."""
         return self.reduction != "local" and self._reducer.world_size > 1
 
-    @property
-    def _last_coefficients(self) -> Tensor | None:
-        """Of the delayed step before."""
-        if self._now.delayed_coefficients is None:
-            return None
-        return torch.as_tensor(self._now.delayed_coefficients, dtype=torch.float64, device=self.balancer.step.device)
-
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)
-        last = self._last_coefficients
-        if self._now.pending is not None and last is not None:
-            state = DelayedState(*self._now.pending.wait(), last)
+        last = self._state.coefficients_on(self.balancer.step.device)
+        if self._state.pending is not None and last is not None:
+            state = DelayedState(*self._state.pending.wait(), last)
             stored = store_delayed_state(state, self._delayed_entries)
             destination.update({prefix + key: value for key, value in stored.items()})
 
@@ -256,26 +228,13 @@ class BalancingLayer(nn.Module):
             missing_keys += [prefix + key for key in sorted(expected - stored.keys())]
             unexpected_keys += [prefix + key for key in stored if key not in used]
         if any(key.startswith(prefix) for key in state_dict):  # this layer is among what is loaded
-            self._now.pending = self._now.delayed_coefficients = None
+            self._state.pending = self._state.coefficients = None
         if used:
             state = restore_delayed_state(stored, self._delayed_entries, self.balancer.step.device)
-            self._now.pending = PendingReduction(state.statistic, state.losses, None, None)
-            self._now.delayed_coefficients = state.coefficients
+            self._state.pending = PendingReduction(state.statistic, state.losses, None, None)
+            self._state.coefficients = state.coefficients
         others = {key: value for key, value in state_dict.items() if not key.startswith(starts)}
         super()._load_from_state_dict(others, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs)
-
-
-@dataclass
-class _Now:
-    """What changes with every step; attributes of a module take long to set."""
-
-    losses: Tensor | None = None
-    observe: bool = False
-    record: BalancingRecord | FloatRecord | None = None
-    pending: PendingReduction | PendingRows | None = None
-    """Of "delayed": where the next step's coefficients come from."""
-    delayed_coefficients: Tensor | list[float] | None = None
-    """Those of the delayed step before."""
 
 
 class _Balance(torch.autograd.Function):

@@ -1,14 +1,14 @@
 """MultiBalance (He, Chen et al., "MultiBalance: Multi-Objective Gradient Balancing in Industrial-Scale Multi-Task
 Recommendation System", 2024, arXiv:2411.11871), Algorithm 3."""
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
-from dlrm_mtl.balancing.balancer import Balancer
-from dlrm_mtl.balancing.finite import host_may_look
-from dlrm_mtl.balancing.multibalance_step import MAX_TASKS, MultiBalanceStep, multibalance_step
+from dlrm_mtl.balancing.balancer import Balancer, steps_like
+from dlrm_mtl.balancing.c_structures import MULTIBALANCE, Method, address_of_state
 from dlrm_mtl.balancing.options import is_number, prior_option, require_option
 from dlrm_mtl.balancing.simplex import project_to_simplex
 
@@ -82,61 +82,38 @@ class MultiBalance(Balancer):
         self.register_task_state("norms", torch.zeros(num_tasks))
 
     def coefficients(self, statistic: Tensor, losses: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
-        in_c = self._in_c if host_may_look(statistic) else None
-        if in_c is not None:
-            weights, norms = self.weights.clone(), self.norms.clone()
-            step = self._c_step(in_c, statistic.tolist(), weights, norms)
-            coefficients = torch.tensor(step, dtype=torch.float64, device="cpu")
-        else:
-            coefficients, weights, norms = self._step(statistic)
-        return coefficients, {"weights": weights, "norms": norms}
+        norms = statistic.diagonal().clamp(min=0).sqrt()  # n, (M,)
+        previous = torch.where(self.norms > 0, self.norms, norms)
+        average = torch.where(norms > 0, torch.lerp(previous, norms, self.gamma), self.norms)  # u
+        rescale = torch.nan_to_num(average / norms, nan=0.0, posinf=0.0)  # u / n; 0 where n = 0
+        if self.max_rescale is not None:
+            rescale = rescale.clamp(max=self.max_rescale)
+        slope = self._slope(statistic, norms, rescale)
+        weights = project_to_simplex(self.weights - self._beta * slope)
+        coefficients = rescale * self._with_prior(weights, self.prior_in_direction)
+        return coefficients, {"weights": weights, "norms": average}
 
-    @property
-    def steps_in_floats(self) -> bool:
-        return type(self).coefficients is MultiBalance.coefficients and self._in_c is not None
-
-    def step_in_floats(self, gramian: list[list[float]]) -> tuple[list[float], list[float]]:
-        in_c, weights = self._in_c, self.weights
-        assert in_c is not None
-        return self._c_step(in_c, gramian, weights, self.norms), weights.tolist()
+    def method_in_c(self) -> Method | None:
+        if not steps_like(type(self), MultiBalance):
+            return None
+        return Method(
+            MULTIBALANCE,
+            self.direction == "cosine",
+            address_of_state(self.weights, self.num_tasks),
+            address_of_state(self.norms, self.num_tasks),
+            address_of_state(self.prior, self.num_tasks),
+            float(self._beta),
+            self.rho,
+            self.gamma,
+            self.prior_in_direction,
+            math.inf if self.max_rescale is None else self.max_rescale,
+        )
 
     def task_weights(self) -> Tensor:
         return self.weights
 
     def initial_coefficients(self) -> Tensor:
         return self._with_prior(self.weights, self.prior_in_direction)
-
-    @property
-    def _in_c(self) -> MultiBalanceStep | None:
-        return multibalance_step() if self.num_tasks <= MAX_TASKS else None
-
-    def _c_step(
-        self, step: MultiBalanceStep, gramian: list[list[float]], weights: Tensor, norms: Tensor
-    ) -> list[float]:
-        return step(
-            gramian,
-            weights,
-            norms,
-            self.prior,
-            beta=float(self._beta),
-            rho=self.rho,
-            gamma=self.gamma,
-            cosine=self.direction == "cosine",
-            prior_in_direction=self.prior_in_direction,
-            max_rescale=self.max_rescale,
-        )
-
-    def _step(self, gramian: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Coefficients, lambda and u, each (M,)."""
-        norms = gramian.diagonal().clamp(min=0).sqrt()  # n, (M,)
-        previous = torch.where(self.norms > 0, self.norms, norms)
-        average = torch.where(norms > 0, torch.lerp(previous, norms, self.gamma), self.norms)  # u
-        rescale = torch.nan_to_num(average / norms, nan=0.0, posinf=0.0)  # u / n; 0 where n = 0
-        if self.max_rescale is not None:
-            rescale = rescale.clamp(max=self.max_rescale)
-        slope = self._slope(gramian, norms, rescale)
-        weights = project_to_simplex(self.weights - self._beta * slope)
-        return rescale * self._with_prior(weights, self.prior_in_direction), weights, average
 
     @property
     def _beta(self) -> float | Tensor:

@@ -1,9 +1,11 @@
 /* One step of MultiBalance for a CPU, where an operation on a tensor costs more than its M numbers.
 
-   The same formulas as MultiBalance._step (multibalance.py), in the same order. Built by multibalance_step.py without
-   contractions or reordering, so that ranks on different processors come to the same bits. */
+   The same formulas as MultiBalance.coefficients (multibalance.py), in the same order. Built without contractions or
+   reordering, so that ranks on different processors come to the same bits. */
 
 #include <math.h>
+
+#include "cpu_step.h"
 
 /* 0 where there is nothing to divide by, or the quotient is beyond float64. */
 static double ratio(double dividend, double divisor) {
@@ -33,17 +35,15 @@ static void project_to_simplex(double *vector, int m) {
     for (int i = 0; i < m; i++) vector[i] = fmax(vector[i] - threshold, 0);
 }
 
-/* gramian: m x m, row by row. weights: lambda, and averages: u, 0 where a task had no gradient yet; both are advanced.
-   cosine: whether lambda follows cosines, or inner products. coefficients: the result, on the raw gradients. */
-void multibalance_step(const double *gramian, int m, double *weights, double *averages, const double *prior,
-                       double beta, double rho, double gamma, int cosine, double prior_in_direction,
-                       double max_rescale, double *coefficients) {
+void multibalance_step(const struct method *method, const double *gramian, int m, double *coefficients) {
+    double *weights = method->weights, *averages = method->averages;
+    const double *prior = method->prior;
     double norms[m], rescale[m], mixture[m], products[m], length = 0;
     for (int i = 0; i < m; i++) {
         norms[i] = sqrt(fmax(gramian[i * m + i], 0));
-        averages[i] = moving_average(averages[i], norms[i], gamma);
-        rescale[i] = fmin(ratio(averages[i], norms[i]), max_rescale);
-        mixture[i] = rescale[i] * (weights[i] + rho * prior[i]);
+        averages[i] = moving_average(averages[i], norms[i], method->gamma);
+        rescale[i] = fmin(ratio(averages[i], norms[i]), method->max_rescale);
+        mixture[i] = rescale[i] * (weights[i] + method->rho * prior[i]);
     }
     for (int i = 0; i < m; i++) {
         products[i] = 0;
@@ -53,9 +53,9 @@ void multibalance_step(const double *gramian, int m, double *weights, double *av
     length = sqrt(fmax(length, 0));
     for (int i = 0; i < m; i++) {
         /* Where the gradients cancel, the length is rounding: without bounds lambda would be thrown to a vertex. */
-        double slope = cosine ? fmin(fmax(ratio(products[i], norms[i] * length), -1), 1) : rescale[i] * products[i];
-        weights[i] -= beta * slope;
+        double cosine = fmin(fmax(ratio(products[i], norms[i] * length), -1), 1);
+        weights[i] -= method->beta * (method->cosine ? cosine : rescale[i] * products[i]);
     }
     project_to_simplex(weights, m);
-    for (int i = 0; i < m; i++) coefficients[i] = rescale[i] * (weights[i] + prior_in_direction * prior[i]);
+    for (int i = 0; i < m; i++) coefficients[i] = rescale[i] * (weights[i] + method->prior_in_direction * prior[i]);
 }

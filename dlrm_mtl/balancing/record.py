@@ -1,9 +1,7 @@
 """What a step of balancing did."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 
@@ -20,14 +18,3 @@ class BalancingRecord:
     finite."""
     task_weights: Tensor
     """(M,) float64, the method's task weights after the step."""
-
-
-class FloatRecord(NamedTuple):
-    """The same in Python's floats, as a CPU has it, until somebody asks."""
-
-    gramian: list[list[float]]
-    coefficients: list[float]
-    task_weights: list[float]
-
-    def tensors(self) -> BalancingRecord:
-        return BalancingRecord(*(torch.tensor(values, dtype=torch.float64, device="cpu") for values in self))

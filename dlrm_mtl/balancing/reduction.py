@@ -1,5 +1,6 @@
 """All-reduce of a step's statistics over the ranks that share the global batch."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -8,9 +9,6 @@ from torch import Tensor
 
 from dlrm_mtl.balancing.direct_exchange import MAX_VALUES, DirectExchange, DirectSum, connect_ranks
 from dlrm_mtl.balancing.finite import host_may_look
-
-Rows = list[list[float]]
-"""(M, M)."""
 
 
 class Reducer:
@@ -50,25 +48,14 @@ class Reducer:
         if losses is not None:
             parts.append(losses.to(statistic.dtype) / world_size)
         buffer = torch.cat(parts) if len(parts) > 1 else parts[0]
-        direct = self._direct(buffer.numel()) if host_may_look(buffer) else None
+        direct = self.exchange(buffer.numel()) if host_may_look(buffer) else None
         if direct is not None:
             return PendingReduction(statistic, losses, buffer, direct.start(buffer.tolist()))
         work = dist.all_reduce(buffer, group=self._process_group, async_op=True)
         return PendingReduction(statistic, losses, buffer, work)
 
-    def start_rows(self, rows: Rows, degree: int) -> "PendingReduction | PendingRows":
-        """As :meth:`start`, for a statistic (M, M) in Python's floats. Collective."""
-        world_size = self.world_size
-        if world_size == 1:
-            return PendingRows(rows, None)
-        direct = self._direct(len(rows) ** 2)
-        if direct is None:
-            return self.start(torch.tensor(rows, dtype=torch.float64, device="cpu"), degree, None)
-        scale = world_size**degree
-        return PendingRows(rows, direct.start([value / scale for row in rows for value in row]))
-
-    def _direct(self, count: int) -> DirectExchange | None:
-        """What sums so many values of a CPU, if it is not the process group."""
+    def exchange(self, count: int) -> DirectExchange | None:
+        """What sums so many values of a CPU, if it is not the process group. Collective."""
         if count > MAX_VALUES:
             return None
         group = self._group
@@ -110,26 +97,34 @@ class PendingReduction:
         losses = None if self._losses is None else self._buffer[self._statistic.numel() :]
         return statistic, losses
 
-    def rows(self) -> Rows:
-        """The reduced statistic in Python's floats."""
-        rows: Rows = self.wait()[0].tolist()
-        return rows
+    def values(self) -> list[float]:
+        """The reduced statistic in Python's floats, flat."""
+        values: list[float] = self.wait()[0].flatten().tolist()
+        return values
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy has no connections."""
+        statistic, losses = self.wait()
+        return {"_statistic": statistic, "_losses": losses, "_buffer": None, "_work": None}
 
 
-class PendingRows:
-    """One of a statistic (M, M) in Python's floats."""
+class PendingGramian:
+    """An (M, M) Gramian in Python's floats: known, or a sum under way."""
 
-    def __init__(self, rows: Rows, work: DirectSum | None) -> None:
-        self._rows = rows
-        self._work = work
+    def __init__(self, num_tasks: int, source: Sequence[float] | DirectSum) -> None:
+        self._num_tasks = num_tasks
+        self.source = source
+        """(M * M)."""
 
     def wait(self) -> tuple[Tensor, None]:
-        """The reduced statistic, (M, M) float64; and no losses."""
-        return torch.tensor(self.rows(), dtype=torch.float64, device="cpu"), None
+        """The reduced Gramian, (M, M) float64; and no losses."""
+        gramian = torch.tensor(self.values(), dtype=torch.float64, device="cpu")
+        return gramian.view(self._num_tasks, self._num_tasks), None
 
-    def rows(self) -> Rows:
-        if self._work is not None:
-            values, size = self._work.wait(), len(self._rows)
-            self._rows = [list(values[start : start + size]) for start in range(0, size * size, size)]
-            self._work = None
-        return self._rows
+    def values(self) -> Sequence[float]:
+        """The reduced Gramian in Python's floats, flat."""
+        return self.source.wait() if isinstance(self.source, DirectSum) else self.source
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy has no connections."""
+        return {**vars(self), "source": list(self.values())}

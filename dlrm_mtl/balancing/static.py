@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from dlrm_mtl.balancing.balancer import Balancer
+from dlrm_mtl.balancing.balancer import Balancer, steps_like
+from dlrm_mtl.balancing.c_structures import FIXED_WEIGHTS, Method, address_of_state
 from dlrm_mtl.balancing.options import task_vector
 
 
@@ -36,13 +37,10 @@ class Static(Balancer):
     def coefficients(self, statistic: Tensor, losses: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
         return self.weights.clone(), {}
 
-    @property
-    def steps_in_floats(self) -> bool:
-        return type(self).coefficients is Static.coefficients
-
-    def step_in_floats(self, gramian: list[list[float]]) -> tuple[list[float], list[float]]:
-        weights = self.weights.tolist()
-        return weights, weights
+    def method_in_c(self) -> Method | None:
+        if not steps_like(type(self), Static):
+            return None
+        return Method(kind=FIXED_WEIGHTS, weights=address_of_state(self.weights, self.num_tasks))
 
     def task_weights(self) -> Tensor:
         return self.weights

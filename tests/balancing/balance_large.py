@@ -2,6 +2,7 @@
 
 import torch
 
+from dlrm_mtl.balancing import BalancingLayer, MultiBalance
 from dlrm_mtl.balancing.gramian import combine_gradients, local_gramian
 
 for num_tasks in (2, 3, 2):
@@ -13,4 +14,7 @@ for num_tasks in (2, 3, 2):
     wide = rows.double()
     torch.testing.assert_close(gramian, wide @ wide.T, rtol=1e-6, atol=1.0)
     torch.testing.assert_close(combined.double(), coefficients @ wide, rtol=1e-5, atol=1e-5)
+    balanced = BalancingLayer(MultiBalance(num_tasks)).balance(tuple(rows))
+    assert balanced is not None
+    torch.testing.assert_close(balanced.double(), MultiBalance(num_tasks).combine(wide), rtol=1e-5, atol=1e-5)
     print("right")

@@ -1,9 +1,7 @@
 """Large gradients: C kernels are taken, agree with float64, and give way to plain operations where they must."""
 
-import sys
 import threading
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,16 +12,11 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from dlrm_mtl.balancing import BalancingLayer, MultiBalance
-from dlrm_mtl.balancing.cpu_kernels import MIN_PRODUCTS, cpu_kernels
+from dlrm_mtl.balancing.cpu_kernels import cpu_kernels
 from dlrm_mtl.balancing.gramian import combine_gradients, local_gramian
-from tests.entry_points.processes import environment, run
 
 CPU = torch.device("cpu")
 HALF_ULP = {torch.float64: 0.0, torch.float32: 0.0, torch.bfloat16: 2.0**-8, torch.float16: 2.0**-11}
-BALANCE = Path(__file__).with_name("balance_large.py")
-
-LEAST = MIN_PRODUCTS // 3
-"""Elements of two gradients, with three products, that are just too few."""
 
 Layout = Callable[[Tensor], Tensor]
 LAYOUTS: dict[str, Layout] = {
@@ -58,12 +51,6 @@ def randn(num_tasks: int, batch_size: int, dim: int, dtype: torch.dtype = torch.
     return [(torch.randn(batch_size, dim, generator=generator) + 0.3).to(dtype) for _ in range(num_tasks)]
 
 
-@pytest.mark.parametrize(("num_tasks", "elements"), [(1, 1 << 18), (2, 87382), (3, 43691), (16, 1928)])
-def test_the_more_tasks_the_smaller_gradients_they_take(num_tasks: int, elements: int) -> None:
-    assert cpu_kernels([torch.empty(elements)] * num_tasks) is not None
-    assert cpu_kernels([torch.empty(elements - 1)] * num_tasks) is None
-
-
 @pytest.mark.parametrize("threads", [1, 2, 3])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("num_tasks", range(1, 17))
@@ -72,7 +59,7 @@ def test_any_number_of_tasks_and_threads(num_tasks: int, dtype: torch.dtype, thr
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(threads)
-        for elements in (MIN_PRODUCTS // (num_tasks * (num_tasks + 1) // 2) + 1, 4096 * 70, 4096 * 64 + 4095):
+        for elements in (1, 100, 2048 * 3 + 1, 4096 * 70, 4096 * 64 + 4095):
             gradients = randn(num_tasks, 1, elements, dtype)
             assert cpu_kernels(gradients) is not None
             assert_right([*gradients], coefficients, 2.0**-22)
@@ -84,10 +71,10 @@ def test_any_number_of_tasks_and_threads(num_tasks: int, dtype: torch.dtype, thr
 @given(
     shape=st.sampled_from(
         [
-            *((1, LEAST + more) for more in (0, 1, 2, 15, 16, 31, 32, 33)),
+            *((1, size) for size in (1, 2, 15, 16, 31, 32, 33, 63, 64, 65, 2047, 2048, 2049)),
             (1 << 12, 257),
             (1001, 150),
-            (LEAST + 5, 1),
+            (87387, 1),
         ]
     ),
     dtype=st.sampled_from([torch.float32, torch.bfloat16]),
@@ -101,10 +88,7 @@ def test_right_in_every_layout(
     gradients = [
         None if name is None else LAYOUTS[name](gradient) for name, gradient in zip(layouts, plain, strict=True)
     ]
-    # Plain float32 sums of equal products all round in the same direction.
-    plain_sums = cpu_kernels([torch.empty(shape, dtype=dtype) for name in layouts if name is not None]) is None
-    tolerance = 1e-4 if plain_sums and "expanded" in layouts else 1e-5
-    assert_right(gradients, torch.tensor(coefficients[: len(layouts)], dtype=torch.float64), tolerance)
+    assert_right(gradients, torch.tensor(coefficients[: len(layouts)], dtype=torch.float64))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -207,17 +191,3 @@ def test_inside_of_a_compiled_model() -> None:
         assert shared.grad is not None
         found.append(shared.grad)
     torch.testing.assert_close(found[1], found[0], rtol=1e-5, atol=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("variables", "warnings"),
-    [({"CC": "/nowhere/cc"}, 0), ({"CC": "false"}, 1), ({"TMPDIR": "/nowhere"}, 0)],
-    ids=["no compiler", "a compiler that fails", "another directory"],
-)
-def test_plain_where_nothing_can_be_compiled(variables: dict[str, str], warnings: int) -> None:
-    given = {**environment(), **variables}
-    process = run("env", "-i", *(f"{name}={value}" for name, value in given.items()), sys.executable, BALANCE)
-    assert process.returncode == 0, process.stderr
-    assert process.stdout == "right\nright\nright\n"
-    assert process.stderr.count("UserWarning") == warnings
-    assert process.stderr.count("gradients are balanced by plain PyTorch") == warnings

@@ -16,6 +16,7 @@ import torch
 import torch.distributed as dist
 
 from dlrm_mtl.balancing import BalancingLayer, create_balancer, machine_ranks
+from dlrm_mtl.balancing.c_library import c_library
 from dlrm_mtl.balancing.direct_exchange import MAX_VALUES, connect_ranks
 from dlrm_mtl.balancing.reduction import Reducer
 from dlrm_mtl.balancing.shared_sums import shared_sums
@@ -108,10 +109,12 @@ def without_c(ranks: Ranks) -> bool:
     with pytest.MonkeyPatch.context() as patch:
         if ranks.rank == 1:
             patch.setenv("CC", "/nowhere/cc")
+            c_library.cache_clear()
             shared_sums.cache_clear()
         try:
             return connect_ranks(ranks.group) is not None
         finally:
+            c_library.cache_clear()
             shared_sums.cache_clear()
 
 

@@ -1,5 +1,6 @@
 """What a CPU leaves out because it looks at values, against what a GPU computes."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -99,7 +100,7 @@ def test_the_default_device_does_not_matter() -> None:
 
 
 class Half(MultiBalance):
-    """Another method by way of one that has steps in floats."""
+    """Another method by way of one that has steps in C."""
 
     def coefficients(self, statistic: Tensor, losses: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
         coefficients, state = super().coefficients(statistic, losses)
@@ -109,6 +110,22 @@ class Half(MultiBalance):
 class Double(Mean):
     def coefficients(self, statistic: Tensor, losses: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
         return 2 * self.weights, {}
+
+
+class OnlyFirst(MultiBalance):
+    """Measures otherwise."""
+
+    def measure(self, gradients: Sequence[Tensor | None], device: torch.device) -> Tensor:
+        return super().measure([gradients[0]] * self.num_tasks, device)
+
+
+def test_a_subclass_measures_its_own_way() -> None:
+    layer = BalancingLayer(OnlyFirst(TASKS))
+    rows: list[Tensor | None] = list(torch.randn(TASKS, 6, 5))
+    backward_with(layer, rows)
+    assert layer.record is not None
+    assert isinstance(rows[0], Tensor)
+    torch.testing.assert_close(layer.record.gramian, rows[0].double().square().sum().expand(TASKS, TASKS))
 
 
 @pytest.mark.parametrize(("derived", "base", "factor"), [(Half, MultiBalance, 0.5), (Double, Mean, 2.0)])

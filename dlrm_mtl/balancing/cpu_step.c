@@ -1,0 +1,90 @@
+/* A whole step of the balancing layer for a CPU: from M gradients to the balanced one.
+
+   Between other work, with caches full of it, each operation of torch and each line of Python costs microseconds. The
+   same decisions as those of tensor_steps.py, in the same order. */
+
+#include <math.h>
+#include <string.h>
+
+#include "cpu_step.h"
+
+/* What a step decides; numbers of tasks and pairs in the order of tasks. */
+struct decision {
+    double gramian[MAX_TASKS * MAX_TASKS];   /* this rank's; NaN, if a task is broken: its reduction tells every rank */
+    double statistic[MAX_TASKS * MAX_TASKS]; /* what the coefficients came from; zeros, if nothing is measured */
+    double coefficients[MAX_TASKS];
+    double task_weights[MAX_TASKS]; /* after the step */
+    int broken[MAX_TASKS];          /* tasks of which something is not finite on this rank */
+    int any_broken;
+    int finite; /* whether the statistic is: else the state stays as it was */
+};
+
+static int all_finite(const double *values, int count) {
+    for (int i = 0; i < count; i++)
+        if (!isfinite(values[i])) return 0;
+    return 1;
+}
+
+/* This rank's part. losses: (m) of this rank, or NULL where they are not known. */
+void measure(struct decision *decision, const struct method *method, const struct gradients *gradients,
+             const double *losses) {
+    int m = gradients->m;
+    memset(decision->gramian, 0, m * m * sizeof(double));
+    if (method->kind != FIXED_WEIGHTS) gradient_gramian(gradients, decision->gramian);
+    decision->any_broken = 0;
+    for (int i = 0; i < m; i++) {
+        decision->broken[i] = !isfinite(decision->gramian[i * m + i]) || (losses && !isfinite(losses[i]));
+        decision->any_broken |= decision->broken[i];
+    }
+    for (int i = 0; i < m * m && decision->any_broken; i++) decision->gramian[i] = NAN;
+}
+
+/* Coefficients of a step whose statistic is not finite. */
+static void leave(struct decision *decision, const struct method *method, int m, const double *otherwise) {
+    for (int i = 0; i < m; i++)
+        decision->coefficients[i] =
+            otherwise ? otherwise[i] : method->weights[i] + method->prior_in_direction * method->prior[i];
+}
+
+/* The balanced gradient; NaN everywhere, if not all of it is finite, or it may not be applied. */
+static void apply(const struct decision *decision, const struct gradients *gradients, int applicable, void *result) {
+    float weights[MAX_TASKS];
+    for (int i = 0; i < gradients->m; i++) weights[i] = decision->coefficients[i];
+    if (applicable && weighted_sum(gradients, weights, result)) return;
+    for (int i = 0; i < gradients->m; i++) weights[i] = NAN;
+    weighted_sum(gradients, weights, result);
+}
+
+/* The step from its statistic on, m x m. otherwise: coefficients of the step before, if the statistic is another step's;
+   else NULL. */
+void settle(struct decision *decision, const struct method *method, const struct gradients *gradients,
+            const double *statistic, const double *otherwise, void *result) {
+    int m = gradients->m, fixed = method->kind == FIXED_WEIGHTS;
+    memset(decision->statistic, 0, m * m * sizeof(double));
+    if (!fixed) memcpy(decision->statistic, statistic, m * m * sizeof(double));
+    decision->finite = all_finite(decision->statistic, m * m);
+    if (fixed) memcpy(decision->coefficients, method->weights, m * sizeof(double));
+    else if (decision->finite) multibalance_step(method, decision->statistic, m, decision->coefficients);
+    else leave(decision, method, m, otherwise);
+    memcpy(decision->task_weights, method->weights, m * sizeof(double));
+    apply(decision, gradients, fixed || otherwise ? !decision->any_broken : decision->finite, result);
+}
+
+/* A whole step. Where ranks add up: this rank's message is sent, and the one awaited settled, if it is COMPLETE; if not,
+   the caller gets it, and settles. scale: what a Gramian is divided by before. */
+enum outcome balance(struct decision *decision, const struct method *method, const struct gradients *gradients,
+                     const double *losses, const struct exchange *exchange, uint32_t sent, uint32_t awaited,
+                     double scale, const double *statistic, const double *otherwise, void *result) {
+    int count = gradients->m * gradients->m, culprit;
+    double values[MAX_TASKS * MAX_TASKS];
+    measure(decision, method, gradients, losses);
+    if (exchange) {
+        for (int i = 0; i < count; i++) values[i] = decision->gramian[i] / scale;
+        put(exchange, sent, values, count);
+        enum outcome outcome = add_up(exchange, awaited, values, count, 0, &culprit);
+        if (outcome != COMPLETE) return outcome;
+        statistic = values;
+    }
+    settle(decision, method, gradients, statistic ? statistic : decision->gramian, otherwise, result);
+    return COMPLETE;
+}

@@ -1,0 +1,97 @@
+"""The C functions: compiled once, kept where nobody else writes, and done without where there is no compiler."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.entry_points.processes import ROOT, environment
+
+BALANCE = Path(__file__).with_name("balance_large.py")
+RIGHT = "right\nright\nright\n"
+
+
+def balance(**variables: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(BALANCE)],
+        cwd=ROOT,
+        env={**environment(), **{name: str(value) for name, value in variables.items()}},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+@pytest.fixture
+def counted(tmp_path: Path) -> Path:
+    """A compiler that notes its calls, in ``calls`` beside it."""
+    real = shutil.which("cc")
+    if real is None:
+        pytest.skip("needs a C compiler")
+    script = tmp_path / "counted-cc"
+    script.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path / "calls"}\nexec {real} "$@"\n')
+    script.chmod(0o755)
+    return script
+
+
+def calls(compiler: Path) -> int:
+    noted = compiler.with_name("calls")
+    return len(noted.read_text().splitlines()) if noted.exists() else 0
+
+
+@pytest.mark.parametrize(
+    ("variables", "warnings"),
+    [
+        ({"CC": "/nowhere/cc"}, 0),
+        ({"CC": "false"}, 1),
+        ({"TMPDIR": "/nowhere", "XDG_CACHE_HOME": "/proc/nowhere"}, 0),
+    ],
+    ids=["no compiler", "a compiler that fails", "no directories"],
+)
+def test_right_in_any_case(variables: dict[str, str], warnings: int) -> None:
+    process = balance(**variables)
+    assert process.returncode == 0, process.stderr
+    assert process.stdout == RIGHT
+    assert process.stderr.count("UserWarning") == warnings
+    assert process.stderr.count("gradients are balanced by plain PyTorch") == warnings
+
+
+def test_a_second_process_compiles_nothing(tmp_path: Path, counted: Path) -> None:
+    processes = []
+    for _ in range(2):
+        processes.append((balance(CC=counted, XDG_CACHE_HOME=tmp_path), calls(counted)))
+    (first, compiled), (second, in_all) = processes
+    assert first.stdout == second.stdout == RIGHT
+    assert first.stderr == second.stderr == ""
+    assert compiled == in_all > 0
+    [kept] = (tmp_path / "dlrm_mtl").iterdir()
+    assert kept.suffix == ".so"
+
+
+def test_another_compiler_compiles_anew(tmp_path: Path, counted: Path) -> None:
+    balance(CC=counted, XDG_CACHE_HOME=tmp_path)
+    counted.write_text(counted.read_text() + "# another version\n")
+    compiled = calls(counted)
+    assert balance(CC=counted, XDG_CACHE_HOME=tmp_path).stdout == RIGHT
+    assert calls(counted) > compiled
+
+
+def test_what_cannot_be_loaded_is_made_anew(tmp_path: Path, counted: Path) -> None:
+    balance(CC=counted, XDG_CACHE_HOME=tmp_path)
+    [kept] = (tmp_path / "dlrm_mtl").iterdir()
+    kept.write_bytes(b"not a library")
+    assert balance(CC=counted, XDG_CACHE_HOME=tmp_path).stdout == RIGHT
+    compiled = calls(counted)
+    assert balance(CC=counted, XDG_CACHE_HOME=tmp_path).stdout == RIGHT
+    assert calls(counted) == compiled
+
+
+def test_nothing_is_loaded_from_where_others_may_write(tmp_path: Path, counted: Path) -> None:
+    cache = tmp_path / "dlrm_mtl"
+    cache.mkdir()
+    cache.chmod(0o777)
+    for _ in range(2):
+        assert balance(CC=counted, XDG_CACHE_HOME=tmp_path).stdout == RIGHT
+    assert list(cache.iterdir()) == []
