@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from typing import ClassVar, Literal, Self
 
 import torch
@@ -226,7 +225,6 @@ def _bounded(coefficients: Tensor, squared_norms: Tensor, limit: float) -> Truth
     return coefficients.abs() @ squared_norms.sqrt() < limit
 
 
-@lru_cache
 def steps_like(kind: type[Balancer], base: type[Balancer]) -> bool:
     """Whether a class overrides nothing that a step of its base class does."""
     of_step = ("measure", "update", "coefficients", "initial_coefficients", "task_weights")

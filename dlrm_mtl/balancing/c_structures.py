@@ -49,6 +49,7 @@ class Method(ctypes.Structure):
         ("gamma", ctypes.c_double),
         ("prior_in_direction", ctypes.c_double),
         ("max_rescale", ctypes.c_double),
+        ("divisor", ctypes.c_double),
     )
 
 

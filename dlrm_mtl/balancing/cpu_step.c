@@ -39,13 +39,6 @@ void measure(struct decision *decision, const struct method *method, const struc
     for (int i = 0; i < m * m && decision->any_broken; i++) decision->gramian[i] = NAN;
 }
 
-/* Coefficients of a step whose statistic is not finite. */
-static void leave(struct decision *decision, const struct method *method, int m, const double *otherwise) {
-    for (int i = 0; i < m; i++)
-        decision->coefficients[i] =
-            otherwise ? otherwise[i] : method->weights[i] + method->prior_in_direction * method->prior[i];
-}
-
 /* The balanced gradient; NaN everywhere, if not all of it is finite, or it may not be applied. */
 static void apply(const struct decision *decision, const struct gradients *gradients, int applicable, void *result) {
     float weights[MAX_TASKS];
@@ -65,7 +58,9 @@ void settle(struct decision *decision, const struct method *method, const struct
     decision->finite = all_finite(decision->statistic, m * m);
     if (fixed) memcpy(decision->coefficients, method->weights, m * sizeof(double));
     else if (decision->finite) multibalance_step(method, decision->statistic, m, decision->coefficients);
-    else leave(decision, method, m, otherwise);
+    else
+        for (int i = 0; i < m; i++)
+            decision->coefficients[i] = otherwise ? otherwise[i] : multibalance_coefficient(method, i, 1);
     memcpy(decision->task_weights, method->weights, m * sizeof(double));
     apply(decision, gradients, fixed || otherwise ? !decision->any_broken : decision->finite, result);
 }

@@ -34,8 +34,11 @@ struct method {
     double *weights;
     double *averages; /* u, (m); 0 where a task had no gradient yet */
     const double *prior;
-    double beta, rho, gamma, prior_in_direction, max_rescale;
+    double beta, rho, gamma, prior_in_direction, max_rescale, divisor;
 };
+
+/* On a task's raw gradient, whose rescaled one is so many times it. */
+double multibalance_coefficient(const struct method *method, int task, double rescale);
 
 /* Advances the state by one step of a Gramian, m x m, row by row; coefficients are those on the raw gradients. */
 void multibalance_step(const struct method *method, const double *gramian, int m, double *coefficients);

@@ -80,6 +80,7 @@ class MultiBalance(Balancer):
         self.register_task_state("weights", self.prior.clone())
         # 0 marks a task that had no gradient yet.
         self.register_task_state("norms", torch.zeros(num_tasks))
+        self._in_c = steps_like(type(self), MultiBalance)
 
     def coefficients(self, statistic: Tensor, losses: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
         norms = statistic.diagonal().clamp(min=0).sqrt()  # n, (M,)
@@ -90,11 +91,11 @@ class MultiBalance(Balancer):
             rescale = rescale.clamp(max=self.max_rescale)
         slope = self._slope(statistic, norms, rescale)
         weights = project_to_simplex(self.weights - self._beta * slope)
-        coefficients = rescale * self._with_prior(weights, self.prior_in_direction)
+        coefficients = self._divided(rescale * self._with_prior(weights, self.prior_in_direction))
         return coefficients, {"weights": weights, "norms": average}
 
     def method_in_c(self) -> Method | None:
-        if not steps_like(type(self), MultiBalance):
+        if not self._in_c:
             return None
         return Method(
             MULTIBALANCE,
@@ -107,13 +108,14 @@ class MultiBalance(Balancer):
             self.gamma,
             self.prior_in_direction,
             math.inf if self.max_rescale is None else self.max_rescale,
+            self._divisor,
         )
 
     def task_weights(self) -> Tensor:
         return self.weights
 
     def initial_coefficients(self) -> Tensor:
-        return self._with_prior(self.weights, self.prior_in_direction)
+        return self._divided(self._with_prior(self.weights, self.prior_in_direction))
 
     @property
     def _beta(self) -> float | Tensor:
@@ -130,6 +132,14 @@ class MultiBalance(Balancer):
         cosines = torch.nan_to_num(products / (norms * length), nan=0.0, posinf=0.0, neginf=0.0)
         # Where the gradients cancel, |d| is rounding: without the clamp lambda would be thrown to a vertex.
         return cosines.clamp(-1, 1)
+
+    @property
+    def _divisor(self) -> float:
+        """Of the coefficients."""
+        return 1.0
+
+    def _divided(self, coefficients: Tensor) -> Tensor:
+        return coefficients if self._divisor == 1 else coefficients / self._divisor
 
     def _with_prior(self, weights: Tensor, strength: float) -> Tensor:
         """weights + strength lambda_0."""

@@ -35,6 +35,11 @@ static void project_to_simplex(double *vector, int m) {
     for (int i = 0; i < m; i++) vector[i] = fmax(vector[i] - threshold, 0);
 }
 
+double multibalance_coefficient(const struct method *method, int task, double rescale) {
+    double weight = method->weights[task] + method->prior_in_direction * method->prior[task];
+    return rescale * weight / method->divisor;
+}
+
 void multibalance_step(const struct method *method, const double *gramian, int m, double *coefficients) {
     double *weights = method->weights, *averages = method->averages;
     const double *prior = method->prior;
@@ -57,5 +62,5 @@ void multibalance_step(const struct method *method, const double *gramian, int m
         weights[i] -= method->beta * (method->cosine ? cosine : rescale[i] * products[i]);
     }
     project_to_simplex(weights, m);
-    for (int i = 0; i < m; i++) coefficients[i] = rescale[i] * (weights[i] + method->prior_in_direction * prior[i]);
+    for (int i = 0; i < m; i++) coefficients[i] = multibalance_coefficient(method, i, rescale[i]);
 }

@@ -45,9 +45,6 @@ class MultiBalanceRecommended(MultiBalance):
             task_names=task_names,
         )
 
-    def coefficients(self, statistic: Tensor, losses: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
-        coefficients, state = super().coefficients(statistic, losses)
-        return coefficients / (1 + self.prior_in_direction), state
-
-    def initial_coefficients(self) -> Tensor:
-        return super().initial_coefficients() / (1 + self.prior_in_direction)
+    @property
+    def _divisor(self) -> float:
+        return 1 + self.prior_in_direction

@@ -33,12 +33,13 @@ class Static(Balancer):
         self.weights: Tensor
         # Not state but an option: a checkpoint must not override what the run was configured with.
         self.register_buffer("weights", values, persistent=False)
+        self._in_c = steps_like(type(self), Static)
 
     def coefficients(self, statistic: Tensor, losses: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
         return self.weights.clone(), {}
 
     def method_in_c(self) -> Method | None:
-        if not steps_like(type(self), Static):
+        if not self._in_c:
             return None
         return Method(kind=FIXED_WEIGHTS, weights=address_of_state(self.weights, self.num_tasks))
 
