@@ -139,14 +139,15 @@ class StepFunctions:
 
 def cpu_step(gradients: Sequence[Tensor | None], balancer: Balancer) -> CpuStep | None:
     """A step of these gradients, if it may be taken in C: on a CPU, where the host may look, by a method that has such
-    steps, of gradients none of which is missing."""
-    first = gradients[0]
-    if first is None or not host_may_look(first) or first.dtype not in DTYPES:
+    steps. None among them is a task without a gradient: zeros."""
+    first = next((gradient for gradient in gradients if gradient is not None), None)
+    if first is None or not host_may_look(first) or first.dtype not in DTYPES or len(gradients) > MAX_TASKS:
         return None
-    present = [gradient for gradient in gradients if type(gradient) is Tensor and gradient.is_contiguous()]
-    functions = _functions() if len(present) == len(gradients) <= MAX_TASKS else None
+    given = [torch.zeros_like(first) if gradient is None else gradient for gradient in gradients]
+    suit = all(type(gradient) is Tensor and gradient.is_contiguous() for gradient in given)
+    functions = _functions() if suit else None
     method = None if functions is None else balancer.method_in_c()
-    return None if functions is None or method is None else CpuStep(functions, present, method)
+    return None if functions is None or method is None else CpuStep(functions, given, method)
 
 
 @lru_cache
