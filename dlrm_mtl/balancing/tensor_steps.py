@@ -1,5 +1,5 @@
 """A step of the layer in operations on tensors: on a GPU, where the host must not look at values, and CUDA graphs
-replay what is of size M; and on a CPU, where ``float_steps.py`` does not suit."""
+replay what is of size M; and on a CPU, where ``cpu_step.py`` does not suit."""
 
 from collections.abc import Callable
 from types import FunctionType

@@ -193,11 +193,12 @@ def test_many_values_take_the_process_group(rank_pool: RankPool) -> None:
     assert rank_pool.run(2, large) == [(1, [1.5, 1.5])] * 2
 
 
-def copied(ranks: Ranks) -> list[float]:
-    """Coefficients of a layer and of a copy that was made after its first step."""
+def copied(ranks: Ranks, reduction: Any) -> list[float]:
+    """Coefficients of a layer and of a copy that was made after its third step."""
     torch.manual_seed(ranks.rank)
-    layer = BalancingLayer(create_balancer("multibalance", 2))
-    backward_with(layer, list(torch.randn(2, 4, 3)))
+    layer = BalancingLayer(create_balancer("multibalance", 2), reduction=reduction)
+    for _ in range(3):
+        backward_with(layer, list(torch.randn(2, 4, 3)))
     other = copy.deepcopy(layer)
     rows = list(torch.randn(2, 4, 3))
     backward_with(layer, rows)
@@ -207,8 +208,9 @@ def copied(ranks: Ranks) -> list[float]:
     return [*layer.record.coefficients.tolist(), *other.record.coefficients.tolist()]
 
 
-def test_a_copy_of_a_layer_connects_anew(rank_pool: RankPool) -> None:
-    first, second = rank_pool.run(2, copied)
+@pytest.mark.parametrize("reduction", ["exact", "delayed"])
+def test_a_copy_of_a_layer_connects_anew(rank_pool: RankPool, reduction: str) -> None:
+    first, second = rank_pool.run(2, copied, reduction)
     assert first == second
     assert first[:2] == first[2:]
 

@@ -135,3 +135,20 @@ def test_coefficients_of_a_subclass_are_its_own(derived: type[Balancer], base: t
     assert combined is not None
     assert expected is not None
     torch.testing.assert_close(combined, factor * expected)
+
+
+def test_state_that_is_elsewhere_is_named() -> None:
+    layer = BalancingLayer(MultiBalance(TASKS))
+    layer.balancer.to("meta")
+    expected = r"state is \(3,\) torch.float64 on meta, expected \(3,\) contiguous torch.float64 on the CPU"
+    with pytest.raises(ValueError, match=expected):
+        layer.balance(tuple(torch.randn(TASKS, 6, 5)))
+
+
+@pytest.mark.parametrize("method", ["mean", "multibalance"])
+def test_a_rank_without_rows(method: str) -> None:
+    layer = BalancingLayer(create((method, {}), TASKS))
+    combined = layer.balance(tuple(torch.empty(TASKS, 0, 5)))
+    assert combined is not None
+    assert combined.shape == (0, 5)
+    assert layer.balancer.step == 1
