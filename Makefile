@@ -4,7 +4,7 @@
 # make slurm: installs Slurm's packages (Debian, as root), without which the tests of Slurm are skipped.
 # make faults: kills, full disks, damaged checkpoints and data at 120 random moments of real runs.
 # make bench-preparation: rows per second of data_prep.criteo beside pyarrow, pandas and torchrec; 10,000,000 rows.
-# make bench: every claim about speed, measured on this machine; see docs/performance.md. Some 25 minutes if it is quiet.
+# make bench: every claim about speed, measured on this machine; see docs/performance.md. Some 30 minutes if it is quiet.
 # make bench-gpu: the layer, the methods' QPS, a profile and the loops on one NVIDIA GPU.
 
 VENV := .venv
@@ -14,7 +14,7 @@ GPU_DATA := runs/bench-gpu-data
 QUIET_CPU := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive GOMP_SPINCOUNT=0
 KEEP_MEMORY := MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=4294967296
 BENCH := $(QUIET_CPU) $(KEEP_MEMORY) $(VENV)/bin/python -m dlrm_mtl.bench
-MODES := --windows 96 --arms mean multibalance multibalance:reduction=delayed multibalance:reduction=local
+MODES := --arms mean multibalance multibalance:reduction=delayed multibalance:reduction=local
 BENCH_RANKS := $(QUIET_CPU) $(KEEP_MEMORY) $(VENV)/bin/torchrun --standalone --nproc_per_node 2 -m dlrm_mtl.bench
 
 .PHONY: smoke test test-gpu slurm faults bench bench-gpu bench-preparation install lint clean
@@ -43,9 +43,9 @@ bench: install $(BENCH_DATA)/schema.json $(BENCH_DATA)-8-tasks/schema.json
 	$(BENCH) peers --json runs/bench-peers.json
 	$(BENCH) growth --json runs/bench-growth.json
 	$(BENCH) methods --data $(BENCH_DATA) --windows 12 --json runs/bench-methods.json
-	$(BENCH) methods --data $(BENCH_DATA) $(MODES) --json runs/bench-modes.json
-	$(BENCH) methods --data $(BENCH_DATA)-8-tasks $(MODES) --json runs/bench-modes-8-tasks.json
-	$(BENCH_RANKS) methods --data $(BENCH_DATA) $(MODES) --json runs/bench-modes-2-ranks.json
+	$(BENCH) methods --data $(BENCH_DATA) $(MODES) --windows 96 --json runs/bench-modes.json
+	$(BENCH) methods --data $(BENCH_DATA)-8-tasks $(MODES) --windows 96 --json runs/bench-modes-8-tasks.json
+	$(BENCH_RANKS) methods --data $(BENCH_DATA) $(MODES) --windows 288 --json runs/bench-modes-2-ranks.json
 	$(BENCH) loop --data $(BENCH_DATA) --seconds 1 --json runs/bench-loop.json
 	$(BENCH_RANKS) loop --data $(BENCH_DATA) --seconds 1 --json runs/bench-loop-2-ranks.json
 	$(BENCH) profile --data $(BENCH_DATA) --json runs/bench-profile.json
@@ -57,7 +57,7 @@ bench: install $(BENCH_DATA)/schema.json $(BENCH_DATA)-8-tasks/schema.json
 bench-gpu: install $(GPU_DATA)/schema.json
 	$(VENV)/bin/python -m dlrm_mtl.bench layer --max-elements 134217728 --json runs/bench-gpu-layer.json
 	$(VENV)/bin/python -m dlrm_mtl.bench methods --data $(GPU_DATA) --windows 12 --json runs/bench-gpu-methods.json
-	$(VENV)/bin/python -m dlrm_mtl.bench methods --data $(GPU_DATA) $(MODES) --json runs/bench-gpu-modes.json
+	$(VENV)/bin/python -m dlrm_mtl.bench methods --data $(GPU_DATA) $(MODES) --windows 96 --json runs/bench-gpu-modes.json
 	$(VENV)/bin/python -m dlrm_mtl.bench profile --data $(GPU_DATA) --json runs/bench-gpu-profile.json
 	$(VENV)/bin/python -m dlrm_mtl.bench loop --data $(GPU_DATA) --seconds 1 --json runs/bench-gpu-loop.json
 
