@@ -11,8 +11,6 @@ import shutil
 import subprocess
 import tempfile
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
@@ -48,8 +46,8 @@ def c_library() -> ctypes.CDLL | None:
         except OSError:
             pass  # of another C library, say: made anew
     try:
-        with _temporary_directory(cache) as directory:
-            library = _compile(compiler, directory)
+        with tempfile.TemporaryDirectory(prefix="compiling-", dir=cache) as directory:
+            library = _compile(compiler, Path(directory))
             if kept is not None:
                 library = library.replace(kept)
             return ctypes.CDLL(str(library))
@@ -88,12 +86,6 @@ def _processor() -> str:
         return f"{platform.machine()} {platform.processor()} {platform.node()}"
     names = ("model name", "flags", "Features", "CPU part")
     return "\n".join(line for line in of_first.splitlines() if line.startswith(names))
-
-
-@contextmanager
-def _temporary_directory(parent: Path | None) -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="compiling-", dir=parent) as directory:
-        yield Path(directory)
 
 
 def _compile(compiler: str, directory: Path) -> Path:
