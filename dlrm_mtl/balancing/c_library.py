@@ -24,7 +24,7 @@ SOURCES = {
 }
 """Flags by file."""
 
-HEADERS = ("cpu_step.h",)
+HEADERS = ("balancing.h",)
 
 
 @lru_cache

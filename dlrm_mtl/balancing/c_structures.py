@@ -1,4 +1,4 @@
-"""What the C functions share with Python: the structures of ``cpu_step.h``."""
+"""What the C functions share with Python: the structures of ``balancing.h``."""
 
 import ctypes
 from collections.abc import Sequence

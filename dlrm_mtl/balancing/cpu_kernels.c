@@ -1,32 +1,42 @@
-/* The two operations on M gradients of N elements for a CPU: each reads every gradient from memory once.
+/* The operations on M gradients of N elements for a CPU: all inner products, a weighted sum, and both at once, which
+   reads the gradients once.
 
-   Built on the machine that runs it. Sums of products are float32 over a block of elements, whose
-   gradients stay in the second-level cache meanwhile, and float64 over blocks. Nothing is assumed about values: what is
-   not finite stays so. */
+   Built on the machine that runs it. Sums of products are float32 over a block of elements, and float64 over blocks.
+   Nothing is assumed about values: what is not finite stays so. */
 
 #include <string.h>
 
-#include "cpu_step.h"
+#include "balancing.h"
 
 #define MAX_PAIRS (MAX_TASKS * (MAX_TASKS + 1) / 2)
 #define BLOCK 2048
 #define LANES 16
+#define PAIR (2 * LANES)
+#define AT_ONCE (2 * PAIR)
 #define TILE 4
-#define AT_ONCE (4 * LANES)
+#define SETS (MAX_TASKS / TILE)
+#define FETCHED 3 /* by each tile; M of more than one set in all, at least */
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
 
+/* Elements of all gradients that are worked on before the next ones: as float32, a third of a first-level cache, which
+   the next ones are fetched into meanwhile. */
+#define STEP_ELEMENTS 4096
+
 typedef float floats __attribute__((vector_size(4 * LANES), aligned(4)));
-typedef int32_t words __attribute__((vector_size(4 * LANES), aligned(4)));
-typedef uint32_t unsigned_words __attribute__((vector_size(4 * LANES), aligned(4)));
-typedef uint16_t halves __attribute__((vector_size(2 * LANES), aligned(2)));
+typedef float fewer_floats __attribute__((vector_size(2 * LANES), aligned(4)));
+typedef double doubles __attribute__((vector_size(4 * LANES), aligned(8)));
+typedef int32_t words __attribute__((vector_size(4 * LANES), aligned(2)));
+typedef uint32_t unsigned_words __attribute__((vector_size(4 * LANES), aligned(2)));
+typedef floats totals[TILE][TILE];
 
 static long smaller(long a, long b) { return a < b ? a : b; }
 
-/* LANES elements from index k on, as float32. */
-ALWAYS_INLINE floats load(const void *gradient, enum dtype dtype, long k) {
-    if (dtype == FLOAT32) return *(const floats *)((const float *)gradient + k);
-    halves narrow = *(const halves *)((const uint16_t *)gradient + k);
-    return (floats)(__builtin_convertvector(narrow, unsigned_words) << 16);
+/* One half of PAIR elements from index k on, as float32. Of bfloat16, which is the upper half of a float32, a half is
+   every other element: the order is the same for all gradients, and for the sum. */
+ALWAYS_INLINE floats load(const void *gradient, enum dtype dtype, long k, int half) {
+    if (dtype == FLOAT32) return *(const floats *)((const float *)gradient + k + half * LANES);
+    unsigned_words both = *(const unsigned_words *)((const uint16_t *)gradient + k);
+    return (floats)(half ? both & 0xffff0000 : both << 16);
 }
 
 ALWAYS_INLINE float load_one(const void *gradient, enum dtype dtype, long k) {
@@ -37,64 +47,89 @@ ALWAYS_INLINE float load_one(const void *gradient, enum dtype dtype, long k) {
     return value;
 }
 
-/* Rounds to nearest even. */
-ALWAYS_INLINE void store(void *result, enum dtype dtype, long k, floats values) {
-    if (dtype == FLOAT32) {
-        *(floats *)((float *)result + k) = values;
-        return;
-    }
+/* To nearest even. */
+ALWAYS_INLINE floats round_to_bfloat16(floats values) {
     unsigned_words bits = (unsigned_words)values;
     unsigned_words nan = (unsigned_words)((words)(bits & 0x7fffffff) > 0x7f800000); /* all bits, or none */
-    unsigned_words rounded = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
-    *(halves *)((uint16_t *)result + k) = __builtin_convertvector((rounded & ~nan) | (0x7fc0 & nan), halves);
+    unsigned_words rounded = (bits + 0x7fff + (bits >> 16 & 1)) & 0xffff0000;
+    return (floats)((rounded & ~nan) | (0x7fc00000 & nan));
 }
 
-ALWAYS_INLINE void store_one(void *result, enum dtype dtype, long k, float value) {
-    floats values = {value};
-    char narrow[sizeof values];
-    store(narrow, dtype, 0, values);
+/* Stores what load gave the two halves of, and makes it what is stored. */
+ALWAYS_INLINE void store(void *result, enum dtype dtype, long k, floats *halves) {
+    if (dtype == FLOAT32) {
+        for (int half = 0; half < 2; half++) *(floats *)((float *)result + k + half * LANES) = halves[half];
+        return;
+    }
+    for (int half = 0; half < 2; half++) halves[half] = round_to_bfloat16(halves[half]);
+    *(unsigned_words *)((uint16_t *)result + k) = (unsigned_words)halves[0] >> 16 | (unsigned_words)halves[1];
+}
+
+/* Returns what is stored. */
+ALWAYS_INLINE float store_one(void *result, enum dtype dtype, long k, float value) {
+    if (dtype == FLOAT32) return ((float *)result)[k] = value;
+    floats rounded = round_to_bfloat16((floats){value});
+    ((uint16_t *)result)[k] = ((unsigned_words)rounded)[0] >> 16;
+    return rounded[0];
+}
+
+ALWAYS_INLINE double sum_of_lanes(floats values) {
+    fewer_floats halves[2];
+    memcpy(halves, &values, sizeof values);
+    doubles wide = __builtin_convertvector(halves[0], doubles) + __builtin_convertvector(halves[1], doubles);
+    double sum = 0;
+    for (int lane = 0; lane < LANES / 2; lane++) sum += wide[lane];
+    return sum;
+}
+
+/* The elements that far ahead of PAIR ones, into the first-level cache. */
+ALWAYS_INLINE void fetch(const void *gradient, enum dtype dtype, long k) {
     long size = dtype == FLOAT32 ? 4 : 2;
-    memcpy((char *)result + k * size, narrow, size);
+    for (long byte = 0; byte < PAIR * size; byte += 64) __builtin_prefetch((const char *)gradient + k * size + byte);
 }
 
-/* Adds inner products of a left and b right gradients over a block to sums; with one set of both, those of i <= j.
-   After inlining, all but the last four arguments are constants, and all totals in registers. */
+/* Elements to work on, and what is fetched meanwhile: these gradients' elements so far ahead, if that is not 0. */
+struct span {
+    long first, last, ahead;
+    const void *fetched[FETCHED];
+};
+
+/* Adds inner products of a left and b right gradients over a span to sums, lane by lane; with one set of both, those of
+   i <= j. After inlining, dtype, a, b and one_set are constants, and all totals in registers. */
 ALWAYS_INLINE void add_tile(enum dtype dtype, int a, int b, int one_set, const void *const *left,
-                            const void *const *right, long first, long last, double (*sums)[TILE]) {
-    floats total[2][TILE][TILE]; /* two chains of additions, which the processor does at the same time */
+                            const void *const *right, const struct span *span, totals sums) {
+    totals total[2]; /* two chains of additions, which the processor does at the same time */
+    int chains = a * b <= 9 ? 2 : 1;
+    long last = span->last, ahead = span->ahead;
     memset(total, 0, sizeof total);
-    long k = first;
-    for (; k + 2 * LANES <= last; k += 2 * LANES)
+    for (int i = 0; i < a; i++)
+        for (int j = one_set ? i : 0; j < b; j++) total[0][i][j] = sums[i][j];
+    for (long k = span->first; k < last; k += PAIR) {
+        for (int i = 0; i < FETCHED && ahead; i++) fetch(span->fetched[i], dtype, k + ahead);
         for (int half = 0; half < 2; half++) {
             floats x[TILE], y[TILE];
-            for (int i = 0; i < a; i++) x[i] = load(left[i], dtype, k + half * LANES);
-            for (int j = 0; j < b; j++) y[j] = one_set ? x[j] : load(right[j], dtype, k + half * LANES);
+            for (int i = 0; i < a; i++) x[i] = load(left[i], dtype, k, half);
+            for (int j = 0; j < b; j++) y[j] = one_set ? x[j] : load(right[j], dtype, k, half);
             for (int i = 0; i < a; i++)
-                for (int j = one_set ? i : 0; j < b; j++) total[one_set || a * b <= 9 ? half : 0][i][j] += x[i] * y[j];
+                for (int j = one_set ? i : 0; j < b; j++) total[half % chains][i][j] += x[i] * y[j];
         }
+    }
     for (int i = 0; i < a; i++)
-        for (int j = one_set ? i : 0; j < b; j++) {
-            double sum = 0;
-            for (int lane = 0; lane < LANES; lane++) sum += (double)total[0][i][j][lane] + total[1][i][j][lane];
-            for (long rest = k; rest < last; rest++)
-                sum += (double)load_one(left[i], dtype, rest) * load_one(right[j], dtype, rest);
-            sums[i][j] += sum;
-        }
+        for (int j = one_set ? i : 0; j < b; j++) sums[i][j] = total[0][i][j] + total[1][i][j];
 }
 
 #define ADD_TILE(DTYPE, A, B, ONE_SET) \
-    case B: add_tile(DTYPE, A, B, ONE_SET, left, right, first, last, sums); break;
+    case B: add_tile(DTYPE, A, B, ONE_SET, left, right, span, sums); break;
 
 #define ADD_TILES(NAME, DTYPE) \
-    static void add_one_set_##NAME(const void *const *left, long count, long first, long last, \
-                                   double (*sums)[TILE]) { \
+    static void add_one_set_##NAME(const void *const *left, long count, const struct span *span, totals sums) { \
         const void *const *right = left; \
         switch (count) { \
             ADD_TILE(DTYPE, 1, 1, 1) ADD_TILE(DTYPE, 2, 2, 1) ADD_TILE(DTYPE, 3, 3, 1) ADD_TILE(DTYPE, 4, 4, 1) \
         } \
     } \
-    static void add_two_sets_##NAME(const void *const *left, const void *const *right, long count, long first, \
-                                    long last, double (*sums)[TILE]) { \
+    static void add_two_sets_##NAME(const void *const *left, const void *const *right, long count, \
+                                    const struct span *span, totals sums) { \
         switch (count) { \
             ADD_TILE(DTYPE, 4, 1, 0) ADD_TILE(DTYPE, 4, 2, 0) ADD_TILE(DTYPE, 4, 3, 0) ADD_TILE(DTYPE, 4, 4, 0) \
         } \
@@ -103,86 +138,133 @@ ALWAYS_INLINE void add_tile(enum dtype dtype, int a, int b, int one_set, const v
 ADD_TILES(float32, FLOAT32)
 ADD_TILES(bfloat16, BFLOAT16)
 
-static void add_products(const void *const *gradients, int m, enum dtype dtype, long from, long to, double *products) {
-    double tiles[MAX_TASKS / TILE][MAX_TASKS / TILE][TILE][TILE];
-    memset(tiles, 0, sizeof tiles);
-    for (long first = from; first < to; first += BLOCK) {
-        long last = smaller(to, first + BLOCK);
-        for (int i = 0; i < m; i += TILE) {
-            double(*sums)[TILE] = tiles[i / TILE][i / TILE];
-            long count = smaller(TILE, m - i);
-            if (dtype == FLOAT32) add_one_set_float32(gradients + i, count, first, last, sums);
-            else add_one_set_bfloat16(gradients + i, count, first, last, sums);
-            for (int j = i + TILE; j < m; j += TILE) {
-                sums = tiles[i / TILE][j / TILE];
-                count = smaller(TILE, m - j);
-                if (dtype == FLOAT32) add_two_sets_float32(gradients + i, gradients + j, count, first, last, sums);
-                else add_two_sets_bfloat16(gradients + i, gradients + j, count, first, last, sums);
+/* Of more than one set, the next elements are fetched, some by each tile, so that memory is read throughout: of one, the
+   processor does so by itself. */
+static void add_products(const struct gradients *gradients, long first, long last, totals (*sums)[SETS]) {
+    int m = gradients->m, next = 0;
+    struct span span = {first, last, m > TILE ? last - first : 0, {0}};
+    for (int i = 0; i < m; i += TILE)
+        for (int j = i; j < m; j += TILE) {
+            const void *const *left = gradients->addresses + i, *const *right = gradients->addresses + j;
+            floats(*tile)[TILE] = sums[i / TILE][j / TILE];
+            long count = smaller(TILE, m - j);
+            for (int f = 0; f < FETCHED; f++) span.fetched[f] = gradients->addresses[next++ % m];
+            if (gradients->dtype == FLOAT32) {
+                if (i == j) add_one_set_float32(left, count, &span, tile);
+                else add_two_sets_float32(left, right, count, &span, tile);
+            } else {
+                if (i == j) add_one_set_bfloat16(left, count, &span, tile);
+                else add_two_sets_bfloat16(left, right, count, &span, tile);
             }
         }
-    }
-    for (int i = 0; i < m; i++)
-        for (int j = i; j < m; j++) *products++ = tiles[i / TILE][j / TILE][i % TILE][j % TILE];
 }
 
-void gradient_gramian(const struct gradients *gradients, double *gramian) {
-    int m = gradients->m, threads = gradients->threads;
+/* Adds the sums of lanes to the products, and begins anew. */
+static void collect(totals (*sums)[SETS], int m, double *products) {
+    for (int i = 0; i < m; i++)
+        for (int j = i; j < m; j++, products++) {
+            floats *sum = &sums[i / TILE][j / TILE][i % TILE][j % TILE];
+            *products += sum_of_lanes(*sum);
+            memset(sum, 0, sizeof *sum);
+        }
+}
+
+/* The weighted sum of some elements; adds to zeros what is NaN, if not all of it is finite. */
+ALWAYS_INLINE void weigh_as(enum dtype dtype, const void *const *gradients, int m, const float *weights, long first,
+                            long last, void *result, floats *zeros) {
+    floats found[AT_ONCE / LANES];
+    memset(found, 0, sizeof found);
+    long k = first;
+    for (; k + AT_ONCE <= last; k += AT_ONCE) {
+        floats sums[AT_ONCE / LANES];
+        memset(sums, 0, sizeof sums);
+        for (int i = 0; i < m; i++)
+            for (int v = 0; v < AT_ONCE / LANES; v++)
+                sums[v] += weights[i] * load(gradients[i], dtype, k + v / 2 * PAIR, v % 2);
+        for (int v = 0; v < AT_ONCE / LANES; v += 2) store(result, dtype, k + v / 2 * PAIR, sums + v);
+        for (int v = 0; v < AT_ONCE / LANES; v++) found[v] += sums[v] - sums[v];
+    }
+    for (; k < last; k++) {
+        float sum = 0;
+        for (int i = 0; i < m; i++) sum += weights[i] * load_one(gradients[i], dtype, k);
+        float stored = store_one(result, dtype, k, sum);
+        found[0][0] += stored - stored;
+    }
+    for (int v = 0; v < AT_ONCE / LANES; v++) *zeros += found[v];
+}
+
+static void weigh(const struct gradients *gradients, const float *weights, long first, long last, void *result,
+                  floats *zeros) {
+    const void *const *addresses = gradients->addresses;
+    int m = gradients->m;
+    if (gradients->dtype == FLOAT32) weigh_as(FLOAT32, addresses, m, weights, first, last, result, zeros);
+    else weigh_as(BFLOAT16, addresses, m, weights, first, last, result, zeros);
+}
+
+/* All products of a thread's elements, i <= j; and their weighted sum, if there are weights: whether that is finite. */
+static int pass(const struct gradients *gradients, const float *weights, long from, long to, double *products,
+                void *result) {
+    totals sums[SETS][SETS];
+    floats zeros = {0};
+    int m = gradients->m;
+    long step = BLOCK, whole = from + (to - from) / PAIR * PAIR;
+    while (step * m > STEP_ELEMENTS) step /= 2;
+    memset(sums, 0, sizeof sums);
+    memset(products, 0, MAX_PAIRS * sizeof(double));
+    for (long block = from; block < whole; block += BLOCK) {
+        long end = smaller(whole, block + BLOCK);
+        for (long first = block; first < end; first += step) {
+            long last = smaller(end, first + step);
+            add_products(gradients, first, last, sums);
+            if (weights) weigh(gradients, weights, first, last, result, &zeros);
+        }
+        collect(sums, m, products);
+    }
+    for (int i = 0; i < m; i++)
+        for (int j = i; j < m; j++, products++)
+            for (long k = whole; k < to; k++)
+                *products += (double)load_one(gradients->addresses[i], gradients->dtype, k) *
+                             load_one(gradients->addresses[j], gradients->dtype, k);
+    if (weights) weigh(gradients, weights, whole, to, result, &zeros);
+    return sum_of_lanes(zeros) == 0;
+}
+
+/* The first element of a thread; of one beyond the last, the end. */
+static long start_of(long n, int thread, int threads) {
+    long share = ((n + threads - 1) / threads + BLOCK - 1) / BLOCK * BLOCK;
+    return smaller(n, thread * share);
+}
+
+int gramian_and_sum(const struct gradients *gradients, const float *weights, double *gramian, void *result) {
+    int m = gradients->m, threads = gradients->threads, finite = 1;
     long n = gradients->n;
     double partial[threads][MAX_PAIRS];
-    long share = ((n + threads - 1) / threads + BLOCK - 1) / BLOCK * BLOCK;
-#pragma omp parallel for num_threads(threads) if (threads > 1) schedule(static, 1)
-    for (int thread = 0; thread < threads; thread++)
-        add_products(gradients->addresses, m, gradients->dtype, smaller(n, thread * share),
-                     smaller(n, (thread + 1) * share), partial[thread]);
+#pragma omp parallel for num_threads(threads) if (threads > 1) schedule(static, 1) reduction(&& : finite)
+    for (int thread = 0; thread < threads; thread++) {
+        long from = start_of(n, thread, threads), to = start_of(n, thread + 1, threads);
+        finite = pass(gradients, weights, from, to, partial[thread], result) && finite;
+    }
     for (int i = 0, pair = 0; i < m; i++)
         for (int j = i; j < m; j++, pair++) {
             double product = 0;
             for (int thread = 0; thread < threads; thread++) product += partial[thread][pair];
             gramian[i * m + j] = gramian[j * m + i] = product;
         }
+    return finite;
 }
 
-/* Whether all of the sum is finite. */
-ALWAYS_INLINE int weigh(enum dtype dtype, const void *const *gradients, const float *weights, int m, long first,
-                        long last, void *result) {
-    floats zeros[AT_ONCE / LANES]; /* or NaN */
-    memset(zeros, 0, sizeof zeros);
-    long k = first;
-    for (; k + AT_ONCE <= last; k += AT_ONCE) {
-        floats sums[AT_ONCE / LANES];
-        memset(sums, 0, sizeof sums);
-        for (int i = 0; i < m; i++)
-            for (int v = 0; v < AT_ONCE / LANES; v++) sums[v] += weights[i] * load(gradients[i], dtype, k + v * LANES);
-        for (int v = 0; v < AT_ONCE / LANES; v++) {
-            store(result, dtype, k + v * LANES, sums[v]);
-            floats stored = load(result, dtype, k + v * LANES);
-            zeros[v] += stored - stored;
-        }
-    }
-    float zero = 0;
-    for (; k < last; k++) {
-        float sum = 0;
-        for (int i = 0; i < m; i++) sum += weights[i] * load_one(gradients[i], dtype, k);
-        store_one(result, dtype, k, sum);
-        float stored = load_one(result, dtype, k);
-        zero += stored - stored;
-    }
-    for (int v = 0; v < AT_ONCE / LANES; v++)
-        for (int lane = 0; lane < LANES; lane++) zero += zeros[v][lane];
-    return zero == 0;
+void gradient_gramian(const struct gradients *gradients, double *gramian) {
+    gramian_and_sum(gradients, NULL, gramian, NULL);
 }
 
 int weighted_sum(const struct gradients *gradients, const float *weights, void *result) {
-    int m = gradients->m, threads = gradients->threads, finite = 1;
+    int threads = gradients->threads, finite = 1;
     long n = gradients->n;
-    long share = ((n + threads - 1) / threads + AT_ONCE - 1) / AT_ONCE * AT_ONCE;
 #pragma omp parallel for num_threads(threads) if (threads > 1) schedule(static, 1) reduction(&& : finite)
     for (int thread = 0; thread < threads; thread++) {
-        long first = smaller(n, thread * share), last = smaller(n, (thread + 1) * share);
-        const void *const *addresses = gradients->addresses;
-        int found = gradients->dtype == FLOAT32 ? weigh(FLOAT32, addresses, weights, m, first, last, result)
-                                                : weigh(BFLOAT16, addresses, weights, m, first, last, result);
-        finite = finite && found;
+        floats zeros = {0};
+        weigh(gradients, weights, start_of(n, thread, threads), start_of(n, thread + 1, threads), result, &zeros);
+        finite = sum_of_lanes(zeros) == 0 && finite;
     }
     return finite;
 }

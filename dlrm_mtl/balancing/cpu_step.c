@@ -6,7 +6,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "cpu_step.h"
+#include "balancing.h"
 
 /* What a step decides; numbers of tasks and pairs in the order of tasks. */
 struct decision {
@@ -25,12 +25,8 @@ static int all_finite(const double *values, int count) {
     return 1;
 }
 
-/* This rank's part. losses: (m) of this rank, or NULL where they are not known. */
-void measure(struct decision *decision, const struct method *method, const struct gradients *gradients,
-             const double *losses) {
-    int m = gradients->m;
-    memset(decision->gramian, 0, m * m * sizeof(double));
-    if (method->kind != FIXED_WEIGHTS) gradient_gramian(gradients, decision->gramian);
+/* Which tasks are broken, after the Gramian. */
+static void mark(struct decision *decision, int m, const double *losses) {
     decision->any_broken = 0;
     for (int i = 0; i < m; i++) {
         decision->broken[i] = !isfinite(decision->gramian[i * m + i]) || (losses && !isfinite(losses[i]));
@@ -39,20 +35,19 @@ void measure(struct decision *decision, const struct method *method, const struc
     for (int i = 0; i < m * m && decision->any_broken; i++) decision->gramian[i] = NAN;
 }
 
-/* The balanced gradient; NaN everywhere, if not all of it is finite, or it may not be applied. */
-static void apply(const struct decision *decision, const struct gradients *gradients, int applicable, void *result) {
-    float weights[MAX_TASKS];
-    for (int i = 0; i < gradients->m; i++) weights[i] = decision->coefficients[i];
-    if (applicable && weighted_sum(gradients, weights, result)) return;
-    for (int i = 0; i < gradients->m; i++) weights[i] = NAN;
-    weighted_sum(gradients, weights, result);
+/* This rank's part. losses: (m) of this rank, or NULL where they are not known. */
+void measure(struct decision *decision, const struct method *method, const struct gradients *gradients,
+             const double *losses) {
+    int m = gradients->m;
+    memset(decision->gramian, 0, m * m * sizeof(double));
+    if (method->kind != FIXED_WEIGHTS) gradient_gramian(gradients, decision->gramian);
+    mark(decision, m, losses);
 }
 
-/* The step from its statistic on, m x m. otherwise: coefficients of the step before, if the statistic is another step's;
-   else NULL. */
-void settle(struct decision *decision, const struct method *method, const struct gradients *gradients,
-            const double *statistic, const double *otherwise, void *result) {
-    int m = gradients->m, fixed = method->kind == FIXED_WEIGHTS;
+/* The coefficients; advances the state. The arguments are those of settle. */
+static void decide(struct decision *decision, const struct method *method, int m, const double *statistic,
+                   const double *otherwise) {
+    int fixed = method->kind == FIXED_WEIGHTS;
     memset(decision->statistic, 0, m * m * sizeof(double));
     if (!fixed) memcpy(decision->statistic, statistic, m * m * sizeof(double));
     decision->finite = all_finite(decision->statistic, m * m);
@@ -62,23 +57,64 @@ void settle(struct decision *decision, const struct method *method, const struct
         for (int i = 0; i < m; i++)
             decision->coefficients[i] = otherwise ? otherwise[i] : multibalance_coefficient(method, i, 1);
     memcpy(decision->task_weights, method->weights, m * sizeof(double));
-    apply(decision, gradients, fixed || otherwise ? !decision->any_broken : decision->finite, result);
+}
+
+static void to_floats(const double *values, int count, float *floats) {
+    for (int i = 0; i < count; i++) floats[i] = values[i];
+}
+
+/* The balanced gradient of a step that must be skipped. */
+static void fill_with_nan(const struct gradients *gradients, void *result) {
+    float weights[MAX_TASKS];
+    for (int i = 0; i < gradients->m; i++) weights[i] = NAN;
+    weighted_sum(gradients, weights, result);
+}
+
+/* The step from its statistic on, m x m. otherwise: coefficients of the step before, if the statistic is another step's;
+   else NULL. The balanced gradient is NaN everywhere, if not all of it is finite, or it may not be applied. */
+void settle(struct decision *decision, const struct method *method, const struct gradients *gradients,
+            const double *statistic, const double *otherwise, void *result) {
+    float weights[MAX_TASKS];
+    decide(decision, method, gradients->m, statistic, otherwise);
+    to_floats(decision->coefficients, gradients->m, weights);
+    int decided_here = method->kind != FIXED_WEIGHTS && !otherwise;
+    int applicable = decided_here ? decision->finite : !decision->any_broken;
+    if (!applicable || !weighted_sum(gradients, weights, result)) fill_with_nan(gradients, result);
+}
+
+static void send(const struct decision *decision, const struct exchange *exchange, uint32_t number, int count,
+                 double scale) {
+    double values[MAX_TASKS * MAX_TASKS];
+    for (int i = 0; i < count; i++) values[i] = decision->gramian[i] / scale;
+    put(exchange, number, values, count);
 }
 
 /* A whole step. Where ranks add up: this rank's message is sent, and the one awaited settled, if it is COMPLETE; if not,
-   the caller gets it, and settles. scale: what a Gramian is divided by before. */
+   the caller gets it, and settles. scale: what a Gramian is divided by before. If the statistic is another step's, the
+   gradients are read once: the coefficients are known before. */
 enum outcome balance(struct decision *decision, const struct method *method, const struct gradients *gradients,
                      const double *losses, const struct exchange *exchange, uint32_t sent, uint32_t awaited,
                      double scale, const double *statistic, const double *otherwise, void *result) {
-    int count = gradients->m * gradients->m, culprit;
+    int m = gradients->m, count = m * m, culprit;
+    enum outcome outcome = COMPLETE;
     double values[MAX_TASKS * MAX_TASKS];
+    if (exchange) statistic = values;
+    if (exchange && otherwise) outcome = add_up(exchange, awaited, values, count, 0, &culprit);
+    if (otherwise && outcome == COMPLETE) {
+        float weights[MAX_TASKS];
+        decide(decision, method, m, statistic, otherwise);
+        to_floats(decision->coefficients, m, weights);
+        int finite = gramian_and_sum(gradients, weights, decision->gramian, result);
+        mark(decision, m, losses);
+        if (exchange) send(decision, exchange, sent, count, scale);
+        if (!finite || decision->any_broken) fill_with_nan(gradients, result);
+        return COMPLETE;
+    }
     measure(decision, method, gradients, losses);
     if (exchange) {
-        for (int i = 0; i < count; i++) values[i] = decision->gramian[i] / scale;
-        put(exchange, sent, values, count);
-        enum outcome outcome = add_up(exchange, awaited, values, count, 0, &culprit);
+        send(decision, exchange, sent, count, scale);
+        if (outcome == COMPLETE) outcome = add_up(exchange, awaited, values, count, 0, &culprit);
         if (outcome != COMPLETE) return outcome;
-        statistic = values;
     }
     settle(decision, method, gradients, statistic ? statistic : decision->gramian, otherwise, result);
     return COMPLETE;

@@ -23,37 +23,6 @@ WIDENED_ELEMENTS = 1 << 24
 """Elements of all M gradients that are widened to float32 at a time on a GPU."""
 
 
-class HostGradients:
-    """M gradients of one shape on a CPU, where the host may look, none of them None."""
-
-    def __init__(self, gradients: Sequence[Tensor]) -> None:
-        self._gradients = gradients
-        self._kernels = cpu_kernels(gradients)
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return self._gradients[0].dtype
-
-    def gramian(self) -> list[list[float]]:
-        """As :func:`local_gramian`."""
-        if self._kernels is not None:
-            return self._kernels.gramian()
-        flat = [_flat(gradient) for gradient in self._gradients]
-        kernels = cpu_kernels(flat)
-        if kernels is not None:
-            return kernels.gramian()
-        tasks = range(len(flat))
-        product = dict(zip(_pairs(tasks), _host_products(flat), strict=True))
-        return [[product[min(i, j), max(i, j)] for j in tasks] for i in tasks]
-
-    def weighted_sum(self, coefficients: Sequence[float]) -> Tensor:
-        """As :func:`combine_gradients`."""
-        if self._kernels is not None:
-            return self._kernels.weighted_sum(coefficients)
-        weights = torch.tensor(coefficients, dtype=torch.promote_types(self.dtype, torch.float32), device="cpu")
-        return _plain_weighted_sum(self._gradients, weights)
-
-
 def local_gramian(gradients: Sequence[Tensor | None], device: torch.device) -> Tensor:
     """Inner products of M gradients of one rank.
 
@@ -81,10 +50,20 @@ def local_gramian(gradients: Sequence[Tensor | None], device: torch.device) -> T
 
 def _gramian_of(gradients: Sequence[Tensor]) -> Tensor:
     if host_may_look(gradients[0]):
-        return torch.tensor(HostGradients(gradients).gramian(), dtype=torch.float64, device="cpu")
+        return torch.tensor(_host_gramian(gradients), dtype=torch.float64, device="cpu")
     flat = [_flat(gradient) for gradient in gradients]
     kernels = gpu_kernels(flat)
     return _plain_gramian(flat) if kernels is None else kernels.triton_gramian(kernels.triton_products(flat), len(flat))
+
+
+def _host_gramian(gradients: Sequence[Tensor]) -> list[list[float]]:
+    flat = [_flat(gradient) for gradient in gradients]
+    kernels = cpu_kernels(flat)
+    if kernels is not None:
+        return kernels.gramian()
+    tasks = range(len(flat))
+    product = dict(zip(_pairs(tasks), _host_products(flat), strict=True))
+    return [[product[min(i, j), max(i, j)] for j in tasks] for i in tasks]
 
 
 def gramian_parts(gradients: Sequence[Tensor | None]) -> Tensor | None:
@@ -199,8 +178,9 @@ def combine_gradients(gradients: Sequence[Tensor | None], coefficients: Tensor) 
     if kernels is not None:
         flat = [_flat(gradient) for gradient in kept]
         return kernels.triton_weighted_sum(flat, coefficients.contiguous()).view(kept[0].shape)
-    if host_may_look(coefficients):
-        return HostGradients(kept).weighted_sum(coefficients.tolist())
+    on_cpu = cpu_kernels(kept) if host_may_look(coefficients) else None
+    if on_cpu is not None:
+        return on_cpu.weighted_sum(coefficients.tolist())
     return _plain_weighted_sum(kept, coefficients.to(torch.promote_types(kept[0].dtype, torch.float32)))
 
 

@@ -5,7 +5,7 @@
 
 #include <math.h>
 
-#include "cpu_step.h"
+#include "balancing.h"
 
 /* 0 where there is nothing to divide by, or the quotient is beyond float64. */
 static double ratio(double dividend, double divisor) {

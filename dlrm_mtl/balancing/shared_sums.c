@@ -10,7 +10,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "cpu_step.h"
+#include "balancing.h"
 
 #ifdef __linux__
 #include <linux/futex.h>

@@ -67,6 +67,44 @@ def test_any_number_of_tasks_and_threads(num_tasks: int, dtype: torch.dtype, thr
         torch.set_num_threads(before)
 
 
+def delayed_layer(num_tasks: int, dtype: torch.dtype) -> BalancingLayer:
+    """After its first step: the next one knows its coefficients before it reads gradients."""
+    layer = BalancingLayer(MultiBalance(num_tasks), reduction="delayed")
+    layer.balance(tuple(randn(num_tasks, 2, 50, dtype)))
+    return layer
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("num_tasks", [1, 2, 3, 4, 5, 8, 11, 16])
+def test_gramian_and_sum_in_one_pass_are_those_of_two(num_tasks: int, dtype: torch.dtype, threads: int) -> None:
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads)
+        for elements in (1, 100, 2048 * 3 + 1, 4096 * 64 + 4095):
+            layer, gradients = delayed_layer(num_tasks, dtype), randn(num_tasks, 1, elements, dtype)
+            combined = layer.balance(tuple(gradients))
+            assert layer.record is not None
+            expected = combine_gradients(gradients, layer.record.coefficients)
+            torch.testing.assert_close(combined, expected, rtol=0, atol=0)
+            layer.balance(tuple(gradients))
+            torch.testing.assert_close(layer.record.gramian, local_gramian(gradients, CPU), rtol=0, atol=0)
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("place", [0, 31, 2048, 4095, 6144])
+@pytest.mark.parametrize("value", [torch.inf, torch.nan])
+def test_one_pass_finds_what_is_not_finite(value: float, place: int, dtype: torch.dtype) -> None:
+    layer, gradients = delayed_layer(5, dtype), randn(5, 1, 2048 * 3 + 1, dtype)
+    gradients[3][0, place] = value
+    combined = layer.balance(tuple(gradients))
+    assert combined is not None
+    assert combined.isnan().all()
+    assert layer.nonfinite_tasks.tolist() == [0, 0, 0, 1, 0]
+
+
 @settings(max_examples=20, deadline=None)
 @given(
     shape=st.sampled_from(
