@@ -1,16 +1,23 @@
 /* The operations on M gradients of N elements for a CPU: all inner products, a weighted sum, and both at once, which
    reads the gradients once.
 
-   Built on the machine that runs it. Sums of products are float32 over a block of elements, and float64 over blocks.
-   Nothing is assumed about values: what is not finite stays so. */
+   Built on the machine that runs it, for vectors as wide as it has: wider ones would be taken apart, and their sums lie
+   in memory. Sums of products are float32 over a block of elements, and float64 over blocks. Nothing is assumed about
+   values: what is not finite stays so. */
 
 #include <string.h>
 
 #include "balancing.h"
 
 #define MAX_PAIRS (MAX_TASKS * (MAX_TASKS + 1) / 2)
-#define BLOCK 2048
+#if defined(__AVX512F__)
 #define LANES 16
+#elif defined(__AVX__)
+#define LANES 8
+#else
+#define LANES 4
+#endif
+#define BLOCK (128 * LANES)
 #define PAIR (2 * LANES)
 #define AT_ONCE (2 * PAIR)
 #define TILE 4

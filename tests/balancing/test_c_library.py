@@ -1,14 +1,17 @@
 """The C functions: compiled once, kept where nobody else writes, and done without where there is no compiler."""
 
+import platform
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.entry_points.processes import ROOT, environment
 
+KERNELS = Path(__file__).with_name("test_cpu_kernels.py")
 BALANCE = Path(__file__).with_name("balance_large.py")
 RIGHT = "right\nright\nright\n"
 
@@ -24,14 +27,18 @@ def balance(**variables: str | Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.fixture
-def counted(tmp_path: Path) -> Path:
-    """A compiler that notes its calls, in ``calls`` beside it."""
+def c_compiler() -> str:
     real = shutil.which("cc")
     if real is None:
         pytest.skip("needs a C compiler")
+    return real
+
+
+@pytest.fixture
+def counted(tmp_path: Path) -> Path:
+    """A compiler that notes its calls, in ``calls`` beside it."""
     script = tmp_path / "counted-cc"
-    script.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path / "calls"}\nexec {real} "$@"\n')
+    script.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path / "calls"}\nexec {c_compiler()} "$@"\n')
     script.chmod(0o755)
     return script
 
@@ -56,6 +63,26 @@ def test_right_in_any_case(variables: dict[str, str], warnings: int) -> None:
     assert process.stdout == RIGHT
     assert process.stderr.count("UserWarning") == warnings
     assert process.stderr.count("gradients are balanced by plain PyTorch") == warnings
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="names of x86-64 processors")
+@pytest.mark.parametrize(("processor", "capabilities"), [("x86-64", ()), ("haswell", ("AVX2", "AVX512"))])
+def test_right_with_narrower_vectors(processor: str, capabilities: tuple[str, ...], tmp_path: Path) -> None:
+    """As on processors that have no wider ones."""
+    if capabilities and torch.backends.cpu.get_cpu_capability() not in capabilities:
+        pytest.skip(f"this processor cannot do what a {processor} does")
+    compiler = tmp_path / "older-cc"
+    compiler.write_text(f'#!/bin/sh\nexec {c_compiler()} "$@" -march={processor}\n')
+    compiler.chmod(0o755)
+    process = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", str(KERNELS), "-k", "(tasks_and_threads and 2-) or one_pass or even"],
+        cwd=ROOT,
+        env={**environment(), "CC": str(compiler), "XDG_CACHE_HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert process.returncode == 0, process.stdout
 
 
 def test_a_second_process_compiles_nothing(tmp_path: Path, counted: Path) -> None:
