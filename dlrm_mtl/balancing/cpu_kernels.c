@@ -22,11 +22,11 @@
 #define AT_ONCE (2 * PAIR)
 #define TILE 4
 #define SETS (MAX_TASKS / TILE)
-#define FETCHED 3 /* by each tile; M of more than one set in all, at least */
+#define FETCHED 3 /* gradients, by each tile: where there is more than one set, all of them by all tiles */
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
 
-/* Elements of all gradients that are worked on before the next ones: as float32, a third of a first-level cache, which
-   the next ones are fetched into meanwhile. */
+/* Elements of all gradients that are worked on before the next ones: as float32, 16 KB, which a first-level cache holds
+   together with the next ones, fetched meanwhile. */
 #define STEP_ELEMENTS 4096
 
 typedef float floats __attribute__((vector_size(4 * LANES), aligned(4)));
