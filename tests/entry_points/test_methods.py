@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from dlrm_mtl.balancing import available_balancers
-from tests.entry_points.processes import complaint, python
+from tests.entry_points.processes import python
 
 REPRESENTATION = [
     *(name for name in available_balancers() if name != "mean"),
@@ -41,29 +41,3 @@ def test_all_methods_train(small_dataset: Path, tmp_path: Path, bf16: str) -> No
     assert all(0.5 < ne < 1.2 for ne in nes)
     # Every method is a method of its own: but for the few that cannot differ, no two arms end alike.
     assert len({round(ne, 9) for ne in nes}) >= len(arms) - 5
-
-
-@pytest.mark.parametrize(
-    ("arm", "message"),
-    [
-        ("mgda:level=interaction", "level=interaction: this interaction has no parameters"),
-        ("mgda:level=tables", "level is 'tables', expected one of representation, interaction, dense, embedding"),
-        ("mgda:level=dense,reduction=delayed", "reduction is 'delayed', expected exact with level=dense"),
-        ("torchjd:Upgrad", "unknown TorchJD weighting 'Upgrad', expected one of AlignedMTL"),
-        ("uncertainty+imtl_l", "weighs the losses twice"),
-    ],
-)
-def test_what_cannot_be_right_is_refused(small_dataset: Path, tmp_path: Path, arm: str, message: str) -> None:
-    process = python(
-        "dlrm_mtl.compare",
-        "--data",
-        small_dataset,
-        "--out",
-        tmp_path / "run",
-        "--arms",
-        "mean",
-        arm,
-        "--batch-size",
-        "100",
-    )
-    assert message in complaint(process)
