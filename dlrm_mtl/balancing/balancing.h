@@ -20,11 +20,11 @@ struct gradients {
 /* All m x m inner products, row by row. */
 void gradient_gramian(const struct gradients *gradients, double *gramian);
 
-/* Both in one pass; returns what the sum does. */
-int gramian_and_sum(const struct gradients *gradients, const float *weights, double *gramian, void *result);
-
 /* Sum of weights[i] times gradient i, accumulated in float32. Whether all of it is finite. */
 int weighted_sum(const struct gradients *gradients, const float *weights, void *result);
+
+/* Both in one pass over the gradients; returns what weighted_sum does. */
+int gramian_and_sum(const struct gradients *gradients, const float *weights, double *gramian, void *result);
 
 /* multibalance_step.c */
 

@@ -1,4 +1,4 @@
-"""Large gradients: C kernels are taken, agree with float64, and give way to plain operations where they must."""
+"""Gradients on a CPU: C kernels are taken, agree with float64, and give way to plain operations where they must."""
 
 import threading
 from collections.abc import Callable

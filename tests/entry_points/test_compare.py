@@ -129,6 +129,10 @@ def test_one_process_and_quiet_output(small_dataset: Path, tmp_path: Path) -> No
             ["--arms", "mean", "multibalanced"],
             "unknown balancer 'multibalanced', expected one of mean, sum, static, multibalance",
         ),
+        (
+            ["--arms", "mean", "mgda:level=interaction", "--batch-size", "100"],
+            "level=interaction: this interaction has no parameters",
+        ),
         (["--sharding.kinds", "row_wise"], "sharding.kinds has 'row_wise'"),
         (["--batch-size", "1000"], "600 training rows, fewer than one global batch of 1000"),
     ],

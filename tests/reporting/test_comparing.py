@@ -36,7 +36,6 @@ def refused(pool: RankPool, data: Path, out: Path, *arms: str, **changes: Any) -
         ("multibalance:reduction=exactly", "reduction is 'exactly'"),
         ("multibalance:beta", "'beta' is not of the form OPTION=VALUE"),
         ("static:weights=1/2", "weights are [1, 2], expected 3 finite numbers"),
-        ("mgda:level=interaction", "level=interaction: this interaction has no parameters"),
         ("mgda:level=tables", "level is 'tables', expected one of representation, interaction, dense, embedding"),
         ("mgda:level=dense,reduction=delayed", "reduction is 'delayed', expected exact with level=dense"),
         ("torchjd:Upgrad", "unknown TorchJD weighting 'Upgrad', expected one of AlignedMTL"),
