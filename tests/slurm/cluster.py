@@ -12,11 +12,15 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from string import Template
 
+from dlrm_mtl.srun import FIRST_PORT, PORTS
+
 HERE = Path(__file__).parent
 SBIN = "/usr/sbin:/sbin"
 PROGRAMS = ("munged", "mariadbd", "slurmdbd", "slurmctld", "slurmd", "sbatch", "sacct", "unshare", "setpriv")
 START_S = 120
 """Seconds; it takes 5."""
+JOBS = 100
+"""More than a cluster is given."""
 
 # As root or, where user namespaces are on, as anyone.
 NAMESPACES = ["unshare", "--mount", "--uts", "--pid", "--fork", "--kill-child", "--mount-proc"]
@@ -41,7 +45,32 @@ def cluster(state: Path) -> Iterator[None]:
     Args:
         state: a new directory for all its files; of a short name, since sockets lie there.
     """
-    _write_files(state)
+    with job_numbers() as first_job:
+        _write_files(state, first_job)
+        with _daemons(state):
+            yield
+
+
+@contextmanager
+def job_numbers() -> Iterator[int]:
+    """The first of :data:`JOBS` numbers of jobs that no other cluster of this machine has meanwhile: the port at which
+    a job's ranks meet follows from its number.
+
+    A block of numbers is held by its first port.
+    """
+    with socket.socket() as held:
+        for port in range(FIRST_PORT, FIRST_PORT + PORTS, 10 * JOBS):
+            try:
+                held.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            yield (port - FIRST_PORT) // 10 + 1
+            return
+    raise RuntimeError(f"every {10 * JOBS}th port from {FIRST_PORT} to {FIRST_PORT + PORTS} is in use")
+
+
+@contextmanager
+def _daemons(state: Path) -> Iterator[None]:
     with (state / "daemons.out").open("w") as output:
         daemons = subprocess.Popen(
             # The signal comes when this process ends, however that happens.
@@ -66,12 +95,13 @@ def cluster(state: Path) -> Iterator[None]:
             os.environ["SLURM_CONF"] = before
 
 
-def _write_files(state: Path) -> None:
+def _write_files(state: Path, first_job: int) -> None:
     (state / "controller").mkdir(parents=True)
     for node in ("n1", "n2"):
         (state / node).mkdir()
     names = ("controller_port", "accounting_port", "n1_port", "n2_port")
-    values = {"state": state, "user": getpass.getuser(), **dict(zip(names, _free_ports(len(names)), strict=True))}
+    ports = dict(zip(names, _free_ports(len(names)), strict=True))
+    values = {"state": state, "user": getpass.getuser(), "first_job": first_job, **ports}
     for name in ("slurm.conf", "slurmdbd.conf"):
         (state / name).write_text(Template((HERE / name).read_text()).substitute(values))
         (state / name).chmod(0o600)
