@@ -30,7 +30,7 @@ HEADERS = ("balancing.h",)
 @lru_cache
 def c_library() -> ctypes.CDLL | None:
     """The functions of all sources, compiled by ``CC``, or ``cc``; kept in the user's cache directory, if that may be
-    written.
+    written and is not mounted ``noexec``.
 
     Returns:
         None where there is no compiler; or, with a warning, where it fails.
@@ -58,15 +58,16 @@ def c_library() -> ctypes.CDLL | None:
 
 
 def _cache_directory() -> Path | None:
-    """Nobody else may write to it."""
+    """Nobody else may write to it, and what lies in it may run."""
     try:
         directory = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dlrm_mtl"
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         status = directory.stat()
+        runs = not os.statvfs(directory).f_flag & getattr(os, "ST_NOEXEC", 0)
     except (OSError, RuntimeError):
         return None
     private = status.st_uid == os.getuid() and not status.st_mode & 0o022
-    return directory if private and os.access(directory, os.W_OK) else None
+    return directory if private and runs and os.access(directory, os.W_OK) else None
 
 
 def _digest(compiler: str) -> str:

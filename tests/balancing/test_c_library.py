@@ -1,5 +1,6 @@
 """The C functions: compiled once, kept where nobody else writes, and done without where there is no compiler."""
 
+import os
 import platform
 import shutil
 import subprocess
@@ -16,9 +17,9 @@ BALANCE = Path(__file__).with_name("balance_large.py")
 RIGHT = "right\nright\nright\n"
 
 
-def balance(**variables: str | Path) -> subprocess.CompletedProcess[str]:
+def balance(*launcher: str | Path, **variables: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, str(BALANCE)],
+        [*launcher, sys.executable, str(BALANCE)],
         cwd=ROOT,
         env={**environment(), **{name: str(value) for name, value in variables.items()}},
         capture_output=True,
@@ -122,3 +123,14 @@ def test_nothing_is_loaded_from_where_others_may_write(tmp_path: Path, counted: 
     for _ in range(2):
         assert balance(CC=counted, XDG_CACHE_HOME=tmp_path).stdout == RIGHT
     assert list(cache.iterdir()) == []
+
+
+@pytest.mark.skipif(shutil.which("unshare") is None, reason="needs unshare, to mount a directory")
+def test_nothing_is_kept_where_nothing_may_run(tmp_path: Path) -> None:
+    namespace = ["unshare", "--mount", *([] if os.getuid() == 0 else ["--user", "--map-root-user"])]
+    mount = [*namespace, "sh", "-c", 'mount -t tmpfs -o noexec none "$0" && exec "$@"', str(tmp_path)]
+    attempt = subprocess.run([*mount, "true"], capture_output=True, text=True)
+    if attempt.returncode:
+        pytest.skip(f"cannot mount a directory: {attempt.stderr.strip()}")
+    process = balance(*mount, XDG_CACHE_HOME=tmp_path)
+    assert (process.stdout, process.stderr) == (RIGHT, "")
