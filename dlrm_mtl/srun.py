@@ -5,6 +5,8 @@ import re
 
 FIRST_PORT, PORTS = 20000, 10000
 """Where MASTER_PORT is chosen: below the ports that systems give to connections."""
+PORTS_OF_A_JOB = 10
+"""One for each of its steps, as far as they go."""
 
 
 def become_rank() -> None:
@@ -22,7 +24,7 @@ def become_rank() -> None:
     if size == 1 or "RANK" in task:
         return
     rank, node, local_rank = (int(task[f"SLURM_{name}"]) for name in ("PROCID", "NODEID", "LOCALID"))
-    step = 10 * int(task["SLURM_JOB_ID"]) + int(task["SLURM_STEP_ID"])
+    step = PORTS_OF_A_JOB * int(task["SLURM_JOB_ID"]) + int(task["SLURM_STEP_ID"])
     task.update(RANK=str(rank), LOCAL_RANK=str(local_rank), WORLD_SIZE=str(size))
     task.setdefault("MASTER_ADDR", first_node(task["SLURM_STEP_NODELIST"]))
     task.setdefault("MASTER_PORT", str(FIRST_PORT + step % PORTS))

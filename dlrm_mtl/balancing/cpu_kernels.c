@@ -89,13 +89,13 @@ ALWAYS_INLINE double sum_of_lanes(floats values) {
     return sum;
 }
 
-/* The elements that far ahead of PAIR ones, into the first-level cache. */
+/* PAIR elements from index k on, into the first-level cache. */
 ALWAYS_INLINE void fetch(const void *gradient, enum dtype dtype, long k) {
     long size = dtype == FLOAT32 ? 4 : 2;
     for (long byte = 0; byte < PAIR * size; byte += 64) __builtin_prefetch((const char *)gradient + k * size + byte);
 }
 
-/* Elements to work on, and what is fetched meanwhile: these gradients' elements so far ahead, if that is not 0. */
+/* Elements to work on, and how far ahead of them others are fetched, of which gradients: none if that is 0. */
 struct span {
     long first, last, ahead;
     const void *fetched[FETCHED];

@@ -126,11 +126,14 @@ def test_nothing_is_loaded_from_where_others_may_write(tmp_path: Path, counted: 
 
 
 @pytest.mark.skipif(shutil.which("unshare") is None, reason="needs unshare, to mount a directory")
-def test_nothing_is_kept_where_nothing_may_run(tmp_path: Path) -> None:
+def test_compiled_elsewhere_where_nothing_may_run(tmp_path: Path, counted: Path) -> None:
+    directory = tmp_path / "cache"
+    directory.mkdir()
     namespace = ["unshare", "--mount", *([] if os.getuid() == 0 else ["--user", "--map-root-user"])]
-    mount = [*namespace, "sh", "-c", 'mount -t tmpfs -o noexec none "$0" && exec "$@"', str(tmp_path)]
+    mount = [*namespace, "sh", "-c", 'mount -t tmpfs -o noexec none "$0" && exec "$@"', str(directory)]
     attempt = subprocess.run([*mount, "true"], capture_output=True, text=True)
     if attempt.returncode:
         pytest.skip(f"cannot mount a directory: {attempt.stderr.strip()}")
-    process = balance(*mount, XDG_CACHE_HOME=tmp_path)
+    process = balance(*mount, CC=counted, XDG_CACHE_HOME=directory)
     assert (process.stdout, process.stderr) == (RIGHT, "")
+    assert calls(counted)

@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from string import Template
 
-from dlrm_mtl.srun import FIRST_PORT, PORTS
+from dlrm_mtl.srun import FIRST_PORT, PORTS, PORTS_OF_A_JOB
 
 HERE = Path(__file__).parent
 SBIN = "/usr/sbin:/sbin"
@@ -20,7 +20,7 @@ PROGRAMS = ("munged", "mariadbd", "slurmdbd", "slurmctld", "slurmd", "sbatch", "
 START_S = 120
 """Seconds; it takes 5."""
 JOBS = 100
-"""More than a cluster is given."""
+"""Numbers that a cluster has for its jobs: more than there are."""
 
 # As root or, where user namespaces are on, as anyone.
 NAMESPACES = ["unshare", "--mount", "--uts", "--pid", "--fork", "--kill-child", "--mount-proc"]
@@ -56,17 +56,18 @@ def job_numbers() -> Iterator[int]:
     """The first of :data:`JOBS` numbers of jobs that no other cluster of this machine has meanwhile: the port at which
     a job's ranks meet follows from its number.
 
-    A block of numbers is held by its first port.
+    A block of ports is held by its first, which no job has.
     """
+    block = PORTS_OF_A_JOB * JOBS
     with socket.socket() as held:
-        for port in range(FIRST_PORT, FIRST_PORT + PORTS, 10 * JOBS):
+        for port in range(FIRST_PORT, FIRST_PORT + PORTS, block):
             try:
                 held.bind(("127.0.0.1", port))
             except OSError:
                 continue
-            yield (port - FIRST_PORT) // 10 + 1
+            yield (port - FIRST_PORT) // PORTS_OF_A_JOB + 1
             return
-    raise RuntimeError(f"every {10 * JOBS}th port from {FIRST_PORT} to {FIRST_PORT + PORTS} is in use")
+    raise RuntimeError(f"every {block}th port from {FIRST_PORT} to {FIRST_PORT + PORTS} is in use")
 
 
 @contextmanager
