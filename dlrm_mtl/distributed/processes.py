@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from multiprocessing import Pipe
 from typing import Any, TypeVar
 
 import torch
@@ -97,10 +98,10 @@ def process_group(timeout_s: int) -> Iterator[Ranks]:
     NCCL, one process per GPU, where there are GPUs; gloo elsewhere, each process on CPUs of its own (:func:`own_cpus`).
 
     In a job of several ranks, an exception on one ends all of them within seconds, see :class:`Watch`; so does the end
-    of a process. A SystemExit must be raised by all: they leave together.
+    of a process. In a job of one rank it is raised as it is. A SystemExit must be raised by all: they leave together.
 
     Args:
-        timeout_s: seconds after which a collective that does not complete ends the job.
+        timeout_s: seconds after which a step that does not end, or a collective that does not complete, ends the job.
 
     Raises:
         ValueError: more processes on a node than it has GPUs; the ranks did not meet within ``timeout_s``; a launcher
@@ -150,7 +151,9 @@ def _join(device: torch.device, local_world_size: int, timeout_s: int) -> Iterat
             # A rank that leaves while others still talk to it takes them down.
             dist.barrier()
         except BaseException as error:
-            watch.fail(error)
+            if world_size > 1:
+                watch.fail(error)
+            watch.leave()  # an error of a job of one rank is its caller's, as anywhere in Python
             raise
         watch.leave()
         if stop is not None:
@@ -161,7 +164,8 @@ def _join(device: torch.device, local_world_size: int, timeout_s: int) -> Iterat
 
 def _start_watch(ranks: Ranks, timeout_s: int) -> Watch:
     if ranks.world_size == 1:
-        return Watch()
+        link, of_hub = Pipe()
+        return Watch(0, link, Hub({0: of_hub}), timeout_s)
     opened = ranks.agree(lambda: listen(ranks.world_size) if ranks.is_first else None)
     meeting = ranks.share(opened and opened[1])
     assert meeting is not None

@@ -28,11 +28,11 @@ class Watch:
     """Ends this process with the job's first failure, even while the main thread waits for a collective or a device.
 
     A thread of its own reports to rank 0 how far this rank has come, and hears from it which failure came first. The
-    first failure is shown once, by rank 0; every rank ends with the same exit code. Without a link, in a job of one
-    rank, nothing is watched.
+    first failure is shown once, by rank 0; every rank ends with the same exit code. A job of one rank is watched by the
+    same two threads.
 
     Args:
-        link: connection to rank 0.
+        link: connection to rank 0; None before the ranks have met, when nothing is watched.
         hub: rank 0's, None elsewhere.
         timeout_s: seconds without progress that end the job.
         deputy: whether this rank speaks where rank 0 no longer can.
@@ -74,7 +74,7 @@ class Watch:
         self._watching = False
 
     def fail(self, error: BaseException) -> None:
-        """Ends the job with this error, or with the one that came first; returns only in a job of one rank."""
+        """Ends the job with this error, or with the one that came first."""
         if self._thread is not None:
             self._failure = describe_error(error, self._rank)
             self._wakeup.send_bytes(b"")

@@ -130,6 +130,14 @@ def test_a_rank_that_works_forever_is_told_from_those_that_wait_for_it() -> None
     assert messages[1] == ""
 
 
+def test_a_job_of_one_rank_is_watched_too() -> None:
+    [code], [message] = run(1, "0=loop", timeout_s=2)
+    assert code == 1
+    [line] = message.splitlines()
+    begin = "failing: no progress for 2 s (timeout_s); last reports: "
+    assert line.startswith(f"{begin}rank 0 at training step 5, in act (failing.py:")
+
+
 def test_pauses_take_as_long_as_they_take() -> None:
     assert run(2, "1=pause", "0=pause", timeout_s=2) == ([0, 0], ["", ""])
 
