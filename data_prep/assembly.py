@@ -10,7 +10,7 @@ from typing import Any
 from data_prep.encoding import Encoder
 from data_prep.passes import assignments_of
 from data_prep.preparation import Preparation, key_of
-from dlrm_mtl.files import temporary_name
+from dlrm_mtl.files import synchronize, write_whole
 from dlrm_mtl.schema import SPLITS, Schema, Shard
 
 COUNTED = ("missing", "unseen", "raised")
@@ -119,6 +119,8 @@ def _write_quarantine(preparation: Preparation, encoded: Records) -> int:
                 bad = json.loads(line)
                 row = {"file": preparation.files[file].name, **bad, "line": before + bad["line"]}
                 sink.write(json.dumps(row) + "\n")
+    if number:
+        synchronize(path)
     return number
 
 
@@ -129,8 +131,8 @@ def _copy_vocabularies(preparation: Preparation) -> None:
     directory.mkdir(exist_ok=True)
     for number, table in enumerate(preparation.layout.tables):
         target = directory / f"{table}.parquet"
-        shutil.copyfile(preparation.workplace.file("vocabulary", f"{number:03d}.parquet"), temporary_name(target))
-        temporary_name(target).replace(target)
+        with write_whole(target) as temporary:
+            shutil.copyfile(preparation.workplace.file("vocabulary", f"{number:03d}.parquet"), temporary)
 
 
 def _sum(encoded: Records, key: str) -> int:

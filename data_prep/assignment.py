@@ -15,7 +15,7 @@ from data_prep.counting import Span
 from data_prep.keys import Keys, hex_text, key_type, mix, numbers
 from data_prep.layout import CategoricalColumn
 from data_prep.vocabulary import MISSING_ID, RESERVED_IDS, UNSEEN_ID, Ids
-from dlrm_mtl.files import temporary_name
+from dlrm_mtl.files import write_whole
 
 Method = Literal["vocabulary", "hash", "modulo"]
 
@@ -115,11 +115,10 @@ def keep(spans: Iterable[Span], feature: CategoricalColumn, min_count: int, max_
     elif feature.kind == "integer":
         all_values = pa.array(all_keys.view(np.int64))
     readable = keys_file.with_suffix(".parquet")
-    pq.write_table(pa.table({"value": all_values, "count": all_counts}), temporary_name(readable), compression="zstd")
-    temporary_name(readable).replace(readable)
-    with temporary_name(keys_file).open("wb") as file:
+    with write_whole(readable) as temporary:
+        pq.write_table(pa.table({"value": all_values, "count": all_counts}), temporary, compression="zstd")
+    with write_whole(keys_file) as temporary, temporary.open("wb") as file:
         np.save(file, all_keys, allow_pickle=False)
-    temporary_name(keys_file).replace(keys_file)
     return readable
 
 

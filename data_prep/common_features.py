@@ -22,7 +22,7 @@ from data_prep.layout import CategoricalColumn
 from data_prep.raw_text import Block, BrokenFile, read_blocks
 from data_prep.rows import EXPECTED
 from data_prep.shards import sha256
-from dlrm_mtl.files import temporary_name
+from dlrm_mtl.files import write_whole
 
 USER_FIELDS = ("101", "109_14", "110_14", "127_14", "150_14", "121", "122", "124", "125", "126", "127", "128", "129")
 
@@ -156,10 +156,13 @@ class _Builder:
             self._refuse_twice(table["index"], hashes, line)
         table = table.take(pa.array(order)).combine_chunks()
         target = _table_path(self._stem)
-        with pa.OSFile(str(temporary_name(target)), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+        with (
+            write_whole(target) as temporary,
+            pa.OSFile(str(temporary), "wb") as sink,
+            pa.ipc.new_file(sink, table.schema) as writer,
+        ):
             for batch in table.to_batches():
                 writer.write_batch(batch)
-        temporary_name(target).replace(target)
         for column in self._multi_hot:
             self._write_values(column)
 
@@ -169,13 +172,13 @@ class _Builder:
         low, high = self._span[column]
         kind = np.int32 if low >= -(2**31) and high < 2**31 else np.int64
         size = self._written[column]
-        copy = np.lib.format.open_memmap(temporary_name(target), mode="w+", dtype=kind, shape=(size,))
-        for start in range(0, size, COPIED_VALUES):
-            count = min(COPIED_VALUES, size - start)
-            copy[start : start + count] = np.fromfile(raw, np.int64, count, offset=8 * start)
-        copy.flush()
-        del copy
-        temporary_name(target).replace(target)
+        with write_whole(target) as temporary:
+            copy = np.lib.format.open_memmap(temporary, mode="w+", dtype=kind, shape=(size,))
+            for start in range(0, size, COPIED_VALUES):
+                count = min(COPIED_VALUES, size - start)
+                copy[start : start + count] = np.fromfile(raw, np.int64, count, offset=8 * start)
+            copy.flush()
+            del copy
         raw.unlink()
 
     def _parse(self, text: bytes, lines: int) -> tuple[pa.StringArray, dict[str, pa.Array]] | None:

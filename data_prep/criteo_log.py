@@ -6,7 +6,6 @@ number of rows, and a larger log begins with the rows of a smaller one. The ids 
 are the same with every seed.
 """
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ import pyarrow.csv
 from tqdm import tqdm
 
 from dlrm_mtl import cli
-from dlrm_mtl.files import temporary_name
+from dlrm_mtl.files import write_whole
 
 Floats = npt.NDArray[np.float64]
 Bits = npt.NDArray[np.uint32]
@@ -156,15 +155,10 @@ def generate(options: Options) -> list[Path]:
     paths[0].parent.mkdir(parents=True, exist_ok=True)
     with tqdm(total=options.rows * len(paths), unit="rows", unit_scale=True, mininterval=1.0) as progress:
         for file, path in enumerate(paths):
-            temporary = temporary_name(path)
-            try:
-                with open_output(temporary, options.compression) as sink:
-                    for table in chunks(options.seed, file, options.rows):
-                        write_rows(table, sink)
-                        progress.update(table.num_rows)
-                os.replace(temporary, path)
-            finally:
-                temporary.unlink(missing_ok=True)
+            with write_whole(path) as temporary, open_output(temporary, options.compression) as sink:
+                for table in chunks(options.seed, file, options.rows):
+                    write_rows(table, sink)
+                    progress.update(table.num_rows)
     return paths
 
 

@@ -2,20 +2,19 @@
 a TOML file of the same form (docs/data/parquet.md)."""
 
 import math
-import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Literal
 
+from dlrm_mtl.files import read_toml
+from dlrm_mtl.records import build
 from dlrm_mtl.schema import Task
 
 Kind = Literal["hex", "integer", "string"]
 """``hex``: 8 hexadecimal digits, as Criteo's logs have."""
 
 READY = Path(__file__).parent / "layouts"
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -242,46 +241,4 @@ def read_layout(name: str) -> Layout:
     if not path.is_file():
         ready = ", ".join(sorted(file.stem for file in READY.glob("*.toml")))
         raise ValueError(f"layout {name!r}: not found; expected a .toml file or one of {ready}")
-    try:
-        values = tomllib.loads(path.read_text())
-        return build(Layout, values, "layout")
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: no valid TOML ({error})") from None
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
-
-
-def build(kind: type[T], values: Mapping[str, Any], where: str) -> T:
-    """A dataclass from a table of a TOML file. Raises ValueError for a key that is unknown, missing or of a wrong
-    type."""
-    hints = get_type_hints(kind)
-    if not isinstance(values, Mapping):
-        raise ValueError(f"{where}: expected a table, found {values!r}")
-    for key in values:
-        if key not in hints:
-            raise ValueError(f"{where}: unknown key {key!r}, expected {', '.join(hints)}")
-    built = {key: _value(hints[key], value, f"{where}.{key}") for key, value in values.items()}
-    try:
-        return kind(**built)
-    except TypeError as error:
-        raise ValueError(f"{where}: {str(error).split('() ')[-1]}") from None
-
-
-def _value(hint: Any, value: Any, where: str) -> Any:
-    if get_origin(hint) is tuple:
-        if not isinstance(value, list):
-            raise ValueError(f"{where}: expected a list, found {value!r}")
-        item = get_args(hint)[0]
-        if item is str:
-            return tuple(_value(str, entry, f"{where}[{i}]") for i, entry in enumerate(value))
-        return tuple(build(item, entry, f"{where}[{i}]") for i, entry in enumerate(value))
-    if get_origin(hint) is Literal:
-        if value not in get_args(hint):
-            raise ValueError(f"{where}: {value!r}, expected {' or '.join(get_args(hint))}")
-        return value
-    kinds = tuple(kind for kind in (get_args(hint) or (hint,)) if kind is not type(None))
-    if float in kinds and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
-        raise ValueError(f"{where}: {value!r}, expected {kinds[0].__name__}")
-    return value
+    return build(Layout, read_toml(path), str(path))

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.ipc
 
 from data_prep.rows import BadRow, Rows
-from dlrm_mtl.files import temporary_name
+from dlrm_mtl.files import PendingFile
 
 OPTIONS = pa.ipc.IpcWriteOptions(compression="lz4", use_threads=False)
 
@@ -24,8 +24,8 @@ class ParsedWriter:
     """Writes the blocks of a segment; the file appears with ``close``."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._sink = pa.OSFile(str(temporary_name(path)), "wb")
+        self._file = PendingFile(path)
+        self._sink = pa.OSFile(str(self._file.temporary), "wb")
         self._writer: pa.ipc.RecordBatchFileWriter | None = None
         self._schema: pa.Schema | None = None
 
@@ -52,14 +52,14 @@ class ParsedWriter:
         if self._writer is not None:
             self._writer.close()
         self._sink.close()
-        checksum = zlib.crc32(pa.memory_map(str(temporary_name(self._path))).read_buffer())
-        temporary_name(self._path).replace(self._path)
+        checksum = zlib.crc32(pa.memory_map(str(self._file.temporary)).read_buffer())
+        self._file.commit(durable=False)
         return checksum
 
     def abandon(self) -> None:
         """Leaves nothing."""
         self._sink.close()
-        temporary_name(self._path).unlink(missing_ok=True)
+        self._file.discard()
 
 
 def read_parsed(path: Path, checksum: int) -> Iterator[Rows] | None:

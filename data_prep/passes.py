@@ -20,7 +20,7 @@ from data_prep.preparation import Preparation, SegmentWork, key_of
 from data_prep.rows import Rows
 from data_prep.shards import ShardWriter, arrow_schema, sha256
 from data_prep.vocabulary import Moments, Scaler
-from dlrm_mtl.files import temporary_name
+from dlrm_mtl.files import PendingFile
 from dlrm_mtl.schema import SPLITS
 
 CHUNK_ROWS = 65_536
@@ -97,6 +97,7 @@ class _Counting:
         self._counter = SegmentCounter(preparation.layout)
         self._moments = {column.feature: Moments() for column in preparation.layout.dense if column.standardise}
         self._path = preparation.workplace.file("runs", f"{key_of(file, segment)}.arrow")
+        self._file = PendingFile(self._path)
         self._parsed = ParsedWriter(preparation.parsed_file(file, segment)) if preparation.keeps_parsed else None
 
     def add(self, rows: Rows) -> None:
@@ -108,17 +109,16 @@ class _Counting:
     def finish(self) -> tuple[dict[str, Any], dict[Path, str]]:
         parsed = self._parsed.close() if self._parsed is not None else None
         self._take(1)
-        temporary = temporary_name(self._path)
-        self._counter.write(temporary)
-        checksum = sha256(temporary)
-        temporary.replace(self._path)
+        self._counter.write(self._file.temporary)
+        checksum = sha256(self._file.temporary)
+        self._file.commit()
         moments = {name: moments.as_record() for name, moments in self._moments.items()}
         return {"moments": moments, "parsed": parsed}, {self._path: checksum}
 
     def abandon(self) -> None:
         if self._parsed is not None:
             self._parsed.abandon()
-        temporary_name(self._path).unlink(missing_ok=True)
+        self._file.discard()
 
     def _take(self, at_least: int) -> None:
         table = self._chunks.ready("train", at_least)
@@ -154,8 +154,8 @@ class _Encoding:
         self._labels: dict[str, dict[str, list[int]]] = {
             split: {task.name: [0, 0] for task in preparation.layout.tasks} for split in SPLITS
         }
-        self._quarantine_path = place.file("quarantine", f"{key}.jsonl")
-        self._quarantine = temporary_name(self._quarantine_path).open("w")
+        self._quarantine_file = PendingFile(place.file("quarantine", f"{key}.jsonl"))
+        self._quarantine = self._quarantine_file.temporary.open("w")
 
     def add(self, rows: Rows) -> None:
         self._chunks.add(rows)
@@ -170,8 +170,8 @@ class _Encoding:
             shards[split] = {"file": f"{split}/{writer.path.name}", **writer.close()}
             files[writer.path] = shards[split]["sha256"]
         self._quarantine.close()
-        files[self._quarantine_path] = sha256(Path(self._quarantine.name))
-        Path(self._quarantine.name).replace(self._quarantine_path)
+        files[self._quarantine_file.path] = sha256(self._quarantine_file.temporary)
+        self._quarantine_file.commit()
         record = {
             "shards": shards,
             "outside": self._chunks.outside,
@@ -187,7 +187,7 @@ class _Encoding:
         for writer in self._shards.values():
             writer.abandon()
         self._quarantine.close()
-        Path(self._quarantine.name).unlink(missing_ok=True)
+        self._quarantine_file.discard()
 
     def _take(self, at_least: int) -> None:
         for split in SPLITS:

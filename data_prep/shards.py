@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from dlrm_mtl.files import temporary_name
+from dlrm_mtl.files import PendingFile
 from dlrm_mtl.schema import CategoricalFeature
 
 ROW_GROUP_ROWS = 16_384
@@ -39,6 +39,7 @@ class ShardWriter:
     def __init__(self, path: Path, schema: pa.Schema, row_group_rows: int = ROW_GROUP_ROWS) -> None:
         self.path = path
         self.rows = 0
+        self._file = PendingFile(path)
         self._schema = schema
         self._row_group_rows = row_group_rows
         self._pending: list[pa.Table] = []
@@ -64,9 +65,9 @@ class ShardWriter:
             self._write_row_groups(pa.concat_tables(self._pending))
             self._pending, self._pending_rows = [], 0
         (self._writer or self._open(self._schema.empty_table())).close()
-        temporary = temporary_name(self.path)
+        temporary = self._file.temporary
         written = {"rows": self.rows, "bytes": temporary.stat().st_size, "sha256": sha256(temporary)}
-        temporary.replace(self.path)
+        self._file.commit()
         return written
 
     def abandon(self) -> None:
@@ -75,7 +76,7 @@ class ShardWriter:
         with suppress(OSError):
             if self._writer is not None:
                 self._writer.close()
-        temporary_name(self.path).unlink(missing_ok=True)
+        self._file.discard()
 
     def _write_row_groups(self, table: pa.Table) -> None:
         self._writer = self._writer or self._open(table)
@@ -89,7 +90,7 @@ class ShardWriter:
         recurring = [name for name in sample.column_names if _distinct_share(sample[name]) < RECURRING]
         spread = [name for name in sample.column_names if name not in recurring]
         return pq.ParquetWriter(
-            temporary_name(self.path),
+            self._file.temporary,
             self._schema,
             use_dictionary=recurring,
             use_byte_stream_split=[name for name in spread if not pa.types.is_list(sample[name].type)],

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from data_prep.shards import sha256
-from dlrm_mtl.files import read_json, write_json
+from dlrm_mtl.files import publish, read_json, remove_leftovers, write_json
 
 GRACE_S = 60.0
 """Seconds for which a failure from before this process began may be one of an earlier attempt, whose replica has yet to
@@ -167,15 +167,9 @@ class Workplace:
 
     def publish(self) -> None:
         """Moves the data set into place, and takes the work away."""
-        # Of processes that were killed.
-        for leftover in self.data.rglob(".*.tmp"):
-            leftover.unlink(missing_ok=True)
-        if self.out.exists():
-            # Whole until the last moment: what is half deleted is no data set, and no run would replace it.
-            replaced = self.partial / "replaced"
-            shutil.rmtree(replaced, ignore_errors=True)
-            os.replace(self.out, replaced)
-        os.replace(self.data, self.out)
+        for directory in [self.data, *(path for path in self.data.iterdir() if path.is_dir())]:
+            remove_leftovers(directory)
+        publish(self.data, self.out)
         self.clear()
 
     def clear_after(self, plan: Mapping[str, Any]) -> None:

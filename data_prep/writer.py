@@ -1,6 +1,5 @@
 """Writes a data set shard by shard: parquet files, then the ``schema.json`` that marks it as complete."""
 
-import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data_prep.shards import ROW_GROUP_ROWS, ShardWriter, arrow_schema
+from dlrm_mtl.files import publish
 from dlrm_mtl.schema import SPLITS, CategoricalFeature, Schema, Shard, Task, write_schema
 
 SHARD_ROWS = 1 << 20
@@ -126,9 +126,7 @@ class DatasetWriter:
             source=source,
         )
         write_schema(schema, self._partial)
-        if self._directory.exists():
-            shutil.rmtree(self._directory)
-        os.replace(self._partial, self._directory)
+        publish(self._partial, self._directory)
         return schema
 
     def _count(self, table: pa.Table) -> None:

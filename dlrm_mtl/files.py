@@ -1,37 +1,222 @@
-"""Files that are whole or not there."""
+"""Files that are whole or not there, also after a crash of the machine; and JSON and TOML that are what they seem."""
 
 import json
+import math
 import os
+import re
+import secrets
+import shutil
+import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
+
+from dlrm_mtl.quoting import quote, shorten
+
+MAX_DEPTH = 32
+"""Levels of lists and objects in a JSON or TOML file."""
+
+LEFTOVER = re.compile(r"\..+\.([0-9a-f]{16}|\d+)\.tmp")
+"""Names under which files are written before they are whole."""
+
+
+class PendingFile:
+    """A file that gets its name when it is whole.
+
+    Its ``temporary`` path lies beside the final one and is new: no other process, of this machine or another, has it,
+    and it is no link to somewhere else.
+
+    Raises:
+        OSError: the directory cannot be written to.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        # Shortened: a name may be as long as the file system allows.
+        self.temporary = path.with_name(f".{path.name[:32]}.{secrets.token_hex(8)}.tmp")
+        os.close(os.open(self.temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o666))
+
+    def commit(self, durable: bool = True) -> None:
+        """Gives the file its name.
+
+        Args:
+            durable: whether the disk has the bytes before the file has its name, and the name before this returns. Not
+                needed for what is checked when it is read, and made again.
+        """
+        if durable:
+            synchronize(self.temporary)
+        os.replace(self.temporary, self.path)
+        if durable:
+            synchronize(self.path.parent)
+
+    def discard(self) -> None:
+        """Leaves nothing of a file that has not got its name."""
+        self.temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def write_whole(path: Path) -> Iterator[Path]:
+    """A temporary path to write to; the file appears under ``path`` if the block ends without an error."""
+    pending = PendingFile(path)
+    try:
+        yield pending.temporary
+        pending.commit()
+    finally:
+        pending.discard()
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes under a temporary name beside ``path``, then renames."""
-    temporary = temporary_name(path)
-    temporary.write_text(text)
-    os.replace(temporary, path)
+    """Writes a text, whole."""
+    with write_whole(path) as temporary:
+        temporary.write_text(text)
 
 
-def temporary_name(path: Path) -> Path:
-    """A name beside ``path`` to write under; no other process of the machine has the same."""
-    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+def write_json(path: Path, value: Any) -> None:
+    """Writes indented JSON, whole. NaN and infinity are refused: JSON has none."""
+    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def synchronize(path: Path) -> None:
+    """Waits until a file's bytes, or a directory's entries, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def publish(written: Path, path: Path) -> None:
+    """Gives a directory that has been written its name, in place of the one that was there.
+
+    What is replaced stays whole until the last moment. Files must have been synchronized.
+    """
+    for directory in (written, *(item for item in written.rglob("*") if item.is_dir())):
+        synchronize(directory)
+    replaced = written.with_name(f"{written.name}.replaced")
+    shutil.rmtree(replaced, ignore_errors=True)
+    if path.exists():
+        os.replace(path, replaced)
+    os.replace(written, path)
+    synchronize(path.parent)
+    shutil.rmtree(replaced, ignore_errors=True)
+
+
+def is_leftover(path: Path) -> bool:
+    """Whether a process that was killed may have left this file, which never got its name."""
+    return LEFTOVER.fullmatch(path.name) is not None
+
+
+def remove_leftovers(directory: Path) -> None:
+    """Removes what processes that were killed left in a directory. No process may be writing there."""
+    for path in directory.iterdir():
+        if is_leftover(path):
+            path.unlink(missing_ok=True)
 
 
 def read_json(path: Path) -> Any:
     """Reads JSON.
 
     Raises:
-        ValueError: it is not there or no valid JSON; the message names the file.
+        ValueError: it is not there, no valid JSON or not strict, see :func:`parse_json`; the message names the file.
+    """
+    return parse_json(_read_text(path, "JSON"), str(path))
+
+
+def parse_json(text: str, where: str) -> Any:
+    """Reads a text of JSON, strictly: no key twice in an object, no NaN or infinity, no half of a surrogate pair, at
+    most ``MAX_DEPTH`` levels.
+
+    Args:
+        where: what the text is, for the message of an error.
+
+    Raises:
+        ValueError: it is not so.
     """
     try:
-        return json.loads(path.read_text())
+        value = json.loads(
+            text, object_pairs_hook=_unique_keys, parse_constant=_refuse_constant, parse_float=_finite_number
+        )
+        _check_values(value)
+    except RecursionError:
+        raise ValueError(f"{where}: no valid JSON (more than {MAX_DEPTH} levels)") from None
+    except ValueError as error:
+        raise ValueError(f"{where}: no valid JSON ({error})") from None
+    return value
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Reads TOML, at most ``MAX_DEPTH`` levels, without NaN and infinity.
+
+    Raises:
+        ValueError: it is not there, or not so; the message names the file.
+    """
+    text = _read_text(path, "TOML")
+    try:
+        value = tomllib.loads(text)
+        _check_values(value)
+    except RecursionError:
+        raise ValueError(f"{path}: no valid TOML (more than {MAX_DEPTH} levels)") from None
+    except ValueError as error:
+        raise ValueError(f"{path}: no valid TOML ({error})") from None
+    return value
+
+
+def _read_text(path: Path, form: str) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise ValueError(f"{path}: not found") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: no valid JSON ({error})") from None
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: no valid {form} ({error.reason} at byte {error.start})") from None
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror})") from None
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Writes indented JSON, whole. NaN and infinity are refused: JSON has none."""
-    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        names = [name for name, _ in pairs]
+        repeated = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"key {quote(repeated)} stands twice in an object")
+    return values
+
+
+def _refuse_constant(text: str) -> NoReturn:
+    raise ValueError(f"{text} is no number of JSON")
+
+
+def _finite_number(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{shorten(text)} is beyond the range of a number")
+    return number
+
+
+def _check_values(value: Any) -> None:
+    """What the parsers let through. Raises ValueError."""
+    level, depth = [value], 0
+    while level:
+        if depth > MAX_DEPTH:
+            raise RecursionError
+        depth += 1
+        below: list[Any] = []
+        for item in level:
+            if isinstance(item, dict):
+                below += item.keys()
+                below += item.values()
+            elif isinstance(item, list):
+                below += item
+            elif isinstance(item, str):
+                if not item.isascii():
+                    _check_text(item)
+            elif isinstance(item, float) and not math.isfinite(item):
+                raise ValueError(f"{item} is no finite number")
+        level = below
+
+
+def _check_text(text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{quote(text)} holds half of a surrogate pair") from None

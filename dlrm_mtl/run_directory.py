@@ -11,7 +11,7 @@ from typing import Any
 
 from dlrm_mtl.cli import as_dict
 from dlrm_mtl.config import RunConfig
-from dlrm_mtl.files import read_json, write_json
+from dlrm_mtl.files import is_leftover, read_json, remove_leftovers, write_json
 
 CHANGEABLE = (
     *("data", "out", "reader.workers", "reader.prefetch", "checkpoint"),
@@ -44,9 +44,10 @@ def open_run_directory(config: RunConfig) -> dict[str, Any]:
                 " give another --out"
             )
         return {key: wanted.get(key) for key in changed}
-    if config.out.exists() and any(config.out.iterdir()):
-        raise ValueError(f"{config.out}: is not empty and has no config.json of a run; give another --out")
     config.out.mkdir(parents=True, exist_ok=True)
+    if not all(is_leftover(entry) for entry in config.out.iterdir()):
+        raise ValueError(f"{config.out}: is not empty and has no config.json of a run; give another --out")
+    remove_leftovers(config.out)
     write_json(path, as_dict(config))
     return {}
 

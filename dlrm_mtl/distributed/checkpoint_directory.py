@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dlrm_mtl.files import read_json, write_json
+from dlrm_mtl.files import read_json, synchronize, write_json
 
 FORMAT = 1
 """Version of the checkpoints that this code writes and reads."""
@@ -62,11 +62,11 @@ def complete(directory: Path, step: int, facts: Mapping[str, Any], files: Sequen
     records = {name: {"bytes": size, "sha256": checksum} for name, size, checksum in files}
     write_manifest(partial, {"format": FORMAT, "step": step, "files": records, **facts})
     for written in (*partial.iterdir(), partial):
-        _synchronize(written)
+        synchronize(written)
     if path.exists():  # of the same step, written before a restart
         shutil.rmtree(path)
     os.replace(partial, path)
-    _synchronize(directory)
+    synchronize(directory)
     for old in list_checkpoints(directory)[keep:]:
         shutil.rmtree(old)
 
@@ -113,12 +113,3 @@ def _digest(manifest: Mapping[str, Any]) -> str:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _synchronize(path: Path) -> None:
-    """Waits until a file's bytes, or a directory's entries, are on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
-from data_prep.layout import READY, CategoricalColumn, LabelColumn, Layout, build, read_layout
+from data_prep.layout import READY, CategoricalColumn, LabelColumn, Layout, read_layout
 from data_prep.options import IdOptions, SplitOptions, WorkOptions
 from data_prep.prepare import prepare
+from dlrm_mtl.records import build
 from dlrm_mtl.schema import Task
 
 READY_NAMES = sorted(path.stem for path in READY.glob("*.toml"))
@@ -79,8 +80,8 @@ def test_the_valid_layout() -> None:
         ("colour", 1, "layout: unknown key 'colour', expected name, "),
         ("dense.0.scale", "log", r"layout.dense\[0\]: unknown key 'scale', expected column, "),
         ("categorical.0", {}, r"layout.categorical\[0\]: missing 1 required positional argument: 'column'"),
-        ("dense.0", "age", r"layout.dense\[0\]: expected a table, found 'age'"),
-        ("labels.0", 7, r"layout.labels\[0\]: expected a table, found 7"),
+        ("dense.0", "age", r"layout.dense\[0\]: expected an object, found 'age'"),
+        ("labels.0", 7, r"layout.labels\[0\]: expected an object, found 7"),
         ("tasks", {"name": "ctr"}, "layout.tasks: expected a list"),
         ("name", 3, "layout.name: 3, expected str"),
         ("trim", "yes", "layout.trim: 'yes', expected bool"),
@@ -143,7 +144,7 @@ def test_files(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"log.toml: no valid TOML \("):
         read_layout(str(path))
     path.write_text('name = "log"\ncolour = 1\n')
-    with pytest.raises(ValueError, match=r"log.toml: layout: unknown key 'colour'"):
+    with pytest.raises(ValueError, match=r"log.toml: unknown key 'colour'"):
         read_layout(str(path))
     with pytest.raises(ValueError, match="task 'ctr': expected one of income, never_married"):
         read_layout("adult").with_tasks(["ctr"])

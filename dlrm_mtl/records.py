@@ -1,0 +1,97 @@
+"""Dataclasses from what a JSON or TOML file holds, with every type checked."""
+
+from collections.abc import Callable, Mapping
+from types import NoneType, UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from dlrm_mtl.quoting import quote
+
+T = TypeVar("T")
+
+PLAIN = (str, int, float, bool)
+
+INTEGERS = range(-(2**63), 2**63)
+"""What an integer of a file may be: what 64 bits hold."""
+
+
+def build(kind: Callable[..., T], values: Any, where: str) -> T:
+    """A dataclass, and those in it, from plain data. Lists become tuples; a number without a fraction may stand for a
+    float; nothing else is converted. Ranges are for the dataclass to check.
+
+    Args:
+        where: where the values stand, for messages: ``tasks[1]``; may be empty.
+
+    Raises:
+        ValueError: a key is unknown or missing, a value is of a wrong type, or the dataclass refuses it.
+    """
+    hints = get_type_hints(kind)
+    if not isinstance(values, Mapping):
+        raise ValueError(f"{_place(where)}expected an object, found {quote(values)}")
+    for key in values:
+        if key not in hints:
+            raise ValueError(f"{_place(where)}unknown key {quote(key)}, expected {', '.join(hints)}")
+    built = {key: convert(hints[key], value, f"{where}.{key}".lstrip(".")) for key, value in values.items()}
+    try:
+        return kind(**built)
+    except TypeError as error:
+        # Of the dataclass's __init__: the names of what is missing.
+        raise ValueError(f"{_place(where)}{str(error).split('() ')[-1]}") from None
+    except ValueError as error:
+        raise ValueError(f"{_place(where)}{error}") from None
+
+
+def convert(hint: Any, value: Any, where: str) -> Any:
+    """A value as a type hint says: of a dataclass's field, or of a whole file.
+
+    Raises:
+        ValueError: it is of another type; the message says where.
+    """
+    origin, arguments = get_origin(hint), get_args(hint)
+    if hint is Any:
+        return value
+    if origin in (Union, UnionType):
+        if value is None and NoneType in arguments:
+            return None
+        [hint] = [kind for kind in arguments if kind is not NoneType]
+        return convert(hint, value, where)
+    if origin is tuple:
+        return _tuple(arguments, value, where)
+    if isinstance(origin, type) and issubclass(origin, Mapping):
+        if not isinstance(value, Mapping):
+            raise ValueError(f"{_place(where)}expected an object, found {quote(value)}")
+        return {key: convert(arguments[1], item, f"{where}.{quote(key)[1:-1]}") for key, item in value.items()}
+    if origin is Literal:
+        if not any(value == choice and type(value) is type(choice) for choice in arguments):
+            raise ValueError(f"{_place(where)}{quote(value)}, expected {' or '.join(map(str, arguments))}")
+        return value
+    if hint in PLAIN:
+        return _plain(hint, value, where)
+    return build(hint, value, where)
+
+
+def _tuple(arguments: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:
+    if not isinstance(value, list | tuple):
+        raise ValueError(f"{_place(where)}expected a list, found {quote(value)}")
+    if len(arguments) != 2 or arguments[1] is not Ellipsis:
+        if len(value) != len(arguments):
+            raise ValueError(f"{_place(where)}{len(value)} entries, expected {len(arguments)}")
+        return tuple(
+            convert(hint, item, f"{where}[{index}]")
+            for index, (hint, item) in enumerate(zip(arguments, value, strict=True))
+        )
+    return tuple(convert(arguments[0], item, f"{where}[{index}]") for index, item in enumerate(value))
+
+
+def _plain(hint: type, value: Any, where: str) -> Any:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if isinstance(value, int) and is_number and value not in INTEGERS:
+        raise ValueError(f"{_place(where)}{quote(value)}, expected {hint.__name__} of 64 bits")
+    if hint is float and is_number:
+        return float(value)
+    if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
+        raise ValueError(f"{_place(where)}{quote(value)}, expected {hint.__name__}")
+    return value
+
+
+def _place(where: str) -> str:
+    return f"{where}: " if where else ""
