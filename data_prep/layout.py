@@ -241,4 +241,8 @@ def read_layout(name: str) -> Layout:
     if not path.is_file():
         ready = ", ".join(sorted(file.stem for file in READY.glob("*.toml")))
         raise ValueError(f"layout {name!r}: not found; expected a .toml file or one of {ready}")
-    return build(Layout, read_toml(path), str(path))
+    values = read_toml(path)
+    try:
+        return build(Layout, values, "")
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None

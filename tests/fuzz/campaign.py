@@ -1,0 +1,86 @@
+"""Many changed inputs of a target, in processes that may hang or crash."""
+
+import multiprocessing
+import os
+import random
+import resource
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from tests.fuzz.target import Target, outcome_of
+from tests.fuzz.targets.catalog import TARGETS
+
+ANSWER_S = 10.0
+"""Seconds in which an input must be answered."""
+START_S = 300.0
+MEMORY_BYTES = 16 << 30
+
+
+@dataclass
+class Report:
+    """Outcomes of a target's inputs."""
+
+    target: str
+    outcomes: Counter[str] = field(default_factory=Counter)
+    faults: dict[int, str] = field(default_factory=dict)
+    """What went wrong, by the input's number."""
+
+    def add(self, number: int, outcome: str) -> None:
+        if outcome in ("accepted", "refused"):
+            self.outcomes[outcome] += 1
+        else:
+            self.faults[number] = outcome
+
+    def __str__(self) -> str:
+        line = f"{self.target:10} {self.outcomes['refused']:8} {self.outcomes['accepted']:8} {len(self.faults):6}"
+        return "\n".join([line, *(f"    input {number}: {fault}" for number, fault in sorted(self.faults.items()))])
+
+
+def input_of(target: Target, seed: int, number: int) -> bytes:
+    """An input, as a function of seed and number alone."""
+    return target.mutate(random.Random(f"{target.name}-{seed}-{number}"))
+
+
+def run(name: str, seed: int, numbers: Sequence[int], directory: Path) -> Report:
+    """Tries inputs in a process of its own, which begins anew behind one that hangs or crashes."""
+    report = Report(name)
+    left = list(numbers)
+    context = multiprocessing.get_context("spawn")
+    while left:
+        receiver, sender = context.Pipe(duplex=False)
+        process = context.Process(target=_work, args=(name, seed, left, directory, sender))
+        process.start()
+        sender.close()
+        patience = START_S
+        while left:
+            fault = "hang: no answer" if not receiver.poll(patience) else None
+            try:
+                outcome = fault or receiver.recv()
+            except EOFError:
+                process.join()
+                fault = outcome = f"crash: the process ended with {process.exitcode}"
+            if outcome != "ready":
+                report.add(left.pop(0), outcome)
+            if fault:
+                break
+            patience = ANSWER_S
+        process.kill()
+        process.join()
+    return report
+
+
+def _work(name: str, seed: int, numbers: Sequence[int], directory: Path, sender: Connection) -> None:
+    resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_BYTES, MEMORY_BYTES))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    # What a target prints is for its users.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    os.dup2(1, 2)
+    with tempfile.TemporaryDirectory(dir=directory) as own:
+        target = TARGETS[name](Path(own))
+        sender.send("ready")
+        for number in numbers:
+            sender.send(outcome_of(target, input_of(target, seed, number)))
