@@ -10,6 +10,7 @@ from typing import Any
 from data_prep.encoding import Encoder
 from data_prep.passes import assignments_of
 from data_prep.preparation import Preparation, key_of
+from dlrm_mtl.file_names import file_names
 from dlrm_mtl.files import synchronize, write_whole
 from dlrm_mtl.schema import SPLITS, Schema, Shard
 
@@ -129,9 +130,8 @@ def _copy_vocabularies(preparation: Preparation) -> None:
         return
     directory = preparation.workplace.data / "vocabulary"
     directory.mkdir(exist_ok=True)
-    for number, table in enumerate(preparation.layout.tables):
-        target = directory / f"{table}.parquet"
-        with write_whole(target) as temporary:
+    for number, file in enumerate(file_names(preparation.layout.tables).values()):
+        with write_whole(directory / f"{file}.parquet") as temporary:
             shutil.copyfile(preparation.workplace.file("vocabulary", f"{number:03d}.parquet"), temporary)
 
 

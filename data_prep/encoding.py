@@ -93,7 +93,7 @@ class Encoder:
             columns[name] = pa.array(values)
             if column.mark_missing:
                 mark = np.zeros(len(values), np.float32) if missing is None else missing.astype(np.float32)
-                marks[f"{name}_missing"] = pa.array(mark)
+                marks[column.mark] = pa.array(mark)
         return columns | marks
 
 

@@ -2,6 +2,7 @@
 a TOML file of the same form (docs/data/parquet.md)."""
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Literal
 
 from dlrm_mtl.files import read_toml
 from dlrm_mtl.records import build
-from dlrm_mtl.schema import Task
+from dlrm_mtl.schema import Task, check_names
 
 Kind = Literal["hex", "integer", "string"]
 """``hex``: 8 hexadecimal digits, as Criteo's logs have."""
@@ -64,6 +65,11 @@ class DenseColumn:
     @property
     def feature(self) -> str:
         return self.name or self.column
+
+    @property
+    def mark(self) -> str:
+        """The column that tells missing values from others."""
+        return f"{self.feature}_missing"
 
 
 @dataclass(frozen=True)
@@ -134,26 +140,32 @@ class Layout:
     def __post_init__(self) -> None:
         if len(self.separator) != 1:
             raise ValueError(f"separator {self.separator!r}: expected one character")
-        for kind, names in (
-            ("column", self.columns),
-            ("feature", self._features),
-            ("label", [label.name for label in self.labels]),
-            ("task", [task.name for task in self.tasks]),
-        ):
-            repeated = sorted({name for name in names if list(names).count(name) > 1})
-            if repeated:
-                raise ValueError(f"{kind} {repeated[0]!r} is named twice")
-        if not self.categorical or not self.tasks:
-            raise ValueError("expected at least one categorical feature and one task")
+        for column, uses in Counter(self.columns).items():
+            if uses > 1:
+                raise ValueError(f"column {column!r} is named twice")
+        self._check_marks()
+        check_names(
+            categorical=[column.feature for column in self.categorical],
+            dense=self.dense_names,
+            tables=list(self.tables),
+            labels=[label.name for label in self.labels],
+            tasks=self.tasks,
+        )
         self._check_labels()
         unknown = sorted(self.uses.keys() - set(self.columns))
         if self.columns and unknown:
             raise ValueError(f"column {unknown[0]!r} is none of the columns {', '.join(self.columns)}")
         self._check_features()
 
-    @property
-    def _features(self) -> list[str]:
-        return [column.feature for column in self.categorical] + self.dense_names
+    def _check_marks(self) -> None:
+        named = {column.feature for column in self.categorical} | {column.feature for column in self.dense}
+        named |= {label.name for label in self.labels}
+        for column in self.dense:
+            if column.mark_missing and column.mark in named:
+                raise ValueError(
+                    f"dense {column.feature!r} marks missing values in {column.mark!r}, which is a feature or label;"
+                    " give one of them another name, or mark_missing = false"
+                )
 
     def _check_labels(self) -> None:
         labels = {label.name for label in self.labels}
@@ -161,23 +173,16 @@ class Layout:
             for name in (task.label, task.given):
                 if name and name not in labels:
                     raise ValueError(f"task {task.name!r} names label {name!r}, which is none of {sorted(labels)}")
-            if task.label == task.given:
-                raise ValueError(f"task {task.name!r} is conditioned on its own label")
         inputs = {*(column.column for column in self.categorical), *(column.column for column in self.dense)}
         for label in self.labels:
             if label.source in inputs:
                 raise ValueError(f"column {label.source!r} is a feature, but tells label {label.name!r}")
-            if label.name in self._features:
-                raise ValueError(f"label {label.name!r} has the name of a feature")
 
     def _check_features(self) -> None:
         for column in self.dense:
             if column.transform == "log" and not 0 < column.shift < math.inf:
                 raise ValueError(f"dense {column.feature!r} has shift {column.shift}, expected a positive number")
         for table, users in self.tables.items():
-            # Each table has a file, vocabulary/TABLE.parquet.
-            if "/" in table or table in ("", ".", ".."):
-                raise ValueError(f"table {table!r}: expected a name without '/'; name sets that of a feature")
             if len({(user.kind, user.max_ids) for user in users}) > 1:
                 raise ValueError(f"features that share table {table!r} differ in kind or max_ids")
         for feature in self.categorical:
@@ -195,7 +200,7 @@ class Layout:
     @property
     def dense_names(self) -> list[str]:
         """Dense columns of the data set: each feature, then the marks of missing values."""
-        marks = [f"{column.feature}_missing" for column in self.dense if column.mark_missing]
+        marks = [column.mark for column in self.dense if column.mark_missing]
         return [column.feature for column in self.dense] + marks
 
     @property

@@ -52,9 +52,10 @@ def open_run_directory(config: RunConfig) -> dict[str, Any]:
     return {}
 
 
-def arm_folder(arm: str) -> str:
-    """Name of an arm's folder, under that of its seed."""
-    return arm.replace(":", "-").replace("/", "-")
+def pair_name(first: str, second: str) -> str:
+    """Name of a pair of tasks in ``metrics.jsonl``, ``FIRST/SECOND``; ``/`` and ``%`` within a name are
+    percent-encoded, so that no two pairs have one name."""
+    return "/".join(task.replace("%", "%25").replace("/", "%2F") for task in (first, second))
 
 
 def record_start(directory: Path, record: Mapping[str, Any]) -> None:

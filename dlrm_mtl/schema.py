@@ -19,15 +19,20 @@ Further columns are ignored.
 """
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 from dlrm_mtl.files import read_json, write_json
+from dlrm_mtl.quoting import quote
 
 FORMAT = 1
 """Version of the format that this code reads and writes."""
+
+MAX_NAME = 200
+"""Characters of the name of a feature, table, label or task."""
 
 SPLITS = ("train", "eval")
 
@@ -59,7 +64,7 @@ class Task:
     """A binary task."""
 
     name: str
-    """Name of the task, in metrics, checkpoints and reports; not empty, without a dot."""
+    """Name of the task, in metrics, checkpoints and reports."""
     label: str
     """Column of its 0/1 label."""
     given: str = ""
@@ -94,29 +99,14 @@ class Schema:
     """Where the data came from: command, options, counts of dropped and unseen values. Free form."""
 
     def __post_init__(self) -> None:
-        features = [feature.name for feature in self.categorical]
-        for kind, names in (
-            ("feature", features + list(self.dense)),
-            ("task", [task.name for task in self.tasks]),
-        ):
-            repeated = sorted({name for name in names if names.count(name) > 1})
-            if repeated:
-                raise ValueError(f"{kind} {repeated[0]!r} is named twice")
-        if not self.categorical:
-            raise ValueError("a data set needs at least one categorical feature")
-        if not self.tasks:
-            raise ValueError("a data set needs at least one task")
-        used_as_input = set(self.label_columns) & set(features + list(self.dense))
-        if used_as_input:
-            raise ValueError(f"label {min(used_as_input)!r} is also a feature")
+        check_names(
+            categorical=[feature.name for feature in self.categorical],
+            dense=self.dense,
+            tables=list(self.tables),
+            labels=self.label_columns,
+            tasks=self.tasks,
+        )
         for task in self.tasks:
-            if not task.name or "." in task.name:
-                raise ValueError(
-                    f"task {task.name!r}: expected a name that is not empty and has no '.', which separates the parts"
-                    " of a checkpoint's keys"
-                )
-            if task.label == task.given:
-                raise ValueError(f"task {task.name!r} is conditioned on its own label")
             if not 0.0 < task.base_rate < 1.0:
                 raise ValueError(
                     f"task {task.name!r} has base rate {task.base_rate} in the training split, expected a value"
@@ -160,6 +150,39 @@ class Schema:
     def rows(self, split: str) -> int:
         """Number of rows of a split."""
         return sum(shard.rows for shard in self.splits[split])
+
+
+def check_names(
+    categorical: Sequence[str],
+    dense: Sequence[str],
+    tables: Sequence[str],
+    labels: Sequence[str],
+    tasks: Sequence[Task],
+) -> None:
+    """Checks the names of a data set that is, or is to become one.
+
+    Raises:
+        ValueError: there is no categorical feature or no task; a name is empty, too long or steers a terminal; columns
+            or tasks share one; a task is conditioned on its own label.
+    """
+    if not categorical:
+        raise ValueError("a data set needs at least one categorical feature")
+    if not tasks:
+        raise ValueError("a data set needs at least one task")
+    features = [*categorical, *dense]
+    task_names = [task.name for task in tasks]
+    for kind, names in (("feature", features), ("table", tables), ("label", labels), ("task", task_names)):
+        for name, uses in Counter(names).items():
+            if not name or not name.isprintable() or len(name) > MAX_NAME:
+                raise ValueError(f"{kind} {quote(name)}: expected a name of 1 to {MAX_NAME} printable characters")
+            if uses > 1:
+                raise ValueError(f"{kind} {name!r} is named twice")
+    used_as_input = set(labels) & set(features)
+    if used_as_input:
+        raise ValueError(f"label {min(used_as_input)!r} is also a feature")
+    for task in tasks:
+        if task.label == task.given:
+            raise ValueError(f"task {task.name!r} is conditioned on its own label")
 
 
 def write_schema(schema: Schema, directory: Path) -> None:

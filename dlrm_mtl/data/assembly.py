@@ -10,6 +10,7 @@ import torch
 from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
 
 from dlrm_mtl.data.batch import MultiTaskBatch
+from dlrm_mtl.module_names import escape
 from dlrm_mtl.schema import Schema
 
 Array = npt.NDArray[Any]
@@ -25,7 +26,7 @@ class Rows:
 
     def __init__(self, schema: Schema, table: pa.Table, positions: Array) -> None:
         table = table.combine_chunks()
-        self._keys = [feature.name for feature in schema.categorical]
+        self._keys = [escape(feature.name) for feature in schema.categorical]
         largest = max((feature.cardinality for feature in schema.categorical), default=0)
         # Half the bytes to exchange between ranks; kernels widen what they get.
         self._id_type = np.int32 if largest <= 1 << 31 else np.int64

@@ -17,7 +17,7 @@ class MultiTaskBatch(Pipelineable):
     """
 
     sparse: KeyedJaggedTensor
-    """F features of B bags each, in the schema's order."""
+    """F features of B bags each, in the schema's order; keys are the features' names in the model."""
     dense: Tensor
     """(B, N) float32."""
     labels: Tensor

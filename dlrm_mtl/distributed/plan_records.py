@@ -6,6 +6,8 @@ from typing import Any
 
 from torchrec.distributed.types import ShardingPlan
 
+from dlrm_mtl.module_names import unescape
+
 
 def describe_plan(plan: ShardingPlan) -> list[dict[str, Any]]:
     """One record per table: name, sharding type, compute kernel, and the shards' sizes and ranks."""
@@ -18,7 +20,7 @@ def describe_plan(plan: ShardingPlan) -> list[dict[str, Any]]:
             ]
             tables.append(
                 {
-                    "table": name,
+                    "table": unescape(name),
                     "sharding_type": parameter.sharding_type,
                     "compute_kernel": parameter.compute_kernel,
                     "shards": shards,

@@ -17,6 +17,7 @@ from dlrm_mtl.distributed.caching import CACHED, allowed_kernels, cache_params, 
 from dlrm_mtl.distributed.processes import Ranks
 from dlrm_mtl.distributed.sharding import allowed_kinds, sharders
 from dlrm_mtl.distributed.topology import Cluster, build_topology, cluster_of
+from dlrm_mtl.module_names import escape
 from dlrm_mtl.schema import Schema
 
 IN_DEVICE_MEMORY = "fused"
@@ -116,7 +117,7 @@ def _search(
 ) -> TablePlan:
     topology = build_topology(cluster, config.reserve)
     constraints = {
-        table: ParameterConstraints(
+        escape(table): ParameterConstraints(
             sharding_types=list(kinds),
             compute_kernels=list(kernels),
             min_partition=config.min_partition,

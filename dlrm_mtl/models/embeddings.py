@@ -6,6 +6,7 @@ from torchrec.modules.embedding_configs import EmbeddingBagConfig, PoolingType
 from torchrec.modules.embedding_modules import EmbeddingBagCollection
 
 from dlrm_mtl.config import ModelConfig
+from dlrm_mtl.module_names import escape
 from dlrm_mtl.schema import Schema
 
 
@@ -34,10 +35,10 @@ def build_embedding_bags(schema: Schema, config: ModelConfig) -> EmbeddingBagCol
         device=torch.device("meta"),
         tables=[
             EmbeddingBagConfig(
-                name=table,
+                name=escape(table),
                 num_embeddings=features[0].cardinality,
                 embedding_dim=dims[features[0].name],
-                feature_names=[feature.name for feature in features],
+                feature_names=[escape(feature.name) for feature in features],
                 pooling=PoolingType.MEAN,
                 init_fn=_leave_uninitialized,
             )

@@ -21,6 +21,7 @@ from dlrm_mtl.models.embeddings import build_embedding_bags, embedding_dims
 from dlrm_mtl.models.interaction import build_interaction
 from dlrm_mtl.models.losses import TaskLosses
 from dlrm_mtl.models.onednn import use_onednn
+from dlrm_mtl.module_names import escape
 from dlrm_mtl.schema import Schema
 
 
@@ -49,7 +50,7 @@ class SharedRepresentation(nn.Module):
     def __init__(self, schema: Schema, config: ModelConfig) -> None:
         super().__init__()
         dims = embedding_dims(schema, config)
-        self._features = list(dims)
+        self._keys = [escape(feature) for feature in dims]
         self._has_dense = len(schema.dense) > 0
         # Without dense features the bottom MLP learns a constant.
         self.bottom = DenseArch(max(len(schema.dense), 1), [*config.bottom_mlp, config.embedding_dim])
@@ -61,7 +62,8 @@ class SharedRepresentation(nn.Module):
     def forward(self, embeddings: KeyedTensor, dense: Tensor) -> Tensor:
         """
         Args:
-            embeddings: F pooled embeddings (B, D_f), by feature name: their order depends on the sharding plan.
+            embeddings: F pooled embeddings (B, D_f), by the features' names in the model, in an order that depends on
+                the sharding plan.
             dense: (B, N).
 
         Returns:
@@ -69,14 +71,14 @@ class SharedRepresentation(nn.Module):
         """
         by_name = embeddings.to_dict()
         inputs = dense if self._has_dense else dense.new_ones(len(dense), 1)
-        mixed = self.interaction(self.bottom(inputs), [by_name[name] for name in self._features])
+        mixed = self.interaction(self.bottom(inputs), [by_name[key] for key in self._keys])
         output: Tensor = self.over(mixed)
         return output
 
 
 def head_name(task: str) -> str:
-    """A task's name among modules, and so in a checkpoint. Bare names such as "keys" would hide what a module needs."""
-    return f"task_{task}"
+    """A task's name among modules, and so in a checkpoint."""
+    return f"task_{escape(task)}"
 
 
 class TaskHeads(nn.Module):

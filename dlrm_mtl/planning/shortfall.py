@@ -6,6 +6,7 @@ from typing import Any
 from torchrec.distributed.planner.types import ShardingOption
 
 from dlrm_mtl.distributed.topology import Cluster
+from dlrm_mtl.module_names import unescape
 
 Shortfall = Mapping[str, Any]
 
@@ -42,5 +43,5 @@ def _of_memory(memory: str, options: Mapping[str, list[ShardingOption]], has: in
         "needs": needs,
         "has": has * world_size,
         "missing": max(0, needs - has * world_size),
-        "largest_shard": {"table": table, "needs": largest[table], "has": has},
+        "largest_shard": {"table": unescape(table), "needs": largest[table], "has": has},
     }

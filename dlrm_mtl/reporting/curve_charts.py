@@ -12,6 +12,7 @@ from dlrm_mtl.reporting.curves import Curve, Pick, draw_curve, windows_per_point
 from dlrm_mtl.reporting.figures import BASELINE, curve_panel, look, swatch
 from dlrm_mtl.reporting.report_data import Record, ReportData
 from dlrm_mtl.reporting.svg import drawing
+from dlrm_mtl.run_directory import pair_name
 
 POINTS = 300
 """Points of a curve, at most."""
@@ -159,10 +160,10 @@ def _cosines(tasks: Sequence[str]) -> tuple[dict[str, Pick], str]:
     note = "Between the tasks' gradients with respect to the shared representation; below 0 they are in conflict."
     pairs = list(combinations(tasks, 2))
     if len(pairs) <= MOST_PAIRS:
-        return _picks("cosines", {f"{a} and {b}": f"{a}/{b}" for a, b in pairs}), note
+        return _picks("cosines", {f"{a} and {b}": pair_name(a, b) for a, b in pairs}), note
 
     def mean(task: str) -> Pick:
-        names = [f"{a}/{b}" for a, b in pairs if task in (a, b)]
+        names = [pair_name(a, b) for a, b in pairs if task in (a, b)]
 
         def value(window: Record) -> float | None:
             found = [(window["cosines"] or {}).get(name) for name in names]

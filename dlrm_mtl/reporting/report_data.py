@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dlrm_mtl.file_names import file_names
 from dlrm_mtl.files import read_json
-from dlrm_mtl.run_directory import arm_folder
 
 Record = Mapping[str, Any]
 
@@ -93,8 +93,8 @@ def read_run(directory: Path) -> Run:
     summaries = [file for seed in sorted(seeds) if (file := directory / f"seed-{seed}.json").is_file()]
     data = directory / "data.json"
     windows: dict[str, dict[int, Sequence[Record]]] = {}
-    for arm in comparison["arms"]:
-        logs = {seed: directory / f"seed-{seed}" / arm_folder(arm) / "metrics.jsonl" for seed in sorted(seeds)}
+    for arm, folder in file_names(comparison["arms"]).items():
+        logs = {seed: directory / f"seed-{seed}" / folder / "metrics.jsonl" for seed in sorted(seeds)}
         windows[arm] = {seed: _read_windows(log) for seed, log in logs.items() if log.is_file()}
     return Run(
         directory,

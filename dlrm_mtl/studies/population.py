@@ -18,6 +18,7 @@ from torchrec.sparse.jagged_tensor import JaggedTensor, KeyedTensor
 
 from dlrm_mtl.data.batch import MultiTaskBatch
 from dlrm_mtl.models.ranker import DensePart
+from dlrm_mtl.module_names import escape
 from dlrm_mtl.schema import CategoricalFeature, Schema
 
 CHUNK_ROWS = 2048
@@ -58,8 +59,11 @@ class Population:
         self._keys, self._widths = embeddings.keys(), embeddings.length_per_key()
         self._embeddings = embeddings.values().detach().double()
         bags = batch.sparse.to_dict()
-        self._pooling = {feature.name: _pooling_matrix(feature, bags[feature.name]) for feature in schema.categorical}
-        self._tables = {name: [feature.name for feature in part] for name, part in schema.tables.items()}
+        keys = {feature.name: escape(feature.name) for feature in schema.categorical}
+        self._pooling = {
+            keys[feature.name]: _pooling_matrix(feature, bags[keys[feature.name]]) for feature in schema.categorical
+        }
+        self._tables = {name: [keys[feature.name] for feature in part] for name, part in schema.tables.items()}
 
     def __len__(self) -> int:
         return len(self._dense)

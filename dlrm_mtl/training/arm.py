@@ -23,6 +23,7 @@ from dlrm_mtl.distributed.tables import initialize_tables
 from dlrm_mtl.models.embeddings import build_embedding_bags
 from dlrm_mtl.models.losses import TaskLosses
 from dlrm_mtl.models.ranker import MultiTaskRanker, build_ranker
+from dlrm_mtl.module_names import escape
 from dlrm_mtl.recipe import Recipe
 from dlrm_mtl.schema import Schema
 from dlrm_mtl.training.optimizers import apply_table_optimizer, build_optimizer
@@ -106,7 +107,8 @@ def build_balancing(
     Raises:
         ValueError: unknown method, option or reduction.
     """
-    balancer = create_balancer(recipe.method, len(task_names), task_names=task_names, **recipe.options)
+    names = [escape(task) for task in task_names]
+    balancer = create_balancer(recipe.method, len(names), task_names=names, **recipe.options)
     group = ranks.group if ranks else None
     layer: BalancingLayer | ParameterLevelLayer
     if recipe.level == "representation":

@@ -12,10 +12,14 @@ from dlrm_mtl.distributed.checkpoint import Checkpoint, load_tensors
 from dlrm_mtl.distributed.plan_records import describe_plan
 from dlrm_mtl.distributed.processes import Ranks
 from dlrm_mtl.models.ranker import head_name
+from dlrm_mtl.module_names import escape
 from dlrm_mtl.training.arm import Arm
 
 BALANCING = "dense_part.balancing."
 """The part of the model whose state grows with the first step, and is by task."""
+
+HEADS = "dense_part.heads.heads."
+"""The part of the model that has a module per task."""
 
 SCHEDULE = "__warmup"
 """The parameter under which torchrec keeps the position of a learning-rate schedule."""
@@ -199,7 +203,7 @@ def _sharding_hint(arm: Arm, checkpoint: Checkpoint, name: str) -> str:
     for table in describe_plan(arm.model.plan):
         kind = before.get(table["table"], table["sharding_type"])
         if (
-            f"/optimizer/tables.embedding_bags.embedding_bags.{table['table']}." in name
+            f"/optimizer/tables.embedding_bags.embedding_bags.{escape(table['table'])}." in name
             and kind != table["sharding_type"]
         ):
             return (
@@ -220,7 +224,7 @@ def _optimizer_name(prefix: str, parameter: str, name: str) -> str:
 
 
 def _is_head(name: str, tasks: Collection[str]) -> bool:
-    return any(f".{head_name(task)}." in name for task in tasks)
+    return any(f"{HEADS}{head_name(task)}." in name for task in tasks)
 
 
 def _is_sharded(value: Any) -> bool:

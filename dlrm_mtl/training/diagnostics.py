@@ -1,10 +1,14 @@
 """What the balancing layer did in a step, as numbers for logs."""
 
+import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 
 from dlrm_mtl.balancing import BalancingLayer, ParameterLevelLayer, min_norm_point
+from dlrm_mtl.module_names import unescape
+from dlrm_mtl.run_directory import pair_name
 
 
 def balancing_diagnostics(layer: BalancingLayer | ParameterLevelLayer) -> dict[str, Any]:
@@ -16,7 +20,7 @@ def balancing_diagnostics(layer: BalancingLayer | ParameterLevelLayer) -> dict[s
     record = layer.record
     if record is None:
         return {}
-    names = layer.balancer.task_names
+    names = [unescape(task) for task in layer.balancer.task_names]
     gramian = record.gramian.cpu()
     norms = gramian.diagonal().clamp(min=0).sqrt()
     values: dict[str, Any] = {
@@ -28,7 +32,7 @@ def balancing_diagnostics(layer: BalancingLayer | ParameterLevelLayer) -> dict[s
     scale = torch.outer(norms, norms)
     cosines = torch.where(scale > 0, gramian / torch.where(scale > 0, scale, 1.0), 0.0)
     values["cosines"] = {
-        f"{names[i]}/{names[j]}": _number(cosines[i, j]) for i in range(len(names)) for j in range(i + 1, len(names))
+        pair_name(names[i], names[j]): _number(cosines[i, j]) for i, j in itertools.combinations(range(len(names)), 2)
     }
     finite = bool(torch.isfinite(gramian).all())
     if finite:
@@ -37,7 +41,7 @@ def balancing_diagnostics(layer: BalancingLayer | ParameterLevelLayer) -> dict[s
     return values
 
 
-def _by_task(names: tuple[str, ...], values: torch.Tensor) -> dict[str, float | None]:
+def _by_task(names: Sequence[str], values: torch.Tensor) -> dict[str, float | None]:
     return {name: _number(value) for name, value in zip(names, values, strict=True)}
 
 

@@ -11,7 +11,8 @@ import torch
 
 from dlrm_mtl.config import RunConfig
 from dlrm_mtl.distributed.checkpoint import Checkpoint
-from dlrm_mtl.run_directory import arm_folder, record_start
+from dlrm_mtl.file_names import file_names
+from dlrm_mtl.run_directory import record_start
 from dlrm_mtl.training.checkpoints import RunCheckpoints
 from dlrm_mtl.training.interruption import TERMINATED, termination_requested
 from dlrm_mtl.training.metrics import TaskMetrics
@@ -72,9 +73,9 @@ def train_arms(session: Session, arms: Sequence[str], seed: int, directory: Path
             _announce(one, session, seed, checkpoint)
         logs = {
             arm: stack.enter_context(
-                RunLog(directory / arm_folder(arm), session.tasks, ranks.is_first, one.step, progress.log_bytes[arm])
+                RunLog(directory / folder, session.tasks, ranks.is_first, one.step, progress.log_bytes[arm])
             )
-            for arm in arms
+            for arm, folder in file_names(arms).items()
         }
         steps = len(arms) * one.total_steps
         bar = stack.enter_context(progress_bar(steps, f"seed {seed}", ranks.is_first, len(arms) * one.step))

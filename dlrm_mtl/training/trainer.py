@@ -231,7 +231,7 @@ class Trainer:
         rows_lost, *by_task = counts.tolist()
         self._rows_lost.zero_()
         balancing.nonfinite_tasks.zero_()
-        tasks = dict(zip(balancing.balancer.task_names, by_task, strict=True))
+        tasks = dict(zip(self._source.dataset.schema.task_names, by_task, strict=True))
         self.skipped_steps += skipped.count
         self.rows_lost += rows_lost
         if skipped.longest_run >= self._config.max_nonfinite_steps:

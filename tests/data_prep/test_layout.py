@@ -96,16 +96,16 @@ def test_the_valid_layout() -> None:
         ("columns", ["site", "click", "age", "price"], "column 'ads' is none of the columns site, click, age, price"),
         ("dense.0.column", "site", "feature 'site' is named twice"),
         ("dense.0.name", "ads", "feature 'ads' is named twice"),
-        ("categorical.0.name", "age_missing", "feature 'age_missing' is named twice"),
+        ("categorical.0.name", "age_missing", "dense 'age' marks missing values in 'age_missing'"),
         ("labels.1.name", "click", "label 'click' is named twice"),
         ("tasks.1.name", "ctr", "task 'ctr' is named twice"),
-        ("categorical", [], "expected at least one categorical feature"),
-        ("tasks", [], "expected at least one categorical feature and one task"),
+        ("categorical", [], "needs at least one categorical feature"),
+        ("tasks", [], "needs at least one task"),
         ("tasks.0.label", "view", r"task 'ctr' names label 'view', which is none of \['buy', 'click'\]"),
         ("tasks.1.given", "view", "task 'cvr' names label 'view'"),
         ("tasks.1.given", "buy", "task 'cvr' is conditioned on its own label"),
         ("labels.1.column", "age", "column 'age' is a feature, but tells label 'buy'"),
-        ("categorical.0.name", "buy", "label 'buy' has the name of a feature"),
+        ("categorical.0.name", "buy", "label 'buy' is also a feature"),
         ("dense.0", {"column": "age", "transform": "log", "shift": 0}, "dense 'age' has shift 0.0"),
         ("dense.0", {"column": "age", "transform": "log", "shift": float("inf")}, "dense 'age' has shift inf"),
         ("labels.1.positive", ["1"], "label 'buy' has positive texts and a range"),
@@ -114,7 +114,14 @@ def test_the_valid_layout() -> None:
         ("labels.1.below", 1, "at_least 1.0 and below 1.0: no number is"),
         ("categorical.1.multi_hot", False, "categorical 'ads': a separator needs multi_hot and kind string"),
         ("categorical.1.kind", "integer", "categorical 'ads': a separator needs multi_hot and kind string"),
-        ("categorical.0.table", "a/b", "table 'a/b': expected a name without '/'"),
+        ("categorical.0.name", "si\nte", r"feature 'si\\nte': expected a name of 1 to 200 printable characters"),
+        ("categorical.0.column", "", "feature '': expected a name"),
+        ("categorical.0.table", "\x1b[31m", "expected a name of 1 to 200 printable characters"),
+        ("categorical.0.table", "x" * 201, "expected a name of 1 to 200 printable characters"),
+        ("labels.0", {"name": "", "column": "click"}, "label '': expected a name"),
+        ("tasks.0.name", "", "task '': expected a name"),
+        ("tasks.0.name", "ctr\u202e", r"task 'ctr\\u202e': expected a name"),
+        ("dense.0.name", "\x00", r"feature '\\x00': expected a name"),
         ("categorical.0", {"column": "site", "kind": "hex", "table": "ads"}, "share table 'ads' differ in kind"),
         ("categorical.0", {"column": "site", "max_ids": 9, "table": "ads"}, "share table 'ads' differ in kind or"),
         ("dense.0", {"column": "site", "name": "size"}, "column 'site' is read as string and as number"),
@@ -123,6 +130,23 @@ def test_the_valid_layout() -> None:
 def test_a_wrong_layout_is_refused(path: str, value: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         build(Layout, changed(path, value), "layout")
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("categorical.0.table", ""),
+        ("categorical.0.table", "a/b"),
+        ("categorical.0.table", ".."),
+        ("categorical.0.name", "type"),
+        ("dense.0.name", "ctr"),
+        ("tasks.0.name", "a.b"),
+        ("tasks.0.name", "site"),
+        ("tasks.0.name", "点击 'x' | <b>"),
+    ],
+)
+def test_strange_names_are_names(path: str, value: str) -> None:
+    build(Layout, changed(path, value), "layout")
 
 
 def test_one_column_may_tell_several_labels() -> None:

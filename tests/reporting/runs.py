@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from dlrm_mtl.file_names import file_names
 from dlrm_mtl.files import write_json
 from dlrm_mtl.reporting.comparison import compare_seeds
-from dlrm_mtl.run_directory import arm_folder
 
 TASKS = ("click", "buy")
 CONFIG = {"data": "runs/data", "batch_size": 64, "timeout_s": 600, "model": {"interaction": "dot"}}
@@ -71,8 +71,8 @@ def write_run(
         write_json(directory / "data.json", {"shards": shards, "bad": []})
     for seed in seeds:
         write_json(directory / f"seed-{seed['seed']}.json", seed)
-        for arm in arms if windows else []:
-            folder = directory / f"seed-{seed['seed']}" / arm_folder(arm)
+        for name in file_names(arms).values() if windows else []:
+            folder = directory / f"seed-{seed['seed']}" / name
             folder.mkdir(parents=True)
             lines = [window(10 * (number + 1), tasks, seed["seed"]) for number in range(windows)]
             (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
