@@ -1,12 +1,12 @@
 """The machines that tables are sharded over: those at hand, or a cluster that is not there."""
 
-import os
 from dataclasses import dataclass
 
 import torch
 from torchrec.distributed.planner.constants import CROSS_NODE_BANDWIDTH, HBM_MEM_BW, INTRA_NODE_BANDWIDTH
 from torchrec.distributed.planner.types import HardwareConfig, KernelConfig, Topology, TopologyFactory, TrainerConfig
 
+from dlrm_mtl.distributed.host_memory import host_memory
 from dlrm_mtl.distributed.processes import Ranks
 
 MS_PER_S = 1000
@@ -23,7 +23,7 @@ class Cluster:
     local_world_size: int
     """Ranks per host."""
     host_memory: int
-    """Of one host."""
+    """Of one host, or what its container or job may use of it."""
     hbm: int = 0
     """Of one GPU."""
     hbm_bandwidth: float = HBM_MEM_BW * MS_PER_S
@@ -53,7 +53,7 @@ def cluster_of(ranks: Ranks) -> Cluster:
         device=ranks.device.type,
         world_size=ranks.world_size,
         local_world_size=ranks.local_world_size,
-        host_memory=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        host_memory=host_memory(),
         hbm=torch.cuda.get_device_properties(ranks.device).total_memory if on_gpus else 0,
     )
 

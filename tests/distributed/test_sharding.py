@@ -1,6 +1,5 @@
 """The sharding plan: what it may choose, what it knows, and how it fails."""
 
-import os
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 import pytest
 
 from dlrm_mtl.config import ModelConfig, OptimizerConfig, ShardingConfig
+from dlrm_mtl.distributed.host_memory import host_memory
 from dlrm_mtl.distributed.plan_records import describe_plan, format_plan
 from dlrm_mtl.distributed.processes import Ranks
 from dlrm_mtl.distributed.sharding import allowed_kinds
@@ -93,7 +93,7 @@ def test_a_kind_that_the_optimizer_forbids_is_an_error_on_every_rank(rank_pool: 
 
 def test_memory_is_the_machines_less_the_reserve(rank_pool: RankPool) -> None:
     """A table of half the memory fits, unless more than half is kept free."""
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    memory = host_memory()
     half = replace(SCHEMA, categorical=(CategoricalFeature("user", memory // 2 // (16 * 4)),))
     for reserve, fits in ((0.0, True), (0.4, True), (0.6, False)):
         [(found, _)] = rank_pool.run(1, tables_or_error, half, ShardingConfig(reserve=reserve), SGD, ModelConfig())
@@ -102,7 +102,7 @@ def test_memory_is_the_machines_less_the_reserve(rank_pool: RankPool) -> None:
 
 def test_optimizer_state_is_counted(rank_pool: RankPool) -> None:
     """Adagrad doubles a table; row-wise Adagrad adds one value to 16."""
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    memory = host_memory()
     large = replace(SCHEMA, categorical=(CategoricalFeature("user", int(0.7 * memory) // (16 * 4)),))
     for optimizer, fits in (("sgd", True), ("rowwise_adagrad", True), ("adagrad", False)):
         chosen = OptimizerConfig(table=optimizer)  # type: ignore[arg-type]

@@ -1,11 +1,11 @@
 """``python -m dlrm_mtl.plan``."""
 
 import json
-import os
 from pathlib import Path
 
 import pytest
 
+from dlrm_mtl.distributed.host_memory import host_memory
 from tests.entry_points.processes import complaint, python, run
 
 CRITEO = ("--preset", "criteo-1tb")
@@ -21,7 +21,7 @@ def test_the_plan_is_that_of_training(small_dataset: Path, tmp_path: Path, ranks
         processes=ranks,
     )
     assert training.returncode == 0, training.stderr
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    memory = host_memory()
     machine = ("--device", "cpu", "--gpus-per-host", str(ranks), "--ddr", f"{memory}B")
     planning = python(
         "dlrm_mtl.plan", "--data", small_dataset, *machine, *options, *kinds, "--json", tmp_path / "plan.json"

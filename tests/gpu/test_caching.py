@@ -1,6 +1,5 @@
 """Tables in host memory behind a cache on the GPU."""
 
-import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import pytest
 import torch
 
 from dlrm_mtl.config import OptimizerConfig, ShardingConfig
+from dlrm_mtl.distributed.host_memory import host_memory
 from dlrm_mtl.schema import CategoricalFeature
 from tests.gpu import steps
 from tests.gpu.steps import run_config
@@ -56,7 +56,7 @@ def test_a_checkpoint_holds_what_is_in_the_cache(
 
 def test_the_planner_knows_the_memory_of_the_gpu(rank_pool: RankPool) -> None:
     memory = torch.cuda.get_device_properties(0).total_memory
-    host = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    host = host_memory()
     large = replace(SCHEMA, categorical=(CategoricalFeature("user", int(1.2 * memory) // (16 * 4)),))
     [refused] = rank_pool.run(1, steps.plan_or_error, large, ShardingConfig(kernels=("fused",)))
     assert refused.startswith("no sharding plan fits")
