@@ -2,7 +2,6 @@
 
 A scan costs a few percent of one epoch and is shared by the ranks."""
 
-import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,8 +9,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dlrm_mtl.data.assembly import Array
 from dlrm_mtl.data.dataset import Dataset, RowGroup
+from dlrm_mtl.data.footers import is_list
 from dlrm_mtl.data.shards import BadShard
+from dlrm_mtl.quoting import quote
 from dlrm_mtl.schema import SPLITS
 
 
@@ -19,8 +21,9 @@ def check_values(dataset: Dataset, rank: int = 0, world_size: int = 1) -> None:
     """Checks this rank's share of the row groups.
 
     Raises:
-        ValueError: an id outside ``[0, cardinality)``, a label other than 0 and 1, a NaN or infinite dense value, a
-            null, an unreadable row group. The message names file, row group, column, row and value.
+        ValueError: an id outside ``[0, cardinality)``, a label other than 0 and 1, a dense value that is NaN or
+            infinite, or would be as a float32, a null, an unreadable row group. The message names file, row group,
+            column, row and value.
     """
     for bad in bad_values(dataset, rank, world_size):
         raise ValueError(bad.why)
@@ -77,47 +80,50 @@ def _check_row_group(dataset: Dataset, group: RowGroup) -> None:
 
 
 def _check_range(group: RowGroup, column: pa.ChunkedArray, name: str, low: int, high: int, kind: str) -> None:
-    _check_nulls(group, column, name)
-    values = _flat(column)
-    if not len(values):
-        return
-    extremes = pc.min_max(values)
-    if extremes["min"].as_py() < low or extremes["max"].as_py() > high:
-        outside = pc.or_(pc.less(values, low), pc.greater(values, high))
-        position = pc.index(outside, True).as_py()
-        raise ValueError(
-            f"{_place(group, column, name, position)} is {values[position].as_py()}, expected {kind} in [{low}, {high}]"
-        )
+    values = _values(group, column, name)
+    if len(values) and not low <= values.min() <= values.max() <= high:
+        position = int(np.flatnonzero((values < low) | (values > high))[0])
+        place = _place(group, column, name, position)
+        raise ValueError(f"{place} is {values[position]}, expected {kind} in [{low}, {high}]")
 
 
 def _check_finite(group: RowGroup, column: pa.ChunkedArray, name: str) -> None:
-    _check_nulls(group, column, name)
-    values = _flat(column)
-    # A sum is finite unless a value is not, or it overflows; only then is each value looked at.
-    if not math.isfinite(pc.sum(values).as_py() or 0.0):
-        finite = np.isfinite(values.to_numpy())
-        if not finite.all():
-            position = int(np.flatnonzero(~finite)[0])
-            raise ValueError(
-                f"{_place(group, column, name, position)} is {values[position].as_py()}, expected a finite number"
-            )
+    values = _values(group, column, name)
+    with np.errstate(over="ignore"):
+        finite = np.isfinite(values.astype(np.float32, copy=False))
+    if not finite.all():
+        position = int(np.flatnonzero(~finite)[0])
+        place = _place(group, column, name, position)
+        raise ValueError(f"{place} is {values[position]}, expected a finite number that float32 holds")
 
 
-def _check_nulls(group: RowGroup, column: pa.ChunkedArray, name: str) -> None:
+def _values(group: RowGroup, column: pa.ChunkedArray, name: str) -> Array:
+    """The values of a column, those of a multi-hot feature's bags one after the other. Raises ValueError for a null."""
+    if column.null_count:
+        raise _null(group, name, pc.index(column.is_null(), True).as_py())
     values = _flat(column)
-    if column.null_count or values.null_count:
-        where = column if column.null_count else values
-        position = pc.index(where.is_null(), True).as_py()
-        raise ValueError(f"{group}, column {name!r}, value {position} is null, expected no missing values")
+    if values.null_count:
+        raise _null(group, name, _row(column, pc.index(values.is_null(), True).as_py()))
+    array: Array = values.to_numpy()
+    return array
+
+
+def _null(group: RowGroup, name: str, row: int) -> ValueError:
+    return ValueError(f"{_name(group, name)}, row {row} is null, expected no missing values")
 
 
 def _flat(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    is_list = pa.types.is_list(column.type) or pa.types.is_large_list(column.type)
-    return pc.list_flatten(column) if is_list else column
+    return pc.list_flatten(column) if is_list(column.type) else column
 
 
 def _place(group: RowGroup, column: pa.ChunkedArray, name: str, position: int) -> str:
-    row = position
-    if column.type != _flat(column).type:
-        row = pc.list_parent_indices(column)[position].as_py()
-    return f"{group}, column {name!r}, row {row}"
+    return f"{_name(group, name)}, row {_row(column, position)}"
+
+
+def _name(group: RowGroup, name: str) -> str:
+    return f"{group}, column {quote(name)}"
+
+
+def _row(column: pa.ChunkedArray, position: int) -> int:
+    """The row of a column that holds a value, by the value's position among all of them."""
+    return int(pc.list_parent_indices(column)[position].as_py()) if is_list(column.type) else position

@@ -10,7 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dlrm_mtl.config import OnBadShard
+from dlrm_mtl.data.footers import UNREADABLE, first_line, read_footer
 from dlrm_mtl.data.shards import BadShard, DataRecord, first_of_each
+from dlrm_mtl.quoting import quote
 from dlrm_mtl.schema import SPLITS, Schema, Shard, read_schema
 
 
@@ -90,14 +92,15 @@ class Dataset:
         try:
             with pq.ParquetFile(row_group.file) as file:
                 table = file.read_row_group(row_group.index, columns=list(columns), use_threads=False)
-        except (OSError, pa.ArrowException) as error:
-            raise ValueError(f"{row_group}: cannot be read ({_first_line(error)})") from None
+                table.validate()
+        except UNREADABLE as error:
+            raise ValueError(f"{row_group}: cannot be read ({first_line(error)})") from None
         if len(table) != row_group.rows:
             raise ValueError(f"{row_group}: {len(table)} rows, expected {row_group.rows}; the file has changed")
-        missing = [column for column in columns if column not in table.column_names]
-        if missing:
-            raise ValueError(f"{row_group}: column {missing[0]!r} is missing; the file has changed")
-        return table
+        for column in columns:
+            if table.column_names.count(column) != 1:
+                raise ValueError(f"{row_group}: column {quote(column)} is missing; the file has changed")
+        return _with_bags(table)
 
     def _good_row_groups(self, split: str, bad: Sequence[BadShard]) -> tuple[RowGroup, ...]:
         files = {self.directory / shard.file: shard for shard in bad if shard.split == split}
@@ -122,7 +125,7 @@ def open_dataset(directory: Path, on_bad_shard: OnBadShard = "stop") -> Dataset:
     for split in SPLITS:
         for shard in schema.splits[split]:
             try:
-                row_groups[split, shard.file] = _read_footer(directory / shard.file, shard.rows, schema)
+                row_groups[split, shard.file] = read_footer(directory / shard.file, shard.rows, schema)
             except ValueError as error:
                 if on_bad_shard == "stop":
                     raise
@@ -180,50 +183,9 @@ def _row_groups(
     return found
 
 
-def _read_footer(path: Path, rows: int, schema: Schema) -> list[int]:
-    """Rows of each row group of a shard that should have ``rows`` rows."""
-    if not path.is_file():
-        raise ValueError(f"{path}: not found, though schema.json lists it")
-    try:
-        with pq.ParquetFile(path) as file:
-            metadata, arrow_schema = file.metadata, file.schema_arrow
-    except (OSError, pa.ArrowException) as error:
-        raise ValueError(
-            f"{path}: no row group can be read, the file is truncated or not parquet ({_first_line(error)})"
-        ) from None
-    if metadata.num_rows != rows:
-        raise ValueError(f"{path}: {metadata.num_rows} rows, but schema.json says {rows}")
-    _check_columns(path, schema, arrow_schema)
-    return [metadata.row_group(index).num_rows for index in range(metadata.num_row_groups)]
-
-
-def _check_columns(path: Path, schema: Schema, arrow_schema: pa.Schema) -> None:
-    def require(column: str, valid: bool, expected: str) -> None:
-        if not valid:
-            found = arrow_schema.field(column).type
-            raise ValueError(f"{path}: column {column!r} has type {found}, expected {expected}")
-
-    def is_id(kind: pa.DataType) -> bool:
-        return bool(pa.types.is_integer(kind))
-
-    def is_list(kind: pa.DataType) -> bool:
-        return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind))
-
-    names = [feature.name for feature in schema.categorical] + list(schema.dense) + list(schema.label_columns)
-    missing = [name for name in names if name not in arrow_schema.names]
-    if missing:
-        raise ValueError(f"{path}: column {missing[0]!r} is missing; the file has {', '.join(arrow_schema.names)}")
-    for feature in schema.categorical:
-        kind = arrow_schema.field(feature.name).type
-        if feature.multi_hot:
-            require(feature.name, is_list(kind) and is_id(kind.value_type), "a list of integers")
-        else:
-            require(feature.name, is_id(kind), "an integer")
-    for column in schema.dense:
-        require(column, pa.types.is_floating(arrow_schema.field(column).type), "a floating-point number")
-    for column in schema.label_columns:
-        require(column, is_id(arrow_schema.field(column).type), "an integer, 0 or 1")
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0]
+def _with_bags(table: pa.Table) -> pa.Table:
+    """Lists of a fixed size as lists of any size, which have offsets."""
+    for index, column in enumerate(table.columns):
+        if pa.types.is_fixed_size_list(column.type):
+            table = table.set_column(index, table.column_names[index], column.cast(pa.list_(column.type.value_type)))
+    return table

@@ -50,8 +50,8 @@ def test_a_good_data_set_passes(directory: Path) -> None:
         ("click", 2, r"column 'click', row 6 is 2, expected a label in \[0, 1\]"),
         ("age", float("nan"), "column 'age', row 6 is nan, expected a finite number"),
         ("price", float("-inf"), "column 'price', row 6 is -inf, expected a finite number"),
-        ("user", None, "column 'user', value 6 is null"),
-        ("history", None, "column 'history', value 6 is null"),
+        ("user", None, "column 'user', row 6 is null"),
+        ("history", None, "column 'history', row 6 is null"),
     ],
 )
 def test_bad_values(directory: Path, column: str, value: Any, message: str) -> None:

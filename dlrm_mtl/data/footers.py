@@ -1,0 +1,76 @@
+"""Footers of parquet files: how many rows each row group has, and whether the columns are those of the schema."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from dlrm_mtl.quoting import quote, shorten
+from dlrm_mtl.schema import Schema
+
+UNREADABLE = (OSError, ValueError, OverflowError, RuntimeError, MemoryError, pa.ArrowException)
+"""What pyarrow raises for a file that is damaged, be it by chance or by intent. Text that is no UTF-8 is a ValueError,
+a size that no integer holds an OverflowError."""
+
+
+def read_footer(path: Path, rows: int, schema: Schema) -> tuple[int, ...]:
+    """Rows of each row group of a shard that should have ``rows`` rows.
+
+    Raises:
+        ValueError: the file is not there, is no parquet file, or has other rows or columns than the schema says.
+    """
+    if not path.is_file():
+        raise ValueError(f"{path}: not found, though schema.json lists it")
+    try:
+        with pq.ParquetFile(path) as file:
+            metadata, arrow_schema = file.metadata, file.schema_arrow
+            sizes = tuple(metadata.row_group(index).num_rows for index in range(metadata.num_row_groups))
+            found = metadata.num_rows
+    except UNREADABLE as error:
+        raise ValueError(
+            f"{path}: no row group can be read, the file is truncated or not parquet ({first_line(error)})"
+        ) from None
+    if found != rows:
+        raise ValueError(f"{path}: {found} rows, but schema.json says {rows}")
+    if sum(sizes) != rows or min(sizes, default=0) < 0:
+        raise ValueError(f"{path}: row groups of {sum(sizes)} rows, though the file says {rows}; it is damaged")
+    _check_columns(path, schema, arrow_schema)
+    return sizes
+
+
+def first_line(error: BaseException) -> str:
+    """What an error of pyarrow says, without the places in its source code that follow."""
+    return shorten(str(error).strip().split("\n")[0])
+
+
+def _check_columns(path: Path, schema: Schema, arrow_schema: pa.Schema) -> None:
+    names = [feature.name for feature in schema.categorical] + list(schema.dense) + list(schema.label_columns)
+    for name in names:
+        count = arrow_schema.names.count(name)
+        if count == 0:
+            has = shorten(", ".join(arrow_schema.names))
+            raise ValueError(f"{path}: column {quote(name)} is missing; the file has {has}")
+        if count > 1:
+            raise ValueError(f"{path}: column {quote(name)} stands {count} times in the file, expected once")
+
+    def require(column: str, valid: bool, expected: str) -> None:
+        if not valid:
+            kind = shorten(str(arrow_schema.field(column).type))
+            raise ValueError(f"{path}: column {quote(column)} has type {kind}, expected {expected}")
+
+    for feature in schema.categorical:
+        kind = arrow_schema.field(feature.name).type
+        if feature.multi_hot:
+            valid = is_list(kind) and pa.types.is_integer(kind.value_type)
+            require(feature.name, valid, "a list of integers")
+        else:
+            require(feature.name, pa.types.is_integer(kind), "an integer")
+    for column in schema.dense:
+        require(column, pa.types.is_floating(arrow_schema.field(column).type), "a floating-point number")
+    for column in schema.label_columns:
+        require(column, pa.types.is_integer(arrow_schema.field(column).type), "an integer, 0 or 1")
+
+
+def is_list(kind: pa.DataType) -> bool:
+    """Whether a column is one of bags of ids, of whatever kind of list."""
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
