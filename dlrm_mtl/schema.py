@@ -19,14 +19,16 @@ Further columns are ignored.
 """
 
 import math
+import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any, TypeVar
+from typing import Any
 
 from dlrm_mtl.files import read_json, write_json
-from dlrm_mtl.quoting import quote
+from dlrm_mtl.quoting import quote, shorten
+from dlrm_mtl.records import build
 
 FORMAT = 1
 """Version of the format that this code reads and writes."""
@@ -36,7 +38,11 @@ MAX_NAME = 200
 
 SPLITS = ("train", "eval")
 
-T = TypeVar("T")
+MAX_CARDINALITY = 2**40
+"""Rows of a table; sizes in bytes of what is larger leave 64 bits."""
+
+MAX_MEAN_LENGTH = 2**20
+"""Ids per row of a multi-hot feature, far above what fits into a batch."""
 
 
 @dataclass(frozen=True)
@@ -77,13 +83,27 @@ class Task:
 
 @dataclass(frozen=True)
 class Shard:
-    """A parquet file of a split."""
+    """A parquet file of a split. Raises ValueError for a path that leaves the data set's directory, a negative number
+    of rows, or what is no checksum."""
 
     file: str
     """Path, relative to the data set's directory."""
     rows: int
     sha256: str = ""
     """Checksum of the file's bytes; empty where the writer of the data set gave none."""
+
+    def __post_init__(self) -> None:
+        path = PurePosixPath(self.file)
+        if path.is_absolute() or ".." in path.parts:
+            raise ValueError(f"shard {quote(self.file)} lies outside the data set's directory")
+        if not path.parts or "\0" in self.file:
+            raise ValueError(f"shard {quote(self.file)}: expected the path of a file")
+        if self.rows < 0:
+            raise ValueError(f"shard {quote(self.file)} has {self.rows} rows, expected 0 or more")
+        if self.sha256 and not re.fullmatch("[0-9a-f]{64}", self.sha256):
+            raise ValueError(
+                f"shard {quote(self.file)} has sha256 {quote(self.sha256)}, expected 64 hexadecimal digits or nothing"
+            )
 
 
 @dataclass(frozen=True)
@@ -107,27 +127,45 @@ class Schema:
             tasks=self.tasks,
         )
         for task in self.tasks:
+            if not task.label:
+                raise ValueError(f"task {quote(task.name)} has no label")
+            if task.bayes_ne is not None and not 0.0 <= task.bayes_ne < math.inf:
+                raise ValueError(f"task {quote(task.name)} has bayes_ne {task.bayes_ne}, expected a number from 0 on")
             if not 0.0 < task.base_rate < 1.0:
                 raise ValueError(
                     f"task {task.name!r} has base rate {task.base_rate} in the training split, expected a value"
                     " strictly between 0 and 1: with one class only there is nothing to learn"
                 )
         for feature in self.categorical:
-            if feature.cardinality < 1:
-                raise ValueError(f"feature {feature.name!r} has cardinality {feature.cardinality}, expected at least 1")
-            if not feature.mean_length >= 0.0:
-                raise ValueError(f"feature {feature.name!r} has mean length {feature.mean_length}, expected at least 0")
+            if not 1 <= feature.cardinality <= MAX_CARDINALITY:
+                raise ValueError(
+                    f"feature {quote(feature.name)} has cardinality {feature.cardinality}, expected 1 to"
+                    f" {MAX_CARDINALITY}"
+                )
+            if not 0.0 <= feature.mean_length <= MAX_MEAN_LENGTH:
+                raise ValueError(
+                    f"feature {quote(feature.name)} has mean length {feature.mean_length}, expected a value in"
+                    f" [0, {MAX_MEAN_LENGTH}]"
+                )
         for table, users in self.tables.items():
             if len({feature.cardinality for feature in users}) > 1:
                 sizes = ", ".join(f"{feature.name}: {feature.cardinality}" for feature in users)
-                raise ValueError(f"features that share table {table!r} differ in cardinality ({sizes})")
-        for shard in (shard for shards in self.splits.values() for shard in shards):
+                raise ValueError(f"features that share table {quote(table)} differ in cardinality ({shorten(sizes)})")
+        listed: dict[PurePosixPath, str] = {}
+        for split, shard in self._shards():
             path = PurePosixPath(shard.file)
-            if path.is_absolute() or ".." in path.parts:
-                raise ValueError(f"shard {shard.file!r} lies outside the data set's directory")
+            if path in listed:
+                raise ValueError(
+                    f"shard {quote(shard.file)} stands in split {quote(split)} and in split {quote(listed[path])},"
+                    " expected it once"
+                )
+            listed[path] = split
         missing = [split for split in SPLITS if not self.splits.get(split)]
         if missing:
             raise ValueError(f"split {missing[0]!r} has no shard")
+
+    def _shards(self) -> Iterator[tuple[str, Shard]]:
+        return ((split, shard) for split, shards in self.splits.items() for shard in shards)
 
     @property
     def tables(self) -> dict[str, tuple[CategoricalFeature, ...]]:
@@ -194,7 +232,8 @@ def read_schema(directory: Path) -> Schema:
     """Reads ``schema.json`` of a data set.
 
     Raises:
-        ValueError: there is none, it is no valid JSON, a field is unknown or missing, or it contradicts itself.
+        ValueError: there is none, it is no valid JSON, a field is unknown, missing, of a wrong type or out of range,
+            or it contradicts itself.
     """
     path = directory / "schema.json"
     if not path.is_file():
@@ -203,26 +242,9 @@ def read_schema(directory: Path) -> Schema:
     try:
         if not isinstance(raw, dict):
             raise ValueError(f"expected an object, found {type(raw).__name__}")
-        if raw.get("format") != FORMAT:
-            raise ValueError(f"format {raw.get('format')!r}, expected {FORMAT}")
-        fields = {key: value for key, value in raw.items() if key != "format"}
-        for key, kind in (("categorical", CategoricalFeature), ("tasks", Task)):
-            fields[key] = _records(kind, fields.get(key), key)
-        fields["dense"] = tuple(fields.get("dense", ()))
-        fields["splits"] = {split: _records(Shard, shards, split) for split, shards in fields.get("splits", {}).items()}
-        return _record(Schema, fields, "schema")
+        version = raw.pop("format", None)
+        if type(version) is not int or version != FORMAT:
+            raise ValueError(f"format {quote(version)}, expected {FORMAT}")
+        return build(Schema, raw, "")
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
-
-
-def _records(kind: type[T], values: Sequence[Mapping[str, Any]] | None, where: str) -> tuple[T, ...]:
-    if values is None:
-        raise ValueError(f"{where} is missing")
-    return tuple(_record(kind, value, f"{where}[{index}]") for index, value in enumerate(values))
-
-
-def _record(kind: type[T], value: Mapping[str, Any], where: str) -> T:
-    try:
-        return kind(**value)
-    except TypeError as error:
-        raise ValueError(f"{where}: {str(error).split('() ')[-1].replace('__init__', '')}") from None

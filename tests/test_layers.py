@@ -21,11 +21,11 @@ ALLOWED: dict[str, set[str]] = {
     "quoting": set(),
     "records": {"quoting"},
     "recipe": set(),
-    "schema": {"files", "quoting"},
+    "schema": {"files", "quoting", "records"},
     "srun": set(),
     "cli": {"srun"},
     "run_directory": {"cli", "config", "files"},
-    "data": {"config", "module_names", "schema"},
+    "data": {"config", "module_names", "quoting", "schema"},
     "distributed": {"config", "files", "module_names", "schema", "srun"},
     "models": {"balancing", "config", "data", "module_names", "schema"},
     "training": {

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Literal
 
-from dlrm_mtl.schema import CategoricalFeature, Schema, Shard, Task
+from dlrm_mtl.schema import SPLITS, CategoricalFeature, Schema, Shard, Task
 
 PresetName = Literal["criteo-1tb"]
 
@@ -31,7 +31,6 @@ class Preset:
 def _criteo_1tb() -> Preset:
     """MLPerf's DLRM-DCNv2, its over-arch (1024, 1024, 512, 256) split into a shared part and heads. The logs have one
     label; the preset has three heads, as a multi-task ranker would: each adds 4 % to the dense part."""
-    nothing = (Shard("none", 0),)
     schema = Schema(
         name="criteo-1tb",
         categorical=tuple(
@@ -40,7 +39,7 @@ def _criteo_1tb() -> Preset:
         ),
         dense=tuple(f"int_{i}" for i in range(13)),
         tasks=tuple(Task(f"task_{i}", f"label_{i}", base_rate=0.03) for i in range(3)),
-        splits={"train": nothing, "eval": nothing},
+        splits={split: (Shard(f"{split}/none", 0),) for split in SPLITS},
     )
     model = {
         "interaction": "low_rank_dcn",

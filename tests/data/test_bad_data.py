@@ -1,6 +1,5 @@
 """Bad data sets are named in one line, before any work."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,6 @@ import pytest
 
 from dlrm_mtl.data.checks import check_both_classes, check_values
 from dlrm_mtl.data.dataset import open_dataset
-from dlrm_mtl.schema import read_schema
 from tests.data.faults import destroy_a_page, rewrite, truncate
 from tests.datasets import make_dataset
 
@@ -28,11 +26,6 @@ def set_value(column: str, row: int, value: Any) -> Callable[[pa.Table], pa.Tabl
         return table.set_column(index, column, pa.array(values, table.schema.field(column).type))
 
     return change
-
-
-def edit_schema(directory: Path, **changes: Any) -> None:
-    path = directory / "schema.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
 
 
 def test_a_good_data_set_passes(directory: Path) -> None:
@@ -122,50 +115,6 @@ def test_one_class_in_the_eval_split(directory: Path) -> None:
     rewrite(directory / "eval/part-00000.parquet", no_buys)
     with pytest.raises(ValueError, match="task 'buy' has no row of class 1 in the eval split"):
         check_both_classes(open_dataset(directory))
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"format": 2}, "format 2, expected 1"),
-        ({"colour": "red"}, "unexpected keyword argument 'colour'"),
-        ({"tasks": []}, "at least one task"),
-        ({"categorical": []}, "at least one categorical feature"),
-        ({"dense": ["age", "age"]}, "feature 'age' is named twice"),
-        ({"dense": ["age", "click"]}, "label 'click' is also a feature"),
-        ({"tasks": [{"name": "a", "label": "click", "base_rate": 1.0}]}, "'a' has base rate 1.0"),
-        (
-            {"tasks": [{"name": "a", "label": "click", "given": "click", "base_rate": 0.5}]},
-            "conditioned on its own label",
-        ),
-        (
-            {"tasks": [{"name": "", "label": "click", "base_rate": 0.5}]},
-            "task '': expected a name of 1",
-        ),
-        (
-            {"tasks": [{"name": "a\r", "label": "click", "base_rate": 0.5}]},
-            r"task 'a\\r': expected a name of 1 to 200 printable",
-        ),
-        ({"tasks": [{"label": "click"}]}, r"tasks\[0\]: missing 1 required positional argument: 'name'"),
-        ({"splits": {"train": [{"file": "x", "rows": 1}]}}, "split 'eval' has no shard"),
-        ({"splits": {"train": [{"file": "/etc/x", "rows": 1}]}}, "shard '/etc/x' lies outside"),
-        ({"splits": {"train": [{"file": "train/../../x", "rows": 1}]}}, "shard 'train/../../x' lies outside"),
-        (
-            {
-                "categorical": [
-                    {"name": "a", "cardinality": 3, "table": "t"},
-                    {"name": "b", "cardinality": 4, "table": "t"},
-                ]
-            },
-            r"share table 't' differ in cardinality \(a: 3, b: 4\)",
-        ),
-    ],
-)
-def test_bad_schema(directory: Path, changes: dict[str, Any], message: str) -> None:
-    edit_schema(directory, **changes)
-    with pytest.raises(ValueError, match=message) as error:
-        read_schema(directory)
-    assert "schema.json" in str(error.value)
 
 
 def test_no_data_set(tmp_path: Path) -> None:

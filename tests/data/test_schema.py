@@ -1,0 +1,171 @@
+"""What schema.json says is checked by type and range when it is read."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dlrm_mtl.schema import read_schema, write_schema
+from tests.datasets import make_dataset
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_dataset(tmp_path_factory.mktemp("schema") / "set")
+
+
+@pytest.fixture
+def directory(written: Path, tmp_path: Path) -> Path:
+    """A copy of the schema, to be changed."""
+    shutil.copy(written / "schema.json", tmp_path)
+    return tmp_path
+
+
+def edit(directory: Path, change: Callable[[Any], object]) -> None:
+    path = directory / "schema.json"
+    raw = json.loads(path.read_text())
+    change(raw)
+    path.write_text(json.dumps(raw))
+
+
+def put(place: str, value: Any) -> Callable[[Any], None]:
+    """Changes one value, by its place as a message names it: ``tasks[0].name``."""
+
+    def change(raw: Any) -> None:
+        *path, last = place.replace("[", ".[").split(".")
+        for key in path:
+            raw = raw[int(key[1:-1])] if key.startswith("[") else raw[key]
+        raw[int(last[1:-1]) if last.startswith("[") else last] = value
+
+    return change
+
+
+def test_a_schema_is_read_as_it_was_written(written: Path, directory: Path) -> None:
+    schema = read_schema(written)
+    write_schema(schema, directory)
+    assert read_schema(directory) == schema
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"format": 2}, "format 2, expected 1"),
+        ({"colour": "red"}, "unknown key 'colour', expected "),
+        ({"tasks": []}, "at least one task"),
+        ({"categorical": []}, "at least one categorical feature"),
+        ({"dense": ["age", "age"]}, "feature 'age' is named twice"),
+        ({"dense": ["age", "click"]}, "label 'click' is also a feature"),
+        ({"tasks": [{"name": "a", "label": "click", "base_rate": 1.0}]}, "'a' has base rate 1.0"),
+        (
+            {"tasks": [{"name": "a", "label": "click", "given": "click", "base_rate": 0.5}]},
+            "conditioned on its own label",
+        ),
+        ({"tasks": [{"name": "", "label": "click", "base_rate": 0.5}]}, "task '': expected a name of 1"),
+        (
+            {"tasks": [{"name": "a\r", "label": "click", "base_rate": 0.5}]},
+            r"task 'a\\r': expected a name of 1 to 200 printable",
+        ),
+        ({"tasks": [{"label": "click"}]}, r"tasks\[0\]: missing 1 required positional argument: 'name'"),
+        ({"splits": {"train": [{"file": "x", "rows": 1}]}}, "split 'eval' has no shard"),
+        ({"splits": {"train": [{"file": "/etc/x", "rows": 1}]}}, "shard '/etc/x' lies outside"),
+        ({"splits": {"train": [{"file": "train/../../x", "rows": 1}]}}, "shard 'train/../../x' lies outside"),
+        (
+            {
+                "categorical": [
+                    {"name": "a", "cardinality": 3, "table": "t"},
+                    {"name": "b", "cardinality": 4, "table": "t"},
+                ]
+            },
+            r"share table 't' differ in cardinality \(a: 3, b: 4\)",
+        ),
+    ],
+)
+def test_bad_schema(directory: Path, changes: dict[str, Any], message: str) -> None:
+    edit(directory, lambda raw: raw.update(changes))
+    with pytest.raises(ValueError, match=message) as error:
+        read_schema(directory)
+    assert "schema.json" in str(error.value)
+
+
+NO_NUMBER = [None, "5", [5], {}, True]
+
+
+@pytest.mark.parametrize(
+    ("place", "values"),
+    [
+        ("format", [None, "1", 1.0, True, 0, [1]]),
+        ("name", [None, 5, ["a"], {}]),
+        ("categorical", [None, 5, "user", {}, [5], [None], [[]], ["user"], [{}]]),
+        ("categorical[0].name", [None, 5, ["a"], {}, ""]),
+        ("categorical[0].cardinality", [*NO_NUMBER, 0, -5, 50.5, 50.0, 2**40 + 1, 2**63, 2**64]),
+        ("categorical[0].multi_hot", [None, 0, 1, "true", []]),
+        ("categorical[2].mean_length", [*NO_NUMBER, -0.1, 1e308, 2**64]),
+        ("categorical[2].table", [None, 5, -1, ["item"]]),
+        ("dense", [None, 1, "age", {}, [1], [None], [["age"]], [""]]),
+        ("tasks", [None, 5, "click", {}, [5], ["click"], [[]]]),
+        ("tasks[0].name", [None, 5, ["a"], {}, ""]),
+        ("tasks[2].label", [None, 5, [], {}, ""]),
+        ("tasks[2].given", [None, 5, [], False]),
+        ("tasks[0].base_rate", [*NO_NUMBER, 0, 1, -0.5, 1.5]),
+        ("tasks[0].bayes_ne", ["x", [0.5], True, -1, -1e-9]),
+        ("splits", [None, 5, [], "train", {}, {"train": [], "eval": []}]),
+        ("splits.eval", [None, 5, {}, "eval", [5], [[]], ["eval/part-00000.parquet"], [{}]]),
+        ("splits.eval[0].file", [None, 5, [], "", ".", "a\0b", "/etc/passwd", "../x", "a/../../x"]),
+        ("splits.eval[0].rows", [*NO_NUMBER, -1, 1000.0, 2**64]),
+        ("splits.eval[0].sha256", [None, False, 0, [], "abc", "g" * 64, "A" * 64, "a" * 65]),
+        ("source", [None, 5, [], "x"]),
+    ],
+)
+def test_a_value_of_another_type_or_range_is_refused(directory: Path, place: str, values: list[Any]) -> None:
+    path = directory / "schema.json"
+    good = path.read_text()
+    for value in values:
+        path.write_text(good)
+        edit(directory, put(place, value))
+        with pytest.raises(ValueError, match=r"schema\.json: ") as error:
+            read_schema(directory)
+        assert "\n" not in str(error.value)
+        assert len(str(error.value)) < len(str(path)) + 400
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e400", "9" * 5000])
+@pytest.mark.parametrize("place", ["categorical[0].cardinality", "categorical[2].mean_length", "tasks[0].base_rate"])
+def test_what_is_no_number_of_json_is_refused(directory: Path, place: str, number: str) -> None:
+    edit(directory, put(place, "NUMBER"))
+    path = directory / "schema.json"
+    path.write_text(path.read_text().replace('"NUMBER"', number))
+    with pytest.raises(ValueError, match=r"schema\.json: "):
+        read_schema(directory)
+
+
+@pytest.mark.parametrize("text", ["", "5", "[]", "null", '"schema"', "[" * 100_000, '{"format": 1, "format": 1}'])
+def test_what_is_no_schema_at_all_is_refused(directory: Path, text: str) -> None:
+    (directory / "schema.json").write_text(text)
+    with pytest.raises(ValueError, match=r"schema\.json: "):
+        read_schema(directory)
+
+
+@pytest.mark.parametrize("same", ["{}", "./{}", "train/.././{}", "{}/"])
+@pytest.mark.parametrize("split", ["train", "eval"])
+def test_a_shard_is_listed_once(directory: Path, split: str, same: str) -> None:
+    def repeat(raw: Any) -> None:
+        shard = dict(raw["splits"]["train"][0])
+        shard["file"] = same.format(shard["file"])
+        raw["splits"][split].append(shard)
+
+    edit(directory, repeat)
+    with pytest.raises(ValueError, match=r"shard '.*' (stands in split .* and in split 'train'|lies outside)"):
+        read_schema(directory)
+
+
+def test_large_numbers_are_read_as_they_are(directory: Path) -> None:
+    edit(directory, put("categorical[0].cardinality", 2**40))
+    edit(directory, put("categorical[2].mean_length", 3))
+    edit(directory, put("tasks[0].bayes_ne", 0.75))
+    schema = read_schema(directory)
+    assert schema.categorical[0].cardinality == 2**40
+    assert schema.categorical[2].mean_length == 3.0
+    assert schema.tasks[0].bayes_ne == 0.75
