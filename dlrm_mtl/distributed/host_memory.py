@@ -31,9 +31,9 @@ def _limits(membership: Path, hierarchies: Path) -> Iterator[int]:
         _, _, rest = line.partition(":")
         controllers, _, group = rest.partition(":")
         if not controllers:
-            places, file = (hierarchies, hierarchies / "unified"), "memory.max"
+            places, file = [hierarchies, hierarchies / "unified"], "memory.max"
         elif "memory" in controllers.split(","):
-            places, file = (hierarchies / "memory",), "memory.limit_in_bytes"
+            places, file = [hierarchies / "memory"], "memory.limit_in_bytes"
         else:
             continue
         for place in places:

@@ -90,7 +90,7 @@ def test_bad_schema(directory: Path, changes: dict[str, Any], message: str) -> N
     assert "schema.json" in str(error.value)
 
 
-NO_NUMBER = [None, "5", [5], {}, True]
+NO_NUMBER: list[Any] = [None, "5", [5], {}, True]
 
 
 @pytest.mark.parametrize(
