@@ -35,8 +35,8 @@ ALLOWED: dict[str, set[str]] = {
     "planning": {"cli", "config", "distributed", "models", "module_names", "schema", "training"},
     "reporting": {"config", "distributed", "file_names", "files", "run_directory", "training"},
     "studies": {
-        *("balancing", "config", "data", "distributed", "files", "models", "module_names", "reporting", "schema"),
-        "training",
+        *("balancing", "config", "data", "distributed", "files", "models", "module_names", "recipe", "reporting"),
+        *("schema", "training"),
     },
     "benchmarks": {
         *("balancing", "config", "data", "distributed", "files", "models", "recipe", "reporting", "run_directory"),

@@ -86,6 +86,8 @@ def study_arms(study: str, config: ExperimentConfig, num_tasks: int) -> tuple[st
 
 
 def random_weightings(num_tasks: int, trials: int, seed: int = 0) -> list[str]:
-    """Arms with static weights, drawn uniformly from the simplex: as large together as the control's 1/M each."""
+    """Arms with static weights, drawn uniformly from the simplex: as large together as the control's 1/M each.
+    Those that are equal once rounded count once."""
     draws = np.random.default_rng(seed).dirichlet(np.ones(num_tasks), size=trials)
-    return [f"static:weights={'/'.join(f'{weight:.4f}' for weight in draw)}" for draw in draws]
+    arms = (f"static:weights={'/'.join(f'{weight:.4f}' for weight in draw)}" for draw in draws)
+    return list(dict.fromkeys(arms))

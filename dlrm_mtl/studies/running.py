@@ -1,26 +1,49 @@
 """Runs experiments, one comparison each, and joins what they found in one report."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from dlrm_mtl.config import CompareConfig, ExperimentConfig
 from dlrm_mtl.distributed.processes import Ranks
 from dlrm_mtl.files import read_json, write_text
+from dlrm_mtl.recipe import parse_recipe
 from dlrm_mtl.reporting.comparing import finish_comparison, run_comparison
 from dlrm_mtl.reporting.markdown import format_comparison
 from dlrm_mtl.schema import Schema
 from dlrm_mtl.studies.catalog import STUDIES, study_arms
 from dlrm_mtl.studies.search import describe_search
+from dlrm_mtl.training.single_task import check_arm
 
 
-def plan_studies(config: ExperimentConfig, names: Sequence[str], schema: Schema) -> dict[str, CompareConfig]:
-    """The comparison of each experiment, by name."""
-    return {name: config.comparison(config.out / name, study_arms(name, config, len(schema.tasks))) for name in names}
+@dataclass(frozen=True)
+class StudyPlan:
+    """What is run for an experiment."""
+
+    comparison: CompareConfig
+    left_out: Mapping[str, str]
+    """Arms of the experiment that cannot be trained on the data set, and why."""
 
 
-def describe_work(plans: dict[str, CompareConfig], schema: Schema) -> str:
+Plans = Mapping[str, StudyPlan]
+"""By the experiment's name."""
+
+
+def plan_studies(config: ExperimentConfig, names: Sequence[str], schema: Schema) -> Plans:
+    """The comparison of each experiment, without the arms that the data set's tasks rule out."""
+    plans = {}
+    for name in names:
+        arms = study_arms(name, config, len(schema.tasks))
+        left_out = {arm: reason for arm in arms if (reason := _obstacle(arm, schema.task_names))}
+        comparison = config.comparison(config.out / name, tuple(arm for arm in arms if arm not in left_out))
+        plans[name] = StudyPlan(comparison, left_out)
+    return plans
+
+
+def describe_work(plans: Plans, schema: Schema) -> str:
     """What the experiments will take, in lines."""
     lines, total = [], 0
-    for name, plan in plans.items():
+    for name, study in plans.items():
+        plan = study.comparison
         steps = plan.epochs * (schema.rows("train") // plan.batch_size)
         steps = steps if plan.max_steps is None else min(steps, plan.max_steps)
         left = [seed for seed in range(plan.seeds) if not (plan.out / f"seed-{seed}.json").is_file()]
@@ -31,32 +54,50 @@ def describe_work(plans: dict[str, CompareConfig], schema: Schema) -> str:
             f"{name}: {len(plan.arms)} arms x {plan.seeds} seeds{done} x {steps:,} steps of {plan.batch_size:,} rows:"
             f" {rows:,} rows to train on, {len(plan.arms) * len(left) * schema.rows('eval'):,} to evaluate on"
         )
+        lines += [f"{name}: {line}" for line in _left_out(study)]
     return "\n".join([*lines, f"together {total:,} training rows"])
 
 
-def run_studies(plans: dict[str, CompareConfig], ranks: Ranks) -> None:
+def run_studies(plans: Plans, ranks: Ranks) -> None:
     """Runs experiments in turn. What is finished is not done again. Collective."""
     for name, plan in plans.items():
         if ranks.is_first:
             print(f"\n== {name}: {STUDIES[name].question}", flush=True)
-        run_comparison(plan, ranks)
+        run_comparison(plan.comparison, ranks)
 
 
-def finish_studies(plans: dict[str, CompareConfig], schema: Schema) -> str:
+def finish_studies(plans: Plans, schema: Schema) -> str:
     """Writes the report of each experiment, and ``report.md`` of all.
 
     Returns:
         the latter, and where it is.
     """
     parts = []
-    for name, plan in plans.items():
+    for name, study in plans.items():
+        plan = study.comparison
         finish_comparison(plan)
         comparison = read_json(plan.out / "comparison.json")
         text = f"## {STUDIES[name].title}\n\n{STUDIES[name].question}\n\n{format_comparison(comparison)}"
+        text += "".join(f"\n{line}\n" for line in _left_out(study))
         if name == "search":
             text += f"\n{describe_search(comparison)}\n"
         parts.append(f"{text}\nFigures: {name}/report.html\n")
-    out = next(iter(plans.values())).out.parent
+    out = next(iter(plans.values())).comparison.out.parent
     text = f"# {schema.name}: experiments\n\n" + "\n".join(parts)
     write_text(out / "report.md", text)
     return f"{text}\nreport: {out / 'report.md'}"
+
+
+def _obstacle(arm: str, tasks: tuple[str, ...]) -> str:
+    """Why an arm cannot be trained for some tasks; empty if it can."""
+    try:
+        check_arm(parse_recipe(arm), tasks)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def _left_out(study: StudyPlan) -> list[str]:
+    return [
+        f"Left out, as it does not suit the data set's tasks: `{arm}`: {why}" for arm, why in study.left_out.items()
+    ]
