@@ -8,10 +8,12 @@ from dataclasses import replace
 from typing import Any
 
 from data_prep.encoding import Encoder
+from data_prep.fingerprints import of_dense, of_hash, of_mark, of_modulo
 from data_prep.passes import assignments_of
 from data_prep.preparation import Preparation, key_of
 from dlrm_mtl.file_names import file_names
 from dlrm_mtl.files import synchronize, write_whole
+from dlrm_mtl.meaning import Fingerprints, TableFingerprint
 from dlrm_mtl.schema import SPLITS, Schema, Shard
 
 COUNTED = ("missing", "unseen", "raised")
@@ -93,7 +95,24 @@ def assemble(
         ),
         splits=splits,
         source=source,
+        fingerprints=_fingerprints(preparation, scalers),
     )
+
+
+def _fingerprints(preparation: Preparation, scalers: Mapping[str, tuple[float, float, bool]]) -> Fingerprints:
+    layout, ids = preparation.layout, preparation.ids
+    tables = {}
+    for number, (table, features) in enumerate(layout.tables.items()):
+        kind, size = features[0].kind, ids.cap(layout, table)
+        if ids.ids == "vocabulary":
+            merged = preparation.workplace.record("merge", f"{number:03d}")
+            assert merged is not None  # the stage is over
+            tables[table] = TableFingerprint(**merged["fingerprint"])
+        else:
+            tables[table] = of_hash(kind, size) if ids.ids == "hash" else of_modulo(kind, size)
+    dense = {column.feature: of_dense(column, scalers.get(column.feature)) for column in layout.dense}
+    marks = {name: of_mark() for name in layout.dense_names if name not in dense}
+    return Fingerprints(tables, dense | marks)
 
 
 def _write_quarantine(preparation: Preparation, encoded: Records) -> int:

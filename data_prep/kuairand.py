@@ -135,7 +135,10 @@ def prepare(options: Options) -> Schema:
     )
     counts, statistics = learn(options, files, tables, log_labels)
     encoder = Encoder(tables, statistics, options.history_length, options.min_count)
-    with DatasetWriter(options.out, f"kuairand-{options.tasks}", encoder.features, encoder.dense, tasks) as writer:
+    name = f"kuairand-{options.tasks}"
+    with DatasetWriter(
+        options.out, name, encoder.features, encoder.dense, tasks, fingerprints=encoder.fingerprints
+    ) as writer:
         for impressions in progress(read_log(files.logs, log_labels), "encode", counts.rows_read):
             for split, mask in options.split(impressions).items():
                 selected = impressions.select(mask)

@@ -13,9 +13,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from data_prep.fingerprints import of_mark, of_vocabulary
 from data_prep.keys import one_chunk
 from data_prep.kuairand_raw import HISTORY_LISTS, STRING, USER_TYPES, VIDEO_TYPES, Impressions, JoinTable, to_integers
 from data_prep.vocabulary import NULL, Floats, Integers, Moments, Scaler, ValueCounter, Vocabulary
+from dlrm_mtl.meaning import DenseFingerprint, Fingerprints
 from dlrm_mtl.schema import CategoricalFeature
 
 USER_CATEGORICAL = tuple(name for name, kind in USER_TYPES.items() if kind == STRING)
@@ -120,6 +122,10 @@ class Encoder:
         self._features = [
             CategoricalFeature(name, vocabulary.cardinality) for name, vocabulary in self._vocabularies.items()
         ]
+        self._table_fingerprints = {
+            name: of_vocabulary(pa.chunked_array([vocabulary.values]))
+            for name, vocabulary in self._vocabularies.items()
+        }
         self._one_hot: dict[str, tuple[str, npt.NDArray[np.int32]]] = {}
         self._multi_hot: dict[str, tuple[str, pa.ListArray]] = {}
         self._dense: dict[str, tuple[str, Floats]] = {}
@@ -129,7 +135,7 @@ class Encoder:
             ("video", tables.videos.columns, VIDEO_CATEGORICAL),
         ):
             for name in names:
-                self._add_one_hot(table, name, category_codes(columns[name]), statistics.table_rows[table])
+                self._add_one_hot(table, name, columns[name], statistics.table_rows[table])
         self._add_tags(tables.videos.columns["tag"], statistics.table_rows["video"])
         for table, columns, names in (
             ("user", tables.users.columns, USER_DENSE),
@@ -151,6 +157,15 @@ class Encoder:
         """Names of the dense columns: each feature, then the indicators of those with missing values."""
         return [*self.scalers, *(f"{name}_missing" for name, scaler in self.scalers.items() if scaler.has_missing)]
 
+    @property
+    def fingerprints(self) -> Fingerprints:
+        """What the ids and dense values stand for."""
+        dense = {
+            name: DenseFingerprint("log", 1.0, scaler.mean, scaler.deviation) for name, scaler in self.scalers.items()
+        }
+        marks = {name: of_mark() for name in self.dense if name not in dense}
+        return Fingerprints(self._table_fingerprints, dense | marks)
+
     def encode(self, impressions: Impressions) -> dict[str, pa.Array]:
         """All feature columns of the impressions."""
         rows = self._tables.join(impressions)
@@ -169,10 +184,12 @@ class Encoder:
                 columns[f"{name}_missing"] = pa.array(np.isnan(measures[name]).astype(np.float32))
         return columns
 
-    def _add_one_hot(self, table: str, name: str, codes: Integers, counts: Integers) -> None:
+    def _add_one_hot(self, table: str, name: str, column: pa.ChunkedArray, counts: Integers) -> None:
+        codes = category_codes(column)
         counter = ValueCounter()
         counter.add(codes, counts)
         vocabulary = counter.vocabulary(self._min_count)
+        self._table_fingerprints[name] = of_vocabulary(texts_of_codes(column, vocabulary.values))
         self._features.append(CategoricalFeature(name, vocabulary.cardinality))
         self._one_hot[name] = (table, vocabulary.encode(codes))
 
@@ -186,13 +203,15 @@ class Encoder:
     def _add_tags(self, column: pa.ChunkedArray, counts: Integers) -> None:
         tags = one_chunk(pc.split_pattern(pc.fill_null(column, ""), ","))
         lengths = pc.list_value_length(tags).to_numpy()
-        codes = category_codes(pc.utf8_trim_whitespace(tags.flatten()))[:-1]
+        texts = pc.utf8_trim_whitespace(tags.flatten())
+        codes = category_codes(texts)[:-1]
         # An empty field splits into one empty tag, which is none.
-        kept = np.asarray(pc.not_equal(pc.utf8_trim_whitespace(tags.flatten()), ""))
+        kept = np.asarray(pc.not_equal(texts, ""))
         owner = np.repeat(np.arange(len(lengths)), lengths)[kept]
         counter = ValueCounter()
         counter.add(codes[kept], counts[owner])
         vocabulary = counter.vocabulary(self._min_count)
+        self._table_fingerprints["tag"] = of_vocabulary(texts_of_codes(texts, vocabulary.values))
         self._features.append(CategoricalFeature("tag", vocabulary.cardinality, multi_hot=True))
         lengths = np.bincount(owner, minlength=len(lengths))
         self._multi_hot["tag"] = ("video", lists_and_an_empty_one(vocabulary.encode(codes[kept]), lengths))
@@ -218,12 +237,24 @@ class Encoder:
 def category_codes(column: "pa.Array | pa.ChunkedArray") -> Integers:
     """Codes of a column's values and, last, of the row that a table lacks, (N + 1,): the value itself where it is a
     number, else a number for each distinct string; ``NULL`` where it is null."""
-    values = one_chunk(column)
-    if pa.types.is_string(values.type):
-        values = values.dictionary_encode()
+    values = _categories(column)
     if pa.types.is_dictionary(values.type):
         values = values.indices
     return np.append(to_integers(values.cast(pa.int64())), NULL)
+
+
+def texts_of_codes(column: "pa.Array | pa.ChunkedArray", codes: Integers) -> pa.ChunkedArray:
+    """What codes of a column, none of them ``NULL``, stand for, (K,): texts, or the codes themselves."""
+    values = _categories(column)
+    found = pa.array(codes)
+    if pa.types.is_dictionary(values.type):
+        found = values.dictionary.take(found)
+    return pa.chunked_array([found])
+
+
+def _categories(column: "pa.Array | pa.ChunkedArray") -> pa.Array:
+    values = one_chunk(column)
+    return values.dictionary_encode() if pa.types.is_string(values.type) else values
 
 
 def lists_and_an_empty_one(ids: npt.NDArray[np.int32], lengths: Integers) -> pa.ListArray:

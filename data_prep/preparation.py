@@ -21,7 +21,7 @@ from data_prep.rows import BadRow, Rows
 from data_prep.source import OpenSource, Source, open_source
 from data_prep.workplace import Workplace
 
-FORMAT = 1
+FORMAT = 2
 """Of the work directory and of what comes out: another value begins anew."""
 
 

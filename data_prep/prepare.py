@@ -3,14 +3,17 @@
 import json
 import resource
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
+
 from data_prep.assembly import assemble
 from data_prep.assignment import keep
 from data_prep.counting import merge_runs
+from data_prep.fingerprints import of_vocabulary
 from data_prep.layout import Layout
 from data_prep.options import IdOptions, Split, SplitOptions, WorkOptions
 from data_prep.passes import CountPass, EncodePass
@@ -165,7 +168,8 @@ def merge_table(preparation: Preparation, number: int) -> Iterator[dict[str, Any
     cap = preparation.ids.cap(preparation.layout, name)
     keys_file = place.file("vocabulary", f"{key}.npy")
     readable = keep(merge_runs(runs, number, name), features[0], preparation.ids.min_count, cap, keys_file)
-    record = {"table": name}
+    fingerprint = of_vocabulary(pq.read_table(readable, columns=["value"])["value"])
+    record = {"table": name, "fingerprint": asdict(fingerprint)}
     place.finish("merge", key, record, {path: sha256(path) for path in (keys_file, readable)})
     yield record
 

@@ -18,6 +18,7 @@ from data_prep.ground_truth import EVAL, TRAIN, Distribution, GroundTruth, Rows
 from data_prep.summary import summary
 from data_prep.writer import DatasetWriter, check_destination
 from dlrm_mtl import cli
+from dlrm_mtl.meaning import DenseFingerprint, Fingerprints, TableFingerprint
 from dlrm_mtl.schema import CategoricalFeature, Schema, Task
 
 CHUNK_ROWS = 1 << 14
@@ -87,7 +88,14 @@ def generate(options: Options) -> Schema:
     bayes = {name: BayesNE() for name in names}
     dense = [f"dense_{i}" for i in range(options.distribution.dense)]
     with (
-        DatasetWriter(options.out, "synthetic", categorical_features(options.distribution), dense, tasks) as writer,
+        DatasetWriter(
+            options.out,
+            "synthetic",
+            categorical_features(options.distribution),
+            dense,
+            tasks,
+            fingerprints=fingerprints(truth),
+        ) as writer,
         tqdm(total=options.rows + options.eval_rows, unit="rows", unit_scale=True, mininterval=1.0) as progress,
     ):
         for split, stream, total in (("train", TRAIN, options.rows), ("eval", EVAL, options.eval_rows)):
@@ -114,6 +122,19 @@ def categorical_features(distribution: Distribution) -> list[CategoricalFeature]
             for i, size in enumerate(distribution.multi_hot_cardinalities)
         ),
     ]
+
+
+def fingerprints(truth: GroundTruth) -> Fingerprints:
+    """What an id stands for is its hidden factors: a function of the seed, of its feature and of these knobs."""
+    knobs = truth.distribution
+    function = f"hidden factors, {truth.latent} dimensions, exponent {knobs.exponent!r}, feature"
+    return Fingerprints(
+        {
+            feature.name: TableFingerprint("generated", feature.cardinality, f"{function} {number}", truth.seed)
+            for number, feature in enumerate(categorical_features(knobs))
+        },
+        {f"dense_{number}": DenseFingerprint("none") for number in range(knobs.dense)},
+    )
 
 
 def chunks(total: int) -> Iterator[tuple[int, int]]:

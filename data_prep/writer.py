@@ -12,10 +12,13 @@ import pyarrow.compute as pc
 
 from data_prep.shards import ROW_GROUP_ROWS, ShardWriter, arrow_schema
 from dlrm_mtl.files import publish
+from dlrm_mtl.meaning import Fingerprints
 from dlrm_mtl.schema import SPLITS, CategoricalFeature, Schema, Shard, Task, write_schema
 
 SHARD_ROWS = 1 << 20
 """Rows of a parquet file."""
+
+UNKNOWN = Fingerprints()
 
 
 def check_destination(directory: Path) -> None:
@@ -43,6 +46,7 @@ class DatasetWriter:
         directory: where the data set goes. Must not exist, or be an empty directory, or hold a data set
             (a ``schema.json``), which is then replaced.
         tasks: base rates are filled in.
+        fingerprints: what ids and dense values stand for; by default the data set does not say.
 
     Raises:
         ValueError: ``directory`` holds something that is not a data set.
@@ -57,6 +61,7 @@ class DatasetWriter:
         tasks: Sequence[Task],
         row_group_rows: int = ROW_GROUP_ROWS,
         shard_rows: int = SHARD_ROWS,
+        fingerprints: Fingerprints = UNKNOWN,
     ) -> None:
         check_destination(directory)
         directory = directory.absolute()
@@ -66,6 +71,7 @@ class DatasetWriter:
         self._categorical = tuple(categorical)
         self._dense = tuple(dense)
         self._tasks = tuple(tasks)
+        self._fingerprints = fingerprints
         labels = dict.fromkeys(column for task in tasks for column in (task.label, task.given) if column)
         self._arrow_schema = arrow_schema(categorical, dense, list(labels))
         self._ids = dict.fromkeys((f.name for f in categorical), 0)
@@ -124,6 +130,7 @@ class DatasetWriter:
             ),
             splits=splits,
             source=source,
+            fingerprints=self._fingerprints,
         )
         write_schema(schema, self._partial)
         publish(self._partial, self._directory)

@@ -27,6 +27,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from dlrm_mtl.files import read_json, write_json
+from dlrm_mtl.meaning import DenseFingerprint, Fingerprints, Meaning, TableFingerprint
 from dlrm_mtl.quoting import quote, shorten
 from dlrm_mtl.records import build
 
@@ -117,6 +118,8 @@ class Schema:
     splits: Mapping[str, tuple[Shard, ...]]
     source: Mapping[str, Any] = field(default_factory=dict)
     """Where the data came from: command, options, counts of dropped and unseen values. Free form."""
+    fingerprints: Fingerprints = field(default_factory=Fingerprints)
+    """What ids and dense values stand for, as far as the writer of the data set says."""
 
     def __post_init__(self) -> None:
         check_names(
@@ -151,6 +154,7 @@ class Schema:
             if len({feature.cardinality for feature in users}) > 1:
                 sizes = ", ".join(f"{feature.name}: {feature.cardinality}" for feature in users)
                 raise ValueError(f"features that share table {quote(table)} differ in cardinality ({shorten(sizes)})")
+        self._check_fingerprints()
         listed: dict[PurePosixPath, str] = {}
         for split, shard in self._shards():
             path = PurePosixPath(shard.file)
@@ -166,6 +170,33 @@ class Schema:
 
     def _shards(self) -> Iterator[tuple[str, Shard]]:
         return ((split, shard) for split, shards in self.splits.items() for shard in shards)
+
+    def _check_fingerprints(self) -> None:
+        for table, fingerprint in self.fingerprints.tables.items():
+            if table not in self.tables:
+                raise ValueError(f"fingerprints: no feature has table {quote(table)}")
+            rows = self.tables[table][0].cardinality
+            if fingerprint.size != rows:
+                raise ValueError(
+                    f"fingerprints: table {quote(table)} has {fingerprint.size} ids, but its features have cardinality"
+                    f" {rows}"
+                )
+        for name in self.fingerprints.dense:
+            if name not in self.dense:
+                raise ValueError(f"fingerprints: no dense feature {quote(name)}")
+
+    @property
+    def meaning(self) -> Meaning:
+        """What the inputs of a model that is trained on the data set stand for."""
+        known = self.fingerprints
+        return Meaning(
+            features={feature.name: feature.table_name for feature in self.categorical},
+            tables={
+                table: known.tables.get(table, TableFingerprint("unknown", users[0].cardinality))
+                for table, users in self.tables.items()
+            },
+            dense={name: known.dense.get(name, DenseFingerprint("unknown")) for name in self.dense},
+        )
 
     @property
     def tables(self) -> dict[str, tuple[CategoricalFeature, ...]]:

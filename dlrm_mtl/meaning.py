@@ -1,0 +1,206 @@
+"""What ids and dense values stand for: a data set says it, a checkpoint keeps it, and whatever loads a checkpoint
+compares the two. Without that, weights that were learnt for other ids load without an error and predict nonsense."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import zip_longest
+from typing import Any, Literal, TypeVar
+
+from dlrm_mtl.quoting import quote, shorten
+from dlrm_mtl.records import build
+
+SHOWN_DIGITS = 16
+"""Digits of a checksum that messages show."""
+
+SHOWN_FUNCTION = 80
+"""Characters of a function's name that messages show."""
+
+SHOWN_NAMES = 5
+"""Tables and features that a message lists."""
+
+
+@dataclass(frozen=True)
+class TableFingerprint:
+    """What the ids of an embedding table stand for: where two are equal, a value has the same id. Raises ValueError
+    where it contradicts itself."""
+
+    method: Literal["vocabulary", "hash", "modulo", "generated", "unknown"]
+    """How a value gets its id; unknown: the data set does not say."""
+    size: int
+    """Number of ids, reserved ones included: the rows of the table."""
+    function: str = ""
+    """hash, modulo, generated: the function that gives a value its id."""
+    seed: int = 0
+    """Of that function."""
+    sha256: str = ""
+    """vocabulary: in hexadecimal digits, of the values in the order of their ids: first the lengths in bytes of their
+    texts in UTF-8, as 32-bit little-endian numbers, then the texts. A vocabulary that only grew has the old one's
+    checksum up to the old one's last value."""
+
+    def __post_init__(self) -> None:
+        if self.size < 1:
+            raise ValueError(f"size {self.size}, expected at least 1")
+        is_sha256 = len(self.sha256) == 64 and set(self.sha256) <= set("0123456789abcdef")
+        if self.method == "vocabulary" and not is_sha256:
+            raise ValueError(f"sha256 {quote(self.sha256)}, expected 64 hexadecimal digits")
+
+    def __str__(self) -> str:
+        if self.method == "unknown":
+            return f"{self.size} ids of unknown meaning"
+        if self.method == "vocabulary":
+            return f"a vocabulary of {self.size} ids with sha256 {self.sha256[:SHOWN_DIGITS]}"
+        return f"{self.size} ids by {self.method} ({shorten(self.function, SHOWN_FUNCTION)}, seed {self.seed})"
+
+    @property
+    def is_unknown(self) -> bool:
+        return self.method == "unknown"
+
+    @property
+    def how_to_repeat(self) -> str:
+        """How other data get the same ids."""
+        if self.method == "vocabulary":
+            return (
+                "prepare both data sets with --ids hash and the same --max-ids, which gives a value one id in both"
+                " (no preparation takes another data set's vocabulary)"
+            )
+        if self.method == "generated":
+            return f"generate the data with --seed {self.seed} and the same options"
+        if self.method == "unknown":
+            return "prepare the data as those were prepared"
+        return f"prepare the data with --ids {self.method}, {self.size} ids in this table, of columns of the same kind"
+
+    def differs(self, other: "TableFingerprint") -> bool:
+        """Whether ids are known to stand for something else."""
+        return self.size != other.size or (self != other and not self.is_unknown and not other.is_unknown)
+
+
+@dataclass(frozen=True)
+class DenseFingerprint:
+    """How a value of the log becomes one of a dense feature: (transform(x) - mean) / deviation."""
+
+    transform: Literal["none", "log", "missing", "unknown"]
+    """log: log(x + shift), where x below 1 - shift counts as 1 - shift. missing: 1 where the value is missing,
+    otherwise 0. unknown: the data set does not say."""
+    shift: float = 0.0
+    mean: float = 0.0
+    deviation: float = 1.0
+    missing: float = 0.0
+    """What a missing value becomes, after all this."""
+
+    def __str__(self) -> str:
+        if self.transform == "unknown":
+            return "of unknown transformation"
+        if self.transform == "missing":
+            return "1 where a value is missing"
+        value = f"log(x + {self.shift!r})" if self.transform == "log" else "x"
+        return f"({value} - {self.mean!r}) / {self.deviation!r}, {self.missing!r} where missing"
+
+    @property
+    def is_unknown(self) -> bool:
+        return self.transform == "unknown"
+
+    @property
+    def how_to_repeat(self) -> str:
+        """How other data get the same values."""
+        return (
+            "prepare both data sets with one layout that does not standardise this feature (no preparation takes"
+            " another data set's mean and deviation)"
+        )
+
+    def differs(self, other: "DenseFingerprint") -> bool:
+        """Whether values are known to stand for something else."""
+        return self != other and not self.is_unknown and not other.is_unknown
+
+
+Fingerprint = TypeVar("Fingerprint", TableFingerprint, DenseFingerprint)
+
+
+@dataclass(frozen=True)
+class Fingerprints:
+    """What a data set says of its ids and values."""
+
+    tables: Mapping[str, TableFingerprint] = field(default_factory=dict)
+    """By embedding table."""
+    dense: Mapping[str, DenseFingerprint] = field(default_factory=dict)
+    """By dense feature."""
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """What a model's inputs stand for."""
+
+    features: Mapping[str, str]
+    """The embedding table of each categorical feature, in the order in which the model takes them."""
+    tables: Mapping[str, TableFingerprint]
+    dense: Mapping[str, DenseFingerprint]
+    """In the order in which the model takes them."""
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Any, where: str) -> "Meaning":
+        """Reads what :meth:`as_json` gives.
+
+        Raises:
+            ValueError: it is anything else; the message begins with ``where``.
+        """
+        return build(cls, value, where)
+
+
+def check_meaning(before: Meaning, now: Meaning, where: str, way_out: str) -> str | None:
+    """Compares what a model was trained on with what it is to be used on.
+
+    Args:
+        where: what is compared with what: how messages begin.
+        way_out: what to do where the two differ.
+
+    Returns:
+        a line that names what cannot be compared, since one of the two does not say what it means; None without such.
+
+    Raises:
+        ValueError: an id or a value stands for something else, or would be taken for that of another feature.
+    """
+    unknown = [
+        *_compare("table", before.tables, now.tables, where, way_out),
+        *_compare("dense feature", before.dense, now.dense, where, way_out),
+    ]
+    old, new = (
+        [f"{quote(name)} of table {quote(table)}" for name, table in some.features.items()] for some in (before, now)
+    )
+    _check_order("categorical feature", old, new, where, way_out)
+    old, new = ([quote(name) for name in some.dense] for some in (before, now))
+    _check_order("dense feature", old, new, where, way_out)
+    if not unknown:
+        return None
+    names, more = ", ".join(unknown[:SHOWN_NAMES]), len(unknown) - SHOWN_NAMES
+    return (
+        f"{where}: whether the same is meant cannot be compared, since not both have a fingerprint:"
+        f" {names}{f' and {more} more' if more > 0 else ''}"
+    )
+
+
+def _compare(
+    kind: str, before: Mapping[str, Fingerprint], now: Mapping[str, Fingerprint], where: str, way_out: str
+) -> Iterator[str]:
+    """Compares what both have; yields what cannot be compared."""
+    for name in before:
+        if name not in now:
+            continue
+        old, new = before[name], now[name]
+        if old.differs(new):
+            raise ValueError(
+                f"{where}: {kind} {quote(name)} was {old}, now it is {new}; {way_out}, or {old.how_to_repeat}"
+            )
+        if old.is_unknown or new.is_unknown:
+            yield f"{kind} {quote(name)}"
+
+
+def _check_order(kind: str, before: Sequence[str], now: Sequence[str], where: str, way_out: str) -> None:
+    """Raises ValueError unless the features are the same in the same order: that is what weights go by."""
+    for number, (old, new) in enumerate(zip_longest(before, now), start=1):
+        if old != new:
+            raise ValueError(
+                f"{where}: {kind} {number} was {old or 'none'}, now it is {new or 'none'}; {way_out}, or prepare the"
+                " data with the same features in the same order"
+            )
