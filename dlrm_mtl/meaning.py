@@ -15,9 +15,6 @@ SHOWN_DIGITS = 16
 SHOWN_FUNCTION = 80
 """Characters of a function's name that messages show."""
 
-SHOWN_NAMES = 5
-"""Tables and features that a message lists."""
-
 
 @dataclass(frozen=True)
 class TableFingerprint:
@@ -148,59 +145,49 @@ class Meaning:
         return build(cls, value, where)
 
 
-def check_meaning(before: Meaning, now: Meaning, where: str, way_out: str) -> str | None:
-    """Compares what a model was trained on with what it is to be used on.
+@dataclass(frozen=True)
+class Difference:
+    """Something that stands for something else than before."""
 
-    Args:
-        where: what is compared with what: how messages begin.
-        way_out: what to do where the two differ.
+    what: str
+    """The table or feature, in words."""
+    before: str
+    now: str
+    remedy: str
+    """How to prepare data for which it stands for the same."""
 
-    Returns:
-        a line that names what cannot be compared, since one of the two does not say what it means; None without such.
 
-    Raises:
-        ValueError: an id or a value stands for something else, or would be taken for that of another feature.
-    """
-    unknown = [
-        *_compare("table", before.tables, now.tables, where, way_out),
-        *_compare("dense feature", before.dense, now.dense, where, way_out),
-    ]
-    old, new = (
+def find_difference(before: Meaning, now: Meaning) -> Difference | None:
+    """The first thing that is known to stand for something else than before, or that would be taken for another
+    feature; None if there is none."""
+    return next(_differences(before, now), None)
+
+
+def without_fingerprint(meaning: Meaning) -> list[str]:
+    """The tables and dense features, in words, of which nothing is known."""
+    tables = [f"table {quote(name)}" for name, table in meaning.tables.items() if table.is_unknown]
+    return tables + [f"dense feature {quote(name)}" for name, value in meaning.dense.items() if value.is_unknown]
+
+
+def _differences(before: Meaning, now: Meaning) -> Iterator[Difference]:
+    yield from _compare("table", before.tables, now.tables)
+    yield from _compare("dense feature", before.dense, now.dense)
+    tables_before, tables_now = (
         [f"{quote(name)} of table {quote(table)}" for name, table in some.features.items()] for some in (before, now)
     )
-    _check_order("categorical feature", old, new, where, way_out)
-    old, new = ([quote(name) for name in some.dense] for some in (before, now))
-    _check_order("dense feature", old, new, where, way_out)
-    if not unknown:
-        return None
-    names, more = ", ".join(unknown[:SHOWN_NAMES]), len(unknown) - SHOWN_NAMES
-    return (
-        f"{where}: whether the same is meant cannot be compared, since not both have a fingerprint:"
-        f" {names}{f' and {more} more' if more > 0 else ''}"
-    )
+    yield from _compare_order("categorical feature", tables_before, tables_now)
+    yield from _compare_order("dense feature", list(map(quote, before.dense)), list(map(quote, now.dense)))
 
 
-def _compare(
-    kind: str, before: Mapping[str, Fingerprint], now: Mapping[str, Fingerprint], where: str, way_out: str
-) -> Iterator[str]:
-    """Compares what both have; yields what cannot be compared."""
-    for name in before:
-        if name not in now:
-            continue
-        old, new = before[name], now[name]
-        if old.differs(new):
-            raise ValueError(
-                f"{where}: {kind} {quote(name)} was {old}, now it is {new}; {way_out}, or {old.how_to_repeat}"
-            )
-        if old.is_unknown or new.is_unknown:
-            yield f"{kind} {quote(name)}"
+def _compare(kind: str, before: Mapping[str, Fingerprint], now: Mapping[str, Fingerprint]) -> Iterator[Difference]:
+    for name, fingerprint in before.items():
+        if name in now and fingerprint.differs(now[name]):
+            yield Difference(f"{kind} {quote(name)}", str(fingerprint), str(now[name]), fingerprint.how_to_repeat)
 
 
-def _check_order(kind: str, before: Sequence[str], now: Sequence[str], where: str, way_out: str) -> None:
-    """Raises ValueError unless the features are the same in the same order: that is what weights go by."""
-    for number, (old, new) in enumerate(zip_longest(before, now), start=1):
+def _compare_order(kind: str, before: Sequence[str], now: Sequence[str]) -> Iterator[Difference]:
+    """Weights go by the place of a feature among the others."""
+    for number, (old, new) in enumerate(zip_longest(before, now, fillvalue="none"), start=1):
         if old != new:
-            raise ValueError(
-                f"{where}: {kind} {number} was {old or 'none'}, now it is {new or 'none'}; {way_out}, or prepare the"
-                " data with the same features in the same order"
-            )
+            remedy = "prepare the data with the same features in the same order"
+            yield Difference(f"{kind} number {number}", old, new, remedy)

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from dlrm_mtl.config import OnBadShard
 from dlrm_mtl.data.footers import UNREADABLE, first_line, read_footer
 from dlrm_mtl.data.shards import BadShard, DataRecord, first_of_each
+from dlrm_mtl.meaning import find_difference
 from dlrm_mtl.quoting import quote
 from dlrm_mtl.schema import SPLITS, Schema, Shard, read_schema
 
@@ -140,9 +141,16 @@ def open_recorded(directory: Path, record: DataRecord) -> Dataset:
     """Opens the data set of a run that began before, as it was then: reads the schema, no shard.
 
     Raises:
-        ValueError: no data set, or its schema lists other shards than the run began with.
+        ValueError: no data set, or its schema says that ids or dense values stand for something else, or lists other
+            shards than the run began with.
     """
     schema = read_schema(directory)
+    difference = find_difference(record.meaning, schema.meaning) if record.meaning else None
+    if difference is not None:
+        raise ValueError(
+            f"{directory / 'schema.json'}: {difference.what} is {difference.now}, when the run began it was"
+            f" {difference.before}; go on with the data set that the run began with, or give another --out"
+        )
     bad = {(shard.split, shard.file) for shard in record.bad}
     listed = [
         (split, shard.file, shard.rows)

@@ -65,7 +65,8 @@ def combine(dataset: Dataset, parts: Sequence[DataRecord]) -> tuple[Dataset, Dat
     """
     dataset = dataset.without(shard for part in parts for shard in part.bad)
     records = {(shard.split, shard.file): shard for part in parts for shard in part.shards}
-    return dataset, DataRecord(tuple(records[split, shard.file] for split, shard in dataset.shards), dataset.left_out)
+    shards = tuple(records[split, shard.file] for split, shard in dataset.shards)
+    return dataset, DataRecord(shards, dataset.left_out, dataset.schema.meaning)
 
 
 def changed_shards(

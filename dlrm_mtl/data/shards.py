@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
+from dlrm_mtl.meaning import Meaning
+
 Record = TypeVar("Record")
 
 
@@ -49,9 +51,12 @@ class DataRecord:
     """In the order of schema.json."""
     bad: tuple[BadShard, ...]
     """Left out from the beginning."""
+    meaning: Meaning | None = None
+    """What ids and dense values stood for; None in a record from before that was kept."""
 
     def as_json(self) -> dict[str, Any]:
-        return {"shards": [asdict(shard) for shard in self.shards], "bad": [asdict(shard) for shard in self.bad]}
+        record = {"shards": [asdict(shard) for shard in self.shards], "bad": [asdict(shard) for shard in self.bad]}
+        return record if self.meaning is None else {**record, "meaning": self.meaning.as_json()}
 
     @classmethod
     def from_json(cls, value: Any) -> "DataRecord":
@@ -60,13 +65,15 @@ class DataRecord:
         Raises:
             ValueError: it is anything else.
         """
-        if not isinstance(value, Mapping) or value.keys() != {"shards", "bad"}:
+        if not isinstance(value, Mapping) or value.keys() - {"meaning"} != {"shards", "bad"}:
             raise ValueError("record of the data: expected an object of shards and bad")
         named = {"split": str, "file": str, "rows": int}
         shards = _read(
             ShardRecord, {**named, "bytes": int, "sha256": str, "row_groups": list}, value["shards"], "shards"
         )
-        return cls(shards, _read(BadShard, {**named, "why": str}, value["bad"], "bad"))
+        bad = _read(BadShard, {**named, "why": str}, value["bad"], "bad")
+        meaning = Meaning.from_json(value["meaning"], "record of the data: meaning") if "meaning" in value else None
+        return cls(shards, bad, meaning)
 
 
 def first_of_each(bad: Iterable[BadShard]) -> tuple[BadShard, ...]:

@@ -12,6 +12,7 @@ from dlrm_mtl.distributed.checkpoint import Checkpoint, CheckpointWriter, find_c
 from dlrm_mtl.distributed.plan_records import describe_plan
 from dlrm_mtl.recipe import parse_recipe
 from dlrm_mtl.training.arm_state import State, generator_state, restore_generators
+from dlrm_mtl.training.init_from import GO_ON_ELSEWHERE, START_ANEW, check_meaning, source_arm
 from dlrm_mtl.training.session import ArmTrainer, Session
 
 DIRECTORY = "checkpoints"
@@ -61,6 +62,7 @@ class RunCheckpoints:
         arms = checkpoint.facts["arms"]
         if arms != list(self._trainers):
             raise ValueError(f"{checkpoint.path}: holds arms {', '.join(arms)}, expected {', '.join(self._trainers)}")
+        self._check_meaning(checkpoint, GO_ON_ELSEWHERE)
         for index, trainer in enumerate(self._trainers.values()):
             trainer.restore(str(index), checkpoint)
         restore_generators(checkpoint, self._ranks)
@@ -99,6 +101,7 @@ class RunCheckpoints:
                 "world_size": self._ranks.world_size,
                 "position": first.position.as_json(),
                 "plan": describe_plan(self._session.plan),
+                "meaning": self._session.source.dataset.schema.meaning.as_json(),
                 **facts,
             },
         )
@@ -114,9 +117,10 @@ class RunCheckpoints:
         if path is None:
             return
         checkpoint = open_checkpoint(path, self._ranks)
+        self._check_meaning(checkpoint, START_ANEW)
         tasks, before = self._session.tasks, checkpoint.facts["tasks"]
         for name, trainer in self._trainers.items():
-            source = name if name in checkpoint.facts["arms"] else checkpoint.facts["arms"][0]
+            source = source_arm(name, path, checkpoint.facts)
             mine, theirs = parse_recipe(name), parse_recipe(source)
             same_balancer = (mine.method, mine.level, mine.reduction) == (theirs.method, theirs.level, theirs.reduction)
             prefix = str(checkpoint.facts["arms"].index(source))
@@ -131,6 +135,13 @@ class RunCheckpoints:
                     file=sys.stderr,
                     flush=True,
                 )
+
+    def _check_meaning(self, checkpoint: Checkpoint, way_out: str) -> None:
+        """Says what cannot be compared; raises a ValueError where the data set means something else."""
+        dataset = self._session.source.dataset
+        note = check_meaning(checkpoint.path, checkpoint.facts, dataset.directory, dataset.schema, way_out)
+        if note and self._ranks.is_first:
+            print(note, file=sys.stderr, flush=True)
 
 
 def remove_checkpoints(directory: Path) -> None:

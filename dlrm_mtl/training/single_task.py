@@ -113,6 +113,12 @@ class SingleTaskTrainers:
             trainer.restore(f"{prefix}-{index}", checkpoint)
 
     def start_from(self, prefix: str, checkpoint: Checkpoint, keep_balancer: bool) -> None:
-        """See :meth:`Trainer.start_from`; each model takes its own task's head."""
-        for trainer in self._trainers.values():
-            trainer.start_from(prefix, checkpoint, keep_balancer)
+        """See :meth:`Trainer.start_from`. From one model of all tasks each takes what is shared, and its own task's
+        head; from a model per task each takes that of its own task, and one of a new task stays as initialised."""
+        tasks, source = checkpoint.facts["tasks"], checkpoint.facts["arms"][int(prefix)]
+        per_task = parse_recipe(source).method == SINGLE_TASK
+        for task, trainer in self._trainers.items():
+            if not per_task:
+                trainer.start_from(prefix, checkpoint, keep_balancer)
+            elif task in tasks:
+                trainer.start_from(f"{prefix}-{tasks.index(task)}", checkpoint, keep_balancer)
