@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from data_prep.writer import DatasetWriter
+from dlrm_mtl.meaning import DenseFingerprint, Fingerprints, TableFingerprint
 from dlrm_mtl.schema import CategoricalFeature, Task
 
 CATEGORICAL = (
@@ -16,6 +17,14 @@ CATEGORICAL = (
     CategoricalFeature("tags", 7, multi_hot=True),
 )
 DENSE = ("age", "price")
+FINGERPRINTS = Fingerprints(
+    {
+        "user": TableFingerprint("vocabulary", 50, sha256="0123456789abcdef" * 4),
+        "item": TableFingerprint("hash", 30, "splitmix64 of the 64-bit integer"),
+        "tags": TableFingerprint("generated", 7, "letters", 3),
+    },
+    {"age": DenseFingerprint("log", 1.0, 2.5, 0.25), "price": DenseFingerprint("none")},
+)
 TASKS = (Task("click", "click"), Task("like", "like"), Task("buy", "buy", given="click"))
 
 
@@ -51,7 +60,9 @@ def make_dataset(
     tasks: Sequence[Task] = TASKS,
 ) -> Path:
     """Writes the test data set and returns its directory."""
-    with DatasetWriter(directory, "small", CATEGORICAL, DENSE, tasks, row_group_rows, 4 * row_group_rows) as writer:
+    with DatasetWriter(
+        directory, "small", CATEGORICAL, DENSE, tasks, row_group_rows, 4 * row_group_rows, FINGERPRINTS
+    ) as writer:
         writer.write("train", make_table(rows, seed=1))
         writer.write("eval", make_table(eval_rows, seed=2))
         writer.finish(source={})

@@ -16,6 +16,7 @@ from data_prep import preparation, raw_text
 from data_prep.ali_ccp import prepare_ali_ccp
 from data_prep.layout import Layout, read_layout
 from data_prep.options import IdOptions, SplitOptions, WorkOptions
+from dlrm_mtl.meaning import without_fingerprint
 from dlrm_mtl.schema import Schema, read_schema
 from tests.data_prep.raw_ali_ccp import (
     MULTI_HOT,
@@ -92,6 +93,7 @@ def test_every_value_is_that_of_a_plain_join(raw: Path, prepared: Path) -> None:
 
 
 def test_schema(raw: Path, prepared: Path) -> None:
+    assert without_fingerprint(read_schema(prepared).meaning) == []
     schema = read_schema(prepared)
     rows = join(raw, "train")
     clicked = [row for row in rows if row["click"]]

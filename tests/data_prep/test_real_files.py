@@ -19,7 +19,9 @@ from data_prep import census_income
 from data_prep.layout import DenseColumn, Layout, read_layout
 from data_prep.options import IdOptions, SplitOptions, WorkOptions
 from data_prep.prepare import prepare
+from dlrm_mtl.meaning import TableFingerprint, without_fingerprint
 from dlrm_mtl.schema import Schema, read_schema
+from tests.data_prep.test_fingerprints import digest
 
 SPLITS = ("train", "eval")
 UNSEEN = object()
@@ -174,6 +176,8 @@ def test_ids_name_the_raw_values(prepared: Prepared) -> None:
         counted = Counter(value for value in raw["train"] if value not in layout.missing)
         assert dict(zip(values, vocabulary["count"].to_pylist(), strict=True)) == counted, feature.feature
         [described] = [known for known in schema.categorical if known.name == feature.feature]
+        fingerprint = schema.fingerprints.tables[feature.table_name]
+        assert fingerprint == TableFingerprint("vocabulary", described.cardinality, sha256=digest(values))
         assert described.cardinality == len(values) + 2
         value_of = [None, UNSEEN, *values]
         expected_of = {value: value for value in counted} | dict.fromkeys(layout.missing)
@@ -186,6 +190,7 @@ def test_ids_name_the_raw_values(prepared: Prepared) -> None:
 
 def test_dense_values_are_the_raw_ones_transformed(prepared: Prepared) -> None:
     layout, schema = prepared.layout, prepared.schema
+    assert without_fingerprint(schema.meaning) == []
     assert list(schema.dense) == layout.dense_names
     for column in layout.dense:
         scaling = schema.source["dense_scaling"].get(column.feature, {"mean": 0.0, "deviation": 1.0})
