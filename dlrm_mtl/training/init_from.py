@@ -94,7 +94,7 @@ def _sizes_alone(facts: Mapping[str, Any], now: Meaning) -> Meaning:
     }
     return Meaning(
         now.features,
-        {table: TableFingerprint("unknown", number) for table, number in rows.items()},
+        {table: TableFingerprint("unknown", rows[table]) for table in now.tables if table in rows},
         {name: DenseFingerprint("unknown") for name in now.dense},
     )
 

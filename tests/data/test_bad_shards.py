@@ -107,7 +107,7 @@ def test_a_split_without_a_good_shard_is_an_error(directory: Path, fault: Fault)
 
 def test_without_checksums_in_the_schema_the_files_are_still_recorded(directory: Path) -> None:
     path = directory / "schema.json"
-    path.write_text(re.sub(r'"sha256": "\w+"', '"sha256": ""', path.read_text()))
+    path.write_text(re.sub(r'("rows": \d+,\s+"sha256": )"\w+"', r'\1""', path.read_text()))
     flip_a_byte(directory / "train/part-00001.parquet")
     _, record = begin(directory, "stop")
     assert all(len(shard.sha256) == 64 for shard in record.shards)
