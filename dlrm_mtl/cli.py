@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 import tyro
 
+from dlrm_mtl.ending import FAILED, INTERRUPTED, TERMINATED, complain, describe, end_process, exit_code
 from dlrm_mtl.srun import become_rank
 
 Config = TypeVar("Config")
@@ -70,40 +71,44 @@ def as_dict(config: Any) -> dict[str, Any]:
 
 def run(program: str, main: Callable[[], None]) -> None:
     """Runs an entry point: an error of the user's (ValueError) or of the file system (OSError) is shown as one line,
-    without a traceback, with exit code 2.
+    without a traceback, with exit code 2; an interrupt likewise, with 130; any other error by its traceback, with 1.
+    Whatever threads of the process still wait for, it ends.
 
     This is for jobs of one process, and for what happens before the processes of a job have met; then they end together
     (see :class:`dlrm_mtl.distributed.watch.Watch`). What is wrong with an option is found on every rank alike. The
     first one says it; the others give the launcher time to end them, and speak only if they are still there: then the
     error is theirs alone.
     """
-    code: str | int | None = 0
+    code: int = 0
     message = ""
     try:
         become_rank()
         main()
-    except (ValueError, OSError) as error:
-        code, message = 2, f"{program}: {' '.join(str(error).split())}"
+        sys.stdout.flush()
     except SystemExit as stop:
-        code = stop.code
-    except Exception:
-        _let_the_first_speak(1)
-        raise
-    if code == 2 and _let_the_first_speak(code):
-        message = message and f"{message} (rank {os.environ['RANK']})"
+        code, message = (FAILED, stop.code) if isinstance(stop.code, str) else (stop.code or 0, "")
+    except BaseException as error:
+        code, message = exit_code(error), describe(error)
+        if code != FAILED:
+            message = f"{program}: {message}"
+    if code == 0:
+        return
+    if not is_first_rank():
+        if code == INTERRUPTED:
+            message = ""  # as all ranks are
+        elif code != TERMINATED:
+            _let_the_first_speak(code)
+            message = message and f"{message} (rank {os.environ['RANK']})"
     if message:
-        print(message, file=sys.stderr, flush=True)
-    sys.exit(code)
+        complain(message)
+    end_process(code)
 
 
-def _let_the_first_speak(code: int) -> bool:
+def _let_the_first_speak(code: int) -> None:
     """Waits on ranks other than the first, which end with their code also when a launcher ends them meanwhile: srun
-    takes the highest of all. Whether this is one."""
-    if is_first_rank():
-        return False
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(code))
+    takes the highest of all."""
+    signal.signal(signal.SIGTERM, lambda number, frame: end_process(code))
     time.sleep(GRACE_S)
-    return True
 
 
 def is_first_rank() -> bool:

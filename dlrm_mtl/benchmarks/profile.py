@@ -17,10 +17,11 @@ from dlrm_mtl.benchmarks.markdown import cell, markdown_table
 from dlrm_mtl.benchmarks.plain_loops import plain_loop
 from dlrm_mtl.benchmarks.session import EVEN_READING, open_benchmark, read_environment
 from dlrm_mtl.benchmarks.windows import Contender, Spread, take_turns
+from dlrm_mtl.data.reader import READING
 from dlrm_mtl.training.session import Session
 
 PARTS = {
-    "reading": r"enumerate\(DataLoader\).*",
+    "reading": rf"enumerate\(DataLoader\).*|{READING}",
     "collectives, with waiting": r"c10d::.*|gloo:.*|nccl:.*|All2All.*|## ?(All2All|Splits|Fused|all2all).*",
     "tables": r"fbgemm::.*|\[(lookup|output_dist|sparse_data_dist|splits_dist).*",
     "matrix products": r"mkldnn::.*|aten::(addmm|mm|bmm|baddbmm|linear)",

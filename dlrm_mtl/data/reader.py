@@ -1,13 +1,13 @@
 """Readers: a split of a data set to the batches of one rank."""
 
-import signal
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from contextlib import ExitStack
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
 import torch
-from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+from torch.profiler import record_function
 
 from dlrm_mtl.config import ReaderConfig
 from dlrm_mtl.data.ahead import ahead
@@ -15,12 +15,16 @@ from dlrm_mtl.data.assembly import Array, Rows, concatenate
 from dlrm_mtl.data.batch import MultiTaskBatch
 from dlrm_mtl.data.order import Order, evaluation_share, shuffled
 from dlrm_mtl.data.position import Position
+from dlrm_mtl.data.reader_processes import ReaderProcesses
 from dlrm_mtl.data.source import RowSource
 from dlrm_mtl.data.streams import Division, Piece
 from dlrm_mtl.schema import Schema
 
+READING = "## reading ##"
+"""What the profiler calls the time that training waits for a batch."""
 
-class TrainingReader(IterableDataset[MultiTaskBatch]):
+
+class TrainingReader:
     """One rank's batches of the rest of an epoch: every row of the split at most once, shuffled by seed and epoch, the
     same number of equally large batches on every rank. ``rows_dropped`` rows of the split fill no batch.
 
@@ -85,8 +89,14 @@ class TrainingReader(IterableDataset[MultiTaskBatch]):
         return position.advance(steps, self._world_size, self._workers, self.steps)
 
     def __iter__(self) -> Iterator[MultiTaskBatch]:
-        info = get_worker_info()
-        worker, workers = (info.id, info.num_workers) if info else (0, 1)
+        return self.stream(0, 1)
+
+    def stream(self, worker: int, workers: int) -> Iterator[MultiTaskBatch]:
+        """The batches of one of the reader streams, which take turns.
+
+        Raises:
+            RuntimeError: there are other streams than the position counts.
+        """
         if workers != self._workers:
             raise RuntimeError(f"{workers} reader processes read a position of {self._workers} reader streams")
         order = shuffled(self._source.dataset.row_groups["train"], self._seed, self._position.epoch)
@@ -103,7 +113,7 @@ class TrainingReader(IterableDataset[MultiTaskBatch]):
         return table.take(chosen), positions[chosen]
 
 
-class EvaluationReader(IterableDataset[MultiTaskBatch]):
+class EvaluationReader:
     """One rank's batches of the eval split: every row once over all ranks, in order, the same number of batches on
     every rank. Where a rank runs out of rows, a padding row (``rows == -1``, masks 0) keeps the collectives aligned.
 
@@ -139,58 +149,42 @@ def reader_streams(config: ReaderConfig, on_gpu: bool) -> int:
 def batches(
     reader: TrainingReader | EvaluationReader, config: ReaderConfig, pin_memory: bool
 ) -> Iterator[MultiTaskBatch]:
-    """Runs a reader, in this process or in worker processes that read ahead; into pinned memory for GPUs.
+    """Runs a reader, in this process or in processes of their own that read ahead; into pinned memory for GPUs. To be
+    closed, if it is not exhausted: that ends the processes.
 
     Raises:
         ValueError: what the reader raises, also where it runs in another process.
+        RuntimeError: a reader process was killed, or has failed otherwise.
     """
-    # The evaluation pipeline reads ahead in a thread of its own.
-    processes = 0 if isinstance(reader, EvaluationReader) else _processes(config, on_gpu=pin_memory)
-    loader = DataLoader(
-        _Messenger(reader) if processes else reader,
-        batch_size=None,
-        num_workers=processes,
-        prefetch_factor=config.prefetch if processes else None,
-        pin_memory=pin_memory,
-        # Forked workers would inherit the threads and locks of the process group.
-        multiprocessing_context="spawn" if processes else None,
-        worker_init_fn=_outlive_preemption if processes else None,
-        # torch's own, from which the loader would draw, is part of a checkpoint: a restart must not draw once more.
-        generator=torch.Generator(),
-    )
-    for batch in loader:
-        if isinstance(batch, _Failure):
-            raise ValueError(batch.message)
-        yield batch
-
-
-@dataclass(frozen=True)
-class _Failure:
-    """A reader's ValueError. torch would put the worker's traceback into the message."""
-
-    message: str
-
-
-class _Messenger(IterableDataset["MultiTaskBatch | _Failure"]):
-    """A reader in another process: its last item may be an error."""
-
-    def __init__(self, reader: TrainingReader | EvaluationReader) -> None:
-        self._reader = reader
-
-    def __iter__(self) -> Iterator[MultiTaskBatch | _Failure]:
-        try:
-            yield from self._reader
-        except ValueError as error:
-            yield _Failure(str(error))
-
-
-def _outlive_preemption(worker: int) -> None:
-    """Launchers send SIGTERM to whole process groups: the reader goes on, until its rank has written a checkpoint."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    with ExitStack() as stack:
+        items = iter(reader)
+        # The evaluation pipeline reads ahead in a thread of its own.
+        processes = 0 if isinstance(reader, EvaluationReader) else _processes(config, on_gpu=pin_memory)
+        if isinstance(reader, TrainingReader) and processes:
+            streams = [partial(reader.stream, worker, processes) for worker in range(processes)]
+            items = iter(stack.enter_context(ReaderProcesses(streams, config.prefetch)))
+        if pin_memory:
+            pinned = _pinned(items, torch.cuda.current_device())
+            items = ahead(pinned) if processes else pinned
+        # Not yielded from: closing would first close the thread that waits for the processes, and so wait, too.
+        while (batch := _next(items)) is not None:
+            yield batch
 
 
 def _processes(config: ReaderConfig, on_gpu: bool) -> int:
     return config.workers if config.workers is not None else 2 * on_gpu
+
+
+def _pinned(items: Iterator[MultiTaskBatch], device: int) -> Iterator[MultiTaskBatch]:
+    torch.cuda.set_device(device)  # a new thread has the first one, and would take memory there
+    for batch in items:
+        yield batch.pin_memory()
+
+
+def _next(items: Iterator[MultiTaskBatch]) -> MultiTaskBatch | None:
+    """The next one, or None after the last; the profiler sees the time until it has come."""
+    with record_function(READING):
+        return next(items, None)
 
 
 def _batches(schema: Schema, pieces: Iterable[tuple[pa.Table, Array]], batch_size: int) -> Iterator[MultiTaskBatch]:

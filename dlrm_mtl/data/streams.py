@@ -116,7 +116,7 @@ class Layout:
 
 
 def _turns(batches: int, workers: int) -> list[int]:
-    """How many of a rank's batches each worker delivers. torch's DataLoader takes them in turn."""
+    """How many of a rank's batches each worker delivers. They are taken in turns."""
     return [batches // workers + (worker < batches % workers) for worker in range(workers)]
 
 

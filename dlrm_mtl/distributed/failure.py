@@ -1,15 +1,14 @@
 """What ends a job: the failure of a rank, as ranks tell each other and as the user reads it."""
 
-import os
 import sys
-import traceback
 from collections import defaultdict
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
-from typing import NamedTuple, NoReturn, TextIO
+from typing import NamedTuple
+
+from dlrm_mtl.ending import complain, describe, exit_code
 
 
 class Position(NamedTuple):
@@ -54,14 +53,9 @@ class Failure:
 
 
 def describe_error(error: BaseException, rank: int) -> Failure:
-    """The failure of a rank that an exception has stopped: exit code 2 for an error of the user's or the file system's,
-    130 for an interrupt, 1 for all else."""
-    if isinstance(error, (ValueError, OSError)):
-        return Failure(Kind.ERROR, rank, 2, " ".join(str(error).split()))
-    if isinstance(error, KeyboardInterrupt):
-        return Failure(Kind.ERROR, rank, 130, "interrupted")
+    """The failure of a rank that an exception has stopped."""
     kind = Kind.SUSPECT if isinstance(error, RuntimeError) else Kind.ERROR
-    return Failure(kind, rank, 1, "".join(traceback.format_exception(error)).rstrip())
+    return Failure(kind, rank, exit_code(error), describe(error))
 
 
 def announce(failure: Failure, *, of_all: bool = False) -> None:
@@ -71,16 +65,7 @@ def announce(failure: Failure, *, of_all: bool = False) -> None:
         message = f"{program}: rank {failure.rank} failed\n{failure.text}"
     else:
         message = f"{program}: {failure.text}" + (f" (rank {failure.rank})" if failure.rank and not of_all else "")
-    _flush(sys.stdout)
-    with suppress(OSError, ValueError):  # a terminal that has gone keeps no job alive
-        print(message, file=sys.stderr, flush=True)
-
-
-def end_process(code: int) -> NoReturn:
-    """Ends this process from any thread, whatever its main thread waits for."""
-    _flush(sys.stdout)
-    _flush(sys.stderr)
-    os._exit(code)
+    complain(message)
 
 
 def format_positions(positions: Mapping[int, Position]) -> str:
@@ -105,8 +90,3 @@ def format_ranks(ranks: list[int]) -> str:
             runs.append([rank])
     named = ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
     return f"rank{'s' if len(ranks) > 1 else ''} {named}"
-
-
-def _flush(stream: TextIO) -> None:
-    with suppress(OSError, ValueError):
-        stream.flush()

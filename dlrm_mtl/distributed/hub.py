@@ -10,11 +10,11 @@ from dlrm_mtl.distributed.failure import (
     Kind,
     Position,
     announce,
-    end_process,
     format_positions,
     format_ranks,
 )
 from dlrm_mtl.distributed.links import receive, send
+from dlrm_mtl.ending import end_process
 
 SETTLE_S = 1.0
 """Seconds in which failures count as one: an error and the collectives that break with it, or an error of all ranks."""

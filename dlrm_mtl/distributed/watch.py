@@ -13,11 +13,11 @@ from dlrm_mtl.distributed.failure import (
     Position,
     announce,
     describe_error,
-    end_process,
     format_positions,
 )
 from dlrm_mtl.distributed.hub import LEAVE_S, Hub
 from dlrm_mtl.distributed.links import receive, send
+from dlrm_mtl.ending import end_process
 
 TICK_S = 1.0
 ANSWER_S = 5

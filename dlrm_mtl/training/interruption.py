@@ -5,9 +5,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-TERMINATED = 128 + signal.SIGTERM
-"""Exit code of a run that ended itself on SIGTERM: no failure, but not finished either, so that schedulers requeue."""
-
 
 @contextmanager
 def termination_requested() -> Iterator[Callable[[], bool]]:

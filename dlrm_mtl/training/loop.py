@@ -1,7 +1,7 @@
 """The training loop: one arm, or several in turns. Control and treatment run through the same lines."""
 
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -11,10 +11,11 @@ import torch
 
 from dlrm_mtl.config import RunConfig
 from dlrm_mtl.distributed.checkpoint import Checkpoint
+from dlrm_mtl.ending import TERMINATED
 from dlrm_mtl.file_names import file_names
 from dlrm_mtl.run_directory import record_start
 from dlrm_mtl.training.checkpoints import RunCheckpoints
-from dlrm_mtl.training.interruption import TERMINATED, termination_requested
+from dlrm_mtl.training.interruption import termination_requested
 from dlrm_mtl.training.metrics import TaskMetrics
 from dlrm_mtl.training.run_log import RunLog, progress_bar
 from dlrm_mtl.training.session import ArmTrainer, Session
@@ -63,6 +64,8 @@ def train_arms(session: Session, arms: Sequence[str], seed: int, directory: Path
     trainers = {arm: session.trainer(arm, seed) for arm in arms}
     one = trainers[arms[0]]
     with ExitStack() as stack:
+        for trainer in trainers.values():
+            stack.enter_context(closing(trainer))
         requested = stack.enter_context(termination_requested())
         checkpoints = stack.enter_context(RunCheckpoints(session, trainers, directory))
         checkpoint = checkpoints.restore()

@@ -99,6 +99,11 @@ class SingleTaskTrainers:
         joined.histogram = torch.cat([part.histogram for part in parts])
         return joined
 
+    def close(self) -> None:
+        """See :meth:`Trainer.close`."""
+        for trainer in self._trainers.values():
+            trainer.close()
+
     def state(self, prefix: str) -> State:
         """See :meth:`Trainer.state`."""
         return {

@@ -1,7 +1,7 @@
 """Trains and evaluates one arm, window by window."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -102,6 +102,7 @@ class Trainer:
         """Rows of lost shards, in whose places nothing was trained: likewise."""
         self._rows_lost = torch.zeros((), dtype=torch.int64, device=ranks.device)
         self._recipe = recipe
+        self._reading = self._read()
         self._stream: Iterator[MultiTaskBatch] | None = None
         self._batches: Iterator[MultiTaskBatch] = iter(())
         if ranks.device.type == "cpu" and ranks.world_size > 2:
@@ -155,6 +156,10 @@ class Trainer:
             nonfinite_tasks=nonfinite_tasks,
             rows_lost=rows_lost,
         )
+
+    def close(self) -> None:
+        """Ends reading, and the reader processes."""
+        self._reading.close()
 
     def state(self, prefix: str) -> State:
         """What a checkpoint holds of this arm, beside ``step`` and ``position``; names begin with ``prefix`` (or a
@@ -218,7 +223,7 @@ class Trainer:
     def _feed(self, steps: int) -> None:
         """Gives the pipeline the batches of a window, or of all windows to come."""
         if self._stream is None:
-            self._stream = islice(self._read(), self.total_steps - self.step)
+            self._stream = islice(self._reading, self.total_steps - self.step)
         self._batches = islice(self._stream, steps) if self.drains else self._stream
 
     def _take_counts(self) -> tuple[int, int, dict[str, int]]:
@@ -260,7 +265,7 @@ class Trainer:
         self.arm.optimizer.zero_grad(set_to_none=True)
         balancing.load_state_dict(state)
 
-    def _read(self) -> Iterator[MultiTaskBatch]:
+    def _read(self) -> Generator[MultiTaskBatch, None, None]:
         """The batches from the present position on. The pipeline asks for some ahead of the step."""
         position = self.position
         while position.epoch < self._config.epochs:

@@ -40,7 +40,7 @@ class Epoch:
         self.division = Division(self.order, self.steps, GLOBAL_BATCH, shuffle_rows)
 
     def batches(self, position: Position, world_size: int, workers: int) -> list[list[list[int]]]:
-        """Rows of each batch that is left, by rank and batch, workers in turns as torch's DataLoader takes them."""
+        """Rows of each batch that is left, by rank and batch, workers in turns."""
         size = GLOBAL_BATCH // world_size
         found = []
         for streams in self.division.streams(position.phases, world_size, workers):

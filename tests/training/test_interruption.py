@@ -3,7 +3,8 @@
 import os
 import signal
 
-from dlrm_mtl.training.interruption import TERMINATED, termination_requested
+from dlrm_mtl.ending import TERMINATED
+from dlrm_mtl.training.interruption import termination_requested
 
 
 def test_sigterm_is_noted_however_often_it_comes() -> None:

@@ -1,0 +1,32 @@
+"""The processes under a process."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+LIMIT_S = 10
+"""Within which whatever belongs to a run that ends is gone."""
+
+
+def children_of(pid: int) -> list[int]:
+    """Process ids of the children that run, those that wait to be reaped left out."""
+    return [child for child, (parent, state) in _processes().items() if parent == pid and state != "Z"]
+
+
+def wait_for(condition: Callable[[], bool], what: str) -> None:
+    end = time.monotonic() + LIMIT_S
+    while not condition():
+        assert time.monotonic() < end, f"not within {LIMIT_S} s: {what}"
+        time.sleep(0.02)
+
+
+def _processes() -> dict[int, tuple[int, str]]:
+    """Parent and state of every process, by process id."""
+    found = {}
+    for file in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, parent = file.read_text().rpartition(")")[2].split()[:2]
+        except OSError:
+            continue  # it has just ended
+        found[int(file.parent.name)] = (int(parent), state)
+    return found
