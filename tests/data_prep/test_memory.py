@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.entry_points.processes import python
+from tests.entry_points.processes import python, run
 
 COPIES = 20
 BOUND_MIB = 320
@@ -27,7 +27,7 @@ def large_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_peak_memory_is_bounded(large_log: Path, ids: list[str], tmp_path: Path) -> None:
     # The text alone is larger than the bound, and parsed it is twice as large.
     assert large_log.stat().st_size > 1.4 * BOUND_MIB * 2**20
-    process = python("data_prep.criteo", "--raw", large_log, "--out", tmp_path / "out", "--ids", *ids)
+    process = run("python", "-m", "data_prep.criteo", "--raw", large_log, "--out", tmp_path / "out", "--ids", *ids)
     assert process.returncode == 0, process.stderr
     printed = re.search(r"peak memory: ([\d,]+) MiB", process.stdout)
     assert printed is not None

@@ -9,7 +9,8 @@ import sys
 import pytest
 
 from dlrm_mtl.distributed.failure import Position, format_positions
-from tests.entry_points.processes import QUIET_CPU, ROOT, python
+from tests.entry_points.processes import QUIET_CPU, ROOT
+from tests.entry_points.processes import run as run_command
 
 BOUND_S = 60
 """Far less than the 600 s after which a collective gives up."""
@@ -147,7 +148,8 @@ def test_an_exit_of_all_ranks_keeps_its_code() -> None:
 
 
 def test_under_torchrun() -> None:
-    process = python("tests.distributed.failing", "600", "1=defect", processes=2)
+    launcher = ("torchrun", "--standalone", "--nproc_per_node", "2")
+    process = run_command(*launcher, "-m", "tests.distributed.failing", "600", "1=defect")
     assert process.returncode == 1
     assert process.stderr.count("KeyError: 'a defect'") == 1
     before_torchrun, _ = process.stderr.split("KeyError: 'a defect'")

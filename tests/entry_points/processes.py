@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.entry_points.preloaded import run_module
+
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
 QUIET_CPU = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0"}
@@ -24,11 +26,9 @@ def run(*command: str | Path, timeout: float = 600) -> subprocess.CompletedProce
 
 
 def python(module: str, *arguments: str | Path, processes: int = 0) -> subprocess.CompletedProcess[str]:
-    """``python -m module``, or the same under torchrun with some processes."""
-    if processes:
-        launcher = ["torchrun", "--standalone", "--nproc_per_node", str(processes), "-m"]
-        return run(*launcher, module, *arguments)
-    return run(sys.executable, "-m", module, *arguments)
+    """``python -m module``, or as many ranks of it, with the libraries already imported. What depends on imports or on
+    a launcher is run by :func:`run`."""
+    return run_module(module, [str(part) for part in arguments], environment(), ROOT, processes, timeout=600)
 
 
 def complaint(process: subprocess.CompletedProcess[str]) -> str:

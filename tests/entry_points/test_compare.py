@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.entry_points.processes import complaint, python
+from tests.entry_points.processes import complaint, python, run
 
 COMPARE = "dlrm_mtl.compare"
 SMALL = ["--batch-size", "64", "--log-every", "3", "--model.head-mlp", "16", "--model.bottom-mlp", "8"]
@@ -115,7 +115,7 @@ def test_another_configuration_in_the_same_directory_is_refused(small_dataset: P
 
 
 def test_one_process_and_quiet_output(small_dataset: Path, tmp_path: Path) -> None:
-    process = python(COMPARE, "--data", small_dataset, "--out", tmp_path / "run", *SMALL, "--seeds", "1")
+    process = run("python", "-m", COMPARE, "--data", small_dataset, "--out", tmp_path / "run", *SMALL, "--seeds", "1")
     assert process.returncode == 0, process.stderr
     unexpected = [line for line in process.stderr.splitlines() if line and not line.startswith("seed 0: ")]
     assert unexpected == []
@@ -154,7 +154,7 @@ def test_versions_that_do_not_go_together(small_dataset: Path, tmp_path: Path, m
     metadata.mkdir()
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: torchrec\nVersion: 1.7.0\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    process = python(COMPARE, "--data", small_dataset, "--out", tmp_path / "run")
+    process = run("python", "-m", COMPARE, "--data", small_dataset, "--out", tmp_path / "run")
     assert "torchrec 1.7.0" in complaint(process)
     assert "expected torch 2.13, torchrec 1.8 and fbgemm-gpu (or fbgemm-gpu-cpu) 1.8" in process.stderr
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.entry_points.processes import run
+from tests.entry_points.processes import python, run
 
 OPTIONS = ("--batch-size", "64", "--log-every", "2", "--max-steps", "4", "--model.head-mlp", "8", "--seeds", "1")
 
@@ -14,7 +14,7 @@ OPTIONS = ("--batch-size", "64", "--log-every", "2", "--max-steps", "4", "--mode
 def out(small_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "search"
     options: list[str | Path] = ["--data", small_dataset, "--out", out, "--trials", "3", *OPTIONS]
-    process = run("python", "-m", "dlrm_mtl.experiments", "search", *options)
+    process = python("dlrm_mtl.experiments", "search", *options)
     assert process.returncode == 0, process.stderr
     assert "search: 5 arms x 1 seeds x 4 steps of 64 rows: 1,280 rows to train on" in process.stdout
     return out
@@ -32,7 +32,7 @@ def test_an_experiment_is_a_comparison_with_a_verdict(out: Path) -> None:
 def test_what_is_finished_is_not_done_again(out: Path, small_dataset: Path) -> None:
     before = (out / "search" / "seed-0.json").stat().st_mtime_ns
     options: list[str | Path] = ["--data", small_dataset, "--out", out, "--trials", "3", *OPTIONS]
-    process = run("python", "-m", "dlrm_mtl.experiments", "search", *options)
+    process = python("dlrm_mtl.experiments", "search", *options)
     assert process.returncode == 0, process.stderr
     assert "1 of them finished before" in process.stdout
     assert (out / "search" / "seed-0.json").stat().st_mtime_ns == before
@@ -40,7 +40,7 @@ def test_what_is_finished_is_not_done_again(out: Path, small_dataset: Path) -> N
 
 def test_all_of_them(small_dataset: Path, tmp_path: Path) -> None:
     options: list[str | Path] = ["--data", small_dataset, "--out", tmp_path, "--trials", "2", *OPTIONS]
-    process = run("python", "-m", "dlrm_mtl.experiments", "all", *options)
+    process = python("dlrm_mtl.experiments", "all", *options)
     assert process.returncode == 0, process.stderr
     names = ["table2", "table3", "table4", "figure2", "transfer", "search"]
     assert [name for name in names if (tmp_path / name / "comparison.json").is_file()] == names
@@ -57,6 +57,6 @@ def test_help_lists_the_experiments_quickly() -> None:
 
 @pytest.mark.parametrize("arguments", [[], ["table9", "--data", "x"]])
 def test_an_unknown_experiment_is_named(arguments: list[str]) -> None:
-    process = run("python", "-m", "dlrm_mtl.experiments", *arguments)
+    process = python("dlrm_mtl.experiments", *arguments)
     assert process.returncode == 2
     assert "expected one of table2, table3, table4, figure2, transfer, search, all, theory" in process.stderr

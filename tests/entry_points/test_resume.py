@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.datasets import make_dataset
-from tests.entry_points.processes import ROOT, run
+from tests.entry_points.processes import ROOT, python
 
 OPTIONS = (
     *("--batch-size", "48", "--log-every", "2", "--model.head-mlp", "16", "--arms", "mean", "multibalance"),
@@ -26,7 +26,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def compare(data: Path, out: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    return run("python", "-m", "dlrm_mtl.compare", "--data", data, "--out", out, *OPTIONS, *options)
+    return python("dlrm_mtl.compare", "--data", data, "--out", out, *OPTIONS, *options)
 
 
 def without_speed(value: Any) -> Any:
@@ -76,10 +76,10 @@ def test_a_comparison_goes_on_within_a_seed(data: Path, tmp_path: Path) -> None:
 def test_a_finished_training_gives_its_result_again(data: Path, tmp_path: Path) -> None:
     options: list[str | Path] = ["--data", data, "--out", tmp_path / "run", *OPTIONS[:6]]
     options += ["--checkpoint.every-steps", "20"]
-    first = run("python", "-m", "dlrm_mtl.train", *options)
+    first = python("dlrm_mtl.train", *options)
     result, log = (tmp_path / "run/result.json").read_text(), logs(tmp_path / "run")
     assert sorted(path.name for path in (tmp_path / "run/checkpoints").iterdir()) == ["step-00000040", "step-00000050"]
-    again = run("python", "-m", "dlrm_mtl.train", *options)
+    again = python("dlrm_mtl.train", *options)
     assert first.returncode == again.returncode == 0, again.stderr
     assert (tmp_path / "run/result.json").read_text() == result
     assert logs(tmp_path / "run") == log
@@ -87,10 +87,8 @@ def test_a_finished_training_gives_its_result_again(data: Path, tmp_path: Path) 
 
 
 def test_a_checkpoint_that_is_not_there_is_named_at_once(data: Path, tmp_path: Path) -> None:
-    process = run(
-        *("python", "-m", "dlrm_mtl.train", "--data", data, "--out", tmp_path / "run"),
-        *("--init-from", tmp_path / "nothing"),
-    )
+    options = ("--data", data, "--out", tmp_path / "run", "--init-from", tmp_path / "nothing")
+    process = python("dlrm_mtl.train", *options)
     assert process.returncode == 2
     assert process.stderr == (
         f"train: {tmp_path}/nothing/checkpoint.json: not found;"
