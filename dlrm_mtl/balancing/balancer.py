@@ -2,15 +2,19 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import ClassVar, Literal, Self
+from types import FunctionType
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor
 
 from dlrm_mtl.balancing.c_structures import Method
+from dlrm_mtl.balancing.definition import Definition
+from dlrm_mtl.balancing.empty_tasks import losses_of_rows
 from dlrm_mtl.balancing.finite import Truth, all_finite, assign_where, choose, host_may_look, sum_of_elements
 from dlrm_mtl.balancing.gramian import combine_gradients, local_gramian, local_pooled
 from dlrm_mtl.balancing.loss_weighting import LossWeighting
+from dlrm_mtl.balancing.options import uniform_weights
 from dlrm_mtl.balancing.task_state import TaskState
 
 BOUNDED = (torch.float32, torch.bfloat16, torch.float64)
@@ -41,12 +45,22 @@ class Balancer(TaskState):
     a Gramian for diagnostics alone)."""
 
     needs_losses: bool = False
-    """Whether coefficients depend on the losses too."""
+    """Whether coefficients depend on the losses too: they are then those of the global batch, on every rank."""
 
     capturable: ClassVar[bool] = False
     """Whether a GPU may record :meth:`coefficients` in a CUDA graph and replay it in later steps: it launches the same
     kernels in each, keeps its state in buffers of its own, and decides in Python by nothing but attributes that are
-    numbers, strings or functions."""
+    numbers, strings or functions. Not inherited: a subclass may do otherwise, and says it itself."""
+
+    steps_in_c: ClassVar[bool] = False
+    """Whether the step in C that :meth:`method_in_c` describes does what this class does. Not inherited."""
+
+    _definition: ClassVar[Definition]
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        cls._definition = Definition()
+        cls._definition.remember(tuple(base for base in cls.__mro__ if issubclass(base, Balancer)))
 
     def __init__(self, num_tasks: int, task_names: Sequence[str] | None = None) -> None:
         if num_tasks < 1:
@@ -59,8 +73,11 @@ class Balancer(TaskState):
         self.loss_weighting: LossWeighting | None = None
         self.step: Tensor
         self.nonfinite_steps: Tensor
-        self.register_buffer("step", torch.zeros((), dtype=torch.int64))
-        self.register_buffer("nonfinite_steps", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("step", torch.zeros((), dtype=torch.int64, device="cpu"))
+        self.register_buffer("nonfinite_steps", torch.zeros((), dtype=torch.int64, device="cpu"))
+        self.latest_coefficients: Tensor
+        if type(self).task_weights is Balancer.task_weights:  # which shows them
+            self.register_buffer("latest_coefficients", uniform_weights(num_tasks), persistent=False)
 
     def coefficients(self, statistic: Tensor, losses: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
         """One step of the method, as a pure function of what it measures and the present state.
@@ -68,7 +85,7 @@ class Balancer(TaskState):
         Args:
             statistic: (M, M) Gramian or (M, D) pooled gradients, float64; where it is not finite, the result is
                 discarded.
-            losses: (M,) mean losses of the global batch, for methods that need them.
+            losses: (M,) mean losses of the global batch, for methods that need them; 0 for a task without a row in it.
 
         Returns:
             (M,) coefficients on the raw gradients, and the new values of the buffers that change.
@@ -77,7 +94,7 @@ class Balancer(TaskState):
 
     def method_in_c(self) -> Method | None:
         """State and options for a step in C (``cpu_step.c``) that does what :meth:`coefficients` does, if there is one.
-        Only for methods that apply coefficients to whole gradients.
+        Only for methods that apply coefficients to whole gradients, and that say ``steps_in_c``.
 
         Raises:
             ValueError: the state is not on a CPU, where it is asked for.
@@ -85,12 +102,38 @@ class Balancer(TaskState):
         return None
 
     def task_weights(self) -> Tensor:
-        """(M,) the present task weights as the method means them (lambda of MultiBalance); for logs."""
-        raise NotImplementedError
+        """(M,) the present task weights as the method means them (lambda of MultiBalance), for logs. By default the
+        coefficients of the last step; 1/M each before it."""
+        return self.latest_coefficients
 
     def initial_coefficients(self) -> Tensor:
         """(M,) coefficients for a step that has no Gramian yet (``reduction="delayed"``, first step)."""
         return self.task_weights()
+
+    @property
+    def depends_on_batch(self) -> bool:
+        """Whether coefficients depend on anything that ranks have to add up."""
+        return self.measures != "nothing" or self.needs_losses
+
+    @property
+    def may_step_in_c(self) -> bool:
+        """Whether ``steps_in_c`` holds of this object: nothing of it has been overridden."""
+        definition = type(self)._definition
+        return definition.declared("steps_in_c") and not definition.replaced_in(self) and definition.holds()
+
+    @property
+    def may_be_replayed(self) -> bool:
+        """Whether ``capturable`` holds of this object: nothing of it has been overridden but settings that are numbers
+        or strings, and no function that it calls knows more than its arguments."""
+        definition = type(self)._definition
+        functions = [value for value in vars(self).values() if callable(value)]
+        return (
+            self.capturable
+            and definition.declared("capturable")
+            and all(isinstance(value, (int, float, str)) for value in definition.replaced_in(self).values())
+            and all(isinstance(value, FunctionType) and value.__closure__ is None for value in functions)
+            and definition.holds()
+        )
 
     @property
     def degree(self) -> int:
@@ -172,6 +215,10 @@ class Balancer(TaskState):
         if finite is None:
             finite = all_finite(statistic) if losses is None else all_finite(statistic) & all_finite(losses)
         coefficients, state = self.coefficients(statistic, losses)
+        if losses is not None:
+            coefficients = _of_tasks_with_rows(coefficients, losses)
+        if "latest_coefficients" in self._buffers:
+            state = {**state, "latest_coefficients": coefficients}
         for name, value in state.items():
             buffer: Tensor = getattr(self, name)
             if buffer.shape != value.shape:  # a buffer of gradients, whose width the first step tells
@@ -201,11 +248,16 @@ class Balancer(TaskState):
         rows = list(gradients.detach())
         if self.loss_weighting is not None:
             rows = [row * weight for row, weight in zip(rows, self.loss_weighting.weights().detach(), strict=True)]
+        losses = None if losses is None else losses_of_rows(losses, rows)
         statistic = self.measure(rows, gradients.device)
         finite = all_finite(statistic) if losses is None else all_finite(statistic) & all_finite(losses)
         combined = self.balanced_gradient(rows, self.update(statistic, losses), finite)
-        assert combined is not None
-        return combined
+        return torch.zeros_like(rows[0]) if combined is None else combined
+
+    def reset_parameters(self) -> None:
+        super().reset_parameters()
+        if self.loss_weighting is not None:
+            self.loss_weighting.reset_parameters()
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """Moves the state with the model, but keeps it in float64 where the model is cast."""
@@ -217,6 +269,14 @@ class Balancer(TaskState):
         return self
 
 
+def _of_tasks_with_rows(coefficients: Tensor, losses: Tensor) -> Tensor:
+    """The coefficients; 0 where one, such as 1 / loss, is not finite for a task without rows, whose loss is 0. Its zero
+    gradient would become NaN."""
+    if host_may_look(losses) and all(losses.tolist()):
+        return coefficients
+    return torch.where(losses == 0, coefficients.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0), coefficients)
+
+
 def _bounded(coefficients: Tensor, squared_norms: Tensor, limit: float) -> Truth:
     """Whether no element of gradients with these norms, so combined, exceeds a limit."""
     if host_may_look(coefficients):
@@ -225,8 +285,14 @@ def _bounded(coefficients: Tensor, squared_norms: Tensor, limit: float) -> Truth
     return coefficients.abs() @ squared_norms.sqrt() < limit
 
 
-def steps_like(kind: type[Balancer], base: type[Balancer]) -> bool:
-    """Whether a class overrides nothing that a step of its base class does."""
-    of_step = ("measure", "update", "coefficients", "initial_coefficients", "task_weights")
-    of_gradients = ("bounded_coefficients", "balanced_gradient", "apply_coefficients")
-    return all(getattr(kind, name) is getattr(base, name) for name in (*of_step, *of_gradients))
+_MEASURE, _APPLY = Balancer.measure, Balancer.apply_coefficients
+
+
+def measures_the_gramian(balancer: Balancer) -> bool:
+    """Whether what a method measures is the Gramian of whatever gradients it is given: its measure is not its own."""
+    return balancer.measures == "gramian" and getattr(balancer.measure, "__func__", None) is _MEASURE
+
+
+def adds_up_gradients(balancer: Balancer) -> bool:
+    """Whether a method applies coefficients as factors of whole gradients: their application is not its own."""
+    return getattr(balancer.apply_coefficients, "__func__", None) is _APPLY

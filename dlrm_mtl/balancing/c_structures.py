@@ -64,16 +64,18 @@ class Exchange(ctypes.Structure):
     )
 
 
-def address_of_state(values: Tensor, num_tasks: int) -> int:
-    """Of a method's (M,) float64.
+def addresses_of_state(state: Sequence[Tensor], num_tasks: int) -> list[int] | None:
+    """Of a method's vectors, (M,) float64 each; None, if somebody gave it others.
 
     Raises:
-        ValueError: a tensor that is not that, on a CPU, one number after the other.
+        ValueError: a vector that is not on a CPU.
     """
-    suits = values.is_cpu and values.dtype == torch.float64 and values.shape == (num_tasks,) and values.is_contiguous()
-    if not suits:
-        raise ValueError(
-            f"state is {tuple(values.shape)} {values.dtype} on {values.device}, expected ({num_tasks},) contiguous"
-            " torch.float64 on the CPU, where the gradients are"
-        )
-    return values.data_ptr()
+    for values in state:
+        if not values.is_cpu:
+            raise ValueError(
+                f"state is {tuple(values.shape)} {values.dtype} on {values.device}, expected ({num_tasks},) contiguous"
+                " torch.float64 on the CPU, where the gradients are"
+            )
+        if values.dtype != torch.float64 or values.shape != (num_tasks,) or not values.is_contiguous():
+            return None
+    return [values.data_ptr() for values in state]

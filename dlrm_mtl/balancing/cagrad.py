@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from dlrm_mtl.balancing.balancer import Balancer
-from dlrm_mtl.balancing.options import is_number, require_option
+from dlrm_mtl.balancing.options import is_number, require_option, uniform_weights
 from dlrm_mtl.balancing.simplex import MAX_ENUMERATED_TASKS, best_candidate, support_systems, task_supports
 
 RESCALES = ("mean", "official", "none")
@@ -46,7 +46,7 @@ class CAGrad(Balancer):
         self.c = c
         self.scale = {"mean": 1 + c, "official": 1 + c**2, "none": 1.0}[rescale]
         self.weights: Tensor
-        self.register_task_state("weights", torch.full((num_tasks,), 1 / num_tasks, dtype=torch.float64))
+        self.register_task_state("weights", uniform_weights(num_tasks))
 
     def coefficients(self, statistic: Tensor, losses: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
         squares = statistic.diagonal()

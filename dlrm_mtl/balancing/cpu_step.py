@@ -139,14 +139,14 @@ class StepFunctions:
 
 def cpu_step(gradients: Sequence[Tensor | None], balancer: Balancer) -> CpuStep | None:
     """A step of these gradients, if it may be taken in C: on a CPU, where the host may look, by a method that has such
-    steps. None among them is a task without a gradient: zeros."""
+    steps and of which nothing is overridden. None among them is a task without a gradient: zeros."""
     first = next((gradient for gradient in gradients if gradient is not None), None)
     if first is None or not host_may_look(first) or first.dtype not in DTYPES or len(gradients) > MAX_TASKS:
         return None
     given = [torch.zeros_like(first) if gradient is None else gradient for gradient in gradients]
     suit = all(type(gradient) is Tensor and gradient.is_contiguous() for gradient in given)
     functions = _functions() if suit else None
-    method = None if functions is None else balancer.method_in_c()
+    method = balancer.method_in_c() if functions is not None and balancer.may_step_in_c else None
     return None if functions is None or method is None else CpuStep(functions, given, method)
 
 

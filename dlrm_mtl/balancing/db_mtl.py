@@ -7,7 +7,7 @@ from torch import Tensor
 
 from dlrm_mtl.balancing.balancer import Balancer
 from dlrm_mtl.balancing.gradient_averages import advance_averages
-from dlrm_mtl.balancing.options import is_number, require_option
+from dlrm_mtl.balancing.options import is_number, require_option, uniform_weights
 
 TARGETS = ("max", "min", "median", "mean")
 
@@ -48,11 +48,11 @@ class DBMTL(Balancer):
         self.average = average
         self.weights: Tensor
         self.averages: Tensor
-        self.register_task_state("weights", torch.full((num_tasks,), 1 / num_tasks, dtype=torch.float64))
+        self.register_task_state("weights", uniform_weights(num_tasks))
         if average:
             self.measures = "pooled"  # type: ignore[misc]
             # Its width is known at the first step.
-            self.register_task_state("averages", torch.zeros(num_tasks, 0))
+            self.register_task_state("averages", torch.zeros(num_tasks, 0, device="cpu"))
 
     def coefficients(self, statistic: Tensor, losses: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
         scale = statistic.new_ones(self.num_tasks) if losses is None else 1 / losses.clamp(min=1e-12)

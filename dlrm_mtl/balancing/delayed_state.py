@@ -16,7 +16,7 @@ class DelayedState:
 
     statistic: Tensor
     """(M, M) Gramian or (M, D) pooled gradients of the last step, reduced: the next step's coefficients follow from
-    it."""
+    it. Zeros, not stored, if the method measures nothing."""
     losses: Tensor | None
     """(M,) the last step's losses, reduced, if the method needs them."""
     coefficients: Tensor
@@ -31,9 +31,13 @@ def delayed_entries(balancer: Balancer) -> dict[str, Entries]:
         ValueError: task names whose pairs have one name.
     """
     tasks = task_entries(balancer.task_names)
-    statistic = pair_entries(balancer.task_names) if balancer.measures == "gramian" else tasks
-    entries = {"pending_statistic": statistic, "delayed_coefficients": tasks}
-    return {**entries, "pending_losses": tasks} if balancer.needs_losses else entries
+    entries = {"delayed_coefficients": tasks}
+    if balancer.measures != "nothing":
+        gramian = balancer.measures == "gramian"
+        entries["pending_statistic"] = pair_entries(balancer.task_names) if gramian else tasks
+    if balancer.needs_losses:
+        entries["pending_losses"] = tasks
+    return entries
 
 
 def store_delayed_state(state: DelayedState, entries: Mapping[str, Entries]) -> dict[str, Tensor]:
@@ -54,8 +58,9 @@ def restore_delayed_state(
         name: torch.stack([stored[f"{name}.{entry}"] for entry in places]).double().to(device)
         for name, places in entries.items()
     }
-    coefficients, statistic = values["delayed_coefficients"], values["pending_statistic"]
+    coefficients = values["delayed_coefficients"]
     num_tasks = len(coefficients)
+    statistic = values.get("pending_statistic", coefficients.new_zeros(num_tasks, num_tasks))
     if statistic.dim() == 1:  # of pairs
         statistic = statistic.view(num_tasks, num_tasks)
     return DelayedState(statistic, values.get("pending_losses"), coefficients)

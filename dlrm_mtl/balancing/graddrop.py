@@ -9,7 +9,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from dlrm_mtl.balancing.balancer import Balancer
-from dlrm_mtl.balancing.options import is_number, require_option, require_seed
+from dlrm_mtl.balancing.options import is_number, require_option, require_seed, uniform_weights
 
 CHUNK_ELEMENTS = 1 << 15
 """Elements that a CPU treats at a time: intermediate results stay in the cache."""
@@ -45,8 +45,7 @@ class GradDrop(Balancer):
         self.leak = leak
         self.seed = seed
         self.weights: Tensor
-        weights = torch.full((num_tasks,), 1 / num_tasks, dtype=torch.float64)
-        self.register_buffer("weights", weights, persistent=False)
+        self.register_buffer("weights", uniform_weights(num_tasks), persistent=False)
         # Steps as the host knows them, the skipped ones too: a generator is seeded there.
         self._steps = 0
 
@@ -92,9 +91,14 @@ class GradDrop(Balancer):
         mixed = (self.seed * 0x9E3779B97F4A7C15 + rank * 0xC2B2AE3D27D4EB4F + step * 0x165667B19E3779F9) % (1 << 63)
         return torch.Generator(device).manual_seed(mixed)
 
+    def reset_parameters(self) -> None:
+        super().reset_parameters()
+        self._steps = 0
+
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *arguments: Any) -> None:
         super()._load_from_state_dict(state_dict, prefix, *arguments)
-        self._steps = int(self.step) + int(self.nonfinite_steps)
+        if not self.step.is_meta:
+            self._steps = int(self.step) + int(self.nonfinite_steps)
 
 
 def _uniform(like: Tensor, generator: torch.Generator) -> Tensor:

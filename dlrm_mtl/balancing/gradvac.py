@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from dlrm_mtl.balancing.balancer import Balancer
-from dlrm_mtl.balancing.options import is_number, require_option, require_seed
+from dlrm_mtl.balancing.options import is_number, require_option, require_seed, uniform_weights
 from dlrm_mtl.balancing.random_order import random_partners
 
 
@@ -48,8 +48,8 @@ class GradVac(Balancer):
         self.seed = seed
         self.weights: Tensor
         self.targets: Tensor
-        self.register_task_state("weights", torch.full((num_tasks,), 1 / num_tasks, dtype=torch.float64))
-        self.register_pair_state("targets", torch.zeros(num_tasks, num_tasks))
+        self.register_task_state("weights", uniform_weights(num_tasks))
+        self.register_pair_state("targets", torch.zeros(num_tasks, num_tasks, device="cpu"))
 
     def coefficients(self, statistic: Tensor, losses: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
         identity = torch.eye(self.num_tasks, dtype=statistic.dtype, device=statistic.device)

@@ -1,13 +1,16 @@
 """The balancing layer: M aliases of the shared representation forward, one balanced gradient backward."""
 
-from typing import Any, Literal, get_args
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Literal, NoReturn, get_args
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from dlrm_mtl.balancing.balancer import BOUNDED, Balancer
+from dlrm_mtl.balancing.accumulation import MicroBatches
+from dlrm_mtl.balancing.balancer import BOUNDED, Balancer, adds_up_gradients, measures_the_gramian
 from dlrm_mtl.balancing.c_steps import take_c_step
 from dlrm_mtl.balancing.cpu_step import cpu_step
 from dlrm_mtl.balancing.delayed_state import (
@@ -16,17 +19,22 @@ from dlrm_mtl.balancing.delayed_state import (
     restore_delayed_state,
     store_delayed_state,
 )
+from dlrm_mtl.balancing.empty_tasks import losses_of_rows, silent_tasks
+from dlrm_mtl.balancing.finite import host_may_look
 from dlrm_mtl.balancing.gramian import gramian_parts, local_gramian
+from dlrm_mtl.balancing.initial_state import InitialState, device_of_stored
+from dlrm_mtl.balancing.inputs import require_losses, require_representation
+from dlrm_mtl.balancing.loss_weighting import weigh_with_rows
 from dlrm_mtl.balancing.record import BalancingRecord
 from dlrm_mtl.balancing.reduction import PendingReduction, Reducer
 from dlrm_mtl.balancing.step_state import StepState
-from dlrm_mtl.balancing.tensor_steps import Decision, TensorSteps
+from dlrm_mtl.balancing.tensor_steps import Decision, Marked, TensorSteps
 
 Reduction = Literal["exact", "delayed", "local"]
 REDUCTIONS: tuple[str, ...] = get_args(Reduction)
 
 
-class BalancingLayer(nn.Module):
+class BalancingLayer(InitialState):
     """Hands the shared representation to M task heads and replaces the sum of their gradients by a balanced one.
 
     ``forward(x: (B, D)) -> M views of x``. One ``backward()`` over the sum of the losses reaches the layer once, with
@@ -74,7 +82,8 @@ class BalancingLayer(nn.Module):
         self.reduction = reduction
         self.nonfinite_tasks: Tensor
         # Each rank's own, and so not in the checkpoint.
-        self.register_buffer("nonfinite_tasks", torch.zeros(self.num_tasks, dtype=torch.int64), persistent=False)
+        counts = torch.zeros(self.num_tasks, dtype=torch.int64, device="cpu")
+        self.register_buffer("nonfinite_tasks", counts, persistent=False)
         self._reducer = Reducer(process_group)
         self._steps = TensorSteps(balancer)
         self._state = StepState()
@@ -95,11 +104,17 @@ class BalancingLayer(nn.Module):
     def forward(self, representation: Tensor) -> tuple[Tensor, ...]:
         """
         Args:
-            representation: (B, D), any floating dtype.
+            representation: (B, D), float64, float32, bfloat16 or float16.
 
         Returns:
             M views of it, one per task, in the balancer's order.
+
+        Raises:
+            TypeError: not one dense tensor of such a dtype.
+            ValueError: a tensor without dimensions.
+            RuntimeError: within a transform of torch.func.
         """
+        require_representation(representation)
         if not self.training or not torch.is_grad_enabled():
             return tuple(representation for _ in range(self.num_tasks))
         views: tuple[Tensor, ...] = _Balance.apply(representation, self)
@@ -118,75 +133,139 @@ class BalancingLayer(nn.Module):
 
             layer.weigh_losses(torch.stack(losses)).sum().backward()
 
+        A task without a row in the batch may have the loss NaN, as the mean of no values: with a gradient that is zero
+        or None, it counts as 0.
+
         Raises:
-            ValueError: not M losses.
+            TypeError: not a tensor of a floating dtype.
+            ValueError: not M losses, or on another device than the layer.
         """
-        if losses.shape != (self.num_tasks,):
-            raise ValueError(f"losses have shape {tuple(losses.shape)}, expected ({self.num_tasks},)")
-        self._state.losses = losses.detach()
+        require_losses(losses, self.num_tasks, self.balancer.step.device)
+        if self.training and torch.is_grad_enabled():  # else there is no backward that they are for
+            self._state.losses = losses.detach()
         weighting = self.balancer.loss_weighting
-        return losses if weighting is None else weighting(losses)
+        return losses if weighting is None else weigh_with_rows(weighting, losses)
+
+    @contextmanager
+    def accumulating(self) -> Iterator[None]:
+        """Backward passes within are of micro-batches of one optimizer step, and not the last of it.
+
+        As with ``DistributedDataParallel.no_sync``, the last micro-batch's backward comes after, outside. All of them
+        are weighed by the same coefficients, and the method's state steps once, with the Gramian over the rows of all::
+
+            with layer.accumulating():
+                for micro_batch in micro_batches[:-1]:
+                    (layer.weigh_losses(losses_of(micro_batch)).sum() / len(micro_batches)).backward()
+            (layer.weigh_losses(losses_of(micro_batches[-1])).sum() / len(micro_batches)).backward()
+            optimizer.step()
+
+        The losses that a method depends on are the mean over the micro-batches. Methods that depend on nothing
+        (``mean`` and the like) count every micro-batch as a step. Every rank enters and leaves alike.
+
+        Raises:
+            ValueError: not ``reduction="delayed"``: the coefficients of a whole step cannot depend on rows that are yet
+                to come.
+        """
+        if self.reduction != "delayed" and self.balancer.depends_on_batch:
+            raise ValueError(f"reduction is {self.reduction!r}, expected 'delayed' to accumulate micro-batches")
+        before, self._state.accumulating = self._state.accumulating, True
+        try:
+            yield
+        finally:
+            self._state.accumulating = before
+
+    def reset_parameters(self) -> None:
+        """Gives all state, the method's too, the values that it has in a new layer."""
+        super().reset_parameters()
+        self._state = StepState()
+        self.balancer.reset_parameters()
 
     def balance(self, gradients: tuple[Tensor | None, ...]) -> Tensor | None:
         """The backward pass: M gradients of the local rows, or None, to the balanced one. Collective."""
-        balancer = self.balancer
-        observed = self._state.observe and balancer.measures == "nothing"
-        first_of_delayed = self.reduction == "delayed" and self._state.pending is None
-        step = None if observed or first_of_delayed else cpu_step(gradients, balancer)
+        balancer, state = self.balancer, self._state
+        if state.losses is not None and host_may_look(state.losses):
+            state.losses = losses_of_rows(state.losses, gradients)
+        observed = state.observe and balancer.measures == "nothing"
+        first_of_delayed = self.reduction == "delayed" and state.pending is None
+        in_tensors = observed or first_of_delayed or state.accumulating or state.accumulated is not None
+        step = None if in_tensors else cpu_step(gradients, balancer)
         if step is not None:
-            combined = take_c_step(step, balancer, self._reducer, self._state, self.reduction)
+            combined = take_c_step(step, balancer, self._reducer, state, self.reduction)
             if step.decision.any_broken:
                 self._count(torch.tensor(step.decision.broken[: self.num_tasks], dtype=torch.bool, device="cpu"))
             self._end_step()
             return combined
         present = next((gradient for gradient in gradients if gradient is not None), balancer.step)
         parts = None
-        if present.is_cuda and balancer.measures == "gramian" and type(balancer).measure is Balancer.measure:
+        if present.is_cuda and measures_the_gramian(balancer):
             parts = gramian_parts(gradients)  # their sum is left to a CUDA graph
         local = parts
         if local is None and balancer.measures != "nothing":
             local = balancer.measure(gradients, present.device)
-        elif self._state.observe and local is None:
+        elif state.observe and local is None:
             local = local_gramian(gradients, present.device)
-        bounded_in = present.dtype if balancer.measures == "gramian" and present.dtype in BOUNDED else None
-        decision = self._decide(local, parts is not None, bounded_in)
+        bounded = balancer.measures == "gramian" and present.dtype in BOUNDED and adds_up_gradients(balancer)
+        bounded_in = present.dtype if bounded else None
+        decision = self._decide(local, self._silent(gradients), parts is not None, bounded_in)
         gramian = decision.statistic
         if balancer.measures == "pooled":
             gramian = local_gramian((None,) * self.num_tasks, present.device)
-        self._state.record = BalancingRecord(gramian, decision.coefficients, decision.task_weights)
+        state.record = BalancingRecord(gramian, decision.coefficients, decision.task_weights)
         self._end_step()
         return balancer.balanced_gradient(gradients, decision.applied, None if bounded_in else decision.finite)
 
-    def _decide(self, local: Tensor | None, in_parts: bool, bounded_in: torch.dtype | None) -> Decision:
+    def _silent(self, gradients: tuple[Tensor | None, ...]) -> Tensor | None:
+        """(M,) bool, tasks without a gradient, where losses depend on it that the host may not look at, and no Gramian
+        is going to say it."""
+        losses = self._state.losses
+        if losses is None or host_may_look(losses) or self.balancer.measures == "gramian":
+            return None
+        return silent_tasks(gradients, losses.device)
+
+    def _decide(
+        self, local: Tensor | None, silent: Tensor | None, in_parts: bool, bounded_in: torch.dtype | None
+    ) -> Decision:
         """From what the method measures of this rank's gradients, if anything, to coefficients. Collective."""
-        losses, measures = self._state.losses, self.balancer.measures
-        delayed = self.reduction == "delayed" and measures != "nothing"
-        if not delayed and (local is None or not self._is_reduced):
-            decision = self._steps.alone(local, losses, in_parts, bounded_in)
+        balancer, losses = self.balancer, self._state.losses
+        delayed = self.reduction == "delayed" and balancer.depends_on_batch
+        reduced = self._is_reduced and (local is not None or balancer.needs_losses)
+        if not delayed and not reduced:
+            decision = self._steps.alone(local, losses, silent, in_parts, bounded_in)
             self._count(decision.broken)
             return decision
-        marked = self._steps.mark(local, losses, in_parts)
+        marked = self._steps.mark(local, losses, silent, in_parts)
         self._count(marked.broken)
         if delayed:
-            return self._decide_delayed(marked.statistic, bounded_in)
-        reduced = self._reducer.start(marked.statistic, self.balancer.degree, self._steps.of_method(losses)).wait()
-        if measures == "nothing":
-            return self._steps.observed(marked, reduced[0], losses)
-        return self._steps.settle(marked.statistic, *reduced, None, bounded_in)
+            return self._decide_delayed(marked, bounded_in)
+        pending = self._reducer.start(marked.statistic, balancer.degree, self._steps.of_method(marked.losses))
+        statistic, losses = pending.wait()
+        if balancer.measures == "nothing":
+            return self._steps.unmeasured(marked, statistic, losses)
+        return self._steps.settle(marked.statistic, statistic, losses, None, bounded_in)
 
-    def _decide_delayed(self, marked: Tensor, bounded_in: torch.dtype | None) -> Decision:
-        if marked.is_cuda:
-            marked = marked.clone()  # kept until the next step, which may overwrite what a graph returned
-        last = self._state.coefficients_on(self.balancer.step.device)
-        if self._state.pending is None or last is None:
-            decision = self._steps.first_delayed(marked, bounded_in)
+    def _decide_delayed(self, marked: Marked, bounded_in: torch.dtype | None) -> Decision:
+        state = self._state
+        # Kept until the next step, which may overwrite what a graph returned.
+        statistic = marked.statistic.clone() if marked.statistic.is_cuda else marked.statistic
+        losses = self._steps.of_method(marked.losses)
+        last = state.coefficients_on(self.balancer.step.device)
+        if state.accumulated is not None and state.decision is not None:
+            decision = self._steps.held(state.decision, marked.statistic, bounded_in)
+        elif state.pending is None or last is None:
+            decision = self._steps.first_delayed(statistic, bounded_in)
         else:
             # A step that was not finite has been skipped: what was to be applied then is applied now.
-            decision = self._steps.settle(marked, *self._state.pending.wait(), last, bounded_in)
-        self._state.coefficients = decision.coefficients
-        self._state.pending = self._reducer.start(
-            marked, self.balancer.degree, self._steps.of_method(self._state.losses)
-        )
+            decision = self._steps.settle(statistic, *state.pending.wait(), last, bounded_in)
+        state.coefficients = decision.coefficients
+        if state.accumulated is not None:
+            rows = state.accumulated.plus(statistic, losses)
+        else:
+            rows = MicroBatches(statistic, losses, 1)
+        if state.accumulating:
+            state.accumulated, state.decision = rows, decision
+        else:
+            state.accumulated = state.decision = None
+            state.pending = self._reducer.start(rows.statistic, self.balancer.degree, rows.mean_losses)
         return decision
 
     def _end_step(self) -> None:
@@ -204,6 +283,11 @@ class BalancingLayer(nn.Module):
 
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)
+        if self._state.accumulated is not None:
+            raise RuntimeError(
+                "the balancing layer's state was asked for between micro-batches of one step (see accumulating()),"
+                " expected after the last one's backward"
+            )
         last = self._state.coefficients_on(self.balancer.step.device)
         if self._state.pending is not None and last is not None:
             state = DelayedState(*self._state.pending.wait(), last)
@@ -229,12 +313,22 @@ class BalancingLayer(nn.Module):
             unexpected_keys += [prefix + key for key in stored if key not in used]
         if any(key.startswith(prefix) for key in state_dict):  # this layer is among what is loaded
             self._state.pending = self._state.coefficients = None
+            self._state.accumulated = self._state.decision = None
         if used:
-            state = restore_delayed_state(stored, self._delayed_entries, self.balancer.step.device)
+            device = self.balancer.step.device
+            if device.type == "meta":  # the method's state is yet to be loaded
+                device = device_of_stored(state_dict, prefix) or device
+            state = restore_delayed_state(stored, self._delayed_entries, device)
             self._state.pending = PendingReduction(state.statistic, state.losses, None, None)
             self._state.coefficients = state.coefficients
         others = {key: value for key, value in state_dict.items() if not key.startswith(starts)}
         super()._load_from_state_dict(others, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs)
+
+    def _replicate_for_data_parallel(self) -> NoReturn:
+        raise RuntimeError(
+            "torch.nn.DataParallel would balance each replica by its own rows and forget its state, expected"
+            " DistributedDataParallel, with one process per device"
+        )
 
 
 class _Balance(torch.autograd.Function):

@@ -1,10 +1,13 @@
 """Learned weights of the losses themselves. Unlike the layer's coefficients they scale the heads' gradients too."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
+
+from dlrm_mtl.balancing.finite import host_may_look
 
 
 class LossWeighting(nn.Module):
@@ -29,6 +32,20 @@ class LossWeighting(nn.Module):
             raise ValueError(f"task {dotted[0]!r}: a task with a learned loss weight cannot have a '.' in its name")
         self.scalars = nn.ParameterDict({f"task_{name}": nn.Parameter(torch.zeros(())) for name in task_names})
 
+        self.register_load_state_dict_post_hook(_start_what_is_not_loaded)
+
+    def reset_parameters(self) -> None:
+        """s = 0."""
+        for scalar in self.scalars.values():
+            nn.init.zeros_(scalar)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        built_on_meta = any(scalar.is_meta for scalar in self.scalars.values())
+        super()._apply(fn, recurse)
+        if built_on_meta:  # scalars that received memory have no values yet
+            self.reset_parameters()
+        return self
+
     def forward(self, losses: Tensor) -> Tensor:
         """(M,) losses to what is minimised instead, (M,): weighted losses and the term that keeps s finite."""
         raise NotImplementedError
@@ -40,6 +57,39 @@ class LossWeighting(nn.Module):
     def stacked(self) -> Tensor:
         """(M,) the present s."""
         return torch.stack(list(self.scalars.values()))
+
+
+def _start_what_is_not_loaded(module: nn.Module, incompatible_keys: Any) -> None:
+    """Scalars of new tasks, where a module that was built on the meta device is loaded with ``assign=True``."""
+    scalars: nn.ParameterDict = module.scalars  # type: ignore[assignment]
+    device = next((scalar.device for scalar in scalars.values() if not scalar.is_meta), None)
+    if device is not None:
+        for name, scalar in list(scalars.items()):
+            if scalar.is_meta:
+                scalars[name] = nn.Parameter(torch.zeros((), dtype=scalar.dtype, device=device))
+
+
+def weigh_with_rows(weighting: LossWeighting, losses: Tensor) -> Tensor:
+    """What is minimised instead of (M,) losses. A loss that is NaN leaves its scalar as it is, and counts as 0: its
+    task may have no row. If it has one, the gradient is NaN, and tells."""
+    missing = losses.detach().isnan()
+    if host_may_look(missing) and not any(missing.tolist()):
+        weighted: Tensor = weighting(losses)
+        return weighted
+    counted: Tensor = _NanAsZero.apply(losses)
+    return torch.where(missing, counted, weighting(counted))
+
+
+class _NanAsZero(torch.autograd.Function):
+    """0 where a value is NaN; the gradient passes everywhere."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        return torch.where(values.isnan(), 0.0, values)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return gradient
 
 
 class Uncertainty(LossWeighting):

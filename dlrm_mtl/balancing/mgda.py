@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from dlrm_mtl.balancing.balancer import Balancer
-from dlrm_mtl.balancing.options import require_option
+from dlrm_mtl.balancing.options import require_option, uniform_weights
 from dlrm_mtl.balancing.simplex import min_norm_point
 
 NORMALIZATIONS = ("none", "l2", "loss", "loss+")
@@ -34,7 +34,7 @@ class MGDA(Balancer):
         self.normalization = normalization
         self.needs_losses = normalization in ("loss", "loss+")
         self.weights: Tensor
-        self.register_task_state("weights", torch.full((num_tasks,), 1 / num_tasks, dtype=torch.float64))
+        self.register_task_state("weights", uniform_weights(num_tasks))
 
     def coefficients(self, statistic: Tensor, losses: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
         squares = statistic.diagonal()

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from dlrm_mtl.balancing.balancer import Balancer
 from dlrm_mtl.balancing.gradient_averages import advance_averages
-from dlrm_mtl.balancing.options import is_number, require_option
+from dlrm_mtl.balancing.options import is_number, require_option, uniform_weights
 from dlrm_mtl.balancing.simplex import project_to_simplex
 
 
@@ -57,9 +57,9 @@ class MoCo(Balancer):
         self.decay = decay
         self.weights: Tensor
         self.averages: Tensor
-        self.register_task_state("weights", torch.full((num_tasks,), 1 / num_tasks, dtype=torch.float64))
+        self.register_task_state("weights", uniform_weights(num_tasks))
         # Its width is known at the first step.
-        self.register_task_state("averages", torch.zeros(num_tasks, 0))
+        self.register_task_state("averages", torch.zeros(num_tasks, 0, device="cpu"))
 
     def coefficients(self, statistic: Tensor, losses: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
         decay = (self.step + 1).double() ** -self.decay

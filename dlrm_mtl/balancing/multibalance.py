@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from dlrm_mtl.balancing.balancer import Balancer, steps_like
-from dlrm_mtl.balancing.c_structures import MULTIBALANCE, Method, address_of_state
+from dlrm_mtl.balancing.balancer import Balancer
+from dlrm_mtl.balancing.c_structures import MULTIBALANCE, Method, addresses_of_state
 from dlrm_mtl.balancing.options import is_number, prior_option, require_option
 from dlrm_mtl.balancing.simplex import project_to_simplex
 
@@ -45,6 +45,7 @@ class MultiBalance(Balancer):
     """
 
     capturable = True
+    steps_in_c = True
 
     def __init__(
         self,
@@ -76,11 +77,11 @@ class MultiBalance(Balancer):
         self.prior: Tensor
         self.weights: Tensor
         self.norms: Tensor
-        self.register_buffer("prior", prior_option(self, num_tasks, prior), persistent=False)
-        self.register_task_state("weights", self.prior.clone())
+        start = prior_option(self, num_tasks, prior)
+        self.register_buffer("prior", start, persistent=False)
+        self.register_task_state("weights", start.clone())
         # 0 marks a task that had no gradient yet.
-        self.register_task_state("norms", torch.zeros(num_tasks))
-        self._in_c = steps_like(type(self), MultiBalance)
+        self.register_task_state("norms", torch.zeros(num_tasks, device="cpu"))
 
     def coefficients(self, statistic: Tensor, losses: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
         norms = statistic.diagonal().clamp(min=0).sqrt()  # n, (M,)
@@ -95,15 +96,15 @@ class MultiBalance(Balancer):
         return coefficients, {"weights": weights, "norms": average}
 
     def method_in_c(self) -> Method | None:
-        if not self._in_c:
+        addresses = addresses_of_state([self.weights, self.norms, self.prior], self.num_tasks)
+        beta = self._beta
+        if addresses is None or (isinstance(beta, Tensor) and beta.numel() != 1):
             return None
         return Method(
             MULTIBALANCE,
-            self.direction == "cosine",
-            address_of_state(self.weights, self.num_tasks),
-            address_of_state(self.norms, self.num_tasks),
-            address_of_state(self.prior, self.num_tasks),
-            float(self._beta),
+            self.direction != "gradient",
+            *addresses,
+            float(beta),
             self.rho,
             self.gamma,
             self.prior_in_direction,

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from dlrm_mtl.balancing.balancer import Balancer
+from dlrm_mtl.balancing.options import uniform_weights
 
 
 class NashMTL(Balancer):
@@ -27,7 +28,7 @@ class NashMTL(Balancer):
     def __init__(self, num_tasks: int, task_names: Sequence[str] | None = None) -> None:
         super().__init__(num_tasks, task_names)
         self.weights: Tensor
-        self.register_task_state("weights", torch.full((num_tasks,), 1 / num_tasks, dtype=torch.float64))
+        self.register_task_state("weights", uniform_weights(num_tasks))
 
     def coefficients(self, statistic: Tensor, losses: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
         norms = statistic.diagonal().clamp(min=0).sqrt()

@@ -15,7 +15,12 @@ def is_number(value: object) -> bool:
 def require_option(method: object, name: str, value: object, valid: bool, expected: str) -> None:
     """Raises a ValueError that names method, option, value and what was expected, unless ``valid``."""
     if not valid:
-        raise ValueError(f"{type(method).__name__}: {name} is {value!r}, expected {expected}")
+        raise option_error(method, name, value, expected)
+
+
+def option_error(method: object, name: str, value: object, expected: str) -> ValueError:
+    """Names method, option, value and what was expected."""
+    return ValueError(f"{type(method).__name__}: {name} is {value!r}, expected {expected}")
 
 
 def require_seed(method: object, seed: object) -> None:
@@ -24,10 +29,15 @@ def require_seed(method: object, seed: object) -> None:
     require_option(method, "seed", seed, valid, "an integer in [0, 2^31)")
 
 
+def uniform_weights(num_tasks: int) -> Tensor:
+    """(M,) float64, 1/M each, on the CPU."""
+    return torch.full((num_tasks,), 1 / num_tasks, dtype=torch.float64, device="cpu")
+
+
 def task_vector(values: Sequence[float]) -> Tensor | None:
-    """An option with one value per task as a float64 vector; None if it is no sequence of numbers."""
+    """An option with one value per task as a float64 vector on the CPU; None if it is no sequence of numbers."""
     try:
-        return torch.tensor(values, dtype=torch.float64).reshape(-1)
+        return torch.tensor(values, dtype=torch.float64, device="cpu").reshape(-1)
     except (TypeError, ValueError):
         return None
 
@@ -39,10 +49,8 @@ def prior_option(method: object, num_tasks: int, prior: Sequence[float] | None) 
         ValueError: not M non-negative numbers that sum to 1.
     """
     if prior is None:
-        return torch.full((num_tasks,), 1 / num_tasks, dtype=torch.float64)
+        return uniform_weights(num_tasks)
     given = task_vector(prior)
-    valid = given is not None and len(given) == num_tasks and bool((given >= 0).all())
-    valid = valid and given is not None and math.isclose(float(given.sum()), 1.0)
-    require_option(method, "prior", prior, valid, f"{num_tasks} non-negative numbers that sum to 1")
-    assert given is not None
-    return given
+    if given is not None and len(given) == num_tasks and (given >= 0).all() and math.isclose(float(given.sum()), 1.0):
+        return given
+    raise option_error(method, "prior", prior, f"{num_tasks} non-negative numbers that sum to 1")

@@ -10,11 +10,15 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from dlrm_mtl.balancing.balancer import Balancer
+from dlrm_mtl.balancing.empty_tasks import losses_of_rows
 from dlrm_mtl.balancing.finite import Truth, all_finite
+from dlrm_mtl.balancing.initial_state import InitialState
+from dlrm_mtl.balancing.inputs import require_losses, require_representation
+from dlrm_mtl.balancing.loss_weighting import weigh_with_rows
 from dlrm_mtl.balancing.record import BalancingRecord
 
 
-class ParameterLevelLayer(nn.Module):
+class ParameterLevelLayer(InitialState):
     """Weighs the tasks by their gradients with respect to some shared parameters; used in place of a BalancingLayer.
 
     :meth:`weigh_losses` runs one backward pass per task, down to the target parameters alone, and asks the balancer for
@@ -41,7 +45,8 @@ class ParameterLevelLayer(nn.Module):
         self._finite: Truth
         self.nonfinite_tasks: Tensor
         # Each rank's own, and so not in the checkpoint.
-        self.register_buffer("nonfinite_tasks", torch.zeros(self.num_tasks, dtype=torch.int64), persistent=False)
+        counts = torch.zeros(self.num_tasks, dtype=torch.int64, device="cpu")
+        self.register_buffer("nonfinite_tasks", counts, persistent=False)
 
     def bind(self, parameters: Sequence[nn.Parameter]) -> None:
         """Sets the target: parameters below the layer whose gradients decide the weights.
@@ -53,6 +58,12 @@ class ParameterLevelLayer(nn.Module):
             raise ValueError("parameter-level balancing: the target has no parameters")
         self._target = list(parameters)
 
+    def reset_parameters(self) -> None:
+        """Gives all state, the method's too, the values that it has in a new layer."""
+        super().reset_parameters()
+        self.record = None
+        self.balancer.reset_parameters()
+
     @property
     def num_tasks(self) -> int:
         return self.balancer.num_tasks
@@ -61,7 +72,8 @@ class ParameterLevelLayer(nn.Module):
         """Every step is recorded anyway."""
 
     def forward(self, representation: Tensor) -> tuple[Tensor, ...]:
-        """(B, D) to M views of it."""
+        """(B, D) to M views of it. Raises what :meth:`BalancingLayer.forward` does."""
+        require_representation(representation)
         if not self.training or not torch.is_grad_enabled():
             return tuple(representation for _ in range(self.num_tasks))
         self._coefficients = None
@@ -70,11 +82,14 @@ class ParameterLevelLayer(nn.Module):
 
     def weigh_losses(self, losses: Tensor) -> Tensor:
         """Decides this step's coefficients from the (M,) local mean losses, and returns what to minimise instead: they
-        themselves, unless the method learns weights for them. Collective."""
+        themselves, unless the method learns weights for them. Collective. Raises what
+        :meth:`BalancingLayer.weigh_losses` does; a task without a row counts as there."""
+        require_losses(losses, self.num_tasks, self.balancer.step.device)
         weighting = self.balancer.loss_weighting
-        minimized = losses if weighting is None else weighting(losses)
+        minimized = losses if weighting is None else weigh_with_rows(weighting, losses)
         gradients = torch.stack([self._gradient(loss) for loss in minimized])  # (M, n)
-        broken = ~torch.isfinite(losses.detach())
+        losses = losses_of_rows(losses.detach(), list(gradients))
+        broken = ~torch.isfinite(losses)
         # In a pass of its own, too, a task meets the loss that is not finite: zero times NaN.
         broken = torch.where(broken.any(), broken, ~torch.isfinite(gradients.sum(dim=1)))
         self.nonfinite_tasks += broken
@@ -82,9 +97,12 @@ class ParameterLevelLayer(nn.Module):
         if self._world_size > 1:
             dist.all_reduce(gradients, group=self._process_group)
             gradients /= self._world_size
+            if self.balancer.needs_losses:
+                losses = losses / self._world_size
+                dist.all_reduce(losses, group=self._process_group)
         statistic = self.balancer.measure(list(gradients), gradients.device)
         self._finite = all_finite(statistic)
-        self._coefficients = self.balancer.update(statistic, losses.detach())
+        self._coefficients = self.balancer.update(statistic, losses)
         gramian = statistic if self.balancer.measures == "gramian" else gradients.double() @ gradients.double().T
         self.record = BalancingRecord(gramian, self._coefficients, self.balancer.task_weights().clone())
         return minimized

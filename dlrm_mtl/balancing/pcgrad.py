@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from dlrm_mtl.balancing.balancer import Balancer
-from dlrm_mtl.balancing.options import require_seed
+from dlrm_mtl.balancing.options import require_seed, uniform_weights
 from dlrm_mtl.balancing.random_order import random_partners
 
 
@@ -35,7 +35,7 @@ class PCGrad(Balancer):
         require_seed(self, seed)
         self.seed = seed
         self.weights: Tensor
-        self.register_task_state("weights", torch.full((num_tasks,), 1 / num_tasks, dtype=torch.float64))
+        self.register_task_state("weights", uniform_weights(num_tasks))
 
     def coefficients(self, statistic: Tensor, losses: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
         identity = torch.eye(self.num_tasks, dtype=statistic.dtype, device=statistic.device)

@@ -23,6 +23,9 @@ class MultiBalanceRecommended(MultiBalance):
         ValueError: an option out of its range.
     """
 
+    capturable = True
+    steps_in_c = True
+
     def __init__(
         self,
         num_tasks: int,

@@ -40,8 +40,9 @@ class SDMGrad(Balancer):
         self.rho = rho
         self.prior: Tensor
         self.weights: Tensor
-        self.register_buffer("prior", prior_option(self, num_tasks, prior), persistent=False)
-        self.register_task_state("weights", self.prior.clone())
+        start = prior_option(self, num_tasks, prior)
+        self.register_buffer("prior", start, persistent=False)
+        self.register_task_state("weights", start.clone())
 
     def coefficients(self, statistic: Tensor, losses: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
         active = statistic.diagonal() > 0

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from dlrm_mtl.balancing.balancer import Balancer, steps_like
-from dlrm_mtl.balancing.c_structures import FIXED_WEIGHTS, Method, address_of_state
+from dlrm_mtl.balancing.balancer import Balancer
+from dlrm_mtl.balancing.c_structures import FIXED_WEIGHTS, Method, addresses_of_state
 from dlrm_mtl.balancing.options import task_vector
 
 
@@ -22,6 +22,7 @@ class Static(Balancer):
 
     measures = "nothing"
     capturable = True
+    steps_in_c = True
 
     def __init__(
         self, num_tasks: int, weights: Sequence[float] | None = None, task_names: Sequence[str] | None = None
@@ -33,15 +34,13 @@ class Static(Balancer):
         self.weights: Tensor
         # Not state but an option: a checkpoint must not override what the run was configured with.
         self.register_buffer("weights", values, persistent=False)
-        self._in_c = steps_like(type(self), Static)
 
     def coefficients(self, statistic: Tensor, losses: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
         return self.weights.clone(), {}
 
     def method_in_c(self) -> Method | None:
-        if not self._in_c:
-            return None
-        return Method(kind=FIXED_WEIGHTS, weights=address_of_state(self.weights, self.num_tasks))
+        addresses = addresses_of_state([self.weights], self.num_tasks)
+        return None if addresses is None else Method(kind=FIXED_WEIGHTS, weights=addresses[0])
 
     def task_weights(self) -> Tensor:
         return self.weights
@@ -50,12 +49,18 @@ class Static(Balancer):
 class Mean(Static):
     """1/M each: the unbalanced control ("all task weights are equal and add up to 1", section 5.3 of the paper)."""
 
+    capturable = True
+    steps_in_c = True
+
     def __init__(self, num_tasks: int, task_names: Sequence[str] | None = None) -> None:
         super().__init__(num_tasks, task_names=task_names)
 
 
 class Sum(Static):
     """1 each: what ``sum(losses).backward()`` does without a layer (Algorithm 1 of the paper)."""
+
+    capturable = True
+    steps_in_c = True
 
     def __init__(self, num_tasks: int, task_names: Sequence[str] | None = None) -> None:
         super().__init__(num_tasks, [1.0] * num_tasks, task_names)

@@ -5,9 +5,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from dlrm_mtl.balancing.accumulation import MicroBatches
 from dlrm_mtl.balancing.cpu_step import CpuDecision
 from dlrm_mtl.balancing.record import BalancingRecord
 from dlrm_mtl.balancing.reduction import PendingGramian, PendingReduction
+from dlrm_mtl.balancing.tensor_steps import Decision
 
 
 @dataclass
@@ -23,6 +25,13 @@ class StepState:
     """Of "delayed": what the next step's coefficients come from."""
     coefficients: Tensor | list[float] | None = None
     """Of "delayed": those of the step before, (M,)."""
+
+    accumulating: bool = False
+    """Whether the next backward is of a micro-batch that is not its step's last."""
+    accumulated: MicroBatches | None = None
+    """Of the step under way, if it has had micro-batches."""
+    decision: Decision | None = None
+    """By which these were weighed."""
 
     def coefficients_on(self, device: torch.device) -> Tensor | None:
         if self.coefficients is None:

@@ -3,7 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from torch import Tensor, nn
+import torch
+from torch import Tensor
+
+from dlrm_mtl.balancing.initial_state import InitialState, device_of_stored
 
 Entries = Mapping[str, tuple[int, ...]]
 """Where in a tensor the value of each task, or pair of tasks, is."""
@@ -26,7 +29,7 @@ def pair_entries(names: Sequence[str]) -> Entries:
     return entries
 
 
-class TaskState(nn.Module):
+class TaskState(InitialState):
     """A module whose state is keyed by task name.
 
     A buffer registered by :meth:`register_task_state` is stored under ``NAME.TASK``, one registered by
@@ -73,7 +76,12 @@ class TaskState(nn.Module):
         unexpected_keys: list[str],
         error_msgs: list[str],
     ) -> None:
-        others = dict(state_dict)
+        # With assign=True, too, the state is this module's own.
+        device = device_of_stored(state_dict, prefix)
+        others = {
+            key: value.clone() if isinstance(value, Tensor) and key.removeprefix(prefix) in self._buffers else value
+            for key, value in state_dict.items()
+        }
         for name, entries in self._entries.items():
             start = f"{prefix}{name}."
             stored = {key.removeprefix(start): others.pop(key) for key in state_dict if key.startswith(start)}
@@ -83,6 +91,10 @@ class TaskState(nn.Module):
                 unexpected_keys.append(prefix + name)
             known = {entry: value for entry, value in stored.items() if entry in entries}
             values = self._of_stored_width(name, list(known.values()))
+            if values.is_meta and device is not None:  # built there: tasks that are not stored start afresh
+                values = torch.zeros_like(values, device=device)
+                if values.shape == self._initial[name].shape:
+                    values.copy_(self._initial[name])
             for entry, value in known.items():
                 expected = values[entries[entry]].shape
                 if value.shape != expected:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from dlrm_mtl.balancing.balancer import Balancer
 from dlrm_mtl.balancing.cuda_graphs import CapturedStages, may_be_captured
+from dlrm_mtl.balancing.empty_tasks import zero_where_empty
 from dlrm_mtl.balancing.finite import Truth, all_finite, are_finite, host_may_look
 from dlrm_mtl.balancing.gramian import gramian_of_parts, local_gramian
 
@@ -25,6 +26,8 @@ class Marked(NamedTuple):
     """Whether no task is broken."""
     broken: Tensor | None
     """(M,) bool, tasks of which something is not finite; None: none."""
+    losses: Tensor | None
+    """(M,) of this rank, with 0 for tasks without a row."""
 
 
 class Decision(NamedTuple):
@@ -53,19 +56,25 @@ class TensorSteps:
         self._captured = CapturedStages()
 
     def alone(
-        self, local: Tensor | None, losses: Tensor | None, in_parts: bool, bounded_in: torch.dtype | None
+        self,
+        local: Tensor | None,
+        losses: Tensor | None,
+        silent: Tensor | None,
+        in_parts: bool,
+        bounded_in: torch.dtype | None,
     ) -> Decision:
         """A whole step, in which nothing is reduced: :meth:`mark` and :meth:`settle`."""
-        return self._run(self._alone, local, losses, in_parts=in_parts, bounded_in=bounded_in)
+        return self._run(self._alone, local, losses, silent, in_parts=in_parts, bounded_in=bounded_in)
 
-    def mark(self, local: Tensor | None, losses: Tensor | None, in_parts: bool) -> Marked:
+    def mark(self, local: Tensor | None, losses: Tensor | None, silent: Tensor | None, in_parts: bool) -> Marked:
         """
         Args:
             local: what the method measures of this rank's gradients, if anything.
             losses: (M,) of this rank, if known.
+            silent: (M,) bool, tasks without a gradient, if ``local`` is not to say it.
             in_parts: whether ``local`` is what :func:`gramian_parts` returns.
         """
-        return self._run(self._mark, local, losses, in_parts=in_parts)
+        return self._run(self._mark, local, losses, silent, in_parts=in_parts)
 
     def settle(
         self,
@@ -84,9 +93,22 @@ class TensorSteps:
         """
         return self._run(self._settle, marked, statistic, losses, otherwise, bounded_in=bounded_in)
 
-    def observed(self, marked: Marked, statistic: Tensor, losses: Tensor | None) -> Decision:
-        """A step of a method that measures nothing, whose Gramian was asked for."""
-        return self._decision(statistic, self._balancer.update(statistic, self.of_method(losses)), marked.finite)
+    def unmeasured(self, marked: Marked, statistic: Tensor, losses: Tensor | None) -> Decision:
+        """A step of a method that measures nothing, but whose Gramian was asked for, or that needs losses.
+
+        Args:
+            statistic: the Gramian, or zeros.
+            losses: with it, if needed.
+        """
+        return self._decision(statistic, self._balancer.update(statistic, losses), marked.finite)
+
+    def held(self, decision: Decision, marked: Tensor, bounded_in: torch.dtype | None) -> Decision:
+        """A further micro-batch of a step that is decided.
+
+        Args:
+            marked: this micro-batch's, of this rank.
+        """
+        return self._decision(decision.statistic, decision.coefficients, all_finite(marked), marked, bounded_in)
 
     def first_delayed(self, marked: Tensor, bounded_in: torch.dtype | None) -> Decision:
         """A step that has no other step's statistic yet."""
@@ -98,14 +120,19 @@ class TensorSteps:
 
     def _run(self, stage: Callable[..., Result], *inputs: Tensor | None, **options: Any) -> Result:
         balancer = self._balancer
-        if not balancer.capturable or not may_be_captured(balancer.step):
+        if not may_be_captured(balancer.step) or not balancer.may_be_replayed:
             return stage(*inputs, **options)
         return self._captured(stage, inputs, options, _state(balancer), _options(balancer))
 
     def _alone(
-        self, local: Tensor | None, losses: Tensor | None, in_parts: bool, bounded_in: torch.dtype | None
+        self,
+        local: Tensor | None,
+        losses: Tensor | None,
+        silent: Tensor | None,
+        in_parts: bool,
+        bounded_in: torch.dtype | None,
     ) -> Decision:
-        statistic, finite, broken = self._mark(local, losses, in_parts)
+        statistic, finite, broken, losses = self._mark(local, losses, silent, in_parts)
         if self._balancer.measures == "nothing":
             coefficients = self._balancer.update(statistic, self.of_method(losses))
             return self._decision(statistic, coefficients, finite)._replace(broken=broken)
@@ -114,18 +141,24 @@ class TensorSteps:
         coefficients = self._balancer.update(statistic, self.of_method(losses), finite=known)
         return self._decision(statistic, coefficients, known, statistic, bounded_in)._replace(broken=broken)
 
-    def _mark(self, local: Tensor | None, losses: Tensor | None, in_parts: bool) -> Marked:
-        num_tasks = self._balancer.num_tasks
+    def _mark(self, local: Tensor | None, losses: Tensor | None, silent: Tensor | None, in_parts: bool) -> Marked:
+        balancer = self._balancer
         if local is not None and in_parts:
-            local = gramian_of_parts(local, num_tasks)
+            local = gramian_of_parts(local, balancer.num_tasks)
         of_tasks = None
         if local is not None:
-            of_tasks = local.sum(dim=1) if self._balancer.measures == "pooled" else local.diagonal()
+            of_tasks = local.sum(dim=1) if balancer.measures == "pooled" else local.diagonal()
+        if losses is not None and not host_may_look(losses):
+            if silent is None and of_tasks is not None:
+                silent = of_tasks == 0
+            losses = losses if silent is None else zero_where_empty(losses, silent)
         broken = _broken(losses, of_tasks)
         finite: Truth = True if broken is None else ~broken.any()
         if local is None:
-            return Marked(local_gramian((None,) * num_tasks, self._balancer.step.device), finite, broken)
-        return Marked(local if broken is None else torch.where(broken.any(), torch.nan, local), finite, broken)
+            local = local_gramian((None,) * balancer.num_tasks, balancer.step.device)
+            if not balancer.needs_losses:
+                return Marked(local, finite, broken, losses)
+        return Marked(local if broken is None else torch.where(broken.any(), torch.nan, local), finite, broken, losses)
 
     def _settle(
         self,

@@ -12,6 +12,7 @@ import torchjd.aggregation
 from torch import Tensor
 
 from dlrm_mtl.balancing.balancer import Balancer
+from dlrm_mtl.balancing.options import uniform_weights
 
 
 class TorchJD(Balancer):
@@ -45,11 +46,12 @@ class TorchJD(Balancer):
         except TypeError as error:
             raise ValueError(f"torchjd:{name}: {error}; its options are {expected}") from None
         tensors = {
-            key: torch.tensor(value, dtype=torch.float64) if isinstance(value, (list, tuple)) else value
+            key: torch.tensor(value, dtype=torch.float64, device="cpu") if isinstance(value, (list, tuple)) else value
             for key, value in options.items()
         }
         try:
-            weighting = weightings[name](**tensors)
+            with torch.device("cpu"):  # where it solves
+                weighting = weightings[name](**tensors)
         except ImportError as error:
             raise ValueError(f"torchjd:{name}: {error}") from None
         # In a tuple, since as a submodule it would move with the model, and into the checkpoint with buffers that a
@@ -57,7 +59,7 @@ class TorchJD(Balancer):
         self._weighting = (weighting,)
         self._averages: dict[str, str] = {}
         self.weights: Tensor
-        self.register_task_state("weights", torch.full((num_tasks,), 1 / num_tasks, dtype=torch.float64))
+        self.register_task_state("weights", uniform_weights(num_tasks))
         if isinstance(weighting, torchjd.Stateful):
             self._register_averages()
 
@@ -71,7 +73,7 @@ class TorchJD(Balancer):
         weighting = self._weighting[0]
         for name, theirs in self._averages.items():
             weighting.get_buffer(theirs).copy_(self.get_buffer(name))
-        with _seeded(int(self.step)):
+        with _seeded(int(self.step)), torch.device("cpu"):
             weights = weighting(gramian).to(self.weights)
         averages = {name: weighting.get_buffer(theirs).to(weights.device) for name, theirs in self._averages.items()}
         return weights, {"weights": weights, **averages}
@@ -82,7 +84,7 @@ class TorchJD(Balancer):
     def _register_averages(self) -> None:
         """Buffers for those of the weighting. It has them, and knows them as its own, after its first step."""
         weighting = self._weighting[0]
-        with _seeded(0):
+        with _seeded(0), torch.device("cpu"):
             weighting(torch.eye(self.num_tasks, dtype=torch.float64))
         for theirs, value in weighting.named_buffers():
             name = f"weighting_{theirs.strip('_')}"

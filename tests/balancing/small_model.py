@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from dlrm_mtl.balancing import BalancingLayer
+from dlrm_mtl.balancing import BalancingLayer, ParameterLevelLayer
 
 FEATURES = 5
 WIDTH = 7
@@ -24,7 +24,7 @@ class SmallModel(nn.Module):
     def __init__(
         self,
         num_tasks: int,
-        layer: BalancingLayer | None,
+        layer: BalancingLayer | ParameterLevelLayer | None,
         dtype: torch.dtype = torch.float64,
         skipped: Sequence[int] = (),
     ) -> None:

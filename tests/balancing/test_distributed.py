@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.multiprocessing.spawn import spawn
 from torch.nn.parallel import DistributedDataParallel
 
-from dlrm_mtl.balancing import BalancingLayer, create_balancer
+from dlrm_mtl.balancing import Balancer, BalancingLayer, ParameterLevelLayer, create_balancer
 from dlrm_mtl.balancing.direct_exchange import DirectExchange
 from dlrm_mtl.balancing.layer import Reduction
 from tests.balancing.methods.test_invariants import BY_COEFFICIENTS, Method, method_id
@@ -35,9 +35,11 @@ class Run:
     options: dict[str, Any] = field(default_factory=dict)
     dtype: torch.dtype = torch.float64
     reduction: Reduction = "exact"
-    trouble: Literal["none", "positives on one rank", "absent task", "nan on one rank"] = "none"
+    trouble: Literal["none", "positives on one rank", "absent task", "nan on one rank", "shares without rows"] = "none"
     subgroup: bool = False
     observed: bool = False
+    level: bool = False
+    """Whether the bottom's parameters decide."""
 
 
 @dataclass
@@ -60,6 +62,24 @@ class Trace:
     """What GradDrop makes of the same three gradients on every rank: its draws."""
 
 
+class InverseLosses(Balancer):
+    """Somebody's own method, that looks at the losses alone: w_m ~ 1 / f_m."""
+
+    measures = "nothing"
+    needs_losses = True
+
+    def coefficients(self, statistic: Tensor, losses: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
+        assert losses is not None
+        return 1 / losses, {}
+
+
+LOSS_BASED: list[Method] = [
+    ("own", {}),
+    ("mgda", {"normalization": "loss"}),
+    ("db_mtl", {"log_losses": True}),
+    ("db_mtl", {"log_losses": True, "average": 0.5}),
+]
+
 RUNS = {
     "float64": Run(options=MULTIBALANCE),
     "float32": Run(options=MULTIBALANCE, dtype=torch.float32),
@@ -75,14 +95,33 @@ RUNS = {
     **{f"{method_id(method)}, float64": Run(*method) for method in BY_COEFFICIENTS},
     **{f"{method_id(method)}, float32": Run(*method, dtype=torch.float32) for method in BY_COEFFICIENTS[:9]},
     "graddrop": Run("graddrop"),
+    "own losses": Run("own"),
+    "own losses, observed": Run("own", observed=True),
+    "own losses, delayed": Run("own", reduction="delayed"),
+    "own losses, local": Run("own", reduction="local"),
+    "own losses, nan on one rank": Run("own", trouble="nan on one rank"),
+    **{f"{method_id(method)}, without rows": Run(*method, trouble="shares without rows") for method in LOSS_BASED},
+    "without rows": Run(options=MULTIBALANCE, trouble="shares without rows"),
+    "without rows, delayed": Run(options=MULTIBALANCE, reduction="delayed", trouble="shares without rows"),
+    "without rows, float32": Run(options=MULTIBALANCE, dtype=torch.float32, trouble="shares without rows"),
+    "mean, without rows": Run("mean", dtype=torch.float32, trouble="shares without rows"),
+    "at the level of parameters": Run("mgda", {"normalization": "loss"}, level=True),
 }
+
+EMPTY_STEP = 2
+"""In which no rank has a row of the last task."""
 
 
 def train(run: Run, rank: int = 0, world_size: int = 1, group: dist.ProcessGroup | None = None) -> Trace:
     """STEPS steps of SGD on this rank's slice of each global batch; a step with non-finite gradients is skipped."""
-    layer = BalancingLayer(create_balancer(run.method, TASKS, **run.options), group, run.reduction)
+    balancer = InverseLosses(TASKS) if run.method == "own" else create_balancer(run.method, TASKS, **run.options)
+    layer: BalancingLayer | ParameterLevelLayer = BalancingLayer(balancer, group, run.reduction)
+    if run.level:
+        layer = ParameterLevelLayer(balancer, group)
     absent = [1] if run.trouble == "absent task" else []
     model: nn.Module = SmallModel(TASKS, layer, run.dtype, absent)
+    if isinstance(layer, ParameterLevelLayer):
+        layer.bind(list(model.bottom.parameters()))  # type: ignore[union-attr, operator]
     if world_size > 1:
         # Without the broadcast of buffers: every rank has to arrive at the same state by itself.
         model = DistributedDataParallel(
@@ -98,12 +137,17 @@ def train(run: Run, rank: int = 0, world_size: int = 1, group: dist.ProcessGroup
             masks[1:, 2] = 0
         if run.trouble == "nan on one rank" and step == BAD_STEP:
             masks[0, 1] = float("nan")
+        if run.trouble == "shares without rows":
+            masks[: GLOBAL_ROWS if step == EMPTY_STEP else GLOBAL_ROWS // 2, 2] = 0
         kept = [m for m in range(TASKS) if m not in absent]
         if run.observed:
             layer.observe()
         logits = model(features[mine])
         optimizer.zero_grad()
-        losses = torch.stack(task_losses(logits, labels[mine][:, kept], masks[mine][:, kept]))
+        of_tasks = task_losses(logits, labels[mine][:, kept], masks[mine][:, kept])
+        if run.trouble == "shares without rows" and not masks[mine, 2].any():
+            of_tasks[2] = logits[2][[]].mean()  # NaN, with a gradient of zero
+        losses = torch.stack(of_tasks)
         if not absent:
             layer.weigh_losses(losses)
         losses.sum().backward()
@@ -279,6 +323,32 @@ def test_nan_on_one_rank_leaves_every_state_untouched(ranks: list[dict[str, Trac
         assert_equal_states(before, after)
         assert traces["nan on one rank"].state[-1]["balancer.step"].item() == STEPS - 1
         assert all(value.isfinite().all() for value in traces["nan on one rank"].parameters.values())
+
+
+@pytest.mark.parametrize("name", [name for name, run in RUNS.items() if run.trouble == "shares without rows"])
+def test_tasks_without_rows_do_no_harm(ranks: list[dict[str, Trace]], name: str) -> None:
+    """On some ranks, and in one step on all: no step is skipped, and the others are weighed."""
+    for traces in ranks:
+        trace = traces[name]
+        counted = STEPS - (RUNS[name].reduction == "delayed")  # the last one is under way
+        assert trace.state[-1]["balancer.step"].item() == counted
+        assert trace.state[-1]["balancer.nonfinite_steps"].item() == 0
+        assert trace.coefficients.isfinite().all()
+        assert (trace.coefficients[:, :2] != 0).any(dim=1).all()
+        assert all(value.isfinite().all() for value in trace.parameters.values())
+
+
+def test_an_own_method_gets_the_losses_of_the_global_batch(ranks: list[dict[str, Trace]]) -> None:
+    own = alone("own losses").coefficients
+    assert own.diff(dim=0).abs().amax(dim=1).min() > 1e-3
+    for traces in ranks:
+        torch.testing.assert_close(traces["own losses"].coefficients, own, rtol=1e-12, atol=0)
+        # A step later; parameters are the same until the first differs.
+        torch.testing.assert_close(traces["own losses, delayed"].coefficients[1], own[0], rtol=1e-12, atol=0)
+        assert traces["own losses, local"].all_reduces == 0
+        assert traces["own losses"].all_reduces == traces["own losses, delayed"].all_reduces == STEPS
+    first, second = (traces["own losses, local"].coefficients for traces in ranks[:2])
+    assert (first - second).abs().min() > 1e-4
 
 
 def test_delayed_applies_the_weights_of_the_step_before(ranks: list[dict[str, Trace]]) -> None:

@@ -1,0 +1,200 @@
+"""Whatever is overridden is obeyed, on every path: in a subclass, on an object, on a class."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from dlrm_mtl.balancing import Balancer, BalancingLayer, Mean, MultiBalance, available_balancers, create_balancer
+from dlrm_mtl.balancing.create import METHODS
+from dlrm_mtl.balancing.definition import Definition
+from dlrm_mtl.balancing.recommended import MultiBalanceRecommended
+from tests.balancing.backward import backward_with
+
+TASKS = 3
+DTYPES = (torch.float64, torch.float32, torch.bfloat16)
+NOT_OF_A_STEP = {"__init__", "__init_subclass__", "__module__", "__doc__", "__annotations__"}
+ABOUT_PATHS = {"method_in_c", "may_step_in_c", "may_be_replayed"}
+"""They say which path is taken, and not what a step does."""
+
+
+def overridable(kind: type[Balancer]) -> list[str]:
+    """Functions and properties of a class and of its bases in this package."""
+    bases = [base for base in kind.__mro__ if base.__module__.startswith("dlrm_mtl.")]
+    found = {name: value for base in reversed(bases) for name, value in vars(base).items()}
+    return [
+        name
+        for name, value in found.items()
+        if (callable(value) or isinstance(value, property)) and name not in NOT_OF_A_STEP | ABOUT_PATHS
+    ]
+
+
+def recording(kind: type[Balancer], name: str, calls: list[str]) -> type[Balancer]:
+    """A subclass that overrides one attribute: what it does is the same, and is seen."""
+    inherited = getattr(kind, name)
+    if isinstance(inherited, property):
+        read: Any = inherited.fget
+        override: Any = property(lambda self: (calls.append(name), read(self))[1])
+    elif isinstance(vars(next(base for base in kind.__mro__ if name in vars(base)))[name], staticmethod):
+
+        def called(*args: Any, **kwargs: Any) -> Any:
+            calls.append(name)
+            return inherited(*args, **kwargs)
+
+        override = staticmethod(called)
+    else:
+
+        def override(self: Any, *args: Any, **kwargs: Any) -> Any:
+            calls.append(name)
+            return inherited(self, *args, **kwargs)
+
+    return type("Mine", (kind,), {name: override})
+
+
+def run(layer: BalancingLayer, dtype: torch.dtype, steps: int = 3) -> list[Tensor]:
+    combined = []
+    for step in range(steps):
+        generator = torch.Generator().manual_seed(step)
+        rows: list[Tensor | None] = list(torch.randn(TASKS, 6, 5, generator=generator).to(dtype))
+        layer.weigh_losses(torch.rand(TASKS, generator=generator).to(dtype) + 0.1)
+        found = backward_with(layer, rows)
+        assert found is not None
+        combined.append(found)
+    return combined
+
+
+@pytest.mark.parametrize("kind", dict.fromkeys(METHODS.values()))
+def test_every_override_is_called_in_every_dtype(kind: type[Balancer]) -> None:
+    called: dict[str, set[str]] = {str(dtype): set() for dtype in DTYPES}
+    for name in overridable(kind):
+        for dtype in DTYPES:
+            calls: list[str] = []
+            mine = recording(kind, name, calls)
+            layer = BalancingLayer(mine(TASKS))
+            calls.clear()
+            run(layer, dtype, 1)
+            called[str(dtype)] |= set(calls)
+    first, *others = called.values()
+    assert {"coefficients", "update", "apply_coefficients", "balanced_gradient"} <= first
+    for other in others:
+        assert other == first
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    ("name", "override"),
+    [
+        ("_slope", lambda self, gramian, norms, rescale: torch.tensor([1.0, 0.0, -1.0], dtype=torch.float64)),
+        ("_with_prior", lambda self, weights, strength: 2 * weights),
+        ("_divided", lambda self, coefficients: 3 * coefficients),
+        ("_beta", property(lambda self: 0.0)),
+        ("_divisor", property(lambda self: 4.0)),
+    ],
+)
+@pytest.mark.parametrize("base", [MultiBalance, MultiBalanceRecommended])
+def test_parts_of_multibalance(base: type[MultiBalance], name: str, override: Any, dtype: torch.dtype) -> None:
+    layer, plain = BalancingLayer(type("Mine", (base,), {name: override})(TASKS)), BalancingLayer(base(TASKS))
+    wide = BalancingLayer(type("Mine", (base,), {name: override})(TASKS))
+    found, expected, without = (
+        torch.stack(run(*each)).double() for each in ((layer, dtype), (wide, torch.float64), (plain, dtype))
+    )
+    assert (found - expected).norm() < 0.3 * (without - expected).norm()
+    if dtype != torch.bfloat16:
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def doubled(original: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda *args, **kwargs: 2 * original(*args, **kwargs)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("method", ["mean", "multibalance", "multibalance_recommended"])
+def test_what_is_replaced_on_an_object(method: str, dtype: torch.dtype) -> None:
+    for name in ("update", "apply_coefficients", "balanced_gradient"):
+        layer, plain = (BalancingLayer(create_balancer(method, TASKS)) for _ in range(2))
+        before = run(layer, dtype, 1)[0]
+        torch.testing.assert_close(before, run(plain, dtype, 1)[0])
+        setattr(layer.balancer, name, doubled(getattr(layer.balancer, name)))
+        torch.testing.assert_close(run(layer, dtype)[-1], 2 * run(plain, dtype)[-1], rtol=2e-2, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("owner", [Balancer, MultiBalance])
+def test_what_is_replaced_on_a_class(owner: type[Balancer], dtype: torch.dtype, monkeypatch: Any) -> None:
+    layer, plain = BalancingLayer(MultiBalance(TASKS)), BalancingLayer(MultiBalance(TASKS))
+    expected = run(plain, dtype)
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, "update", doubled(MultiBalance.update))
+        found = run(layer, dtype)
+    torch.testing.assert_close(found[-1], 2 * expected[-1], rtol=2e-2, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_state_and_options_that_are_set_between_steps(dtype: torch.dtype) -> None:
+    """Of another dtype, or a step size for each task."""
+    layer, reference = BalancingLayer(MultiBalance(TASKS)), BalancingLayer(MultiBalance(TASKS))
+    for each, of in ((layer, dtype), (reference, torch.float64)):
+        run(each, of, 1)
+        balancer = each.balancer
+        balancer.weights = torch.tensor([0.5, 0.25, 0.25])  # type: ignore[assignment]
+        balancer.beta = lambda step: torch.tensor([0.1, 0.2, 0.3], dtype=torch.float64)  # type: ignore[assignment]
+    found, expected = run(layer, dtype), run(reference, torch.float64)
+    torch.testing.assert_close(found[-1].double(), expected[-1], rtol=2e-2, atol=2e-2)
+
+
+def test_an_own_application_of_coefficients_may_not_be_finite() -> None:
+    """Norms bound a weighted sum alone."""
+
+    class Exploding(MultiBalance):
+        def apply_coefficients(self, gradients: Sequence[Tensor | None], coefficients: Tensor) -> Tensor | None:
+            combined = super().apply_coefficients(gradients, coefficients)
+            assert combined is not None
+            combined[0, 0] = torch.inf
+            return combined
+
+    for dtype in DTYPES:
+        assert run(BalancingLayer(Exploding(TASKS)), dtype)[-1].isnan().all()
+
+
+def test_what_the_special_paths_take() -> None:
+    """Those classes that they were made for, untouched."""
+    for name in available_balancers():
+        balancer = create_balancer(name, TASKS)
+        fixed_or_multibalance = not isinstance(balancer, METHODS["graddrop"])
+        assert balancer.may_be_replayed == fixed_or_multibalance, name
+        in_c = isinstance(balancer, (Mean, METHODS["static"], MultiBalance))
+        assert balancer.may_step_in_c == in_c, name
+        mine = type("Mine", (type(balancer),), {})(TASKS)
+        assert not mine.may_be_replayed
+        assert not mine.may_step_in_c
+
+
+def test_what_a_graph_must_not_replay() -> None:
+    def own(step: Tensor) -> Tensor:
+        return 1 / (1 + step)
+
+    rate = 0.5
+    assert MultiBalance(TASKS, own).may_be_replayed
+    assert not MultiBalance(TASKS, lambda step: step * 0 + rate).may_be_replayed  # its rate may change
+    replaced = MultiBalance(TASKS)
+    replaced.coefficients = replaced.coefficients  # type: ignore[method-assign]
+    assert not replaced.may_be_replayed
+    switched_off = MultiBalance(TASKS)
+    switched_off.capturable = False  # type: ignore[misc]
+    assert not switched_off.may_be_replayed
+
+
+def test_a_definition_knows_what_was_added() -> None:
+    class Base:
+        def step(self) -> int:
+            return 1
+
+    class Derived(Base):
+        definition = Definition()
+
+    Derived.definition.remember((Derived, Base))
+    assert Derived.definition.holds()
+    Derived.step = lambda self: 2  # type: ignore[method-assign, assignment]
+    assert not Derived.definition.holds()
