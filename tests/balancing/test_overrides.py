@@ -34,22 +34,14 @@ def overridable(kind: type[Balancer]) -> list[str]:
 def recording(kind: type[Balancer], name: str, calls: list[str]) -> type[Balancer]:
     """A subclass that overrides one attribute: what it does is the same, and is seen."""
     inherited = getattr(kind, name)
-    if isinstance(inherited, property):
-        read: Any = inherited.fget
-        override: Any = property(lambda self: (calls.append(name), read(self))[1])
-    elif isinstance(vars(next(base for base in kind.__mro__ if name in vars(base)))[name], staticmethod):
+    reads = isinstance(inherited, property)
+    is_static = isinstance(vars(next(base for base in kind.__mro__ if name in vars(base)))[name], staticmethod)
 
-        def called(*args: Any, **kwargs: Any) -> Any:
-            calls.append(name)
-            return inherited(*args, **kwargs)
+    def seen(*args: Any, **kwargs: Any) -> Any:
+        calls.append(name)
+        return (inherited.fget if reads else inherited)(*args, **kwargs)
 
-        override = staticmethod(called)
-    else:
-
-        def override(self: Any, *args: Any, **kwargs: Any) -> Any:
-            calls.append(name)
-            return inherited(self, *args, **kwargs)
-
+    override = property(seen) if reads else staticmethod(seen) if is_static else seen
     return type("Mine", (kind,), {name: override})
 
 
