@@ -14,9 +14,9 @@ def compare(
     env: Optional[Dict[str, str]] = None,
     image: str = "",
     mounts: Optional[List[str]] = None,
-    cpu: int = 1,
+    cpu: int = 0,
     gpu: int = 0,
-    memMB: int = 4096,
+    memMB: int = 0,
     h: Optional[str] = None,
     max_retries: int = 0,
     rdzv_port: int = 29500,
@@ -32,9 +32,9 @@ def compare(
         image: container image, for kubernetes
         mounts: what the container mounts, for kubernetes: type=volume,src=CLAIM,dst=PATH for a persistent volume claim,
             repeated for more
-        cpu: CPUs per node
+        cpu: CPUs per node; 0: one per process, with GPUs four
         gpu: GPUs per node
-        memMB: memory per node, in MB
+        memMB: memory per node, in MB; 0: 2048 per process, with GPUs 16384
         h: a named resource, instead of cpu, gpu and memMB
         max_retries: how often the scheduler submits a failed job again; it goes on from the newest checkpoint
         rdzv_port: port of the rendezvous on the first node

@@ -4,7 +4,16 @@ from typing import Dict, List, Optional
 
 import torchx.specs as specs
 
-from dlrm_mtl.launching import application
+from data_prep import ali_ccp, census_income, criteo, parquet
+from dlrm_mtl.launching import RefusedLaunchError, application
+
+SOURCES = {
+    "criteo": criteo.Options,
+    "census_income": census_income.Options,
+    "ali_ccp": ali_ccp.Options,
+    "parquet": parquet.Options,
+}
+"""The options of every source whose preparation several processes can share."""
 
 
 def prepare(
@@ -14,8 +23,8 @@ def prepare(
     env: Optional[Dict[str, str]] = None,
     image: str = "",
     mounts: Optional[List[str]] = None,
-    cpu: int = 2,
-    memMB: int = 8192,
+    cpu: int = 0,
+    memMB: int = 0,
     h: Optional[str] = None,
     max_retries: int = 0,
     rdzv_port: int = 29500,
@@ -30,12 +39,14 @@ def prepare(
         image: container image, for kubernetes
         mounts: what the container mounts, for kubernetes: type=volume,src=CLAIM,dst=PATH for a persistent volume claim,
             repeated for more
-        cpu: CPUs per node
-        memMB: memory per node, in MB
+        cpu: CPUs per node; 0: one per process
+        memMB: memory per node, in MB; 0: 2048 per process
         h: a named resource, instead of cpu and memMB
         max_retries: how often the scheduler submits a failed job again; what is finished is not done again
         rdzv_port: port of the rendezvous on the first node
     """
+    if source not in SOURCES:
+        raise RefusedLaunchError(f"source is {source!r}, expected one of {', '.join(SOURCES)}")
     return application(
         f"data_prep.{source}",
         script_args,
@@ -49,4 +60,5 @@ def prepare(
         h=h,
         max_retries=max_retries,
         rdzv_port=rdzv_port,
+        options=SOURCES[source],
     )

@@ -3,10 +3,14 @@
 from collections.abc import Mapping, Sequence
 
 import torchx.specs as specs
-from torchx.components.dist import ddp
+from torchx.components.dist import ddp, parse_nnodes
 from torchx.specs.builders import parse_mounts
+from torchx.specs.finder import ComponentValidationException
 
 from dlrm_mtl import cli
+from dlrm_mtl.config import CompareConfig, RunConfig, TrainConfig
+from dlrm_mtl.recipe import parse_recipe
+from dlrm_mtl.schema import read_schema
 
 RESTARTS = {
     # torch 2.13 otherwise keeps one store over the restarts, in which new workers find the addresses of dead ones.
@@ -25,6 +29,16 @@ CPU_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "4294967296", "MALLOC_TRIM_THRESHOLD_": 
 them anew, page by page, in every step. A process's memory stays at its peak."""
 
 
+CPUS_PER_RANK, MB_PER_RANK = 1, 2048
+"""What a process needs on a CPU, with small tables: its one thread, torch and a model."""
+CPUS_PER_GPU, MB_PER_GPU = 4, 16384
+"""What a process needs beside its GPU: its own thread, two reader processes and the thread that pins their batches."""
+
+
+class RefusedLaunchError(ComponentValidationException, ValueError):
+    """Something that is wrong in a command line. ``torchx run`` shows it without a traceback, and ends."""
+
+
 def application(
     module: str,
     script_args: Sequence[str],
@@ -40,21 +54,30 @@ def application(
     max_retries: int,
     rdzv_port: int,
     restarts: int = 0,
-    options: type | None = None,
+    options: type,
     first: Sequence[str] = (),
 ) -> specs.AppDef:
     """A job of torchrun workers that run a module; see the components for the arguments.
 
     Args:
-        options: what the module parses ``script_args`` to; wrong ones end here, before anything is launched.
+        cpu, memMB: of a node; 0: by its processes.
+        options: what the module parses ``script_args`` to; wrong ones, a batch that the ranks do not divide and arms
+            that cannot be built end here, before anything is launched.
         first: arguments before ``script_args``.
 
     Raises:
-        ValueError: mounts that TorchX does not know.
-        ValueError, SystemExit: as :func:`dlrm_mtl.cli.parse`.
+        RefusedLaunchError: mounts or ``j`` that TorchX does not know; an option or an arm that is wrong.
+        SystemExit: as :func:`dlrm_mtl.cli.parse`.
     """
-    if options is not None:
-        cli.parse(options, module, script_args)
+    try:
+        _, nodes, processes, _ = parse_nnodes(j)
+        config: object = cli.parse(options, module, script_args)
+        if isinstance(config, RunConfig):
+            config.local_batch_size(nodes * processes)
+        _check_arms(config)
+        mounts = _checked_mounts(mounts or [])
+    except ValueError as error:
+        raise RefusedLaunchError(str(error)) from None
     # torchrun reads its options from PET_ variables, too; TorchX has no parameter for this one.
     restarting = {"PET_MAX_RESTARTS": str(restarts), **RESTARTS} if restarts else {}
     return ddp(
@@ -65,14 +88,31 @@ def application(
         j=j,
         env={**CPU_THREADS, **CPU_MEMORY, **restarting, **(env or {})},
         image=image,
-        mounts=_checked_mounts(mounts or []),
-        cpu=cpu,
+        mounts=mounts,
+        cpu=cpu or processes * (CPUS_PER_GPU if gpu else CPUS_PER_RANK),
         gpu=gpu,
-        memMB=memMB,
+        memMB=memMB or processes * (MB_PER_GPU if gpu else MB_PER_RANK),
         h=h,
         max_retries=max_retries,
         rdzv_port=rdzv_port,
     )
+
+
+def _check_arms(config: object) -> None:
+    """Raises a ValueError for an arm that cannot be built for the data set, or, where that is not seen from here, for
+    any."""
+    if not isinstance(config, TrainConfig | CompareConfig):
+        return
+    # torch takes seconds to import, which --help and a wrong option need not wait for.
+    from dlrm_mtl.arms import check_arm, check_arm_without_data
+
+    arms = [config.arm] if isinstance(config, TrainConfig) else config.arms
+    schema = read_schema(config.data) if (config.data / "schema.json").is_file() else None
+    for arm in map(parse_recipe, arms):
+        if schema is None:
+            check_arm_without_data(arm)
+        else:
+            check_arm(arm, schema.task_names)
 
 
 def _checked_mounts(mounts: Sequence[str]) -> list[str]:

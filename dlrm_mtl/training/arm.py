@@ -7,7 +7,8 @@ from torch import nn
 from torchrec.distributed.model_parallel import DistributedModelParallel
 from torchrec.distributed.types import ShardingPlan
 
-from dlrm_mtl.balancing import BalancingLayer, ParameterLevelLayer, create_balancer
+from dlrm_mtl.arms import build_layer
+from dlrm_mtl.balancing import BalancingLayer, ParameterLevelLayer
 from dlrm_mtl.config import ModelConfig, OptimizerConfig, RunConfig
 from dlrm_mtl.distributed.caching import fetches_ahead
 from dlrm_mtl.distributed.planner import plan_sharding
@@ -23,7 +24,6 @@ from dlrm_mtl.distributed.tables import initialize_tables
 from dlrm_mtl.models.embeddings import build_embedding_bags
 from dlrm_mtl.models.losses import TaskLosses
 from dlrm_mtl.models.ranker import MultiTaskRanker, build_ranker
-from dlrm_mtl.module_names import escape
 from dlrm_mtl.recipe import Recipe
 from dlrm_mtl.schema import Schema
 from dlrm_mtl.training.optimizers import apply_table_optimizer, build_optimizer
@@ -79,7 +79,7 @@ def build_arm(config: RunConfig, recipe: Recipe, seed: int, schema: Schema, plan
     Raises:
         ValueError: a configuration that does not fit data set, method or device.
     """
-    balancing = build_balancing(recipe, schema.task_names, ranks)
+    balancing = build_layer(recipe, schema.task_names, ranks.group).to(ranks.device)
     losses = TaskLosses(config.loss_reduction, ranks.group)
     ranker = build_ranker(schema, config.model, balancing, losses, seed, ranks.device, config.bf16)
     replicated = recipe.level == "embedding"
@@ -97,25 +97,6 @@ def build_arm(config: RunConfig, recipe: Recipe, seed: int, schema: Schema, plan
     if not replicated:
         guard_tables(ranker.embedding_bags)
     return Arm(model, balancing, optimizer, replicated, fetches_ahead(plan))
-
-
-def build_balancing(
-    recipe: Recipe, task_names: tuple[str, ...], ranks: Ranks | None = None
-) -> BalancingLayer | ParameterLevelLayer:
-    """The balancing layer of an arm, on the model's own process group.
-
-    Raises:
-        ValueError: unknown method, option or reduction.
-    """
-    names = [escape(task) for task in task_names]
-    balancer = create_balancer(recipe.method, len(names), task_names=names, **recipe.options)
-    group = ranks.group if ranks else None
-    layer: BalancingLayer | ParameterLevelLayer
-    if recipe.level == "representation":
-        layer = BalancingLayer(balancer, group, recipe.reduction)  # type: ignore[arg-type]
-    else:
-        layer = ParameterLevelLayer(balancer, group)
-    return layer.to(ranks.device) if ranks else layer
 
 
 def _target_parameters(ranker: MultiTaskRanker, level: str) -> list[nn.Parameter]:

@@ -10,26 +10,10 @@ from dlrm_mtl.data.position import Position
 from dlrm_mtl.data.source import RowSource
 from dlrm_mtl.distributed.checkpoint import Checkpoint
 from dlrm_mtl.distributed.processes import Ranks
-from dlrm_mtl.recipe import Recipe, parse_recipe
-from dlrm_mtl.training.arm import build_balancing
+from dlrm_mtl.recipe import parse_recipe
 from dlrm_mtl.training.arm_state import State
 from dlrm_mtl.training.metrics import MetricSums
 from dlrm_mtl.training.trainer import Trainer, Window
-
-SINGLE_TASK = "single_task"
-"""The name of the arm."""
-
-
-def check_arm(recipe: Recipe, tasks: tuple[str, ...]) -> None:
-    """Checks that an arm can be built.
-
-    Raises:
-        ValueError: unknown method, option or reduction.
-    """
-    if recipe.method != SINGLE_TASK:
-        build_balancing(recipe, tasks)
-    elif recipe != parse_recipe(SINGLE_TASK):
-        raise ValueError(f"arm {recipe.text!r}: {SINGLE_TASK} has no options")
 
 
 class SingleTaskTrainers:

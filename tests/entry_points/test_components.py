@@ -80,7 +80,8 @@ def test_every_parameter_is_in_the_manual(name: str) -> None:
 
 @pytest.mark.parametrize("name", COMPONENTS)
 def test_nodes_of_a_slurm_job_meet_on_its_first(name: str) -> None:
-    arguments = ["-j", "2x1", "--rdzv_port", "29511", "--", "--data", "D", "--out", "R"]
+    data = "--raw" if name == "prepare" else "--data"
+    arguments = ["-j", "2x1", "--rdzv_port", "29511", "--", data, "D", "--out", "R"]
     with get_runner() as runner:
         launched = runner.dryrun_component(
             f"{ROOT}/components/{name}.py:{name}", arguments, "slurm", cfg={"time": "60"}
@@ -90,6 +91,80 @@ def test_nodes_of_a_slurm_job_meet_on_its_first(name: str) -> None:
         [f"--job-name={'criteo' if name == 'prepare' else name}-{node}", "--requeue"] for node in range(2)
     ]
     assert script.count("--rdzv_endpoint ${SLURM_JOB_NODELIST_HET_GROUP_0:=localhost}:29511") == 2
+
+
+WRONG_ARMS = (
+    *("multibalence", "multibalance:bta=1", "multibalance:beta=x", "multibalance:reduction=later", "mean:beta"),
+    *("static:weights=0.5/x", "single_task:a=1", "torchjd:UPGrat"),
+)
+
+
+@pytest.mark.parametrize("arm", WRONG_ARMS)
+@pytest.mark.parametrize("name", ["train", "compare"])
+def test_an_arm_that_cannot_be_built_is_not_launched(name: str, arm: str) -> None:
+    arms = ["--arm", arm] if name == "train" else ["--arms", "mean", arm]
+    with pytest.raises(ValueError, match=r"balancer|[Ww]eighting|beta|weights|no options|reduction"):
+        materialize_appdef(component(name), ["-j", "1x2", "--", "--data", "D", "--out", "R", *arms])
+
+
+def test_a_data_set_that_is_seen_decides_what_arms_there_are(small_dataset: Path) -> None:
+    """It has three tasks."""
+
+    def launched(data: str | Path, arm: str) -> None:
+        options = ["--data", str(data), "--out", "R", "--arms", "mean", arm]
+        materialize_appdef(component("compare"), ["-j", "1x2", "--", *options])
+
+    launched(small_dataset, "static:weights=0.5/0.3/0.2")
+    launched("not here", "static:weights=0.5/0.5")
+    with pytest.raises(ValueError, match="weights"):
+        launched(small_dataset, "static:weights=0.5/0.5")
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "message"),
+    [
+        ("experiments", ["--study", "table33", "--", "--data", "D", "--out", "R"], "study is 'table33'"),
+        ("prepare", ["--source", "critio", "--", "--raw", "D", "--out", "R"], "source is 'critio'"),
+        ("train", ["-j", "1y2", "--", "--data", "D", "--out", "R"], "1y2"),
+        ("train", ["-j", "1x3", "--", "--data", "D", "--out", "R"], "batch_size is 2048, expected a multiple of the 3"),
+    ],
+)
+def test_what_is_wrong_with_a_launch_is_named(name: str, arguments: list[str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        materialize_appdef(component(name), arguments)
+
+
+@pytest.mark.parametrize("source", ["criteo", "census_income", "ali_ccp", "parquet"])
+def test_options_of_every_preparation_are_checked(source: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        materialize_appdef(component("prepare"), ["--source", source, "--", "--raw", "D", "--out", "R", "--idss", "x"])
+    assert "--idss" in capsys.readouterr().err
+
+
+def test_a_refused_launch_ends_without_a_traceback(tmp_path: Path) -> None:
+    process = run(
+        "torchx", "run", "-s", "local_cwd", "-cfg", f"log_dir={tmp_path / 'logs'}", "components/train.py:train",
+        "-j", "1x2", "--", "--data", tmp_path, "--out", tmp_path / "run", "--arm", "multibalence",
+    )  # fmt: skip
+    assert process.returncode == 1
+    assert "unknown balancer 'multibalence', expected one of mean, sum" in process.stderr
+    assert "Traceback" not in process.stderr
+    assert not (tmp_path / "logs").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "cpus", "megabytes"),
+    [
+        ("-j 1x2", 2, 4096),
+        ("-j 2x8 --gpu 8", 32, 131072),
+        ("-j 1:2x4 --gpu 4", 16, 65536),
+        ("-j 2x8 --gpu 8 --cpu 96 --memMB 900000", 96, 900000),
+    ],
+)
+def test_a_node_has_what_its_processes_need(arguments: str, cpus: int, megabytes: int) -> None:
+    for name in TRAINING:
+        [role] = materialize_appdef(component(name), [*arguments.split(), "--", "--data", "D", "--out", "R"]).roles
+        assert (role.resource.cpu, role.resource.memMB) == (cpus, megabytes)
 
 
 def launch(component: str, logs: Path, more: str, **values: str | Path) -> None:

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dlrm_mtl.arms import check_arm
 from dlrm_mtl.config import ExperimentConfig, ModelConfig
 from dlrm_mtl.recipe import parse_recipe
 from dlrm_mtl.studies.catalog import STUDIES, random_weightings, study_arms
-from dlrm_mtl.training.single_task import check_arm
 
 CONFIG = ExperimentConfig(Path("data"), Path("out"))
 

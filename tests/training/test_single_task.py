@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dlrm_mtl.arms import check_arm
 from dlrm_mtl.recipe import parse_recipe
-from dlrm_mtl.training.single_task import check_arm
 from tests.datasets import TASKS, make_dataset
 from tests.distributed.training import run_config
 from tests.ranks import RankPool

@@ -1,0 +1,52 @@
+"""Which arms can be built. Needs torch, but not torchrec, so that launchers may ask."""
+
+from collections.abc import Sequence
+
+import torch.distributed as dist
+
+from dlrm_mtl.balancing import BalancingLayer, ParameterLevelLayer, create_balancer
+from dlrm_mtl.module_names import escape
+from dlrm_mtl.recipe import Recipe, parse_recipe
+
+SINGLE_TASK = "single_task"
+"""The arm that trains a model of its own for each task."""
+
+
+def build_layer(
+    recipe: Recipe, task_names: Sequence[str], group: dist.ProcessGroup | None = None
+) -> BalancingLayer | ParameterLevelLayer:
+    """The balancing layer of an arm.
+
+    Args:
+        group: the model's own.
+
+    Raises:
+        ValueError: unknown method, option or reduction, or a value out of range.
+    """
+    names = [escape(task) for task in task_names]
+    balancer = create_balancer(recipe.method, len(names), task_names=names, **recipe.options)
+    if recipe.level == "representation":
+        return BalancingLayer(balancer, group, recipe.reduction)  # type: ignore[arg-type]
+    return ParameterLevelLayer(balancer, group)
+
+
+def check_arm(recipe: Recipe, task_names: Sequence[str]) -> None:
+    """Checks that an arm can be built.
+
+    Raises:
+        ValueError: as of :func:`build_layer`.
+    """
+    if recipe.method != SINGLE_TASK:
+        build_layer(recipe, task_names)
+    elif recipe != parse_recipe(SINGLE_TASK):
+        raise ValueError(f"arm {recipe.text!r}: {SINGLE_TASK} has no options")
+
+
+def check_arm_without_data(recipe: Recipe) -> None:
+    """Checks an arm of a data set that cannot be seen from here: for as many tasks as its options have values for.
+
+    Raises:
+        ValueError: as of :func:`check_arm`.
+    """
+    lengths = [len(value) for value in recipe.options.values() if isinstance(value, list)]
+    check_arm(recipe, [f"task {number}" for number in range(max(lengths, default=2))])
