@@ -237,6 +237,8 @@ class RunConfig:
     reported."""
     max_nonfinite_steps: int = 10
     """Steps in a row skipped because a loss or gradient is not finite, after which the run stops."""
+    show_plan: bool = False
+    """Print where each table lies; by default a summary. plan.json has all of it."""
     timeout_s: int = 600
     """Seconds after which a collective that does not complete ends the job."""
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -284,6 +286,8 @@ class CompareConfig(RunConfig):
     """Number of seeds: first_seed, first_seed + 1, ..."""
     first_seed: int = 0
     """Where the seeds begin; separate jobs with other seeds, or other arms, are joined by dlrm_mtl.report."""
+    keep_models: bool = False
+    """Keep each seed's last checkpoint, which holds the trained models of all arms."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -301,6 +305,8 @@ class ExperimentConfig(RunConfig):
     """Number of seeds: 0, 1, ..."""
     trials: int = 20
     """Random static weightings of the experiment ``search``."""
+    keep_models: bool = False
+    """Keep each seed's last checkpoint, which holds the trained models of all arms."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -310,4 +316,4 @@ class ExperimentConfig(RunConfig):
     def comparison(self, out: Path, arms: tuple[str, ...]) -> CompareConfig:
         """The comparison of some arms under these options."""
         common = {item.name: getattr(self, item.name) for item in fields(RunConfig)}
-        return CompareConfig(**{**common, "out": out}, arms=arms, seeds=self.seeds)
+        return CompareConfig(**{**common, "out": out}, arms=arms, seeds=self.seeds, keep_models=self.keep_models)

@@ -1,6 +1,5 @@
 """The run directory: what makes a run reproducible and resumable."""
 
-import json
 import os
 import platform
 import sys
@@ -12,11 +11,12 @@ from typing import Any
 from dlrm_mtl.cli import as_dict
 from dlrm_mtl.config import RunConfig
 from dlrm_mtl.files import is_leftover, read_json, remove_leftovers, write_json
+from dlrm_mtl.json_lines import JsonLines
 
 CHANGEABLE = (
     *("data", "out", "reader.workers", "reader.prefetch", "checkpoint"),
     *(f"sharding.{name}" for name in ("kinds", "reserve", "min_partition", "kernels", "cache_load_factor", "prefetch")),
-    *("timeout_s", "on_bad_shard", "max_nonfinite_steps"),
+    *("timeout_s", "on_bad_shard", "max_nonfinite_steps", "show_plan", "keep_models"),
 )
 """Options that a run may be continued with other values of: where things are and how the work is done. All others say
 what is trained. That the data is the same is checked by its checksums, wherever it lies."""
@@ -60,8 +60,10 @@ def pair_name(first: str, second: str) -> str:
 
 def record_start(directory: Path, record: Mapping[str, Any]) -> None:
     """Adds a line to ``starts.jsonl``: one per start of the run, or of a seed of a comparison."""
-    with (directory / "starts.jsonl").open("a") as file:
-        file.write(json.dumps(record) + "\n")
+    lines = JsonLines(directory / "starts.jsonl")
+    lines.append(record)
+    lines.sync()
+    lines.close()
 
 
 def describe_environment(versions: dict[str, str], world_size: int, device: str) -> dict[str, Any]:

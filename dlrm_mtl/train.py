@@ -23,7 +23,7 @@ def main() -> None:
     with open_session(config, [config.arm]) as session:
         results = train_arms(session, [config.arm], config.seed, config.out)
         if session.ranks.is_first:
-            summary = summarize_seed(config.seed, session.tasks, results)
+            summary = summarize_seed(config.seed, session.tasks, results, session.length)
             write_json(config.out / "result.json", summary)
             print(f"\n{format_result(summary)}\nresult: {config.out / 'result.json'}", flush=True)
 

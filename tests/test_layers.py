@@ -22,29 +22,35 @@ ALLOWED: dict[str, set[str]] = {
     "module_names": set(),
     "quoting": set(),
     "records": {"quoting"},
+    "json_lines": {"files"},
     "recipe": set(),
+    "units": {"config"},
+    "training_length": {"config", "records"},
+    "arms": {"balancing", "module_names", "recipe"},
     "schema": {"files", "meaning", "quoting", "records"},
     "srun": set(),
     "cli": {"ending", "srun"},
-    "run_directory": {"cli", "config", "files"},
+    "run_directory": {"cli", "config", "files", "json_lines"},
     "data": {"config", "ending", "meaning", "module_names", "quoting", "schema"},
-    "distributed": {"config", "ending", "files", "module_names", "schema", "srun"},
+    "distributed": {"config", "ending", "files", "module_names", "schema", "srun", "units"},
     "models": {"balancing", "config", "data", "module_names", "schema"},
     "training": {
-        *("balancing", "config", "data", "distributed", "ending", "file_names", "files", "meaning", "models"),
-        *("module_names", "recipe", "run_directory", "schema"),
+        *("arms", "balancing", "config", "data", "distributed", "ending", "file_names", "files", "json_lines"),
+        *("meaning", "models", "module_names", "recipe", "run_directory", "schema", "training_length"),
     },
-    "planning": {"cli", "config", "distributed", "models", "module_names", "schema", "training"},
-    "reporting": {"config", "distributed", "file_names", "files", "run_directory", "training"},
+    "planning": {"cli", "config", "distributed", "models", "module_names", "schema", "training", "units"},
+    "reporting": {
+        *("config", "distributed", "file_names", "files", "run_directory", "training", "training_length"),
+    },
     "studies": {
-        *("balancing", "config", "data", "distributed", "files", "models", "module_names", "recipe", "reporting"),
-        *("schema", "training"),
+        *("arms", "balancing", "config", "data", "distributed", "files", "models", "module_names", "recipe"),
+        *("reporting", "schema", "training", "training_length"),
     },
     "benchmarks": {
         *("balancing", "config", "data", "distributed", "files", "models", "recipe", "reporting", "run_directory"),
         *("schema", "training"),
     },
-    "launching": {"cli"},
+    "launching": {"arms", "cli", "config", "recipe", "schema"},
     "plan": {"cli", "distributed", "files", "planning"},
     "train": {"cli", "config", "distributed", "files", "reporting", "training"},
     "bench": {"benchmarks", "cli", "distributed", "files"},
@@ -114,9 +120,13 @@ def test_imports_run_one_way(module: Path) -> None:
     ("above", "forbidden"),
     [
         ("balancing", {"torchrec", "fbgemm_gpu"}),
+        ("arms", {"torchrec", "fbgemm_gpu"}),
         *(
             (name, {"torch", "torchrec", "fbgemm_gpu"})
-            for name in ("cli", "config", "ending", "files", "quoting", "recipe", "records", "schema", "srun")
+            for name in (
+                *("cli", "config", "ending", "files", "json_lines", "quoting", "recipe", "records", "schema", "srun"),
+                *("training_length", "units"),
+            )
         ),
     ],
 )

@@ -1,12 +1,15 @@
 """A sharding plan as plain records and as text."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from math import prod
 from typing import Any
 
 from torchrec.distributed.types import ShardingPlan
 
 from dlrm_mtl.module_names import unescape
+from dlrm_mtl.units import format_size
 
 
 def describe_plan(plan: ShardingPlan) -> list[dict[str, Any]]:
@@ -27,6 +30,21 @@ def describe_plan(plan: ShardingPlan) -> list[dict[str, Any]]:
                 }
             )
     return sorted(tables, key=lambda table: str(table["table"]))
+
+
+def summarize_plan(tables: Sequence[Mapping[str, Any]]) -> str:
+    """The plan in a line: how many tables of which kind, and the size of their float32 weights, together and on the
+    fullest rank."""
+    kinds = Counter((table["sharding_type"], table["compute_kernel"]) for table in tables)
+    by_rank: Counter[int] = Counter()
+    for table in tables:
+        for shard in table["shards"]:
+            by_rank[shard["rank"]] += 4 * prod(shard["size"])
+    counts = ", ".join(f"{count} {kind} ({kernel})" for (kind, kernel), count in kinds.most_common())
+    return (
+        f"{len(tables)} table{'s' * (len(tables) != 1)}: {counts}; {format_size(by_rank.total())} of weights,"
+        f" at most {format_size(max(by_rank.values()))} on a rank"
+    )
 
 
 def format_plan(tables: Sequence[Mapping[str, Any]]) -> str:

@@ -8,9 +8,9 @@ from torch import nn
 from dlrm_mtl.distributed.planner import NoPlanFitsError, TablePlan, find_plan
 from dlrm_mtl.distributed.topology import Cluster
 from dlrm_mtl.planning.options import PlanConfig
-from dlrm_mtl.planning.units import parse_bandwidth, parse_size
 from dlrm_mtl.schema import Schema
 from dlrm_mtl.training.arm import build_table_model
+from dlrm_mtl.units import parse_bandwidth, parse_size
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from typing import Literal
 
 from dlrm_mtl.config import ModelConfig, OptimizerConfig, ShardingConfig, require
 from dlrm_mtl.planning.presets import PresetName
-from dlrm_mtl.planning.units import parse_bandwidth, parse_size
+from dlrm_mtl.units import parse_bandwidth, parse_size
 
 
 @dataclass(frozen=True)

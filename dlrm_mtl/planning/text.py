@@ -6,7 +6,7 @@ from typing import Any
 
 from dlrm_mtl.distributed.plan_records import format_plan
 from dlrm_mtl.planning.step_time import PARTS
-from dlrm_mtl.planning.units import format_size, gib
+from dlrm_mtl.units import format_size, gib
 
 LINES_OF_RANKS = 16
 """Lines of the table by rank; beyond that, only the slowest are shown."""

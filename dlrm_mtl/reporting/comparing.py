@@ -29,8 +29,8 @@ def run_comparison(config: CompareConfig, ranks: Ranks) -> None:
             continue
         results = train_arms(session, config.arms, seed, config.out / f"seed-{seed}")
         if ranks.is_first:
-            write_json(file, summarize_seed(seed, schema.task_names, results))
-            remove_checkpoints(config.out / f"seed-{seed}")
+            write_json(file, summarize_seed(seed, schema.task_names, results, session.length))
+            remove_checkpoints(config.out / f"seed-{seed}", keep=1 if config.keep_models else 0)
     if ranks.is_first:
         comparison = compare_seeds(
             schema.task_names,

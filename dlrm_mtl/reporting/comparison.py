@@ -8,6 +8,8 @@ import numpy as np
 from dlrm_mtl.reporting.statistics import mean_record, median_interval, t_interval
 
 METRICS = ("ne", "auc", "calibration")
+RATES = ("qps", "end_to_end_qps")
+"""See :class:`dlrm_mtl.training.loop.ArmResult`."""
 EXPLODED_NE = 2.0
 """Above this NE, twice that of a constant prediction, an arm's loss is reported as exploded (the paper's NEX)."""
 
@@ -24,8 +26,9 @@ def compare_seeds(
     together.
 
     Args:
-        seeds: results of :func:`dlrm_mtl.reporting.seed_summary.summarize_seed`. An arm may have ``control_qps``, the
-            windows of the control that was trained beside it, if that is another than the control that is here.
+        seeds: results of :func:`dlrm_mtl.reporting.seed_summary.summarize_seed`. An arm may have ``control_qps`` and
+            ``control_end_to_end_qps``, the windows of the control that was trained beside it, if that is another than
+            the control that is here.
         bayes_ne: NE of the true probabilities, for tasks where they are known.
     """
     names = list(dict.fromkeys(name for seed in seeds for name in seed["arms"]))
@@ -35,6 +38,7 @@ def compare_seeds(
         "control": control,
         "tasks": list(tasks),
         "bayes_ne": {task: value for task, value in bayes_ne.items() if value is not None},
+        **({"training": seeds[0]["training"]} if "training" in seeds[0] else {}),
         "intervals": _kind_of_intervals([len(own) for own in with_arm.values()]),
         "arms": {name: _compare_arm(name, control, tasks, own) for name, own in with_arm.items()},
     }
@@ -43,12 +47,11 @@ def compare_seeds(
 def _compare_arm(name: str, control: str, tasks: Sequence[str], seeds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     found = {seed["seed"]: seed["arms"][name] for seed in seeds}
     arms = list(found.values())
-    baseline = [seed["arms"][name].get("control_qps", seed["arms"][control]["qps"]) for seed in seeds]
     return {
         "seeds": list(found),
         "skipped_steps": sum(arm["skipped_steps"] for arm in arms),
         "rows_lost": sum(arm["rows_lost"] for arm in arms),
-        "qps": _qps(baseline, [arm["qps"] for arm in arms]),
+        **{rate: _qps(*_windows(rate, name, control, seeds)) for rate in RATES},
         "average_ne_gain_percent": _over_seeds([arm["average_ne_gain_percent"] for arm in arms]),
         "tasks": {
             task: {
@@ -67,6 +70,15 @@ def _kind_of_intervals(seeds: Sequence[int]) -> str:
         return "t over seeds"
     bootstrap = "paired bootstrap over evaluation rows"
     return bootstrap if max(seeds) == 1 else f"t over seeds; of arms with one seed, {bootstrap}"
+
+
+def _windows(
+    rate: str, name: str, control: str, seeds: Sequence[Mapping[str, Any]]
+) -> tuple[list[Sequence[float]], list[Sequence[float]]]:
+    """The windows of the control and of an arm, by seed; none where a seed has no such rate."""
+    arms = [(seed["arms"][control], seed["arms"][name]) for seed in seeds]
+    baseline = [arm.get(f"control_{rate}", of_control.get(rate, ())) for of_control, arm in arms]
+    return baseline, [arm.get(rate, ()) for _, arm in arms]
 
 
 def _qps(control: Sequence[Sequence[float]], arm: Sequence[Sequence[float]]) -> dict[str, Any] | None:

@@ -3,12 +3,15 @@
 from collections.abc import Sequence
 from typing import Any
 
-from dlrm_mtl.reporting.comparison import compare_seeds
+from dlrm_mtl.reporting.comparison import RATES, compare_seeds
 from dlrm_mtl.reporting.report_data import Record, Run
 from dlrm_mtl.run_directory import CHANGEABLE, flat
 
 OF_ONE_JOB = ("arms", "seeds", "first_seed", *CHANGEABLE)
 """Options in which jobs that are joined may differ: what each of them trains, where, and how the work is done."""
+
+OF_ALL_JOBS = ("data_set", "training")
+"""What comparison.json says beside the comparison: of jobs that are joined, alike in all."""
 
 
 def join_runs(runs: Sequence[Run], control: str | None = None) -> Record:
@@ -57,7 +60,7 @@ def join_runs(runs: Sequence[Run], control: str | None = None) -> Record:
                 f"{run.directory}: arm {name!r} has one seed, whose intervals are against {run.control!r};"
                 f" expected two seeds or more for intervals against {control!r}"
             )
-    return {**{key: first.comparison[key] for key in ("data_set",) if key in first.comparison}, **comparison}
+    return {**{key: first.comparison[key] for key in OF_ALL_JOBS if key in first.comparison}, **comparison}
 
 
 def _require_same(first: Run, run: Run) -> None:
@@ -105,7 +108,10 @@ def _against(control: str, summary: Record) -> dict[str, Any]:
     own = next(iter(arms)) == control
     ordered = {control: baseline, **arms}
     return {
-        name: {**(arm if own else _gains_over(baseline, arm)), "control_qps": baseline["qps"]}
+        name: {
+            **(arm if own else _gains_over(baseline, arm)),
+            **{f"control_{rate}": baseline.get(rate, []) for rate in RATES},
+        }
         for name, arm in ordered.items()
     }
 

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from dlrm_mtl.reporting.words import warn_of_length
+
 
 def format_comparison(comparison: Mapping[str, Any]) -> str:
     """Three tables: NE gains, metrics, and cost of each arm against the control."""
@@ -37,6 +39,7 @@ def format_comparison(comparison: Mapping[str, Any]) -> str:
         ],
     )
     parts = [
+        *warn_of_length(comparison),
         f"NE gain (%) over `{control}`, {seeds} seed{'s' * (seeds != 1)}; positive is better;"
         f" 95 % intervals: {comparison['intervals']}",
         gains,
@@ -57,26 +60,30 @@ def format_result(summary: Mapping[str, Any]) -> str:
         for task, values in arm["tasks"].items()
     ]
     table = _table(["task", "arm", "NE", "AUC", "calibration"], rows)
-    return "\n\n".join([table, *_losses(summary["arms"])])
+    return "\n\n".join([table, *_losses(summary["arms"]), *warn_of_length(summary)])
 
 
 def _speed_table(arms: Mapping[str, Any]) -> str:
-    rows = []
-    for name, arm in arms.items():
-        qps = arm["qps"]
-        if qps is None:
-            rows.append([name, "not timed: too few steps", "", ""])
-            continue
-        change = qps["change_percent"]
-        rows.append(
-            [
-                name,
-                f"{qps['median']:,.0f}",
-                f"{qps['p10']:,.0f} to {qps['p90']:,.0f}",
-                f"{change['median']:+.2f} [{change['low']:+.2f}, {change['high']:+.2f}]",
-            ]
-        )
-    return _table(["arm", "QPS median", "P10 to P90", "change (%)"], rows)
+    header = ["arm", "QPS median", "P10 to P90", "change (%)"]
+    rows = [[name, *_rate(arm["qps"])] for name, arm in arms.items()]
+    if any(arm.get("end_to_end_qps") for arm in arms.values()):
+        header += ["end to end", "change (%)"]
+        for row, arm in zip(rows, arms.values(), strict=True):
+            median, _, change = _rate(arm.get("end_to_end_qps"))
+            row += [median, change]
+    return _table(header, rows)
+
+
+def _rate(rate: Mapping[str, Any] | None) -> tuple[str, str, str]:
+    """Median, spread, and change against the control."""
+    if rate is None:
+        return "not timed: too few steps", "", ""
+    change = rate["change_percent"]
+    return (
+        f"{rate['median']:,.0f}",
+        f"{rate['p10']:,.0f} to {rate['p90']:,.0f}",
+        f"{change['median']:+.2f} [{change['low']:+.2f}, {change['high']:+.2f}]",
+    )
 
 
 def _losses(arms: Mapping[str, Any]) -> list[str]:

@@ -9,15 +9,18 @@ import numpy as np
 from dlrm_mtl.reporting.statistics import REPLICATES, FloatArray, Interval, mean_record, percentile_interval
 from dlrm_mtl.training.loop import ArmResult
 from dlrm_mtl.training.metrics import normalized_entropy
+from dlrm_mtl.training_length import TrainingLength
 
 ZERO = Interval(0.0, 0.0, 0.0)
 
 
-def summarize_seed(seed: int, tasks: Sequence[str], arms: Mapping[str, ArmResult]) -> dict[str, Any]:
+def summarize_seed(
+    seed: int, tasks: Sequence[str], arms: Mapping[str, ArmResult], length: TrainingLength | None = None
+) -> dict[str, Any]:
     """A seed's results as JSON values: metrics and windows of each arm, gains over the first arm with their paired
     bootstrap over evaluation rows."""
     control = next(iter(arms.values()))
-    summary: dict[str, Any] = {"seed": seed, "arms": {}}
+    summary: dict[str, Any] = {"seed": seed, **({"training": length.as_json()} if length else {}), "arms": {}}
     for name, arm in arms.items():
         gains: list[Interval | None] = [ZERO] * len(tasks)
         average: Interval | None = ZERO
@@ -25,6 +28,7 @@ def summarize_seed(seed: int, tasks: Sequence[str], arms: Mapping[str, ArmResult
             gains, average = _gains(control, arm, seed)
         summary["arms"][name] = {
             "qps": list(arm.qps),
+            "end_to_end_qps": list(arm.end_to_end_qps),
             "skipped_steps": arm.skipped_steps,
             "rows_lost": arm.rows_lost,
             "average_ne_gain_percent": mean_record(average),

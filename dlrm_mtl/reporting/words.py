@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from dlrm_mtl.reporting.report_data import Record
+from dlrm_mtl.training_length import TrainingLength
 
 SIGNIFICANT_GAIN = 0.05
 """NE gain in percent from which the paper calls one significant (section 5.3)."""
@@ -83,7 +84,14 @@ def describe_comparison(comparison: Record) -> list[str]:
     if of_control := _exploded(arms[control]):
         sentences.append(f"Of the control {control}: {' '.join(of_control)} Gains over it say nothing.")
     sentences += [f"Of the control {control}: {sentence}" for sentence in on_losses(arms[control])]
-    return [*sentences, *_on_trust(comparison, treatments)]
+    return [*warn_of_length(comparison), *sentences, *_on_trust(comparison, treatments)]
+
+
+def warn_of_length(record: Record) -> list[str]:
+    """That the training of a comparison, or of one arm, was too short to tell anything, if it was."""
+    length = TrainingLength.from_json(record["training"]) if "training" in record else None
+    warning = length.warning() if length else None
+    return [warning] if warning else []
 
 
 def on_cost(qps: Record | None) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from dlrm_mtl.arms import check_arm
 from dlrm_mtl.config import CompareConfig, ExperimentConfig
 from dlrm_mtl.distributed.processes import Ranks
 from dlrm_mtl.files import read_json, write_text
@@ -12,7 +13,7 @@ from dlrm_mtl.reporting.markdown import format_comparison
 from dlrm_mtl.schema import Schema
 from dlrm_mtl.studies.catalog import STUDIES, study_arms
 from dlrm_mtl.studies.search import describe_search
-from dlrm_mtl.training.single_task import check_arm
+from dlrm_mtl.training_length import TrainingLength
 
 
 @dataclass(frozen=True)
@@ -44,8 +45,7 @@ def describe_work(plans: Plans, schema: Schema) -> str:
     lines, total = [], 0
     for name, study in plans.items():
         plan = study.comparison
-        steps = plan.epochs * (schema.rows("train") // plan.batch_size)
-        steps = steps if plan.max_steps is None else min(steps, plan.max_steps)
+        steps = TrainingLength.of(plan, schema.rows("train"), ranks=1).steps
         left = [seed for seed in range(plan.seeds) if not (plan.out / f"seed-{seed}.json").is_file()]
         rows = len(plan.arms) * len(left) * steps * plan.batch_size
         total += rows

@@ -28,7 +28,7 @@ class Traffic:
     """Bytes that a GPU sends, or holds in an all-reduce, per step."""
 
     ids: float
-    """All-to-all of table ids, int64."""
+    """All-to-all of table ids, int32."""
     embeddings: float
     """All-to-all of pooled embeddings, float32; as much again for their gradients."""
     dense: float
@@ -40,7 +40,7 @@ class Traffic:
 def traffic(case: ScaleCase) -> Traffic:
     """What a step moves; the same at any number of GPUs, but for what stays on the GPU."""
     return Traffic(
-        ids=8.0 * case.batch_per_gpu * case.lookups,
+        ids=4.0 * case.batch_per_gpu * case.lookups,
         embeddings=4.0 * case.batch_per_gpu * case.embedding_columns,
         dense=4.0 * (case.shared_parameters + case.tasks * case.head_parameters),
         balancing=8.0 * case.tasks**2,

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any
 
 from dlrm_mtl.distributed.checkpoint import Checkpoint, CheckpointWriter, find_checkpoint, open_checkpoint
+from dlrm_mtl.distributed.checkpoint_directory import list_checkpoints
 from dlrm_mtl.distributed.plan_records import describe_plan
 from dlrm_mtl.recipe import parse_recipe
 from dlrm_mtl.training.arm_state import State, generator_state, restore_generators
@@ -144,9 +145,11 @@ class RunCheckpoints:
             print(note, file=sys.stderr, flush=True)
 
 
-def remove_checkpoints(directory: Path) -> None:
-    """Removes the checkpoints of a run or seed that needs none any more."""
-    shutil.rmtree(directory / DIRECTORY, ignore_errors=True)
+def remove_checkpoints(directory: Path, keep: int) -> None:
+    """Removes the checkpoints of a finished run or seed, but for the newest ``keep``."""
+    checkpoints = directory / DIRECTORY
+    for path in list_checkpoints(checkpoints)[keep:] if keep else [checkpoints]:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def _names(tasks: Iterable[str]) -> str:

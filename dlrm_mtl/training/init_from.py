@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from dlrm_mtl.arms import SINGLE_TASK
 from dlrm_mtl.meaning import DenseFingerprint, Meaning, TableFingerprint, find_difference, without_fingerprint
 from dlrm_mtl.recipe import parse_recipe
 from dlrm_mtl.schema import Schema
-from dlrm_mtl.training.single_task import SINGLE_TASK
 
 START_ANEW = "start without --init-from, or {remedy}"
 GO_ON_ELSEWHERE = "go on with the data set that the run began with, or give another --out"

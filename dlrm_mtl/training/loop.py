@@ -1,8 +1,9 @@
 """The training loop: one arm, or several in turns. Control and treatment run through the same lines."""
 
+import time
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +37,9 @@ class ArmResult:
     """Steps without effect, because a loss or gradient was not finite."""
     rows_lost: int
     """Training rows of shards that were lost on the way."""
+    end_to_end_qps: Sequence[float] = ()
+    """Global samples per second of each window without the warm-up, with all that an arm's turn takes: every step,
+    metrics, diagnostics, logs."""
 
 
 @dataclass
@@ -46,8 +50,14 @@ class Progress:
     """Windows that every arm has trained."""
     qps: dict[str, list[float]]
     """See :attr:`ArmResult.qps`, by arm."""
+    end_to_end_qps: dict[str, list[float]]
+    """See :attr:`ArmResult.end_to_end_qps`, by arm."""
     log_bytes: dict[str, int]
     """Length of each arm's metrics.jsonl."""
+
+    @classmethod
+    def begin(cls, arms: Sequence[str]) -> "Progress":
+        return cls(0, {arm: [] for arm in arms}, {arm: [] for arm in arms}, dict.fromkeys(arms, 0))
 
 
 def train_arms(session: Session, arms: Sequence[str], seed: int, directory: Path) -> dict[str, ArmResult]:
@@ -69,9 +79,9 @@ def train_arms(session: Session, arms: Sequence[str], seed: int, directory: Path
         requested = stack.enter_context(termination_requested())
         checkpoints = stack.enter_context(RunCheckpoints(session, trainers, directory))
         checkpoint = checkpoints.restore()
-        progress = Progress(0, {arm: [] for arm in arms}, dict.fromkeys(arms, 0))
+        progress = Progress.begin(arms)
         if checkpoint is not None:
-            progress = Progress(**checkpoint.facts["progress"])
+            progress = replace(progress, **checkpoint.facts["progress"])
         if ranks.is_first:
             _announce(one, session, seed, checkpoint)
         logs = {
@@ -80,23 +90,29 @@ def train_arms(session: Session, arms: Sequence[str], seed: int, directory: Path
             )
             for arm, folder in file_names(arms).items()
         }
-        steps = len(arms) * one.total_steps
-        bar = stack.enter_context(progress_bar(steps, f"seed {seed}", ranks.is_first, len(arms) * one.step))
+        total, done = len(arms) * one.total_steps, len(arms) * one.step
+        bar = stack.enter_context(progress_bar(total, f"seed {seed}", ranks.is_first, done))
         warm = progress.rounds + config.warmup_windows  # a restart has its own warm-up
         while not one.done:
             # Each arm goes first as often as last: what a turn leaves behind in caches favours none.
             for arm in arms if progress.rounds % 2 == 0 else reversed(arms):
-                trainer = trainers[arm]
+                trainer, start = trainers[arm], time.perf_counter()
                 window = trainer.train_window(config.log_every)
                 logs[arm].window(window)
-                bar.update(window.last_step - window.first_step)
-                if window.qps is not None and progress.rounds >= warm:
-                    progress.qps[arm].append(window.qps)
+                steps = window.last_step - window.first_step
+                bar.update(steps)
+                if progress.rounds >= warm:
+                    seconds = time.perf_counter() - start
+                    progress.end_to_end_qps[arm].append(steps * config.batch_size / seconds)
+                    if window.qps is not None:
+                        progress.qps[arm].append(window.qps)
                 if _evaluation_is_due(config, window.first_step, window.last_step) and not trainer.done:
                     logs[arm].evaluation(window.last_step, trainer.evaluate().compute())
             progress.rounds += 1
             ending, due = ranks.any(requested(), checkpoints.due(one.step, last=one.done))
             if ending or due:
+                for log in logs.values():
+                    log.sync()
                 progress.log_bytes = {arm: logs[arm].bytes for arm in arms}
                 checkpoints.save({"progress": asdict(progress)})
             if ending and not one.done:
@@ -110,7 +126,12 @@ def train_arms(session: Session, arms: Sequence[str], seed: int, directory: Path
             metrics = sums.compute()
             logs[arm].evaluation(trainer.step, metrics)
             results[arm] = ArmResult(
-                metrics, progress.qps[arm], sums.sums.cpu().numpy(), trainer.skipped_steps, trainer.rows_lost
+                metrics,
+                progress.qps[arm],
+                sums.sums.cpu().numpy(),
+                trainer.skipped_steps,
+                trainer.rows_lost,
+                progress.end_to_end_qps[arm],
             )
     return results
 

@@ -1,7 +1,6 @@
 """What a run writes while it trains: metrics.jsonl, TensorBoard scalars, progress on the terminal."""
 
 import io
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -12,6 +11,7 @@ from typing import Any
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
+from dlrm_mtl.json_lines import JsonLines
 from dlrm_mtl.training.metrics import TaskMetrics
 from dlrm_mtl.training.trainer import Window
 
@@ -25,7 +25,8 @@ class RunLog:
 
     Args:
         step: that training begins or goes on at.
-        keep_bytes: length of the ``metrics.jsonl`` that was written up to that step; what is after it is cut off.
+        keep_bytes: length of the ``metrics.jsonl`` that was written up to that step; what is after it is cut off. If
+            less is there, as after a crash of the machine, a line on stderr says so, and the log goes on behind it.
     """
 
     def __init__(
@@ -35,15 +36,26 @@ class RunLog:
         self._lines = None
         self._board = None
         if enabled:
-            directory.mkdir(parents=True, exist_ok=True)
-            self._lines = (directory / "metrics.jsonl").open("ab")
-            self._lines.truncate(keep_bytes)
+            file = directory / "metrics.jsonl"
+            self._lines = JsonLines(file, keep_bytes)
+            if missing := self._lines.bytes_missing:
+                print(
+                    f"{file}: {missing:,} of the {keep_bytes:,} bytes that were written up to step {step} are missing;"
+                    " curves have a gap there, results are not affected",
+                    file=sys.stderr,
+                    flush=True,
+                )
             self._board = SummaryWriter(str(directory / "tensorboard"), purge_step=step + 1)
 
     @property
     def bytes(self) -> int:
         """Length of ``metrics.jsonl``."""
-        return self._lines.tell() if self._lines is not None else 0
+        return self._lines.bytes if self._lines is not None else 0
+
+    def sync(self) -> None:
+        """Waits until all lines of ``metrics.jsonl`` are on the disk."""
+        if self._lines is not None:
+            self._lines.sync()
 
     def __enter__(self) -> "RunLog":
         return self
@@ -51,6 +63,8 @@ class RunLog:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if error is None:
+            self.sync()
         if self._lines is not None:
             self._lines.close()
         if self._board is not None:
@@ -82,8 +96,7 @@ class RunLog:
     def _write(self, step: int, record: dict[str, Any]) -> None:
         if self._lines is None or self._board is None:
             return
-        self._lines.write(json.dumps({"step": step, **record}, allow_nan=False).encode() + b"\n")
-        self._lines.flush()
+        self._lines.append({"step": step, **record})
         kind = record["kind"]
         for name, value in _scalars(record):
             self._board.add_scalar(f"{kind}/{name}", value, step)

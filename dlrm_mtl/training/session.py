@@ -8,10 +8,11 @@ from typing import Any
 import torch
 from torchrec.distributed.types import ShardingPlan
 
+from dlrm_mtl.arms import SINGLE_TASK, check_arm
 from dlrm_mtl.config import RunConfig
 from dlrm_mtl.data.source import RowSource
 from dlrm_mtl.distributed.checkpoint_directory import read_manifest
-from dlrm_mtl.distributed.plan_records import describe_plan, format_plan
+from dlrm_mtl.distributed.plan_records import describe_plan, format_plan, summarize_plan
 from dlrm_mtl.distributed.processes import Ranks, process_group
 from dlrm_mtl.distributed.quiet import silence_known_warnings
 from dlrm_mtl.distributed.versions import check_versions
@@ -22,8 +23,9 @@ from dlrm_mtl.training.arm import make_plan
 from dlrm_mtl.training.init_from import check_init_from
 from dlrm_mtl.training.machine import check_machine, machine_of
 from dlrm_mtl.training.run_data import DATA_RECORD, inspect_run_data, open_run_data
-from dlrm_mtl.training.single_task import SINGLE_TASK, SingleTaskTrainers, check_arm
+from dlrm_mtl.training.single_task import SingleTaskTrainers
 from dlrm_mtl.training.trainer import Trainer
+from dlrm_mtl.training_length import TrainingLength
 
 ArmTrainer = Trainer | SingleTaskTrainers
 
@@ -45,6 +47,11 @@ class Session:
     @property
     def tasks(self) -> tuple[str, ...]:
         return self.source.dataset.schema.task_names
+
+    @property
+    def length(self) -> TrainingLength:
+        rows = self.source.dataset.schema.rows("train")
+        return TrainingLength.of(self.config, rows, self.ranks.world_size)
 
     def trainer(self, arm: str, seed: int) -> ArmTrainer:
         """What trains one arm. Collective."""
@@ -89,5 +96,8 @@ def prepare(config: RunConfig, arms: Sequence[str], ranks: Ranks) -> Session:
         write_json(config.out / "plan.json", tables)
         if not (config.out / "environment.json").exists():
             write_json(config.out / "environment.json", environment)
-        print(format_plan(tables), flush=True)
-    return Session(config, RowSource(dataset, config.on_bad_shard), plan, ranks, environment, changed)
+        print(format_plan(tables) if config.show_plan else summarize_plan(tables), flush=True)
+    session = Session(config, RowSource(dataset, config.on_bad_shard), plan, ranks, environment, changed)
+    if ranks.is_first and (warning := session.length.warning()):
+        print(warning, flush=True)
+    return session

@@ -5,6 +5,7 @@ from dataclasses import replace
 import torch
 from torchrec.distributed.types import ShardingPlan
 
+from dlrm_mtl.arms import SINGLE_TASK
 from dlrm_mtl.config import RunConfig
 from dlrm_mtl.data.position import Position
 from dlrm_mtl.data.source import RowSource

@@ -26,6 +26,7 @@ from dlrm_mtl.training.arm_state import State, arm_state, restore_arm, start_arm
 from dlrm_mtl.training.diagnostics import balancing_diagnostics
 from dlrm_mtl.training.metrics import MetricSums, TaskMetrics
 from dlrm_mtl.training.pipeline import build_pipeline
+from dlrm_mtl.training_length import TrainingLength
 
 EVALUATION_BUCKETS = 1000
 """Buckets of eval rows that the paired bootstrap resamples."""
@@ -89,9 +90,7 @@ class Trainer:
             config.reader.shuffle_rows,
             reader_streams(config.reader, self._pin_memory),
         )
-        self.total_steps = config.epochs * self._reader.steps
-        if config.max_steps is not None:
-            self.total_steps = min(self.total_steps, config.max_steps)
+        self.total_steps = TrainingLength.of(config, schema.rows("train"), ranks.world_size).steps
         self.rows_dropped_per_epoch = self._reader.rows_dropped
         self.step = 0
         self.position = Position()

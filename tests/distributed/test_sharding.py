@@ -9,7 +9,7 @@ import pytest
 
 from dlrm_mtl.config import ModelConfig, OptimizerConfig, ShardingConfig
 from dlrm_mtl.distributed.host_memory import host_memory
-from dlrm_mtl.distributed.plan_records import describe_plan, format_plan
+from dlrm_mtl.distributed.plan_records import describe_plan, format_plan, summarize_plan
 from dlrm_mtl.distributed.processes import Ranks
 from dlrm_mtl.distributed.sharding import allowed_kinds
 from dlrm_mtl.schema import CategoricalFeature, Schema
@@ -152,6 +152,23 @@ def test_text_joins_shards_of_one_size_on_neighbouring_ranks() -> None:
     shards = [{"rank": rank, "offset": [0, 0], "size": [rows, 8]} for rank, rows in placed]
     record = {"table": "t", "sharding_type": "row_wise", "compute_kernel": "fused", "shards": shards}
     assert format_plan([record]).splitlines()[1].split(maxsplit=3)[3] == "0-1: 5 x 8, 2: 4 x 8, 4-5: 4 x 8, 3: 4 x 8"
+
+
+def test_the_summary_of_a_plan() -> None:
+    """Weights are of four bytes each."""
+
+    def table(kind: str, kernel: str, *placed: tuple[int, int]) -> dict[str, Any]:
+        shards = [{"rank": rank, "offset": [0, 0], "size": [rows, 8]} for rank, rows in placed]
+        return {"table": "t", "sharding_type": kind, "compute_kernel": kernel, "shards": shards}
+
+    tables = [
+        table("table_wise", "fused", (0, 1024)),
+        table("row_wise", "fused_uvm_caching", (0, 512), (1, 512)),
+        table("table_wise", "fused", (1, 256)),
+    ]
+    assert summarize_plan(tables) == (
+        "3 tables: 2 table_wise (fused), 1 row_wise (fused_uvm_caching); 72 KiB of weights, at most 48 KiB on a rank"
+    )
 
 
 @pytest.mark.parametrize("heavy", ["first", "second", "third"])

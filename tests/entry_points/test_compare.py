@@ -23,7 +23,7 @@ def compare(data: Path, out: Path, *options: str | Path, processes: int = 0) -> 
 
 def metrics_of(comparison: dict[str, Any]) -> dict[str, Any]:
     """Everything but the clock."""
-    return {name: {**arm, "qps": None} for name, arm in comparison["arms"].items()}
+    return {name: {**arm, "qps": None, "end_to_end_qps": None} for name, arm in comparison["arms"].items()}
 
 
 ARMS = ["--arms", "mean", "multibalance:beta=0.1,prior_in_direction=0.5", "static:weights=0.5/0.3/0.2"]
@@ -43,10 +43,12 @@ def test_the_run_directory_is_complete(finished: Path) -> None:
     assert list(comparison["arms"]) == ARMS[1:]
     for arm in comparison["arms"].values():
         assert arm["seeds"] == [0, 1]
-        assert {"median", "p10", "p90", "change_percent"} <= arm["qps"].keys()
+        assert {"median", "p10", "p90", "change_percent"} <= arm["qps"].keys() == arm["end_to_end_qps"].keys()
         assert arm["average_ne_gain_percent"].keys() == {"mean", "low", "high"}
         for task in arm["tasks"].values():
             assert {"ne", "auc", "calibration", "ne_gain_percent"} <= task.keys()
+    length = {"rows": 600, "batch_size": 64, "epochs": 1, "max_steps": None, "ranks": 2, "steps": 9}
+    assert comparison["training"] == length
     treatment = comparison["arms"][ARMS[2]]["tasks"]["click"]
     control = comparison["arms"]["mean"]["tasks"]["click"]
     assert treatment["ne"] != control["ne"]

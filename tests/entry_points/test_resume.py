@@ -31,7 +31,7 @@ def compare(data: Path, out: Path, *options: str) -> subprocess.CompletedProcess
 
 def without_speed(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: without_speed(part) for key, part in value.items() if key != "qps"}
+        return {key: without_speed(part) for key, part in value.items() if key not in ("qps", "end_to_end_qps")}
     return [without_speed(part) for part in value] if isinstance(value, list) else value
 
 

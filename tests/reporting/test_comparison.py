@@ -48,7 +48,7 @@ def test_keys(seeds: list[dict[str, Any]]) -> None:
     gain = {"mean", "low", "high"}
     for arm in found["arms"].values():
         assert arm.keys() == {
-            *("seeds", "qps", "average_ne_gain_percent", "tasks"),
+            *("seeds", "qps", "end_to_end_qps", "average_ne_gain_percent", "tasks"),
             *("skipped_steps", "rows_lost"),
         }
         assert arm["seeds"] == [0, 1, 2]

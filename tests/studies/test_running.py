@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from dlrm_mtl.arms import check_arm
 from dlrm_mtl.config import ExperimentConfig
 from dlrm_mtl.file_names import file_names
 from dlrm_mtl.recipe import parse_recipe
 from dlrm_mtl.schema import CategoricalFeature, Schema, Shard, Task
 from dlrm_mtl.studies.catalog import STUDIES
 from dlrm_mtl.studies.running import describe_work, finish_studies, plan_studies
-from dlrm_mtl.training.single_task import check_arm
 from tests.reporting.runs import summarized, write_run
 
 

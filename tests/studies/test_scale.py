@@ -28,7 +28,7 @@ def test_collectives_by_hand() -> None:
 
 def test_traffic_by_hand() -> None:
     sizes = traffic(ScaleCase(batch_per_gpu=10, lookups=3, embedding_columns=7, tasks=2, shared_parameters=5))
-    assert (sizes.ids, sizes.embeddings, sizes.balancing) == (240, 280, 32)
+    assert (sizes.ids, sizes.embeddings, sizes.balancing) == (120, 280, 32)
     assert sizes.dense == 4 * (5 + 2 * 5_000_000)
 
 

@@ -1,9 +1,10 @@
 """Worker functions: real training runs on the ranks of a pool, and what they leave behind."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import numpy.typing as npt
@@ -21,9 +22,11 @@ from dlrm_mtl.distributed.sharding import sharders
 from dlrm_mtl.models.embeddings import build_embedding_bags
 from dlrm_mtl.recipe import parse_recipe
 from dlrm_mtl.training.arm import build_arm, make_plan
+from dlrm_mtl.training.checkpoints import RunCheckpoints
 from dlrm_mtl.training.loop import ArmResult, train_arms
 from dlrm_mtl.training.metrics import TaskMetrics
 from dlrm_mtl.training.optimizers import apply_table_optimizer
+from dlrm_mtl.training.run_log import RunLog
 from dlrm_mtl.training.session import Session
 from dlrm_mtl.training.trainer import Trainer, Window
 from tests.distributed.training import Weights, local_batches, local_weights
@@ -95,6 +98,24 @@ def side_by_side(ranks: Ranks, config: RunConfig, arms: Sequence[str], seed: int
     dataset = open_dataset(config.data)
     session = Session(config, RowSource(dataset), make_plan(config, dataset.schema, ranks), ranks)
     return train_arms(session, arms, seed, Path(config.out))
+
+
+def order_of_saving(ranks: Ranks, config: RunConfig) -> list[str]:
+    """In which order logs reach the disk and checkpoints are begun."""
+    order: list[str] = []
+    sync, save = RunLog.sync, RunCheckpoints.save
+
+    def sync_and_note(log: RunLog) -> None:
+        order.append("log")
+        sync(log)
+
+    def save_and_note(checkpoints: RunCheckpoints, facts: Mapping[str, Any]) -> None:
+        order.append("checkpoint")
+        save(checkpoints, facts)
+
+    with mock.patch.object(RunLog, "sync", sync_and_note), mock.patch.object(RunCheckpoints, "save", save_and_note):
+        side_by_side(ranks, config, ["mean"], 0)
+    return order
 
 
 def weights_by_step(ranks: Ranks, config: RunConfig, recipe: str, steps: int) -> dict[str, Weights]:

@@ -93,6 +93,32 @@ def test_a_log_that_is_not_enabled_writes_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_log_that_is_shorter_than_its_checkpoint_says_is_reported_and_goes_on(
+    directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As after a crash of the machine; and the report can read what is left."""
+    log = directory / "metrics.jsonl"
+    whole = log.read_bytes()
+    first = whole.index(b"\n") + 1
+    log.write_bytes(whole[: first + 20])
+    with RunLog(directory, TASKS, True, step=11, keep_bytes=len(whole)) as resumed:
+        resumed.window(window(11, 20))
+    assert [json.loads(line)["step"] for line in log.read_text().splitlines()] == [10, 20]
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"{log}: {len(whole) - first:,} of the {len(whole):,} bytes")
+
+
+def test_a_log_as_long_as_its_checkpoint_says_is_cut_there_without_a_word(
+    directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = directory / "metrics.jsonl"
+    keep = log.read_bytes().index(b"\n") + 1
+    with RunLog(directory, TASKS, True, step=10, keep_bytes=keep) as resumed:
+        resumed.window(window(10, 20))
+    assert [json.loads(line)["step"] for line in log.read_text().splitlines()] == [10, 20]
+    assert capsys.readouterr().err == ""
+
+
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True

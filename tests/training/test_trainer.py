@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from dlrm_mtl.config import OptimizerConfig, RunConfig, ScheduleConfig
+from dlrm_mtl.config import CheckpointConfig, OptimizerConfig, RunConfig, ScheduleConfig
 from dlrm_mtl.data.dataset import open_dataset
 from dlrm_mtl.training.metrics import ROWS, bucket_of
 from dlrm_mtl.training.trainer import EVALUATION_BUCKETS
@@ -301,3 +301,15 @@ def test_logs_of_arms_side_by_side(small_dataset: Path, rank_pool: RankPool, tmp
         assert lines[-1]["tasks"]["click"]["ne"] == results[0][arm].metrics[0].ne
         assert len(results[0][arm].qps) == 4
         assert [line["qps"] for line in lines if line["kind"] == "train"] == list(results[0][arm].qps)
+        # Of the same window, with what its speed leaves out.
+        assert len(results[0][arm].end_to_end_qps) == 4
+        assert all(rate > 0 for rate in results[0][arm].end_to_end_qps)
+
+
+def test_logs_are_on_the_disk_before_a_checkpoint_counts_on_them(
+    small_dataset: Path, rank_pool: RankPool, tmp_path: Path
+) -> None:
+    every_window = CheckpointConfig(every_steps=3)
+    config = run_config(small_dataset, log_every=3, checkpoint=every_window, out=tmp_path)
+    order = rank_pool.run(1, runs.order_of_saving, config)[0]
+    assert order == [*("log", "checkpoint") * 4, "log"]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from dlrm_mtl.planning.units import format_size, parse_bandwidth, parse_size
+from dlrm_mtl.units import format_size, parse_bandwidth, parse_size
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,72 @@
+"""How many steps a run trains, and whether they are enough to learn anything from."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from math import ceil
+from typing import Any
+
+from dlrm_mtl.config import RunConfig
+from dlrm_mtl.records import build
+
+ENOUGH_STEPS = 100
+"""Below, task weights and optimizers have hardly left their start, whatever the method."""
+
+
+@dataclass(frozen=True)
+class TrainingLength:
+    """What decides how many steps each arm trains."""
+
+    rows: int
+    """Of the training split."""
+    batch_size: int
+    epochs: int
+    max_steps: int | None
+    ranks: int
+
+    @classmethod
+    def of(cls, config: RunConfig, rows: int, ranks: int) -> "TrainingLength":
+        return cls(rows, config.batch_size, config.epochs, config.max_steps, ranks)
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> "TrainingLength":
+        """
+        Raises:
+            ValueError: a key or a type is not as it should be.
+        """
+        return build(cls, {key: value for key, value in record.items() if key != "steps"}, "training")
+
+    def as_json(self) -> dict[str, Any]:
+        return {**asdict(self), "steps": self.steps}
+
+    @property
+    def steps(self) -> int:
+        """Per arm and seed."""
+        return self._possible if self.max_steps is None else min(self._possible, self.max_steps)
+
+    def warning(self) -> str | None:
+        """What to say of a run that is too short, with the options that would make it long enough; None of others."""
+        if self.steps >= ENOUGH_STEPS:
+            return None
+        options = []
+        if self.max_steps is not None and self.max_steps < ENOUGH_STEPS:
+            options.append(f"--max-steps {ENOUGH_STEPS} or more")
+        if self._possible < ENOUGH_STEPS:
+            options.append(self._longer())
+        return (
+            f"WARNING: {self.steps} training steps per arm, fewer than {ENOUGH_STEPS}: task weights and optimizers have"
+            " hardly left their start, and the differences between arms say little."
+            f" Expected {' and '.join(options)}."
+        )
+
+    @property
+    def _possible(self) -> int:
+        """Steps that the data gives."""
+        return self.epochs * (self.rows // self.batch_size)
+
+    def _longer(self) -> str:
+        """The largest batch that gives enough steps; if not even one row per rank does, the number of epochs."""
+        most = self.rows // ceil(ENOUGH_STEPS / self.epochs)
+        batch_size = most - most % self.ranks
+        if batch_size > 0:
+            return f"--batch-size {batch_size} or less, of which {self.rows:,} training rows give enough steps"
+        return f"--epochs {ceil(ENOUGH_STEPS / max(1, self.rows // self.batch_size))} or more"
