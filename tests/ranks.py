@@ -1,12 +1,13 @@
 """Runs functions on W real gloo processes."""
 
-import multiprocessing
 import os
 import socket
 from collections.abc import Callable
 from multiprocessing.connection import Connection, wait
-from multiprocessing.context import SpawnProcess
+from multiprocessing.context import ForkServerProcess
 from typing import Any
+
+from tests.preloaded import preloading_context
 
 TIMEOUT_S = 60
 
@@ -38,12 +39,12 @@ class RankPool:
 
 class _Group:
     def __init__(self, world_size: int) -> None:
-        context = multiprocessing.get_context("spawn")
+        context = preloading_context()
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         self._connections: list[Connection] = []
-        self._processes: list[SpawnProcess] = []
+        self._processes: list[ForkServerProcess] = []
         for rank in range(world_size):
             ours, theirs = context.Pipe()
             # Not daemons: those could have no reader processes.

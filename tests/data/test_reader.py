@@ -21,6 +21,7 @@ from dlrm_mtl.data.order import Order, evaluation_share
 from dlrm_mtl.data.position import Position
 from dlrm_mtl.data.reader import EvaluationReader, TrainingReader, batches, reader_streams
 from dlrm_mtl.data.source import RowSource
+from dlrm_mtl.meaning import Fingerprints
 from tests.datasets import make_dataset
 
 
@@ -125,7 +126,8 @@ def test_batches_hold_what_the_files_hold(small_dataset: Path) -> None:
 def test_ids_are_as_wide_as_they_must_be(cardinality: int, dtype: torch.dtype, small_dataset: Path) -> None:
     dataset = open_dataset(small_dataset)
     first, *others = dataset.schema.categorical
-    schema = replace(dataset.schema, categorical=(replace(first, cardinality=cardinality), *others))
+    wide = (replace(first, cardinality=cardinality), *others)
+    schema = replace(dataset.schema, categorical=wide, fingerprints=Fingerprints())
     rows = Rows(schema, *RowSource(dataset).padding(3))
     assert rows.batch(0, 2).sparse.values().dtype == dtype
 

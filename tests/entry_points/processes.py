@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.entry_points.preloaded import run_module
+from tests.preloaded import run_module
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent

@@ -8,11 +8,17 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from multiprocessing import forkserver
-from multiprocessing.context import ForkServerProcess
+from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 
 LIBRARIES = ["torch", "torchrec", "torch.distributed.checkpoint", "fbgemm_gpu", "tensordict", "tyro", "pyarrow.parquet"]
+
+
+def preloading_context() -> ForkServerContext:
+    """Starts processes that have imported :data:`LIBRARIES`."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(LIBRARIES)
+    return context
 
 
 class ModuleProcess:
@@ -26,10 +32,7 @@ class ModuleProcess:
         self, module: str, arguments: Sequence[str], environment: Mapping[str, str], cwd: Path, streams: Path
     ) -> None:
         self._streams = streams
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(LIBRARIES)
-        forkserver.ensure_running()
-        self._process: ForkServerProcess = context.Process(
+        self._process: ForkServerProcess = preloading_context().Process(
             target=_run, args=(module, list(arguments), dict(environment), cwd, streams)
         )
         self._process.start()
