@@ -1,9 +1,10 @@
 """Rank 0's end of the watch: it hears all ranks, decides which failure came first, shows it and ends the job."""
 
+import selectors
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import replace
-from multiprocessing.connection import Connection, wait
 
 from dlrm_mtl.distributed.failure import (
     Failure,
@@ -13,13 +14,13 @@ from dlrm_mtl.distributed.failure import (
     format_positions,
     format_ranks,
 )
-from dlrm_mtl.distributed.links import receive, send
+from dlrm_mtl.distributed.links import Link
+from dlrm_mtl.distributed.messages import End, Word
 from dlrm_mtl.ending import end_process
 
 SETTLE_S = 1.0
-"""Seconds in which failures count as one: an error and the collectives that break with it, or an error of all ranks."""
-SILENT_S = 3.0
-"""Seconds without a report after which a rank is said not to answer; one comes every second."""
+"""Seconds in which failures count as one: an error and the collectives that break with it, or an error of all ranks.
+Ranks that have not said within them how far they have come do not answer."""
 LEAVE_S = 3.0
 """Seconds that rank 0, which may hold the job's store, waits for the others to end."""
 
@@ -27,19 +28,21 @@ LEAVE_S = 3.0
 class Hub:
     """A thread of rank 0's process.
 
-    A rank sends its position (``{"position": [...]}``) every second, ``{"failure": [...]}`` when it fails, and
-    ``{"left": true}`` before it leaves properly. It receives the job's exit code, once the failure has been shown. Rank
-    0's process ends last.
+    A rank sends its position now and then, a failure when it fails, and ``LEFT`` before it leaves properly. When one
+    has failed, the hub asks all how far they have come, and then sends the job's exit code, once the failure has been
+    shown. Rank 0's process ends last.
 
     Args:
         links: a connection from each rank, by rank; rank 0 too.
     """
 
-    def __init__(self, links: dict[int, Connection]) -> None:
-        self._links = links
+    def __init__(self, links: Mapping[int, Link]) -> None:
         self._positions = dict.fromkeys(links, Position())
-        self._heard = dict.fromkeys(links, time.monotonic())
         self._failures: list[Failure] = []
+        self._silent: set[int] = set()
+        self._selector = selectors.DefaultSelector()
+        for link in links.values():
+            self._selector.register(link, selectors.EVENT_READ, link)
         self._thread = threading.Thread(target=self._run, name="hub", daemon=True)
         self._thread.start()
 
@@ -48,37 +51,51 @@ class Hub:
         self._thread.join(timeout_s)
 
     def _run(self) -> None:
-        ranks = {link: rank for rank, link in self._links.items()}
-        deadline: float | None = None
-        while ranks:
-            patience = None if deadline is None else max(0.0, deadline - time.monotonic())
-            for link in wait(list(ranks), patience):
-                assert isinstance(link, Connection)
-                if self._hear(link, ranks[link]):
-                    del ranks[link]
-            if self._failures and deadline is None:
-                deadline = time.monotonic() + SETTLE_S
-            if deadline is not None and time.monotonic() >= deadline:
-                self._end_job(ranks)
-        for link in self._links.values():
-            link.close()
+        while not self._failures and self._selector.get_map():
+            self._hear(None)
+        if self._failures:
+            self._ask()
+            deadline = time.monotonic() + SETTLE_S
+            while (left := deadline - time.monotonic()) > 0:
+                self._hear(left)
+            self._end_job()
+        self._selector.close()
 
-    def _hear(self, link: Connection, rank: int) -> bool:
-        """Takes in a message; True after a rank's last one."""
-        self._heard[rank] = time.monotonic()
-        match receive(link):
-            case {"position": [int(begun), str(where), int(step), str(line)]}:
-                self._positions[rank] = Position(begun, where, step, line)
-            case {"failure": [int(kind), int(code), str(text)]}:
-                self._failures.append(Failure(Kind(kind), rank, code, text))
-            case {"left": True}:
-                return True
-            case None:
-                self._failures.append(Failure(Kind.LOST, rank, 1, ""))
-                return True
-        return False
+    @property
+    def _links(self) -> list[Link]:
+        """Of the ranks that are still there."""
+        return [key.data for key in self._selector.get_map().values()]
 
-    def _end_job(self, ranks: dict[Connection, int]) -> None:
+    def _hear(self, patience_s: float | None) -> None:
+        """Takes in what comes next."""
+        for key, _ in self._selector.select(patience_s):
+            if not self._take_in(key.data):
+                self._selector.unregister(key.data)
+                key.data.close()
+
+    def _take_in(self, link: Link) -> bool:
+        """Whether there is more to come."""
+        messages = link.receive()
+        if messages is None:
+            self._failures.append(Failure(Kind.LOST, link.rank, 1, ""))
+            return False
+        for message in messages:
+            match message:
+                case Position():
+                    self._positions[link.rank] = message
+                    self._silent.discard(link.rank)
+                case Failure():
+                    self._failures.append(message)
+                case Word.LEFT:
+                    return False
+        return True
+
+    def _ask(self) -> None:
+        for link in self._links:
+            self._silent.add(link.rank)
+            link.send(Word.ASK)
+
+    def _end_job(self) -> None:
         first = min(self._failures, key=lambda failure: failure.kind)
         if first.kind is Kind.LOST:
             lost = [failure.rank for failure in self._failures if failure.kind is Kind.LOST]
@@ -87,15 +104,14 @@ class Hub:
             first = replace(first, rank=0, text=text)
         elif first.kind is Kind.TIMEOUT:
             text = f"{first.text}; last reports: {format_positions(self._positions)}"
-            if silent := [rank for rank, heard in self._heard.items() if time.monotonic() - heard > SILENT_S]:
-                text += f"; no answer from {format_ranks(silent)}"
+            if silent := self._silent & {link.rank for link in self._links}:
+                text += f"; no answer from {format_ranks(list(silent))}"
             first = replace(first, rank=0, text=text)
         announce(first, of_all=any(failure.rank == 0 and failure.text == first.text for failure in self._failures))
-        others = [link for link, rank in ranks.items() if rank != 0]
-        for link in others:
-            send(link, first.code)
+        for link in self._links:
+            if link.rank != 0:
+                link.send(End(first.code))
         deadline = time.monotonic() + LEAVE_S
-        while others and (left := deadline - time.monotonic()) > 0:
-            ready = wait(others, left)
-            others = [link for link in others if link not in ready or not self._hear(link, ranks[link])]
+        while any(link.rank != 0 for link in self._links) and (left := deadline - time.monotonic()) > 0:
+            self._hear(left)
         end_process(first.code)

@@ -1,20 +1,21 @@
 """The process group and this process's place in it."""
 
 import os
-import socket
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from multiprocessing import Pipe
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 
+from dlrm_mtl.distributed.admission import MEET_S, admit, connect, host_of_first, listen, store_address
 from dlrm_mtl.distributed.affinity import own_cpus
 from dlrm_mtl.distributed.hub import Hub
-from dlrm_mtl.distributed.links import accept, connect, listen
+from dlrm_mtl.distributed.links import Link, pair
+from dlrm_mtl.distributed.rendezvous import bounded_meeting, place, store_of_one
 from dlrm_mtl.distributed.watch import Watch
 from dlrm_mtl.srun import become_rank
 
@@ -127,63 +128,85 @@ def process_group(timeout_s: int) -> Iterator[Ranks]:
 
 @contextmanager
 def _join(device: torch.device, local_world_size: int, timeout_s: int) -> Iterator[Ranks]:
-    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-    bound = device if device.type == "cuda" else None  # so that NCCL need not guess the GPU of a barrier
     try:
-        dist.init_process_group(backend, timeout=timedelta(seconds=timeout_s + MARGIN_S), device_id=bound)
-    except dist.DistError as error:
-        place = "{MASTER_ADDR}:{MASTER_PORT}".format_map(os.environ)
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"the {os.environ['WORLD_SIZE']} ranks did not meet at {place}: {reason}") from None
-    try:
-        group = dist.group.WORLD
-        assert group is not None
-        rank, world_size = dist.get_rank(), dist.get_world_size()
-        ranks = Ranks(rank, world_size, local_world_size, device, group)
-        watch = _start_watch(ranks, timeout_s)
+        with bounded_meeting(timeout_s + MARGIN_S):
+            group = _init_process_group(device, timeout_s + MARGIN_S)
+            ranks = Ranks(dist.get_rank(), dist.get_world_size(), local_world_size, device, group)
+            ranks = replace(ranks, watch=_start_watch(ranks, timeout_s))
         stop: SystemExit | None = None
         try:
             try:
-                yield replace(ranks, watch=watch)
+                yield ranks
             except SystemExit as error:
                 stop = error
-            watch.pause()
+            ranks.watch.pause()
             # A rank that leaves while others still talk to it takes them down.
             dist.barrier()
         except BaseException as error:
-            if world_size > 1:
-                watch.fail(error)
-            watch.leave()  # an error of a job of one rank is its caller's, as anywhere in Python
+            if ranks.world_size > 1:
+                ranks.watch.fail(error)
+            ranks.watch.leave()  # an error of a job of one rank is its caller's, as anywhere in Python
             raise
-        watch.leave()
+        ranks.watch.leave()
         if stop is not None:
             raise stop
     finally:
-        dist.destroy_process_group()
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+
+def _init_process_group(device: torch.device, timeout_s: int) -> dist.ProcessGroup:
+    alone = os.environ["WORLD_SIZE"] == "1"
+    try:
+        dist.init_process_group(
+            "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
+            store=store_of_one() if alone else None,
+            rank=0 if alone else -1,
+            world_size=1 if alone else -1,
+            timeout=timedelta(seconds=timeout_s),
+            # So that NCCL need not guess the GPU of a barrier.
+            device_id=device if device.type == "cuda" else None,
+        )
+    except dist.DistError as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"the {os.environ['WORLD_SIZE']} ranks did not meet at {place()}: {reason}") from None
+    group = dist.group.WORLD
+    assert group is not None
+    return group
+
+
+def _connect_ranks(ranks: Ranks) -> dict[int, Link]:
+    """Links from rank 0 to all others, by rank; there, one to rank 0. Collective."""
+    addresses = ranks.gather(ranks.agree(store_address))
+    opened = ranks.agree(lambda: listen(host_of_first(addresses)) if ranks.is_first else None)
+    meeting = ranks.share(opened and opened[1])
+    assert meeting is not None
+    deadline = time.monotonic() + MEET_S
+    others = frozenset(range(1, ranks.world_size))
+
+    def connect_rank() -> dict[int, Link]:
+        if opened is None:
+            return {0: connect(meeting, ranks.rank, deadline)}
+        return admit(opened[0], meeting.word, others, deadline)
+
+    return ranks.agree(connect_rank)
 
 
 def _start_watch(ranks: Ranks, timeout_s: int) -> Watch:
-    if ranks.world_size == 1:
-        link, of_hub = Pipe()
-        return Watch(0, link, Hub({0: of_hub}), timeout_s)
-    opened = ranks.agree(lambda: listen(ranks.world_size) if ranks.is_first else None)
-    meeting = ranks.share(opened and opened[1])
-    assert meeting is not None
-    link = ranks.agree(lambda: connect(meeting, ranks.rank))
-    hub = Hub(accept(opened[0], meeting, ranks.world_size)) if opened else None
+    links = _connect_ranks(ranks) if ranks.world_size > 1 else {}
+    hub: Hub | None = None
+    if ranks.is_first:
+        links[0], of_hub = pair(0)
+        hub = Hub({**links, 0: of_hub})
     deputy = ranks.rank == 1 or ranks.rank % ranks.local_world_size == 0
-    return Watch(ranks.rank, link, hub, timeout_s, deputy)
+    return Watch(ranks.rank, links[0], hub, timeout_s, deputy)
 
 
 def _default_environment() -> None:
     if "RANK" in os.environ:
         os.environ.setdefault("LOCAL_RANK", "0")
         return
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    alone = {"RANK": 0, "LOCAL_RANK": 0, "WORLD_SIZE": 1, "LOCAL_WORLD_SIZE": 1, "MASTER_PORT": port}
-    os.environ.update({name: str(value) for name, value in alone.items()}, MASTER_ADDR="127.0.0.1")
+    os.environ.update(RANK="0", LOCAL_RANK="0", WORLD_SIZE="1", LOCAL_WORLD_SIZE="1")
 
 
 def _check_restarts() -> None:

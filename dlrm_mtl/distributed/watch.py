@@ -5,7 +5,7 @@ import threading
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from dlrm_mtl.distributed.failure import (
     Failure,
@@ -16,10 +16,13 @@ from dlrm_mtl.distributed.failure import (
     format_positions,
 )
 from dlrm_mtl.distributed.hub import LEAVE_S, Hub
-from dlrm_mtl.distributed.links import receive, send
+from dlrm_mtl.distributed.links import Link
+from dlrm_mtl.distributed.messages import End, Word
 from dlrm_mtl.ending import end_process
 
 TICK_S = 1.0
+REPORT_TICKS = 10
+"""So many ticks after its last report a rank that goes on says how far it has come; rank 0 asks where it must know."""
 ANSWER_S = 5
 """Seconds after which rank 0 is taken to be stopped, if it does not answer to a failure."""
 
@@ -41,7 +44,7 @@ class Watch:
     def __init__(
         self,
         rank: int = 0,
-        link: Connection | None = None,
+        link: Link | None = None,
         hub: Hub | None = None,
         timeout_s: int = 0,
         deputy: bool = False,
@@ -89,25 +92,27 @@ class Watch:
         if self._hub is not None:
             self._hub.join(LEAVE_S)
 
-    def _run(self, link: Connection, wakeup: Connection) -> None:
+    def _run(self, link: Link, wakeup: Connection) -> None:
         reported: Failure | None = None
         unanswered = waited = 0.0
-        last = self._position
+        last = told = self._position
+        quiet_ticks = REPORT_TICKS
+        ends: list[Any] = [link, wakeup]
         while True:
-            ready = wait([link, wakeup], TICK_S)
+            ready: list[Any] = wait(ends, TICK_S)
             if wakeup in ready:
                 wakeup.recv_bytes()
             if link in ready:
-                code = receive(link)
-                if code is None:
-                    self._end_alone(reported, "rank 0 ended without a word")
-                end_process(code)
+                self._listen(link, reported)
             if self._leaving:
-                send(link, {"left": True})
+                link.send(Word.LEFT)
                 link.close()
                 return
             position = self._position
-            send(link, {"position": position._replace(line=_current_line())})
+            quiet_ticks += 1
+            if position != told and quiet_ticks >= REPORT_TICKS:
+                link.send(position._replace(line=_current_line()))
+                told, quiet_ticks = position, 0
             # Counted in ticks: a process that was stopped itself has not waited.
             waited = waited + TICK_S if position == last and self._watching and not ready else 0.0
             last = position
@@ -120,7 +125,19 @@ class Watch:
             if reported is None and waited >= self._timeout_s:
                 reported = Failure(Kind.TIMEOUT, self._rank, 1, f"no progress for {waited:.0f} s (timeout_s)")
             if reported is not None:
-                send(link, {"failure": [reported.kind, reported.code, reported.text]})
+                link.send(reported)
+
+    def _listen(self, link: Link, reported: Failure | None) -> None:
+        """Answers rank 0, and ends when it says so."""
+        messages = link.receive()
+        if messages is None:
+            self._end_alone(reported, "rank 0 ended without a word")
+        for message in messages:
+            match message:
+                case End():
+                    end_process(message.code)
+                case Word.ASK:
+                    link.send(self._position._replace(line=_current_line()))
 
     def _end_alone(self, failure: Failure | None, what: str) -> NoReturn:
         """Without rank 0: an error of this rank is its own to show; for the rest one rank speaks."""

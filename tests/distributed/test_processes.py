@@ -69,11 +69,26 @@ def test_share(rank_pool: RankPool) -> None:
 
 
 ALONE = """
+import os, socket
 import torch.distributed as dist
 from dlrm_mtl.distributed.processes import process_group
 
+def listening():
+    own = {os.readlink(f"/proc/self/fd/{file}") for file in os.listdir("/proc/self/fd") if file.isdigit()
+           and os.path.lexists(f"/proc/self/fd/{file}")}
+    for table in ("tcp", "tcp6"):
+        for line in open(f"/proc/self/net/{table}").read().splitlines()[1:]:
+            columns = line.split()
+            if columns[3] == "0A" and f"socket:[{columns[9]}]" in own:
+                host, port = columns[1].split(":")
+                assert (table, host) == ("tcp", "0100007F"), columns[1]
+                yield "127.0.0.1", int(port, 16)
+
 for repetition in range(2):
     with process_group(30) as ranks:
+        strangers = [socket.create_connection(place) for place in listening()]
+        for stranger in strangers:
+            stranger.sendall(b"[" * 100_000)
         ranks.synchronize()
         print(ranks.rank, ranks.world_size, ranks.local_world_size, ranks.is_first, ranks.share("x"))
     assert not dist.is_initialized()
@@ -85,7 +100,7 @@ except KeyError:
 """
 
 
-def test_a_plain_process_is_a_job_of_one() -> None:
+def test_a_plain_process_is_a_job_of_one_that_this_machine_alone_can_reach() -> None:
     named = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
     environment = {name: value for name, value in os.environ.items() if name not in named}
     result = subprocess.run(

@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import pytest
 
@@ -18,6 +19,21 @@ BOUND_S = 60
 USER_ERROR = "failing: rows of day 3: no such column"
 
 
+def start(
+    rank: int, world_size: int, port: int, timeout_s: int, *arguments: str, **environment: str
+) -> "subprocess.Popen[str]":
+    """A rank of a job; further environment variables."""
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(world_size)}
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.distributed.failing", str(timeout_s), *arguments],
+        cwd=ROOT,
+        env={**os.environ, **QUIET_CPU, **place, **environment, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
 class Job:
     """Bare processes of the job in failing.py: no launcher ends one because another has failed."""
 
@@ -25,18 +41,7 @@ class Job:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
-        shared = {**os.environ, **QUIET_CPU, "WORLD_SIZE": str(world_size), "MASTER_ADDR": "127.0.0.1"}
-        self.ranks = [
-            subprocess.Popen(
-                [sys.executable, "-m", "tests.distributed.failing", str(timeout_s), *arguments],
-                cwd=ROOT,
-                env={**shared, "MASTER_PORT": str(port), "RANK": str(rank), "LOCAL_RANK": str(rank)},
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-            )
-            for rank in range(world_size)
-        ]
+        self.ranks = [start(rank, world_size, port, timeout_s, *arguments) for rank in range(world_size)]
 
     def __enter__(self) -> "Job":
         return self
@@ -57,6 +62,18 @@ def run(world_size: int, *arguments: str, timeout_s: int = 600) -> tuple[list[in
     with Job(world_size, *arguments, timeout_s=timeout_s) as job:
         ends = [job.end(rank) for rank in range(world_size)]
     return [code for code, _, _ in ends], [stderr for _, _, stderr in ends]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def waiting_rank() -> Iterator[tuple["subprocess.Popen[str]", int]]:
+    """The first rank of a host, that waits for a store at a port that takes connections in and says nothing; and the
+    port. It is started before all tests, so that none waits for it."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        process = start(0, 2, port, 1, TORCHELASTIC_USE_AGENT_STORE="True")
+        yield process, port
+        process.kill()
+        process.communicate()
 
 
 def test_a_job_without_failures_says_nothing() -> None:
@@ -145,6 +162,16 @@ def test_pauses_take_as_long_as_they_take() -> None:
 
 def test_an_exit_of_all_ranks_keeps_its_code() -> None:
     assert run(2, "0=exit", "1=exit") == ([143, 143], ["", ""])
+
+
+def test_a_port_that_somebody_else_holds(waiting_rank: tuple["subprocess.Popen[str]", int]) -> None:
+    process, port = waiting_rank
+    _, stderr = process.communicate(timeout=BOUND_S)
+    assert process.returncode == 2
+    assert [line for line in stderr.splitlines() if line.startswith("failing: ")] == [
+        f"failing: rank 0 waits for all 2 ranks to meet at 127.0.0.1:{port}, for 11 s at most",
+        f"failing: the 2 ranks did not meet at 127.0.0.1:{port} within 11 s",
+    ]
 
 
 def test_under_torchrun() -> None:
