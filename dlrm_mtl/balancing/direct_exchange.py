@@ -7,16 +7,13 @@ socket takes several calls of the kernel. Here a rank writes its numbers, and re
 
 import ctypes
 import mmap
-import os
-import select
-import socket
 import time
 from collections.abc import Mapping, Sequence
 
 import torch.distributed as dist
 
 from dlrm_mtl.balancing.c_structures import Exchange
-from dlrm_mtl.balancing.machine_ranks import meet_on_machine
+from dlrm_mtl.balancing.machine_ranks import Process, meet_on_machine
 from dlrm_mtl.balancing.shared_sums import AWAITED, COMPLETE, OF_ANOTHER_COUNT, SharedSums, shared_sums
 
 MAX_VALUES = 1 << 12
@@ -32,7 +29,7 @@ class DirectExchange:
 
     Args:
         memory: the same on all ranks, zeros at first.
-        sockets: to all other ranks, by rank. Nothing is sent through them: they tell who has gone.
+        others: the processes of all other ranks, by rank.
         timeout_s: how long to wait for a rank that has not.
     """
 
@@ -41,15 +38,15 @@ class DirectExchange:
         library: SharedSums,
         memory: mmap.mmap,
         rank: int,
-        sockets: Mapping[int, socket.socket],
+        others: Mapping[int, Process],
         timeout_s: float,
     ) -> None:
         self._library = library
         self._memory = memory
         address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
-        self.form = Exchange(address, MAX_VALUES, rank, len(sockets) + 1)
+        self.form = Exchange(address, MAX_VALUES, rank, len(others) + 1)
         self._rank = rank
-        self._sockets = sockets
+        self._others = others
         self._timeout_s = timeout_s
         self._started = 0
 
@@ -86,14 +83,10 @@ class DirectExchange:
             if outcome != AWAITED:
                 return outcome
             if culprit.value in gone:  # before this look: it has written nothing since
-                raise RuntimeError(f"rank {culprit.value} has closed its connection to rank {self._rank}")
+                raise RuntimeError(f"rank {culprit.value} has ended, for which rank {self._rank} waited")
             if time.monotonic() - start > self._timeout_s:
                 raise RuntimeError(f"rank {self._rank} waited for rank {culprit.value}: timed out")
-            gone = {rank for rank, peer in self._sockets.items() if _has_closed(peer)}
-
-    def __del__(self) -> None:
-        for peer in self._sockets.values():
-            peer.close()
+            gone = {rank for rank, process in self._others.items() if process.has_ended}
 
 
 class DirectSum:
@@ -114,42 +107,10 @@ class DirectSum:
 
 def connect_ranks(group: dist.ProcessGroup) -> DirectExchange | None:
     """Has the ranks of a gloo group share memory, if they are few and on one Linux machine that has a C compiler; else
-    None, on all. Collective.
-
-    Raises:
-        RuntimeError: the ranks did not meet within the process group's timeout.
-    """
+    None, on all. Collective."""
     library = shared_sums()
-    met = meet_on_machine(group, library is not None)
+    size = None if library is None else lambda: int(library.shared_bytes(group.size(), MAX_VALUES))
+    met = meet_on_machine(group, size)
     if library is None or met is None:
         return None
-    rank, size = dist.get_rank(group), library.shared_bytes(group.size(), MAX_VALUES)
-    try:
-        memory = _shared_memory(size, rank, met.sockets)
-    except OSError as error:
-        raise RuntimeError(f"ranks of one machine did not meet: {error}") from None
-    return DirectExchange(library, memory, rank, met.sockets, met.timeout_s)
-
-
-def _shared_memory(size: int, rank: int, sockets: Mapping[int, socket.socket]) -> mmap.mmap:
-    """Rank 0 makes it, without a name, and hands it to the others."""
-    if rank == 0:
-        descriptor = os.memfd_create("dlrm-mtl-sums")
-        os.ftruncate(descriptor, size)
-        for peer in sockets.values():
-            socket.send_fds(peer, [b"."], [descriptor])
-    else:
-        _, descriptors, _, _ = socket.recv_fds(sockets[0], 1, 1)
-        if not descriptors:
-            raise ConnectionError("rank 0 has closed its connection")
-        [descriptor] = descriptors
-    try:
-        return mmap.mmap(descriptor, size)
-    finally:
-        os.close(descriptor)
-
-
-def _has_closed(peer: socket.socket) -> bool:
-    poll = select.poll()
-    poll.register(peer, select.POLLIN)
-    return bool(poll.poll(0))
+    return DirectExchange(library, met.memory, dist.get_rank(group), met.others, met.timeout_s)

@@ -1,97 +1,135 @@
-"""Unix sockets between the ranks of one machine: to find out whether they share one, and who has gone."""
+"""Memory that the ranks of one machine share, and which of them have ended.
 
+Nobody listens and nobody is called. Rank 0 makes memory without a name in any file system; the others open it by way of
+/proc, which the kernel grants to processes of the same user alone.
+"""
+
+import mmap
 import os
 import secrets
-import socket
 import struct
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
 import torch.distributed as dist
 
 MAX_RANKS = 8
-"""More ranks do not meet: each would call each other."""
+"""More ranks do not meet: each would look at each other."""
 
-_NAME_BYTES = 32
-_GREETING = struct.Struct("<i")
-_CREDENTIALS = struct.Struct("3i")
+_IDENTITY = struct.Struct("<qqq16s")
+"""Process, its start, descriptor of the memory, word that names the memory."""
+
+
+class Process(NamedTuple):
+    """A process of this machine."""
+
+    number: int
+    started: int
+    """In clock ticks since the machine started; a later process of the same number has another."""
+
+    @classmethod
+    def of(cls, number: int) -> "Process | None":
+        """None if there is none, or it has ended."""
+        with suppress(OSError):
+            status = Path(f"/proc/{number}/stat").read_text()
+            state, *fields = status.rpartition(")")[2].split()
+            if state not in "ZX":
+                return cls(number, int(fields[18]))
+        return None
+
+    @property
+    def has_ended(self) -> bool:
+        return Process.of(self.number) != self
 
 
 class Met(NamedTuple):
     """The ranks of a process group that share a machine."""
 
-    sockets: Mapping[int, socket.socket]
-    """To all other ranks, by rank."""
+    memory: mmap.mmap
+    """The same on all ranks, zeros at first."""
+    others: Mapping[int, Process]
+    """By rank."""
     timeout_s: float
-    """The group's, which the sockets' operations have, too."""
+    """The process group's."""
 
 
-def meet_on_machine(group: dist.ProcessGroup, willing: bool) -> Met | None:
-    """Connects the ranks of a gloo group, if they are few, on one Linux machine, and all of them willing; else None, on
-    all. Collective.
+def meet_on_machine(group: dist.ProcessGroup, size: Callable[[], int] | None) -> Met | None:
+    """Has the ranks of a gloo group share memory, if they are few, on one Linux machine, and all of them willing; else
+    None, on all. Collective.
 
-    Raises:
-        RuntimeError: the ranks did not meet within the process group's timeout.
+    Args:
+        size: how many bytes; None if this rank is not willing.
     """
-    rank, size = dist.get_rank(group), group.size()
-    if sys.platform != "linux" or not 1 < size <= MAX_RANKS:
+    rank, world_size = dist.get_rank(group), group.size()
+    if sys.platform != "linux" or not 1 < world_size <= MAX_RANKS:
         return None
     backend = group._get_backend(torch.device("cpu"))
     if not (dist.is_gloo_available() and isinstance(backend, dist.ProcessGroupGloo)):
         return None
-    timeout = backend.options._timeout.total_seconds()
-    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as server:
-        # A name that no file system keeps and no other job has.
-        name = b"\0" + secrets.token_bytes(_NAME_BYTES - 1)
-        server.bind(name)
-        server.listen(size)
-        server.settimeout(timeout)
-        names = list(torch.zeros(size, _NAME_BYTES, dtype=torch.uint8, device="cpu"))
-        dist.all_gather(names, torch.tensor(list(name), dtype=torch.uint8, device="cpu"), group=group)
-        sockets = {}
-        for lower in range(rank):
-            peer = _call(bytes(names[lower].tolist()), rank)
-            if peer is not None:
-                peer.settimeout(timeout)
-                sockets[lower] = peer
-        # On another machine, or in another network namespace, nobody answers to these names.
-        met = torch.tensor(willing and len(sockets) == rank, dtype=torch.int64, device="cpu")
+    memory: mmap.mmap | None = None
+    others: dict[int, Process] = {}
+    word, descriptor = secrets.token_bytes(16), -1
+    try:
+        if size is not None and rank == 0:
+            with suppress(OSError):
+                descriptor, memory = _make_memory(word, size())
+        myself = Process.of(os.getpid()) or Process(-1, -1)
+        identities = _gather(_IDENTITY.pack(*myself, descriptor, word), group)
+        for other, identity in enumerate(identities):
+            number, started, _, _ = _IDENTITY.unpack(identity)
+            if other != rank and number > 0:
+                others[other] = Process(number, started)
+        if size is not None and rank != 0:
+            number, _, of_first, word = _IDENTITY.unpack(identities[0])
+            with suppress(OSError):
+                memory = _open_memory(number, of_first, word, size())
+        # On another machine, or in a container of its own, there is no such process or no such memory.
+        seen = len(others) == world_size - 1 and not any(other.has_ended for other in others.values())
+        met = torch.tensor(memory is not None and seen, dtype=torch.int64, device="cpu")
         dist.all_reduce(met, dist.ReduceOp.MIN, group=group)
-        if met:
-            sockets.update(_answer(server) for _ in range(rank + 1, size))
-            return Met(sockets, timeout)
-    for peer in sockets.values():
-        peer.close()
-    return None
-
-
-def _call(name: bytes, rank: int) -> socket.socket | None:
-    peer = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    try:
-        peer.connect(name)
-    except OSError:
-        peer.close()
+    finally:
+        if descriptor >= 0:
+            os.close(descriptor)
+    if not met or memory is None:
         return None
-    peer.send(_GREETING.pack(rank))
-    return peer
+    return Met(memory, others, backend.options._timeout.total_seconds())
 
 
-def _answer(server: socket.socket) -> tuple[int, socket.socket]:
-    """The next rank that called, and the socket to it."""
+def _make_memory(word: bytes, size: int) -> tuple[int, mmap.mmap]:
+    descriptor = os.memfd_create(_name(word))
     try:
-        peer, _ = server.accept()
-        while _user(peer) != os.getuid():  # names are no secret on the machine
-            peer.close()
-            peer, _ = server.accept()
-        peer.settimeout(server.gettimeout())
-        [rank] = _GREETING.unpack(peer.recv(_GREETING.size))
-    except OSError as error:
-        raise RuntimeError(f"ranks of one machine did not meet: {error}") from None
-    return rank, peer
+        os.ftruncate(descriptor, size)
+        return descriptor, mmap.mmap(descriptor, size)
+    except OSError:
+        os.close(descriptor)
+        raise
 
 
-def _user(peer: socket.socket) -> int:
-    credentials = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    return int(_CREDENTIALS.unpack(credentials)[1])  # after the process, before the user's group
+def _open_memory(process: int, descriptor: int, word: bytes, size: int) -> mmap.mmap:
+    """Maps the memory of a process.
+
+    Raises:
+        OSError: it has none by this word.
+    """
+    path = f"/proc/{process}/fd/{descriptor}"
+    if os.readlink(path) != f"/memfd:{_name(word)} (deleted)":
+        raise FileNotFoundError(path)
+    opened = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        return mmap.mmap(opened, size)
+    finally:
+        os.close(opened)
+
+
+def _name(word: bytes) -> str:
+    return f"dlrm-mtl-sums-{word.hex()}"
+
+
+def _gather(part: bytes, group: dist.ProcessGroup) -> list[bytes]:
+    parts = list(torch.zeros(group.size(), len(part), dtype=torch.uint8, device="cpu"))
+    dist.all_gather(parts, torch.tensor(list(part), dtype=torch.uint8, device="cpu"), group=group)
+    return [bytes(gathered.tolist()) for gathered in parts]

@@ -86,22 +86,20 @@ def test_starting_does_not_wait_and_forgotten_sums_are_left_out(rank_pool: RankP
     assert rank_pool.run(2, overlapping) == [[21.0, 21.0]] * 2
 
 
-def without_an_answer(ranks: Ranks, unreachable: int) -> tuple[bool, list[float]]:
-    """Where one rank cannot call another: whether anyone is connected, and a sum by the layer's reducer."""
-    call = machine_ranks._call
-    if ranks.rank == unreachable:
-        machine_ranks._call = lambda name, rank: call(b"\0" + b"x" * 31, rank)
-    try:
+def without_access(ranks: Ranks, unreachable: int) -> tuple[bool, list[float]]:
+    """Where one rank cannot see rank 0's memory: whether anyone shares it, and a sum by the layer's reducer."""
+    with pytest.MonkeyPatch.context() as patch:
+        if ranks.rank == unreachable:
+            opened = machine_ranks._open_memory
+            patch.setattr(machine_ranks, "_open_memory", lambda *memory: opened(memory[0], 0, *memory[2:]))
         reducer = Reducer(ranks.group)
         statistic, _ = reducer.start(torch.ones(2, dtype=torch.float64), 1, None).wait()
         return reducer._exchange is not None, statistic.tolist()
-    finally:
-        machine_ranks._call = call
 
 
 def test_where_one_rank_cannot_be_reached_all_use_the_process_group(rank_pool: RankPool) -> None:
-    assert rank_pool.run(3, without_an_answer, 2) == [(False, [1.0, 1.0])] * 3
-    assert rank_pool.run(3, without_an_answer, 99) == [(True, [1.0, 1.0])] * 3
+    assert rank_pool.run(3, without_access, 2) == [(False, [1.0, 1.0])] * 3
+    assert rank_pool.run(3, without_access, 99) == [(True, [1.0, 1.0])] * 3
 
 
 def without_c(ranks: Ranks) -> bool:
@@ -120,6 +118,17 @@ def without_c(ranks: Ranks) -> bool:
 
 def test_where_one_rank_has_no_compiler_nobody_connects(rank_pool: RankPool) -> None:
     assert rank_pool.run(2, without_c) == [False, False]
+
+
+def without_sockets(ranks: Ranks) -> bool:
+    """Whether ranks share memory where none can listen or call."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket, "socket", None)
+        return connect_ranks(ranks.group) is not None
+
+
+def test_nobody_can_connect_to_what_ranks_share(rank_pool: RankPool) -> None:
+    assert rank_pool.run(2, without_sockets) == [True, True]
 
 
 def in_turns(ranks: Ranks) -> list[list[float]]:
@@ -236,7 +245,7 @@ def leave(rank: int, port: int, how: str, answer: Connection) -> None:
 @pytest.mark.parametrize(
     ("how", "message"),
     [
-        ("ends", "rank 1 has closed its connection to rank 0"),
+        ("ends", "rank 1 has ended, for which rank 0 waited"),
         ("stops", "rank 0 waited for rank 1: timed out"),
     ],
 )
