@@ -1,7 +1,9 @@
 """The data set of a run: inspected when the run begins, and when it goes on found to be the same, or not."""
 
+import hashlib
 import sys
 from collections.abc import Iterable
+from pathlib import Path
 
 from dlrm_mtl.config import RunConfig
 from dlrm_mtl.data.checks import check_both_classes
@@ -15,17 +17,21 @@ DATA_RECORD = "data.json"
 """The file of a run directory that says which shards, with which bytes, the run began with."""
 
 
-def open_run_data(config: RunConfig) -> tuple[Dataset, DataRecord | None]:
+def open_run_data(config: RunConfig, ranks: Ranks) -> tuple[Dataset, DataRecord | None]:
     """The data set as its schema and footers tell, and the record of the run's beginning; None if it begins now.
+    Collective.
 
     Raises:
         ValueError: see :func:`open_dataset` and :func:`open_recorded`.
     """
-    file = config.out / DATA_RECORD
-    if not file.is_file():
-        return open_dataset(config.data, config.on_bad_shard), None
-    record = DataRecord.from_json(read_json(file))
-    return open_recorded(config.data, record), record
+    # What rank 0 finds decides for all: a network's file system may show a file to one rank and not yet to another.
+    began = ranks.share(ranks.agree(lambda: _read_record(config.out / DATA_RECORD) if ranks.is_first else None))
+
+    def open_data() -> Dataset:
+        return open_dataset(config.data, config.on_bad_shard) if began is None else open_recorded(config.data, began)
+
+    # A data set that one node does not see must not leave the others waiting for its ranks.
+    return ranks.agree(open_data), began
 
 
 def inspect_run_data(
@@ -37,7 +43,8 @@ def inspect_run_data(
         the data set without bad shards, and the record of the run's beginning; the same on every rank.
 
     Raises:
-        ValueError: a bad shard, unless they are skipped; no good one is left in a split, or not both classes.
+        ValueError: a bad shard, unless they are skipped; no good one is left in a split, or not both classes; ranks see
+            different data sets.
     """
     policy, rank, world_size = config.on_bad_shard, ranks.rank, ranks.world_size
     if began is not None:
@@ -51,10 +58,31 @@ def inspect_run_data(
         part = ranks.agree(lambda: fingerprint_shards(dataset, policy, rank, world_size))
         dataset, record = combine(dataset, ranks.gather(part))
         ranks.agree(lambda: check_both_classes(dataset) if ranks.is_first else None)
+    _check_same(dataset, ranks)
     if ranks.is_first:
         for shard in (*dataset.left_out, *dataset.lost):
             print(shard, file=sys.stderr, flush=True)
     return dataset, record
+
+
+def _read_record(file: Path) -> DataRecord | None:
+    return DataRecord.from_json(read_json(file)) if file.is_file() else None
+
+
+def _check_same(dataset: Dataset, ranks: Ranks) -> None:
+    """Steps and tables follow from the data set: with another one a rank would wait where no other does."""
+    groups = [
+        (split, str(group.file.relative_to(dataset.directory)), group.index, group.rows)
+        for split, row_groups in dataset.row_groups.items()
+        for group in row_groups
+    ]
+    first, *others = ranks.gather(hashlib.sha256(repr((dataset.schema, groups)).encode()).hexdigest())
+    for rank, other in enumerate(others, 1):
+        if other != first:
+            raise ValueError(
+                f"{dataset.directory}: rank {rank} sees another data set than rank 0; expected the same schema.json and"
+                " shards on every host"
+            )
 
 
 def _joined(parts: Iterable[Iterable[BadShard]]) -> list[BadShard]:

@@ -79,8 +79,7 @@ def prepare(config: RunConfig, arms: Sequence[str], ranks: Ranks) -> Session:
     silence_known_warnings()
     ranks.agree(lambda: check_machine(config, machine_of(ranks.device)))
     torch.set_float32_matmul_precision("high" if config.tf32 else "highest")
-    # A data set that one node does not see must not leave the others waiting for its ranks.
-    dataset, began = ranks.agree(lambda: open_run_data(config))
+    dataset, began = open_run_data(config, ranks)
     for arm in arms:
         check_arm(parse_recipe(arm), dataset.schema.task_names)
     if config.init_from is not None:
