@@ -4,12 +4,13 @@ A scan costs a few percent of one epoch and is shared by the ranks."""
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dlrm_mtl.data.assembly import Array
 from dlrm_mtl.data.dataset import Dataset, RowGroup
 from dlrm_mtl.data.footers import is_list
 from dlrm_mtl.data.shards import BadShard
@@ -97,14 +98,14 @@ def _check_finite(group: RowGroup, column: pa.ChunkedArray, name: str) -> None:
         raise ValueError(f"{place} is {values[position]}, expected a finite number that float32 holds")
 
 
-def _values(group: RowGroup, column: pa.ChunkedArray, name: str) -> Array:
+def _values(group: RowGroup, column: pa.ChunkedArray, name: str) -> npt.NDArray[Any]:
     """The values of a column, those of a multi-hot feature's bags one after the other. Raises ValueError for a null."""
     if column.null_count:
         raise _null(group, name, pc.index(column.is_null(), True).as_py())
     values = _flat(column)
     if values.null_count:
         raise _null(group, name, _row(column, pc.index(values.is_null(), True).as_py()))
-    array: Array = values.to_numpy()
+    array: npt.NDArray[Any] = values.to_numpy()
     return array
 
 

@@ -342,7 +342,7 @@ def truncate(directory: Path) -> None:
             r"part-00000\.parquet, row group 0, column 'like', row 3 is 2, expected a label in \[0, 1\]",
         ),
         (put("age", 3, math.nan), r"column 'age', row 3 is nan, expected a finite number"),
-        (put("user", 3, None), r"column 'user', value 3 is null"),
+        (put("user", 3, None), r"column 'user', row 3 is null"),
         (lambda out: rewrite(out, lambda table: table.drop_columns(["price"])), r"parquet: column 'price' is missing"),
         (truncate, r"part-00000\.parquet: no row group can be read"),
         (lambda out: (out / "eval" / "part-00000.parquet").unlink(), r"part-00000\.parquet: not found"),
