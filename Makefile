@@ -56,6 +56,7 @@ bench: install $(BENCH_DATA)/schema.json $(BENCH_DATA)-8-tasks/schema.json
 	$(BENCH_RANKS) profile --data $(BENCH_DATA) --json runs/bench-profile-2-ranks.json
 	$(BENCH) overhead --data $(BENCH_DATA) --windows 8 --seconds 1 --json runs/bench-overhead.json
 	$(BENCH) reader --data $(BENCH_DATA) --json runs/bench-reader.json
+	$(BENCH) watch --json runs/bench-watch.json
 	$(BENCH) checkpoint --data $(BENCH_DATA) --directory runs --json runs/bench-checkpoint.json
 
 bench-gpu: install $(GPU_DATA)/schema.json

@@ -10,7 +10,7 @@ import tyro
 
 from dlrm_mtl import cli
 from dlrm_mtl.benchmarks.cases import CheckpointCase, LoopCase, MethodsCase, OverheadCase, ProfileCase, ReaderCase
-from dlrm_mtl.benchmarks.synthetic_cases import GrowthCase, LayerCase, PeersCase
+from dlrm_mtl.benchmarks.synthetic_cases import GrowthCase, LayerCase, PeersCase, WatchCase
 from dlrm_mtl.distributed.versions import check_versions
 from dlrm_mtl.files import write_json, write_text
 
@@ -24,6 +24,7 @@ CASES: dict[str, Callable[..., Any]] = {
     "layer": LayerCase,
     "peers": PeersCase,
     "growth": GrowthCase,
+    "watch": WatchCase,
 }
 
 

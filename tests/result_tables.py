@@ -13,6 +13,7 @@ from dlrm_mtl.benchmarks.markdown import cell, markdown_table
 from dlrm_mtl.benchmarks.methods import format_methods
 from dlrm_mtl.benchmarks.peers import format_peers
 from dlrm_mtl.benchmarks.profile import format_profile
+from dlrm_mtl.benchmarks.watch import format_watch
 from dlrm_mtl.files import read_json, write_text
 from dlrm_mtl.studies.catalog import PAPER, RECOMMENDED, STUDIES
 from dlrm_mtl.studies.scale import measure_scale
@@ -58,6 +59,7 @@ def tables() -> dict[str, Callable[[], str]]:
         "step-sizes": lambda: _sections("table4"),
         "levels": levels,
         "options": options,
+        "watch": lambda: f"{format_watch(read_json(PERFORMANCE / 'watch.json'))}\n",
         "learning-rates": learning_rates,
         "loss-reduction": loss_reduction,
         "modes": modes,

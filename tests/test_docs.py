@@ -24,6 +24,7 @@ from dlrm_mtl.benchmarks.overhead import format_overhead
 from dlrm_mtl.benchmarks.peers import format_peers
 from dlrm_mtl.benchmarks.profile import format_profile
 from dlrm_mtl.benchmarks.reader import format_reader
+from dlrm_mtl.benchmarks.watch import format_watch
 from dlrm_mtl.config import CompareConfig, TrainConfig
 from dlrm_mtl.reporting.markdown import format_comparison
 from dlrm_mtl.studies.theory_table import format_theory
@@ -135,6 +136,7 @@ def test_benchmarks_are_rendered_from_their_results() -> None:
         "overhead": format_overhead,
         "peers": format_peers,
         "profile": format_profile,
+        "watch": format_watch,
     }
     now = sorted((ROOT / "docs/results/performance").glob("*.json"))
     assert {file.stem.split("-")[0] for file in now} == set(forms)

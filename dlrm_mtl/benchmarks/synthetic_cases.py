@@ -111,5 +111,21 @@ class GrowthCase(Turns):
             require(name, getattr(self, name), all(dim % 4 == 0 for dim in dims), "multiples of 4")
 
 
+@dataclass(frozen=True, kw_only=True)
+class WatchCase(Turns):
+    """Rank 0's watch over a job of many ranks, which another process plays: what it takes of a processor's time."""
+
+    windows: int = 5
+    """Windows, after one that is not counted."""
+    seconds: float = 10.0
+    """Length of a window in seconds; it should hold several reports of every rank."""
+    ranks: int = 1024
+    """Ranks of the job."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require("ranks", self.ranks, self.ranks > 1, "at least 2")
+
+
 def _require_sizes(name: str, sizes: Sequence[int]) -> None:
     require(name, sizes, len(sizes) > 0 and all(size > 0 for size in sizes), "positive numbers, at least one")

@@ -12,7 +12,8 @@ from dlrm_mtl.benchmarks.growth import format_growth
 from dlrm_mtl.benchmarks.layer import Point, format_layer
 from dlrm_mtl.benchmarks.peer_steps import ByHand, JacobianDescent, Layered, PlainSum
 from dlrm_mtl.benchmarks.peers import TOLERANCE, compare_gradients, format_peers, relative_difference
-from dlrm_mtl.benchmarks.synthetic_cases import PeersCase
+from dlrm_mtl.benchmarks.synthetic_cases import PeersCase, WatchCase
+from dlrm_mtl.benchmarks.watch import format_watch, measure_watch
 from dlrm_mtl.benchmarks.windows import Spread
 from tests.entry_points.processes import complaint, python
 
@@ -105,6 +106,13 @@ def test_growth_of_tasks_and_ranks(tmp_path: Path) -> None:
     assert "tasks = 2" in format_growth(results)
 
 
+def test_the_watch_over_ranks_that_another_process_plays() -> None:
+    results = measure_watch(WatchCase(windows=2, seconds=0.1, ranks=8))
+    assert len(results["core_percent"]["windows"]) == 2
+    assert 0 <= results["core_percent"]["median"] < 100
+    assert "| 8 ranks |" in format_watch(results)
+
+
 @pytest.mark.parametrize(
     ("case", "options", "message"),
     [
@@ -112,6 +120,7 @@ def test_growth_of_tasks_and_ranks(tmp_path: Path) -> None:
         ("layer", ["--max-elements", "10"], "max_elements is 10"),
         ("peers", ["--width", "0"], "width is 0"),
         ("growth", ["--dim", "6"], "dim is (6,)"),
+        ("watch", ["--ranks", "1"], "ranks is 1"),
         ("layer", ["--json", "layer.txt"], "json is 'layer.txt'"),
     ],
 )

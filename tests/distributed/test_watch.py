@@ -5,11 +5,18 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from contextlib import suppress
+from itertools import product
 
 import pytest
 
 from dlrm_mtl.distributed.failure import Position, format_positions
+from dlrm_mtl.distributed.links import pair
+from dlrm_mtl.distributed.messages import Word
+from dlrm_mtl.distributed.watch import Watch
+from tests.entry_points.launched import listening_ports
 from tests.entry_points.processes import QUIET_CPU, ROOT
 from tests.entry_points.processes import run as run_command
 
@@ -79,6 +86,26 @@ def waiting_rank() -> Iterator[tuple["subprocess.Popen[str]", int]]:
 def test_a_job_without_failures_says_nothing() -> None:
     with Job(3) as job:
         assert [job.end(rank) for rank in range(3)] == [(0, f"rank {rank} is done\n", "") for rank in range(3)]
+
+
+def test_strangers_at_every_port_of_a_job_change_nothing() -> None:
+    strangers: list[socket.socket] = []
+    deadline = time.monotonic() + BOUND_S
+    attacked = set()
+    with Job(2) as job:
+        while any(rank.poll() is None for rank in job.ranks) and time.monotonic() < deadline:
+            ports = {port for rank in job.ranks for port in listening_ports(rank.pid)}
+            attacked |= ports
+            for port, part in product(ports, (b"", b"\0", b"\xff" * 8, b"[" * 10_000)):
+                with suppress(OSError):
+                    strangers.append(socket.create_connection(("127.0.0.1", port), timeout=1))
+                    strangers[-1].sendall(part)
+            while len(strangers) > 300:
+                strangers.pop(0).close()
+        assert [job.end(rank) for rank in range(2)] == [(0, f"rank {rank} is done\n", "") for rank in range(2)]
+    for stranger in strangers:
+        stranger.close()
+    assert attacked
 
 
 def test_an_error_of_the_user_on_one_rank() -> None:
@@ -182,6 +209,23 @@ def test_under_torchrun() -> None:
     before_torchrun, _ = process.stderr.split("KeyError: 'a defect'")
     assert "failing: rank 1 failed\nTraceback" in before_torchrun
     assert before_torchrun.count("Traceback") == 1
+
+
+def test_a_rank_reports_rarely_and_whenever_it_is_asked() -> None:
+    link, of_hub = pair(1)
+    watch = Watch(1, link, timeout_s=600)
+    for step in range(25):
+        watch.progress("training", step)
+        time.sleep(0.1)
+    [report] = of_hub.receive() or []
+    assert isinstance(report, Position)
+    of_hub.send(Word.ASK)
+    [answer] = of_hub.receive() or []
+    assert isinstance(answer, Position)
+    assert (answer.where, answer.step) == ("training", 24)
+    watch.leave()
+    assert of_hub.receive() == [Word.LEFT]
+    of_hub.close()
 
 
 def test_positions_are_grouped_and_those_behind_come_first() -> None:

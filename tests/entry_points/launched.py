@@ -104,13 +104,23 @@ def parent(pid: int) -> int:
 
 def listens(pid: int, port: int) -> bool:
     """Whether a process listens on a TCP port."""
-    sockets = set()
+    return port in listening_ports(pid)
+
+
+def listening_ports(pid: int) -> set[int]:
+    """TCP ports on which a process listens; none if it has ended."""
+    own = set()
+    with suppress(OSError):
+        for file in Path(f"/proc/{pid}/fd").iterdir():
+            with suppress(OSError):  # closed meanwhile
+                own.add(os.readlink(file))
+    ports = set()
     for table in ("tcp", "tcp6"):
         for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
             columns = line.split()
-            if columns[3] == "0A" and int(columns[1].rpartition(":")[2], 16) == port:
-                sockets.add(f"socket:[{columns[9]}]")
-    return any(os.readlink(file) in sockets for file in Path(f"/proc/{pid}/fd").iterdir())
+            if columns[3] == "0A" and f"socket:[{columns[9]}]" in own:
+                ports.add(int(columns[1].rpartition(":")[2], 16))
+    return ports
 
 
 def _pids() -> list[int]:

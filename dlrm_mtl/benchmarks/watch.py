@@ -1,0 +1,100 @@
+"""What the watch costs rank 0: the time of a processor that its threads take while a job of many ranks trains."""
+
+import multiprocessing
+import resource
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Any
+
+from dlrm_mtl.benchmarks.markdown import cell, markdown_table
+from dlrm_mtl.benchmarks.synthetic_cases import WatchCase
+from dlrm_mtl.benchmarks.windows import Spread
+from dlrm_mtl.distributed.admission import MEET_S, Meeting, admit, connect, listen
+from dlrm_mtl.distributed.hub import Hub
+from dlrm_mtl.distributed.links import pair
+from dlrm_mtl.distributed.versions import check_versions
+from dlrm_mtl.distributed.watch import Watch
+from dlrm_mtl.run_directory import describe_environment
+
+STEP_S = 0.1
+"""Every rank takes a step so often; a rank says how far it has come whenever a few seconds have passed."""
+DESCRIPTORS = 8
+"""Of a rank that is one of many in a process."""
+
+
+def measure_watch(case: WatchCase) -> dict[str, Any]:
+    """Watches ranks that another process plays: real connections, admitted as those of a job, and real watches."""
+    with _watched(case.ranks):
+        shares = [_share_of_a_core(case.seconds) for _ in range(case.windows + 1)][1:]
+    return {
+        "environment": describe_environment(check_versions(), case.ranks, "cpu"),
+        "ranks": case.ranks,
+        "core_percent": asdict(Spread.of(shares)),
+    }
+
+
+def format_watch(results: Mapping[str, Any]) -> str:
+    """The results as a Markdown table."""
+    rows = [[f"{results['ranks']:,} ranks", cell(results["core_percent"], ".2f")]]
+    return markdown_table(["watched", "of one core (%)"], rows)
+
+
+@contextmanager
+def _watched(ranks: int) -> Iterator[None]:
+    _allow_descriptors(DESCRIPTORS + 2 * ranks)
+    server, meeting = listen("127.0.0.1")
+    context = multiprocessing.get_context("spawn")
+    over = context.Event()
+    others = context.Process(target=_play, args=(meeting, range(1, ranks), over))
+    others.start()
+    links = admit(server, meeting.word, frozenset(range(1, ranks)), time.monotonic() + MEET_S)
+    if len(links) < ranks - 1:
+        raise RuntimeError(f"{len(links)} of {ranks - 1} ranks connected within {MEET_S} s")
+    own, of_hub = pair(0)
+    hub = Hub({0: of_hub, **links})
+    watch = Watch(0, own, hub, timeout_s=10 * MEET_S)
+    over_here = threading.Event()
+    stepping = threading.Thread(target=_step, args=([watch], over_here))
+    stepping.start()
+    try:
+        yield
+    finally:
+        over_here.set()
+        stepping.join()
+        over.set()
+        watch.leave()
+        others.join()
+
+
+def _share_of_a_core(seconds: float) -> float:
+    """Percent, of this process while it waits."""
+    start, busy = time.perf_counter(), time.process_time()
+    time.sleep(seconds)
+    return 100 * (time.process_time() - busy) / (time.perf_counter() - start)
+
+
+def _play(meeting: Meeting, ranks: Sequence[int], over: Any) -> None:
+    _allow_descriptors(DESCRIPTORS * (len(ranks) + 1))
+    deadline = time.monotonic() + MEET_S
+    watches = [Watch(rank, connect(meeting, rank, deadline), timeout_s=10 * MEET_S) for rank in ranks]
+    _step(watches, over)
+    for watch in watches:
+        watch.leave()
+
+
+def _step(watches: Sequence[Watch], over: Any) -> None:
+    step = 0
+    while not over.wait(STEP_S):
+        for watch in watches:
+            watch.progress("training", step)
+        step += 1
+
+
+def _allow_descriptors(number: int) -> None:
+    """Raises ValueError if the system does not."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < number:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (number, hard))
