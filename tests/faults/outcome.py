@@ -30,7 +30,7 @@ def read_outcome(out: Path) -> dict[str, Any]:
         record.pop("qps", None)
     result = json.loads((out / "result.json").read_text())
     for arm in result["arms"].values():
-        del arm["qps"]
+        del arm["qps"], arm["end_to_end_qps"]
     manifest = json.loads((checkpoints(out)[-1] / "checkpoint.json").read_text())
     files = {name: record["sha256"] for name, record in manifest["files"].items()}
     return {"records": records, "result": result, "files": files}
