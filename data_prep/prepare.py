@@ -98,7 +98,7 @@ def prepare(
         if isinstance(error, OSError):
             raise OSError(f"{error}; {kept}") from None
         if isinstance(error, KeyboardInterrupt):
-            raise SystemExit(f"interrupted; {kept}") from None
+            raise KeyboardInterrupt(f"interrupted; {kept}") from None
         raise
     finally:
         lock.close()

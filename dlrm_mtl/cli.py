@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import tyro
 
-from dlrm_mtl.ending import FAILED, INTERRUPTED, TERMINATED, complain, describe, end_process, exit_code
+from dlrm_mtl.ending import FAILED, INTERRUPTED, TERMINATED, Terminated, complain, describe, end_process, exit_code
 from dlrm_mtl.srun import become_rank
 
 Config = TypeVar("Config")
@@ -71,8 +71,8 @@ def as_dict(config: Any) -> dict[str, Any]:
 
 def run(program: str, main: Callable[[], None]) -> None:
     """Runs an entry point: an error of the user's (ValueError) or of the file system (OSError) is shown as one line,
-    without a traceback, with exit code 2; an interrupt likewise, with 130; any other error by its traceback, with 1.
-    Whatever threads of the process still wait for, it ends.
+    without a traceback, with exit code 2; an interrupt likewise, with 130, and preemption, with 143; any other
+    error by its traceback, with 1. Whatever threads of the process still wait for, it ends.
 
     This is for jobs of one process, and for what happens before the processes of a job have met; then they end together
     (see :class:`dlrm_mtl.distributed.watch.Watch`). What is wrong with an option is found on every rank alike. The
@@ -85,6 +85,8 @@ def run(program: str, main: Callable[[], None]) -> None:
         become_rank()
         main()
         sys.stdout.flush()
+    except Terminated as stop:
+        code, message = TERMINATED, f"{program}: {stop}"
     except SystemExit as stop:
         code, message = (FAILED, stop.code) if isinstance(stop.code, str) else (stop.code or 0, "")
     except BaseException as error:
@@ -94,9 +96,9 @@ def run(program: str, main: Callable[[], None]) -> None:
     if code == 0:
         return
     if not is_first_rank():
-        if code == INTERRUPTED:
-            message = ""  # as all ranks are
-        elif code != TERMINATED:
+        if code in (INTERRUPTED, TERMINATED):
+            message = ""  # all ranks are
+        else:
             _let_the_first_speak(code)
             message = message and f"{message} (rank {os.environ['RANK']})"
     if message:

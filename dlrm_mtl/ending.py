@@ -20,6 +20,21 @@ TERMINATED = 128 + signal.SIGTERM
 _PR_SET_PDEATHSIG = 1
 
 
+class Terminated(SystemExit):
+    """Told to end by SIGTERM, and ready to: on every rank.
+
+    Args:
+        where: how far the process has come; what it has done until there is kept.
+    """
+
+    def __init__(self, where: str) -> None:
+        super().__init__(TERMINATED)
+        self.where = where
+
+    def __str__(self) -> str:
+        return f"told to end (SIGTERM) {self.where}; the same command goes on from there"
+
+
 def exit_code(error: BaseException) -> int:
     """Exit code of a process that an exception ends."""
     if isinstance(error, (ValueError, OSError)):
@@ -30,7 +45,7 @@ def exit_code(error: BaseException) -> int:
 def describe(error: BaseException) -> str:
     """What a process says of the exception that ends it: a line, or the traceback where that is of use."""
     if isinstance(error, KeyboardInterrupt):
-        return "interrupted"
+        return str(error) or "interrupted"
     if not isinstance(error, (ValueError, OSError)):
         return "".join(traceback.format_exception(error)).rstrip()
     line = " ".join(str(error).split()) or type(error).__name__

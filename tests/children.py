@@ -13,6 +13,18 @@ def children_of(pid: int) -> list[int]:
     return [child for child, (parent, state) in _processes().items() if parent == pid and state != "Z"]
 
 
+def processes_with(variable: str, value: str) -> dict[int, str]:
+    """Command lines of all processes that were started with a variable in their environment, by process id."""
+    found = {}
+    for directory in Path("/proc").glob("[0-9]*"):
+        try:
+            if f"{variable}={value}".encode() in (directory / "environ").read_bytes().split(b"\0"):
+                found[int(directory.name)] = (directory / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+        except OSError:
+            continue  # it has just ended
+    return found
+
+
 def wait_for(condition: Callable[[], bool], what: str) -> None:
     end = time.monotonic() + LIMIT_S
     while not condition():

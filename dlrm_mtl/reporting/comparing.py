@@ -2,12 +2,14 @@
 
 from dlrm_mtl.config import CompareConfig
 from dlrm_mtl.distributed.processes import Ranks
+from dlrm_mtl.ending import Terminated
 from dlrm_mtl.files import read_json, write_json
 from dlrm_mtl.reporting.comparison import compare_seeds
 from dlrm_mtl.reporting.html import write_report
 from dlrm_mtl.reporting.report_data import ReportData, read_run
 from dlrm_mtl.reporting.seed_summary import summarize_seed
 from dlrm_mtl.training.checkpoints import remove_checkpoints
+from dlrm_mtl.training.interruption import termination_requested
 from dlrm_mtl.training.loop import train_arms
 from dlrm_mtl.training.session import prepare
 
@@ -17,20 +19,24 @@ def run_comparison(config: CompareConfig, ranks: Ranks) -> None:
 
     Raises:
         ValueError: see :func:`dlrm_mtl.training.session.prepare`.
+        Terminated: when a rank was told to end by SIGTERM.
     """
     session = prepare(config, config.arms, ranks)
     schema = session.source.dataset.schema
     seeds = range(config.first_seed, config.first_seed + config.seeds)
     files = [config.out / f"seed-{seed}.json" for seed in seeds]
-    for seed, file in zip(seeds, files, strict=True):
-        if ranks.share(file.is_file()):
+    with termination_requested() as requested:
+        for seed, file in zip(seeds, files, strict=True):
+            if ranks.share(file.is_file()):
+                if ranks.is_first:
+                    print(f"seed {seed}: finished before, taken from {file}", flush=True)
+                continue
+            results = train_arms(session, config.arms, seed, config.out / f"seed-{seed}")
             if ranks.is_first:
-                print(f"seed {seed}: finished before, taken from {file}", flush=True)
-            continue
-        results = train_arms(session, config.arms, seed, config.out / f"seed-{seed}")
-        if ranks.is_first:
-            write_json(file, summarize_seed(seed, schema.task_names, results, session.length))
-            remove_checkpoints(config.out / f"seed-{seed}", keep=1 if config.keep_models else 0)
+                write_json(file, summarize_seed(seed, schema.task_names, results, session.length))
+                remove_checkpoints(config.out / f"seed-{seed}", keep=1 if config.keep_models else 0)
+            if ranks.any(requested())[0]:
+                raise Terminated(f"after seed {seed}")
     if ranks.is_first:
         comparison = compare_seeds(
             schema.task_names,

@@ -17,6 +17,8 @@ def termination_requested() -> Iterator[Callable[[], bool]]:
     def note(number: int, frame: FrameType | None) -> None:
         nonlocal received
         received = True
+        if callable(previous):
+            previous(number, frame)
 
     previous = signal.signal(signal.SIGTERM, note)
     try:

@@ -12,7 +12,7 @@ import torch
 
 from dlrm_mtl.config import RunConfig
 from dlrm_mtl.distributed.checkpoint import Checkpoint
-from dlrm_mtl.ending import TERMINATED
+from dlrm_mtl.ending import Terminated
 from dlrm_mtl.file_names import file_names
 from dlrm_mtl.run_directory import record_start
 from dlrm_mtl.training.checkpoints import RunCheckpoints
@@ -67,7 +67,7 @@ def train_arms(session: Session, arms: Sequence[str], seed: int, directory: Path
     per arm, and checkpoints, from the newest of which training goes on if there is one.
 
     Raises:
-        SystemExit: with code 143, after a checkpoint, when a rank was told to end by SIGTERM.
+        Terminated: after a checkpoint, when a rank was told to end by SIGTERM.
     """
     config, ranks = session.config, session.ranks
     torch.manual_seed(seed)  # torch's own generators, which are in every checkpoint, start at random
@@ -115,13 +115,12 @@ def train_arms(session: Session, arms: Sequence[str], seed: int, directory: Path
                     log.sync()
                 progress.log_bytes = {arm: logs[arm].bytes for arm in arms}
                 checkpoints.save({"progress": asdict(progress)})
-            if ending and not one.done:
-                if ranks.is_first:
-                    at = f"at step {one.step} of {one.total_steps}"
-                    bar.write(f"told to end (SIGTERM) {at}; the same command goes on from the newest checkpoint")
-                raise SystemExit(TERMINATED)
-        results = {}
+            if ending:
+                raise Terminated(f"at step {one.step} of {one.total_steps}")
+        results: dict[str, ArmResult] = {}
         for arm, trainer in trainers.items():
+            if ranks.any(requested())[0]:
+                raise Terminated(f"before {arm} was evaluated, at step {one.step} of {one.total_steps}")
             sums = trainer.evaluate()
             metrics = sums.compute()
             logs[arm].evaluation(trainer.step, metrics)

@@ -1,7 +1,9 @@
 """Faults at random moments of training runs; what they cost, against runs without them."""
 
+import os
 import random
 import shutil
+import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.process import BaseProcess
@@ -18,8 +20,8 @@ STEPS_PER_EPOCH = ROWS // BATCH
 STEPS = EPOCHS * STEPS_PER_EPOCH
 EVERY = 4
 """Steps between checkpoints."""
-TERMINATED, REFUSED = 143, 2
-"""Exit codes after SIGTERM and after an error that the user must mend."""
+TERMINATED, REFUSED, FAILED = 143, 2, 1
+"""Exit codes after SIGTERM, after an error that the user must mend, and after any other."""
 
 OPTIONS = (
     *("--batch-size", str(BATCH), "--epochs", str(EPOCHS), "--log-every", "2", "--timeout-s", "30"),
@@ -80,9 +82,11 @@ class Campaign:
 
     Args:
         directory: for the runs; a copy of the data set is made in it for those that damage the data.
+        readers: reader processes of each rank where there are faults: at most one, which reads what the rank would.
     """
 
-    def __init__(self, directory: Path, data: Path, seed: int, report: Report) -> None:
+    def __init__(self, directory: Path, data: Path, seed: int, report: Report, readers: int = 0) -> None:
+        self._options = (*OPTIONS, "--reader.workers", str(readers))
         self._directory = directory
         self._data = data
         self._random = random.Random(seed)
@@ -106,10 +110,10 @@ class Campaign:
         number = 0
         while faults > 0:
             data = Path(shutil.copytree(self._data, directory / f"data-{number}"))
-            struck = FaultyRun(directory / f"struck-{number}", data, OPTIONS, nan)
+            struck = FaultyRun(directory / f"struck-{number}", data, self._options, nan)
             while faults > 0 and struck.step < STEPS - 2 * EVERY:
                 order = order or self._random.sample(kinds, len(kinds))
-                strike = STRIKES[kind := order.pop()]
+                strike = (STRIKES | READER_STRIKES)[kind := order.pop()]
                 strike(self, kind, struck, self._random.choice(world_sizes))
                 faults -= 1
             if not struck.attempts or not struck.attempts[-1].finished:
@@ -145,6 +149,22 @@ class Campaign:
         ended = attempt.codes == [TERMINATED] * world_size and step < run.step <= step + 2
         # In the last window there is nothing left to do but to finish.
         self._count(kind, ended or (attempt.finished and step >= STEPS - 2), run)
+
+    def kill_reader(self, kind: str, run: FaultyRun, world_size: int) -> None:
+        step = self._step(run)
+        attempt = run.start(
+            world_size,
+            watcher=_when(
+                lambda: any(_trained(run, step)) and bool(run.readers),
+                lambda ranks: os.kill(self._random.choice(run.readers), signal.SIGKILL),
+            ),
+        )
+        said = attempt.output.splitlines()[-1:] and "was killed by SIGKILL" in attempt.output.splitlines()[-1]
+        self._count(kind, attempt.codes == [FAILED] * world_size and bool(said), run)
+
+    def terminate_while_readers_start(self, kind: str, run: FaultyRun, world_size: int) -> None:
+        attempt = run.start(world_size, watcher=_when(lambda: len(run.readers) == world_size, _terminate_all))
+        self._count(kind, attempt.codes == [TERMINATED] * world_size, run)
 
     def full_disk(self, kind: str, run: FaultyRun, world_size: int) -> None:
         first = run.step + self._random.randrange(1, 2 * EVERY)
@@ -230,6 +250,12 @@ STRIKES: dict[str, Strike] = {
     "vanished shard": Campaign.vanished_shard,
 }
 
+READER_STRIKES: dict[str, Strike] = {
+    "killed reader": Campaign.kill_reader,
+    "SIGTERM while readers start": Campaign.terminate_while_readers_start,
+}
+"""Where there are readers."""
+
 
 def _when(condition: Callable[[], bool], act: Callable[[Sequence[BaseProcess]], Any], delay: float = 0.0) -> Watcher:
     def watch(processes: Sequence[BaseProcess]) -> bool:
@@ -241,6 +267,11 @@ def _when(condition: Callable[[], bool], act: Callable[[Sequence[BaseProcess]], 
         return True
 
     return watch
+
+
+def _terminate_all(ranks: Sequence[BaseProcess]) -> None:
+    for rank in ranks:
+        rank.terminate()
 
 
 def _trained(run: FaultyRun, step: int) -> list[Path]:

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+from dlrm_mtl.data import reader_process
+from tests.children import processes_with, wait_for
 from tests.faults.outcome import checkpoints, newest_step
 from tests.faults.rank import Faults, run_rank
 
@@ -51,6 +53,7 @@ class FaultyRun:
     options: Sequence[str]
     nan: tuple[int, int, int] | None = None
     attempts: list[Attempt] = field(default_factory=list)
+    _port: int = 0
 
     @property
     def out(self) -> Path:
@@ -65,6 +68,13 @@ class FaultyRun:
     def step(self) -> int:
         """Of the newest checkpoint; 0 if there is none."""
         return newest_step(self.out)
+
+    @property
+    def readers(self) -> list[int]:
+        """Process ids of the readers of the present attempt."""
+        # They are started with the environment that their rank has made itself.
+        found = processes_with("MASTER_PORT", str(self._port))
+        return [pid for pid, command in found.items() if reader_process.__name__ in command]
 
     def start(self, world_size: int, faults: Faults | None = None, watcher: Watcher | None = None) -> Attempt:
         """Starts the run, or goes on with it, and waits for its end."""
@@ -91,7 +101,9 @@ class FaultyRun:
         ]
         for process in processes:
             process.start()
+        self._port = port
         self._wait(processes, watcher)
+        wait_for(lambda: not self.readers, f"readers end with their ranks: {self.directory}, attempt {number}")
         attempt = Attempt([process.exitcode or 0 for process in processes], log.read_text())
         self.attempts.append(attempt)
         return attempt

@@ -24,5 +24,13 @@ def test_a_request_does_not_outlive_its_context() -> None:
         assert not requested()
 
 
+def test_a_request_is_heard_outside_too() -> None:
+    with termination_requested() as requested:
+        with termination_requested() as inner:
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert inner()
+        assert requested()
+
+
 def test_exit_code() -> None:
     assert TERMINATED == 143
