@@ -2,7 +2,7 @@
 # make test:  lint, types and all tests.
 # make test-gpu: the tests that need an NVIDIA GPU; some need two.
 # make slurm: installs Slurm's packages (Debian, as root), without which the tests of Slurm are skipped.
-# make faults: kills, full disks, damaged checkpoints and data at 120 random moments of real runs.
+# make faults: kills, full disks, damaged checkpoints and data at 120 random moments of real runs; every way to end.
 # make fuzz: 10,000 changed inputs of each kind that a user hands over: each is right, or refused in one line.
 # make bench-preparation: rows per second of data_prep.criteo beside pyarrow, pandas and torchrec; 10,000,000 rows.
 # make bench: every claim about speed, measured on this machine; see docs/performance.md. Some 30 minutes if it is quiet.

@@ -262,7 +262,9 @@ def test_an_interrupt_leaves_what_is_finished(log: Path, tmp_path: Path, monkeyp
 
     with monkeypatch.context() as patch:
         patch.setattr("data_prep.prepare.assemble", interrupt)
-        with pytest.raises(KeyboardInterrupt, match=r"interrupted; what is finished stays in .*out\.partial, run again"):
+        with pytest.raises(
+            KeyboardInterrupt, match=r"interrupted; what is finished stays in .*out\.partial, run again"
+        ):
             run_prepare(log, tmp_path / "out")
     assert list((tmp_path / "out.partial" / "work" / "encode").glob("*.json"))
     run_prepare(log, tmp_path / "out")
