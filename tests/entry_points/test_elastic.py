@@ -122,7 +122,8 @@ def test_a_lost_node_leaves_the_run_to_the_other(data: Path, tmp_path: Path) -> 
 def test_preempted_launchers_end_in_time_and_go_on(data: Path, undisturbed: dict[str, Any], tmp_path: Path) -> None:
     out = tmp_path / "run"
     for start, words in enumerate((torchrun_with_restarts(data, out), torchx(data, out)), 1):
-        with launched(out, tmp_path / "output", *words) as job:
+        # One reader per rank reads what the rank itself would.
+        with launched(out, tmp_path / "output", *words, "--reader.workers", "1") as job:
             await_training(job, out, start)
             job.terminate()
             assert job.wait() != 0, job.output

@@ -148,6 +148,7 @@ class Struck:
             shell = ["bash", "-c", ending.wrap, "run"]
             command = [*(["unshare", "-m"] if ending.needs_root else []), *shell, *command]
         variables = {**environment(), MARK: self._mark, "FAULT": ending.fault, "PLACE": str(directory)}
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # which a background job of a shell ignores
         with self._log.open("w") as output:
             self._process = subprocess.Popen(command, cwd=ROOT, env=variables, stdout=output, stderr=subprocess.STDOUT)
 
