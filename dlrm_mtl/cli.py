@@ -57,10 +57,15 @@ def parse(
             kind,
             args=_drop_overridden(preset, given) + given,
             prog=f"python -m {program}",
-            description=f"{(kind.__doc__ or '').strip()}\n\n{note}",
+            description=f"{_summary(kind)}\n\n{note}",
             config=(tyro.conf.FlagConversionOff,),
             console_outputs=first,
         )
+
+
+def _summary(kind: type) -> str:
+    """A configuration's docstring; nothing where Python drops docstrings (-OO): a dataclass then has its signature."""
+    return "" if sys.flags.optimize > 1 else (kind.__doc__ or "").strip()
 
 
 def as_dict(config: Any) -> dict[str, Any]:

@@ -48,5 +48,6 @@ def format_methods(results: Mapping[str, Any]) -> str:
 
 def _qps(trainer: ArmTrainer, steps: int) -> float:
     qps = trainer.train_window(steps).qps
-    assert qps is not None, "training has no end here, and a window at least two steps"
+    if qps is None:
+        raise RuntimeError(f"a window of {steps} steps has no rate, though training has no end here")
     return qps

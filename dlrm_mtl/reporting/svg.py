@@ -75,7 +75,8 @@ def to_svg(figure: Figure, key: str, label: str) -> str:
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>\s*|<style.*?</style>\s*", "", text, flags=re.DOTALL)
     size = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', text)
-    assert size, "matplotlib gives every figure a viewBox"
+    if size is None:
+        raise RuntimeError("matplotlib gave a figure no viewBox")
     spoken = f'role="img" aria-label="{html.escape(label)}"' if label else 'aria-hidden="true"'
     root = (
         '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'

@@ -12,10 +12,12 @@ from dlrm_mtl.run_directory import pair_name
 
 
 def balancing_diagnostics(layer: BalancingLayer | ParameterLevelLayer) -> dict[str, Any]:
-    """Task weights, gradient norms before and after weighting, cosines, Pareto gap of the last step. Synchronises.
+    """Task weights, coefficients, gradient norms before and after weighting, cosines, Pareto gap of the last step.
+    Synchronises.
 
     All refer to the gradients g_m of the global batch with respect to the shared representation. The Pareto gap is the
-    norm of the smallest convex combination of them (definition 2 of the paper): 0 at a Pareto-stationary point.
+    norm of the smallest convex combination of them (definition 2 of the paper): 0 at a Pareto-stationary point. Task
+    weights are what the method means by them, such as lambda; coefficients are what the gradients were multiplied by.
     """
     record = layer.record
     if record is None:
@@ -25,6 +27,7 @@ def balancing_diagnostics(layer: BalancingLayer | ParameterLevelLayer) -> dict[s
     norms = gramian.diagonal().clamp(min=0).sqrt()
     values: dict[str, Any] = {
         "task_weights": _by_task(names, record.task_weights),
+        "coefficients": _by_task(names, record.coefficients),
         "gradient_norms": _by_task(names, norms),
         "weighted_gradient_norms": _by_task(names, norms * record.coefficients.cpu().abs()),
         "nonfinite_steps": int(layer.balancer.nonfinite_steps),

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from dlrm_mtl.balancing import BalancingLayer, MultiBalance, available_balancers, create_balancer
+from dlrm_mtl.balancing import Balancer, BalancingLayer, MultiBalance, available_balancers, create_balancer
 from dlrm_mtl.balancing.create import METHODS
 from tests.balancing.backward import backward_with, state_of
 from tests.balancing.small_model import FEATURES, SmallModel, batch, task_losses
@@ -335,3 +335,28 @@ def test_gradients_of_the_feature_side() -> None:
 def test_unknown_reduction() -> None:
     with pytest.raises(ValueError, match=r"expected one of exact, delayed, local"):
         BalancingLayer(MultiBalance(2), reduction="eventual")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("reduction", ["exact", "delayed"])
+def test_an_own_method_logs_what_it_applies(reduction: Any) -> None:
+    """Where it says nothing of task weights of its own."""
+
+    class UnitNorm(Balancer):
+        def coefficients(self, statistic: Tensor, losses: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
+            return statistic.diagonal().rsqrt() / self.num_tasks, {}
+
+    layer = BalancingLayer(UnitNorm(3), reduction=reduction)
+    uniform = torch.full((3,), 1 / 3, dtype=torch.float64)
+    assert torch.equal(layer.balancer.task_weights(), uniform)
+    for step in range(3):
+        backward_with(layer, list(torch.randn(3, 4, 2, generator=torch.Generator().manual_seed(step))))
+        assert layer.record is not None
+        assert torch.equal(layer.record.task_weights, layer.record.coefficients)
+        assert torch.equal(layer.record.coefficients, uniform) == (step == 0 and reduction == "delayed")
+    backward_with(layer, [torch.full((4, 2), torch.nan)] * 3)
+    before = layer.balancer.task_weights().clone()
+    assert before.isfinite().all()
+    backward_with(layer, [torch.ones(4, 2)] * 3)
+    assert layer.balancer.nonfinite_steps == 1
+    assert torch.equal(layer.balancer.task_weights(), before) == (reduction == "delayed")  # by the step before
+    assert set(layer.balancer.state_dict()) == {"step", "nonfinite_steps"}

@@ -70,7 +70,10 @@ def test_errors_of_the_users(arguments: tuple[str, ...], named: str) -> None:
 
 
 def test_help_is_quick_and_lists_the_options() -> None:
-    process = run("python", "-X", "importtime", "-m", "dlrm_mtl.plan", "--help")
-    assert process.returncode == 0
-    assert "--gpus-per-host" in process.stdout
-    assert " torch\n" not in process.stderr
+    """Also where Python drops docstrings, for which a dataclass puts its signature."""
+    for flags in ((), ("-OO",)):
+        process = run("python", *flags, "-X", "importtime", "-m", "dlrm_mtl.plan", "--help")
+        assert process.returncode == 0
+        assert "--gpus-per-host" in process.stdout
+        assert "PlanConfig(" not in process.stdout
+        assert " torch\n" not in process.stderr

@@ -213,11 +213,14 @@ def test_every_arm_has_balancing_diagnostics(
     run = train(rank_pool, run_config(small_dataset, log_every=5), recipe, world_size)
     for window in run.windows:
         values = window.balancing
-        for name in ("task_weights", "gradient_norms", "weighted_gradient_norms"):
+        for name in ("task_weights", "coefficients", "gradient_norms", "weighted_gradient_norms"):
             assert tuple(values[name]) == TASKS
             assert all(value > 0 and math.isfinite(value) for value in values[name].values()), name
         assert list(values["cosines"]) == [f"{left}/{right}" for left, right in combinations(TASKS, 2)]
         assert all(-1 - 1e-9 <= value <= 1 + 1e-9 and value != 0 for value in values["cosines"].values())
+        for task in TASKS:
+            weighted = values["coefficients"][task] * values["gradient_norms"][task]
+            assert values["weighted_gradient_norms"][task] == pytest.approx(weighted)
         assert 0 < values["pareto_gap"] <= min(values["gradient_norms"].values()) * (1 + 1e-6)
         assert values["nonfinite_steps"] == 0
         json.dumps(values, allow_nan=False)
