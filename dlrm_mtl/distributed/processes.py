@@ -100,13 +100,14 @@ def process_group(timeout_s: int) -> Iterator[Ranks]:
 
     In a job of several ranks, an exception on one ends all of them within seconds, see :class:`Watch`; so does the end
     of a process. In a job of one rank it is raised as it is. A SystemExit must be raised by all: they leave together.
+    Ranks that do not meet in time end with exit code 2, see :func:`bounded_meeting`.
 
     Args:
         timeout_s: seconds after which a step that does not end, or a collective that does not complete, ends the job.
 
     Raises:
-        ValueError: more processes on a node than it has GPUs; the ranks did not meet within ``timeout_s``; a launcher
-            whose restarts may hang; tasks of srun that :func:`dlrm_mtl.srun.become_rank` refuses.
+        ValueError: more processes on a node than it has GPUs; the ranks cannot meet; a launcher whose restarts may
+            hang; tasks of srun that :func:`dlrm_mtl.srun.become_rank` refuses.
     """
     become_rank()
     _default_environment()

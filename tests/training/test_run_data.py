@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from dlrm_mtl.config import RunConfig
+from dlrm_mtl.distributed import checkpoint
+from dlrm_mtl.distributed.checkpoint import find_checkpoint
 from dlrm_mtl.distributed.processes import Ranks
 from dlrm_mtl.files import read_json, write_json
 from dlrm_mtl.training.run_data import DATA_RECORD, inspect_run_data, open_run_data
@@ -38,6 +40,24 @@ def begin_and_go_on(ranks: Ranks, config: RunConfig, stale: int) -> tuple[bool, 
 def test_rank_0_decides_whether_a_run_goes_on(tmp_path: Path, rank_pool: RankPool, stale: int, goes_on: bool) -> None:
     config = replace(run_config(make_dataset(tmp_path / "set")), out=tmp_path / "run")
     assert rank_pool.run(2, begin_and_go_on, config, stale) == [(True, goes_on)] * 2
+
+
+def find_where_one_is_stale(ranks: Ranks, directory: Path) -> str:
+    """The error of a directory of damaged checkpoints, of which one rank sees none."""
+    with pytest.MonkeyPatch.context() as patch:
+        if ranks.rank == 1:
+            patch.setattr(checkpoint, "list_checkpoints", lambda directory: [])
+        try:
+            find_checkpoint(directory, ranks)
+        except ValueError as error:
+            return str(error)
+    return ""
+
+
+def test_rank_0_decides_which_checkpoints_there_are(tmp_path: Path, rank_pool: RankPool) -> None:
+    (tmp_path / "step-00000010").mkdir()
+    for message in rank_pool.run(2, find_where_one_is_stale, tmp_path):
+        assert "every checkpoint is damaged" in message
 
 
 def open_where_one_is_stale(ranks: Ranks, config: RunConfig, other: Path) -> str:
