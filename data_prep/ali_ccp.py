@@ -15,7 +15,8 @@ from data_prep.layout import Layout, read_layout
 from data_prep.options import IdOptions, SplitOptions, WorkOptions
 from data_prep.preparation import Groundwork, Preparation
 from data_prep.prepare import prepare
-from data_prep.raw_text import CODECS
+from data_prep.raw_files import find_named
+from data_prep.text_file import COMPRESSED_SUFFIXES
 from data_prep.workplace import Workplace
 from dlrm_mtl import cli
 from dlrm_mtl.schema import Schema
@@ -97,13 +98,10 @@ def find_parts(raw: Path, name: str) -> list[Path]:
     """
     files = []
     for part in PARTS:
-        plain = raw / f"{name}_{part}.csv"
-        found = [path for path in (plain, *(Path(f"{plain}{suffix}") for suffix in CODECS)) if path.is_file()]
+        found = find_named(raw, f"{name}_{part}.csv")
         if not found:
-            raise ValueError(f"{plain}: not found, nor with {' or '.join(CODECS)}")
-        if len(found) > 1:
-            raise ValueError(f"{found[1]}: is there twice, the other is {found[0]}")
-        files.append(found[0])
+            raise ValueError(f"{raw / f'{name}_{part}.csv'}: not found, nor with {' or '.join(COMPRESSED_SUFFIXES)}")
+        files += found
     return files
 
 

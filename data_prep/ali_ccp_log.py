@@ -1,6 +1,7 @@
 """Ali-CCP's rows as a log: each line of a sample skeleton, joined with the common features it refers to."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,8 @@ from data_prep.common_features import CommonFeatures, read_fields, split_fields,
 from data_prep.feature_lists import FeatureLists
 from data_prep.keys import one_chunk
 from data_prep.layout import Layout
-from data_prep.raw_text import first_line, read_blocks, segments_of
-from data_prep.rows import EXPECTED, BadRow, Piece, Rows
+from data_prep.raw_text import BrokenFile, first_line, read_blocks, segments_of
+from data_prep.rows import EXPECTED, BadRow, Piece, Rows, too_long
 
 ROW_FIELDS = ("205", "206", "207", "210", "216", "508", "509", "702", "853", "301")
 
@@ -31,10 +32,15 @@ class AliCcpLog:
 
     def __init__(self, layout: Layout, files: Sequence[Path], common: Path) -> None:
         self.files = files
+        self.unreadable: dict[int, str] = {}
         self._layout = layout
         self._common = common
-        for path in files:
-            fields = first_line(path).count(",") + 1
+        for number, path in enumerate(files):
+            try:
+                fields = first_line(path).count(",") + 1
+            except BrokenFile as error:
+                self.unreadable[number] = str(error)
+                continue
             if fields != len(NAMES):
                 raise ValueError(f"{path}, line 1: {fields} fields, a sample skeleton has {len(NAMES)}")
 
@@ -52,7 +58,11 @@ class AliCcpLog:
         for block in read_blocks(self.files[file], first, last):
             if block.segment != segment:
                 segment, line = block.segment, 1
-            yield Piece(segment, parser.parse(bytes(block.text), block.lines, line), block.file_bytes)
+            if block.is_too_long:
+                rows = too_long(parser.empty, block.text, line)
+            else:
+                rows = parser.parse(bytes(block.text), block.lines, line)
+            yield Piece(segment, replace(rows, blank_end=block.blank_end), block.file_bytes)
             line += block.lines
 
     def count(self, file: int, first: int, last: int | None) -> Iterator[tuple[int, int]]:
@@ -77,6 +87,11 @@ class _Parser:
         self._uses = layout.uses
         self._lists = FeatureLists([f for f in layout.categorical if f not in users], ROW_FIELDS)
 
+    @property
+    def empty(self) -> pa.Table:
+        """No row."""
+        return pa.table({name: pa.nulls(0) for name in self._uses})
+
     def parse(self, text: bytes, lines: int, first_line: int) -> Rows:
         """Parses a block of so many lines; ``first_line`` is the number of the first within the segment, from 1."""
         table = self._convert(text)
@@ -92,7 +107,7 @@ class _Parser:
             else:
                 good.append(content + b"\n")
                 positions.append(position)
-        table = self._convert(b"".join(good)) if good else pa.table({name: pa.nulls(0) for name in self._uses})
+        table = self._convert(b"".join(good)) if good else self.empty
         if table is None or len(table) != len(good):
             raise ValueError(
                 f"lines {first_line} to {first_line + lines - 1} of the segment: cannot be parsed, though each line can"

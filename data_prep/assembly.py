@@ -63,18 +63,22 @@ def assemble(
         "layout": layout.name,
         "licence": layout.licence,
         "files": [
-            {"name": path.name, "rows": sum(r["lines"] for (f, _), r in encoded.items() if f == file)}
-            for file, path in enumerate(preparation.files)
+            {"name": name, "rows": sum(r["lines"] for (f, _), r in encoded.items() if f == file)}
+            for file, name in enumerate(preparation.names)
         ],
         "ids": preparation.ids.ids,
         "min_count": preparation.ids.min_count,
         "max_ids": preparation.ids.max_ids,
         "reserved_ids": {"missing": 0, "unseen": 1},
         "split": preparation.split.describe(),
-        "rows_read": _sum(encoded, "lines"),
+        "rows_read": _sum(encoded, "lines") + _sum(encoded, "blank_end"),
         "rows_outside": _sum(encoded, "outside"),
         "rows_quarantined": quarantined,
-        "lines_ignored": _sum(encoded, "ignored"),
+        "lines_ignored": _sum(encoded, "ignored") + _sum(encoded, "blank_end"),
+        "files_passed_over": preparation.passed_over,
+        "files_broken": {
+            preparation.names[file]: record["broken"] for (file, _), record in encoded.items() if record["broken"]
+        },
         "defined": {split: {name: pair[0] for name, pair in labels[split].items()} for split in SPLITS},
         "positives": {split: {name: pair[1] for name, pair in labels[split].items()} for split in SPLITS},
         **{kind: {split: _counts(encoded, kind, split) for split in SPLITS} for kind in COUNTED},
@@ -137,7 +141,7 @@ def _write_quarantine(preparation: Preparation, encoded: Records) -> int:
         with part.open() as lines, path.open("a") as sink:
             for line in lines:
                 bad = json.loads(line)
-                row = {"file": preparation.files[file].name, **bad, "line": before + bad["line"]}
+                row = {"file": preparation.names[file], **bad, "line": before + bad["line"]}
                 sink.write(json.dumps(row) + "\n")
     if number:
         synchronize(path)

@@ -1,7 +1,6 @@
 """``python -m data_prep.census_income``: UCI's Census-Income (KDD) as a data set of two tasks, as in the paper of MMoE
 (docs/data/census_income.md)."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
@@ -12,13 +11,17 @@ from data_prep.entry_point import print_outcome
 from data_prep.layout import read_layout
 from data_prep.options import IdOptions, SplitOptions, WorkOptions
 from data_prep.prepare import prepare
-from data_prep.raw_text import CODECS
+from data_prep.raw_files import find_named
 from dlrm_mtl import cli
 from dlrm_mtl.schema import Schema
 
-TRAINING = ("census-income.data",)
-EVALUATION = ("census-income.test", "census-income.test-a")
-"""The official test file, or the beginning of it."""
+TRAINING = "census-income.data"
+
+WHOLE_TEST = "census-income.test"
+"""The official test file."""
+
+TEST_PARTS = "census-income.test-?"
+"""Parts of it, in order: -a, -b, ..."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,8 @@ class Options:
     """Prepares UCI's Census-Income (KDD): the training file trains, the test file evaluates."""
 
     raw: Path
-    """Directory with census-income.data and census-income.test or census-income.test-a, plain, .gz or .zst."""
+    """Directory with census-income.data and census-income.test, or parts of the latter (census-income.test-a, -b, ...),
+    plain, .gz or .zst."""
     out: Path
     """Directory of the data set; one that is there already is replaced. An interrupted run goes on when it is
     started again."""
@@ -43,23 +47,32 @@ def prepare_census(options: Options) -> Schema:
         ValueError: an option, a file or a row is not as it should be.
     """
     layout = read_layout(f"census_{options.tasks}")
-    files = [find_one(options.raw, names) for names in (TRAINING, EVALUATION)]
+    files = [find_training(options.raw), *find_evaluation(options.raw)]
+    split = SplitOptions(train_files="0:1", eval_files=f"1:{len(files)}")
     generator = "data_prep.census_income"
-    return prepare(layout.name, generator, layout, files, options.out, options.ids, SplitOptions(), options.work)
+    return prepare(layout.name, generator, layout, files, options.out, options.ids, split, options.work)
 
 
-def find_one(directory: Path, names: Sequence[str]) -> Path:
-    """The one file of a directory that has one of the names, plain or compressed.
+def find_training(directory: Path) -> Path:
+    """The training file of a directory, plain or compressed. Raises ValueError where it is not there."""
+    files = find_named(directory, TRAINING)
+    if not files:
+        raise ValueError(f"{directory}: not found; expected one of {TRAINING}, plain, .gz or .zst")
+    return files[0]
+
+
+def find_evaluation(directory: Path) -> list[Path]:
+    """The test file of a directory, or all of its parts that are there, plain or compressed.
 
     Raises:
-        ValueError: there is none, or more than one.
+        ValueError: there is none, or the whole file beside parts of it.
     """
-    found = [directory / f"{name}{suffix}" for name in names for suffix in ("", *CODECS)]
-    found = [path for path in found if path.is_file()]
-    if len(found) != 1:
-        what = f"both {found[0].name} and {found[1].name} are there" if found else "not found"
-        raise ValueError(f"{directory}: {what}; expected one of {', '.join(names)}, plain, .gz or .zst")
-    return found[0]
+    whole, parts = find_named(directory, WHOLE_TEST), find_named(directory, TEST_PARTS)
+    if whole and parts:
+        raise ValueError(f"{directory}: both {whole[0].name} and {parts[0].name} are there, which share rows; keep one")
+    if not whole + parts:
+        raise ValueError(f"{directory}: not found; expected {WHOLE_TEST} or {TEST_PARTS}, plain, .gz or .zst")
+    return whole + parts
 
 
 def main() -> None:

@@ -20,9 +20,11 @@ from data_prep.feature_lists import FeatureLists, lists_of
 from data_prep.keys import hash_strings, numbers, one_chunk
 from data_prep.layout import CategoricalColumn
 from data_prep.raw_text import Block, BrokenFile, read_blocks
-from data_prep.rows import EXPECTED
+from data_prep.rows import EXPECTED, LINE_BYTES
 from data_prep.shards import sha256
+from data_prep.text_file import check_is_text
 from dlrm_mtl.files import write_whole
+from dlrm_mtl.quoting import quote
 
 USER_FIELDS = ("101", "109_14", "110_14", "127_14", "150_14", "121", "122", "124", "125", "126", "127", "128", "129")
 
@@ -84,6 +86,7 @@ def build(path: Path, stem: Path, features: Sequence[CategoricalColumn]) -> Iter
     Raises:
         ValueError: a line is not as it should be, an index is there twice, or the file cannot be read.
     """
+    check_is_text(path)
     builder = _Builder(path, stem, user_features(features))
     try:
         for block in read_blocks(path, 0, None):
@@ -116,6 +119,10 @@ class _Builder:
         self._span = dict.fromkeys(self._multi_hot, (0, 0))
 
     def add(self, block: Block) -> None:
+        if block.is_too_long:
+            raise ValueError(f"{self._path}, line {self.lines + 1}: a line of more than {LINE_BYTES >> 20} MiB")
+        if not block.lines:
+            return
         text = bytes(block.text)
         parsed = self._parse(text, block.lines)
         if parsed is None:
@@ -196,16 +203,16 @@ class _Builder:
                 fault = self._lists.fault(fields[2], fields[1])
             if fault is not None:
                 column, value, reason = fault
-                place = f", column {column!r}: {value!r}" if column else f": {value}"
+                place = f", column {column!r}: {quote(value)}" if column else f": {value}"
                 return f"{self._path}, line {number}{place}, {reason}"
         return f"{self._path}, lines {self.lines + 1} and on: cannot be parsed, though each line can"
 
     def _refuse_twice(self, indices: pa.ChunkedArray, hashes: npt.NDArray[np.uint64], line: int) -> None:
         first = int(np.flatnonzero(hashes == hashes[line])[0])
         index, other = indices[line].as_py(), indices[first].as_py()
-        reason = "is there twice" if index == other else f"has the same 64-bit hash as {other!r}"
+        reason = "is there twice" if index == other else f"has the same 64-bit hash as {quote(other)}"
         place = f"{self._path}, line {line + 1}, column 'common_feature_index'"
-        raise ValueError(f"{place}: {index!r}, {reason}, first in line {first + 1}")
+        raise ValueError(f"{place}: {quote(index)}, {reason}, first in line {first + 1}")
 
 
 def read_fields(text: bytes, names: Sequence[str]) -> pa.Table | None:

@@ -1,4 +1,4 @@
-"""CSV files, plain or gzipped, streamed in bounded memory; what is wrong with one is said in one line."""
+"""CSV files, plain or compressed, streamed in bounded memory; what is wrong with one is said in one line."""
 
 import csv
 import re
@@ -9,6 +9,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.csv
 
+from data_prep.raw_files import find_named
+from data_prep.text_file import check_is_text, open_text
+from dlrm_mtl.quoting import shorten
+
 BLOCK_BYTES = 4 << 20
 """Bytes parsed at a time: about 55,000 rows of 75 bytes."""
 
@@ -16,19 +20,12 @@ HEADER_BYTES = 1 << 16
 
 
 def find(directory: Path, pattern: str) -> list[Path]:
-    """Files ``pattern.csv`` and ``pattern.csv.gz`` of a directory, by name.
+    """Files ``pattern.csv`` of a directory, plain or compressed, by name.
 
     Raises:
-        ValueError: the directory is none, or a file is there both plain and gzipped.
+        ValueError: the directory is none, or a file is there both plain and compressed.
     """
-    if not directory.is_dir():
-        raise ValueError(f"{directory}: not a directory; expected the one that holds the raw CSV files")
-    plain = sorted(directory.glob(f"{pattern}.csv"))
-    gzipped = sorted(directory.glob(f"{pattern}.csv.gz"))
-    for path in plain:
-        if path.with_name(path.name + ".gz") in gzipped:
-            raise ValueError(f"{path}: is there plain and as .gz; remove one, or its rows would count twice")
-    return sorted(plain + gzipped)
+    return find_named(directory, f"{pattern}.csv")
 
 
 def find_one(directory: Path, pattern: str) -> Path:
@@ -42,7 +39,8 @@ def find_one(directory: Path, pattern: str) -> Path:
 
 def header(path: Path) -> list[str]:
     """Column names of a file. Raises ValueError where it cannot be read or is empty."""
-    with _errors_of(path, []), pa.input_stream(str(path)) as stream:
+    check_is_text(path)
+    with _errors_of(path, []), open_text(path) as stream:
         first_line = stream.read(HEADER_BYTES).decode("utf-8-sig", errors="replace").splitlines()[:1]
     if not first_line:
         raise ValueError(f"{path}: is empty; expected a line with column names")
@@ -54,7 +52,7 @@ def require_columns(path: Path, columns: Sequence[str]) -> None:
     present = header(path)
     for column in columns:
         if column not in present:
-            raise ValueError(f"{path}: column {column!r} is missing; the file has {', '.join(present)}")
+            raise ValueError(f"{path}: column {column!r} is missing; the file has {shorten(', '.join(present))}")
 
 
 def read_batches(path: Path, types: Mapping[str, pa.DataType]) -> Iterator[pa.RecordBatch]:
@@ -67,7 +65,7 @@ def read_batches(path: Path, types: Mapping[str, pa.DataType]) -> Iterator[pa.Re
     names = header(path)
     with _errors_of(path, names):
         reader = pa.csv.open_csv(
-            pa.input_stream(str(path)),
+            open_text(path),
             # One thread: the parser numbers the rows, for its error messages, only then.
             read_options=pa.csv.ReadOptions(block_size=BLOCK_BYTES, use_threads=False),
             convert_options=pa.csv.ConvertOptions(
@@ -96,10 +94,10 @@ def _errors_of(path: Path, names: Sequence[str]) -> Iterator[None]:
     except pa.ArrowInvalid as error:
         found = re.search(r"CSV column #(\d+): Row #(\d+): CSV conversion error to (\S+): (.*)", str(error), re.DOTALL)
         if found is None:
-            raise ValueError(f"{path}: {str(error).replace('Row #', 'line ')}") from None
+            raise ValueError(f"{path}: {shorten(str(error).replace('Row #', 'line '))}") from None
         column, line, kind, reason = found.groups()
         raise ValueError(
-            f"{path}, line {line}: column {names[int(column)]!r} has an {reason}, expected {kind}"
+            f"{path}, line {line}: column {names[int(column)]!r} has an {shorten(reason)}, expected {kind}"
         ) from None
     except OSError as error:
-        raise ValueError(f"{path}: cannot be read ({error})") from None
+        raise ValueError(f"{path}: cannot be read ({shorten(str(error))})") from None

@@ -3,7 +3,7 @@ wrong stand alone: what is good is up to the same kernels, however the text is c
 
 import csv
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,7 @@ from data_prep.keys import decode_hex, numbers, one_chunk, valid_of
 from data_prep.layout import Layout
 from data_prep.raw_columns import known_texts, required_labels
 from data_prep.raw_text import CACHED_BYTES
-from data_prep.rows import EXPECTED, LARGEST, BadRow, Rows
+from data_prep.rows import EXPECTED, LABEL_MISSING, LARGEST, BadRow, Rows
 
 CSV_BLOCK_BYTES = 1 << 20
 """Bytes that pyarrow parses at a time: the columns stay in a core's cache. A line may not be longer."""
@@ -26,7 +26,8 @@ BLANKS = " \t"
 """What pyarrow drops around a number."""
 
 HEX = re.compile(r"[0-9a-fA-F]{8}")
-INTEGER = re.compile(r"-?[0-9]+")
+INTEGER = re.compile(r"(-?)0*([0-9]{1,19})")
+"""Others have more than 64 bits."""
 NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 HEX_NUMBER = re.compile(rb"0[xX]")
@@ -54,12 +55,13 @@ class DelimitedParser:
 
     Args:
         names: the fields of a line, in their order.
+        elsewhere: columns of the layout that are none of the lines'.
     """
 
-    def __init__(self, layout: Layout, names: Sequence[str]) -> None:
+    def __init__(self, layout: Layout, names: Sequence[str], elsewhere: Collection[str] = ()) -> None:
         self._layout = layout
         self._names = list(names)
-        self._uses = layout.uses
+        self._uses = {name: use for name, use in layout.uses.items() if name not in elsewhere}
         self._index = {name: self._names.index(name) for name in self._uses}
         self._read = pa.csv.ReadOptions(column_names=self._names, use_threads=False, block_size=CSV_BLOCK_BYTES)
         self._parse = pa.csv.ParseOptions(
@@ -74,8 +76,14 @@ class DelimitedParser:
             quoted_strings_can_be_null=True,
         )
         self._negatives = {column: pa.array(texts) for column, texts in known_texts(layout).items()}
-        self._labels = required_labels(layout)
+        self._labels = required_labels(layout) & self._uses.keys()
         self._integers = [name for name, use in self._uses.items() if use in ("integer", "binary")]
+
+    @property
+    def empty(self) -> pa.Table:
+        """No row."""
+        types = {name: pa.uint32() if use == "hex" else TYPES[use] for name, use in self._uses.items()}
+        return pa.table({name: pa.array([], kind) for name, kind in types.items()})
 
     def parse(self, text: memoryview | bytes, lines: int, first_line: int) -> Rows:
         """Parses a block of so many lines; ``first_line`` is the number of the first within the segment, from 1."""
@@ -177,7 +185,7 @@ class DelimitedParser:
             else:
                 positions.append(position)
         ignored = len(lines) - len(positions) - len(bad)
-        tables, good = [self._empty()], np.empty(0, np.int64)
+        tables, good = [self.empty], np.empty(0, np.int64)
         for some, table in self._sift(lines, positions):
             if table is not None:
                 tables.append(table)
@@ -215,10 +223,6 @@ class DelimitedParser:
         comment = self._layout.comment.encode()
         return bool(comment) and (not line or line.startswith(comment))
 
-    def _empty(self) -> pa.Table:
-        types = {name: pa.uint32() if use == "hex" else TYPES[use] for name, use in self._uses.items()}
-        return pa.table({name: pa.array([], kind) for name, kind in types.items()})
-
     def _fault_of_line(self, line: bytes) -> Fault | None:
         """What is wrong with a line that pyarrow may take for a good one."""
         if b"\r" in line or b"\0" in line:
@@ -235,6 +239,8 @@ class DelimitedParser:
     def _fault_of_field(self, line: bytes) -> Fault | None:
         """The first fault of a line; None where it is none of a field."""
         fields = self._split(line)
+        if not fields:
+            return UNKNOWN
         if len(fields) != len(self._names):
             return "", f"{len(fields)} fields", f"expected {len(self._names)} fields"
         for name, use in self._uses.items():
@@ -246,7 +252,7 @@ class DelimitedParser:
             trimmed = value.strip(" ") if self._layout.trim else value
             if trimmed in self._layout.missing:
                 if name in self._labels:
-                    return name, value, "a label is missing"
+                    return name, value, LABEL_MISSING
             elif not CHECKS[use](trimmed if self._layout.trim else value.strip(BLANKS) if use in BLANK else value):
                 return name, value, f"expected {EXPECTED[use]}"
             elif name in self._negatives and trimmed not in (known := self._negatives[name].to_pylist()):
@@ -257,8 +263,16 @@ class DelimitedParser:
         if not self._layout.quoted:
             return line.split(self._layout.separator.encode())
         text = line.decode(errors="surrogateescape")
-        fields = next(csv.reader([text], delimiter=self._layout.separator), [])
+        fields = split_quoted(text, self._layout.separator)
         return [field.encode(errors="surrogateescape") for field in fields]
+
+
+def split_quoted(line: str, separator: str) -> list[str]:
+    """The fields of a line, which may stand in double quotes; none where they cannot be told apart."""
+    try:
+        return next(csv.reader([line], delimiter=separator), [])
+    except csv.Error:
+        return []
 
 
 def _holds(characters: npt.NDArray[np.uint8], character: str) -> bool:
@@ -270,8 +284,11 @@ def _bad(line: int, fault: Fault, text: bytes) -> BadRow:
     return BadRow(line, *fault, text=text.decode(errors="surrogateescape"))
 
 
-def _is_integer(text: str) -> bool:
-    return INTEGER.fullmatch(text) is not None and -(2**63) <= int(text) < 2**63
+def integer_of(text: str) -> int | None:
+    """The 64-bit integer that a text is; None where it is none. Python itself converts no more than 4,300 digits."""
+    parts = INTEGER.fullmatch(text)
+    value = int(parts[1] + parts[2]) if parts else 2**63
+    return value if -(2**63) <= value < 2**63 else None
 
 
 def _is_number(text: str) -> bool:
@@ -280,10 +297,10 @@ def _is_number(text: str) -> bool:
 
 CHECKS: dict[str, Callable[[str], bool]] = {
     "hex": lambda text: HEX.fullmatch(text) is not None,
-    "integer": _is_integer,
+    "integer": lambda text: integer_of(text) is not None,
     "number": _is_number,
     "string": lambda text: True,
-    "binary": lambda text: _is_integer(text) and int(text) in (0, 1),
+    "binary": lambda text: integer_of(text) in (0, 1),
 }
 
 BLANK = ("integer", "number", "binary")

@@ -18,7 +18,7 @@ class LogOptions:
     """Options of a preparation by a layout."""
 
     raw: tuple[Path, ...]
-    """Files of the log in their order, or directories of them: text, plain, .gz or .zst, or .parquet."""
+    """Files of the log in their order, or directories of them: text, plain, .gz or .zst, or parquet."""
     out: Path
     """Directory of the data set; one that is there already is replaced. An interrupted run goes on when it is
     started again."""

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
+from data_prep.delimited import integer_of
 from data_prep.keys import numbers, one_chunk
 from data_prep.layout import CategoricalColumn
 
@@ -24,7 +25,6 @@ ALLOWED = b"0123456789.+-eE_\x01\x02\x03\n"
 """The CSV reader would take spaces and hexadecimal numbers, too."""
 
 ITEM = re.compile(r"([^\x02\x03]*)\x02([^\x02\x03]*)\x03([^\x02\x03]*)")
-ID = re.compile(r"-?0*[0-9]{1,19}")
 VALUE = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
 
 READ = pa.csv.ReadOptions(column_names=["field", "id", "value"], use_threads=False, block_size=1 << 30)
@@ -87,7 +87,7 @@ class FeatureLists:
             field, number, value = parts.groups()
             if field not in self._known:
                 return "feature_list", field, "a field that is none of this file's"
-            if not ID.fullmatch(number) or not -(2**63) <= int(number) < 2**63:
+            if integer_of(number) is None:
                 return field, number, "expected a 64-bit integer"
             if not VALUE.fullmatch(value) or not np.isfinite(float(value)):
                 return field, value, "expected a finite number"

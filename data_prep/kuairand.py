@@ -55,8 +55,8 @@ class Options:
     """Prepares KuaiRand: joins log, users and videos, splits by date, assigns ids from training rows."""
 
     raw: Path
-    """Directory of the raw files: log_standard_*.csv, user_features_*.csv, video_features_basic_*.csv, each plain
-    or .gz, and user_history_to_*.parquet where there is one."""
+    """Directory of the raw files: log_standard_*.csv, user_features_*.csv, video_features_basic_*.csv, each plain,
+    .gz or .zst, and user_history_to_*.parquet where there is one."""
     out: Path
     """Directory of the data set; a data set that is there already is replaced."""
     tasks: Literal["feeds", "ads"]

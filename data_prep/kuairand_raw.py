@@ -15,7 +15,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from data_prep import csv_files
+from data_prep.arrow_columns import READABLE, family, item_type, read_lists, read_values, value_type
+from data_prep.keys import one_chunk
+from data_prep.raw_files import find_named
 from data_prep.vocabulary import NULL, Integers
+from dlrm_mtl.quoting import quote, shorten
 
 STRING = pa.dictionary(pa.int32(), pa.string())
 
@@ -77,7 +81,7 @@ def discover(raw: Path, include_random: bool, labels: Sequence[str]) -> RawFiles
         if not random:
             raise ValueError(f"{raw}: expected files log_random_*.csv or .csv.gz, found none")
         logs += random
-    histories = sorted(raw.glob("user_history_to_*.parquet"))
+    histories = find_named(raw, "user_history_to_*.parquet")
     if len(histories) > 1:
         raise ValueError(f"{raw}: expected at most one user_history_to_*.parquet, found {len(histories)}")
     files = RawFiles(
@@ -126,24 +130,41 @@ def read_users(path: Path) -> JoinTable:
 
 
 def read_videos(path: Path) -> JoinTable:
-    return JoinTable(path, "video_id", csv_files.read_table(path, VIDEO_TYPES))
+    table = csv_files.read_table(path, VIDEO_TYPES)
+    return JoinTable(path, "video_id", _with_integers(path, table, ["music_id"]))
 
 
 def read_history(path: Path) -> JoinTable:
-    """Raises ValueError where the file cannot be read, or a column is missing or not of lists."""
+    """Raises ValueError where the file cannot be read, a column is missing or not of lists, or an id is no integer."""
     columns = ["user_id", "last_time_ms", *HISTORY_LISTS]
     try:
         names = pq.read_schema(path).names
         for column in columns:
             if column not in names:
-                raise ValueError(f"column {column!r} is missing; the file has {', '.join(names)}")
+                raise ValueError(f"column {column!r} is missing; the file has {shorten(', '.join(names))}")
         table = pq.read_table(path, columns=columns)
-    except (ValueError, OSError) as error:
-        raise ValueError(f"{path}: {error}") from None
-    for column in HISTORY_LISTS:
-        if not (pa.types.is_list(table[column].type) or pa.types.is_large_list(table[column].type)):
-            raise ValueError(f"{path}: column {column!r} is {table[column].type}, expected lists of video ids")
-    return JoinTable(path, "user_id", table.combine_chunks())
+    except (ValueError, OSError, pa.ArrowException) as error:
+        raise ValueError(f"{path}: {shorten(str(error))}") from None
+    for column in columns:
+        kind = table[column].type
+        items = item_type(kind) if column in HISTORY_LISTS else value_type(kind)
+        if items is None or family(items) not in READABLE["integer"]:
+            expected = "lists of video ids" if column in HISTORY_LISTS else "integers"
+            raise ValueError(f"{path}: column {column!r} is {shorten(str(kind))}, expected {expected}")
+    return JoinTable(path, "user_id", _with_integers(path, table, columns))
+
+
+def _with_integers(path: Path, table: pa.Table, names: Sequence[str]) -> pa.Table:
+    """A table whose named columns, of any types that hold integers or lists of them, are of int64. Raises ValueError
+    where a value is not certain to be one."""
+    for name in names:
+        values = one_chunk(table[name])
+        read = (read_lists if name in HISTORY_LISTS else read_values)(values, "integer", narrow_fractions=False)
+        for mask, reason in read.faults:
+            for row in np.flatnonzero(mask)[:1]:
+                raise ValueError(f"{path}, row {row + 1}: {name} is {quote(values[row].as_py())}, {reason}")
+        table = table.set_column(table.column_names.index(name), name, read.values)
+    return table.combine_chunks()
 
 
 def last_day(history: JoinTable) -> int:

@@ -40,6 +40,8 @@ class ParsedWriter:
         note = {
             "lines": rows.lines,
             "ignored": rows.ignored,
+            "blank_end": rows.blank_end,
+            "broken": rows.broken,
             "positions": None if len(table) == rows.lines else rows.positions.tolist(),
             "bad": [asdict(row) for row in rows.bad],
         }
@@ -78,4 +80,5 @@ def _blocks(reader: pa.ipc.RecordBatchFileReader) -> Iterator[Rows]:
         note = json.loads(metadata[b"note"])
         positions = np.arange(note["lines"]) if note["positions"] is None else np.array(note["positions"], np.int64)
         bad = [BadRow(**row) for row in note["bad"]]
-        yield Rows(pa.Table.from_batches([batch]), positions, note["lines"], bad, note["ignored"])
+        table = pa.Table.from_batches([batch])
+        yield Rows(table, positions, note["lines"], bad, note["ignored"], note["blank_end"], note["broken"])

@@ -16,10 +16,12 @@ import pyarrow as pa
 from data_prep.layout import Layout
 from data_prep.options import IdOptions, Split
 from data_prep.parsed import read_parsed
+from data_prep.raw_files import names_of
 from data_prep.raw_text import SEGMENT_BYTES, BrokenFile
 from data_prep.rows import BadRow, Rows
 from data_prep.source import OpenSource, Source, open_source
 from data_prep.workplace import Workplace
+from dlrm_mtl.quoting import quote
 
 FORMAT = 2
 """Of the work directory and of what comes out: another value begins anew."""
@@ -51,11 +53,18 @@ class Preparation:
     workplace: Workplace
     open_source: OpenSource = open_source
     groundwork: Groundwork | None = None
+    passed_over: int = 0
+    """Files and directories beside those of the log that are none of it, by their names."""
 
     @cached_property
     def source(self) -> Source:
         """The log, opened when it is first asked for."""
         return self.open_source(self.layout, self.files)
+
+    @cached_property
+    def names(self) -> list[str]:
+        """What tells the files of the log from one another."""
+        return names_of(self.files)
 
     @property
     def needs_counts(self) -> bool:
@@ -93,15 +102,19 @@ class Preparation:
         """What the data set depends on; opens the log.
 
         Raises:
-            ValueError: the log is not as the layout says.
+            ValueError: the log is not as the layout says, or a file of it cannot be read.
         """
+        if not self.quarantine:
+            for file, reason in self.source.unreadable.items():
+                raise ValueError(f"{self.files[file]}: {reason}")
         return {
             "format": FORMAT,
             "name": self.name,
             # Base rates come out of the preparation; before it they are NaN, which JSON has not.
             "layout": {**asdict(self.layout), "tasks": [[t.name, t.label, t.given] for t in self.layout.tasks]},
             "files": [
-                {**_stamp(path), "segments": self.source.segments(number)} for number, path in enumerate(self.files)
+                {**_stamp(path), "name": name, "segments": self.source.segments(number)}
+                for number, (path, name) in enumerate(zip(self.files, self.names, strict=True))
             ]
             + [_stamp(path) for path in (self.groundwork.files if self.groundwork else ())],
             "ids": asdict(self.ids),
@@ -190,6 +203,8 @@ def run_part(preparation: Preparation, stage: Stage, part: Part) -> Iterator[dic
             record["lines"] += rows.lines
             record["ignored"] += rows.ignored
             record["bad"] += len(rows.bad)
+            record["blank_end"] += rows.blank_end
+            record["broken"] = record["broken"] or rows.broken
             record["bytes"] += size
             record["blocks"] += 1
         record["last"] = last is None or last + 1 == preparation.segments(part.file, stage.name)
@@ -253,7 +268,7 @@ def explain(source: Source, file: int, segment: int, bad: BadRow) -> str:
     """What is wrong with a row, and where."""
     place = f"{source.files[file]}, line {source.line(file, segment, bad.line)}"
     if bad.column:
-        return f"{place}, column {bad.column!r}: {bad.value!r}, {bad.reason}"
+        return f"{place}, column {quote(bad.column)}: {quote(bad.value)}, {bad.reason}"
     return f"{place}: {bad.value}{', ' if bad.value else ''}{bad.reason}"
 
 
@@ -281,8 +296,9 @@ def _rows(preparation: Preparation, file: int, first: int, last: int | None) -> 
             yield piece.rows, segment, piece.file_bytes
     except BrokenFile as broken:
         after = preparation.source.line(file, segment, broken.line) if broken.line or segment else 0
-        bad = BadRow(broken.line + 1, "", "", f"{broken}; nothing after line {after} can be read", "")
-        empty = Rows(_empty_table(preparation), np.empty(0, np.int64), 0, [bad])
+        reason = f"{broken}; nothing after line {after} can be read"
+        bad = BadRow(broken.line + 1, "", "", reason, "")
+        empty = Rows(_empty_table(preparation), np.empty(0, np.int64), 0, [bad], broken=reason)
         yield empty, segment, 0
 
 
@@ -291,7 +307,7 @@ def _empty_table(preparation: Preparation) -> pa.Table:
 
 
 def _empty_record() -> dict[str, Any]:
-    return {"lines": 0, "ignored": 0, "bad": 0, "bytes": 0, "blocks": 0, "last": False}
+    return {"lines": 0, "ignored": 0, "bad": 0, "bytes": 0, "blocks": 0, "blank_end": 0, "broken": "", "last": False}
 
 
 def _finish(

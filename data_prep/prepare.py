@@ -18,9 +18,10 @@ from data_prep.layout import Layout
 from data_prep.options import IdOptions, Split, SplitOptions, WorkOptions
 from data_prep.passes import CountPass, EncodePass
 from data_prep.preparation import Groundwork, Preparation, index_part, key_of, run_part
+from data_prep.raw_files import find_files
 from data_prep.running import Workers
 from data_prep.shards import sha256
-from data_prep.source import OpenSource, find_files, open_source
+from data_prep.source import OpenSource, open_source
 from data_prep.stages import CHANGED, StageRunner
 from data_prep.vocabulary import Moments
 from data_prep.workplace import Replica, Workplace
@@ -60,7 +61,7 @@ def prepare(
     work.validate()
     split.validate()
     check_destination(out)
-    files = find_files(raw)
+    files, passed_over = find_files(raw)
     preparation = Preparation(
         name,
         layout,
@@ -72,6 +73,7 @@ def prepare(
         Workplace(out.absolute(), Replica.from_environment()),
         open_source,
         groundwork,
+        passed_over,
     )
     plan = preparation.plan()
     place = preparation.workplace

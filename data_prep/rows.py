@@ -7,6 +7,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+LINE_BYTES = 1 << 20
+"""A longer line is a bad row."""
+
 LARGEST = float(np.finfo(np.float32).max)
 """Of a number: the data set has 32 bits for it."""
 
@@ -18,6 +21,14 @@ EXPECTED = {
     "binary": "a label, 0 or 1",
 }
 """What a value must be, by the use of its column (``Layout.uses``)."""
+
+LABEL_MISSING = (
+    "a label is missing; in the layout, missing_is_negative = true counts it as 0, and given = another label keeps it"
+    " out of its task where that one is 0"
+)
+
+TEXT_OF_TOO_LONG = 200
+"""Bytes of a line that is too long which its bad row keeps."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +42,8 @@ class BadRow:
     value: str
     reason: str
     text: str
-    """The line as it stands; bytes that are no UTF-8 as surrogates (``surrogateescape``). A row of a parquet file as
-    JSON."""
+    """The line as it stands, or the beginning of one that is too long; bytes that are no UTF-8 as surrogates
+    (``surrogateescape``). A row of a parquet file as JSON."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +59,10 @@ class Rows:
     bad: Sequence[BadRow] = ()
     ignored: int = 0
     """Comments and empty lines, where the layout allows any."""
+    blank_end: int = 0
+    """Blank lines that end the file: none of ``lines``, ignored whatever the layout."""
+    broken: str = ""
+    """Why the file cannot be read on from here; empty where it can."""
 
 
 @dataclass(frozen=True)
@@ -58,3 +73,16 @@ class Piece:
     rows: Rows
     file_bytes: int
     """Bytes of the file that were read for them."""
+
+
+def too_long(empty: pa.Table, text: memoryview, line: int) -> Rows:
+    """The rows of one line that is too long.
+
+    Args:
+        empty: no row, of the columns' types.
+        text: the beginning of the line.
+        line: its number within the segment, from 1.
+    """
+    beginning = bytes(text[:TEXT_OF_TOO_LONG]).decode(errors="surrogateescape")
+    bad = BadRow(line, "", "", f"a line of more than {LINE_BYTES >> 20} MiB", beginning)
+    return Rows(empty, np.empty(0, np.int64), 1, [bad])

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from dlrm_mtl.quoting import shorten
 from dlrm_mtl.schema import Schema
 
 COUNTS = {
@@ -34,8 +35,11 @@ def report(schema: Schema) -> str:
     source = schema.source
     lines = [
         f"{source['rows_read']:,} rows read: {source['rows_outside']:,} in no split,"
-        f" {source['rows_quarantined']:,} quarantined; {source['lines_ignored']:,} lines ignored"
+        f" {source['rows_quarantined']:,} quarantined; {source['lines_ignored']:,} lines ignored",
+        *(f"{shorten(name)}: {shorten(reason)}" for name, reason in source["files_broken"].items()),
     ]
+    if source["files_passed_over"]:
+        lines.append(f"{source['files_passed_over']:,} files or directories passed over: names that begin with _ or .")
     for split in schema.splits:
         ranges = source["split"][split]
         lines.append(f"{split}: files {ranges['files']}, rows {ranges['rows']}")

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from data_prep.delimited import DelimitedParser
 from data_prep.layout import CategoricalColumn, DenseColumn, LabelColumn, Layout
-from data_prep.rows import Rows
+from data_prep.rows import LABEL_MISSING, Rows
 from dlrm_mtl.schema import Task
 
 NAMES = ("label", "whole", "real", "hash", "word", "outcome", "unused")
@@ -229,7 +229,7 @@ def test_what_is_good_does_not_depend_on_the_other_lines(name: str) -> None:
     ("column", "value", "reason"),
     [
         ("label", "2", "expected a label, 0 or 1"),
-        ("label", "", "a label is missing"),
+        ("label", "", LABEL_MISSING),
         ("whole", "1.5", "expected a 64-bit integer"),
         ("whole", "9223372036854775808", "expected a 64-bit integer"),
         ("whole", "0x1F", "expected a 64-bit integer"),

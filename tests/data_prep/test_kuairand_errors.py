@@ -155,7 +155,7 @@ def one_class(raw: Path) -> None:
         (cut_line, "{log}: CSV parse error: line 11: Expected 19 columns, got 3"),
         (truncated_gzip, "{log}.gz: cannot be read (Truncated compressed stream)"),
         (no_gzip, "{users}.gz: cannot be read ("),
-        (plain_and_gzipped, "{log}: is there plain and as .gz"),
+        (plain_and_gzipped, "{log}.gz: is there twice, the other is {log}"),
         (replace_text(LOG_FILE, ""), "{log}: is empty"),
         (replace_text(LOG_FILE, ",".join(LOG) + "\n"), "{raw}: the log has no rows"),
         (

@@ -164,7 +164,7 @@ def test_all_formats_give_the_same_data_set(rows: list[dict[str, Any]], tmp_path
         ("click", [0, 2, 1], 2, "'2', expected a label, 0 or 1"),
         ("click", [0, 1, None], 3, "'None', a label is missing"),
         ("click", [0.0, 0.5, 1.0], 2, "'0.5', expected a label, 0 or 1"),
-        ("click", [0.0, math.nan, 1.0], 2, "'nan', expected a label, 0 or 1"),
+        ("click", [0.0, math.nan, 1.0], 2, "'nan', a label is missing"),
         ("price.net", [1.0, math.inf, 2.0], 2, "'inf', expected a finite number"),
         ("price.net", [1.0, 2.0, -math.inf], 3, "'-inf', expected a finite number"),
         ("price.net", [1e300, 2.0, 1.0], 1, r"'1e\+300', expected a finite number"),
@@ -240,9 +240,7 @@ def test_labels_of_missing_values(tmp_path: Path, label: LabelColumn, values: li
     ("column", "values", "message"),
     [
         ("click", ["0", "1"], "'click' is of type string, which cannot be read as binary"),
-        ("user", [1.5, 2.5], "'user' is of type double, which cannot be read as integer"),
         ("age", ["1", "2"], "'age' is of type string, which cannot be read as integer"),
-        ("site", [b"a", b"b"], "'site' is of type binary, which cannot be read as string"),
         ("site", [["a"], ["b"]], "which cannot be read as string"),
         ("device", [1, 2], "'device' is of type int64, which cannot be read as hex"),
         ("watched", [1, 2], "'watched' is of type int64, which cannot be read as list"),

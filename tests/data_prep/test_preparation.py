@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from data_prep import preparation, raw_text
+from data_prep import preparation, raw_text, text_file
 from data_prep.options import IdOptions, SplitOptions
 from dlrm_mtl.schema import Schema
 from tests.data_prep.logs import (
@@ -331,7 +331,7 @@ def test_log_in_braces(tmp_path: Path) -> None:
     directory = tmp_path / "{a} {0}"
     broken = write_bytes(directory / "x", b"\x1f\x8bnothing").rename(directory / "day_0.gz")
     with pytest.raises(ValueError, match=r"day_0\.gz: cannot be read"):
-        run_prepare([broken, write_log(directory / "day_1", lines_of(50))], tmp_path / "out", quarantine=True)
+        run_prepare([broken, write_log(directory / "day_1", lines_of(50))], tmp_path / "out")
 
 
 def test_numbers_too_large_for_the_data_set_are_bad(tmp_path: Path) -> None:
@@ -347,13 +347,13 @@ def test_lines_are_not_counted_again_for_every_bad_row(tmp_path: Path, monkeypat
     lines = [line if number % 20 else "bad" for number, line in enumerate(lines_of(1500), 1)]
     log = write_log(tmp_path / "log", lines)
     read = []
-    original = raw_text.TextFile.read_into
+    original = text_file.TextFile.read_into
 
-    def read_into(file: raw_text.TextFile, buffer: memoryview) -> int:
+    def read_into(file: text_file.TextFile, buffer: memoryview) -> int:
         read.append(original(file, buffer))
         return read[-1]
 
-    monkeypatch.setattr(raw_text.TextFile, "read_into", read_into)
+    monkeypatch.setattr(text_file.TextFile, "read_into", read_into)
     run_prepare(log, tmp_path / "out", ids=HASH, split=SplitOptions("", "", "0:1000", "1000:"), quarantine=True)
     found = [json.loads(line)["line"] for line in (tmp_path / "out" / "quarantine.jsonl").read_text().splitlines()]
     assert found == list(range(20, 1501, 20))
