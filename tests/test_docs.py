@@ -32,6 +32,16 @@ from dlrm_mtl.training.machine import Machine, check_machine
 from tests.pages import ROOT, blocks, commands
 from tests.result_tables import MARKED, tables
 
+LINK_TEXT = re.compile(r"\[([^]]*)\]\([^)]*\)")
+
+
+def anchors(page: Path) -> list[str]:
+    """What GitHub calls the headings of a page: small letters, without punctuation, hyphens for blanks."""
+    text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r"^#+ +(.*)$", text, flags=re.MULTILINE)
+    return [re.sub(r"[^\w\- ]", "", LINK_TEXT.sub(r"\1", heading).lower()).replace(" ", "-") for heading in headings]
+
+
 DOCUMENTS = sorted([ROOT / "README.md", *ROOT.glob("docs/**/*.md")])
 RESULTS = sorted(path.parent for path in ROOT.glob("docs/results/**/comparison.json"))
 
@@ -219,8 +229,11 @@ def test_measured_numbers_in_sentences_are_in_a_report(document: str) -> None:
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_links_lead_somewhere(document: Path) -> None:
-    for target in re.findall(r"\]\(([^)#:]+)\)", document.read_text()):
-        assert (document.parent / target).exists(), target
+    for target in re.findall(r"\]\(([^):]+)\)", document.read_text()):
+        file, _, anchor = target.partition("#")
+        page = document.parent / file if file else document
+        assert page.exists(), target
+        assert not anchor or anchor in anchors(page), target
 
 
 @pytest.mark.parametrize("document", sorted(ROOT.glob("docs/launching/*.md")), ids=lambda path: path.stem)

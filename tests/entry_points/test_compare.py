@@ -1,11 +1,13 @@
 """compare, from the command line to comparison.json."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from dlrm_mtl.distributed.saved_model import read_model
 from tests.entry_points.processes import complaint, python, run
 
 COMPARE = "dlrm_mtl.compare"
@@ -32,7 +34,7 @@ ARMS = ["--arms", "mean", "multibalance:beta=0.1,prior_in_direction=0.5", "stati
 @pytest.fixture(scope="module")
 def finished(small_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "run"
-    compare(small_dataset, out, *ARMS, "--seeds", "2", "--eval-every", "4", processes=2)
+    compare(small_dataset, out, *ARMS, "--seeds", "2", "--eval-every", "4", "--keep-models", "True", processes=2)
     return out
 
 
@@ -55,11 +57,16 @@ def test_the_run_directory_is_complete(finished: Path) -> None:
     assert treatment["ne_gain_percent"]["mean"] == pytest.approx(100 * (control["ne"] - treatment["ne"]))
     plan = json.loads((finished / "plan.json").read_text())
     assert [table["table"] for table in plan] == ["item", "tags", "user"]
+    assert [path.name for path in sorted(finished.glob("seed-*/checkpoints/*"))] == ["step-00000009"] * 2
+    model = read_model(finished / "seed-1/checkpoints/step-00000009", ARMS[2])
+    assert [name for name in model if name.startswith("dense_part.heads.heads.task_click.")]
     environment = json.loads((finished / "environment.json").read_text())
     assert environment["world_size"] == 2
     assert environment["versions"]["torch"].startswith("2.13")
-    assert "| arm" in (finished / "report.md").read_text()
-    page = (finished / "report.html").read_text()
+    report, page = (finished / "report.md").read_text(), (finished / "report.html").read_text()
+    assert "| end to end |" in re.sub(" +", " ", report)
+    for text in (report, page):
+        assert "WARNING: 9 training steps per arm, fewer than 100" in text
     for figure in ("gain", "pareto", "weights", "norms", "weighted-norms", "cosines", "gap", "speed"):
         assert f'id="{figure}"' in page
 
@@ -103,9 +110,11 @@ def test_a_finished_seed_is_not_trained_again(small_dataset: Path, finished: Pat
     expected = (finished / "comparison.json").read_text()
     (finished / "comparison.json").unlink()
     process = python(
-        COMPARE, "--data", small_dataset, "--out", finished, *SMALL, *ARMS, "--seeds", "2", "--eval-every", "4"
-    )
+        COMPARE, "--data", small_dataset, "--out", finished, *SMALL, *ARMS, "--seeds", "2", "--eval-every", "4",
+        "--show-plan", "True",
+    )  # fmt: skip
     assert process.returncode == 0, process.stderr
+    assert re.search(r"^table +sharding +kernel ", process.stdout, flags=re.MULTILINE)
     assert "seed 0: finished before" in process.stdout
     assert "steps" not in process.stderr
     assert (finished / "comparison.json").read_text() == expected

@@ -167,6 +167,16 @@ def test_a_node_has_what_its_processes_need(arguments: str, cpus: int, megabytes
         assert (role.resource.cpu, role.resource.memMB) == (cpus, megabytes)
 
 
+def test_the_documented_job_for_gpus_has_what_its_processes_need() -> None:
+    words = command("slurm", "torchx run -s slurm --dryrun", DIR="D", RUN="R")
+    at = next(place for place, word in enumerate(words) if word.startswith("components/"))
+    with get_runner() as runner:
+        job = runner.dryrun_component(f"{ROOT}/{words[at]}", words[at + 1 :], "slurm", cfg={"partition": "gpu"})
+    for asked in ("--cpus-per-task=64", "--mem=500000", "--gpus-per-task=8", "--ntasks-per-node=1"):
+        assert job.request.materialize().count(f" {asked}") == 2
+        assert asked in (ROOT / "docs/launching/slurm.md").read_text()
+
+
 def launch(component: str, logs: Path, more: str, **values: str | Path) -> None:
     """Runs the command of docs/launching/local.md."""
     words = command("local", f"torchx run -s local_cwd components/{component}.py", **values, MORE=more)

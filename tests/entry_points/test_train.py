@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from dlrm_mtl.distributed.saved_model import read_model
 from tests.entry_points.processes import ROOT, complaint, environment, python
 
 OPTIONS = ["--batch-size", "64", "--log-every", "4", "--model.head-mlp", "16"]
@@ -29,6 +30,12 @@ def test_trains_and_evaluates(small_dataset: Path, tmp_path: Path, processes: in
     lines = [json.loads(line) for line in (out / "multibalance" / "metrics.jsonl").read_text().splitlines()]
     assert lines[-1]["step"] == 27
     assert json.loads((out / "config.json").read_text())["epochs"] == 3
+    assert "3 tables: 3 table_wise (fused); " in process.stdout
+    assert "WARNING: 27 training steps per arm, fewer than 100" in process.stdout.split("| click ")[0]
+    assert "WARNING: 27 training steps per arm, fewer than 100" in process.stdout.split("| click ")[1]
+    weights = read_model(out / "checkpoints" / "step-00000027")
+    assert weights["embedding_bags.embedding_bags.item.weight"].shape[1] == 16
+    assert "dense_part.heads.heads.task_click.0._linear.weight" in weights
 
 
 def test_bad_arm(small_dataset: Path, tmp_path: Path) -> None:

@@ -146,6 +146,16 @@ def test_a_directory_that_is_no_run(tmp_path: Path) -> None:
         read_run(tmp_path)
 
 
+def test_speed_end_to_end_is_paired_with_the_control_of_the_arms_own_run(tmp_path: Path) -> None:
+    """A run from before it was measured has none."""
+    first, second = (seed(0, {"mean": 0.9, name: 0.8}) for name in ("x", "y"))
+    for speed, arm in zip((100.0, 90.0), second["arms"].values(), strict=True):
+        arm["end_to_end_qps"] = [speed]
+    joined = join_runs([read_run(write_run(tmp_path / name, [one])) for name, one in (("a", first), ("b", second))])
+    assert joined["arms"]["x"]["end_to_end_qps"] is None
+    assert joined["arms"]["y"]["end_to_end_qps"]["change_percent"]["median"] == pytest.approx(-10)
+
+
 def test_a_broken_log_is_named(tmp_path: Path) -> None:
     run = write_run(tmp_path / "a", [seed(0, {"mean": 0.9, "x": 0.8})], windows=2)
     log = run / "seed-0" / "x" / "metrics.jsonl"

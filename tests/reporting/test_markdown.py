@@ -66,6 +66,31 @@ def test_speed() -> None:
     assert [row[0] for row in speed[1:]] == list(ARMS)
 
 
+def test_speed_end_to_end() -> None:
+    """Of seeds that have none there is nothing to show."""
+    record = comparison(seeds=1)
+    assert "end to end" not in format_comparison(record)
+    for index, arm in enumerate(record["arms"].values()):
+        arm["end_to_end_qps"] = {**arm["qps"], "median": 900.0 - index}
+    _, _, speed = tables(format_comparison(record))
+    assert speed[0][4:] == ["end to end", "change (%)"]
+    assert [row[4] for row in speed[1:]] == ["900", "899", "898"]
+    assert speed[2][5] == speed[2][3]
+
+
+def test_a_short_training_is_warned_of_first() -> None:
+    record = comparison()
+    plain = format_comparison(record)
+    for steps, batch_size in ((99, 32), (100, 31)):
+        training = {"rows": 3199, "batch_size": batch_size, "epochs": 1, "max_steps": None, "ranks": 1, "steps": steps}
+        text = format_comparison({**record, "training": training})
+        if steps < 100:
+            assert text.startswith("WARNING: 99 training steps")
+            assert text.endswith(plain)
+        else:
+            assert text == plain
+
+
 def test_not_timed() -> None:
     _, _, speed = tables(format_comparison(comparison(timed=False)))
     assert [row[:2] for row in speed[1:]] == [[arm, "not timed: too few steps"] for arm in ARMS]

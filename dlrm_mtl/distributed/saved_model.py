@@ -1,0 +1,46 @@
+"""The model in a checkpoint, for programs that are no run."""
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributed.checkpoint.state_dict_loader import load
+
+from dlrm_mtl.distributed.checkpoint_directory import find_damage, read_manifest
+from dlrm_mtl.distributed.checkpoint_format import TensorReader
+
+
+def read_model(checkpoint: Path, arm: str | None = None) -> dict[str, Tensor]:
+    """The parameters of an arm's model, in host memory, tables whole. Needs no process group.
+
+    Args:
+        checkpoint: RUN/checkpoints/step-N, or RUN/seed-S/checkpoints/step-N of a comparison.
+        arm: as it was given to the run; the first by default.
+
+    Returns:
+        tensors by their names in the model.
+
+    Raises:
+        ValueError: it is no checkpoint, it is damaged, or it has no such arm.
+    """
+    manifest = read_manifest(checkpoint)
+    damage = find_damage(checkpoint, manifest)
+    if damage is not None:
+        raise ValueError(f"{checkpoint}: {damage}")
+    arms = manifest["arms"]
+    if arm is not None and arm not in arms:
+        raise ValueError(f"{checkpoint}: has no arm {arm!r}; its arms: {', '.join(arms)}")
+    start = f"{0 if arm is None else arms.index(arm)}/model/"
+    reader = TensorReader(checkpoint)
+    stored: Any = reader.read_metadata().state_dict_metadata
+    tensors = {
+        name: torch.empty(tensor.size, dtype=tensor.properties.dtype)
+        for name, tensor in stored.items()
+        if name.startswith(start)
+    }
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "torch.distributed is disabled", UserWarning)
+        load(tensors, storage_reader=reader, no_dist=True)
+    return {name.removeprefix(start): tensor for name, tensor in tensors.items()}
