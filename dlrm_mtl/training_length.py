@@ -55,7 +55,7 @@ class TrainingLength:
         return (
             f"WARNING: {self.steps} training steps per arm, fewer than {ENOUGH_STEPS}: task weights and optimizers have"
             " hardly left their start, and the differences between arms say little."
-            f" Expected {' and '.join(options)}."
+            f" {self.rows:,} training rows make at least {ENOUGH_STEPS} steps with {' and '.join(options)}."
         )
 
     @property
@@ -68,5 +68,5 @@ class TrainingLength:
         most = self.rows // ceil(ENOUGH_STEPS / self.epochs)
         batch_size = most - most % self.ranks
         if batch_size > 0:
-            return f"--batch-size {batch_size} or less, of which {self.rows:,} training rows give enough steps"
+            return f"--batch-size {batch_size} or less"
         return f"--epochs {ceil(ENOUGH_STEPS / max(1, self.rows // self.batch_size))} or more"
