@@ -6,6 +6,7 @@ import torchx.specs as specs
 
 from dlrm_mtl.config import ExperimentConfig
 from dlrm_mtl.launching import RefusedLaunchError, application
+from dlrm_mtl.quoting import quote
 from dlrm_mtl.studies.catalog import STUDIES
 
 
@@ -46,7 +47,7 @@ def experiments(
             checkpoint
     """
     if study not in (*STUDIES, "all"):
-        raise RefusedLaunchError(f"study is {study!r}, expected one of {', '.join(STUDIES)}, all")
+        raise RefusedLaunchError(f"study is {quote(study)}, expected one of {', '.join(STUDIES)}, all")
     return application(
         "dlrm_mtl.experiments",
         script_args,

@@ -6,6 +6,7 @@ import torchx.specs as specs
 
 from data_prep import ali_ccp, census_income, criteo, parquet
 from dlrm_mtl.launching import RefusedLaunchError, application
+from dlrm_mtl.quoting import quote
 
 SOURCES = {
     "criteo": criteo.Options,
@@ -46,7 +47,7 @@ def prepare(
         rdzv_port: port of the rendezvous on the first node
     """
     if source not in SOURCES:
-        raise RefusedLaunchError(f"source is {source!r}, expected one of {', '.join(SOURCES)}")
+        raise RefusedLaunchError(f"source is {quote(source)}, expected one of {', '.join(SOURCES)}")
     return application(
         f"data_prep.{source}",
         script_args,

@@ -6,6 +6,7 @@ import torch.distributed as dist
 
 from dlrm_mtl.balancing import BalancingLayer, ParameterLevelLayer, create_balancer
 from dlrm_mtl.module_names import escape
+from dlrm_mtl.quoting import quote
 from dlrm_mtl.recipe import Recipe, parse_recipe
 
 SINGLE_TASK = "single_task"
@@ -39,7 +40,7 @@ def check_arm(recipe: Recipe, task_names: Sequence[str]) -> None:
     if recipe.method != SINGLE_TASK:
         build_layer(recipe, task_names)
     elif recipe != parse_recipe(SINGLE_TASK):
-        raise ValueError(f"arm {recipe.text!r}: {SINGLE_TASK} has no options")
+        raise ValueError(f"arm {quote(recipe.text)}: {SINGLE_TASK} has no options")
 
 
 def check_arm_without_data(recipe: Recipe) -> None:

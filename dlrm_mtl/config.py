@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Literal
 
+from dlrm_mtl.quoting import MAX_LENGTH, quote
+
 Interaction = Literal["dot", "dcn", "low_rank_dcn", "deepfm", "projection"]
 TableOptimizer = Literal["rowwise_adagrad", "adagrad", "sgd", "adam"]
 DenseOptimizer = Literal["adam", "adamw", "adagrad", "sgd"]
@@ -20,7 +22,7 @@ OnBadShard = Literal["stop", "skip"]
 def require(name: str, value: object, valid: bool, expected: str) -> None:
     """Raises a ValueError that names an option, its value and what was expected, unless ``valid``."""
     if not valid:
-        raise ValueError(f"{name} is {value!r}, expected {expected}")
+        raise ValueError(f"{name} is {quote(value, MAX_LENGTH)}, expected {expected}")
 
 
 @dataclass(frozen=True)

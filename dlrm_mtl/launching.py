@@ -9,6 +9,7 @@ from torchx.specs.finder import ComponentValidationException
 
 from dlrm_mtl import cli
 from dlrm_mtl.config import CompareConfig, RunConfig, TrainConfig
+from dlrm_mtl.quoting import MAX_LENGTH, quote, shorten
 from dlrm_mtl.recipe import parse_recipe
 from dlrm_mtl.schema import read_schema
 
@@ -120,5 +121,7 @@ def _checked_mounts(mounts: Sequence[str]) -> list[str]:
         parse_mounts(list(mounts))
     except (KeyError, ValueError) as error:
         given = ",".join(mounts)
-        raise ValueError(f"mounts is {given!r}, expected type=volume,src=CLAIM,dst=PATH: {error}") from None
+        raise ValueError(
+            f"mounts is {quote(given, MAX_LENGTH)}, expected type=volume,src=CLAIM,dst=PATH: {shorten(str(error))}"
+        ) from None
     return list(mounts)

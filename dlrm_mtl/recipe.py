@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from dlrm_mtl.quoting import quote
+
 LEVELS = ("representation", "interaction", "dense", "embedding")
 
 
@@ -36,21 +38,21 @@ def parse_recipe(text: str) -> Recipe:
         name, _, tail = tail.partition(":")
         method = f"{method}:{name}"
     if not method:
-        raise ValueError(f"arm {text!r} names no method, expected METHOD or METHOD:OPTION=VALUE,...")
+        raise ValueError(f"arm {quote(text)} names no method, expected METHOD or METHOD:OPTION=VALUE,...")
     options: dict[str, Any] = {}
     for part in filter(None, tail.split(",")):
         name, equals, value = part.partition("=")
         if not (name and equals and value):
-            raise ValueError(f"arm {text!r}: {part!r} is not of the form OPTION=VALUE")
+            raise ValueError(f"arm {quote(text)}: {quote(part)} is not of the form OPTION=VALUE")
         if name in options:
-            raise ValueError(f"arm {text!r}: option {name!r} is given twice")
+            raise ValueError(f"arm {quote(text)}: option {quote(name)} is given twice")
         options[name] = _parse_value(value)
     reduction = options.pop("reduction", "exact")
     level = options.pop("level", "representation")
     if level not in LEVELS:
-        raise ValueError(f"arm {text!r}: level is {level!r}, expected one of {', '.join(LEVELS)}")
+        raise ValueError(f"arm {quote(text)}: level is {quote(level)}, expected one of {', '.join(LEVELS)}")
     if level != "representation" and reduction != "exact":
-        raise ValueError(f"arm {text!r}: reduction is {reduction!r}, expected exact with level={level}")
+        raise ValueError(f"arm {quote(text)}: reduction is {quote(reduction)}, expected exact with level={level}")
     return Recipe(text, method, options, reduction, level)
 
 

@@ -12,6 +12,7 @@ from dlrm_mtl.cli import as_dict
 from dlrm_mtl.config import RunConfig
 from dlrm_mtl.files import is_leftover, read_json, remove_leftovers, write_json
 from dlrm_mtl.json_lines import JsonLines
+from dlrm_mtl.quoting import quote
 
 CHANGEABLE = (
     *("data", "out", "reader.workers", "reader.prefetch", "checkpoint"),
@@ -40,8 +41,8 @@ def open_run_directory(config: RunConfig) -> dict[str, Any]:
         if len(changed) < len(different):
             key = next(key for key in different if key not in changed)
             raise ValueError(
-                f"{path}: another run is here, with {key}={found.get(key)!r} where this one has {wanted.get(key)!r};"
-                " give another --out"
+                f"{path}: another run is here, with {key}={quote(found.get(key))} where this one has"
+                f" {quote(wanted.get(key))}; give another --out"
             )
         return {key: wanted.get(key) for key in changed}
     config.out.mkdir(parents=True, exist_ok=True)

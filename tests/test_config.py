@@ -27,6 +27,13 @@ from dlrm_mtl.config import (
 REQUIRED = ["--data", "data", "--out", "out"]
 NAN, INFINITY = float("nan"), float("inf")
 
+
+@pytest.fixture(autouse=True)
+def _end_by_an_exception(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program that is run within this process must not end it."""
+    monkeypatch.setattr(cli, "end_process", sys.exit)
+
+
 CHANGED = TrainConfig(
     data=Path("some data"),
     out=Path("/some/out"),
@@ -43,6 +50,7 @@ CHANGED = TrainConfig(
     max_nonfinite_steps=3,
     init_from=Path("runs/other/checkpoints/step-00000010"),
     checkpoint=CheckpointConfig(every_steps=100, every_minutes=2.5, keep=3),
+    show_plan=True,
     timeout_s=60,
     model=ModelConfig(
         interaction="low_rank_dcn",
@@ -341,12 +349,16 @@ def test_the_parser_speaks_on_the_first_rank_alone(
     assert captured.out == captured.err == ""
 
 
-def test_other_errors_keep_their_traceback() -> None:
+def test_other_errors_keep_their_traceback(capsys: pytest.CaptureFixture[str]) -> None:
     def fail() -> None:
         raise RuntimeError("a defect")
 
-    with pytest.raises(RuntimeError, match="a defect"):
+    with pytest.raises(SystemExit) as end:
         cli.run("train", fail)
+    assert end.value.code == 1
+    shown = capsys.readouterr().err
+    assert "Traceback" in shown
+    assert "RuntimeError: a defect" in shown
 
 
 HELP = """

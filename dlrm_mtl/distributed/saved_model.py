@@ -10,6 +10,7 @@ from torch.distributed.checkpoint.state_dict_loader import load
 
 from dlrm_mtl.distributed.checkpoint_directory import find_damage, read_manifest
 from dlrm_mtl.distributed.checkpoint_format import TensorReader
+from dlrm_mtl.quoting import quote
 
 
 def read_model(checkpoint: Path, arm: str | None = None) -> dict[str, Tensor]:
@@ -31,7 +32,7 @@ def read_model(checkpoint: Path, arm: str | None = None) -> dict[str, Tensor]:
         raise ValueError(f"{checkpoint}: {damage}")
     arms = manifest["arms"]
     if arm is not None and arm not in arms:
-        raise ValueError(f"{checkpoint}: has no arm {arm!r}; its arms: {', '.join(arms)}")
+        raise ValueError(f"{checkpoint}: has no arm {quote(arm)}; its arms: {', '.join(arms)}")
     start = f"{0 if arm is None else arms.index(arm)}/model/"
     reader = TensorReader(checkpoint)
     stored: Any = reader.read_metadata().state_dict_metadata
