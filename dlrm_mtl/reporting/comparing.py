@@ -8,7 +8,7 @@ from dlrm_mtl.reporting.comparison import compare_seeds
 from dlrm_mtl.reporting.html import write_report
 from dlrm_mtl.reporting.report_data import ReportData, read_run
 from dlrm_mtl.reporting.seed_summary import summarize_seed
-from dlrm_mtl.training.checkpoints import remove_checkpoints
+from dlrm_mtl.training.checkpoints import remove_checkpoints, require_checkpoint
 from dlrm_mtl.training.interruption import termination_requested
 from dlrm_mtl.training.loop import train_arms
 from dlrm_mtl.training.session import prepare
@@ -31,10 +31,13 @@ def run_comparison(config: CompareConfig, ranks: Ranks) -> None:
                 if ranks.is_first:
                     print(f"seed {seed}: finished before, taken from {file}", flush=True)
                 continue
-            results = train_arms(session, config.arms, seed, config.out / f"seed-{seed}")
+            directory = config.out / f"seed-{seed}"
+            results = train_arms(session, config.arms, seed, directory)
+            if config.keep_models:
+                require_checkpoint(directory, session.length.steps, ranks)
             if ranks.is_first:
                 write_json(file, summarize_seed(seed, schema.task_names, results, session.length))
-                remove_checkpoints(config.out / f"seed-{seed}", keep=1 if config.keep_models else 0)
+                remove_checkpoints(directory, keep=1 if config.keep_models else 0)
             if ranks.any(requested())[0]:
                 raise Terminated(f"after seed {seed}")
     if ranks.is_first:

@@ -9,8 +9,9 @@ from types import TracebackType
 from typing import Any
 
 from dlrm_mtl.distributed.checkpoint import Checkpoint, CheckpointWriter, find_checkpoint, open_checkpoint
-from dlrm_mtl.distributed.checkpoint_directory import list_checkpoints
+from dlrm_mtl.distributed.checkpoint_directory import checkpoint_path, list_checkpoints
 from dlrm_mtl.distributed.plan_records import describe_plan
+from dlrm_mtl.distributed.processes import Ranks
 from dlrm_mtl.recipe import parse_recipe
 from dlrm_mtl.training.arm_state import State, generator_state, restore_generators
 from dlrm_mtl.training.init_from import GO_ON_ELSEWHERE, START_ANEW, check_meaning, source_arm
@@ -143,6 +144,21 @@ class RunCheckpoints:
         note = check_meaning(checkpoint.path, checkpoint.facts, dataset.directory, dataset.schema, way_out)
         if note and self._ranks.is_first:
             print(note, file=sys.stderr, flush=True)
+
+
+def require_checkpoint(directory: Path, step: int, ranks: Ranks) -> None:
+    """Checks that the models of a run or seed, trained up to a step, are in a checkpoint: one that cannot be written
+    does not end the training. Collective.
+
+    Raises:
+        ValueError: they are not; on every rank.
+    """
+    path = checkpoint_path(directory / DIRECTORY, step)
+    if not ranks.share(path.is_dir()):
+        raise ValueError(
+            f"{path}: not there, so the trained models cannot be kept (see above why it was not written); the same"
+            " command goes on from the newest checkpoint"
+        )
 
 
 def remove_checkpoints(directory: Path, keep: int) -> None:

@@ -1,6 +1,7 @@
 """Arms and options that cannot be are refused before anything is trained; some of them by processes, in
 ``test_compare.py``."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -49,3 +50,30 @@ def test_arms(small_dataset: Path, tmp_path: Path, rank_pool: RankPool, arm: str
 def test_a_table_that_is_none(small_dataset: Path, tmp_path: Path, rank_pool: RankPool) -> None:
     model = ModelConfig(embedding_dims={"nope": 8}, interaction="dcn")
     assert "names table 'nope'" in refused(rank_pool, small_dataset, tmp_path / "run", "multibalance", model=model)
+
+
+def compared(ranks: Ranks, config: CompareConfig, disk_is_full: bool) -> str:
+    with pytest.MonkeyPatch.context() as patch:
+        if disk_is_full:
+            patch.setattr("dlrm_mtl.distributed.checkpoint.complete", no_room)
+        return refusal(ranks, config)
+
+
+def no_room(*_: Any) -> None:
+    raise OSError("no space left on device")
+
+
+def test_a_model_that_is_to_be_kept_and_cannot_be_is_an_error(
+    small_dataset: Path, rank_pool: RankPool, tmp_path: Path
+) -> None:
+    """The seed counts as finished when its models are there; then another run can start from them."""
+    config = CompareConfig(small_dataset, tmp_path, arms=("mean", "sum"), seeds=1, batch_size=100, keep_models=True)
+    [error] = rank_pool.run(1, compared, config, True)
+    assert "seed-0/checkpoints/step-00000006" in error
+    assert not (tmp_path / "seed-0.json").exists()
+    assert rank_pool.run(1, compared, config, False) == ["accepted"]
+    [kept] = (tmp_path / "seed-0" / "checkpoints").iterdir()
+    assert kept.name == "step-00000006"
+    again = replace(config, out=tmp_path / "again", init_from=kept, keep_models=False)
+    assert rank_pool.run(1, compared, again, False) == ["accepted"]
+    assert not (again.out / "seed-0" / "checkpoints").exists()
