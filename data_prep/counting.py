@@ -18,6 +18,7 @@ from data_prep.keys import Keys, key_type, keys_of, numbers, one_chunk, valid_of
 from data_prep.layout import Layout
 from data_prep.raw_columns import values_of
 from data_prep.vocabulary import grouped
+from dlrm_mtl.quoting import quote, shorten
 
 SPAN_ENTRIES = 1 << 24
 """Entries of all runs that are merged at a time, about: 192 MiB, more with strings, without temporaries."""
@@ -178,5 +179,6 @@ def _merge(table: pa.Table, name: str) -> Span:
     differ = pc.not_equal(values.take(pa.array(same)), values.take(pa.array(same + 1)))
     if pc.any(differ).as_py():
         at = int(same[pc.index(differ, True).as_py()])
-        raise ValueError(f"table {name!r}: {values[at]} and {values[at + 1]} have the same 64-bit hash; rename one")
+        one, other = (shorten(values[place].as_py(), 90) for place in (at, at + 1))
+        raise ValueError(f"table {quote(name)}: {one} and {other} have the same 64-bit hash; rename one")
     return Span(keys[first], counts, values.take(pa.array(first)))

@@ -16,6 +16,7 @@ from data_prep.layout import Layout
 from data_prep.raw_columns import known_texts, required_labels
 from data_prep.raw_text import CACHED_BYTES
 from data_prep.rows import EXPECTED, LABEL_MISSING, LARGEST, BadRow, Rows
+from dlrm_mtl.quoting import shorten
 
 CSV_BLOCK_BYTES = 1 << 20
 """Bytes that pyarrow parses at a time: the columns stay in a core's cache. A line may not be longer."""
@@ -256,7 +257,7 @@ class DelimitedParser:
             elif not CHECKS[use](trimmed if self._layout.trim else value.strip(BLANKS) if use in BLANK else value):
                 return name, value, f"expected {EXPECTED[use]}"
             elif name in self._negatives and trimmed not in (known := self._negatives[name].to_pylist()):
-                return name, value, f"expected {' or '.join(known)}"
+                return name, value, f"expected {shorten(' or '.join(known))}"
         return None
 
     def _split(self, line: bytes) -> list[bytes]:

@@ -123,7 +123,7 @@ class ParquetLog:
             for mask, reason in (
                 *read.faults,
                 (self._lacks_label(name, read.values), LABEL_MISSING),
-                (self._is_unknown(name, read.values), f"expected {' or '.join(self._known.get(name, []))}"),
+                (self._is_unknown(name, read.values), f"expected {shorten(' or '.join(self._known.get(name, [])))}"),
             ):
                 for position in np.flatnonzero(mask):
                     faults.setdefault(int(position), (name, reason))

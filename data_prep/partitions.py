@@ -11,7 +11,7 @@ from data_prep.delimited import CHECKS
 from data_prep.layout import Layout
 from data_prep.raw_columns import known_texts, required_labels
 from data_prep.rows import EXPECTED, LABEL_MISSING
-from dlrm_mtl.quoting import quote
+from dlrm_mtl.quoting import quote, shorten
 
 NULL = "__HIVE_DEFAULT_PARTITION__"
 """Stands for a missing value."""
@@ -34,7 +34,9 @@ def partition_of(path: Path) -> dict[str, str | None]:
             try:
                 key, value = unquote(key, errors="strict"), unquote(value, errors="strict")
             except UnicodeDecodeError:
-                raise ValueError(f"{path}: the name of directory {name} is no UTF-8 once it is decoded") from None
+                raise ValueError(
+                    f"{path}: the name of directory {quote(name)} is no UTF-8 once it is decoded"
+                ) from None
             values[key] = None if value in (NULL, "") else value
     return values
 
@@ -60,7 +62,7 @@ def partition_columns(path: Path, layout: Layout, in_file: Collection[str]) -> d
         if text is not None and not CHECKS[use](text):
             raise ValueError(f"{place}: expected {EXPECTED[use]}")
         if text is not None and text not in known.get(key, [text]):
-            raise ValueError(f"{place}: expected {' or '.join(known[key])}")
+            raise ValueError(f"{place}: expected {shorten(' or '.join(known[key]))}")
         value = None if text is None else PARSERS[use](text)
         columns[key] = read_values(pa.array([value], TYPES[use]), use, narrow_fractions=True).values
     return columns
