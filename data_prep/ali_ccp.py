@@ -57,7 +57,7 @@ def prepare_ali_ccp(
     Raises:
         ValueError: an option, a file or a row is not as it should be.
     """
-    check_layout(layout)
+    check_layout(split.apply(layout))
     skeletons, common = (find_parts(raw, name) for name in ("sample_skeleton", "common_features"))
     return prepare(
         layout.name,
@@ -86,6 +86,8 @@ def check_layout(layout: Layout) -> None:
     for label in layout.labels:
         if label.source not in ("click", "buy") or label.use != "binary":
             raise ValueError(f"label {label.name!r}: expected column click or buy, as it stands")
+    if layout.time_column:
+        raise ValueError(f"time column {layout.time_column!r}: the files have no times")
     if layout.dense:
         raise ValueError(f"dense {layout.dense[0].feature!r}: the files have no dense feature")
 

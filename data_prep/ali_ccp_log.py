@@ -62,7 +62,7 @@ class AliCcpLog:
                 rows = too_long(parser.empty, block.text, line)
             else:
                 rows = parser.parse(bytes(block.text), block.lines, line)
-            yield Piece(segment, replace(rows, blank_end=block.blank_end), block.file_bytes)
+            yield Piece(segment, replace(rows, blank_end=block.blank_end), block.file_bytes, line)
             line += block.lines
 
     def count(self, file: int, first: int, last: int | None) -> Iterator[tuple[int, int]]:

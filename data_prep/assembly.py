@@ -11,6 +11,7 @@ from data_prep.encoding import Encoder
 from data_prep.fingerprints import of_dense, of_hash, of_mark, of_modulo
 from data_prep.passes import assignments_of
 from data_prep.preparation import Preparation, key_of
+from data_prep.times import count_later, join_spans
 from dlrm_mtl.file_names import file_names
 from dlrm_mtl.files import synchronize, write_whole
 from dlrm_mtl.meaning import Fingerprints, TableFingerprint
@@ -48,7 +49,10 @@ def assemble(
     rows = {split: sum(shard.rows for shard in shards) for split, shards in splits.items()}
     for split in SPLITS:
         if not rows[split]:
-            raise ValueError(f"no {split} row: {preparation.split.describe()[split]} of {_sum(encoded, 'lines')} rows")
+            raise ValueError(
+                f"no {split} row: {preparation.split.describe()[split]} of {_sum(encoded, 'lines')} rows"
+                f"{_where_times_run(preparation, encoded)}"
+            )
     ids: Counter[str] = sum((Counter(record["ids"]) for record in encoded.values()), Counter())
     features = Encoder(layout, assignments_of(preparation), {}, preparation.ids.multi_hot).features
     labels = {
@@ -71,6 +75,7 @@ def assemble(
         "max_ids": preparation.ids.max_ids,
         "reserved_ids": {"missing": 0, "unseen": 1},
         "split": preparation.split.describe(),
+        "time": _times(preparation, encoded),
         "rows_read": _sum(encoded, "lines") + _sum(encoded, "blank_end"),
         "rows_outside": _sum(encoded, "outside"),
         "rows_quarantined": quarantined,
@@ -117,6 +122,38 @@ def _fingerprints(preparation: Preparation, scalers: Mapping[str, tuple[float, f
     dense = {column.feature: of_dense(column, scalers.get(column.feature)) for column in layout.dense}
     marks = {name: of_mark() for name in layout.dense_names if name not in dense}
     return Fingerprints(tables, dense | marks)
+
+
+def _times(preparation: Preparation, encoded: Records) -> dict[str, Any] | None:
+    """What the schema says of the rows' times."""
+    if (times := preparation.times) is None:
+        return None
+    spans = join_spans(record["times"] for record in encoded.values())
+    later = 0
+    if preparation.keeps_times:
+        parts = {
+            preparation.times_file(file, segment): record["times"]["train"][1]
+            for (file, segment), record in encoded.items()
+            if "train" in record["times"]
+        }
+        later = count_later(parts, spans["eval"][0])
+    eval_from = preparation.split.eval_from
+    return {
+        "column": times.column,
+        "eval_from": None if eval_from is None else times.text(eval_from),
+        **{split: [times.text(time) for time in spans[split]] for split in SPLITS},
+        "training_rows_later_than_first_evaluation_row": later,
+    }
+
+
+def _where_times_run(preparation: Preparation, encoded: Records) -> str:
+    spans = join_spans(record["times"] for record in encoded.values()).values()
+    if preparation.times is None or not spans:
+        return ""
+    first, last = min(span[0] for span in spans), max(span[1] for span in spans)
+    eval_from = preparation.split.eval_from
+    which = "" if eval_from is None else f", those from {preparation.times.text(eval_from)} on evaluate"
+    return f"; their times run from {preparation.times.text(first)} to {preparation.times.text(last)}{which}"
 
 
 def _write_quarantine(preparation: Preparation, encoded: Records) -> int:

@@ -122,6 +122,8 @@ class Layout:
     labels: tuple[LabelColumn, ...]
     tasks: tuple[Task, ...]
     dense: tuple[DenseColumn, ...] = ()
+    time_column: str = ""
+    """Column of each row's time, for a split by time; another use of the column stays what it is."""
     licence: str = ""
     columns: tuple[str, ...] = ()
     """Text logs: names of the fields of a line, in their order. Empty: the first line of each file names them."""
@@ -219,6 +221,8 @@ class Layout:
         for column, use in wanted:
             if uses.setdefault(column, use) != use:
                 raise ValueError(f"column {column!r} is read as {uses[column]} and as {use}")
+        if self.time_column:
+            uses.setdefault(self.time_column, "string")
         return uses
 
     def with_tasks(self, names: Sequence[str]) -> "Layout":

@@ -1,7 +1,7 @@
 """What the command lines of preparations from raw logs share."""
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from data_prep.assignment import Method
 from data_prep.layout import Layout
+from data_prep.times import Time, TimeArray, check_time_column, parse_time
 from data_prep.vocabulary import RESERVED_IDS
 from dlrm_mtl.schema import SPLITS
 
@@ -19,7 +20,8 @@ RANGE = re.compile(r"(\d*):(\d*)")
 class SplitOptions:
     """Which rows train and which evaluate, by half-open ranges: ``A:B`` from A up to, not including, B; an empty end
     is open. A row belongs to a split when both its file and its row number do. By default the last of several files
-    evaluates and the others train; a single file's last tenth of the rows does."""
+    evaluates and the others train; a single file's last tenth of the rows does. With ``eval_from`` times decide, within
+    whatever ranges are given."""
 
     train_files: str = ""
     """Files of the training split, counted from 0 in their order: 0:23."""
@@ -29,11 +31,30 @@ class SplitOptions:
     """Rows of the training split, counted from 0 over all files, headers left out."""
     eval_rows: str = ""
     """Rows of the evaluation split."""
+    time_column: str = ""
+    """Column of each row's time: a number, a date or timestamp, or text of ISO 8601 (UTC where it names no zone); by
+    default the layout's, where it names one. A row without a time is a bad row."""
+    eval_from: str = ""
+    """Rows from this time on evaluate, earlier ones train: a number for times that are numbers, or a date or time of
+    ISO 8601."""
 
     def validate(self) -> None:
         """Raises ValueError where a range is none."""
         for name in ("train_files", "eval_files", "train_rows", "eval_rows"):
             _range(name, getattr(self, name))
+
+    def apply(self, layout: Layout) -> Layout:
+        """The layout with the time column of these options.
+
+        Raises:
+            ValueError: there is none but it is needed, or it cannot be compared with ``eval_from``.
+        """
+        layout = replace(layout, time_column=self.time_column or layout.time_column)
+        if layout.time_column:
+            check_time_column(layout, self.eval_from)
+        elif self.eval_from:
+            raise ValueError(f"eval_from {self.eval_from!r}: expected time_column beside it, the column of times")
+        return layout
 
 
 @dataclass(frozen=True)
@@ -42,6 +63,8 @@ class Split:
 
     files: dict[str, tuple[float, float]]
     rows: dict[str, tuple[float, float]]
+    eval_from: Time | None = None
+    """The first time that evaluates; None where times do not decide."""
 
     @staticmethod
     def of(options: SplitOptions, files: int) -> "Split":
@@ -54,6 +77,8 @@ class Split:
             kind: {split: _range(f"{split}_{kind}", getattr(options, f"{split}_{kind}")) for split in SPLITS}
             for kind in ("files", "rows")
         }
+        if options.eval_from:
+            return Split(ranges["files"], ranges["rows"], parse_time(options.eval_from)[0])
         if not any(getattr(options, f"{split}_{kind}") for split in SPLITS for kind in ("files", "rows")):
             if files == 1:
                 return Split(ranges["files"], {"train": (0, LAST_TENTH), "eval": (LAST_TENTH, np.inf)})
@@ -72,10 +97,14 @@ class Split:
     def resolve(self, rows: int) -> "Split":
         """With the last tenth of so many rows as numbers."""
         ends = {LAST_TENTH: float(rows - rows // 10)}
-        return Split(self.files, {name: (ends.get(a, a), ends.get(b, b)) for name, (a, b) in self.rows.items()})
+        spans = {name: (ends.get(a, a), ends.get(b, b)) for name, (a, b) in self.rows.items()}
+        return replace(self, rows=spans)
 
-    def masks(self, file: int, numbers: npt.NDArray[np.int64]) -> dict[str, npt.NDArray[np.bool_] | bool]:
-        """Which rows (B,) of a file, by their numbers, each split has; True or False where it is all or none."""
+    def masks(
+        self, file: int, numbers: npt.NDArray[np.int64], times: TimeArray | None
+    ) -> dict[str, npt.NDArray[np.bool_] | bool]:
+        """Which rows (B,) of a file, by their numbers and times, each split has; True or False where it is all or
+        none."""
         masks: dict[str, npt.NDArray[np.bool_] | bool] = {}
         for split in SPLITS:
             first, stop = self.files[split]
@@ -86,6 +115,9 @@ class Split:
                 masks[split] = True
             else:
                 masks[split] = (numbers >= low) & (numbers < high)
+            if self.eval_from is not None and masks[split] is not False:
+                assert times is not None
+                masks[split] &= times >= self.eval_from if split == "eval" else times < self.eval_from
         return masks
 
     def describe(self) -> dict[str, dict[str, str]]:

@@ -78,7 +78,7 @@ class ParquetLog:
                     size = sum(_bytes(parquet, group) for group in groups)
                     for batch in parquet.iter_batches(BATCH_ROWS, groups, columns, use_threads=False):
                         rows = self._check(file, batch, line)
-                        yield Piece(segment, rows, size)
+                        yield Piece(segment, rows, size, line)
                         line, size = line + rows.lines, 0
             except READ_ERRORS as error:
                 raise BrokenFile(f"cannot be read on ({shorten(' '.join(str(error).split()))})", line - 1) from None

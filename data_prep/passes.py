@@ -19,6 +19,7 @@ from data_prep.parsed import ParsedWriter
 from data_prep.preparation import Preparation, SegmentWork, key_of
 from data_prep.rows import Rows
 from data_prep.shards import ShardWriter, arrow_schema, sha256
+from data_prep.times import SeenTimes
 from data_prep.vocabulary import Moments, Scaler
 from dlrm_mtl.files import PendingFile
 from dlrm_mtl.schema import SPLITS
@@ -62,8 +63,17 @@ class EncodePass:
 class _Chunks:
     """Collects blocks of rows of one segment until they are worth a call, split by split."""
 
-    def __init__(self, preparation: Preparation, file: int, start: int, splits: Sequence[str] = SPLITS) -> None:
+    def __init__(
+        self,
+        preparation: Preparation,
+        file: int,
+        start: int,
+        splits: Sequence[str] = SPLITS,
+        seen: SeenTimes | None = None,
+    ) -> None:
         self.split = preparation.split
+        self._times = preparation.times
+        self._seen = seen
         self.file = file
         self._next = start
         self._pending: dict[str, list[pa.Table]] = {split: [] for split in splits}
@@ -72,8 +82,11 @@ class _Chunks:
 
     def add(self, rows: Rows) -> None:
         used = 0
-        for split, mask in self.split.masks(self.file, self._next + rows.positions).items():
+        times = self._times.of(rows.table) if self._times is not None and len(rows.table) else None
+        for split, mask in self.split.masks(self.file, self._next + rows.positions, times).items():
             if mask is not False:
+                if times is not None and self._seen is not None:
+                    self._seen.add(split, times if mask is True else times[mask])
                 table = rows.table if mask is True else rows.table.filter(pa.array(mask))
                 used += len(table)
                 if split in self._pending:
@@ -137,7 +150,8 @@ class _Encoding:
     def __init__(self, preparation: Preparation, stage: EncodePass, file: int, segment: int) -> None:
         place, key = preparation.workplace, key_of(file, segment)
         self._layout = preparation.layout
-        self._chunks = _Chunks(preparation, file, stage.starts.get(key, 0))
+        self._seen = SeenTimes(preparation.times_file(file, segment) if preparation.keeps_times else None)
+        self._chunks = _Chunks(preparation, file, stage.starts.get(key, 0), seen=self._seen)
         assignments = assignments_of(preparation)
         scalers = {name: Scaler(*values) for name, values in stage.scalers.items()}
         self._encoders = {
@@ -172,9 +186,11 @@ class _Encoding:
         self._quarantine.close()
         files[self._quarantine_file.path] = sha256(self._quarantine_file.temporary)
         self._quarantine_file.commit()
+        files |= self._seen.finish()
         record = {
             "shards": shards,
             "outside": self._chunks.outside,
+            "times": self._seen.spans,
             "ids": dict(self._ids),
             "labels": self._labels,
             "missing": {split: dict(encoder.missing) for split, encoder in self._encoders.items()},

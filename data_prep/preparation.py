@@ -20,6 +20,7 @@ from data_prep.raw_files import names_of
 from data_prep.raw_text import SEGMENT_BYTES, BrokenFile
 from data_prep.rows import BadRow, Rows
 from data_prep.source import OpenSource, Source, open_source
+from data_prep.times import TimedLog, Times
 from data_prep.workplace import Workplace
 from dlrm_mtl.quoting import quote
 
@@ -55,11 +56,14 @@ class Preparation:
     groundwork: Groundwork | None = None
     passed_over: int = 0
     """Files and directories beside those of the log that are none of it, by their names."""
+    times: Times | None = None
+    """Of the rows, where the layout has a column of them."""
 
     @cached_property
     def source(self) -> Source:
         """The log, opened when it is first asked for."""
-        return self.open_source(self.layout, self.files)
+        source = self.open_source(self.layout, self.files)
+        return source if self.times is None else TimedLog(source, self.times)
 
     @cached_property
     def names(self) -> list[str]:
@@ -93,6 +97,15 @@ class Preparation:
         """Where the parsed rows of a segment are kept."""
         return self.workplace.file("parsed", f"{key_of(file, segment)}.arrow")
 
+    @property
+    def keeps_times(self) -> bool:
+        """Whether the times of training rows are to be compared with those of evaluation rows."""
+        return self.times is not None and self.split.eval_from is None
+
+    def times_file(self, file: int, segment: int) -> Path:
+        """Where the times of a segment's training rows are kept."""
+        return self.workplace.file("times", f"{key_of(file, segment)}.npy")
+
     def files_of(self, stage: str) -> range:
         """The files that a pass reads: what is counted is training rows alone."""
         first, stop = self.split.files["train"] if stage == "count" else (0, len(self.files))
@@ -119,6 +132,8 @@ class Preparation:
             + [_stamp(path) for path in (self.groundwork.files if self.groundwork else ())],
             "ids": asdict(self.ids),
             "split": self.split.describe(),
+            "times": None if self.times is None else asdict(self.times),
+            "eval_from": self.split.eval_from,
             "quarantine": self.quarantine,
             "segment_bytes": SEGMENT_BYTES,
             "pyarrow": pa.__version__,

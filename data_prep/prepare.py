@@ -23,6 +23,7 @@ from data_prep.running import Workers
 from data_prep.shards import sha256
 from data_prep.source import OpenSource, open_source
 from data_prep.stages import CHANGED, StageRunner
+from data_prep.times import NUMERIC, Times, find_times, parse_time
 from data_prep.vocabulary import Moments
 from data_prep.workplace import Replica, Workplace
 from data_prep.writer import check_destination
@@ -60,6 +61,7 @@ def prepare(
     ids.validate(layout)
     work.validate()
     split.validate()
+    layout = split.apply(layout)
     check_destination(out)
     files, passed_over = find_files(raw)
     preparation = Preparation(
@@ -75,6 +77,8 @@ def prepare(
         groundwork,
         passed_over,
     )
+    if layout.time_column:
+        preparation = replace(preparation, times=_times_of(preparation, split))
     plan = preparation.plan()
     place = preparation.workplace
     if (done := _complete(out, plan)) is not None:
@@ -104,6 +108,15 @@ def prepare(
         raise
     finally:
         lock.close()
+
+
+def _times_of(preparation: Preparation, split: SplitOptions) -> Times:
+    column = preparation.layout.time_column
+    if split.eval_from:
+        return Times(column, parse_time(split.eval_from)[1])
+    if preparation.layout.uses[column] in NUMERIC:
+        return Times(column, are_numbers=True)
+    return find_times(preparation.source, column)
 
 
 def peak_memory() -> str:

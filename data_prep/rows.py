@@ -73,6 +73,8 @@ class Piece:
     rows: Rows
     file_bytes: int
     """Bytes of the file that were read for them."""
+    first_line: int
+    """Number of the first of their lines within the segment, from 1."""
 
 
 def too_long(empty: pa.Table, text: memoryview, line: int) -> Rows:

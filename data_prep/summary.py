@@ -40,6 +40,7 @@ def report(schema: Schema) -> str:
     ]
     if source["files_passed_over"]:
         lines.append(f"{source['files_passed_over']:,} files or directories passed over: names that begin with _ or .")
+    lines.append(_on_times(schema))
     for split in schema.splits:
         ranges = source["split"][split]
         lines.append(f"{split}: files {ranges['files']}, rows {ranges['rows']}")
@@ -49,3 +50,16 @@ def report(schema: Schema) -> str:
             more = f", and {len(counts) - 4} more features" if len(counts) > 4 else ""
             lines.append(f"{split}: {words}: {some or 'none'}{more}")
     return "\n".join(lines)
+
+
+def _on_times(schema: Schema) -> str:
+    """How rows were split, with regard to their times."""
+    time = schema.source["time"]
+    if time is None:
+        return "split by files and row numbers, whatever the rows' times; --time-column and --eval-from split by time"
+    spans = ", ".join(f"{split} {' to '.join(time[split])}" for split in schema.splits)
+    if time["eval_from"] is not None:
+        return f"split by time, {time['column']}: rows from {time['eval_from']} on evaluate; {spans}"
+    later = time["training_rows_later_than_first_evaluation_row"]
+    share = f"{later:,} of {schema.rows('train'):,} training rows are later than the first evaluation row"
+    return f"split by files and row numbers, not by time: {share}; {time['column']}: {spans}"

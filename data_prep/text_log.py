@@ -72,7 +72,7 @@ class TextLog:
             table = rows.table
             for name, column in repeated(partition, len(table)).items():
                 table = table.append_column(name, column)
-            yield Piece(segment, replace(rows, table=table, blank_end=block.blank_end), block.file_bytes)
+            yield Piece(segment, replace(rows, table=table, blank_end=block.blank_end), block.file_bytes, line)
             line += rows.lines
 
     def count(self, file: int, first: int, last: int | None) -> Iterator[tuple[int, int]]:

@@ -5,6 +5,7 @@ import re
 from dataclasses import fields
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -29,7 +30,9 @@ from dlrm_mtl.config import CompareConfig, TrainConfig
 from dlrm_mtl.reporting.markdown import format_comparison
 from dlrm_mtl.studies.theory_table import format_theory
 from dlrm_mtl.training.machine import Machine, check_machine
+from tests.distributed.training import run_config, train_steps
 from tests.pages import ROOT, blocks, commands
+from tests.ranks import RankPool
 from tests.result_tables import MARKED, tables
 
 LINK_TEXT = re.compile(r"\[([^]]*)\]\([^)]*\)")
@@ -82,7 +85,7 @@ def test_the_options_for_gpus_are_valid_there_and_refused_elsewhere(tmp_path: Pa
     check_machine(cli.parse(TrainConfig, "train", [*required, *alone]), Machine("cpu"))
 
 
-def test_the_layout_example_prepares_the_log_it_describes(tmp_path: Path) -> None:
+def test_the_layout_example_prepares_the_log_it_describes(tmp_path: Path, rank_pool: RankPool) -> None:
     document = ROOT / "docs/data/parquet.md"
     [example] = blocks(document, "toml")
     (tmp_path / "shop.toml").write_text(example)
@@ -110,6 +113,8 @@ def test_the_layout_example_prepares_the_log_it_describes(tmp_path: Path) -> Non
         ("ctr", "", 0.75),
         ("cvr", "click", pytest.approx(1 / 3)),
     ]
+    [trained] = rank_pool.run(1, train_steps, run_config(tmp_path / "out", batch_size=12), "multibalance", 2)
+    assert np.isfinite(trained["losses"]).all()
     described = re.findall(r"`(\w+)`", document.read_text())
     for kind in (Layout, CategoricalColumn, DenseColumn, LabelColumn):
         assert [item.name for item in fields(kind) if item.name not in described] == []

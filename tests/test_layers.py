@@ -40,7 +40,8 @@ ALLOWED: dict[str, set[str]] = {
     },
     "planning": {"cli", "config", "distributed", "models", "module_names", "schema", "training", "units"},
     "reporting": {
-        *("config", "distributed", "ending", "file_names", "files", "run_directory", "training", "training_length"),
+        *("config", "distributed", "ending", "file_names", "files", "quoting", "run_directory", "training"),
+        "training_length",
     },
     "studies": {
         *("arms", "balancing", "config", "data", "distributed", "files", "models", "module_names", "recipe"),

@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from dlrm_mtl.files import write_text
 from dlrm_mtl.reporting.curve_charts import curve_charts
+from dlrm_mtl.reporting.escaping import text
 from dlrm_mtl.reporting.gain_charts import gain_chart, pareto_chart
 from dlrm_mtl.reporting.markdown import format_comparison
 from dlrm_mtl.reporting.report_data import Record, ReportData, Run
@@ -33,10 +34,10 @@ def write_report(data: ReportData, directory: Path, pareto: tuple[str, str] | No
         ValueError: ``pareto`` names no tasks of the comparison.
     """
     page = render_html(data, pareto)
-    text = format_comparison(data.comparison)
-    write_text(directory / "report.md", f"# {data.name}\n\n{text}")
+    tables = format_comparison(data.comparison)
+    write_text(directory / "report.md", f"# {text(data.name)}\n\n{tables}")
     write_text(directory / "report.html", page)
-    return f"{text}\nreport: {directory / 'report.md'}\n        {directory / 'report.html'}"
+    return f"{tables}\nreport: {directory / 'report.md'}\n        {directory / 'report.html'}"
 
 
 def render_html(data: ReportData, pareto: tuple[str, str] | None = None) -> str:

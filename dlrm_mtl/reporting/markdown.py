@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from dlrm_mtl.reporting.escaping import code, text
 from dlrm_mtl.reporting.words import warn_of_length
 
 
@@ -12,10 +13,10 @@ def format_comparison(comparison: Mapping[str, Any]) -> str:
     treatments = {name: arm for name, arm in arms.items() if name != control}
     seeds = len(arms[control]["seeds"])
     gains = _table(
-        ["arm", "average", *tasks],
+        ["arm", "average", *map(text, tasks)],
         [
             [
-                name,
+                text(name),
                 _interval(arm["average_ne_gain_percent"]),
                 *(_interval(arm["tasks"][t]["ne_gain_percent"]) for t in tasks),
             ]
@@ -27,8 +28,8 @@ def format_comparison(comparison: Mapping[str, Any]) -> str:
         ["task", "arm", "NE", *(["Bayes NE"] if bayes_ne else []), "AUC", "calibration"],
         [
             [
-                task,
-                name,
+                text(task),
+                text(name),
                 _ne(arm["tasks"][task]),
                 *([_number(bayes_ne[task]) if task in bayes_ne else ""] if bayes_ne else []),
                 _number(arm["tasks"][task]["auc"]),
@@ -40,7 +41,7 @@ def format_comparison(comparison: Mapping[str, Any]) -> str:
     )
     parts = [
         *warn_of_length(comparison),
-        f"NE gain (%) over `{control}`, {seeds} seed{'s' * (seeds != 1)}; positive is better;"
+        f"NE gain (%) over {code(control)}, {seeds} seed{'s' * (seeds != 1)}; positive is better;"
         f" 95 % intervals: {comparison['intervals']}",
         gains,
         "Evaluation, mean over seeds" + ("; Bayes NE: that of the true probabilities" if bayes_ne else ""),
@@ -55,7 +56,7 @@ def format_comparison(comparison: Mapping[str, Any]) -> str:
 def format_result(summary: Mapping[str, Any]) -> str:
     """Evaluation metrics of a single run, one row per task and arm."""
     rows = [
-        [task, name, _number(values["ne"]), _number(values["auc"]), _number(values["calibration"])]
+        [text(task), text(name), _number(values["ne"]), _number(values["auc"]), _number(values["calibration"])]
         for name, arm in summary["arms"].items()
         for task, values in arm["tasks"].items()
     ]
@@ -65,7 +66,7 @@ def format_result(summary: Mapping[str, Any]) -> str:
 
 def _speed_table(arms: Mapping[str, Any]) -> str:
     header = ["arm", "QPS median", "P10 to P90", "change (%)"]
-    rows = [[name, *_rate(arm["qps"])] for name, arm in arms.items()]
+    rows = [[text(name), *_rate(arm["qps"])] for name, arm in arms.items()]
     if any(arm.get("end_to_end_qps") for arm in arms.values()):
         header += ["end to end", "change (%)"]
         for row, arm in zip(rows, arms.values(), strict=True):
@@ -93,7 +94,7 @@ def _losses(arms: Mapping[str, Any]) -> list[str]:
         skipped, lost = arm.get("skipped_steps", 0), arm.get("rows_lost", 0)
         if skipped or lost:
             paragraphs.append(
-                f"`{name}`: {skipped:,} steps skipped, as a loss or gradient was not finite;"
+                f"{code(name)}: {skipped:,} steps skipped, as a loss or gradient was not finite;"
                 f" {lost:,} training rows lost with their shards"
             )
     return paragraphs

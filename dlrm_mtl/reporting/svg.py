@@ -4,6 +4,7 @@ import html
 import io
 import logging
 import re
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -70,7 +71,10 @@ def to_svg(figure: Figure, key: str, label: str) -> str:
         label: what a screen reader says; empty for an ornament.
     """
     buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
+    with warnings.catch_warnings():
+        # Only where text is measured are glyphs looked for: it stays text, and the reader's fonts show it.
+        warnings.filterwarnings("ignore", r"Glyph \d+ \(.*\) missing from font\(s\)", UserWarning)
+        figure.savefig(buffer, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>\s*|<style.*?</style>\s*", "", text, flags=re.DOTALL)
@@ -94,7 +98,7 @@ def _own_names(text: str, key: str) -> str:
 
 
 def _page_colors(text: str) -> str:
-    text = re.sub(r"#a0b[01][0-9a-f]{2}", lambda found: f"var(--{VARIABLES[found[0]]})", text)
+    text = re.sub("|".join(VARIABLES), lambda found: f"var(--{VARIABLES[found[0]]})", text)
     return re.sub(r" font-family: [^;\"]*;", "", text)  # the page's
 
 

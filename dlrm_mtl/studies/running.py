@@ -8,6 +8,7 @@ from dlrm_mtl.config import CompareConfig, ExperimentConfig
 from dlrm_mtl.distributed.processes import Ranks
 from dlrm_mtl.files import read_json, write_text
 from dlrm_mtl.recipe import parse_recipe
+from dlrm_mtl.reporting import escaping
 from dlrm_mtl.reporting.comparing import finish_comparison, run_comparison
 from dlrm_mtl.reporting.markdown import format_comparison
 from dlrm_mtl.schema import Schema
@@ -83,7 +84,7 @@ def finish_studies(plans: Plans, schema: Schema) -> str:
             text += f"\n{describe_search(comparison)}\n"
         parts.append(f"{text}\nFigures: {name}/report.html\n")
     out = next(iter(plans.values())).comparison.out.parent
-    text = f"# {schema.name}: experiments\n\n" + "\n".join(parts)
+    text = f"# {escaping.text(schema.name)}: experiments\n\n" + "\n".join(parts)
     write_text(out / "report.md", text)
     return f"{text}\nreport: {out / 'report.md'}"
 
@@ -98,6 +99,5 @@ def _obstacle(arm: str, tasks: tuple[str, ...]) -> str:
 
 
 def _left_out(study: StudyPlan) -> list[str]:
-    return [
-        f"Left out, as it does not suit the data set's tasks: `{arm}`: {why}" for arm, why in study.left_out.items()
-    ]
+    reason = "Left out, as it does not suit the data set's tasks"
+    return [f"{reason}: {escaping.code(arm)}: {why}" for arm, why in study.left_out.items()]

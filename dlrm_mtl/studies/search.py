@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from dlrm_mtl.reporting.escaping import code
 from dlrm_mtl.studies.catalog import RECOMMENDED
 
 
@@ -63,10 +64,10 @@ def describe_search(comparison: Mapping[str, Any]) -> str:
     """
     search = read_search(comparison)
     if search is None:
-        return f"`{RECOMMENDED}` exploded in some seed: there is nothing to compare with."
+        return f"{code(RECOMMENDED)} exploded in some seed: there is nothing to compare with."
     balancer = search.balancer
     lines = [
-        f"`{RECOMMENDED}`: average {balancer.average:+.3f}, worst task {balancer.worst:+.3f}, in one training.",
+        f"{code(RECOMMENDED)}: average {balancer.average:+.3f}, worst task {balancer.worst:+.3f}, in one training.",
         _first_as_good(search),
         _best_without_worse_task(search),
     ]
@@ -84,7 +85,7 @@ def _first_as_good(search: Search) -> str:
         )
     trial = search.trials[number - 1]
     return (
-        f"As good on average and in the worst task is, first, trial {number}, `{trial.arm}`: average"
+        f"As good on average and in the worst task is, first, trial {number}, {code(trial.arm)}: average"
         f" {trial.average:+.3f}, worst {trial.worst:+.3f}. A search that stops there costs {number} trainings."
     )
 
@@ -93,12 +94,12 @@ def _best_without_worse_task(search: Search) -> str:
     best = search.best_fair
     if best is None:
         gentlest = max(search.trials, key=lambda trial: trial.worst, default=None)
-        end = f" The worst task of the gentlest, `{gentlest.arm}`, gains {gentlest.worst:+.3f}." if gentlest else ""
+        end = f" The worst task of the gentlest, {code(gentlest.arm)}, gains {gentlest.worst:+.3f}." if gentlest else ""
         return f"In every one of them some task loses more than under the balancer.{end}"
     return (
-        f"Of the {len(search.fair)} whose worst task loses no more than under the balancer the best is `{best.arm}`:"
-        f" average {best.average:+.3f}, worst {best.worst:+.3f}. It was chosen by the rows that judge it, which"
-        " flatters it."
+        f"Of the {len(search.fair)} whose worst task loses no more than under the balancer the best is"
+        f" {code(best.arm)}: average {best.average:+.3f}, worst {best.worst:+.3f}. It was chosen by the rows that"
+        " judge it, which flatters it."
     )
 
 

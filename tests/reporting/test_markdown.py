@@ -1,13 +1,16 @@
 """The report's tables."""
 
+import re
 from typing import Any
 
 import pytest
 
+from dlrm_mtl.reporting import escaping
 from dlrm_mtl.reporting.comparison import compare_seeds
 from dlrm_mtl.reporting.markdown import format_comparison, format_result
 from dlrm_mtl.reporting.seed_summary import summarize_seed
 from tests.reporting.results import TASKS, arm_result, simulate
+from tests.reporting.runs import summarized
 
 ARMS = ("mean", "multibalance:beta=0.1", "sum")
 
@@ -120,3 +123,31 @@ def test_a_single_run() -> None:
     [table] = tables(format_result(summary))
     assert [row[:2] for row in table[1:]] == [[task, "mean"] for task in TASKS]
     assert table[1][2] == f"{summary['arms']['mean']['tasks']['click']['ne']:.4f}"
+
+
+STRANGE = ("c|v_r*", "<b>点击</b>", "`$x$`", "_keys_", "[a](b)", "a\\", "a\x1b[31m\n\u202eb")
+
+
+def test_names_are_names_alone() -> None:
+    """Cells hold the names with their marks escaped, and are as many as ever."""
+    nes = {"mean": [0.9] * len(STRANGE), **{name: [0.8] * len(STRANGE) for name in STRANGE}}
+    record = compare_seeds(STRANGE, [summarized(0, nes, STRANGE)], {})
+    text = format_comparison(record)
+    assert not any(mark in text for mark in ("<b>", "\x1b", "\u202e"))
+    gains = next(block for block in text.split("\n\n") if block.startswith("| arm"))
+    rows = [re.findall(r"((?:\\.|[^\\|])*)\|", line)[1:] for line in gains.splitlines()]
+    assert {len(row) for row in rows} == {2 + len(STRANGE)}
+    shown = [re.sub(r"\\(.)", r"\1", cell.strip()) for cell in rows[0][2:]]
+    assert shown[:-1] == list(STRANGE[:-1])
+    assert [re.sub(r"\\(.)", r"\1", row[0].strip()) for row in rows[2:-1]] == list(STRANGE[:-1])
+
+
+@pytest.mark.parametrize("name", ["mean", "multibalance:prior_in_direction=0.5", "static:weights=0.5/0.5", "a-b c.d"])
+def test_ordinary_names_are_not_escaped(name: str) -> None:
+    assert escaping.text(name) == name
+    assert escaping.code(name) == f"`{name}`"
+
+
+def test_code_ends_where_the_name_does() -> None:
+    assert escaping.code("a`b") == "``a`b``"
+    assert escaping.code("`") == "`` ` ``"

@@ -1,0 +1,21 @@
+"""Names of the user's in Markdown: as they stand, and nothing else."""
+
+import re
+
+from dlrm_mtl.quoting import printable
+
+_MARKUP = re.compile(r"[\\`*|<>\[\]~&$#]|(?<![^\W_])_|_(?![^\W_])")
+"""What Markdown, HTML or a formula could begin with; an underscore between letters is one anyway."""
+
+
+def text(name: str) -> str:
+    """A name for a table's cell, a heading or a sentence."""
+    return _MARKUP.sub(lambda found: f"\\{found[0]}", printable(name))
+
+
+def code(name: str) -> str:
+    """A name as code, outside of tables."""
+    name = printable(name)
+    fence = "`" * (1 + max(map(len, re.findall("`+", name)), default=0))
+    space = " " if name[:1] == "`" or name[-1:] == "`" else ""
+    return f"{fence}{space}{name}{space}{fence}"
