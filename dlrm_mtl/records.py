@@ -59,7 +59,9 @@ def convert(hint: Any, value: Any, where: str) -> Any:
     if isinstance(origin, type) and issubclass(origin, Mapping):
         if not isinstance(value, Mapping):
             raise ValueError(f"{_place(where)}expected an object, found {quote(value)}")
-        return {key: convert(arguments[1], item, f"{where}.{quote(key)[1:-1]}") for key, item in value.items()}
+        return {
+            key: convert(arguments[1], item, f"{where}.{quote(key)[1:-1]}".lstrip(".")) for key, item in value.items()
+        }
     if origin is Literal:
         if not any(value == choice and type(value) is type(choice) for choice in arguments):
             raise ValueError(f"{_place(where)}{quote(value)}, expected {' or '.join(map(str, arguments))}")

@@ -31,12 +31,12 @@ ALLOWED: dict[str, set[str]] = {
     "srun": set(),
     "cli": {"ending", "srun"},
     "run_directory": {"cli", "config", "files", "json_lines", "quoting"},
-    "data": {"config", "ending", "meaning", "module_names", "quoting", "schema"},
-    "distributed": {"config", "ending", "files", "module_names", "quoting", "schema", "srun", "units"},
+    "data": {"config", "ending", "meaning", "module_names", "quoting", "records", "schema"},
+    "distributed": {"config", "ending", "files", "module_names", "quoting", "records", "schema", "srun", "units"},
     "models": {"balancing", "config", "data", "module_names", "schema"},
     "training": {
         *("arms", "balancing", "config", "data", "distributed", "ending", "file_names", "files", "json_lines"),
-        *("meaning", "models", "module_names", "recipe", "run_directory", "schema", "training_length"),
+        *("meaning", "models", "module_names", "recipe", "records", "run_directory", "schema", "training_length"),
     },
     "planning": {"cli", "config", "distributed", "models", "module_names", "schema", "training", "units"},
     "reporting": {

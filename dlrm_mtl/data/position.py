@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, astuple, dataclass, fields
 from typing import Any
 
+from dlrm_mtl.quoting import quote
+
 
 @dataclass(frozen=True)
 class Phase:
@@ -17,7 +19,7 @@ class Phase:
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
             if not _is_integer(value) or value < 1:
-                raise ValueError(f"data position: {name} is {value!r}, expected an integer of at least 1")
+                raise ValueError(f"data position: {name} is {quote(value)}, expected an integer of at least 1")
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class Position:
 
     def __post_init__(self) -> None:
         if not _is_integer(self.epoch) or self.epoch < 0:
-            raise ValueError(f"data position: epoch is {self.epoch!r}, expected an integer of at least 0")
+            raise ValueError(f"data position: epoch is {quote(self.epoch)}, expected an integer of at least 0")
 
     @property
     def steps(self) -> int:
@@ -71,13 +73,13 @@ class Position:
             ValueError: it is anything else.
         """
         if not isinstance(value, Mapping) or value.keys() != {"epoch", "phases"}:
-            raise ValueError(f"data position: {value!r}, expected an object of epoch and phases")
+            raise ValueError(f"data position: {quote(value)}, expected an object of epoch and phases")
         names = [field.name for field in fields(Phase)]
         if not isinstance(value["phases"], list):
-            raise ValueError(f"data position: phases are {value['phases']!r}, expected a list")
+            raise ValueError(f"data position: phases are {quote(value['phases'])}, expected a list")
         for phase in value["phases"]:
             if not isinstance(phase, list) or len(phase) != len(names):
-                raise ValueError(f"data position: phase {phase!r}, expected [{', '.join(names)}]")
+                raise ValueError(f"data position: phase {quote(phase)}, expected [{', '.join(names)}]")
         return cls(value["epoch"], tuple(Phase(*phase) for phase in value["phases"]))
 
 

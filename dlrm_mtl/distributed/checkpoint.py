@@ -15,7 +15,6 @@ from torch import Tensor
 from torch.distributed._shard.sharded_tensor.api import ShardedTensor
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner, DefaultSavePlanner
-from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 
@@ -26,10 +25,12 @@ from dlrm_mtl.distributed.checkpoint_directory import (
     partial_path,
     read_manifest,
     record_files,
+    remove,
     remove_unfinished,
 )
-from dlrm_mtl.distributed.checkpoint_format import DESCRIPTION, TensorReader, TensorWriter
+from dlrm_mtl.distributed.checkpoint_format import TensorReader, TensorWriter
 from dlrm_mtl.distributed.processes import Ranks
+from dlrm_mtl.distributed.tensor_description import DESCRIPTION, check_places, read_description
 
 Tensors = Mapping[str, Tensor | ShardedTensor]
 
@@ -175,7 +176,12 @@ def open_checkpoint(path: Path, ranks: Ranks) -> Checkpoint:
         damage = find_damage(path, manifest, ranks.rank, ranks.world_size)
         if damage is not None:
             raise ValueError(f"{path}: {damage}")
-        return manifest, {name: tensor.size for name, tensor in _description(path).items()}
+        tensors = read_description(path)
+        try:
+            check_places(tensors, {name: record["bytes"] for name, record in manifest["files"].items()})
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
+        return manifest, {name: torch.Size(tensor.size) for name, tensor in tensors.items()}
 
     return Checkpoint(path, *ranks.agree(check))
 
@@ -193,11 +199,11 @@ def load_tensors(checkpoint: Checkpoint, targets: Tensors, names: Collection[str
     Raises:
         ValueError: on every rank: one is not there, or a file holds something else than tensors or cannot be read.
     """
-    stored = _description(checkpoint.path)
+    stored = read_description(checkpoint.path)
     missing = sorted(set(names) - stored.keys())
     if missing:
         raise ValueError(f"{checkpoint.path}: has no {missing[0]}, which this run needs")
-    whole = {name: torch.empty(stored[name].size, dtype=stored[name].properties.dtype) for name in names}
+    whole = {name: torch.empty(stored[name].size, dtype=stored[name].metadata.properties.dtype) for name in names}
     try:
         load(
             {**targets, **whole},
@@ -210,11 +216,6 @@ def load_tensors(checkpoint: Checkpoint, targets: Tensors, names: Collection[str
     return whole
 
 
-def _description(path: Path) -> dict[str, TensorStorageMetadata]:
-    tensors: Any = TensorReader(path).read_metadata().state_dict_metadata
-    return dict(tensors)
-
-
 @torch.no_grad()
 def _copy_to_host(tensors: Tensors) -> dict[str, Any]:
     """Copies every tensor. The tables of a rank share one storage, which torch's own stager would copy for each."""
@@ -222,8 +223,7 @@ def _copy_to_host(tensors: Tensors) -> dict[str, Any]:
 
 
 def _make_empty(directory: Path) -> None:
-    if directory.exists():
-        shutil.rmtree(directory)
+    remove(directory)
     directory.mkdir(parents=True)
 
 

@@ -14,10 +14,14 @@ import os
 import re
 import shutil
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from dataclasses import dataclass
+from pathlib import Path, PurePath
 from typing import Any
 
+from dlrm_mtl.distributed.tensor_description import DESCRIPTION
 from dlrm_mtl.files import read_json, synchronize, write_json
+from dlrm_mtl.quoting import quote
+from dlrm_mtl.records import build
 
 FORMAT = 1
 """Version of the checkpoints that this code writes and reads."""
@@ -26,6 +30,32 @@ MANIFEST = "checkpoint.json"
 
 FileRecord = tuple[str, int, str]
 """Name, size in bytes, sha256 of a file."""
+
+
+@dataclass(frozen=True)
+class ListedFile:
+    """A file of a checkpoint, as the manifest lists it."""
+
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a manifest says of the checkpoint itself. Raises ValueError for what no checkpoint has."""
+
+    step: int
+    files: Mapping[str, ListedFile]
+    """By their names in the checkpoint's directory."""
+
+    def __post_init__(self) -> None:
+        if self.step < 0:
+            raise ValueError(f"step is {self.step}, expected 0 or more")
+        for name in self.files:
+            if PurePath(name).name != name or "\0" in name:
+                raise ValueError(f"files: {quote(name)} lies outside of the checkpoint")
+        if DESCRIPTION not in self.files:
+            raise ValueError(f"files: {DESCRIPTION} is missing")
 
 
 def checkpoint_path(directory: Path, step: int) -> Path:
@@ -47,8 +77,16 @@ def remove_unfinished(directory: Path) -> list[Path]:
     """Removes what was never finished, and returns it."""
     found = sorted(directory.glob(".step-*.partial"))
     for path in found:
-        shutil.rmtree(path)
+        remove(path)
     return found
+
+
+def remove(path: Path) -> None:
+    """Removes a directory, if there is one; of a link or file of its name, that alone."""
+    if path.is_symlink() or path.is_file():
+        path.unlink()
+    elif path.exists():
+        shutil.rmtree(path)
 
 
 def record_files(directory: Path, files: Sequence[str]) -> list[FileRecord]:
@@ -63,12 +101,11 @@ def complete(directory: Path, step: int, facts: Mapping[str, Any], files: Sequen
     write_manifest(partial, {"format": FORMAT, "step": step, "files": records, **facts})
     for written in (*partial.iterdir(), partial):
         synchronize(written)
-    if path.exists():  # of the same step, written before a restart
-        shutil.rmtree(path)
+    remove(path)  # of the same step, written before a restart
     os.replace(partial, path)
     synchronize(directory)
     for old in list_checkpoints(directory)[keep:]:
-        shutil.rmtree(old)
+        remove(old)
 
 
 def write_manifest(directory: Path, manifest: Mapping[str, Any]) -> None:
@@ -77,18 +114,24 @@ def write_manifest(directory: Path, manifest: Mapping[str, Any]) -> None:
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
-    """The manifest of a checkpoint.
+    """The manifest of a checkpoint: ``format``, ``step`` and ``files``, see :class:`Manifest`, and the run's facts,
+    which are for the caller to check.
 
     Raises:
-        ValueError: there is none, it is damaged, or it has another format.
+        ValueError: there is none, it is damaged, it has another format, or a file that is not one of the checkpoint's.
     """
-    if not (path / MANIFEST).is_file():
-        raise ValueError(f"{path / MANIFEST}: not found; a checkpoint is a directory RUN/checkpoints/step-N with one")
-    manifest = read_json(path / MANIFEST)
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        raise ValueError(f"{path / MANIFEST}: not the manifest of a checkpoint of format {FORMAT}")
+    file = path / MANIFEST
+    if not is_regular(file):
+        raise ValueError(f"{file}: not found; a checkpoint is a directory RUN/checkpoints/step-N with one")
+    manifest = read_json(file)
+    if not isinstance(manifest, dict) or type(manifest.get("format")) is not int or manifest["format"] != FORMAT:
+        raise ValueError(f"{file}: not the manifest of a checkpoint of format {FORMAT}")
     if manifest.pop("sha256", None) != _digest(manifest):
-        raise ValueError(f"{path / MANIFEST}: has another checksum than when it was written")
+        raise ValueError(f"{file}: has another checksum than when it was written")
+    try:
+        build(Manifest, {key: manifest[key] for key in ("step", "files") if key in manifest}, "")
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from None
     return manifest
 
 
@@ -96,7 +139,7 @@ def find_damage(path: Path, manifest: Mapping[str, Any], part: int = 0, parts: i
     """What is wrong with a share of a checkpoint's files; None if nothing is."""
     for name, record in sorted(manifest["files"].items())[part::parts]:
         file = path / name
-        if not file.is_file():
+        if not is_regular(file):
             return f"{name} is missing"
         size = file.stat().st_size
         if size != record["bytes"]:
@@ -104,6 +147,11 @@ def find_damage(path: Path, manifest: Mapping[str, Any], part: int = 0, parts: i
         if _sha256(file) != record["sha256"]:
             return f"{name} has another checksum than when it was written"
     return None
+
+
+def is_regular(file: Path) -> bool:
+    """Whether it is a file, and no link to one somewhere else."""
+    return file.is_file() and not file.is_symlink()
 
 
 def _digest(manifest: Mapping[str, Any]) -> str:

@@ -4,8 +4,7 @@ Its own description is a pickle, which can execute code when it is read; and val
 too, so there are none.
 """
 
-from collections.abc import Mapping
-from pathlib import PurePath
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,18 +14,14 @@ from torch.distributed.checkpoint.metadata import (
     Metadata,
     MetadataIndex,
     StorageMeta,
-    TensorProperties,
     TensorStorageMetadata,
 )
 from torch.distributed.checkpoint.planner import SavePlan, SavePlanner
 from torch.distributed.checkpoint.storage import WriteResult
 from torch.futures import Future
 
-from dlrm_mtl.files import read_json, write_json
-
-DESCRIPTION = "tensors.json"
-"""``{NAME: {"dtype": ..., "size": [...], "chunks": [{"offset": [...], "size": [...], "file": ..., "start": ...,
-"bytes": ...}]}}``: which part of which tensor lies where in which file."""
+from dlrm_mtl.distributed.tensor_description import DESCRIPTION, read_description
+from dlrm_mtl.files import write_json
 
 
 class TensorWriter(FileSystemWriter):
@@ -61,16 +56,17 @@ class TensorReader(FileSystemReader):
     """Reads what :class:`TensorWriter` wrote.
 
     Raises:
-        ValueError: the description is missing, is not of the form, or names a file outside the directory.
+        ValueError: see :func:`read_description`.
     """
 
     def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:
-        path = self.path / DESCRIPTION  # type: ignore[operator]
-        description = read_json(path)
-        try:
-            tensors, places = _parse(description)
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise ValueError(f"{path}: not a description of tensors ({type(error).__name__}: {error})") from None
+        description = read_description(Path(self.path))
+        places = {
+            MetadataIndex(name, torch.Size(chunk.offset)): _StorageInfo(chunk.file, chunk.start, chunk.bytes)
+            for name, tensor in description.items()
+            for chunk in tensor.chunks
+        }
+        tensors = {name: tensor.metadata for name, tensor in description.items()}
         return Metadata(tensors, storage_data=places, storage_meta=StorageMeta(load_id=self.load_id))  # type: ignore[arg-type]
 
 
@@ -82,23 +78,3 @@ def _chunk_record(chunk: ChunkStorageMetadata, place: _StorageInfo) -> dict[str,
         "start": place.offset,
         "bytes": place.length,
     }
-
-
-def _parse(
-    description: Mapping[str, Any],
-) -> tuple[dict[str, TensorStorageMetadata], dict[MetadataIndex, _StorageInfo]]:
-    tensors: dict[str, TensorStorageMetadata] = {}
-    places: dict[MetadataIndex, _StorageInfo] = {}
-    for name, record in description.items():
-        dtype = getattr(torch, record["dtype"])
-        if not isinstance(dtype, torch.dtype):
-            raise ValueError(f"{name} has dtype {record['dtype']!r}")
-        chunks = []
-        for chunk in record["chunks"]:
-            if PurePath(chunk["file"]).name != chunk["file"]:
-                raise ValueError(f"{name} lies in {chunk['file']!r}, outside of the checkpoint")
-            offsets = torch.Size(chunk["offset"])
-            chunks.append(ChunkStorageMetadata(offsets, torch.Size(chunk["size"])))
-            places[MetadataIndex(name, offsets)] = _StorageInfo(chunk["file"], chunk["start"], chunk["bytes"])
-        tensors[name] = TensorStorageMetadata(TensorProperties(dtype=dtype), torch.Size(record["size"]), chunks)
-    return tensors, places

@@ -88,8 +88,10 @@ def generator_state(ranks: Ranks) -> dict[str, Tensor]:
 
 def restore_generators(checkpoint: Checkpoint, ranks: Ranks) -> None:
     """Sets this rank's generators to their states in a checkpoint, if it had this rank. Collective."""
-    names = [name for name in generator_state(ranks) if name in checkpoint.sizes]
-    for name, state in load_tensors(checkpoint, {}, names, ranks).items():
+    own = generator_state(ranks)
+    for name, state in load_tensors(checkpoint, {}, [name for name in own if name in checkpoint.sizes], ranks).items():
+        if (state.dtype, state.size()) != (own[name].dtype, own[name].size()):
+            raise ValueError(f"{checkpoint.path}: {name} is no state of a random number generator")
         if name.endswith("/cuda"):
             torch.cuda.set_rng_state(state, ranks.device)
         else:

@@ -14,6 +14,7 @@ from dlrm_mtl.distributed.plan_records import describe_plan
 from dlrm_mtl.distributed.processes import Ranks
 from dlrm_mtl.recipe import parse_recipe
 from dlrm_mtl.training.arm_state import State, generator_state, restore_generators
+from dlrm_mtl.training.checkpoint_facts import check_facts
 from dlrm_mtl.training.init_from import GO_ON_ELSEWHERE, START_ANEW, check_meaning, source_arm
 from dlrm_mtl.training.session import ArmTrainer, Session
 
@@ -61,6 +62,7 @@ class RunCheckpoints:
         if checkpoint is None:
             self._initialize()
             return None
+        check_facts(checkpoint.path, checkpoint.facts)
         arms = checkpoint.facts["arms"]
         if arms != list(self._trainers):
             raise ValueError(f"{checkpoint.path}: holds arms {', '.join(arms)}, expected {', '.join(self._trainers)}")
@@ -119,6 +121,7 @@ class RunCheckpoints:
         if path is None:
             return
         checkpoint = open_checkpoint(path, self._ranks)
+        check_facts(path, checkpoint.facts)
         self._check_meaning(checkpoint, START_ANEW)
         tasks, before = self._session.tasks, checkpoint.facts["tasks"]
         for name, trainer in self._trainers.items():

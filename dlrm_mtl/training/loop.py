@@ -81,6 +81,8 @@ def train_arms(session: Session, arms: Sequence[str], seed: int, directory: Path
         checkpoint = checkpoints.restore()
         progress = Progress.begin(arms)
         if checkpoint is not None:
+            if checkpoint.facts.get("progress") is None:
+                raise ValueError(f"{checkpoint.path}: progress is missing")
             progress = replace(progress, **checkpoint.facts["progress"])
         if ranks.is_first:
             _announce(one, session, seed, checkpoint)

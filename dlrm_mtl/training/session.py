@@ -20,6 +20,7 @@ from dlrm_mtl.files import write_json
 from dlrm_mtl.recipe import parse_recipe
 from dlrm_mtl.run_directory import describe_environment, open_run_directory
 from dlrm_mtl.training.arm import make_plan
+from dlrm_mtl.training.checkpoint_facts import check_facts
 from dlrm_mtl.training.init_from import check_init_from
 from dlrm_mtl.training.machine import check_machine, machine_of
 from dlrm_mtl.training.run_data import DATA_RECORD, inspect_run_data, open_run_data
@@ -83,8 +84,10 @@ def prepare(config: RunConfig, arms: Sequence[str], ranks: Ranks) -> Session:
     for arm in arms:
         check_arm(parse_recipe(arm), dataset.schema.task_names)
     if config.init_from is not None:
+        manifest = read_manifest(config.init_from)
+        check_facts(config.init_from, manifest)
         # Before the data are read, which takes long; what cannot be compared is said when the checkpoint is loaded.
-        check_init_from(config.init_from, read_manifest(config.init_from), config.data, dataset.schema, arms)
+        check_init_from(config.init_from, manifest, config.data, dataset.schema, arms)
     dataset, record = inspect_run_data(dataset, began, config, ranks)
     plan = make_plan(config, dataset.schema, ranks)
     changed = ranks.agree(lambda: open_run_directory(config) if ranks.is_first else {})

@@ -178,13 +178,23 @@ class Trainer:
             ValueError: the checkpoint does not fit.
         """
         restore_arm(self.arm, prefix, checkpoint, self._ranks)
-        names = [f"{prefix}/lifetime/{name}" for name in ("sums", "histogram", "counts")]
+        sizes = {"sums": self._lifetime.sums.size(), "histogram": self._lifetime.histogram.size(), "counts": (3,)}
+        names = [f"{prefix}/lifetime/{name}" for name in sizes]
         loaded = load_tensors(checkpoint, {}, names, self._ranks)
+        for name, size in zip(names, sizes.values(), strict=True):
+            if loaded[name].size() != size:
+                found = list(loaded[name].size())
+                raise ValueError(f"{checkpoint.path}: {name} has size {found}, expected {list(size)}")
         self._lifetime.sums, self._lifetime.histogram, counts = (loaded[name] for name in names)
         self.skipped_steps, run, self.rows_lost = counts.tolist()
         self.arm.optimizer.guard.run.fill_(run)
         self.step = checkpoint.step
         self.position = Position.from_json(checkpoint.facts["position"])
+        if self.position.epoch * self._reader.steps + self.position.steps != self.step:
+            raise ValueError(
+                f"{checkpoint.path}: step {self.step}, expected that of epoch {self.position.epoch} and"
+                f" {self.position.steps} of its {self._reader.steps} steps"
+            )
 
     def start_from(self, prefix: str, checkpoint: Checkpoint, keep_balancer: bool) -> None:
         """Gives an untrained trainer what a checkpoint, maybe of other tasks, holds for it, see :func:`start_arm`.

@@ -18,7 +18,7 @@ from dlrm_mtl.distributed.checkpoint_directory import (
     record_files,
     write_manifest,
 )
-from dlrm_mtl.distributed.checkpoint_format import DESCRIPTION
+from dlrm_mtl.distributed.tensor_description import DESCRIPTION
 from tests.distributed import checkpoints
 from tests.ranks import RankPool
 
@@ -136,6 +136,34 @@ def test_an_unfinished_one_is_removed(directory: Path, rank_pool: RankPool) -> N
     assert not partial.exists()
 
 
+@pytest.mark.parametrize("kind", ["a link", "a link to nothing", "a file"])
+def test_what_has_the_name_of_an_unfinished_one_is_removed_alone(
+    directory: Path, rank_pool: RankPool, tmp_path: Path, kind: str
+) -> None:
+    partial, elsewhere = directory / ".step-00000004.partial", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "file").touch()
+    if kind == "a file":
+        partial.touch()
+    else:
+        partial.symlink_to(elsewhere if kind == "a link" else tmp_path / "nothing")
+    [(found, _)] = rank_pool.run(1, checkpoints.read, directory)
+    assert found == (3, "step 3", True)
+    assert not partial.is_symlink()
+    assert not partial.exists()
+    assert (elsewhere / "file").exists()
+
+
+def test_links_in_the_way_of_new_ones_are_replaced(directory: Path, rank_pool: RankPool, tmp_path: Path) -> None:
+    shutil.move(directory / "step-00000002", tmp_path / "moved")
+    for name in ("step-00000002", "step-00000004", ".step-00000004.partial"):
+        (directory / name).symlink_to(tmp_path / "moved")
+    assert rank_pool.run(1, checkpoints.write, directory, [4]) == [""]
+    assert names(directory) == ["step-00000003", "step-00000004"]
+    assert not (directory / "step-00000004").is_symlink()
+    assert (tmp_path / "moved" / MANIFEST).exists()
+
+
 @pytest.mark.parametrize("on_rank", [0, 1])
 def test_a_full_disk_costs_that_checkpoint_alone(tmp_path: Path, rank_pool: RankPool, on_rank: int) -> None:
     directory = tmp_path / "checkpoints"
@@ -151,7 +179,7 @@ def test_a_full_disk_costs_that_checkpoint_alone(tmp_path: Path, rank_pool: Rank
 def reseal(path: Path) -> None:
     """Gives a changed checkpoint matching checksums, as an attacker would."""
     manifest = read_manifest(path)
-    for name, size, checksum in record_files(path, list(manifest["files"])):
+    for name, size, checksum in record_files(path, [file.name for file in path.iterdir() if file.name != MANIFEST]):
         manifest["files"][name] = {"bytes": size, "sha256": checksum}
     write_manifest(path, manifest)
 
@@ -169,7 +197,7 @@ class Execute:
 def test_tensors_are_read_without_executing_code(directory: Path, rank_pool: RankPool, tmp_path: Path) -> None:
     path, witness = directory / "step-00000003", tmp_path / "executed"
     content = io.BytesIO()
-    torch.save(Execute(witness), content)
+    torch.save([Execute(witness), torch.zeros(checkpoints.SIZE)], content)
     assert zipfile.is_zipfile(content)
     torch.load(io.BytesIO(content.getvalue()), weights_only=False)
     assert witness.exists(), "the payload works"

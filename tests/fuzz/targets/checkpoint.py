@@ -7,7 +7,7 @@ from typing import Any
 
 from dlrm_mtl.config import CheckpointConfig
 from dlrm_mtl.distributed.checkpoint_directory import MANIFEST, record_files, write_manifest
-from dlrm_mtl.distributed.checkpoint_format import DESCRIPTION
+from dlrm_mtl.distributed.tensor_description import DESCRIPTION
 from dlrm_mtl.files import parse_json, read_json
 from tests.datasets import make_dataset
 from tests.fuzz.mutations import mutate_json

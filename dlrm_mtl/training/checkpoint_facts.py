@@ -1,0 +1,78 @@
+"""What a checkpoint says of the run that wrote it, checked before anything is built on it."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from dlrm_mtl.config import require
+from dlrm_mtl.data.position import Position
+from dlrm_mtl.recipe import parse_recipe
+from dlrm_mtl.records import build
+
+
+@dataclass(frozen=True)
+class TablePlan:
+    """How a table was sharded."""
+
+    table: str
+    sharding_type: str
+    compute_kernel: str
+    shards: tuple[Mapping[str, Any], ...]
+
+
+@dataclass(frozen=True)
+class LoopProgress:
+    """How far the training loop had come, see :class:`dlrm_mtl.training.loop.Progress`."""
+
+    rounds: int
+    qps: Mapping[str, tuple[float, ...]]
+    log_bytes: Mapping[str, int]
+
+    def __post_init__(self) -> None:
+        require("rounds", self.rounds, self.rounds >= 0, "0 or more")
+        for arm, values in self.qps.items():
+            valid = all(0 < value < math.inf for value in values)
+            require(f"qps of {arm}", values, valid, "positive numbers")
+        for arm, length in self.log_bytes.items():
+            require(f"log_bytes of {arm}", length, length >= 0, "0 or more")
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """Raises ValueError for what no run has."""
+
+    step: int
+    arms: tuple[str, ...]
+    tasks: tuple[str, ...]
+    world_size: int
+    position: Mapping[str, Any]
+    plan: tuple[TablePlan, ...]
+    progress: LoopProgress | None = None
+    """None where another loop than that of :mod:`dlrm_mtl.training.loop` trained."""
+
+    def __post_init__(self) -> None:
+        require("arms", self.arms, 0 < len(self.arms) == len(set(self.arms)), "different arms")
+        for arm in self.arms:
+            parse_recipe(arm)
+        require("tasks", self.tasks, 0 < len(self.tasks) == len(set(self.tasks)), "different tasks")
+        require("world_size", self.world_size, self.world_size > 0, "at least 1")
+        Position.from_json(self.position)
+        if self.progress is not None:
+            for name in ("qps", "log_bytes"):
+                logged = getattr(self.progress, name)
+                require(f"progress.{name}", list(logged), logged.keys() == set(self.arms), "the arms")
+
+
+def check_facts(path: Path, manifest: Mapping[str, Any]) -> None:
+    """Checks a checkpoint's manifest for what a run that goes on from it, or starts from it, takes from there.
+
+    Raises:
+        ValueError: something is missing, or is not what a run writes.
+    """
+    wanted = {item.name for item in fields(RunFacts)}
+    try:
+        build(RunFacts, {name: value for name, value in manifest.items() if name in wanted}, "")
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None

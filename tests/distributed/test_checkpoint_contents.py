@@ -1,0 +1,190 @@
+"""Checkpoints whose checksums are right, but which say what no checkpoint says."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dlrm_mtl.distributed.checkpoint_directory import MANIFEST, find_damage, read_manifest, record_files, write_manifest
+from dlrm_mtl.distributed.tensor_description import DESCRIPTION, check_places, read_description
+from dlrm_mtl.files import read_json, write_json
+from tests.distributed import checkpoints
+from tests.ranks import RankPool
+
+Change = Callable[[Any], object]
+
+
+@pytest.fixture(scope="module")
+def written(rank_pool: RankPool, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("run") / "checkpoints"
+    assert rank_pool.run(1, checkpoints.write, directory, [1]) == [""]
+    return directory / "step-00000001"
+
+
+@pytest.fixture
+def checkpoint(written: Path, tmp_path: Path) -> Path:
+    """A copy, to be changed."""
+    return Path(shutil.copytree(written, tmp_path / "checkpoint"))
+
+
+def read_whole(path: Path) -> None:
+    """All checks that come before a tensor is read."""
+    manifest = read_manifest(path)
+    damage = find_damage(path, manifest)
+    if damage:
+        raise ValueError(damage)
+    check_places(read_description(path), {name: record["bytes"] for name, record in manifest["files"].items()})
+
+
+def put(*place: Any) -> Change:
+    """Sets the value (the last argument) at a place (the others)."""
+    *path, last, value = place
+
+    def change(raw: Any) -> None:
+        for key in path:
+            raw = raw[key]
+        raw[last] = value
+
+    return change
+
+
+def drop(*place: Any) -> Change:
+    *path, last = place
+
+    def change(raw: Any) -> None:
+        for key in path:
+            raw = raw[key]
+        del raw[last]
+
+    return change
+
+
+NO_SIZES: list[Any] = [None, "5", -1, 5.0, True, [5], {}, 2**64]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        drop("step"),
+        drop("files"),
+        *(put("step", value) for value in NO_SIZES),
+        *(put("files", value) for value in (None, 5, [], "x", {}, [["a", 1, "b"]], {DESCRIPTION: None})),
+        drop("files", DESCRIPTION),
+        *(put("files", DESCRIPTION, "bytes", value) for value in NO_SIZES if value != 5),
+        *(put("files", DESCRIPTION, "sha256", value) for value in (None, 5, False, [], "x")),
+        put("files", DESCRIPTION, "more", 1),
+        drop("files", DESCRIPTION, "bytes"),
+        drop("files", DESCRIPTION, "sha256"),
+        *(
+            put("files", name, {"bytes": 0, "sha256": "0" * 64})
+            for name in ("../../../etc/hostname", "/etc/hostname", "..", ".", "", "a/b", "a/", "a\0b", "absent")
+        ),
+    ],
+)
+def test_a_manifest_that_says_something_else_is_refused(checkpoint: Path, change: Change) -> None:
+    manifest = read_manifest(checkpoint)
+    change(manifest)
+    write_manifest(checkpoint, manifest)
+    with pytest.raises(ValueError) as error:  # noqa: PT011
+        read_whole(checkpoint)
+    assert "\n" not in str(error.value)
+
+
+CHUNK = ("weights", "chunks", 0)
+
+
+def in_two(first: int, second: int, start: int = -1) -> Change:
+    """The chunk of all the weights, cut in two of these sizes."""
+
+    def change(raw: Any) -> None:
+        [chunk] = raw["weights"]["chunks"]
+        begin = first if start < 0 else start
+        raw["weights"]["chunks"] = [{**chunk, "size": [first]}, {**chunk, "size": [second], "offset": [begin]}]
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *(put("weights", value) for value in (None, 5, [], {}, "x")),
+        *(drop("weights", key) for key in ("dtype", "size", "chunks")),
+        *(put("weights", "dtype", value) for value in (None, 5, [], "load", "nothing", "Tensor", "float32.x", "")),
+        *(
+            put("weights", "size", value)
+            for value in (None, 5, [], [-1], [5.0], ["5"], [2**63], [checkpoints.SIZE + 1])
+        ),
+        put("weights", "size", [checkpoints.SIZE, 1]),
+        *(put("weights", "chunks", value) for value in (None, 5, [], {}, [5], [[]], [{}])),
+        *(drop(*CHUNK, key) for key in ("offset", "size", "file", "start", "bytes")),
+        *(put(*CHUNK, "offset", value) for value in (None, 5, [], [1], [-1], [0, 0], ["0"], [0.0])),
+        *(put(*CHUNK, "size", value) for value in (None, 5, [], [checkpoints.SIZE - 1], [-1], [2**62])),
+        *(put(*CHUNK, "file", value) for value in (None, 5, "", "..", "../x", "/etc/hostname", "a\0b", "absent")),
+        *(put(*CHUNK, "start", value) for value in (*NO_SIZES[:-1], 2**40)),
+        *(put(*CHUNK, "bytes", value) for value in (*NO_SIZES, 2**40, 4 * checkpoints.SIZE - 1)),
+        in_two(checkpoints.SIZE, checkpoints.SIZE, start=0),
+        in_two(60_000, 40_000, start=59_999),
+        in_two(60_000, 40_001),
+        in_two(60_000, 39_999),
+    ],
+)
+def test_a_description_that_says_something_else_is_refused(checkpoint: Path, change: Change) -> None:
+    description = read_json(checkpoint / DESCRIPTION)
+    change(description)
+    write_json(checkpoint / DESCRIPTION, description)
+    reseal(checkpoint)
+    with pytest.raises(ValueError) as error:  # noqa: PT011
+        read_whole(checkpoint)
+    assert "\n" not in str(error.value)
+
+
+def test_chunks_that_make_up_the_whole_are_read(checkpoint: Path) -> None:
+    description = read_json(checkpoint / DESCRIPTION)
+    in_two(60_000, 40_000)(description)
+    write_json(checkpoint / DESCRIPTION, description)
+    reseal(checkpoint)
+    read_whole(checkpoint)
+    assert [chunk.size for chunk in read_description(checkpoint)["weights"].chunks] == [(60_000,), (40_000,)]
+
+
+@pytest.mark.parametrize(
+    ("chunks", "whole"),
+    [
+        ([([0, 0], [2, 3]), ([0, 3], [2, 1]), ([2, 0], [2, 4])], True),
+        ([([0, 0], [4, 2]), ([0, 2], [4, 2])], True),
+        ([([2, 0], [2, 4]), ([0, 0], [2, 4])], True),
+        ([([0, 0], [0, 4]), ([0, 0], [4, 4])], True),
+        ([([0, 0], [3, 4]), ([2, 0], [1, 4])], False),
+        ([([0, 0], [2, 3]), ([1, 2], [2, 2]), ([2, 0], [2, 3])], False),
+        ([([0, 0], [4, 2]), ([0, 1], [4, 2])], False),
+    ],
+)
+def test_chunks_in_two_dimensions(tmp_path: Path, chunks: list[Any], whole: bool) -> None:
+    place = {"file": "a", "start": 0, "bytes": 1000}
+    parts = [{"offset": offset, "size": size, **place} for offset, size in chunks]
+    write_json(tmp_path / DESCRIPTION, {"table": {"dtype": "float32", "size": [4, 4], "chunks": parts}})
+    if whole:
+        assert list(read_description(tmp_path)["table"].size) == [4, 4]
+    else:
+        with pytest.raises(
+            ValueError, match=r"tensors\.json: not a description of tensors: table: .*(overlap|not all)"
+        ):
+            read_description(tmp_path)
+
+
+@pytest.mark.parametrize("name", [MANIFEST, DESCRIPTION, "__0_0.distcp"])
+def test_a_link_is_no_file_of_a_checkpoint(checkpoint: Path, tmp_path: Path, name: str) -> None:
+    shutil.move(checkpoint / name, tmp_path / "elsewhere")
+    (checkpoint / name).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ValueError, match=r"missing|not found"):
+        read_whole(checkpoint)
+
+
+def reseal(path: Path) -> None:
+    """Gives a changed description its checksum."""
+    manifest = read_manifest(path)
+    for name, size, checksum in record_files(path, list(manifest["files"])):
+        manifest["files"][name] = {"bytes": size, "sha256": checksum}
+    write_manifest(path, manifest)

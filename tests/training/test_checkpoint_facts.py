@@ -1,0 +1,71 @@
+"""What a checkpoint says of its run is checked before anything is built on it."""
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dlrm_mtl.training.checkpoint_facts import check_facts
+
+FACTS: dict[str, Any] = {
+    "format": 1,
+    "step": 7,
+    "files": {},
+    "arms": ["mean", "multibalance:beta=0.1"],
+    "tasks": ["click", "buy"],
+    "world_size": 2,
+    "position": {"epoch": 1, "phases": [[2, 1, 3]]},
+    "plan": [{"table": "user", "sharding_type": "row_wise", "compute_kernel": "fused", "shards": [{"rank": 0}]}],
+    "progress": {
+        "rounds": 1,
+        "qps": {"mean": [1000.5, 2000], "multibalance:beta=0.1": []},
+        "log_bytes": {"mean": 100, "multibalance:beta=0.1": 0},
+    },
+    "more": "of a later version",
+}
+
+
+def test_what_a_run_writes_passes() -> None:
+    check_facts(Path("step"), FACTS)
+
+
+def drop(name: str) -> Callable[[Any], object]:
+    return lambda facts: facts.pop(name)
+
+
+def put(name: str, value: Any) -> Callable[[Any], object]:
+    return lambda facts: facts.update({name: value})
+
+
+def put_progress(name: str, value: Any) -> Callable[[Any], object]:
+    return lambda facts: facts["progress"].update({name: value})
+
+
+WRONG = [None, 5.5, "x", True, {}]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *(drop(name) for name in ("step", "arms", "tasks", "world_size", "position", "plan")),
+        *(put(name, value) for name in ("step", "world_size") for value in (*WRONG, [5], 2**64)),
+        put("world_size", 0),
+        *(put("arms", value) for value in (*WRONG, [], [5], ["mean", "mean"], ["mean"], ["nothing"], ["mean:x"])),
+        *(put("tasks", value) for value in (*WRONG, [], [5], [["click"]], ["click", "click"])),
+        *(put("position", value) for value in (*WRONG, [], {"epoch": 1}, {"epoch": -1, "phases": []})),
+        *(put("position", {"epoch": 0, "phases": value}) for value in (*WRONG, [5], [[1, 1]], [[0, 1, 1]])),
+        *(put("plan", value) for value in (*WRONG, [5], [{}], [{**FACTS["plan"][0], "table": 5}])),
+        *(put("progress", value) for value in (*WRONG[1:], [])),
+        *(put_progress("rounds", value) for value in (*WRONG, -1)),
+        *(put_progress("qps", value) for value in (*WRONG, {"mean": []}, {**FACTS["progress"]["qps"], "mean": 5})),
+        *(put_progress("qps", {**FACTS["progress"]["qps"], "mean": [value]}) for value in (None, "5", 0, -1.0)),
+        *(put_progress("log_bytes", {**FACTS["progress"]["log_bytes"], "mean": value}) for value in (*WRONG, -1)),
+    ],
+)
+def test_what_no_run_writes_is_refused(change: Callable[[Any], object]) -> None:
+    facts = copy.deepcopy(FACTS)
+    change(facts)
+    with pytest.raises(ValueError, match=r"^step: "):
+        check_facts(Path("step"), facts)
