@@ -13,13 +13,25 @@ from dlrm_mtl.records import build
 
 
 @dataclass(frozen=True)
-class TablePlan:
+class PlannedShard:
+    """A shard of a table: rows and columns."""
+
+    rank: int
+    offset: tuple[int, int]
+    size: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class PlannedTable:
     """How a table was sharded."""
 
     table: str
     sharding_type: str
     compute_kernel: str
-    shards: tuple[Mapping[str, Any], ...]
+    shards: tuple[PlannedShard, ...]
+
+    def __post_init__(self) -> None:
+        require("shards", self.shards, len(self.shards) > 0, "at least one")
 
 
 @dataclass(frozen=True)
@@ -48,7 +60,7 @@ class RunFacts:
     tasks: tuple[str, ...]
     world_size: int
     position: Mapping[str, Any]
-    plan: tuple[TablePlan, ...]
+    plan: tuple[PlannedTable, ...]
     progress: LoopProgress | None = None
     """None where another loop than that of :mod:`dlrm_mtl.training.loop` trained."""
 

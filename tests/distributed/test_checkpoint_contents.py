@@ -50,6 +50,10 @@ def put(*place: Any) -> Change:
     return change
 
 
+def puts(*place: Any, values: list[Any]) -> list[Change]:
+    return [put(*place, value) for value in values]
+
+
 def drop(*place: Any) -> Change:
     *path, last = place
 
@@ -69,11 +73,11 @@ NO_SIZES: list[Any] = [None, "5", -1, 5.0, True, [5], {}, 2**64]
     [
         drop("step"),
         drop("files"),
-        *(put("step", value) for value in NO_SIZES),
-        *(put("files", value) for value in (None, 5, [], "x", {}, [["a", 1, "b"]], {DESCRIPTION: None})),
+        *puts("step", values=NO_SIZES),
+        *puts("files", values=[None, 5, [], "x", {}, [["a", 1, "b"]], {DESCRIPTION: None}]),
         drop("files", DESCRIPTION),
-        *(put("files", DESCRIPTION, "bytes", value) for value in NO_SIZES if value != 5),
-        *(put("files", DESCRIPTION, "sha256", value) for value in (None, 5, False, [], "x")),
+        *puts("files", DESCRIPTION, "bytes", values=NO_SIZES),
+        *puts("files", DESCRIPTION, "sha256", values=[None, 5, False, [], "x"]),
         put("files", DESCRIPTION, "more", 1),
         drop("files", DESCRIPTION, "bytes"),
         drop("files", DESCRIPTION, "sha256"),
@@ -109,21 +113,21 @@ def in_two(first: int, second: int, start: int = -1) -> Change:
 @pytest.mark.parametrize(
     "change",
     [
-        *(put("weights", value) for value in (None, 5, [], {}, "x")),
+        *puts("weights", values=[None, 5, [], {}, "x"]),
         *(drop("weights", key) for key in ("dtype", "size", "chunks")),
-        *(put("weights", "dtype", value) for value in (None, 5, [], "load", "nothing", "Tensor", "float32.x", "")),
+        *puts("weights", "dtype", values=[None, 5, [], "load", "nothing", "Tensor", "float32.x", ""]),
         *(
             put("weights", "size", value)
             for value in (None, 5, [], [-1], [5.0], ["5"], [2**63], [checkpoints.SIZE + 1])
         ),
         put("weights", "size", [checkpoints.SIZE, 1]),
-        *(put("weights", "chunks", value) for value in (None, 5, [], {}, [5], [[]], [{}])),
+        *puts("weights", "chunks", values=[None, 5, [], {}, [5], [[]], [{}]]),
         *(drop(*CHUNK, key) for key in ("offset", "size", "file", "start", "bytes")),
-        *(put(*CHUNK, "offset", value) for value in (None, 5, [], [1], [-1], [0, 0], ["0"], [0.0])),
-        *(put(*CHUNK, "size", value) for value in (None, 5, [], [checkpoints.SIZE - 1], [-1], [2**62])),
-        *(put(*CHUNK, "file", value) for value in (None, 5, "", "..", "../x", "/etc/hostname", "a\0b", "absent")),
-        *(put(*CHUNK, "start", value) for value in (*NO_SIZES[:-1], 2**40)),
-        *(put(*CHUNK, "bytes", value) for value in (*NO_SIZES, 2**40, 4 * checkpoints.SIZE - 1)),
+        *puts(*CHUNK, "offset", values=[None, 5, [], [1], [-1], [0, 0], ["0"], [0.0]]),
+        *puts(*CHUNK, "size", values=[None, 5, [], [checkpoints.SIZE - 1], [-1], [2**62]]),
+        *puts(*CHUNK, "file", values=[None, 5, "", "..", "../x", "/etc/hostname", "a\0b", "absent"]),
+        *puts(*CHUNK, "start", values=[*NO_SIZES[:-1], 2**40]),
+        *puts(*CHUNK, "bytes", values=[*NO_SIZES, 2**40, 4 * checkpoints.SIZE - 1]),
         in_two(checkpoints.SIZE, checkpoints.SIZE, start=0),
         in_two(60_000, 40_000, start=59_999),
         in_two(60_000, 40_001),

@@ -17,7 +17,14 @@ FACTS: dict[str, Any] = {
     "tasks": ["click", "buy"],
     "world_size": 2,
     "position": {"epoch": 1, "phases": [[2, 1, 3]]},
-    "plan": [{"table": "user", "sharding_type": "row_wise", "compute_kernel": "fused", "shards": [{"rank": 0}]}],
+    "plan": [
+        {
+            "table": "user",
+            "sharding_type": "row_wise",
+            "compute_kernel": "fused",
+            "shards": [{"rank": 0, "offset": [0, 0], "size": [50, 16]}],
+        }
+    ],
     "progress": {
         "rounds": 1,
         "qps": {"mean": [1000.5, 2000], "multibalance:beta=0.1": []},
@@ -43,7 +50,15 @@ def put_progress(name: str, value: Any) -> Callable[[Any], object]:
     return lambda facts: facts["progress"].update({name: value})
 
 
-WRONG = [None, 5.5, "x", True, {}]
+def put_each(name: str, values: list[Any]) -> list[Callable[[Any], object]]:
+    return [put(name, value) for value in values]
+
+
+def put_progress_each(name: str, values: list[Any]) -> list[Callable[[Any], object]]:
+    return [put_progress(name, value) for value in values]
+
+
+WRONG: list[Any] = [None, 5.5, "x", True, {}]
 
 
 @pytest.mark.parametrize(
@@ -52,14 +67,24 @@ WRONG = [None, 5.5, "x", True, {}]
         *(drop(name) for name in ("step", "arms", "tasks", "world_size", "position", "plan")),
         *(put(name, value) for name in ("step", "world_size") for value in (*WRONG, [5], 2**64)),
         put("world_size", 0),
-        *(put("arms", value) for value in (*WRONG, [], [5], ["mean", "mean"], ["mean"], ["nothing"], ["mean:x"])),
-        *(put("tasks", value) for value in (*WRONG, [], [5], [["click"]], ["click", "click"])),
-        *(put("position", value) for value in (*WRONG, [], {"epoch": 1}, {"epoch": -1, "phases": []})),
+        *put_each("arms", [*WRONG, [], [5], ["mean", "mean"], ["mean"], ["nothing"], ["mean:x"]]),
+        *put_each("tasks", [*WRONG, [], [5], [["click"]], ["click", "click"]]),
+        *put_each("position", [*WRONG, [], {"epoch": 1}, {"epoch": -1, "phases": []}]),
         *(put("position", {"epoch": 0, "phases": value}) for value in (*WRONG, [5], [[1, 1]], [[0, 1, 1]])),
-        *(put("plan", value) for value in (*WRONG, [5], [{}], [{**FACTS["plan"][0], "table": 5}])),
-        *(put("progress", value) for value in (*WRONG[1:], [])),
-        *(put_progress("rounds", value) for value in (*WRONG, -1)),
-        *(put_progress("qps", value) for value in (*WRONG, {"mean": []}, {**FACTS["progress"]["qps"], "mean": 5})),
+        *put_each(
+            "plan",
+            [
+                *WRONG,
+                [5],
+                [{}],
+                [{**FACTS["plan"][0], "table": 5}],
+                [{**FACTS["plan"][0], "shards": []}],
+                [{**FACTS["plan"][0], "shards": [{"rank": 0, "offset": [], "size": []}]}],
+            ],
+        ),
+        *put_each("progress", [*WRONG[1:], []]),
+        *put_progress_each("rounds", [*WRONG, -1]),
+        *put_progress_each("qps", [*WRONG, {"mean": []}, {**FACTS["progress"]["qps"], "mean": 5}]),
         *(put_progress("qps", {**FACTS["progress"]["qps"], "mean": [value]}) for value in (None, "5", 0, -1.0)),
         *(put_progress("log_bytes", {**FACTS["progress"]["log_bytes"], "mean": value}) for value in (*WRONG, -1)),
     ],
