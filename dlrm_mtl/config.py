@@ -17,6 +17,7 @@ ShardingKind = Literal["table_wise", "column_wise", "table_column_wise", "row_wi
 Kernel = Literal["fused", "fused_uvm_caching"]
 """torchrec's table kernels: in the device's memory, or in the host's behind a cache in the GPU's."""
 OnBadShard = Literal["stop", "skip"]
+Check = Literal["full", "footers", "none"]
 
 
 def require(name: str, value: object, valid: bool, expected: str) -> None:
@@ -237,6 +238,10 @@ class RunConfig:
     on_bad_shard: OnBadShard = "stop"
     """What to do with a shard that is corrupt, missing or changed: stop the run, or leave its rows out, counted and
     reported."""
+    check: Check = "full"
+    """What is looked at before training. full: every value and byte of a shard, once; a run that goes on reads again
+    only what has changed in size or time since. footers: rows and columns, by the files' footers. none: the same when
+    a run begins, since rows are counted there, and nothing when it goes on."""
     max_nonfinite_steps: int = 10
     """Steps in a row skipped because a loss or gradient is not finite, after which the run stops."""
     show_plan: bool = False

@@ -17,7 +17,7 @@ from dlrm_mtl.quoting import quote
 CHANGEABLE = (
     *("data", "out", "reader.workers", "reader.prefetch", "checkpoint"),
     *(f"sharding.{name}" for name in ("kinds", "reserve", "min_partition", "kernels", "cache_load_factor", "prefetch")),
-    *("timeout_s", "on_bad_shard", "max_nonfinite_steps", "show_plan", "keep_models"),
+    *("timeout_s", "on_bad_shard", "check", "max_nonfinite_steps", "show_plan", "keep_models"),
 )
 """Options that a run may be continued with other values of: where things are and how the work is done. All others say
 what is trained. That the data is the same is checked by its checksums, wherever it lies."""

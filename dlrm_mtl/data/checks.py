@@ -46,6 +46,17 @@ def bad_values(dataset: Dataset, rank: int = 0, world_size: int = 1) -> Iterator
             yield BadShard(split, shard.file, shard.rows, str(error))
 
 
+def check_shard(dataset: Dataset, split: str, file: Path) -> None:
+    """Checks every value of one shard.
+
+    Raises:
+        ValueError: see :func:`check_values`.
+    """
+    for group in dataset.row_groups[split]:
+        if group.file == file:
+            _check_row_group(dataset, group)
+
+
 def check_both_classes(dataset: Dataset) -> None:
     """Checks that each task has both classes in the eval split, where its NE is reported.
 

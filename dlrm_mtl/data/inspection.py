@@ -1,14 +1,16 @@
-"""Looks at every shard before a run begins or goes on: its values, its bytes. Ranks share the work; the caller gathers
-what they found, so that all end with the same data set."""
+"""Looks at every shard before a run begins or goes on: its values, its bytes, or whether it has changed since.
+Ranks share the work; the caller gathers what they found, so that all end with the same data set."""
 
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from dlrm_mtl.config import OnBadShard
-from dlrm_mtl.data.checks import bad_values
+from dlrm_mtl.config import Check, OnBadShard
+from dlrm_mtl.data.checks import bad_values, check_shard
 from dlrm_mtl.data.dataset import Dataset
+from dlrm_mtl.data.footers import read_footer
 from dlrm_mtl.data.shards import BadShard, DataRecord, ShardRecord
 from dlrm_mtl.schema import Shard
 
@@ -25,9 +27,9 @@ def inspect_values(dataset: Dataset, on_bad_shard: OnBadShard, rank: int, world_
     return _collect(bad_values(dataset, rank, world_size), on_bad_shard)
 
 
-def fingerprint_shards(dataset: Dataset, on_bad_shard: OnBadShard, rank: int, world_size: int) -> DataRecord:
-    """Reads the bytes of this rank's share of the shards, and compares their checksums with those of schema.json, where
-    it has any.
+def record_shards(dataset: Dataset, check: Check, on_bad_shard: OnBadShard, rank: int, world_size: int) -> DataRecord:
+    """Records this rank's share of the shards. Under a full check it reads their bytes, and compares the checksums with
+    those of schema.json, where it has any.
 
     Returns:
         This rank's part of the record that :func:`combine` makes.
@@ -45,7 +47,7 @@ def fingerprint_shards(dataset: Dataset, on_bad_shard: OnBadShard, rank: int, wo
         for split, shard in dataset.shards[rank::world_size]:
             path = dataset.directory / shard.file
             try:
-                records.append(_record(path, split, shard, row_groups[split, path]))
+                records.append(_record(path, split, shard, row_groups[split, path], check))
             except ValueError as error:
                 yield BadShard(split, shard.file, shard.rows, str(error))
 
@@ -58,7 +60,7 @@ def combine(dataset: Dataset, parts: Sequence[DataRecord]) -> tuple[Dataset, Dat
     every rank.
 
     Args:
-        parts: what :func:`fingerprint_shards` returned, by rank.
+        parts: what :func:`record_shards` returned, by rank.
 
     Raises:
         ValueError: a split has no good shard left.
@@ -69,23 +71,32 @@ def combine(dataset: Dataset, parts: Sequence[DataRecord]) -> tuple[Dataset, Dat
     return dataset, DataRecord(shards, dataset.left_out, dataset.schema.meaning)
 
 
-def changed_shards(
-    dataset: Dataset, record: DataRecord, on_bad_shard: OnBadShard, rank: int, world_size: int
-) -> tuple[BadShard, ...]:
-    """This rank's share of the shards that are not what they were when the run began.
+def recheck_shards(
+    dataset: Dataset, record: DataRecord, check: Check, on_bad_shard: OnBadShard, rank: int, world_size: int
+) -> DataRecord:
+    """Looks whether this rank's share of the shards is what it was when the run began. A shard whose size and time of
+    change are as recorded is not read again, unless a full check is wanted and there was none.
 
     Args:
         record: of the run's beginning.
 
+    Returns:
+        The shards as they were found, and those that are not what they were.
+
     Raises:
-        ValueError: the first of them, unless bad shards are skipped.
+        ValueError: the first of the latter, unless bad shards are skipped.
     """
-    faults = (
-        BadShard(shard.split, shard.file, shard.rows, why)
-        for shard in record.shards[rank::world_size]
-        if (why := _difference(dataset.directory / shard.file, shard))
-    )
-    return _collect(faults, on_bad_shard)
+    records = []
+
+    def faults() -> Iterator[BadShard]:
+        for shard in record.shards[rank::world_size]:
+            try:
+                records.append(_recheck(dataset, shard, check))
+            except ValueError as error:
+                yield BadShard(shard.split, shard.file, shard.rows, str(error))
+
+    bad = _collect(faults(), on_bad_shard)
+    return DataRecord(tuple(records), bad)
 
 
 def _collect(faults: Iterator[BadShard], on_bad_shard: OnBadShard) -> tuple[BadShard, ...]:
@@ -97,33 +108,57 @@ def _collect(faults: Iterator[BadShard], on_bad_shard: OnBadShard) -> tuple[BadS
     return tuple(found)
 
 
-def _record(path: Path, split: str, shard: Shard, row_groups: Sequence[int]) -> ShardRecord:
-    size, digest = _fingerprint(path)
+def _record(path: Path, split: str, shard: Shard, row_groups: Sequence[int], check: Check) -> ShardRecord:
+    size, mtime_ns = _state(path)
+    digest = ""
+    if check == "full":
+        digest = _sha256(path)
+        _compare_with_schema(path, shard, digest)
+    return ShardRecord(split, shard.file, shard.rows, size, digest, tuple(row_groups), mtime_ns)
+
+
+def _recheck(dataset: Dataset, shard: ShardRecord, check: Check) -> ShardRecord:
+    if check == "none":
+        return shard
+    path = dataset.directory / shard.file
+    if not path.is_file():
+        raise ValueError(f"{path}: not found, though the run began with it")
+    size, mtime_ns = _state(path)
+    checked = check == "footers" or shard.sha256
+    if checked and (size, mtime_ns) == (shard.bytes, shard.mtime_ns):
+        return shard
+    digest = _sha256(path) if check == "full" else shard.sha256
+    if size != shard.bytes or digest != (shard.sha256 or digest):
+        raise ValueError(
+            f"{path}: changed since the run began: {size} bytes with sha256 {digest or 'not known'},"
+            f" expected {shard.bytes} bytes with sha256 {shard.sha256 or 'not known'}"
+        )
+    if check == "footers" and read_footer(path, shard.rows, dataset.schema) != shard.row_groups:
+        raise ValueError(f"{path}: changed since the run began: it has other row groups")
+    if not checked:
+        [listed] = [listed for split, listed in dataset.shards if (split, listed.file) == (shard.split, shard.file)]
+        _compare_with_schema(path, listed, digest)
+        check_shard(dataset, shard.split, path)
+    return replace(shard, sha256=digest, mtime_ns=mtime_ns)
+
+
+def _compare_with_schema(path: Path, shard: Shard, digest: str) -> None:
     if shard.sha256 and digest != shard.sha256:
         raise ValueError(f"{path}: sha256 is {digest}, but schema.json says {shard.sha256}")
-    return ShardRecord(split, shard.file, shard.rows, size, digest, row_groups)
 
 
-def _difference(path: Path, expected: ShardRecord) -> str | None:
-    if not path.is_file():
-        return f"{path}: not found, though the run began with it"
+def _state(path: Path) -> tuple[int, int]:
+    """A file's size in bytes, and when it was last changed."""
     try:
-        size, digest = _fingerprint(path)
-    except ValueError as error:
-        return str(error)
-    if (size, digest) == (expected.bytes, expected.sha256):
-        return None
-    return (
-        f"{path}: changed since the run began: {size} bytes with sha256 {digest},"
-        f" expected {expected.bytes} bytes with sha256 {expected.sha256}"
-    )
+        found = path.stat()
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror})") from None
+    return found.st_size, found.st_mtime_ns
 
 
-def _fingerprint(path: Path) -> tuple[int, str]:
-    """A file's size in bytes and its SHA-256."""
+def _sha256(path: Path) -> str:
     try:
         with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-            return file.tell(), digest
+            return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise ValueError(f"{path}: cannot be read ({error.strerror})") from None

@@ -1,12 +1,12 @@
 """Shards as plain data: what a run began with, and which of them are bad. Kept in a run's ``data.json``."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, TypeVar
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from dlrm_mtl.meaning import Meaning
-
-Record = TypeVar("Record")
+from dlrm_mtl.quoting import quote
+from dlrm_mtl.records import convert
 
 
 @dataclass(frozen=True)
@@ -34,13 +34,17 @@ class ShardRecord:
     rows: int
     bytes: int
     sha256: str
-    """Of the file's bytes."""
-    row_groups: Sequence[int]
+    """Of the file's bytes, once they and all values were checked; empty before that."""
+    row_groups: tuple[int, ...]
     """Rows of each row group: the order of an epoch is made of row groups, also those that cannot be read any more."""
+    mtime_ns: int = 0
+    """Time of the file's last change, when it was last looked at; 0 in a record from before that was kept."""
 
     def __post_init__(self) -> None:
         if sum(self.row_groups) != self.rows:
-            raise ValueError(f"shard {self.file!r}: row groups of {sum(self.row_groups)} rows, expected {self.rows}")
+            raise ValueError(
+                f"shard {quote(self.file)}: row groups of {sum(self.row_groups)} rows, expected {self.rows}"
+            )
 
 
 @dataclass(frozen=True)
@@ -67,13 +71,15 @@ class DataRecord:
         """
         if not isinstance(value, Mapping) or value.keys() - {"meaning"} != {"shards", "bad"}:
             raise ValueError("record of the data: expected an object of shards and bad")
-        named = {"split": str, "file": str, "rows": int}
-        shards = _read(
-            ShardRecord, {**named, "bytes": int, "sha256": str, "row_groups": list}, value["shards"], "shards"
-        )
-        bad = _read(BadShard, {**named, "why": str}, value["bad"], "bad")
+        shards = convert(tuple[ShardRecord, ...], value["shards"], "record of the data: shards")
+        bad = convert(tuple[BadShard, ...], value["bad"], "record of the data: bad")
         meaning = Meaning.from_json(value["meaning"], "record of the data: meaning") if "meaning" in value else None
         return cls(shards, bad, meaning)
+
+    def updated(self, shards: Iterable[ShardRecord]) -> "DataRecord":
+        """The record after some of its shards were looked at again."""
+        found = {(shard.split, shard.file): shard for shard in shards}
+        return replace(self, shards=tuple(found.get((shard.split, shard.file), shard) for shard in self.shards))
 
 
 def first_of_each(bad: Iterable[BadShard]) -> tuple[BadShard, ...]:
@@ -82,15 +88,3 @@ def first_of_each(bad: Iterable[BadShard]) -> tuple[BadShard, ...]:
     for shard in bad:
         found.setdefault((shard.split, shard.file), shard)
     return tuple(found.values())
-
-
-def _read(kind: Callable[..., Record], types: Mapping[str, type], values: Any, where: str) -> tuple[Record, ...]:
-    if not isinstance(values, list):
-        raise ValueError(f"record of the data: {where} is {values!r}, expected a list")
-    records = []
-    for index, entry in enumerate(values):
-        if not isinstance(entry, dict) or {name: type(value) for name, value in entry.items()} != types:
-            expected = ", ".join(f"{name}: {kind.__name__}" for name, kind in types.items())
-            raise ValueError(f"record of the data: {where}[{index}] is {entry!r}, expected {expected}")
-        records.append(kind(**entry))
-    return tuple(records)

@@ -41,12 +41,13 @@ class LoopProgress:
     rounds: int
     qps: Mapping[str, tuple[float, ...]]
     log_bytes: Mapping[str, int]
+    end_to_end_qps: Mapping[str, tuple[float, ...]] | None = None
+    """None in a checkpoint from before that was measured."""
 
     def __post_init__(self) -> None:
         require("rounds", self.rounds, self.rounds >= 0, "0 or more")
-        for arm, values in self.qps.items():
-            valid = all(0 < value < math.inf for value in values)
-            require(f"qps of {arm}", values, valid, "positive numbers")
+        for values in (*self.qps.values(), *(self.end_to_end_qps or {}).values()):
+            require("qps", values, all(0 < value < math.inf for value in values), "positive numbers")
         for arm, length in self.log_bytes.items():
             require(f"log_bytes of {arm}", length, length >= 0, "0 or more")
 
@@ -72,9 +73,10 @@ class RunFacts:
         require("world_size", self.world_size, self.world_size > 0, "at least 1")
         Position.from_json(self.position)
         if self.progress is not None:
-            for name in ("qps", "log_bytes"):
-                logged = getattr(self.progress, name)
-                require(f"progress.{name}", list(logged), logged.keys() == set(self.arms), "the arms")
+            for name in ("qps", "log_bytes", "end_to_end_qps"):
+                by_arm = getattr(self.progress, name)
+                valid = by_arm is None or by_arm.keys() == set(self.arms)
+                require(f"progress.{name}", by_arm, valid, "an entry for each arm")
 
 
 def check_facts(path: Path, manifest: Mapping[str, Any]) -> None:

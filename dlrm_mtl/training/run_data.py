@@ -8,7 +8,7 @@ from pathlib import Path
 from dlrm_mtl.config import RunConfig
 from dlrm_mtl.data.checks import check_both_classes
 from dlrm_mtl.data.dataset import Dataset, open_dataset, open_recorded
-from dlrm_mtl.data.inspection import changed_shards, combine, fingerprint_shards, inspect_values
+from dlrm_mtl.data.inspection import combine, inspect_values, recheck_shards, record_shards
 from dlrm_mtl.data.shards import BadShard, DataRecord
 from dlrm_mtl.distributed.processes import Ranks
 from dlrm_mtl.files import read_json
@@ -37,7 +37,7 @@ def open_run_data(config: RunConfig, ranks: Ranks) -> tuple[Dataset, DataRecord 
 def inspect_run_data(
     dataset: Dataset, began: DataRecord | None, config: RunConfig, ranks: Ranks
 ) -> tuple[Dataset, DataRecord]:
-    """Looks at every shard; rank 0 says which are bad. Collective.
+    """Looks at every shard as ``config.check`` says; rank 0 says which are bad. Collective.
 
     Returns:
         the data set without bad shards, and the record of the run's beginning; the same on every rank.
@@ -46,18 +46,20 @@ def inspect_run_data(
         ValueError: a bad shard, unless they are skipped; no good one is left in a split, or not both classes; ranks see
             different data sets.
     """
-    policy, rank, world_size = config.on_bad_shard, ranks.rank, ranks.world_size
+    check, policy, rank, world_size = config.check, config.on_bad_shard, ranks.rank, ranks.world_size
     if began is not None:
-        record = began
-        lost = ranks.agree(lambda: changed_shards(dataset, record, policy, rank, world_size))
-        dataset = dataset.losing(_joined(ranks.gather(lost)))
+        found = ranks.gather(ranks.agree(lambda: recheck_shards(dataset, began, check, policy, rank, world_size)))
+        dataset = dataset.losing(_joined(part.bad for part in found))
+        record = began.updated(shard for part in found for shard in part.shards)
     else:
         dataset = dataset.without(_joined(ranks.gather(dataset.left_out)))
-        bad = ranks.agree(lambda: inspect_values(dataset, policy, rank, world_size))
-        dataset = dataset.without(_joined(ranks.gather(bad)))
-        part = ranks.agree(lambda: fingerprint_shards(dataset, policy, rank, world_size))
+        if check == "full":
+            bad = ranks.agree(lambda: inspect_values(dataset, policy, rank, world_size))
+            dataset = dataset.without(_joined(ranks.gather(bad)))
+        part = ranks.agree(lambda: record_shards(dataset, check, policy, rank, world_size))
         dataset, record = combine(dataset, ranks.gather(part))
-        ranks.agree(lambda: check_both_classes(dataset) if ranks.is_first else None)
+        if check == "full":
+            ranks.agree(lambda: check_both_classes(dataset) if ranks.is_first else None)
     _check_same(dataset, ranks)
     if ranks.is_first:
         for shard in (*dataset.left_out, *dataset.lost):

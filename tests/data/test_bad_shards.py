@@ -1,6 +1,7 @@
 """Bad shards when a run begins and when it goes on: named, and under "skip" left out by every rank alike."""
 
 import json
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -9,10 +10,10 @@ from typing import Any
 import pytest
 import torch
 
-from dlrm_mtl.config import OnBadShard
+from dlrm_mtl.config import Check, OnBadShard
 from dlrm_mtl.data.checks import check_both_classes
 from dlrm_mtl.data.dataset import Dataset, open_dataset, open_recorded
-from dlrm_mtl.data.inspection import changed_shards, combine, fingerprint_shards, inspect_values
+from dlrm_mtl.data.inspection import combine, inspect_values, recheck_shards, record_shards
 from dlrm_mtl.data.reader import EvaluationReader, TrainingReader
 from dlrm_mtl.data.shards import DataRecord
 from dlrm_mtl.data.source import RowSource
@@ -20,6 +21,7 @@ from tests.data.faults import FAULTS, Fault, change_a_value, flip_a_byte, trunca
 from tests.datasets import make_dataset
 
 WORLD_SIZE = 3
+CHECKS: tuple[Check, ...] = ("full", "footers", "none")
 
 
 @pytest.fixture
@@ -27,17 +29,41 @@ def directory(tmp_path: Path) -> Path:
     return make_dataset(tmp_path / "set", eval_rows=600)  # both splits: 256, 256 and 88 rows
 
 
-def begin(directory: Path, on_bad_shard: OnBadShard, world_size: int = WORLD_SIZE) -> tuple[Dataset, DataRecord]:
+def begin(
+    directory: Path, on_bad_shard: OnBadShard, world_size: int = WORLD_SIZE, check: Check = "full"
+) -> tuple[Dataset, DataRecord]:
     """What every rank ends with at the start of a run."""
     dataset, ranks = open_dataset(directory, on_bad_shard), range(world_size)
-    dataset = dataset.without(bad for rank in ranks for bad in inspect_values(dataset, on_bad_shard, rank, world_size))
-    return combine(dataset, [fingerprint_shards(dataset, on_bad_shard, rank, world_size) for rank in ranks])
+    if check == "full":
+        bad = [bad for rank in ranks for bad in inspect_values(dataset, on_bad_shard, rank, world_size)]
+        dataset = dataset.without(bad)
+    return combine(dataset, [record_shards(dataset, check, on_bad_shard, rank, world_size) for rank in ranks])
 
 
-def resume(directory: Path, record: DataRecord, on_bad_shard: OnBadShard) -> Dataset:
+def resume(directory: Path, record: DataRecord, on_bad_shard: OnBadShard, check: Check = "full") -> Dataset:
+    return go_on(directory, record, on_bad_shard, check)[0]
+
+
+def go_on(
+    directory: Path, record: DataRecord, on_bad_shard: OnBadShard, check: Check = "full"
+) -> tuple[Dataset, DataRecord]:
+    """What every rank ends with when the run goes on."""
     dataset = open_recorded(directory, record)
-    parts = [changed_shards(dataset, record, on_bad_shard, rank, WORLD_SIZE) for rank in range(WORLD_SIZE)]
-    return dataset.losing(shard for part in parts for shard in part)
+    parts = [recheck_shards(dataset, record, check, on_bad_shard, rank, WORLD_SIZE) for rank in range(WORLD_SIZE)]
+    looked_at = [(shard.split, shard.file) for part in parts for shard in part.shards]
+    looked_at += [(shard.split, shard.file) for part in parts for shard in part.bad]
+    assert sorted(looked_at) == sorted((shard.split, shard.file) for shard in record.shards)  # each by one rank
+    dataset = dataset.losing(shard for part in parts for shard in part.bad)
+    return dataset, record.updated(shard for part in parts for shard in part.shards)
+
+
+def remove_checksums(directory: Path) -> None:
+    """Of the shards, from schema.json."""
+    raw = json.loads((directory / "schema.json").read_text())
+    for shards in raw["splits"].values():
+        for shard in shards:
+            shard["sha256"] = ""
+    (directory / "schema.json").write_text(json.dumps(raw))
 
 
 def rows_read(dataset: Dataset) -> list[int]:
@@ -54,7 +80,7 @@ def test_a_good_data_set_is_recorded(directory: Path) -> None:
         size = (directory / shard.file).stat().st_size
         assert (found.split, found.file, found.rows, found.bytes) == (split, shard.file, shard.rows, size)
         assert found.sha256 == shard.sha256
-        assert found.row_groups == ([64] * 4 if shard.rows == 256 else [64, 24])
+        assert found.row_groups == ((64,) * 4 if shard.rows == 256 else (64, 24))
     assert DataRecord.from_json(json.loads(json.dumps(record.as_json()))) == record
     assert record == begin(directory, "skip", world_size=1)[1]
 
@@ -106,8 +132,7 @@ def test_a_split_without_a_good_shard_is_an_error(directory: Path, fault: Fault)
 
 
 def test_without_checksums_in_the_schema_the_files_are_still_recorded(directory: Path) -> None:
-    path = directory / "schema.json"
-    path.write_text(re.sub(r'("rows": \d+,\s+"sha256": )"\w+"', r'\1""', path.read_text()))
+    remove_checksums(directory)
     flip_a_byte(directory / "train/part-00001.parquet")
     _, record = begin(directory, "stop")
     assert all(len(shard.sha256) == 64 for shard in record.shards)
@@ -137,6 +162,81 @@ def test_a_shard_that_changed_since_the_run_began(directory: Path, fault: Fault,
     [lost] = dataset.lost
     assert (lost.file, lost.rows) == ("train/part-00001.parquet", 256)
     assert (dataset.schema, dataset.row_groups, dataset.left_out) == (begun.schema, begun.row_groups, ())
+
+
+def replace_bytes(path: Path) -> None:
+    """Others of the same number, at the same time: who sees it has read the file."""
+    before = path.stat()
+    path.write_bytes(bytes(before.st_size))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def test_what_was_checked_is_not_read_again(directory: Path) -> None:
+    begun, record = begin(directory, "stop")
+    for _, shard in begun.shards:
+        replace_bytes(directory / shard.file)
+    for check in CHECKS:
+        assert go_on(directory, record, "stop", check) == (begun, record)
+
+
+def test_a_shard_of_another_time_is_read_again_once(directory: Path) -> None:
+    begun, record = begin(directory, "stop")
+    os.utime(directory / "train/part-00001.parquet", ns=(1, 2))
+    dataset, again = go_on(directory, record, "stop")
+    assert dataset == begun
+    assert [shard.mtime_ns for shard in again.shards if shard.mtime_ns < 1000] == [2]
+    for _, shard in begun.shards:
+        replace_bytes(directory / shard.file)
+    assert go_on(directory, again, "stop") == (begun, again)
+    with pytest.raises(ValueError, match=r"part-00001\.parquet: changed since the run began"):
+        go_on(directory, record, "stop")
+
+
+def test_footers_alone_are_read_if_that_is_wanted(directory: Path) -> None:
+    use_an_unknown_id(directory / "train/part-00001.parquet")
+    begun, record = begin(directory, "stop", check="footers")
+    assert {shard.sha256 for shard in record.shards} == {""}
+    assert resume(directory, record, "stop", "footers") == begun
+    with pytest.raises(ValueError, match=r"part-00001\.parquet: sha256 is \w+, but schema\.json says"):
+        resume(directory, record, "stop", "full")
+    remove_checksums(directory)
+    with pytest.raises(
+        ValueError, match=r"part-00001\.parquet, row group 0, column 'user', row 0 is 50, expected an id"
+    ):
+        resume(directory, record, "stop", "full")
+    dataset, checked = go_on(directory, record, "skip", "full")
+    assert [shard.file for shard in dataset.lost] == ["train/part-00001.parquet"]
+    assert sum(len(shard.sha256) == 64 for shard in checked.shards) == 5
+
+
+@pytest.mark.parametrize("check", ["footers", "none"])
+def test_without_a_full_check_a_bad_footer_is_still_named(directory: Path, check: Check) -> None:
+    truncate(directory / "train/part-00001.parquet")
+    with pytest.raises(ValueError, match="no row group can be read"):
+        begin(directory, "stop", check=check)
+
+
+def test_footers_notice_another_size(directory: Path) -> None:
+    _, record = begin(directory, "stop", check="footers")
+    change_a_value(directory / "train/part-00001.parquet")
+    with pytest.raises(ValueError, match=r"part-00001\.parquet: changed since the run began"):
+        resume(directory, record, "stop", "footers")
+
+
+def test_nothing_is_looked_at_if_that_is_wanted(directory: Path) -> None:
+    begun, record = begin(directory, "stop", check="none")
+    (directory / "train/part-00001.parquet").unlink()
+    assert go_on(directory, record, "stop", "none") == (begun, record)
+    with pytest.raises(ValueError, match="not found, though the run began with it"):
+        resume(directory, record, "stop", "footers")
+
+
+def test_a_record_from_before_times_were_kept_is_read(directory: Path) -> None:
+    begun, record = begin(directory, "stop")
+    raw = record.as_json()
+    for shard in raw["shards"]:
+        del shard["mtime_ns"]
+    assert go_on(directory, DataRecord.from_json(json.loads(json.dumps(raw))), "stop") == (begun, record)
 
 
 def test_what_was_left_out_stays_out_though_it_is_good_again(directory: Path) -> None:
@@ -184,15 +284,16 @@ def drop(key: str) -> Callable[[Any], None]:
     ("change", "message"),
     [
         (lambda raw: raw.pop("bad"), "expected an object of shards and bad"),
-        (lambda raw: raw.update(bad={}), "bad is {}, expected a list"),
-        (drop("bytes"), r"shards\[0\] is .*, expected split: str, file: str, rows: int, bytes: int"),
-        (lambda raw: raw["shards"][1].update(rows="5"), r"shards\[1\] is .*, expected split: str"),
-        (lambda raw: raw["bad"].append({"file": "x"}), r"bad\[0\] is .*, expected split: str, file: str, rows: int"),
+        (lambda raw: raw.update(bad={}), "bad: expected a list, found {}"),
+        (drop("bytes"), r"shards\[0\]: missing .*'bytes'"),
+        (lambda raw: raw["shards"][1].update(rows="5"), r"shards\[1\]\.rows: '5', expected int"),
+        (lambda raw: raw["shards"][1].update(mtime_ns=0.5), r"shards\[1\]\.mtime_ns: 0\.5, expected int"),
+        (lambda raw: raw["bad"].append({"file": "x"}), r"bad\[0\]: missing .*'split', 'rows'"),
         (lambda raw: raw["shards"][0]["row_groups"].pop(), "row groups of 192 rows, expected 256"),
     ],
 )
 def test_a_damaged_record_is_refused(directory: Path, change: Callable[[Any], None], message: str) -> None:
-    raw = begin(directory, "stop")[1].as_json()
+    raw = json.loads(json.dumps(begin(directory, "stop")[1].as_json()))
     change(raw)
     with pytest.raises(ValueError, match=message):
         DataRecord.from_json(raw)

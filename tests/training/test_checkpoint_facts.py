@@ -28,6 +28,7 @@ FACTS: dict[str, Any] = {
     "progress": {
         "rounds": 1,
         "qps": {"mean": [1000.5, 2000], "multibalance:beta=0.1": []},
+        "end_to_end_qps": {"mean": [1.5], "multibalance:beta=0.1": []},
         "log_bytes": {"mean": 100, "multibalance:beta=0.1": 0},
     },
     "more": "of a later version",
