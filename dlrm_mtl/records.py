@@ -14,6 +14,10 @@ INTEGERS = range(-(2**63), 2**63)
 """What an integer of a file may be: what 64 bits hold."""
 
 
+class MayHoldMore:
+    """What a dataclass is derived from whose file may hold further keys, of a later version: they are left alone."""
+
+
 def build(kind: Callable[..., T], values: Any, where: str) -> T:
     """A dataclass, and those in it, from plain data. Lists become tuples; a number without a fraction may stand for a
     float; nothing else is converted. Ranges are for the dataclass to check.
@@ -27,6 +31,8 @@ def build(kind: Callable[..., T], values: Any, where: str) -> T:
     hints = get_type_hints(kind)
     if not isinstance(values, Mapping):
         raise ValueError(f"{_place(where)}expected an object, found {quote(values)}")
+    if isinstance(kind, type) and issubclass(kind, MayHoldMore):
+        values = {key: value for key, value in values.items() if key in hints}
     for key in values:
         if key not in hints:
             raise ValueError(f"{_place(where)}unknown key {quote(key)}, expected {', '.join(hints)}")

@@ -40,7 +40,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "planning": {"cli", "config", "distributed", "models", "module_names", "schema", "training", "units"},
     "reporting": {
-        *("config", "distributed", "ending", "file_names", "files", "quoting", "run_directory", "training"),
+        *("config", "distributed", "ending", "file_names", "files", "quoting", "records", "run_directory", "training"),
         "training_length",
     },
     "studies": {

@@ -21,7 +21,7 @@ from typing import Any
 from dlrm_mtl.distributed.tensor_description import DESCRIPTION
 from dlrm_mtl.files import read_json, synchronize, write_json
 from dlrm_mtl.quoting import quote
-from dlrm_mtl.records import build
+from dlrm_mtl.records import MayHoldMore, build
 
 FORMAT = 1
 """Version of the checkpoints that this code writes and reads."""
@@ -41,7 +41,7 @@ class ListedFile:
 
 
 @dataclass(frozen=True)
-class Manifest:
+class Manifest(MayHoldMore):
     """What a manifest says of the checkpoint itself. Raises ValueError for what no checkpoint has."""
 
     step: int
@@ -129,7 +129,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
     if manifest.pop("sha256", None) != _digest(manifest):
         raise ValueError(f"{file}: has another checksum than when it was written")
     try:
-        build(Manifest, {key: manifest[key] for key in ("step", "files") if key in manifest}, "")
+        build(Manifest, manifest, "")
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from None
     return manifest

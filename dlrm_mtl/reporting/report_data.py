@@ -1,13 +1,24 @@
 """What the report reads: run directories of ``dlrm_mtl.compare``, as plain data."""
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from dlrm_mtl.file_names import file_names
-from dlrm_mtl.files import read_json
+from dlrm_mtl.files import parse_json
+from dlrm_mtl.quoting import quote
+from dlrm_mtl.records import build
+from dlrm_mtl.reporting.run_records import (
+    Comparison,
+    LoggedWindow,
+    RecordedData,
+    RecordedShard,
+    RunConfig,
+    RunEnvironment,
+    Seed,
+    read_record,
+)
 
 Record = Mapping[str, Any]
 
@@ -88,7 +99,7 @@ def read_run(directory: Path) -> Run:
     Raises:
         ValueError: no finished comparison is there, or a file cannot be read; the message names it.
     """
-    comparison = read_json(directory / "comparison.json")
+    comparison = read_record(directory / "comparison.json", Comparison)
     seeds = {seed for arm in comparison["arms"].values() for seed in arm["seeds"]}
     summaries = [file for seed in sorted(seeds) if (file := directory / f"seed-{seed}.json").is_file()]
     data = directory / "data.json"
@@ -99,21 +110,45 @@ def read_run(directory: Path) -> Run:
     return Run(
         directory,
         comparison,
-        config=read_json(directory / "config.json"),
-        environment=read_json(directory / "environment.json"),
-        shards=read_json(data)["shards"] if data.is_file() else None,
-        seeds=[read_json(file) for file in summaries],
+        config=read_record(directory / "config.json", RunConfig),
+        environment=read_record(directory / "environment.json", RunEnvironment),
+        shards=_read_shards(data) if data.is_file() else None,
+        seeds=[_read_seed(file, comparison["tasks"]) for file in summaries],
         windows=windows,
     )
 
 
+def _read_shards(file: Path) -> list[Record] | None:
+    """Shards by their checksums; None unless all have one."""
+    shards = read_record(file, RecordedData)["shards"]
+    if not all(shard["sha256"] for shard in shards):
+        return None
+    return [{item.name: shard[item.name] for item in fields(RecordedShard)} for shard in shards]
+
+
+def _read_seed(file: Path, tasks: Sequence[str]) -> Record:
+    summary = read_record(file, Seed)
+    if file.name != f"seed-{summary['seed']}.json":
+        raise ValueError(f"{file}: is of seed {summary['seed']}")
+    for name, arm in summary["arms"].items():
+        if arm["tasks"].keys() != set(tasks):
+            raise ValueError(
+                f"{file}: arm {quote(name)} has tasks {quote(list(arm['tasks']))}, expected those of the run"
+            )
+    return summary
+
+
 def _read_windows(path: Path) -> list[Record]:
     windows: list[Record] = []
-    for number, line in enumerate(path.read_text().splitlines(), start=1):
+    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
+        where = f"{path}: line {number}"
         try:
-            record = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{path}: line {number} is no valid JSON ({error})") from None
+            record = parse_json(line.decode(), where)
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{where}: no valid JSON ({error.reason})") from None
+        if not isinstance(record, dict) or "kind" not in record:
+            raise ValueError(f"{where}: {quote(record)}, expected an object with a kind")
         if record["kind"] == "train":
+            build(LoggedWindow, record, where)
             windows.append({key: record.get(key) for key in LOGGED})
     return windows

@@ -2,14 +2,14 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dlrm_mtl.config import require
 from dlrm_mtl.data.position import Position
 from dlrm_mtl.recipe import parse_recipe
-from dlrm_mtl.records import build
+from dlrm_mtl.records import MayHoldMore, build
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class PlannedTable:
 
 
 @dataclass(frozen=True)
-class LoopProgress:
+class LoopProgress(MayHoldMore):
     """How far the training loop had come, see :class:`dlrm_mtl.training.loop.Progress`."""
 
     rounds: int
@@ -53,7 +53,7 @@ class LoopProgress:
 
 
 @dataclass(frozen=True)
-class RunFacts:
+class RunFacts(MayHoldMore):
     """Raises ValueError for what no run has."""
 
     step: int
@@ -85,8 +85,7 @@ def check_facts(path: Path, manifest: Mapping[str, Any]) -> None:
     Raises:
         ValueError: something is missing, or is not what a run writes.
     """
-    wanted = {item.name for item in fields(RunFacts)}
     try:
-        build(RunFacts, {name: value for name, value in manifest.items() if name in wanted}, "")
+        build(RunFacts, manifest, "")
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None

@@ -160,7 +160,7 @@ def test_a_broken_log_is_named(tmp_path: Path) -> None:
     run = write_run(tmp_path / "a", [seed(0, {"mean": 0.9, "x": 0.8})], windows=2)
     log = run / "seed-0" / "x" / "metrics.jsonl"
     log.write_text(log.read_text() + '{"step":')
-    with pytest.raises(ValueError, match=r"seed-0/x/metrics\.jsonl: line 3 is no valid JSON"):
+    with pytest.raises(ValueError, match=r"seed-0/x/metrics\.jsonl: line 3: no valid JSON"):
         read_run(run)
 
 

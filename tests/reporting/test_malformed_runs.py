@@ -1,0 +1,133 @@
+"""Run directories with files that are not what a run writes: one line that names the file."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dlrm_mtl.files import read_json, write_json
+from dlrm_mtl.reporting.join import join_runs
+from dlrm_mtl.reporting.report_data import read_run
+from tests.reporting.runs import summarized, write_run
+
+RESULTS = Path(__file__).parents[2] / "docs/results"
+SHARD = {"split": "train", "file": "a", "rows": 1, "bytes": 1, "sha256": "0" * 64, "row_groups": [1]}
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    seeds = [summarized(seed, {"mean": (0.9, 0.9), "x": (0.8, 0.9)}) for seed in range(2)]
+    return write_run(tmp_path / "run", seeds, windows=2, shards=[SHARD])
+
+
+def put(*place: Any) -> Callable[[Any], Any]:
+    *path, last, value = place
+
+    def change(raw: Any) -> None:
+        for key in path:
+            raw = raw[key]
+        raw[last] = value
+
+    return change
+
+
+def drop(*place: Any) -> Callable[[Any], Any]:
+    *path, last = place
+
+    def change(raw: Any) -> None:
+        for key in path:
+            raw = raw[key]
+        del raw[last]
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        *(("comparison.json", drop(key)) for key in ("control", "tasks", "bayes_ne", "intervals", "arms")),
+        ("comparison.json", put("control", "y")),
+        ("comparison.json", put("tasks", [])),
+        ("comparison.json", put("tasks", "click")),
+        ("comparison.json", put("arms", [])),
+        ("comparison.json", put("arms", "x", 5)),
+        ("comparison.json", put("arms", "x", "seeds", [])),
+        ("comparison.json", put("arms", "x", "seeds", ["../../etc/passwd"])),
+        ("comparison.json", put("arms", "x", "qps", {"median": 1.0})),
+        ("comparison.json", put("arms", "x", "average_ne_gain_percent", 5)),
+        ("comparison.json", drop("arms", "x", "tasks", "click")),
+        ("comparison.json", put("arms", "x", "tasks", "click", "ne", "0.5")),
+        ("comparison.json", put("training", {})),
+        ("config.json", drop("data")),
+        ("config.json", put("data", 5)),
+        *(("environment.json", drop(key)) for key in ("time", "command", "versions", "world_size", "device")),
+        ("environment.json", put("time", 5)),
+        ("environment.json", put("command", [])),
+        ("environment.json", put("versions", ["torch"])),
+        ("seed-0.json", drop("seed")),
+        ("seed-0.json", put("seed", 1)),
+        ("seed-0.json", put("arms", {})),
+        ("seed-0.json", put("arms", "x", "qps", 5)),
+        ("seed-0.json", put("arms", "x", "qps", [0])),
+        ("seed-0.json", drop("arms", "x", "skipped_steps")),
+        ("seed-0.json", drop("arms", "x", "tasks", "click")),
+        ("seed-0.json", put("arms", "x", "tasks", "click", "ne_gain_percent", {"low": 1.0})),
+        ("data.json", drop("shards")),
+        ("data.json", put("shards", 5)),
+        ("data.json", drop("shards", 0, "sha256")),
+        *((name, None) for name in ("comparison.json", "config.json", "environment.json", "seed-1.json", "data.json")),
+    ],
+)
+def test_a_malformed_file_is_named(run: Path, name: str, change: Callable[[Any], Any] | None) -> None:
+    raw = read_json(run / name)
+    if change is None:
+        raw = [raw]
+    else:
+        change(raw)
+    write_json(run / name, raw)
+    with pytest.raises(ValueError) as error:  # noqa: PT011
+        read_run(run)
+    assert str(error.value).startswith(str(run / name))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"5",
+        b"{}",
+        b"\xff",
+        b'{"kind": "train"}',
+        b'{"kind": "train", "step": "5"}',
+        b'{"kind": "train", "step": 5, "qps": [1]}',
+        b'{"kind": "train", "step": 5, "task_weights": [0.5]}',
+        b'{"kind": "train", "step": 5, "pareto_gap": NaN}',
+        b'{"kind": "train", "step": 5, "step": 5}',
+        b"[" * 10_000,
+    ],
+)
+def test_a_malformed_line_of_a_log_is_named(run: Path, line: bytes) -> None:
+    log = run / "seed-1" / "x" / "metrics.jsonl"
+    log.write_bytes(log.read_bytes() + line + b"\n")
+    with pytest.raises(ValueError, match=r"seed-1/x/metrics\.jsonl: line 3"):
+        read_run(run)
+
+
+def test_what_later_versions_add_is_left_alone(run: Path) -> None:
+    for name in ("comparison.json", "environment.json", "seed-0.json", "data.json"):
+        write_json(run / name, {**read_json(run / name), "more": 1})
+    assert read_run(run).comparison["more"] == 1
+
+
+def test_the_same_shards_of_another_time_are_the_same(run: Path, tmp_path: Path) -> None:
+    seeds = [summarized(seed, {"mean": (0.9, 0.9), "y": (0.8, 0.9)}) for seed in range(2)]
+    other = write_run(tmp_path / "other", seeds, shards=[{**SHARD, "mtime_ns": 5}])
+    assert list(join_runs([read_run(run), read_run(other)])["arms"]) == ["mean", "x", "y"]
+
+
+def test_the_published_results_are_read() -> None:
+    directories = [file.parent for file in RESULTS.rglob("comparison.json")]
+    assert len(directories) > 20
+    for directory in directories:
+        assert read_run(directory).arms
