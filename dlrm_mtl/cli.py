@@ -6,7 +6,6 @@ import os
 import signal
 import sys
 import time
-import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext, redirect_stderr
 from dataclasses import asdict
@@ -17,6 +16,7 @@ from typing import Any, TypeVar
 import tyro
 
 from dlrm_mtl.ending import FAILED, INTERRUPTED, TERMINATED, Terminated, complain, describe, end_process, exit_code
+from dlrm_mtl.option_file import as_arguments, read_options
 from dlrm_mtl.srun import become_rank
 
 Config = TypeVar("Config")
@@ -39,16 +39,16 @@ def parse(
         presets: what ``--preset NAME`` stands for, in the form of a file, over which file and command line win.
 
     Raises:
-        ValueError: the file cannot be read, or a value is out of range.
+        ValueError: the file cannot be read, has an unknown option or one of another type, or a value is out of range.
         SystemExit: the parser's own message for unknown options and wrong types, with exit code 2.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     from_file: list[str] = []
     file, arguments = _take_config(arguments)
     if file is not None:
-        from_file = _as_arguments(_read_file(file))
+        from_file = as_arguments(read_options(file, kind))
     given = _drop_overridden(from_file, arguments) + arguments
-    preset = _as_arguments(presets.get(_value("--preset", given), {}))
+    preset = as_arguments(presets.get(_value("--preset", given), {}))
     note = "--config FILE reads options from a TOML or JSON file; options given here win."
     first = is_first_rank()
     # The parser shows values that a configuration refuses even without console outputs.
@@ -144,35 +144,6 @@ def _value(option: str, arguments: Sequence[str]) -> str:
         if name == option:
             value = rest if equals else "".join(arguments[position + 1 : position + 2])
     return value
-
-
-def _read_file(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise ValueError(f"{path}: not found")
-    try:
-        if path.suffix == ".toml":
-            return tomllib.loads(path.read_text())
-        values = json.loads(path.read_text())
-    except (tomllib.TOMLDecodeError, json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: neither TOML nor JSON, by its suffix ({error})") from None
-    if not isinstance(values, dict):
-        raise ValueError(f"{path}: expected an object, found {type(values).__name__}")
-    return values
-
-
-def _as_arguments(values: Mapping[str, Any], prefix: str = "") -> list[str]:
-    arguments: list[str] = []
-    for key, value in values.items():
-        name = f"{prefix}{key}".replace("_", "-")
-        if isinstance(value, dict) and key != "embedding_dims":
-            arguments += _as_arguments(value, f"{prefix}{key}.")
-        elif isinstance(value, dict):
-            arguments += [f"--{name}", *(str(item) for pair in value.items() for item in pair)]
-        elif isinstance(value, list):
-            arguments += [f"--{name}", *map(str, value)]
-        else:
-            arguments += [f"--{name}", str(value)]
-    return arguments
 
 
 def _drop_overridden(from_file: list[str], arguments: list[str]) -> list[str]:
