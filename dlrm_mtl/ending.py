@@ -49,10 +49,15 @@ def describe(error: BaseException) -> str:
     if not isinstance(error, (ValueError, OSError)):
         return "".join(traceback.format_exception(error)).rstrip()
     line = " ".join(str(error).split()) or type(error).__name__
-    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE, errno.ETOOMANYREFS):
+    if is_out_of_files(error):
         limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         line += f"; a process may open {limit} files here (ulimit -n), which is not enough"
     return line
+
+
+def is_out_of_files(error: BaseException) -> bool:
+    """Whether an error says that this process, or the machine, has too many open files: nothing about a file itself."""
+    return isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE, errno.ETOOMANYREFS)
 
 
 def complain(message: str) -> None:

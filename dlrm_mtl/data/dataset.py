@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from dlrm_mtl.config import OnBadShard
 from dlrm_mtl.data.footers import UNREADABLE, first_line, read_footer
 from dlrm_mtl.data.shards import BadShard, DataRecord, first_of_each
+from dlrm_mtl.ending import is_out_of_files
 from dlrm_mtl.meaning import find_difference
 from dlrm_mtl.quoting import quote
 from dlrm_mtl.schema import SPLITS, Schema, Shard, read_schema
@@ -89,12 +90,15 @@ class Dataset:
         Raises:
             ValueError: the file cannot be read, or has changed since it was opened; the message names file and row
                 group.
+            OSError: too many files are open to read it.
         """
         try:
             with pq.ParquetFile(row_group.file) as file:
                 table = file.read_row_group(row_group.index, columns=list(columns), use_threads=False)
                 table.validate()
         except UNREADABLE as error:
+            if is_out_of_files(error):
+                raise
             raise ValueError(f"{row_group}: cannot be read ({first_line(error)})") from None
         if len(table) != row_group.rows:
             raise ValueError(f"{row_group}: {len(table)} rows, expected {row_group.rows}; the file has changed")

@@ -5,6 +5,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from dlrm_mtl.ending import is_out_of_files
 from dlrm_mtl.quoting import quote, shorten
 from dlrm_mtl.schema import Schema
 
@@ -18,6 +19,7 @@ def read_footer(path: Path, rows: int, schema: Schema) -> tuple[int, ...]:
 
     Raises:
         ValueError: the file is not there, is no parquet file, or has other rows or columns than the schema says.
+        OSError: too many files are open to read it.
     """
     if not path.is_file():
         raise ValueError(f"{path}: not found, though schema.json lists it")
@@ -27,6 +29,8 @@ def read_footer(path: Path, rows: int, schema: Schema) -> tuple[int, ...]:
             sizes = tuple(metadata.row_group(index).num_rows for index in range(metadata.num_row_groups))
             found = metadata.num_rows
     except UNREADABLE as error:
+        if is_out_of_files(error):
+            raise
         raise ValueError(
             f"{path}: no row group can be read, the file is truncated or not parquet ({first_line(error)})"
         ) from None

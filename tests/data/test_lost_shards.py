@@ -1,5 +1,7 @@
 """Shards lost in the middle of a run: padding in their places, all other rows as before."""
 
+import os
+import resource
 from itertools import islice
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import pytest
 from dlrm_mtl.config import OnBadShard, ReaderConfig
 from dlrm_mtl.data.batch import MultiTaskBatch
 from dlrm_mtl.data.dataset import open_dataset
+from dlrm_mtl.data.footers import read_footer
 from dlrm_mtl.data.reader import EvaluationReader, TrainingReader, batches
 from dlrm_mtl.data.shards import BadShard
 from dlrm_mtl.data.source import RowSource
@@ -151,3 +154,19 @@ def test_padding_joins_shards_of_any_integer_width(directory: Path) -> None:
     lost = dataset.losing([BadShard("train", "train/part-00001.parquet", 256, "changed")])
     padded = flat(list(reader_of(RowSource(lost), "train")))
     assert padded == [PADDING if row[0] in LOST else row for row in before]
+
+
+def test_too_few_open_files_lose_no_shard(directory: Path) -> None:
+    dataset = open_dataset(directory)
+    [shard, *_] = dataset.schema.splits["eval"]
+    free = os.dup(0)
+    os.close(free)
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, before[1]))
+    try:
+        with pytest.raises(OSError, match="Too many open files"):
+            list(EvaluationReader(RowSource(dataset, "skip"), 16, 0, 1))
+        with pytest.raises(OSError, match="Too many open files"):
+            read_footer(directory / shard.file, shard.rows, dataset.schema)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
