@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from data_prep.shards import sha256
-from dlrm_mtl.files import publish, read_json, remove_leftovers, write_json
+from dlrm_mtl.files import publish, read_json, read_object, remove_leftovers, write_json
 
 GRACE_S = 60.0
 """Seconds for which a failure from before this process began may be one of an earlier attempt, whose replica has yet to
@@ -79,12 +79,12 @@ class Workplace:
         file = self.work / "plan.json"
         if self.replica.rank == 0:
             if file.exists():
-                _check_same(plan, read_json(file), self.partial)
+                _check_same(plan, read_object(file), self.partial)
             else:
                 write_json(file, plan)
         else:
             self.wait_for(file.exists, check)
-            _check_same(plan, read_json(file), self.partial)
+            _check_same(plan, read_object(file), self.partial)
 
     def lock(self) -> IO[str]:
         """Takes this replica's lock until the file that is returned is closed.

@@ -123,6 +123,18 @@ def read_json(path: Path) -> Any:
     return parse_json(_read_text(path, "JSON"), str(path))
 
 
+def read_object(path: Path) -> dict[str, Any]:
+    """Reads JSON that is an object.
+
+    Raises:
+        ValueError: see :func:`read_json`, or it is something else.
+    """
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise ValueError(f"{path}: expected an object, found {type(value).__name__}")
+    return value
+
+
 def parse_json(text: str, where: str) -> Any:
     """Reads a text of JSON, strictly: no key twice in an object, no NaN or infinity, no half of a surrogate pair, at
     most ``MAX_DEPTH`` levels.

@@ -10,7 +10,7 @@ from typing import Any
 
 from dlrm_mtl.cli import as_dict
 from dlrm_mtl.config import RunConfig
-from dlrm_mtl.files import is_leftover, read_json, remove_leftovers, write_json
+from dlrm_mtl.files import is_leftover, read_object, remove_leftovers, write_json
 from dlrm_mtl.json_lines import JsonLines
 from dlrm_mtl.quoting import quote
 
@@ -35,7 +35,7 @@ def open_run_directory(config: RunConfig) -> dict[str, Any]:
     path = config.out / "config.json"
     wanted = flat(as_dict(config))
     if path.is_file():
-        found = flat(read_json(path))
+        found = flat(read_object(path))
         different = sorted(key for key in wanted.keys() | found.keys() if wanted.get(key) != found.get(key))
         changed = [key for key in different if key in CHANGEABLE or key.partition(".")[0] in CHANGEABLE]
         if len(changed) < len(different):

@@ -26,7 +26,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from dlrm_mtl.files import read_json, write_json
+from dlrm_mtl.files import read_object, write_json
 from dlrm_mtl.meaning import DenseFingerprint, Fingerprints, Meaning, TableFingerprint
 from dlrm_mtl.quoting import quote, shorten
 from dlrm_mtl.records import build
@@ -269,10 +269,8 @@ def read_schema(directory: Path) -> Schema:
     path = directory / "schema.json"
     if not path.is_file():
         raise ValueError(f"{path}: not found; a data set is a directory with a schema.json, as data_prep writes it")
-    raw = read_json(path)
+    raw = read_object(path)
     try:
-        if not isinstance(raw, dict):
-            raise ValueError(f"expected an object, found {type(raw).__name__}")
         version = raw.pop("format", None)
         if type(version) is not int or version != FORMAT:
             raise ValueError(f"format {quote(version)}, expected {FORMAT}")

@@ -30,6 +30,13 @@ def test_an_empty_directory_is_taken(tmp_path: Path) -> None:
     assert (tmp_path / "config.json").is_file()
 
 
+@pytest.mark.parametrize("text", ["5", "[]", "null", "{", "[" * 10_000])
+def test_what_is_no_configuration_is_named(tmp_path: Path, text: str) -> None:
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(ValueError, match=r"config\.json: "):
+        open_run_directory(config(tmp_path))
+
+
 def test_the_same_run_goes_on(tmp_path: Path) -> None:
     run = config(tmp_path / "run", model=ModelConfig("dcn", embedding_dims={"user": 4}))
     open_run_directory(run)

@@ -3,10 +3,11 @@
 from dlrm_mtl.config import CompareConfig
 from dlrm_mtl.distributed.processes import Ranks
 from dlrm_mtl.ending import Terminated
-from dlrm_mtl.files import read_json, write_json
+from dlrm_mtl.files import write_json
 from dlrm_mtl.reporting.comparison import compare_seeds
 from dlrm_mtl.reporting.html import write_report
 from dlrm_mtl.reporting.report_data import ReportData, read_run
+from dlrm_mtl.reporting.run_records import Seed, read_record
 from dlrm_mtl.reporting.seed_summary import summarize_seed
 from dlrm_mtl.training.checkpoints import remove_checkpoints, require_checkpoint
 from dlrm_mtl.training.interruption import termination_requested
@@ -43,7 +44,7 @@ def run_comparison(config: CompareConfig, ranks: Ranks) -> None:
     if ranks.is_first:
         comparison = compare_seeds(
             schema.task_names,
-            [read_json(file) for file in files],
+            [read_record(file, Seed) for file in files],
             bayes_ne={task.name: task.bayes_ne for task in schema.tasks},
         )
         write_json(config.out / "comparison.json", {"data_set": schema.name, **comparison})
