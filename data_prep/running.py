@@ -108,10 +108,11 @@ class Workers:
         if self._pool is None:
             return
         if error is not None:
-            self._pool.shutdown(wait=False, cancel_futures=True)
             for process in multiprocessing.active_children():
                 process.terminate()
-        self._pool.shutdown()
+        self._pool.shutdown(cancel_futures=True)
+        # An error ends the process without the clearing up that would give its semaphores back.
+        self._pool = None
 
     def run(self, work: Callable[[Item], Iterator[Any]], items: Sequence[Item], progress: Progress) -> None:
         """Exhausts ``work(item)`` for each item.
