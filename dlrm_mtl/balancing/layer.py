@@ -216,9 +216,11 @@ class BalancingLayer(InitialState):
 
     def _silent(self, gradients: tuple[Tensor | None, ...]) -> Tensor | None:
         """(M,) bool, tasks without a gradient, where losses depend on it that the host may not look at, and no Gramian
-        is going to say it."""
-        losses = self._state.losses
-        if losses is None or host_may_look(losses) or self.balancer.measures == "gramian":
+        is going to say it. None on a GPU for a method that depends on nothing: the look would cost what it saves."""
+        losses, balancer = self._state.losses, self.balancer
+        if losses is None or host_may_look(losses) or balancer.measures == "gramian":
+            return None
+        if losses.is_cuda and not balancer.depends_on_batch:
             return None
         return silent_tasks(gradients, losses.device)
 
@@ -245,9 +247,9 @@ class BalancingLayer(InitialState):
 
     def _decide_delayed(self, marked: Marked, bounded_in: torch.dtype | None) -> Decision:
         state = self._state
-        # Kept until the next step, which may overwrite what a graph returned.
-        statistic = marked.statistic.clone() if marked.statistic.is_cuda else marked.statistic
-        losses = self._steps.of_method(marked.losses)
+        statistic, losses = marked.statistic, self._steps.of_method(marked.losses)
+        if statistic.is_cuda:  # kept until the next step, which may overwrite what a graph returned
+            statistic, losses = statistic.clone(), None if losses is None else losses.clone()
         last = state.coefficients_on(self.balancer.step.device)
         if state.accumulated is not None and state.decision is not None:
             decision = self._steps.held(state.decision, marked.statistic, bounded_in)

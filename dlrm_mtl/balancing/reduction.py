@@ -1,7 +1,7 @@
 """All-reduce of a step's statistics over the ranks that share the global batch."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import torch
 import torch.distributed as dist
@@ -73,6 +73,10 @@ class Reducer:
     def __getstate__(self) -> dict[str, Any]:
         """A copy has no connections yet."""
         return {**vars(self), "_exchange": None, "_connected": None}
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Ranks share a process group, and so do copies."""
+        return type(self)(self._process_group)
 
 
 class PendingReduction:

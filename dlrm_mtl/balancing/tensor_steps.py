@@ -154,6 +154,9 @@ class TensorSteps:
             losses = losses if silent is None else zero_where_empty(losses, silent)
         broken = _broken(losses, of_tasks)
         finite: Truth = True if broken is None else ~broken.any()
+        if losses is not None and losses.is_cuda and silent is None:
+            # Whether a task with a NaN loss has diverged, or has no row, is left to its gradient: NaN is passed on.
+            finite = ~losses.isinf().any()
         if local is None:
             local = local_gramian((None,) * balancer.num_tasks, balancer.step.device)
             if not balancer.needs_losses:

@@ -5,6 +5,7 @@ import io
 
 import pytest
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from dlrm_mtl.balancing import Balancer, BalancingLayer, Mean, MultiBalance, Static
@@ -153,3 +154,10 @@ def test_deepcopy_is_independent(reduction: str) -> None:
     assert twin.balancer.step.item() < layer.balancer.step.item()
     for seed, gradient in zip((1, 2), expected, strict=True):
         assert torch.equal(step(twin, seed), gradient)
+
+
+def test_copies_share_the_process_group() -> None:
+    """It cannot be copied."""
+    group = dist.ProcessGroup(0, 1)
+    twin = copy.deepcopy(BalancingLayer(MultiBalance(2), group))
+    assert twin._reducer._process_group is group
