@@ -10,6 +10,8 @@ import traceback
 from contextlib import suppress
 from typing import NoReturn, TextIO
 
+from dlrm_mtl.quoting import printable
+
 FAILED = 1
 REFUSED = 2
 """Exit code after an error that the user must mend: of an option, of data, of the file system."""
@@ -48,7 +50,7 @@ def describe(error: BaseException) -> str:
         return str(error) or "interrupted"
     if not isinstance(error, (ValueError, OSError)):
         return "".join(traceback.format_exception(error)).rstrip()
-    line = " ".join(str(error).split()) or type(error).__name__
+    line = printable(" ".join(str(error).split())) or type(error).__name__
     if is_out_of_files(error):
         limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         line += f"; a process may open {limit} files here (ulimit -n), which is not enough"

@@ -9,6 +9,7 @@ from torch import nn
 from torchrec.modules.embedding_configs import EmbeddingBagConfig
 from torchrec.modules.embedding_modules import EmbeddingBagCollection
 
+from dlrm_mtl.ending import describe
 from dlrm_mtl.file_names import MAX_BYTES, file_names
 from dlrm_mtl.module_names import escape, unescape
 
@@ -51,3 +52,9 @@ def test_every_name_has_a_file_of_its_own(names: list[str]) -> None:
 )
 def test_ordinary_files_are_called_by_the_name(name: str, file: str) -> None:
     assert file_names([name, "other"])[name] == file
+
+
+def test_what_ends_a_process_cannot_steer_the_terminal() -> None:
+    said = describe(ValueError("log\x1b[2J.csv: column 'a\u202eb'\r is missing"))
+    assert said.isprintable()
+    assert said.startswith(r"log\x1b[2J.csv: column 'a\u202eb'")
