@@ -38,7 +38,7 @@ def _run(name: str, options: argparse.Namespace, directory: Path) -> Report:
     shares = [range(first, options.inputs, options.processes) for first in range(options.processes)]
     report = Report(name)
     with ThreadPoolExecutor(options.processes) as pool:
-        for share in pool.map(lambda numbers: run(name, options.seed, numbers, directory), shares):
+        for share in pool.map(lambda numbers: run(name, TARGETS[name], options.seed, numbers, directory), shares):
             report.outcomes += share.outcomes
             report.faults |= share.faults
     first, *faults = str(report).split("\n")

@@ -1,6 +1,5 @@
 """Many changed inputs of a target, in processes that may hang or crash."""
 
-import multiprocessing
 import os
 import random
 import resource
@@ -11,8 +10,8 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from tests.fuzz.target import Target, outcome_of
-from tests.fuzz.targets.catalog import TARGETS
+from tests.fuzz.target import Target, TargetFactory, outcome_of
+from tests.preloaded import preloading_context
 
 ANSWER_S = 10.0
 """Seconds in which an input must be answered."""
@@ -45,14 +44,26 @@ def input_of(target: Target, seed: int, number: int) -> bytes:
     return target.mutate(random.Random(f"{target.name}-{seed}-{number}"))
 
 
-def run(name: str, seed: int, numbers: Sequence[int], directory: Path) -> Report:
-    """Tries inputs in a process of its own, which begins anew behind one that hangs or crashes."""
+def run(
+    name: str,
+    factory: TargetFactory,
+    seed: int,
+    numbers: Sequence[int],
+    directory: Path,
+    answer_s: float = ANSWER_S,
+) -> Report:
+    """Tries inputs in a process of its own, which begins anew behind one that hangs or crashes.
+
+    Args:
+        factory: of the target, at the top of a module.
+        directory: for what the target needs.
+    """
     report = Report(name)
     left = list(numbers)
-    context = multiprocessing.get_context("spawn")
+    context = preloading_context()
     while left:
         receiver, sender = context.Pipe(duplex=False)
-        process = context.Process(target=_work, args=(name, seed, left, directory, sender))
+        process = context.Process(target=_work, args=(factory, seed, left, directory, sender))
         process.start()
         sender.close()
         patience = START_S
@@ -67,20 +78,20 @@ def run(name: str, seed: int, numbers: Sequence[int], directory: Path) -> Report
                 report.add(left.pop(0), outcome)
             if fault:
                 break
-            patience = ANSWER_S
+            patience = answer_s
         process.kill()
         process.join()
     return report
 
 
-def _work(name: str, seed: int, numbers: Sequence[int], directory: Path, sender: Connection) -> None:
+def _work(factory: TargetFactory, seed: int, numbers: Sequence[int], directory: Path, sender: Connection) -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_BYTES, MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     # What a target prints is for its users.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     os.dup2(1, 2)
     with tempfile.TemporaryDirectory(dir=directory) as own:
-        target = TARGETS[name](Path(own))
+        target = factory(Path(own))
         sender.send("ready")
         for number in numbers:
             sender.send(outcome_of(target, input_of(target, seed, number)))
