@@ -4,6 +4,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from dlrm_mtl.data import reader_process
+
 LIMIT_S = 10
 """Within which whatever belongs to a run that ends is gone."""
 
@@ -13,13 +15,18 @@ def children_of(pid: int) -> list[int]:
     return [child for child, (parent, state) in _processes().items() if parent == pid and state != "Z"]
 
 
+def readers_of(pid: int) -> list[int]:
+    """Process ids of the reader processes among the children; a test process has others, too."""
+    return [child for child in children_of(pid) if reader_process.__name__ in _command(child)]
+
+
 def processes_with(variable: str, value: str) -> dict[int, str]:
     """Command lines of all processes that were started with a variable in their environment, by process id."""
     found = {}
     for directory in Path("/proc").glob("[0-9]*"):
         try:
             if f"{variable}={value}".encode() in (directory / "environ").read_bytes().split(b"\0"):
-                found[int(directory.name)] = (directory / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+                found[int(directory.name)] = _command(int(directory.name))
         except OSError:
             continue  # it has just ended
     return found
@@ -30,6 +37,14 @@ def wait_for(condition: Callable[[], bool], what: str) -> None:
     while not condition():
         assert time.monotonic() < end, f"not within {LIMIT_S} s: {what}"
         time.sleep(0.02)
+
+
+def _command(pid: int) -> str:
+    """Its command line; empty if it has just ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+    except OSError:
+        return ""
 
 
 def _processes() -> dict[int, tuple[int, str]]:

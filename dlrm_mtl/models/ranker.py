@@ -78,7 +78,7 @@ class SharedRepresentation(nn.Module):
 
 def head_name(task: str) -> str:
     """A task's name among modules, and so in a checkpoint."""
-    return f"task_{escape(task)}"
+    return escape(f"task_{task}")
 
 
 class TaskHeads(nn.Module):

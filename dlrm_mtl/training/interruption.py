@@ -12,16 +12,23 @@ def termination_requested() -> Iterator[Callable[[], bool]]:
     however often it comes. Ranks hear of it at different steps, so that they must agree before they act. For the main
     thread only.
     """
-    received = False
-
-    def note(number: int, frame: FrameType | None) -> None:
-        nonlocal received
-        received = True
-        if callable(previous):
-            previous(number, frame)
-
+    note = _Note()
     previous = signal.signal(signal.SIGTERM, note)
+    note.outer = previous if isinstance(previous, _Note) else None
     try:
-        yield lambda: received
+        yield lambda: note.received
     finally:
         signal.signal(signal.SIGTERM, previous)
+
+
+class _Note:
+    """A handler that notes the signal, for those outside who would have noted it, too."""
+
+    def __init__(self) -> None:
+        self.received = False
+        self.outer: _Note | None = None
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        self.received = True
+        if self.outer is not None:
+            self.outer(number, frame)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from dlrm_mtl.data.reader_processes import ReaderProcesses
-from tests.children import LIMIT_S, children_of, wait_for
+from tests.children import LIMIT_S, readers_of, wait_for
 from tests.entry_points.processes import ROOT
 
 
@@ -75,7 +75,7 @@ def test_batches_come_in_turns_until_all_streams_have_ended() -> None:
     assert none.shape == (0,)
     assert transposed.tolist() == torch.arange(12.0).reshape(3, 4).T.tolist()
     last += 1  # its memory is its reader's alone
-    assert not children_of(os.getpid())
+    assert not readers_of(os.getpid())
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_what_ends_a_process_is_an_error_here(
     ):
         list(processes)
     assert str(raised.value).splitlines()[-1].endswith(last_line)
-    assert not children_of(os.getpid())
+    assert not readers_of(os.getpid())
 
 
 def test_too_few_open_files_are_an_error_that_says_so() -> None:
@@ -119,7 +119,7 @@ def test_batches_need_neither_dev_shm_nor_tmpdir(tmp_path: Path, monkeypatch: py
 def test_signals_to_a_whole_job_do_not_reach_readers_and_close_ends_them() -> None:
     processes = ReaderProcesses([endless, partial(one_and, stay)], prefetch=1)
     for number in (signal.SIGTERM, signal.SIGINT):  # while they start, too
-        for child in children_of(os.getpid()):
+        for child in readers_of(os.getpid()):
             os.kill(child, number)
     batches = iter(processes)
     assert [int(next(batches)[0][0, 0]) for _ in range(3)] == [0, 0, 1]
@@ -139,7 +139,7 @@ def test_signals_to_a_whole_job_do_not_reach_readers_and_close_ends_them() -> No
     waiting.join(LIMIT_S)
     assert error, "who waits in another thread does not wait for ever"
     assert time.monotonic() - start < LIMIT_S
-    assert not children_of(os.getpid())
+    assert not readers_of(os.getpid())
 
 
 @pytest.mark.parametrize("reading", [False, True], ids=["starting", "reading"])
@@ -157,7 +157,7 @@ def test_no_reader_outlives_a_process_that_is_killed(reading: bool) -> None:
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
-        readers = children_of(process.pid)
+        readers = readers_of(process.pid)
         assert len(readers) == 2
         process.kill()
     wait_for(lambda: not any(Path(f"/proc/{reader}").exists() for reader in readers), "readers end")

@@ -18,8 +18,8 @@ from tests.distributed.training import run_config
 from tests.models.batches import SCHEMA
 from tests.ranks import RankPool
 
-GIGANTIC = replace(SCHEMA, categorical=(CategoricalFeature("user", 10**13), CategoricalFeature("item", 10)))
-"""A table of 640 TB."""
+GIGANTIC = replace(SCHEMA, categorical=(CategoricalFeature("user", 10**12), CategoricalFeature("item", 10)))
+"""A table of 64 TB."""
 SGD = OptimizerConfig(table="sgd")
 
 

@@ -36,7 +36,7 @@ def summarized(
         gains = [None if a is None or b is None else 100 * (a - b) for a, b in zip(control, values, strict=True)]
         known = [gain for gain in gains if gain is not None]
         arms[arm] = {
-            "qps": [speed * (1 - 0.1 * index), 2 * speed * (1 - 0.1 * index)],
+            "qps": [speed * max(0.1, 1 - 0.1 * index), 2 * speed * max(0.1, 1 - 0.1 * index)],
             "skipped_steps": 0,
             "rows_lost": 0,
             "average_ne_gain_percent": interval(float(np.mean(known))) if len(known) == len(gains) else None,
