@@ -22,34 +22,54 @@ def preloading_context() -> ForkServerContext:
 
 
 class ModuleProcess:
-    """``python -m module arguments`` with its output in files of a directory.
+    """``python -m module arguments``, to be used as a Popen with pipes for its output.
 
     Module, arguments, environment and standard streams are those of a process of its own; imports of
     :data:`LIBRARIES` are already done, and what Python does at its very end (atexit) is left out.
     """
 
-    def __init__(
-        self, module: str, arguments: Sequence[str], environment: Mapping[str, str], cwd: Path, streams: Path
-    ) -> None:
-        self._streams = streams
+    def __init__(self, module: str, arguments: Sequence[str], environment: Mapping[str, str], cwd: Path) -> None:
+        self._streams = tempfile.TemporaryDirectory()
         self._process: ForkServerProcess = preloading_context().Process(
-            target=_run, args=(module, list(arguments), dict(environment), cwd, streams)
+            target=_run, args=(module, list(arguments), dict(environment), cwd, Path(self._streams.name))
         )
         self._process.start()
+        self._output: tuple[str, str] | None = None
+        assert self._process.pid is not None
+        self.pid: int = self._process.pid
 
-    def wait(self, timeout: float) -> subprocess.CompletedProcess[str]:
-        """Waits for the end."""
-        self._process.join(timeout)
-        if self._process.exitcode is None:
+    @property
+    def returncode(self) -> int | None:
+        return self._process.exitcode
+
+    def poll(self) -> int | None:
+        return self._process.exitcode
+
+    def kill(self) -> None:
+        self._process.kill()
+
+    def send_signal(self, number: int) -> None:
+        os.kill(self.pid, number)
+
+    def communicate(self, timeout: float) -> tuple[str, str]:
+        """Waits for the end; stdout and stderr.
+
+        Raises:
+            TimeoutError: it has not ended by then; it is killed.
+        """
+        if self._output is None:
+            self._process.join(timeout)
+            hangs = self._process.exitcode is None
             self._process.kill()
             self._process.join()
-            raise TimeoutError(f"does not end:\n{self._read('stdout')}\n{self._read('stderr')}")
-        return subprocess.CompletedProcess(
-            self._process.name, self._process.exitcode, self._read("stdout"), self._read("stderr")
-        )
+            self._output = self._read("stdout"), self._read("stderr")
+            self._streams.cleanup()
+            if hangs:
+                raise TimeoutError("does not end:\n" + "\n".join(self._output))
+        return self._output
 
     def _read(self, stream: str) -> str:
-        file = self._streams / stream
+        file = Path(self._streams.name) / stream
         return file.read_text() if file.exists() else ""
 
 
@@ -58,18 +78,13 @@ def run_module(
 ) -> subprocess.CompletedProcess[str]:
     """Runs a module to its end: alone (``ranks`` 0), or as the ranks of a job, in the environment that torchrun gives
     them. Outputs are joined by rank; the exit code is the first that is not 0."""
-    with tempfile.TemporaryDirectory() as directory:
-        processes = []
-        for rank, variables in enumerate(_variables(ranks)):
-            streams = Path(directory) / str(rank)
-            streams.mkdir()
-            processes.append(ModuleProcess(module, arguments, {**environment, **variables}, cwd, streams))
-        ended = [process.wait(timeout) for process in processes]
+    processes = [ModuleProcess(module, arguments, {**environment, **variables}, cwd) for variables in _variables(ranks)]
+    outputs = [process.communicate(timeout) for process in processes]
     return subprocess.CompletedProcess(
         [module, *arguments],
-        next((process.returncode for process in ended if process.returncode), 0),
-        "".join(process.stdout for process in ended),
-        "".join(process.stderr for process in ended),
+        next((process.returncode for process in processes if process.returncode), 0),
+        "".join(stdout for stdout, _ in outputs),
+        "".join(stderr for _, stderr in outputs),
     )
 
 

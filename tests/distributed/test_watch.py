@@ -3,8 +3,6 @@
 import os
 import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -19,6 +17,7 @@ from dlrm_mtl.distributed.watch import Watch
 from tests.entry_points.launched import listening_ports
 from tests.entry_points.processes import QUIET_CPU, ROOT
 from tests.entry_points.processes import run as run_command
+from tests.preloaded import ModuleProcess
 
 BOUND_S = 60
 """Far less than the 600 s after which a collective gives up."""
@@ -26,19 +25,11 @@ BOUND_S = 60
 USER_ERROR = "failing: rows of day 3: no such column"
 
 
-def start(
-    rank: int, world_size: int, port: int, timeout_s: int, *arguments: str, **environment: str
-) -> "subprocess.Popen[str]":
+def start(rank: int, world_size: int, port: int, timeout_s: int, *arguments: str, **environment: str) -> ModuleProcess:
     """A rank of a job; further environment variables."""
     place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(world_size)}
-    return subprocess.Popen(
-        [sys.executable, "-m", "tests.distributed.failing", str(timeout_s), *arguments],
-        cwd=ROOT,
-        env={**os.environ, **QUIET_CPU, **place, **environment, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    variables = {**os.environ, **QUIET_CPU, **place, **environment, "RANK": str(rank), "LOCAL_RANK": str(rank)}
+    return ModuleProcess("tests.distributed.failing", [str(timeout_s), *arguments], variables, ROOT)
 
 
 class Job:
@@ -56,12 +47,12 @@ class Job:
     def __exit__(self, *error: object) -> None:
         for process in self.ranks:
             process.kill()
-            process.communicate()
+            process.communicate(BOUND_S)
 
     def end(self, rank: int) -> tuple[int, str, str]:
         """Exit code, stdout and stderr of a rank, once it has ended."""
         stdout, stderr = self.ranks[rank].communicate(timeout=BOUND_S)
-        return self.ranks[rank].returncode, stdout, stderr
+        return self.ranks[rank].returncode or 0, stdout, stderr
 
 
 def run(world_size: int, *arguments: str, timeout_s: int = 600) -> tuple[list[int], list[str]]:
@@ -72,7 +63,7 @@ def run(world_size: int, *arguments: str, timeout_s: int = 600) -> tuple[list[in
 
 
 @pytest.fixture(scope="module", autouse=True)
-def waiting_rank() -> Iterator[tuple["subprocess.Popen[str]", int]]:
+def waiting_rank() -> Iterator[tuple[ModuleProcess, int]]:
     """The first rank of a host, that waits for a store at a port that takes connections in and says nothing; and the
     port. It is started before all tests, so that none waits for it."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
@@ -80,7 +71,7 @@ def waiting_rank() -> Iterator[tuple["subprocess.Popen[str]", int]]:
         process = start(0, 2, port, 1, TORCHELASTIC_USE_AGENT_STORE="True")
         yield process, port
         process.kill()
-        process.communicate()
+        process.communicate(BOUND_S)
 
 
 def test_a_job_without_failures_says_nothing() -> None:
@@ -191,7 +182,7 @@ def test_an_exit_of_all_ranks_keeps_its_code() -> None:
     assert run(2, "0=exit", "1=exit") == ([143, 143], ["", ""])
 
 
-def test_a_port_that_somebody_else_holds(waiting_rank: tuple["subprocess.Popen[str]", int]) -> None:
+def test_a_port_that_somebody_else_holds(waiting_rank: tuple[ModuleProcess, int]) -> None:
     process, port = waiting_rank
     _, stderr = process.communicate(timeout=BOUND_S)
     assert process.returncode == 2
