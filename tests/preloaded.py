@@ -11,7 +11,18 @@ from collections.abc import Mapping, Sequence
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 
-LIBRARIES = ["torch", "torchrec", "torch.distributed.checkpoint", "fbgemm_gpu", "tensordict", "tyro", "pyarrow.parquet"]
+LIBRARIES = [
+    *("torch", "torch.distributed.checkpoint", "torch.distributed.optim", "torch.utils.tensorboard", "tensordict"),
+    *(
+        "fbgemm_gpu",
+        "torchrec",
+        "torchrec.models.deepfm",
+        "torchrec.models.dlrm",
+        "torchrec.distributed.train_pipeline",
+    ),
+    *("torchrec.distributed.planner", "torchrec.distributed.fbgemm_qcomm_codec", "torchrec.metrics.rec_metric"),
+    *("jinja2", "matplotlib.figure", "pyarrow.compute", "pyarrow.parquet", "scipy.stats", "tqdm", "tyro"),
+]
 
 
 def preloading_context() -> ForkServerContext:
