@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from dlrm_mtl.files import read_toml
+from dlrm_mtl.quoting import quote, shorten
 from dlrm_mtl.records import build
 from dlrm_mtl.schema import Task, check_names
 
@@ -156,7 +157,8 @@ class Layout:
         self._check_labels()
         unknown = sorted(self.uses.keys() - set(self.columns))
         if self.columns and unknown:
-            raise ValueError(f"column {unknown[0]!r} is none of the columns {', '.join(self.columns)}")
+            columns = shorten(", ".join(self.columns))
+            raise ValueError(f"column {quote(unknown[0])} is none of the columns {columns}")
         self._check_features()
 
     def _check_marks(self) -> None:

@@ -94,6 +94,7 @@ def test_the_valid_layout() -> None:
         ("separator", "||", r"separator '\|\|': expected one character"),
         ("columns", ["site", "site"], "column 'site' is named twice"),
         ("columns", ["site", "click", "age", "price"], "column 'ads' is none of the columns site, click, age, price"),
+        ("columns", ["\x1b[31m"], r"is none of the columns \\x1b\[31m$"),
         ("dense.0.column", "site", "feature 'site' is named twice"),
         ("dense.0.name", "ads", "feature 'ads' is named twice"),
         ("categorical.0.name", "age_missing", "dense 'age' marks missing values in 'age_missing'"),

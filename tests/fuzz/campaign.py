@@ -17,6 +17,7 @@ ANSWER_S = 10.0
 """Seconds in which an input must be answered."""
 START_S = 300.0
 MEMORY_BYTES = 16 << 30
+INPUTS_PER_PROCESS = 500
 
 
 @dataclass
@@ -52,7 +53,8 @@ def run(
     directory: Path,
     answer_s: float = ANSWER_S,
 ) -> Report:
-    """Tries inputs in a process of its own, which begins anew behind one that hangs or crashes.
+    """Tries inputs in a process of its own, which begins anew behind one that hangs or crashes, and now and then: a run
+    that is refused leaves threads and process groups to the end of its process.
 
     Args:
         factory: of the target, at the top of a module.
@@ -63,11 +65,12 @@ def run(
     context = preloading_context()
     while left:
         receiver, sender = context.Pipe(duplex=False)
-        process = context.Process(target=_work, args=(factory, seed, left, directory, sender))
+        process = context.Process(target=_work, args=(factory, seed, left[:INPUTS_PER_PROCESS], directory, sender))
         process.start()
         sender.close()
-        patience = START_S
-        while left:
+        patience, fault = START_S, None
+        end = len(left) - len(left[:INPUTS_PER_PROCESS])
+        while len(left) > end:
             fault = "hang: no answer" if not receiver.poll(patience) else None
             try:
                 outcome = fault or receiver.recv()
@@ -79,8 +82,9 @@ def run(
             if fault:
                 break
             patience = answer_s
-        process.kill()
-        process.join()
+        if fault:
+            process.kill()
+        process.join(START_S)
     return report
 
 
