@@ -88,13 +88,12 @@ def test_strangers_at_every_port_of_a_job_change_nothing() -> None:
     deadline = time.monotonic() + BOUND_S
     attacked = set()
     with ExitStack() as cleanup, Job(2) as job:
-        cleanup.callback(lambda: [stranger.close() for stranger in strangers])
         while any(rank.poll() is None for rank in job.ranks) and time.monotonic() < deadline:
             ports = {port for rank in job.ranks for port in listening_ports(rank.pid)}
             attacked |= ports
             for port, part in product(ports, (b"", b"\0", b"\xff" * 8, b"[" * 10_000)):
                 with suppress(OSError):
-                    strangers.append(socket.create_connection(("127.0.0.1", port), timeout=1))
+                    strangers.append(cleanup.enter_context(socket.create_connection(("127.0.0.1", port), timeout=1)))
                     strangers[-1].sendall(part)
             while len(strangers) > 300:
                 strangers.popleft().close()

@@ -1,0 +1,44 @@
+"""Metrics with what each bucket of evaluation rows contributes to their error."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Estimates:
+    """A metric of M tasks, measured on rows in K buckets. All rows of a cluster are in one bucket, so that buckets are
+    independent.
+
+    Were bucket k's rows to count ``1 + e`` times, a value would change by ``e * influence[k]``, to first order (the
+    infinitesimal jackknife, Efron 1982). Estimates over the same rows are added up with :func:`combine`, and what their
+    errors have in common cancels.
+    """
+
+    values: FloatArray
+    """(M,); NaN where a metric is not defined."""
+    influence: FloatArray
+    """(K, M), adds up to 0 over buckets; 0 in buckets without a row that counts."""
+
+    def variance(self) -> FloatArray:
+        """(M,) variance of the values over other rows; NaN of a task that has rows in fewer than two buckets."""
+        buckets = self.buckets()
+        squares = np.square(self.influence).sum(axis=0)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.where(buckets > 1, squares * buckets / (buckets - 1), np.nan)
+
+    def buckets(self) -> npt.NDArray[np.int64]:
+        """(M,) buckets that have rows of each task."""
+        return np.count_nonzero(self.influence, axis=0)
+
+
+def combine(weights: Sequence[float], estimates: Sequence[Estimates]) -> Estimates:
+    """A weighted sum of estimates over the same rows: a difference of arms, a mean over seeds."""
+    return Estimates(
+        values=sum(w * e.values for w, e in zip(weights, estimates, strict=True)),  # type: ignore[arg-type]
+        influence=sum(w * e.influence for w, e in zip(weights, estimates, strict=True)),  # type: ignore[arg-type]
+    )

@@ -1,0 +1,1 @@
+"""What an effect is, with what certainty: intervals, tests, power. Numbers in, numbers out."""
