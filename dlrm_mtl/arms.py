@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch.distributed as dist
 
 from dlrm_mtl.balancing import BalancingLayer, ParameterLevelLayer, create_balancer
+from dlrm_mtl.config import ModelConfig
 from dlrm_mtl.module_names import escape
 from dlrm_mtl.quoting import quote
 from dlrm_mtl.recipe import Recipe, parse_recipe
@@ -41,6 +42,19 @@ def check_arm(recipe: Recipe, task_names: Sequence[str]) -> None:
         build_layer(recipe, task_names)
     elif recipe != parse_recipe(SINGLE_TASK):
         raise ValueError(f"arm {quote(recipe.text)}: {SINGLE_TASK} has no options")
+
+
+def check_level(recipe: Recipe, model: ModelConfig) -> None:
+    """Checks that the model has the parameters whose gradients an arm is to balance.
+
+    Raises:
+        ValueError: it has none.
+    """
+    if recipe.level == "interaction" and model.interaction == "dot":
+        raise ValueError(
+            f"arm {quote(recipe.text)}: level=interaction: this interaction has no parameters, expected one that has,"
+            " such as model.interaction=dcn"
+        )
 
 
 def check_arm_without_data(recipe: Recipe) -> None:

@@ -105,11 +105,12 @@ def _check_arms(config: object) -> None:
     if not isinstance(config, TrainConfig | CompareConfig):
         return
     # torch takes seconds to import, which --help and a wrong option need not wait for.
-    from dlrm_mtl.arms import check_arm, check_arm_without_data
+    from dlrm_mtl.arms import check_arm, check_arm_without_data, check_level
 
     arms = [config.arm] if isinstance(config, TrainConfig) else config.arms
     schema = read_schema(config.data) if (config.data / "schema.json").is_file() else None
     for arm in map(parse_recipe, arms):
+        check_level(arm, config.model)
         if schema is None:
             check_arm_without_data(arm)
         else:

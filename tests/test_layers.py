@@ -28,7 +28,7 @@ ALLOWED: dict[str, set[str]] = {
     "recipe": {"quoting"},
     "units": {"config"},
     "training_length": {"config", "records"},
-    "arms": {"balancing", "module_names", "quoting", "recipe"},
+    "arms": {"balancing", "config", "module_names", "quoting", "recipe"},
     "schema": {"files", "meaning", "quoting", "records"},
     "statistics": set(),
     "srun": set(),

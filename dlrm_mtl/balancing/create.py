@@ -16,6 +16,7 @@ from dlrm_mtl.balancing.mgda import MGDA
 from dlrm_mtl.balancing.moco import MoCo
 from dlrm_mtl.balancing.multibalance import MultiBalance
 from dlrm_mtl.balancing.nash_mtl import NashMTL
+from dlrm_mtl.balancing.options import shown
 from dlrm_mtl.balancing.pcgrad import PCGrad
 from dlrm_mtl.balancing.recommended import MultiBalanceRecommended
 from dlrm_mtl.balancing.sdmgrad import SDMGrad
@@ -61,7 +62,7 @@ def balancer_options(name: str) -> dict[str, Any]:
         return {}
     if name not in METHODS:
         known = ", ".join(available_balancers())
-        raise ValueError(f"unknown balancer {name!r}, expected one of {known} or {TORCHJD}NAME")
+        raise ValueError(f"unknown balancer {shown(name)}, expected one of {known} or {TORCHJD}NAME")
     parameters = inspect.signature(METHODS[name].__init__).parameters
     return {
         key: parameter.default
@@ -88,7 +89,9 @@ def create_balancer(name: str, num_tasks: int, *, task_names: Sequence[str] | No
     if first in LOSS_WEIGHTINGS:
         balancer = create_balancer(second if plus else "mean", num_tasks, task_names=task_names, **options)
         if balancer.loss_weighting is not None:
-            raise ValueError(f"{name!r} weighs the losses twice, expected one loss weighting and one gradient method")
+            raise ValueError(
+                f"{shown(name)} weighs the losses twice, expected one loss weighting and one gradient method"
+            )
         balancer.loss_weighting = LOSS_WEIGHTINGS[first](balancer.task_names)
         return balancer
     if name.startswith(TORCHJD):
@@ -100,5 +103,5 @@ def create_balancer(name: str, num_tasks: int, *, task_names: Sequence[str] | No
     unknown = sorted(set(options) - set(known))
     if unknown:
         expected = ", ".join(f"{key}={value!r}" for key, value in known.items()) or "none"
-        raise ValueError(f"balancer {name!r} has no option {unknown[0]!r}; its options and defaults: {expected}")
+        raise ValueError(f"balancer {name!r} has no option {shown(unknown[0])}; its options and defaults: {expected}")
     return METHODS[name](num_tasks, task_names=task_names, **options)

@@ -25,6 +25,7 @@ from dlrm_mtl.balancing.gramian import gramian_parts, local_gramian
 from dlrm_mtl.balancing.initial_state import InitialState, device_of_stored
 from dlrm_mtl.balancing.inputs import require_losses, require_representation
 from dlrm_mtl.balancing.loss_weighting import weigh_with_rows
+from dlrm_mtl.balancing.options import shown
 from dlrm_mtl.balancing.record import BalancingRecord
 from dlrm_mtl.balancing.reduction import PendingReduction, Reducer
 from dlrm_mtl.balancing.step_state import StepState
@@ -77,7 +78,7 @@ class BalancingLayer(InitialState):
     ) -> None:
         super().__init__()
         if reduction not in REDUCTIONS:
-            raise ValueError(f"reduction is {reduction!r}, expected one of {', '.join(REDUCTIONS)}")
+            raise ValueError(f"reduction is {shown(reduction)}, expected one of {', '.join(REDUCTIONS)}")
         self.balancer = balancer
         self.reduction = reduction
         self.nonfinite_tasks: Tensor

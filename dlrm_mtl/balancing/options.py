@@ -1,10 +1,18 @@
 """Checks of the methods' options."""
 
 import math
+import reprlib
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+
+
+def shown(value: object) -> str:
+    """A value in a message: as Python writes it, of a long one the beginning and the end."""
+    writer = reprlib.Repr()
+    writer.maxstring = writer.maxother = writer.maxlong = 80
+    return writer.repr(value)
 
 
 def is_number(value: object) -> bool:
@@ -20,7 +28,7 @@ def require_option(method: object, name: str, value: object, valid: bool, expect
 
 def option_error(method: object, name: str, value: object, expected: str) -> ValueError:
     """Names method, option, value and what was expected."""
-    return ValueError(f"{type(method).__name__}: {name} is {value!r}, expected {expected}")
+    return ValueError(f"{type(method).__name__}: {name} is {shown(value)}, expected {expected}")
 
 
 def require_seed(method: object, seed: object) -> None:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from dlrm_mtl.balancing.balancer import Balancer
 from dlrm_mtl.balancing.c_structures import FIXED_WEIGHTS, Method, addresses_of_state
-from dlrm_mtl.balancing.options import task_vector
+from dlrm_mtl.balancing.options import shown, task_vector
 
 
 class Static(Balancer):
@@ -30,7 +30,7 @@ class Static(Balancer):
         super().__init__(num_tasks, task_names)
         values = task_vector([1 / num_tasks] * num_tasks if weights is None else weights)
         if values is None or len(values) != num_tasks or not torch.isfinite(values).all():
-            raise ValueError(f"weights are {weights!r}, expected {num_tasks} finite numbers")
+            raise ValueError(f"weights are {shown(weights)}, expected {num_tasks} finite numbers")
         self.weights: Tensor
         # Not state but an option: a checkpoint must not override what the run was configured with.
         self.register_buffer("weights", values, persistent=False)

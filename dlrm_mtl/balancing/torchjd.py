@@ -12,7 +12,7 @@ import torchjd.aggregation
 from torch import Tensor
 
 from dlrm_mtl.balancing.balancer import Balancer
-from dlrm_mtl.balancing.options import uniform_weights
+from dlrm_mtl.balancing.options import shown, uniform_weights
 
 
 class TorchJD(Balancer):
@@ -39,7 +39,7 @@ class TorchJD(Balancer):
         super().__init__(num_tasks, task_names)
         weightings = torchjd_weightings()
         if name not in weightings:
-            raise ValueError(f"unknown TorchJD weighting {name!r}, expected one of {', '.join(weightings)}")
+            raise ValueError(f"unknown TorchJD weighting {shown(name)}, expected one of {', '.join(weightings)}")
         expected = inspect.signature(weightings[name])
         try:
             expected.bind(**options)

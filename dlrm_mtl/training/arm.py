@@ -103,8 +103,4 @@ def _target_parameters(ranker: MultiTaskRanker, level: str) -> list[nn.Parameter
     shared = ranker.dense_part.shared
     if level == "embedding":
         return replicated_parameters(ranker.embedding_bags)
-    module = shared.interaction if level == "interaction" else shared.bottom
-    parameters = list(module.parameters())
-    if not parameters:
-        raise ValueError(f"level={level}: this interaction has no parameters, expected one that has, such as dcn")
-    return parameters
+    return list((shared.interaction if level == "interaction" else shared.bottom).parameters())

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torchrec.distributed.types import ShardingPlan
 
-from dlrm_mtl.arms import SINGLE_TASK, check_arm
+from dlrm_mtl.arms import SINGLE_TASK, check_arm, check_level
 from dlrm_mtl.config import RunConfig
 from dlrm_mtl.data.source import RowSource
 from dlrm_mtl.distributed.checkpoint_directory import read_manifest
@@ -81,8 +81,9 @@ def prepare(config: RunConfig, arms: Sequence[str], ranks: Ranks) -> Session:
     ranks.agree(lambda: check_machine(config, machine_of(ranks.device)))
     torch.set_float32_matmul_precision("high" if config.tf32 else "highest")
     dataset, began = open_run_data(config, ranks)
-    for arm in arms:
-        check_arm(parse_recipe(arm), dataset.schema.task_names)
+    for recipe in map(parse_recipe, arms):
+        check_level(recipe, config.model)
+        check_arm(recipe, dataset.schema.task_names)
     if config.init_from is not None:
         manifest = read_manifest(config.init_from)
         check_facts(config.init_from, manifest)

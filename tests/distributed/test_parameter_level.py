@@ -71,8 +71,3 @@ def test_the_gramian_is_of_the_target(config: RunConfig, rank_pool: RankPool, le
 @pytest.mark.parametrize("level", ["interaction", "dense"])
 def test_fused_tables_are_updated_once_per_step(config: RunConfig, rank_pool: RankPool, level: str) -> None:
     assert rank_pool.run(1, count_table_updates, config, f"mgda:level={level}", 3) == [3]
-
-
-def test_an_interaction_without_parameters_is_refused(small_dataset: Path, rank_pool: RankPool) -> None:
-    with pytest.raises(ValueError, match="this interaction has no parameters"):
-        rank_pool.run(1, train_steps, run_config(small_dataset), "mgda:level=interaction", 1)

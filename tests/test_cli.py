@@ -1,0 +1,85 @@
+"""The command line: wrong options, what a program says when it ends, and a ``--help`` that is quick."""
+
+import subprocess
+import sys
+
+import pytest
+
+from dlrm_mtl import cli
+from dlrm_mtl.config import CompareConfig, TrainConfig
+from tests.configurations import REQUIRED
+
+
+@pytest.fixture(autouse=True)
+def _end_by_an_exception(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program that is run within this process must not end it."""
+    monkeypatch.setattr(cli, "end_process", sys.exit)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ([*REQUIRED, "--nope", "3"], "--nope"),
+        ([*REQUIRED, "--model.nope", "3"], "--model.nope"),
+        ([*REQUIRED, "--batch-size", "many"], "--batch-size"),
+        ([*REQUIRED, "--model.interaction", "cross"], "--model.interaction"),
+        ([*REQUIRED, "--model.embedding-dim", "5"], "model.embedding_dim"),
+        ([*REQUIRED, "--seeds", "0"], "seeds is 0"),
+        (["--data", "data"], "--out"),
+    ],
+)
+def test_a_wrong_option_ends_with_2_and_is_named(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], named: str
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        cli.run("compare", lambda: print(cli.parse(CompareConfig, "compare", arguments)))
+    assert end.value.code == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert named in captured.err
+
+
+def test_the_parser_speaks_on_the_first_rank_alone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RANK", "1")
+    with pytest.raises(SystemExit) as end:
+        cli.parse(TrainConfig, "train", [*REQUIRED, "--nope"])
+    assert end.value.code == 2
+    captured = capsys.readouterr()
+    assert captured.out == captured.err == ""
+
+
+def test_other_errors_keep_their_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    def fail() -> None:
+        raise RuntimeError("a defect")
+
+    with pytest.raises(SystemExit) as end:
+        cli.run("train", fail)
+    assert end.value.code == 1
+    shown = capsys.readouterr().err
+    assert "Traceback" in shown
+    assert "RuntimeError: a defect" in shown
+
+
+HELP = """
+import sys
+from {module} import main
+sys.argv = ["program", "--help"]
+try:
+    main()
+except SystemExit as end:
+    assert end.code == 0, end.code
+slow = sorted({{"torch", "torchrec", "fbgemm_gpu", "scipy", "tensorboard"}} & set(sys.modules))
+assert not slow, slow
+"""
+
+
+@pytest.mark.parametrize("module", ["dlrm_mtl.train", "dlrm_mtl.compare"])
+def test_help_does_without_torch(module: str) -> None:
+    result = subprocess.run(
+        [sys.executable, "-c", HELP.format(module=module)], capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    for option in ("--config FILE", "--model.interaction", "--optimizer.table-schedule.warmup-steps", "--log-every"):
+        assert option in result.stdout
