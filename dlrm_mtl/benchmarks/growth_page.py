@@ -8,8 +8,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from dlrm_mtl.benchmarks.growth import BALANCED, CONTROL
-from dlrm_mtl.reporting.figures import look
-from dlrm_mtl.reporting.svg import drawing, to_svg
+from dlrm_mtl.reporting.figures.panels import look
+from dlrm_mtl.reporting.figures.svg import drawing, to_svg
 
 WIDTH, HEIGHT = 420, 300
 """Of a panel, in pixels."""

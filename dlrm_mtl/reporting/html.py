@@ -10,9 +10,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from dlrm_mtl.files import write_text
-from dlrm_mtl.reporting.curve_charts import curve_charts
 from dlrm_mtl.reporting.escaping import text
-from dlrm_mtl.reporting.gain_charts import gain_chart, pareto_chart
+from dlrm_mtl.reporting.figures.curve_charts import curve_charts
+from dlrm_mtl.reporting.figures.gain_charts import gain_chart, pareto_chart
 from dlrm_mtl.reporting.markdown import format_comparison
 from dlrm_mtl.reporting.report_data import Record, ReportData, Run
 from dlrm_mtl.reporting.words import SIGNIFICANT_GAIN, describe_arm, describe_comparison

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dlrm_mtl.reporting.curves import draw_curve
+from dlrm_mtl.reporting.figures.curves import draw_curve
 from dlrm_mtl.reporting.report_data import Record
 
 

@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from statistics import median
 
-from dlrm_mtl.reporting.chart import ASTRAY, Chart, panel_heading
-from dlrm_mtl.reporting.figures import BASELINE, Look, gain_panel, look, pareto_panel, swatch
+from dlrm_mtl.reporting.figures.chart import ASTRAY, Chart, panel_heading
+from dlrm_mtl.reporting.figures.panels import BASELINE, Look, gain_panel, look, pareto_panel, swatch
+from dlrm_mtl.reporting.figures.svg import drawing
 from dlrm_mtl.reporting.report_data import Record, ReportData
-from dlrm_mtl.reporting.svg import drawing
 
 SMALL = 8
 """An arm whose gains end at this part of the axis has one of its own."""

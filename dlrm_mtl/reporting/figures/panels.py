@@ -11,9 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from dlrm_mtl.reporting.curves import Curve
+from dlrm_mtl.reporting.figures.curves import Curve
+from dlrm_mtl.reporting.figures.svg import BETTER, GRID, INK, MUTED, PAPER, SERIES, SHADE, WORSE, to_svg
 from dlrm_mtl.reporting.report_data import Record
-from dlrm_mtl.reporting.svg import BETTER, GRID, INK, MUTED, PAPER, SERIES, SHADE, WORSE, to_svg
 from dlrm_mtl.reporting.words import SIGNIFICANT_GAIN
 
 WIDTH, HEIGHT = 380, 230
