@@ -19,7 +19,7 @@ ALLOWED: dict[str, set[str]] = {
     "file_names": set(),
     "files": {"quoting"},
     "meaning": {"quoting", "records"},
-    "metrics": set(),
+    "metrics": {"balancing", "models"},
     "module_names": set(),
     "option_file": {"files", "quoting", "records"},
     "quoting": set(),
@@ -39,12 +39,13 @@ ALLOWED: dict[str, set[str]] = {
     "models": {"balancing", "config", "data", "module_names", "schema"},
     "training": {
         *("arms", "balancing", "config", "data", "distributed", "ending", "file_names", "files", "json_lines"),
-        *("meaning", "models", "module_names", "recipe", "records", "run_directory", "schema", "training_length"),
+        *("meaning", "metrics", "models", "module_names", "recipe", "records", "run_directory", "schema"),
+        "training_length",
     },
     "planning": {"cli", "config", "distributed", "models", "module_names", "schema", "training", "units"},
     "reporting": {
-        *("config", "distributed", "ending", "file_names", "files", "quoting", "records", "run_directory", "training"),
-        "training_length",
+        *("config", "distributed", "ending", "file_names", "files", "metrics", "quoting", "records", "run_directory"),
+        *("training", "training_length"),
     },
     "studies": {
         *("arms", "balancing", "config", "data", "distributed", "files", "models", "module_names", "recipe"),

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from dlrm_mtl.metrics.sums import normalized_entropy
 from dlrm_mtl.reporting.statistics import REPLICATES, FloatArray, Interval, mean_record, percentile_interval
 from dlrm_mtl.training.loop import ArmResult
-from dlrm_mtl.training.metrics import normalized_entropy
 from dlrm_mtl.training_length import TrainingLength
 
 ZERO = Interval(0.0, 0.0, 0.0)
@@ -46,7 +46,7 @@ def paired_bootstrap(control: FloatArray, arm: FloatArray, seed: int = 0) -> tup
     Rows are resampled in the K buckets of their hash, so that memory does not grow with the split.
 
     Args:
-        control: (K, M, 4) sums of the control, as :class:`dlrm_mtl.training.metrics.MetricSums` keeps them.
+        control: (K, M, 4) sums of the control, as :class:`dlrm_mtl.metrics.sums.MetricSums` keeps them.
         arm: (K, M, 4) of the arm, over the same rows.
 
     Returns:

@@ -14,10 +14,10 @@ from dlrm_mtl.config import RunConfig
 from dlrm_mtl.distributed.checkpoint import Checkpoint
 from dlrm_mtl.ending import Terminated
 from dlrm_mtl.file_names import file_names
+from dlrm_mtl.metrics.sums import TaskMetrics
 from dlrm_mtl.run_directory import record_start
 from dlrm_mtl.training.checkpoints import RunCheckpoints
 from dlrm_mtl.training.interruption import termination_requested
-from dlrm_mtl.training.metrics import TaskMetrics
 from dlrm_mtl.training.run_log import RunLog, progress_bar
 from dlrm_mtl.training.session import ArmTrainer, Session
 
@@ -32,7 +32,7 @@ class ArmResult:
     """Global samples per second of each timed window, without the warm-up; windows of the same index were trained side
     by side."""
     sums: npt.NDArray[np.float64]
-    """(K, M, 4) evaluation sums in buckets of rows, see :class:`dlrm_mtl.training.metrics.MetricSums`."""
+    """(K, M, 4) evaluation sums in buckets of rows, see :class:`dlrm_mtl.metrics.sums.MetricSums`."""
     skipped_steps: int
     """Steps without effect, because a loss or gradient was not finite."""
     rows_lost: int

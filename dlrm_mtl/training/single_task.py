@@ -11,9 +11,9 @@ from dlrm_mtl.data.position import Position
 from dlrm_mtl.data.source import RowSource
 from dlrm_mtl.distributed.checkpoint import Checkpoint
 from dlrm_mtl.distributed.processes import Ranks
+from dlrm_mtl.metrics.sums import MetricSums
 from dlrm_mtl.recipe import parse_recipe
 from dlrm_mtl.training.arm_state import State
-from dlrm_mtl.training.metrics import MetricSums
 from dlrm_mtl.training.trainer import Trainer, Window
 
 

@@ -20,11 +20,11 @@ from dlrm_mtl.data.source import RowSource
 from dlrm_mtl.distributed.caching import without_cache_locks
 from dlrm_mtl.distributed.checkpoint import Checkpoint, load_tensors
 from dlrm_mtl.distributed.processes import Ranks
+from dlrm_mtl.metrics.sums import MetricSums, TaskMetrics
 from dlrm_mtl.recipe import Recipe
 from dlrm_mtl.training.arm import build_arm
 from dlrm_mtl.training.arm_state import State, arm_state, restore_arm, start_arm
 from dlrm_mtl.training.diagnostics import balancing_diagnostics
-from dlrm_mtl.training.metrics import MetricSums, TaskMetrics
 from dlrm_mtl.training.pipeline import build_pipeline
 from dlrm_mtl.training_length import TrainingLength
 

@@ -6,9 +6,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from dlrm_mtl.metrics.sums import MetricSums
 from dlrm_mtl.models.ranker import Predictions
 from dlrm_mtl.training.loop import ArmResult
-from dlrm_mtl.training.metrics import MetricSums
 
 FloatArray = npt.NDArray[np.float64]
 

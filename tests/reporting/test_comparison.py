@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from dlrm_mtl.files import read_json, write_json
+from dlrm_mtl.metrics.sums import TaskMetrics
 from dlrm_mtl.reporting.comparison import compare_seeds
 from dlrm_mtl.reporting.markdown import format_comparison
 from dlrm_mtl.reporting.seed_summary import summarize_seed
 from dlrm_mtl.reporting.statistics import t_interval
 from dlrm_mtl.training.loop import ArmResult
-from dlrm_mtl.training.metrics import TaskMetrics
 from tests.reporting.results import TASKS, arm_result, simulate
 
 ARMS = ("mean", "multibalance:beta=0.1", "sum")

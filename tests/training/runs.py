@@ -19,12 +19,12 @@ from dlrm_mtl.data.dataset import open_dataset
 from dlrm_mtl.data.source import RowSource
 from dlrm_mtl.distributed.processes import Ranks
 from dlrm_mtl.distributed.sharding import sharders
+from dlrm_mtl.metrics.sums import TaskMetrics
 from dlrm_mtl.models.embeddings import build_embedding_bags
 from dlrm_mtl.recipe import parse_recipe
 from dlrm_mtl.training.arm import build_arm, make_plan
 from dlrm_mtl.training.checkpoints import RunCheckpoints
 from dlrm_mtl.training.loop import ArmResult, train_arms
-from dlrm_mtl.training.metrics import TaskMetrics
 from dlrm_mtl.training.optimizers import apply_table_optimizer
 from dlrm_mtl.training.run_log import RunLog
 from dlrm_mtl.training.session import Session
@@ -173,7 +173,7 @@ def optimizer_keys(ranks: Ranks, config: RunConfig) -> dict[str, list[str]]:
 
 def reduce_sums(ranks: Ranks, buckets: int) -> tuple[Any, Any, list[TaskMetrics]]:
     """Metric sums of this rank's share of the example, reduced."""
-    from tests.training.test_metrics import example, slice_of, sums_of
+    from tests.metrics.test_sums import example, slice_of, sums_of
 
     predictions = example()
     rows = len(predictions.rows)

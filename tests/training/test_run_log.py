@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from dlrm_mtl.training.metrics import TaskMetrics
+from dlrm_mtl.metrics.sums import TaskMetrics
 from dlrm_mtl.training.run_log import RunLog, progress_bar
 from dlrm_mtl.training.trainer import Window
 

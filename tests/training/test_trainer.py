@@ -13,7 +13,7 @@ import torch
 
 from dlrm_mtl.config import CheckpointConfig, OptimizerConfig, RunConfig, ScheduleConfig
 from dlrm_mtl.data.dataset import open_dataset
-from dlrm_mtl.training.metrics import ROWS, bucket_of
+from dlrm_mtl.metrics.sums import ROWS, bucket_of
 from dlrm_mtl.training.trainer import EVALUATION_BUCKETS
 from tests.datasets import make_dataset, make_table
 from tests.distributed.training import Weights, run_config

@@ -12,8 +12,8 @@ from torchrec.metrics.calibration import CalibrationMetric
 from torchrec.metrics.metrics_config import RecComputeMode, RecTaskInfo
 from torchrec.metrics.ne import NEMetric
 
+from dlrm_mtl.metrics.sums import MetricSums, TaskMetrics, bucket_of, normalized_entropy
 from dlrm_mtl.models.ranker import Predictions
-from dlrm_mtl.training.metrics import MetricSums, TaskMetrics, bucket_of, normalized_entropy
 from tests.ranks import RankPool
 from tests.training import runs
 
