@@ -10,12 +10,14 @@ with s the standard deviation of S seeds' effects, and v_rows the variance of th
 rows. See docs/statistics.md.
 """
 
+import functools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy import optimize, stats
+import numpy.typing as npt
+from scipy import optimize, special
 
 LEVEL = 0.95
 """Of every interval, each by itself."""
@@ -74,36 +76,35 @@ class Effect:
 
     @property
     def known(self) -> bool:
-        """Whether there is an interval."""
+        """Whether something is known of the error."""
         return self.seeds_freedom > 0 or self.rows_freedom > 0
 
-    def half_width(self, level: float = LEVEL) -> float:
-        """Of the interval for other seeds and other rows, as far as either is known."""
-        return self._spread((1 + level) / 2)
-
-    def interval(self, level: float = LEVEL) -> Interval:
-        """For other seeds and other rows, as far as either is known."""
-        half = self.half_width(level)
+    def interval(self, level: float = LEVEL) -> Interval | None:
+        """For other seeds and other rows, as far as either is known; None where neither is."""
+        if not self.known:
+            return None
+        half = self._half_width((1 - level) / 2)
         return Interval(self.mean, self.mean - half, self.mean + half)
 
-    def over_seeds(self) -> Interval:
-        """For other seeds on these rows: Student's."""
-        return Effect(self.mean, self.seeds_error, self.seeds_freedom).interval()
+    def over_seeds(self) -> Interval | None:
+        """For other seeds on these rows: Student's. None with one seed."""
+        return replace(self, rows_error=0.0, rows_freedom=0).interval()
 
-    def over_rows(self) -> Interval:
-        """For these models on other rows."""
-        return Effect(self.mean, rows_error=self.rows_error, rows_freedom=self.rows_freedom).interval()
+    def over_rows(self) -> Interval | None:
+        """For these models on other rows. None where the error over rows is not known."""
+        return replace(self, seeds_error=0.0, seeds_freedom=0).interval()
 
     def p_value(self, null: float = 0.0) -> float:
-        """Two-sided, of an effect that is truly ``null``: the interval at level 1 - p ends there."""
+        """Two-sided, of an effect that is truly ``null``: the interval at level 1 - p ends there. 1 where nothing is
+        known of the error."""
         distance = abs(self.mean - null)
         if distance == 0 or not self.known:
             return 1.0
-        if self._spread(1 - SMALLEST_P / 2) <= distance:
+        if self._half_width(SMALLEST_P / 2) <= distance:
             return SMALLEST_P
 
         def beyond(log_p: float) -> float:
-            return self._spread(1 - math.exp(log_p) / 2) - distance
+            return self._half_width(math.exp(log_p) / 2) - distance
 
         return math.exp(optimize.brentq(beyond, math.log(SMALLEST_P), 0.0))
 
@@ -116,13 +117,47 @@ class Effect:
         """Of an effect that is truly ``bound`` or more to either side (two one-sided tests, Schuirmann 1987)."""
         return max(self.p_above(-bound), 1 - self.p_above(bound))
 
-    def detectable(self, power: float = POWER) -> float:
-        """The smallest true effect whose interval excludes 0 with this probability."""
-        return self._spread((1 + LEVEL) / 2, power)
-
-    def _spread(self, *quantiles: float) -> float:
-        """Both errors, each as many times as the sum of these quantiles of its distribution."""
-        parts = ((self.seeds_error, self.seeds_freedom), (self.rows_error, self.rows_freedom))
-        return math.hypot(
-            *(sum(float(stats.t.ppf(q, freedom)) for q in quantiles) * error for error, freedom in parts if freedom)
+    def power(self, true_effect: float) -> float:
+        """How often the interval would exclude 0, on the side of a true effect of this size, were these errors the true
+        ones. Exact for normal effects: both errors are estimated anew each time, by chi-square distributions."""
+        error = math.hypot(self.seeds_error, self.rows_error)
+        if error == 0:
+            return float(self.known and true_effect != 0)
+        seeds, rows = (_quantiles_of_estimate(freedom) for freedom in (self.seeds_freedom, self.rows_freedom))
+        tail = (1 - LEVEL) / 2
+        half = np.hypot.outer(
+            student_quantile(self.seeds_freedom, tail) * self.seeds_error * seeds,
+            student_quantile(self.rows_freedom, tail) * self.rows_error * rows,
         )
+        return float(special.ndtr((abs(true_effect) - half) / error).mean())
+
+    def detectable(self, power: float = POWER) -> float | None:
+        """The smallest true effect that the interval would exclude 0 for with this probability, see :meth:`power`. None
+        where nothing is known of the error."""
+        error = math.hypot(self.seeds_error, self.rows_error)
+        if not self.known or error == 0:
+            return 0.0 if self.known else None
+        high = error
+        while self.power(high) < power:
+            high *= 2
+        return float(optimize.brentq(lambda effect: self.power(effect) - power, 0.0, high, xtol=1e-6 * error))
+
+    def _half_width(self, tail: float) -> float:
+        """Both errors, each as many times as its distribution asks for, with this probability beyond either end."""
+        return math.hypot(
+            student_quantile(self.seeds_freedom, tail) * self.seeds_error,
+            student_quantile(self.rows_freedom, tail) * self.rows_error,
+        )
+
+
+def student_quantile(freedom: int, tail: float) -> float:
+    """Of Student's distribution, by the probability above it, since small ones keep their digits; 0 without freedom."""
+    return -float(special.stdtrit(freedom, tail)) if freedom else 0.0
+
+
+@functools.cache
+def _quantiles_of_estimate(freedom: int, points: int = 100) -> npt.NDArray[np.float64]:
+    """(points,) estimated over true standard error, equally probable."""
+    if not freedom:
+        return np.ones(1)
+    return np.sqrt(special.chdtri(freedom, (np.arange(points) + 0.5) / points) / freedom)
