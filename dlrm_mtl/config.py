@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from dlrm_mtl.quoting import MAX_LENGTH, quote
+from dlrm_mtl.task_weights import parse_task_weights
 
 Interaction = Literal["dot", "dcn", "low_rank_dcn", "deepfm", "projection"]
 TableOptimizer = Literal["rowwise_adagrad", "adagrad", "sgd", "adam"]
@@ -293,6 +294,11 @@ class CompareConfig(RunConfig):
     """Number of seeds: first_seed, first_seed + 1, ..."""
     first_seed: int = 0
     """Where the seeds begin; separate jobs with other seeds, or other arms, are joined by dlrm_mtl.report."""
+    planned_seeds: int | None = None
+    """Where separate jobs train parts of the seeds 0, 1, ...: how many all of them will train. By default this job's
+    seeds are all that is planned, and a join with others says that seeds were added."""
+    task_weights: tuple[str, ...] = ()
+    """Weights of the average over tasks, TASK=WEIGHT of every task; equal by default. They change no training."""
     keep_models: bool = False
     """Keep each seed's last checkpoint, which holds the trained models of all arms."""
 
@@ -300,8 +306,19 @@ class CompareConfig(RunConfig):
         super().__post_init__()
         require("seeds", self.seeds, self.seeds > 0, "at least 1")
         require("first_seed", self.first_seed, self.first_seed >= 0, "0 or more")
+        if self.planned_seeds is not None:
+            end = self.first_seed + self.seeds
+            require("planned_seeds", self.planned_seeds, self.planned_seeds >= end, f"{end} or more, this job's seeds")
+        parse_task_weights(self.task_weights)
         require("arms", self.arms, len(self.arms) > 1, "the control and at least one other arm")
         require("arms", self.arms, len(set(self.arms)) == len(self.arms), "different arms")
+
+    @property
+    def seeds_planned(self) -> range:
+        """The seeds that were planned, of this job and of those that are joined with it."""
+        if self.planned_seeds is not None:
+            return range(self.planned_seeds)
+        return range(self.first_seed, self.first_seed + self.seeds)
 
 
 @dataclass(frozen=True)
@@ -312,6 +329,8 @@ class ExperimentConfig(RunConfig):
     """Number of seeds: 0, 1, ..."""
     trials: int = 20
     """Random static weightings of the experiment ``search``."""
+    task_weights: tuple[str, ...] = ()
+    """Weights of the average over tasks, TASK=WEIGHT of every task; equal by default. They change no training."""
     keep_models: bool = False
     """Keep each seed's last checkpoint, which holds the trained models of all arms."""
 
@@ -319,8 +338,9 @@ class ExperimentConfig(RunConfig):
         super().__post_init__()
         require("seeds", self.seeds, self.seeds > 0, "at least 1")
         require("trials", self.trials, self.trials > 0, "at least 1")
+        parse_task_weights(self.task_weights)
 
     def comparison(self, out: Path, arms: tuple[str, ...]) -> CompareConfig:
         """The comparison of some arms under these options."""
-        common = {item.name: getattr(self, item.name) for item in fields(RunConfig)}
-        return CompareConfig(**{**common, "out": out}, arms=arms, seeds=self.seeds, keep_models=self.keep_models)
+        shared = (*(item.name for item in fields(RunConfig)), "seeds", "task_weights", "keep_models")
+        return CompareConfig(**{**{name: getattr(self, name) for name in shared}, "out": out}, arms=arms)

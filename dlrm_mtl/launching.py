@@ -8,10 +8,11 @@ from torchx.specs.builders import parse_mounts
 from torchx.specs.finder import ComponentValidationException
 
 from dlrm_mtl import cli
-from dlrm_mtl.config import CompareConfig, RunConfig, TrainConfig
+from dlrm_mtl.config import CompareConfig, ExperimentConfig, RunConfig, TrainConfig
 from dlrm_mtl.quoting import MAX_LENGTH, quote, shorten
 from dlrm_mtl.recipe import parse_recipe
-from dlrm_mtl.schema import read_schema
+from dlrm_mtl.schema import Schema, read_schema
+from dlrm_mtl.task_weights import share_weights
 
 RESTARTS = {
     # torch 2.13 otherwise keeps one store over the restarts, in which new workers find the addresses of dead ones.
@@ -62,12 +63,12 @@ def application(
 
     Args:
         cpu, memMB: of a node; 0: by its processes.
-        options: what the module parses ``script_args`` to; wrong ones, a batch that the ranks do not divide and arms
-            that cannot be built end here, before anything is launched.
+        options: what the module parses ``script_args`` to; wrong ones, a batch that the ranks do not divide, arms that
+            cannot be built and weights of tasks that the data set lacks end here, before anything is launched.
         first: arguments before ``script_args``.
 
     Raises:
-        RefusedLaunchError: mounts or ``j`` that TorchX does not know; an option or an arm that is wrong.
+        RefusedLaunchError: mounts or ``j`` that TorchX does not know; an option, an arm or a task weight that is wrong.
         SystemExit: as :func:`dlrm_mtl.cli.parse`.
     """
     try:
@@ -75,7 +76,10 @@ def application(
         config: object = cli.parse(options, module, script_args)
         if isinstance(config, RunConfig):
             config.local_batch_size(nodes * processes)
-        _check_arms(config)
+            schema = read_schema(config.data) if (config.data / "schema.json").is_file() else None
+            _check_arms(config, schema)
+            if schema is not None and isinstance(config, CompareConfig | ExperimentConfig):
+                share_weights(config.task_weights, schema.task_names)
         mounts = _checked_mounts(mounts or [])
     except ValueError as error:
         raise RefusedLaunchError(str(error)) from None
@@ -99,7 +103,7 @@ def application(
     )
 
 
-def _check_arms(config: object) -> None:
+def _check_arms(config: RunConfig, schema: Schema | None) -> None:
     """Raises a ValueError for an arm that cannot be built for the data set, or, where that is not seen from here, for
     any."""
     if not isinstance(config, TrainConfig | CompareConfig):
@@ -108,7 +112,6 @@ def _check_arms(config: object) -> None:
     from dlrm_mtl.arms import check_arm, check_arm_without_data, check_level
 
     arms = [config.arm] if isinstance(config, TrainConfig) else config.arms
-    schema = read_schema(config.data) if (config.data / "schema.json").is_file() else None
     for arm in map(parse_recipe, arms):
         check_level(arm, config.model)
         if schema is None:

@@ -37,6 +37,7 @@ OUT_OF_RANGE: list[tuple[Callable[..., Any], str, str, list[Any]]] = [
     (run_config, "max_nonfinite_steps", "max_nonfinite_steps", [0]),
     (run_config, "timeout_s", "timeout_s", [0]),
     (compare_config, "seeds", "seeds", [0]),
+    (lambda **kw: compare_config(first_seed=2, seeds=3, **kw), "planned_seeds", "planned_seeds", [4]),
     (compare_config, "arms", "arms", [(), ("mean",), ("mean", "sum", "mean")]),
     (ModelConfig, "embedding_dim", "model.embedding_dim", [0, -4, 6]),
     (lambda **kw: ModelConfig("dcn", **kw), "embedding_dims", "model.user", [{"user": 6}, {"item": 8, "user": 0}]),

@@ -33,7 +33,12 @@ def test_a_written_configuration_is_read_back(tmp_path: Path, config: TrainConfi
 
 def test_a_written_comparison_is_read_back(tmp_path: Path) -> None:
     config = CompareConfig(
-        Path("data"), Path("out"), arms=("sum", "mean", "multibalance:beta=0.1,prior=0.5/0.5"), seeds=2
+        Path("data"),
+        Path("out"),
+        arms=("sum", "mean", "multibalance:beta=0.1,prior=0.5/0.5"),
+        seeds=2,
+        planned_seeds=5,
+        task_weights=("click=1", "like=0.5"),
     )
     file = tmp_path / "config.json"
     file.write_text(json.dumps(cli.as_dict(config)))

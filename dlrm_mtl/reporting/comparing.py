@@ -9,6 +9,8 @@ from dlrm_mtl.reporting.html import write_report
 from dlrm_mtl.reporting.report_data import ReportData, read_run
 from dlrm_mtl.reporting.run_records import Seed, read_record
 from dlrm_mtl.reporting.seed_summary import summarize_seed
+from dlrm_mtl.schema import read_schema
+from dlrm_mtl.task_weights import share_weights
 from dlrm_mtl.training.checkpoints import remove_checkpoints, require_checkpoint
 from dlrm_mtl.training.interruption import termination_requested
 from dlrm_mtl.training.loop import train_arms
@@ -19,9 +21,11 @@ def run_comparison(config: CompareConfig, ranks: Ranks) -> None:
     """Trains the arms from every seed that is not finished, and writes ``comparison.json``. Collective.
 
     Raises:
-        ValueError: see :func:`dlrm_mtl.training.session.prepare`.
+        ValueError: see :func:`dlrm_mtl.training.session.prepare`; weights of other tasks than the data set's.
         Terminated: when a rank was told to end by SIGTERM.
     """
+    # Before the data are read, which takes long.
+    task_weights = ranks.agree(lambda: share_weights(config.task_weights, read_schema(config.data).task_names))
     session = prepare(config, config.arms, ranks)
     schema = session.source.dataset.schema
     seeds = range(config.first_seed, config.first_seed + config.seeds)
@@ -46,6 +50,8 @@ def run_comparison(config: CompareConfig, ranks: Ranks) -> None:
             schema.task_names,
             [read_record(file, Seed) for file in files],
             bayes_ne={task.name: task.bayes_ne for task in schema.tasks},
+            task_weights=task_weights,
+            planned_seeds=config.seeds_planned,
         )
         write_json(config.out / "comparison.json", {"data_set": schema.name, **comparison})
 

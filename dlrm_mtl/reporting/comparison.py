@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from dlrm_mtl.reporting.statistics import mean_record, median_interval, t_interval
+from dlrm_mtl.task_weights import share_weights
 
 METRICS = ("ne", "auc", "calibration")
 RATES = ("qps", "end_to_end_qps")
@@ -15,7 +16,11 @@ EXPLODED_NE = 2.0
 
 
 def compare_seeds(
-    tasks: Sequence[str], seeds: Sequence[Mapping[str, Any]], bayes_ne: Mapping[str, float | None]
+    tasks: Sequence[str],
+    seeds: Sequence[Mapping[str, Any]],
+    bayes_ne: Mapping[str, float | None],
+    task_weights: Mapping[str, float] | None = None,
+    planned_seeds: Sequence[int] | None = None,
 ) -> dict[str, Any]:
     """The comparison over seeds; the first arm is the control.
 
@@ -30,6 +35,8 @@ def compare_seeds(
             ``control_end_to_end_qps``, the windows of the control that was trained beside it, if that is another than
             the control that is here.
         bayes_ne: NE of the true probabilities, for tasks where they are known.
+        task_weights: each task's share of the average over tasks, together 1; by default equal ones.
+        planned_seeds: those that were to be trained when the first job began; by default these.
     """
     names = list(dict.fromkeys(name for seed in seeds for name in seed["arms"]))
     control = names[0]
@@ -39,6 +46,8 @@ def compare_seeds(
         "tasks": list(tasks),
         "bayes_ne": {task: value for task, value in bayes_ne.items() if value is not None},
         **({"training": seeds[0]["training"]} if "training" in seeds[0] else {}),
+        "task_weights": dict(task_weights or share_weights((), tasks)),
+        "planned_seeds": sorted(seed["seed"] for seed in seeds) if planned_seeds is None else list(planned_seeds),
         "intervals": _kind_of_intervals([len(own) for own in with_arm.values()]),
         "arms": {name: _compare_arm(name, control, tasks, own) for name, own in with_arm.items()},
     }

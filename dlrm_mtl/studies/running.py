@@ -14,6 +14,7 @@ from dlrm_mtl.reporting.markdown import format_comparison
 from dlrm_mtl.schema import Schema
 from dlrm_mtl.studies.catalog import STUDIES, study_arms
 from dlrm_mtl.studies.search import describe_search
+from dlrm_mtl.task_weights import share_weights
 from dlrm_mtl.training_length import TrainingLength
 
 
@@ -31,7 +32,12 @@ Plans = Mapping[str, StudyPlan]
 
 
 def plan_studies(config: ExperimentConfig, names: Sequence[str], schema: Schema) -> Plans:
-    """The comparison of each experiment, without the arms that the data set's tasks rule out."""
+    """The comparison of each experiment, without the arms that the data set's tasks rule out.
+
+    Raises:
+        ValueError: weights of other tasks than the data set's.
+    """
+    share_weights(config.task_weights, schema.task_names)
     plans = {}
     for name in names:
         arms = study_arms(name, config, len(schema.tasks))

@@ -145,6 +145,10 @@ def test_one_process_and_quiet_output(small_dataset: Path, tmp_path: Path) -> No
             "level=interaction: this interaction has no parameters",
         ),
         (["--sharding.kinds", "row_wise"], "sharding.kinds has 'row_wise'"),
+        (
+            ["--task-weights", "click=1", "like=1"],
+            "task_weights names ['click', 'like'], expected each task of the data",
+        ),
         (["--batch-size", "1000"], "600 training rows, fewer than one global batch of 1000"),
     ],
 )

@@ -143,6 +143,13 @@ def test_options_of_every_preparation_are_checked(source: str, capsys: pytest.Ca
     assert "--idss" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("name", ["compare", "experiments"])
+def test_weights_of_other_tasks_are_not_launched(small_dataset: Path, name: str) -> None:
+    options = ["--data", str(small_dataset), "--out", "R", "--task-weights", "click=1"]
+    with pytest.raises(ValueError, match="expected each task of the data set: 'click', 'like', 'buy'"):
+        materialize_appdef(component(name), ["-j", "1x2", "--", *options])
+
+
 def test_a_refused_launch_ends_without_a_traceback(tmp_path: Path) -> None:
     process = run(
         "torchx", "run", "-s", "local_cwd", "-cfg", f"log_dir={tmp_path / 'logs'}", "components/train.py:train",

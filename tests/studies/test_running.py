@@ -41,6 +41,12 @@ def test_arms_that_cannot_be_trained_are_left_out_and_named(tasks: int) -> None:
     assert ("cagrad" in describe_work(plans, schema)) == (tasks > 8)
 
 
+def test_weights_of_other_tasks_are_refused_before_anything_is_run() -> None:
+    config = ExperimentConfig(Path("data"), Path("out"), task_weights=("task-0=1", "task-2=1"))
+    with pytest.raises(ValueError, match="expected each task of the data set: 'task-0', 'task-1'"):
+        plan_studies(config, ["table3"], schema_of(2))
+
+
 def test_the_report_names_them_too(tmp_path: Path) -> None:
     schema = schema_of(9)
     config = ExperimentConfig(Path("data"), tmp_path, seeds=1)
