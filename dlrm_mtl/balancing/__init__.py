@@ -9,14 +9,14 @@ Three lines in any PyTorch model::
 Pure torch: this package imports nothing else of the project, nor torchrec.
 """
 
-from dlrm_mtl.balancing.balancer import Balancer
-from dlrm_mtl.balancing.create import available_balancers, balancer_options, create_balancer
 from dlrm_mtl.balancing.layer import BalancingLayer
-from dlrm_mtl.balancing.loss_weighting import LossWeighting
-from dlrm_mtl.balancing.multibalance import MultiBalance
+from dlrm_mtl.balancing.methods.algebra.simplex import min_norm_point, project_to_simplex
+from dlrm_mtl.balancing.methods.balancer import Balancer
+from dlrm_mtl.balancing.methods.create import available_balancers, balancer_options, create_balancer
+from dlrm_mtl.balancing.methods.loss_weighting import LossWeighting
+from dlrm_mtl.balancing.methods.multibalance import MultiBalance
+from dlrm_mtl.balancing.methods.static import Mean, Static, Sum
 from dlrm_mtl.balancing.parameter_level import ParameterLevelLayer
-from dlrm_mtl.balancing.simplex import min_norm_point, project_to_simplex
-from dlrm_mtl.balancing.static import Mean, Static, Sum
 
 __all__ = [
     "Balancer",

@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor
 
-from dlrm_mtl.balancing.balancer import Balancer
 from dlrm_mtl.balancing.cpu_step import CpuStep
-from dlrm_mtl.balancing.direct_exchange import DirectSum
-from dlrm_mtl.balancing.reduction import PendingGramian, PendingReduction, Reducer
+from dlrm_mtl.balancing.exchange.direct_exchange import DirectSum
+from dlrm_mtl.balancing.exchange.reduction import PendingGramian, PendingReduction, Reducer
+from dlrm_mtl.balancing.methods.balancer import Balancer
 from dlrm_mtl.balancing.step_state import StepState
 
 

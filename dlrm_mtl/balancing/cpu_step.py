@@ -7,13 +7,13 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from dlrm_mtl.balancing.balancer import Balancer
-from dlrm_mtl.balancing.c_library import c_library
-from dlrm_mtl.balancing.c_structures import DTYPES, MAX_TASKS, Exchange, Gradients, Method
-from dlrm_mtl.balancing.direct_exchange import DirectExchange
-from dlrm_mtl.balancing.finite import host_may_look
+from dlrm_mtl.balancing.exchange.direct_exchange import DirectExchange
+from dlrm_mtl.balancing.exchange.shared_sums import COMPLETE
+from dlrm_mtl.balancing.kernels.c_library import c_library
+from dlrm_mtl.balancing.kernels.c_structures import DTYPES, MAX_TASKS, Exchange, Gradients, Method
+from dlrm_mtl.balancing.kernels.finite import host_may_look
+from dlrm_mtl.balancing.methods.balancer import Balancer
 from dlrm_mtl.balancing.record import BalancingRecord
-from dlrm_mtl.balancing.shared_sums import COMPLETE
 
 _Pairs = ctypes.c_double * (MAX_TASKS * MAX_TASKS)
 _Tasks = ctypes.c_double * MAX_TASKS

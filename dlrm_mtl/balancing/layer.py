@@ -10,24 +10,24 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from dlrm_mtl.balancing.accumulation import MicroBatches
-from dlrm_mtl.balancing.balancer import BOUNDED, Balancer, adds_up_gradients, measures_the_gramian
 from dlrm_mtl.balancing.c_steps import take_c_step
 from dlrm_mtl.balancing.cpu_step import cpu_step
-from dlrm_mtl.balancing.delayed_state import (
+from dlrm_mtl.balancing.exchange.reduction import PendingReduction, Reducer
+from dlrm_mtl.balancing.inputs import require_losses, require_representation
+from dlrm_mtl.balancing.kernels.empty_tasks import losses_of_rows, silent_tasks
+from dlrm_mtl.balancing.kernels.finite import host_may_look
+from dlrm_mtl.balancing.kernels.gramian import gramian_parts, local_gramian
+from dlrm_mtl.balancing.methods.balancer import BOUNDED, Balancer, adds_up_gradients, measures_the_gramian
+from dlrm_mtl.balancing.methods.loss_weighting import weigh_with_rows
+from dlrm_mtl.balancing.methods.options import shown
+from dlrm_mtl.balancing.record import BalancingRecord
+from dlrm_mtl.balancing.state.delayed_state import (
     DelayedState,
     delayed_entries,
     restore_delayed_state,
     store_delayed_state,
 )
-from dlrm_mtl.balancing.empty_tasks import losses_of_rows, silent_tasks
-from dlrm_mtl.balancing.finite import host_may_look
-from dlrm_mtl.balancing.gramian import gramian_parts, local_gramian
-from dlrm_mtl.balancing.initial_state import InitialState, device_of_stored
-from dlrm_mtl.balancing.inputs import require_losses, require_representation
-from dlrm_mtl.balancing.loss_weighting import weigh_with_rows
-from dlrm_mtl.balancing.options import shown
-from dlrm_mtl.balancing.record import BalancingRecord
-from dlrm_mtl.balancing.reduction import PendingReduction, Reducer
+from dlrm_mtl.balancing.state.initial_state import InitialState, device_of_stored
 from dlrm_mtl.balancing.step_state import StepState
 from dlrm_mtl.balancing.tensor_steps import Decision, Marked, TensorSteps
 

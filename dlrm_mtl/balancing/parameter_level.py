@@ -9,13 +9,13 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from dlrm_mtl.balancing.balancer import Balancer
-from dlrm_mtl.balancing.empty_tasks import losses_of_rows
-from dlrm_mtl.balancing.finite import Truth, all_finite
-from dlrm_mtl.balancing.initial_state import InitialState
 from dlrm_mtl.balancing.inputs import require_losses, require_representation
-from dlrm_mtl.balancing.loss_weighting import weigh_with_rows
+from dlrm_mtl.balancing.kernels.empty_tasks import losses_of_rows
+from dlrm_mtl.balancing.kernels.finite import Truth, all_finite
+from dlrm_mtl.balancing.methods.balancer import Balancer
+from dlrm_mtl.balancing.methods.loss_weighting import weigh_with_rows
 from dlrm_mtl.balancing.record import BalancingRecord
+from dlrm_mtl.balancing.state.initial_state import InitialState
 
 
 class ParameterLevelLayer(InitialState):

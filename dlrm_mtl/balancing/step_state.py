@@ -7,8 +7,8 @@ from torch import Tensor
 
 from dlrm_mtl.balancing.accumulation import MicroBatches
 from dlrm_mtl.balancing.cpu_step import CpuDecision
+from dlrm_mtl.balancing.exchange.reduction import PendingGramian, PendingReduction
 from dlrm_mtl.balancing.record import BalancingRecord
-from dlrm_mtl.balancing.reduction import PendingGramian, PendingReduction
 from dlrm_mtl.balancing.tensor_steps import Decision
 
 

@@ -8,11 +8,11 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-from dlrm_mtl.balancing.balancer import Balancer
-from dlrm_mtl.balancing.cuda_graphs import CapturedStages, may_be_captured
-from dlrm_mtl.balancing.empty_tasks import zero_where_empty
-from dlrm_mtl.balancing.finite import Truth, all_finite, are_finite, host_may_look
-from dlrm_mtl.balancing.gramian import gramian_of_parts, local_gramian
+from dlrm_mtl.balancing.kernels.cuda_graphs import CapturedStages, may_be_captured
+from dlrm_mtl.balancing.kernels.empty_tasks import zero_where_empty
+from dlrm_mtl.balancing.kernels.finite import Truth, all_finite, are_finite, host_may_look
+from dlrm_mtl.balancing.kernels.gramian import gramian_of_parts, local_gramian
+from dlrm_mtl.balancing.methods.balancer import Balancer
 
 Result = TypeVar("Result")
 

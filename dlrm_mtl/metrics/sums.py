@@ -14,7 +14,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.nn import functional as F
 
-from dlrm_mtl.balancing.cuda_graphs import CapturedStages, may_be_captured
+from dlrm_mtl.balancing.kernels.cuda_graphs import CapturedStages, may_be_captured
 from dlrm_mtl.models.ranker import Predictions
 
 FloatArray = npt.NDArray[np.float64]

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.utils import get_total_norm
 from torchrec.optim.keyed import CombinedOptimizer, KeyedOptimizer, OptimizerWrapper
 
-from dlrm_mtl.balancing.cuda_graphs import CapturedStages, may_be_captured
+from dlrm_mtl.balancing.kernels.cuda_graphs import CapturedStages, may_be_captured
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from dlrm_mtl.balancing import BalancingLayer, MultiBalance
-from dlrm_mtl.balancing.cpu_kernels import cpu_kernels
-from dlrm_mtl.balancing.gramian import combine_gradients, local_gramian
+from dlrm_mtl.balancing.kernels.cpu_kernels import cpu_kernels
+from dlrm_mtl.balancing.kernels.gramian import combine_gradients, local_gramian
 
 CPU = torch.device("cpu")
 HALF_ULP = {torch.float64: 0.0, torch.float32: 0.0, torch.bfloat16: 2.0**-8, torch.float16: 2.0**-11}

@@ -15,7 +15,7 @@ from dlrm_mtl.balancing import (
     balancer_options,
     create_balancer,
 )
-from dlrm_mtl.balancing.create import METHODS
+from dlrm_mtl.balancing.methods.create import METHODS
 
 NAN, INF = float("nan"), float("inf")
 

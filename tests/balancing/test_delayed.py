@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from dlrm_mtl.balancing import BalancingLayer, MultiBalance, create_balancer
-from dlrm_mtl.balancing.create import METHODS
+from dlrm_mtl.balancing.methods.create import METHODS
 
 
 def draws(count: int) -> list[Tensor]:

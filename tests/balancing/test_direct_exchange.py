@@ -15,11 +15,12 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from dlrm_mtl.balancing import BalancingLayer, create_balancer, machine_ranks
-from dlrm_mtl.balancing.c_library import c_library
-from dlrm_mtl.balancing.direct_exchange import MAX_VALUES, connect_ranks
-from dlrm_mtl.balancing.reduction import Reducer
-from dlrm_mtl.balancing.shared_sums import shared_sums
+from dlrm_mtl.balancing import BalancingLayer, create_balancer
+from dlrm_mtl.balancing.exchange import machine_ranks
+from dlrm_mtl.balancing.exchange.direct_exchange import MAX_VALUES, connect_ranks
+from dlrm_mtl.balancing.exchange.reduction import Reducer
+from dlrm_mtl.balancing.exchange.shared_sums import shared_sums
+from dlrm_mtl.balancing.kernels.c_library import c_library
 from dlrm_mtl.distributed.processes import Ranks
 from tests.balancing.backward import backward_with
 from tests.ranks import RankPool

@@ -15,7 +15,7 @@ from torch.multiprocessing.spawn import spawn
 from torch.nn.parallel import DistributedDataParallel
 
 from dlrm_mtl.balancing import Balancer, BalancingLayer, ParameterLevelLayer, create_balancer
-from dlrm_mtl.balancing.direct_exchange import DirectExchange
+from dlrm_mtl.balancing.exchange.direct_exchange import DirectExchange
 from dlrm_mtl.balancing.layer import Reduction
 from tests.balancing.methods.test_invariants import BY_COEFFICIENTS, Method, method_id
 from tests.balancing.small_model import SmallModel, batch, task_losses

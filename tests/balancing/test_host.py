@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from dlrm_mtl.balancing import Balancer, BalancingLayer, Mean, MultiBalance
-from dlrm_mtl.balancing.finite import host_may_look
+from dlrm_mtl.balancing.kernels.finite import host_may_look
 from tests.balancing.backward import backward_with, state_of
 from tests.balancing.looking import without_looking
 from tests.balancing.methods.test_invariants import GRADIENT_METHODS, Method, create, method_id

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from dlrm_mtl.balancing import MultiBalance, create_balancer
-from dlrm_mtl.balancing.c_library import c_library
+from dlrm_mtl.balancing.kernels.c_library import c_library
 from tests.balancing.reference import Algorithm3, Array
 
 pytestmark = pytest.mark.usefixtures("both_ways")

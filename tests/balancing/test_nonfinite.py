@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from dlrm_mtl.balancing import BalancingLayer, MultiBalance, available_balancers, create_balancer
-from dlrm_mtl.balancing.balancer import BOUNDED
+from dlrm_mtl.balancing.methods.balancer import BOUNDED
 from tests.balancing.backward import backward_with, state_of
 
 pytestmark = pytest.mark.usefixtures("both_ways")

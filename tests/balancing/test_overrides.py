@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from dlrm_mtl.balancing import Balancer, BalancingLayer, Mean, MultiBalance, available_balancers, create_balancer
-from dlrm_mtl.balancing.create import METHODS
-from dlrm_mtl.balancing.definition import Definition
-from dlrm_mtl.balancing.recommended import MultiBalanceRecommended
+from dlrm_mtl.balancing.methods.create import METHODS
+from dlrm_mtl.balancing.methods.definition import Definition
+from dlrm_mtl.balancing.methods.recommended import MultiBalanceRecommended
 from tests.balancing.backward import backward_with
 
 TASKS = 3

@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 from dlrm_mtl.balancing import BalancingLayer, MultiBalance, available_balancers, create_balancer
-from dlrm_mtl.balancing.balancer import Balancer
-from dlrm_mtl.balancing.cuda_graphs import WARM_UP
+from dlrm_mtl.balancing.kernels.cuda_graphs import WARM_UP
+from dlrm_mtl.balancing.methods.balancer import Balancer
 from dlrm_mtl.metrics.sums import MetricSums
 from dlrm_mtl.models.ranker import Predictions
 from dlrm_mtl.training.step_guard import StepGuard

@@ -8,8 +8,8 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 from dlrm_mtl.balancing import BalancingLayer, MultiBalance
-from dlrm_mtl.balancing.gpu_kernels import gpu_kernels
-from dlrm_mtl.balancing.gramian import combine_gradients, local_gramian
+from dlrm_mtl.balancing.kernels.gpu_kernels import gpu_kernels
+from dlrm_mtl.balancing.kernels.gramian import combine_gradients, local_gramian
 
 pytestmark = pytest.mark.gpu
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dlrm_mtl.balancing import Balancer, create_balancer
-from dlrm_mtl.balancing.create import METHODS
+from dlrm_mtl.balancing.methods.create import METHODS
 from tests.balancing.methods.cases import CASES, TASKS, WIDTH, coefficients, gradients, quick, sequence
 from tests.balancing.reference import Array
 

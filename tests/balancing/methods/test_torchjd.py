@@ -10,7 +10,7 @@ import torchjd.aggregation
 from torch import Tensor
 
 from dlrm_mtl.balancing import create_balancer
-from dlrm_mtl.balancing.torchjd import torchjd_weightings
+from dlrm_mtl.balancing.methods.torchjd import torchjd_weightings
 from tests.balancing.methods.cases import TASKS, fresh, gradients
 
 OPTIONS: dict[str, dict[str, Any]] = {"CAGrad": {"c": 0.4}, "FairGrad": {"alpha": 1.0}, "Krum": {"n_byzantine": 0}}

@@ -5,22 +5,22 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from dlrm_mtl.balancing.balancer import Balancer
-from dlrm_mtl.balancing.cagrad import CAGrad
-from dlrm_mtl.balancing.db_mtl import DBMTL
-from dlrm_mtl.balancing.graddrop import GradDrop
-from dlrm_mtl.balancing.gradvac import GradVac
-from dlrm_mtl.balancing.imtl_g import IMTLG
-from dlrm_mtl.balancing.loss_weighting import LOSS_WEIGHTINGS
-from dlrm_mtl.balancing.mgda import MGDA
-from dlrm_mtl.balancing.moco import MoCo
-from dlrm_mtl.balancing.multibalance import MultiBalance
-from dlrm_mtl.balancing.nash_mtl import NashMTL
-from dlrm_mtl.balancing.options import shown
-from dlrm_mtl.balancing.pcgrad import PCGrad
-from dlrm_mtl.balancing.recommended import MultiBalanceRecommended
-from dlrm_mtl.balancing.sdmgrad import SDMGrad
-from dlrm_mtl.balancing.static import Mean, Static, Sum
+from dlrm_mtl.balancing.methods.balancer import Balancer
+from dlrm_mtl.balancing.methods.cagrad import CAGrad
+from dlrm_mtl.balancing.methods.db_mtl import DBMTL
+from dlrm_mtl.balancing.methods.graddrop import GradDrop
+from dlrm_mtl.balancing.methods.gradvac import GradVac
+from dlrm_mtl.balancing.methods.imtl_g import IMTLG
+from dlrm_mtl.balancing.methods.loss_weighting import LOSS_WEIGHTINGS
+from dlrm_mtl.balancing.methods.mgda import MGDA
+from dlrm_mtl.balancing.methods.moco import MoCo
+from dlrm_mtl.balancing.methods.multibalance import MultiBalance
+from dlrm_mtl.balancing.methods.nash_mtl import NashMTL
+from dlrm_mtl.balancing.methods.options import shown
+from dlrm_mtl.balancing.methods.pcgrad import PCGrad
+from dlrm_mtl.balancing.methods.recommended import MultiBalanceRecommended
+from dlrm_mtl.balancing.methods.sdmgrad import SDMGrad
+from dlrm_mtl.balancing.methods.static import Mean, Static, Sum
 
 METHODS: Mapping[str, type[Balancer]] = MappingProxyType(
     {
@@ -96,7 +96,7 @@ def create_balancer(name: str, num_tasks: int, *, task_names: Sequence[str] | No
         return balancer
     if name.startswith(TORCHJD):
         # A large package that the other methods do without.
-        from dlrm_mtl.balancing.torchjd import TorchJD
+        from dlrm_mtl.balancing.methods.torchjd import TorchJD
 
         return TorchJD(num_tasks, name.removeprefix(TORCHJD), task_names=task_names, **options)
     known = balancer_options(name)

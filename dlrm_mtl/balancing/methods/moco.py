@@ -6,10 +6,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from dlrm_mtl.balancing.balancer import Balancer
-from dlrm_mtl.balancing.gradient_averages import advance_averages
-from dlrm_mtl.balancing.options import is_number, require_option, uniform_weights
-from dlrm_mtl.balancing.simplex import project_to_simplex
+from dlrm_mtl.balancing.methods.algebra.gradient_averages import advance_averages
+from dlrm_mtl.balancing.methods.algebra.simplex import project_to_simplex
+from dlrm_mtl.balancing.methods.balancer import Balancer
+from dlrm_mtl.balancing.methods.options import is_number, require_option, uniform_weights
 
 
 class MoCo(Balancer):

@@ -7,8 +7,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from dlrm_mtl.balancing.direct_exchange import MAX_VALUES, DirectExchange, DirectSum, connect_ranks
-from dlrm_mtl.balancing.finite import host_may_look
+from dlrm_mtl.balancing.exchange.direct_exchange import MAX_VALUES, DirectExchange, DirectSum, connect_ranks
+from dlrm_mtl.balancing.kernels.finite import host_may_look
 
 
 class Reducer:

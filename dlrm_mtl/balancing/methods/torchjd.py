@@ -11,8 +11,8 @@ import torchjd
 import torchjd.aggregation
 from torch import Tensor
 
-from dlrm_mtl.balancing.balancer import Balancer
-from dlrm_mtl.balancing.options import shown, uniform_weights
+from dlrm_mtl.balancing.methods.balancer import Balancer
+from dlrm_mtl.balancing.methods.options import shown, uniform_weights
 
 
 class TorchJD(Balancer):

@@ -7,8 +7,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from dlrm_mtl.balancing.c_library import c_library
-from dlrm_mtl.balancing.c_structures import DTYPES, MAX_TASKS, Gradients
+from dlrm_mtl.balancing.kernels.c_library import c_library
+from dlrm_mtl.balancing.kernels.c_structures import DTYPES, MAX_TASKS, Gradients
 
 
 class CpuKernels:

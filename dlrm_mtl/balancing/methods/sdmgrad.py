@@ -6,9 +6,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from dlrm_mtl.balancing.balancer import Balancer
-from dlrm_mtl.balancing.options import is_number, prior_option, require_option
-from dlrm_mtl.balancing.simplex import simplex_minimum
+from dlrm_mtl.balancing.methods.algebra.simplex import simplex_minimum
+from dlrm_mtl.balancing.methods.balancer import Balancer
+from dlrm_mtl.balancing.methods.options import is_number, prior_option, require_option
 
 
 class SDMGrad(Balancer):

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from dlrm_mtl.balancing.finite import host_may_look
+from dlrm_mtl.balancing.kernels.finite import host_may_look
 
 
 def losses_of_rows(losses: Tensor, gradients: Sequence[Tensor | None]) -> Tensor:

@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 
 import torch.distributed as dist
 
-from dlrm_mtl.balancing.c_structures import Exchange
-from dlrm_mtl.balancing.machine_ranks import Process, meet_on_machine
-from dlrm_mtl.balancing.shared_sums import AWAITED, COMPLETE, OF_ANOTHER_COUNT, SharedSums, shared_sums
+from dlrm_mtl.balancing.exchange.machine_ranks import Process, meet_on_machine
+from dlrm_mtl.balancing.exchange.shared_sums import AWAITED, COMPLETE, OF_ANOTHER_COUNT, SharedSums, shared_sums
+from dlrm_mtl.balancing.kernels.c_structures import Exchange
 
 MAX_VALUES = 1 << 12
 """More values use the process group."""

@@ -3,8 +3,8 @@
 import ctypes
 from functools import lru_cache
 
-from dlrm_mtl.balancing.c_library import c_library
-from dlrm_mtl.balancing.c_structures import Exchange
+from dlrm_mtl.balancing.kernels.c_library import c_library
+from dlrm_mtl.balancing.kernels.c_structures import Exchange
 
 COMPLETE, AWAITED, OVERTAKEN, OF_ANOTHER_COUNT = range(4)
 """What adding up comes to, as in the source."""

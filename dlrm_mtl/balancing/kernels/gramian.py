@@ -8,9 +8,9 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from dlrm_mtl.balancing.cpu_kernels import cpu_kernels
-from dlrm_mtl.balancing.finite import host_may_look
-from dlrm_mtl.balancing.gpu_kernels import gpu_kernels
+from dlrm_mtl.balancing.kernels.cpu_kernels import cpu_kernels
+from dlrm_mtl.balancing.kernels.finite import host_may_look
+from dlrm_mtl.balancing.kernels.gpu_kernels import gpu_kernels
 
 CACHE_ELEMENTS = 1 << 19
 """float32 elements that a CPU core's second-level cache holds: chunks of all M gradients together stay within."""
@@ -81,7 +81,7 @@ def gramian_parts(gradients: Sequence[Tensor | None]) -> Tensor | None:
 
 def gramian_of_parts(parts: Tensor, num_tasks: int) -> Tensor:
     """(M, M) float64."""
-    from dlrm_mtl.balancing.triton_kernels import triton_gramian  # only where there is Triton
+    from dlrm_mtl.balancing.kernels.triton_kernels import triton_gramian  # only where there is Triton
 
     return triton_gramian(parts, num_tasks)
 

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dlrm_mtl.balancing.initial_state import InitialState, device_of_stored
+from dlrm_mtl.balancing.state.initial_state import InitialState, device_of_stored
 
 Entries = Mapping[str, tuple[int, ...]]
 """Where in a tensor the value of each task, or pair of tasks, is."""

@@ -8,8 +8,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from dlrm_mtl.balancing.balancer import Balancer
-from dlrm_mtl.balancing.options import is_number, require_option, require_seed, uniform_weights
+from dlrm_mtl.balancing.methods.balancer import Balancer
+from dlrm_mtl.balancing.methods.options import is_number, require_option, require_seed, uniform_weights
 
 CHUNK_ELEMENTS = 1 << 15
 """Elements that a CPU treats at a time: intermediate results stay in the cache."""

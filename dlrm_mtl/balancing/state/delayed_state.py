@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dlrm_mtl.balancing.balancer import Balancer
-from dlrm_mtl.balancing.task_state import Entries, pair_entries, task_entries
+from dlrm_mtl.balancing.methods.balancer import Balancer
+from dlrm_mtl.balancing.state.task_state import Entries, pair_entries, task_entries
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
-from dlrm_mtl.balancing.multibalance import MultiBalance
+from dlrm_mtl.balancing.methods.multibalance import MultiBalance
 
 
 class MultiBalanceRecommended(MultiBalance):

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from dlrm_mtl.balancing.balancer import Balancer
-from dlrm_mtl.balancing.options import is_number, require_option, require_seed, uniform_weights
-from dlrm_mtl.balancing.random_order import random_partners
+from dlrm_mtl.balancing.methods.algebra.random_order import random_partners
+from dlrm_mtl.balancing.methods.balancer import Balancer
+from dlrm_mtl.balancing.methods.options import is_number, require_option, require_seed, uniform_weights
 
 
 class GradVac(Balancer):

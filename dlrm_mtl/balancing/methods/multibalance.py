@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from dlrm_mtl.balancing.balancer import Balancer
-from dlrm_mtl.balancing.c_structures import MULTIBALANCE, Method, addresses_of_state
-from dlrm_mtl.balancing.options import is_number, prior_option, require_option
-from dlrm_mtl.balancing.simplex import project_to_simplex
+from dlrm_mtl.balancing.kernels.c_structures import MULTIBALANCE, Method, addresses_of_state
+from dlrm_mtl.balancing.methods.algebra.simplex import project_to_simplex
+from dlrm_mtl.balancing.methods.balancer import Balancer
+from dlrm_mtl.balancing.methods.options import is_number, prior_option, require_option
 
 DIRECTIONS = ("cosine", "gradient")
 

@@ -7,7 +7,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from dlrm_mtl.balancing.finite import host_may_look
+from dlrm_mtl.balancing.kernels.finite import host_may_look
 
 
 class LossWeighting(nn.Module):

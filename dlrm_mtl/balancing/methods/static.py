@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from dlrm_mtl.balancing.balancer import Balancer
-from dlrm_mtl.balancing.c_structures import FIXED_WEIGHTS, Method, addresses_of_state
-from dlrm_mtl.balancing.options import shown, task_vector
+from dlrm_mtl.balancing.kernels.c_structures import FIXED_WEIGHTS, Method, addresses_of_state
+from dlrm_mtl.balancing.methods.balancer import Balancer
+from dlrm_mtl.balancing.methods.options import shown, task_vector
 
 
 class Static(Balancer):

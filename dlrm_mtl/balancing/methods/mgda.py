@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from dlrm_mtl.balancing.balancer import Balancer
-from dlrm_mtl.balancing.options import require_option, uniform_weights
-from dlrm_mtl.balancing.simplex import min_norm_point
+from dlrm_mtl.balancing.methods.algebra.simplex import min_norm_point
+from dlrm_mtl.balancing.methods.balancer import Balancer
+from dlrm_mtl.balancing.methods.options import require_option, uniform_weights
 
 NORMALIZATIONS = ("none", "l2", "loss", "loss+")
 

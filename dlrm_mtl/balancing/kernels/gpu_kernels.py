@@ -41,7 +41,7 @@ def gpu_kernels(gradients: Sequence[Tensor]) -> ModuleType | None:
 def _kernels() -> ModuleType | None:
     if not _has_triton():
         return None
-    from dlrm_mtl.balancing import triton_kernels
+    from dlrm_mtl.balancing.kernels import triton_kernels
 
     return triton_kernels
 

@@ -8,14 +8,14 @@ from typing import Any, ClassVar, Literal, Self
 import torch
 from torch import Tensor
 
-from dlrm_mtl.balancing.c_structures import Method
-from dlrm_mtl.balancing.definition import Definition
-from dlrm_mtl.balancing.empty_tasks import losses_of_rows
-from dlrm_mtl.balancing.finite import Truth, all_finite, assign_where, choose, host_may_look, sum_of_elements
-from dlrm_mtl.balancing.gramian import combine_gradients, local_gramian, local_pooled
-from dlrm_mtl.balancing.loss_weighting import LossWeighting
-from dlrm_mtl.balancing.options import uniform_weights
-from dlrm_mtl.balancing.task_state import TaskState
+from dlrm_mtl.balancing.kernels.c_structures import Method
+from dlrm_mtl.balancing.kernels.empty_tasks import losses_of_rows
+from dlrm_mtl.balancing.kernels.finite import Truth, all_finite, assign_where, choose, host_may_look, sum_of_elements
+from dlrm_mtl.balancing.kernels.gramian import combine_gradients, local_gramian, local_pooled
+from dlrm_mtl.balancing.methods.definition import Definition
+from dlrm_mtl.balancing.methods.loss_weighting import LossWeighting
+from dlrm_mtl.balancing.methods.options import uniform_weights
+from dlrm_mtl.balancing.state.task_state import TaskState
 
 BOUNDED = (torch.float32, torch.bfloat16, torch.float64)
 """Dtypes in which a balanced gradient is finite where coefficients times norms are. Not float16: it ends where the norm

@@ -5,9 +5,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from dlrm_mtl.balancing.balancer import Balancer
-from dlrm_mtl.balancing.options import is_number, require_option, uniform_weights
-from dlrm_mtl.balancing.simplex import MAX_ENUMERATED_TASKS, best_candidate, support_systems, task_supports
+from dlrm_mtl.balancing.methods.algebra.simplex import (
+    MAX_ENUMERATED_TASKS,
+    best_candidate,
+    support_systems,
+    task_supports,
+)
+from dlrm_mtl.balancing.methods.balancer import Balancer
+from dlrm_mtl.balancing.methods.options import is_number, require_option, uniform_weights
 
 RESCALES = ("mean", "official", "none")
 

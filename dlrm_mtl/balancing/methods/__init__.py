@@ -1,0 +1,1 @@
+"""The balancing methods: from a Gramian to coefficients."""
