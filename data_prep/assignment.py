@@ -12,10 +12,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data_prep.counting import Span
-from data_prep.keys import Keys, hex_text, key_type, mix, numbers
+from data_prep.keys import Keys, hex_text, key_type, numbers
 from data_prep.layout import CategoricalColumn
 from data_prep.vocabulary import MISSING_ID, RESERVED_IDS, UNSEEN_ID, Ids
 from dlrm_mtl.files import write_whole
+from dlrm_mtl.mixing import mix
 
 Method = Literal["vocabulary", "hash", "modulo"]
 

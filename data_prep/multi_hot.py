@@ -5,8 +5,8 @@ import zlib
 
 import numpy as np
 
-from data_prep.keys import mix
 from data_prep.vocabulary import RESERVED_IDS, Ids
+from dlrm_mtl.mixing import mix
 
 
 def expand(ids: Ids, feature: str, length: int, cardinality: int) -> Ids:

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from dlrm_mtl.files import PendingFile
 from dlrm_mtl.schema import CategoricalFeature
+from dlrm_mtl.segments import Segment, cluster_column, segment_column
 
 ROW_GROUP_ROWS = 16_384
 """Rows of a parquet row group, the unit that readers take: small enough that a few of them can be shuffled in
@@ -23,11 +24,17 @@ RECURRING = 0.25
 
 
 def arrow_schema(categorical: Sequence[CategoricalFeature], dense: Sequence[str], labels: Sequence[str]) -> pa.Schema:
-    """Columns of a data set's shards. None can hold a null."""
+    """Columns of a data set's shards, but for those of cluster and segments. None can hold a null."""
     ids = pa.list_(pa.field("element", pa.int32(), nullable=False))
     types = {feature.name: ids if feature.multi_hot else pa.int32() for feature in categorical}
     types |= dict.fromkeys(dense, pa.float32()) | dict.fromkeys(labels, pa.int8())
     return pa.schema([pa.field(name, kind, nullable=False) for name, kind in types.items()])
+
+
+def context_fields(cluster: str, segments: Sequence[Segment]) -> list[pa.Field]:
+    """Columns of cluster (empty: there is none) and segments, in the shards of the eval split."""
+    codes = [pa.field(segment_column(segment.name), pa.int32(), nullable=False) for segment in segments]
+    return [pa.field(cluster_column(cluster), pa.int64()), *codes] if cluster else codes
 
 
 class ShardWriter:

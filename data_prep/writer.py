@@ -10,10 +10,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from data_prep.shards import ROW_GROUP_ROWS, ShardWriter, arrow_schema
+from data_prep.shards import ROW_GROUP_ROWS, ShardWriter, arrow_schema, context_fields
 from dlrm_mtl.files import publish
 from dlrm_mtl.meaning import Fingerprints
 from dlrm_mtl.schema import SPLITS, CategoricalFeature, Schema, Shard, Task, write_schema
+from dlrm_mtl.segments import Segment
 
 SHARD_ROWS = 1 << 20
 """Rows of a parquet file."""
@@ -47,6 +48,9 @@ class DatasetWriter:
             (a ``schema.json``), which is then replaced.
         tasks: base rates are filled in.
         fingerprints: what ids and dense values stand for; by default the data set does not say.
+        cluster: raw column whose value the rows of a cluster share; empty: none. Its keys are a column
+            ``cluster:NAME`` of the eval split.
+        segments: of the eval split; their codes are columns ``segment:NAME``.
 
     Raises:
         ValueError: ``directory`` holds something that is not a data set.
@@ -62,6 +66,8 @@ class DatasetWriter:
         row_group_rows: int = ROW_GROUP_ROWS,
         shard_rows: int = SHARD_ROWS,
         fingerprints: Fingerprints = UNKNOWN,
+        cluster: str = "",
+        segments: Sequence[Segment] = (),
     ) -> None:
         check_destination(directory)
         directory = directory.absolute()
@@ -73,12 +79,16 @@ class DatasetWriter:
         self._tasks = tuple(tasks)
         self._fingerprints = fingerprints
         labels = dict.fromkeys(column for task in tasks for column in (task.label, task.given) if column)
-        self._arrow_schema = arrow_schema(categorical, dense, list(labels))
+        self._cluster = cluster
+        self._segments = tuple(segments)
+        columns = arrow_schema(categorical, dense, list(labels))
+        context = context_fields(cluster, segments)
+        self._arrow_schemas = {"train": columns, "eval": pa.schema([*columns, *context])}
         self._ids = dict.fromkeys((f.name for f in categorical), 0)
         self._defined = dict.fromkeys((task.name for task in tasks), 0)
         self._positives = dict.fromkeys((task.name for task in tasks), 0)
         self._splits = {
-            split: _SplitWriter(self._partial, split, self._arrow_schema, row_group_rows, shard_rows)
+            split: _SplitWriter(self._partial, split, self._arrow_schemas[split], row_group_rows, shard_rows)
             for split in SPLITS
         }
 
@@ -98,7 +108,8 @@ class DatasetWriter:
     def write(self, split: str, table: pa.Table) -> None:
         """Appends rows. Columns are taken by name and cast to the data set's types; a cast that would lose a
         value raises."""
-        table = table.select(self._arrow_schema.names).cast(self._arrow_schema)
+        schema = self._arrow_schemas[split]
+        table = table.select(schema.names).cast(schema)
         if split == "train":
             self._count(table)
         self._splits[split].write(table)
@@ -131,6 +142,8 @@ class DatasetWriter:
             splits=splits,
             source=source,
             fingerprints=self._fingerprints,
+            cluster=self._cluster,
+            segments=self._segments,
         )
         write_schema(schema, self._partial)
         publish(self._partial, self._directory)

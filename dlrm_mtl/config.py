@@ -223,6 +223,9 @@ class RunConfig:
     init_from: Path | None = None
     """A checkpoint (RUN/checkpoints/step-N) to start from, of a run that may have other tasks: everything shared and
     the tasks of the same names keep weights, optimizer and balancer state; steps, schedules and data begin anew."""
+    segments: tuple[str, ...] = ()
+    """Divisions of the evaluation rows that metrics are given for: those that the data set keeps, or categorical
+    features of one id per row and at most 256 ids. By default all that it keeps."""
     eval_every: int | None = None
     """Steps between evaluations; there is one at the end in any case."""
     log_every: int = 10

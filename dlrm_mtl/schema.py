@@ -15,6 +15,12 @@ Columns of every parquet file, by the names given in the schema:
   the conditioning label in ``given``; its own label must be 0 or 1 in every row, and is ignored where the
   condition is 0.
 
+Columns of the files of the eval split, where the data set keeps them:
+
+- ``cluster:NAME`` for ``cluster``: an ``int64`` key of the row's cluster, of the user for example. Rows with one key
+  are not independent of each other; a null belongs to no other row.
+- ``segment:NAME`` for each of ``segments``: ``int32`` codes, which number the segment's values from 0. No nulls.
+
 Further columns are ignored.
 """
 
@@ -30,12 +36,10 @@ from dlrm_mtl.files import read_object, write_json
 from dlrm_mtl.meaning import DenseFingerprint, Fingerprints, Meaning, TableFingerprint
 from dlrm_mtl.quoting import quote, shorten
 from dlrm_mtl.records import build
+from dlrm_mtl.segments import MAX_NAME, Segment, check_context
 
 FORMAT = 1
 """Version of the format that this code reads and writes."""
-
-MAX_NAME = 200
-"""Characters of the name of a feature, table, label or task."""
 
 SPLITS = ("train", "eval")
 
@@ -120,6 +124,10 @@ class Schema:
     """Where the data came from: command, options, counts of dropped and unseen values. Free form."""
     fingerprints: Fingerprints = field(default_factory=Fingerprints)
     """What ids and dense values stand for, as far as the writer of the data set says."""
+    cluster: str = ""
+    """Raw column whose value the rows of a cluster share, such as the user's; empty: rows are independent."""
+    segments: tuple[Segment, ...] = ()
+    """Divisions of the eval split that the data set keeps beside the features."""
 
     def __post_init__(self) -> None:
         check_names(
@@ -129,6 +137,8 @@ class Schema:
             labels=self.label_columns,
             tasks=self.tasks,
         )
+        features = [feature.name for feature in self.categorical]
+        check_context(self.cluster, self.segments, [*features, *self.dense, *self.label_columns])
         for task in self.tasks:
             if not task.label:
                 raise ValueError(f"task {quote(task.name)} has no label")

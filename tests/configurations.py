@@ -31,6 +31,7 @@ CHANGED = TrainConfig(
     tf32=True,
     on_bad_shard="skip",
     check="footers",
+    segments=("hour", "user"),
     max_nonfinite_steps=3,
     init_from=Path("runs/other/checkpoints/step-00000010"),
     checkpoint=CheckpointConfig(every_steps=100, every_minutes=2.5, keep=3),

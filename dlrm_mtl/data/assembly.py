@@ -10,6 +10,7 @@ import torch
 from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
 
 from dlrm_mtl.data.batch import MultiTaskBatch
+from dlrm_mtl.data.context import Context
 from dlrm_mtl.module_names import escape
 from dlrm_mtl.schema import Schema
 
@@ -22,9 +23,10 @@ class Rows:
     Args:
         table: the schema's columns.
         positions: (rows,) int64 position of each row in its split, or -1 for padding.
+        context: what batches are to say of clusters and segments; None: nothing. Its columns are in the table, too.
     """
 
-    def __init__(self, schema: Schema, table: pa.Table, positions: Array) -> None:
+    def __init__(self, schema: Schema, table: pa.Table, positions: Array, context: Context | None = None) -> None:
         table = table.combine_chunks()
         self._keys = [escape(feature.name) for feature in schema.categorical]
         largest = max((feature.cardinality for feature in schema.categorical), default=0)
@@ -41,6 +43,8 @@ class Rows:
             self._masks[:, index] = defined * (positions >= 0)
             self._labels[:, index] = _flat_array(table[task.label]) * self._masks[:, index]
         self._positions = positions
+        nothing = np.empty((len(table), 0), dtype=np.int64)
+        self._context = nothing if context is None else context.encode(schema, table, positions)
 
     def __len__(self) -> int:
         return len(self._positions)
@@ -62,13 +66,14 @@ class Rows:
             labels=torch.from_numpy(self._labels[start:stop].copy()),
             masks=torch.from_numpy(self._masks[start:stop].copy()),
             rows=torch.from_numpy(self._positions[start:stop].copy()),
+            context=torch.from_numpy(self._context[start:stop].copy()),
         )
 
 
-def concatenate(schema: Schema, pieces: Sequence[tuple[pa.Table, Array]]) -> Rows:
+def concatenate(schema: Schema, pieces: Sequence[tuple[pa.Table, Array]], context: Context | None = None) -> Rows:
     """Rows of several tables, in order. Shards may differ in the widths of their integers."""
     tables, positions = zip(*pieces, strict=True)
-    return Rows(schema, pa.concat_tables(tables, promote_options="permissive"), np.concatenate(positions))
+    return Rows(schema, pa.concat_tables(tables, promote_options="permissive"), np.concatenate(positions), context)
 
 
 def _bags(column: pa.ChunkedArray, multi_hot: bool) -> tuple[Array, Array | None]:

@@ -26,6 +26,9 @@ class MultiTaskBatch(Pipelineable):
     """(B, M) float32, 1 where the task is defined."""
     rows: Tensor
     """(B,) int64, the row's position in its split; -1 marks a padding row, whose masks are all 0."""
+    context: Tensor
+    """(B, 1 + S) int64 in an evaluation: keys of clusters, codes of S segments, see :class:`Context`; (B, 0) in
+    training."""
 
     def to(self, device: torch.device, non_blocking: bool = False) -> "MultiTaskBatch":
         return self._map("to", device=device, non_blocking=non_blocking)

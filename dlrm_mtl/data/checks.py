@@ -16,15 +16,16 @@ from dlrm_mtl.data.footers import is_list
 from dlrm_mtl.data.shards import BadShard
 from dlrm_mtl.quoting import quote
 from dlrm_mtl.schema import SPLITS
+from dlrm_mtl.segments import segment_column
 
 
 def check_values(dataset: Dataset, rank: int = 0, world_size: int = 1) -> None:
     """Checks this rank's share of the row groups.
 
     Raises:
-        ValueError: an id outside ``[0, cardinality)``, a label other than 0 and 1, a dense value that is NaN or
-            infinite, or would be as a float32, a null, an unreadable row group. The message names file, row group,
-            column, row and value.
+        ValueError: an id outside ``[0, cardinality)``, a label other than 0 and 1, a code that no value of its segment
+            has, a dense value that is NaN or infinite, or would be as a float32, a null, an unreadable row group. The
+            message names file, row group, column, row and value.
     """
     for bad in bad_values(dataset, rank, world_size):
         raise ValueError(bad.why)
@@ -39,7 +40,7 @@ def bad_values(dataset: Dataset, rank: int = 0, world_size: int = 1) -> Iterator
         if group.file in found:
             continue
         try:
-            _check_row_group(dataset, group)
+            _check_row_group(dataset, split, group)
         except ValueError as error:
             found.add(group.file)
             shard = next(s for s in dataset.schema.splits[split] if dataset.directory / s.file == group.file)
@@ -54,7 +55,7 @@ def check_shard(dataset: Dataset, split: str, file: Path) -> None:
     """
     for group in dataset.row_groups[split]:
         if group.file == file:
-            _check_row_group(dataset, group)
+            _check_row_group(dataset, split, group)
 
 
 def check_both_classes(dataset: Dataset) -> None:
@@ -81,14 +82,17 @@ def check_both_classes(dataset: Dataset) -> None:
             )
 
 
-def _check_row_group(dataset: Dataset, group: RowGroup) -> None:
-    table = dataset.read(group, dataset.columns)
+def _check_row_group(dataset: Dataset, split: str, group: RowGroup) -> None:
+    segments = {segment_column(segment.name): segment for segment in dataset.schema.segments if split == "eval"}
+    table = dataset.read(group, [*dataset.columns, *segments])
     for feature in dataset.schema.categorical:
         _check_range(group, table[feature.name], feature.name, 0, feature.cardinality - 1, "an id")
     for column in dataset.schema.label_columns:
         _check_range(group, table[column], column, 0, 1, "a label")
     for column in dataset.schema.dense:
         _check_finite(group, table[column], column)
+    for column, segment in segments.items():
+        _check_range(group, table[column], column, 0, len(segment.values) - 1, "a segment's code")
 
 
 def _check_range(group: RowGroup, column: pa.ChunkedArray, name: str, low: int, high: int, kind: str) -> None:

@@ -130,7 +130,7 @@ def open_dataset(directory: Path, on_bad_shard: OnBadShard = "stop") -> Dataset:
     for split in SPLITS:
         for shard in schema.splits[split]:
             try:
-                row_groups[split, shard.file] = read_footer(directory / shard.file, shard.rows, schema)
+                row_groups[split, shard.file] = read_footer(directory / shard.file, shard.rows, schema, split)
             except ValueError as error:
                 if on_bad_shard == "stop":
                     raise

@@ -1,10 +1,12 @@
 """Footers of parquet files: how many rows each row group has, and whether the columns are those of the schema."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from dlrm_mtl.data.context import Context
 from dlrm_mtl.ending import is_out_of_files
 from dlrm_mtl.quoting import quote, shorten
 from dlrm_mtl.schema import Schema
@@ -14,8 +16,8 @@ UNREADABLE = (OSError, ValueError, OverflowError, RuntimeError, MemoryError, pa.
 a size that no integer holds an OverflowError."""
 
 
-def read_footer(path: Path, rows: int, schema: Schema) -> tuple[int, ...]:
-    """Rows of each row group of a shard that should have ``rows`` rows.
+def read_footer(path: Path, rows: int, schema: Schema, split: str) -> tuple[int, ...]:
+    """Rows of each row group of a shard of a split that should have ``rows`` rows.
 
     Raises:
         ValueError: the file is not there, is no parquet file, or has other rows or columns than the schema says.
@@ -38,7 +40,8 @@ def read_footer(path: Path, rows: int, schema: Schema) -> tuple[int, ...]:
         raise ValueError(f"{path}: {found} rows, but schema.json says {rows}")
     if sum(sizes) != rows or min(sizes, default=0) < 0:
         raise ValueError(f"{path}: row groups of {sum(sizes)} rows, though the file says {rows}; it is damaged")
-    _check_columns(path, schema, arrow_schema)
+    context_columns = Context.of(schema).columns(schema) if split == "eval" else []
+    _check_columns(path, schema, context_columns, arrow_schema)
     return sizes
 
 
@@ -47,8 +50,9 @@ def first_line(error: BaseException) -> str:
     return shorten(str(error).strip().split("\n")[0])
 
 
-def _check_columns(path: Path, schema: Schema, arrow_schema: pa.Schema) -> None:
+def _check_columns(path: Path, schema: Schema, context_columns: Sequence[str], arrow_schema: pa.Schema) -> None:
     names = [feature.name for feature in schema.categorical] + list(schema.dense) + list(schema.label_columns)
+    names += context_columns
     for name in names:
         count = arrow_schema.names.count(name)
         if count == 0:
@@ -73,6 +77,8 @@ def _check_columns(path: Path, schema: Schema, arrow_schema: pa.Schema) -> None:
         require(column, pa.types.is_floating(arrow_schema.field(column).type), "a floating-point number")
     for column in schema.label_columns:
         require(column, pa.types.is_integer(arrow_schema.field(column).type), "an integer, 0 or 1")
+    for column in context_columns:
+        require(column, pa.types.is_integer(arrow_schema.field(column).type), "an integer")
 
 
 def is_list(kind: pa.DataType) -> bool:

@@ -133,7 +133,7 @@ def _recheck(dataset: Dataset, shard: ShardRecord, check: Check) -> ShardRecord:
             f"{path}: changed since the run began: {size} bytes with sha256 {digest or 'not known'},"
             f" expected {shard.bytes} bytes with sha256 {shard.sha256 or 'not known'}"
         )
-    if check == "footers" and read_footer(path, shard.rows, dataset.schema) != shard.row_groups:
+    if check == "footers" and read_footer(path, shard.rows, dataset.schema, shard.split) != shard.row_groups:
         raise ValueError(f"{path}: changed since the run began: it has other row groups")
     if not checked:
         [listed] = [listed for split, listed in dataset.shards if (split, listed.file) == (shard.split, shard.file)]

@@ -11,7 +11,7 @@ from dlrm_mtl.data.dataset import RowGroup
 
 
 @dataclass(frozen=True)
-class Segment:
+class Part:
     """Rows ``[start, stop)`` of a row group."""
 
     row_group: RowGroup
@@ -30,7 +30,7 @@ class Order:
         self._row_groups = row_groups
         self._stops = list(accumulate(group.rows for group in row_groups))
 
-    def segments(self, start: int, stop: int) -> list[Segment]:
+    def parts(self, start: int, stop: int) -> list[Part]:
         """The rows at places ``[start, stop)``."""
         found = []
         index = bisect_right(self._stops, start)
@@ -39,7 +39,7 @@ class Order:
             first_place = self._stops[index] - group.rows
             end = min(stop, self._stops[index])
             if start < end:
-                found.append(Segment(group, start - first_place, end - first_place))
+                found.append(Part(group, start - first_place, end - first_place))
             start, index = end, index + 1
         return found
 

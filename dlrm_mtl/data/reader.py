@@ -1,6 +1,6 @@
 """Readers: a split of a data set to the batches of one rank."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
 
@@ -13,6 +13,7 @@ from dlrm_mtl.config import ReaderConfig
 from dlrm_mtl.data.ahead import ahead
 from dlrm_mtl.data.assembly import Array, Rows, concatenate
 from dlrm_mtl.data.batch import MultiTaskBatch
+from dlrm_mtl.data.context import Context
 from dlrm_mtl.data.order import Order, evaluation_share, shuffled
 from dlrm_mtl.data.position import Position
 from dlrm_mtl.data.reader_processes import ReaderProcesses
@@ -107,7 +108,7 @@ class TrainingReader:
 
     def _shuffle(self, order: Order, piece: Piece) -> tuple[pa.Table, Array]:
         window = piece.window
-        table, positions = self._source.read(order.segments(window.start, window.stop))
+        table, positions = self._source.read(order.parts(window.start, window.stop))
         seed = [self._seed, self._position.epoch, *window.key]
         chosen = np.random.default_rng(seed).permutation(len(positions))[piece.first : piece.last]
         return table.take(chosen), positions[chosen]
@@ -119,9 +120,17 @@ class EvaluationReader:
 
     Args:
         batch_size: local batch size B; the last batch may be smaller.
+        segments: what batches say of a row beside its cluster, see :meth:`Context.of`; by default all that is kept.
+
+    Raises:
+        ValueError: there is no such segment.
     """
 
-    def __init__(self, source: RowSource, batch_size: int, rank: int, world_size: int) -> None:
+    def __init__(
+        self, source: RowSource, batch_size: int, rank: int, world_size: int, segments: Sequence[str] = ()
+    ) -> None:
+        self.context = Context.of(source.dataset.schema, segments)
+        """What the batches' context means."""
         self._source = source
         self._batch_size = batch_size
         self._share = evaluation_share(source.dataset.schema.rows("eval"), batch_size, rank, world_size)
@@ -131,14 +140,14 @@ class EvaluationReader:
 
     def __iter__(self) -> Iterator[MultiTaskBatch]:
         dataset = self._source.dataset
-        parts = Order(dataset.row_groups["eval"]).segments(self._share.start, self._share.stop)
-        pieces = (self._source.read([part]) for part in parts)
+        parts = Order(dataset.row_groups["eval"]).parts(self._share.start, self._share.stop)
+        pieces = (self._source.read([part], self.context) for part in parts)
         produced = 0
-        for batch in _batches(dataset.schema, pieces, self._batch_size):
+        for batch in _batches(dataset.schema, pieces, self._batch_size, self.context):
             produced += 1
             yield batch
         for _ in range(produced, self._share.batches):
-            yield Rows(dataset.schema, *self._source.padding(1)).batch(0, 1)
+            yield Rows(dataset.schema, *self._source.padding(1, self.context), self.context).batch(0, 1)
 
 
 def reader_streams(config: ReaderConfig, on_gpu: bool) -> int:
@@ -187,11 +196,13 @@ def _next(items: Iterator[MultiTaskBatch]) -> MultiTaskBatch | None:
         return next(items, None)
 
 
-def _batches(schema: Schema, pieces: Iterable[tuple[pa.Table, Array]], batch_size: int) -> Iterator[MultiTaskBatch]:
+def _batches(
+    schema: Schema, pieces: Iterable[tuple[pa.Table, Array]], batch_size: int, context: Context | None = None
+) -> Iterator[MultiTaskBatch]:
     """Cuts pieces into batches; what a piece leaves over opens the next one's first batch."""
     rest: list[tuple[pa.Table, Array]] = []
     for piece in pieces:
-        rows = concatenate(schema, [*rest, piece])
+        rows = concatenate(schema, [*rest, piece], context)
         whole = len(rows) - len(rows) % batch_size
         for start in range(0, whole, batch_size):
             yield rows.batch(start, start + batch_size)
@@ -202,5 +213,5 @@ def _batches(schema: Schema, pieces: Iterable[tuple[pa.Table, Array]], batch_siz
         else:
             rest = [(table.slice(len(positions) - left), positions[len(positions) - left :])] if left else []
     if rest:
-        rows = concatenate(schema, rest)
+        rows = concatenate(schema, rest, context)
         yield rows.batch(0, len(rows))

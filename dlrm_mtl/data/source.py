@@ -9,8 +9,9 @@ import pyarrow as pa
 
 from dlrm_mtl.config import OnBadShard
 from dlrm_mtl.data.assembly import Array
+from dlrm_mtl.data.context import Context
 from dlrm_mtl.data.dataset import Dataset, RowGroup
-from dlrm_mtl.data.order import Segment
+from dlrm_mtl.data.order import Part
 
 
 class RowSource:
@@ -35,17 +36,20 @@ class RowSource:
         tasks = tuple(task for task in schema.tasks if task.name in names)
         return RowSource(replace(self.dataset, schema=replace(schema, tasks=tasks)), self._on_bad_shard)
 
-    def read(self, parts: Sequence[Segment]) -> tuple[pa.Table, Array]:
-        """Rows of some segments, and their positions in the split: (rows,) int64.
+    def read(self, parts: Sequence[Part], context: Context | None = None) -> tuple[pa.Table, Array]:
+        """Rows of some parts of row groups, and their positions in the split: (rows,) int64.
+
+        Args:
+            context: what is read beside the columns that training needs.
 
         Raises:
             ValueError: a row group cannot be read, unless bad shards are skipped.
         """
-        pieces = [self._read(part) for part in parts]
+        pieces = [self._read(part, context) for part in parts]
         tables, positions = zip(*pieces, strict=True)
         return pa.concat_tables(tables, promote_options="permissive"), np.concatenate(positions)
 
-    def padding(self, rows: int) -> tuple[pa.Table, Array]:
+    def padding(self, rows: int, context: Context | None = None) -> tuple[pa.Table, Array]:
         """Rows that count nowhere."""
         schema = self.dataset.schema
         id_type, empty = pa.int32(), pa.array([[]] * rows, pa.list_(pa.int32()))
@@ -55,19 +59,21 @@ class RowSource:
         }
         columns |= {name: np.zeros(rows, dtype=np.float32) for name in schema.dense}
         columns |= {name: np.zeros(rows, dtype=np.int8) for name in schema.label_columns}
+        columns |= {} if context is None else context.padding(schema, rows)
         return pa.table(columns), np.full(rows, -1, dtype=np.int64)
 
-    def _read(self, part: Segment) -> tuple[pa.Table, Array]:
+    def _read(self, part: Part, context: Context | None) -> tuple[pa.Table, Array]:
         group = part.row_group
         if group.file in self._lost:
-            return self.padding(part.rows)
+            return self.padding(part.rows, context)
+        further = [] if context is None else context.columns(self.dataset.schema)
         try:
-            table = self.dataset.read(group, self.dataset.columns)
+            table = self.dataset.read(group, list(dict.fromkeys([*self.dataset.columns, *further])))
         except ValueError as error:
             if self._on_bad_shard == "stop":
                 raise
             self._lose(group, error)
-            return self.padding(part.rows)
+            return self.padding(part.rows, context)
         first = group.first_row
         return table.slice(part.start, part.rows), np.arange(first + part.start, first + part.stop, dtype=np.int64)
 

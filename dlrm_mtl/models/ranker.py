@@ -37,6 +37,8 @@ class Predictions:
     """(B, M)."""
     rows: Tensor
     """(B,)."""
+    context: Tensor
+    """(B, 1 + S), or (B, 0) in training."""
 
 
 class SharedRepresentation(nn.Module):
@@ -125,7 +127,7 @@ class DensePart(nn.Module):
         losses = logits.new_zeros(logits.shape[1])
         if self.training:
             losses = self.balancing.weigh_losses(self.losses(logits, batch.labels, batch.masks))
-        return losses, Predictions(logits.detach(), batch.labels, batch.masks, batch.rows)
+        return losses, Predictions(logits.detach(), batch.labels, batch.masks, batch.rows, batch.context)
 
 
 class MultiTaskRanker(nn.Module):

@@ -10,6 +10,7 @@ from torchrec.distributed.types import ShardingPlan
 
 from dlrm_mtl.arms import SINGLE_TASK, check_arm, check_level
 from dlrm_mtl.config import RunConfig
+from dlrm_mtl.data.context import Context
 from dlrm_mtl.data.source import RowSource
 from dlrm_mtl.distributed.checkpoint_directory import read_manifest
 from dlrm_mtl.distributed.plan_records import describe_plan, format_plan, summarize_plan
@@ -84,6 +85,7 @@ def prepare(config: RunConfig, arms: Sequence[str], ranks: Ranks) -> Session:
     for recipe in map(parse_recipe, arms):
         check_level(recipe, config.model)
         check_arm(recipe, dataset.schema.task_names)
+    Context.of(dataset.schema, config.segments)
     if config.init_from is not None:
         manifest = read_manifest(config.init_from)
         check_facts(config.init_from, manifest)

@@ -207,7 +207,13 @@ class Trainer:
         model = self.pipeline.detach()
         model.eval()
         sums = MetricSums(len(self._source.dataset.schema.tasks), self._ranks.device, EVALUATION_BUCKETS)
-        reader = EvaluationReader(self._source, self._local_batch_size, self._ranks.rank, self._ranks.world_size)
+        reader = EvaluationReader(
+            self._source,
+            self._local_batch_size,
+            self._ranks.rank,
+            self._ranks.world_size,
+            self._config.segments,
+        )
         pipeline = EvalPipelineSparseDist(model, self.arm.optimizer, self._ranks.device)
         iterator = iter(batches(reader, self._config.reader, self._pin_memory))
         with torch.no_grad(), without_cache_locks(model.module.embedding_bags):

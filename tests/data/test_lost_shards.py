@@ -167,6 +167,6 @@ def test_too_few_open_files_lose_no_shard(directory: Path) -> None:
         with pytest.raises(OSError, match="Too many open files"):
             list(EvaluationReader(RowSource(dataset, "skip"), 16, 0, 1))
         with pytest.raises(OSError, match="Too many open files"):
-            read_footer(directory / shard.file, shard.rows, dataset.schema)
+            read_footer(directory / shard.file, shard.rows, dataset.schema, "eval")
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)

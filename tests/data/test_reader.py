@@ -164,7 +164,7 @@ def row_groups(sizes: list[int]) -> Iterator[RowGroup]:
 def test_segments_cover_exactly_the_range(sizes: list[int], data: st.DataObject) -> None:
     start = data.draw(st.integers(0, sum(sizes)))
     stop = data.draw(st.integers(start, sum(sizes)))
-    parts = Order(list(row_groups(sizes))).segments(start, stop)
+    parts = Order(list(row_groups(sizes))).parts(start, stop)
     covered = [
         row
         for part in parts

@@ -55,7 +55,7 @@ class Epoch:
             places = np.concatenate(
                 [
                     np.arange(part.row_group.first_row + part.start, part.row_group.first_row + part.stop)
-                    for part in self.order.segments(piece.window.start, piece.window.stop)
+                    for part in self.order.parts(piece.window.start, piece.window.stop)
                 ]
             )
             shuffle = np.random.default_rng([SEED, self.epoch, *piece.window.key]).permutation(len(places))

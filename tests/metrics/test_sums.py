@@ -21,6 +21,11 @@ ROWS = 3000
 TASKS = ("click", "rare", "conversion")
 
 
+def predictions_of(logits: torch.Tensor, labels: torch.Tensor, masks: torch.Tensor, rows: torch.Tensor) -> Predictions:
+    """Predictions of training, which say nothing of clusters and segments."""
+    return Predictions(logits, labels, masks, rows, torch.empty(len(rows), 0, dtype=torch.int64))
+
+
 def example(rows: int = ROWS, seed: int = 0) -> Predictions:
     """Informative predictions; the second task is rare, the third defined where the first label is 1."""
     generator = torch.Generator().manual_seed(seed)
@@ -30,11 +35,11 @@ def example(rows: int = ROWS, seed: int = 0) -> Predictions:
     labels = (torch.rand(rows, 3, generator=generator) < truth).float()
     masks = torch.ones(rows, 3)
     masks[:, 2] = labels[:, 0]
-    return Predictions(logits, labels * masks, masks, torch.arange(rows))
+    return predictions_of(logits, labels * masks, masks, torch.arange(rows))
 
 
 def slice_of(predictions: Predictions, start: int, stop: int) -> Predictions:
-    return Predictions(
+    return predictions_of(
         predictions.logits[start:stop],
         predictions.labels[start:stop],
         predictions.masks[start:stop],
@@ -119,7 +124,7 @@ def test_metrics_equal_torchrecs() -> None:
 def test_the_base_rate_has_ne_1() -> None:
     labels = torch.tensor([[1.0], [0.0], [0.0], [0.0]])
     logits = torch.full((4, 1), float(torch.logit(torch.tensor(0.25))))
-    [found] = sums_of([Predictions(logits, labels, torch.ones(4, 1), torch.arange(4))]).compute()
+    [found] = sums_of([predictions_of(logits, labels, torch.ones(4, 1), torch.arange(4))]).compute()
     assert found.ne == pytest.approx(1, abs=1e-6)
     assert found.calibration == pytest.approx(1, abs=1e-6)
     assert found.auc == 0.5
@@ -138,7 +143,7 @@ def test_the_base_rate_has_ne_1() -> None:
 def test_auc_of_few_rows(logits: list[float], labels: list[float], auc: float) -> None:
     predicted, observed = (torch.tensor(values, dtype=torch.float32)[:, None] for values in (logits, labels))
     ones = torch.ones_like(observed)
-    [found] = sums_of([Predictions(predicted, observed, ones, torch.arange(len(labels)))]).compute()
+    [found] = sums_of([predictions_of(predicted, observed, ones, torch.arange(len(labels)))]).compute()
     assert found.auc == auc
 
 
@@ -146,7 +151,7 @@ def test_extreme_logits() -> None:
     """Confident and wrong costs its log loss; nothing overflows, and the ends of the histogram still order."""
     logits = torch.tensor([[40.0], [-40.0], [40.0], [-40.0], [0.0]])
     labels = torch.tensor([[1.0], [0.0], [0.0], [1.0], [1.0]])
-    predictions = Predictions(logits, labels, torch.ones(5, 1), torch.arange(5))
+    predictions = predictions_of(logits, labels, torch.ones(5, 1), torch.arange(5))
     [found] = sums_of([predictions]).compute()
     assert found.log_loss == pytest.approx((80 + np.log(2)) / 5, rel=1e-6)
     assert_equals_by_hand(found, by_hand(predictions, 0), auc_tolerance=1e-12)
@@ -154,7 +159,7 @@ def test_extreme_logits() -> None:
 
 @pytest.mark.parametrize(("label", "calibration"), [(0.0, None), (1.0, 0.5)])
 def test_one_class_has_no_ne(label: float, calibration: float | None) -> None:
-    predictions = Predictions(torch.zeros(6, 1), torch.full((6, 1), label), torch.ones(6, 1), torch.arange(6))
+    predictions = predictions_of(torch.zeros(6, 1), torch.full((6, 1), label), torch.ones(6, 1), torch.arange(6))
     [found] = sums_of([predictions]).compute()
     assert (found.rows, found.positives) == (6, 6 * label)
     assert found.ne is None
@@ -183,7 +188,7 @@ def test_undefined_rows_do_not_count() -> None:
 @pytest.mark.parametrize("buckets", [1, 37])
 def test_padding_does_not_count(buckets: int) -> None:
     whole = example(500)
-    padding = Predictions(torch.full((1, 3), 5.0), torch.zeros(1, 3), torch.zeros(1, 3), torch.tensor([-1]))
+    padding = predictions_of(torch.full((1, 3), 5.0), torch.zeros(1, 3), torch.zeros(1, 3), torch.tensor([-1]))
     without, padded = sums_of([whole], buckets), sums_of([whole, padding], buckets)
     assert torch.equal(without.sums, padded.sums)
     assert torch.equal(without.histogram, padded.histogram)

@@ -37,7 +37,8 @@ def batch_of(schema: Schema, rows: int) -> MultiTaskBatch:
     )
     labels = torch.randint(2, (rows, len(schema.tasks)), generator=generator).float()
     dense = torch.randn(rows, len(schema.dense), generator=generator)
-    return MultiTaskBatch(sparse, dense, labels, torch.ones_like(labels), torch.arange(rows))
+    context = torch.empty(rows, 0, dtype=torch.int64)
+    return MultiTaskBatch(sparse, dense, labels, torch.ones_like(labels), torch.arange(rows), context)
 
 
 def test_dense_weights_are_a_function_of_the_seed() -> None:

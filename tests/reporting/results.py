@@ -22,7 +22,11 @@ def simulate(rows: int, noises: Sequence[float], seed: int = 0, shift: float = -
     labels = (torch.rand(rows, 2, generator=generator) < torch.sigmoid(truth)).float()
     return [
         Predictions(
-            truth + noise * torch.randn(rows, 2, generator=generator), labels, torch.ones(rows, 2), torch.arange(rows)
+            truth + noise * torch.randn(rows, 2, generator=generator),
+            labels,
+            torch.ones(rows, 2),
+            torch.arange(rows),
+            torch.empty(rows, 0, dtype=torch.int64),
         )
         for noise in noises
     ]
