@@ -19,7 +19,7 @@ ALLOWED: dict[str, set[str]] = {
     "file_names": set(),
     "files": {"quoting"},
     "meaning": {"quoting", "records"},
-    "metrics": {"balancing", "models"},
+    "metrics": {"balancing", "distributed", "files", "models", "quoting", "records"},
     "module_names": set(),
     "option_file": {"files", "quoting", "records"},
     "quoting": set(),

@@ -5,42 +5,23 @@ window of stored predictions; these sums are tested equal to them.
 """
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.nn import functional as F
 
 from dlrm_mtl.balancing.kernels.cuda_graphs import CapturedStages, may_be_captured
+from dlrm_mtl.metrics.bucket_sums import LOG_LOSS, POSITIVES, PREDICTED, ROWS, normalized_entropy
+from dlrm_mtl.metrics.buckets import bucket_of
+from dlrm_mtl.metrics.estimates import FloatArray
+from dlrm_mtl.metrics.task_metrics import TaskMetrics
 from dlrm_mtl.models.ranker import Predictions
-
-FloatArray = npt.NDArray[np.float64]
 
 BINS = 1 << 14
 """Bins of predicted logits in [-16, 16), for AUC: two predictions closer than 0.002 in log-odds count as tied."""
 _LIMIT = 16.0
-
-ROWS, POSITIVES, LOG_LOSS, PREDICTED = range(4)
-"""Columns of the sums."""
-
-
-@dataclass(frozen=True)
-class TaskMetrics:
-    """Metrics of one task over its defined rows. None where they do not exist: no row, one class only, or predictions
-    that are not finite."""
-
-    rows: int
-    positives: int
-    ne: float | None
-    """Normalized entropy: mean log loss / entropy of the base rate (He et al., ADKDD 2014)."""
-    log_loss: float | None
-    """Mean log loss, in nats."""
-    auc: float | None
-    calibration: float | None
-    """Mean prediction / base rate."""
 
 
 class MetricSums:
@@ -48,7 +29,7 @@ class MetricSums:
 
     Args:
         num_tasks: M.
-        buckets: K; rows are hashed into K buckets with sums of their own, so that rows can be resampled later.
+        buckets: K; clusters of rows are hashed into K buckets with sums of their own.
     """
 
     def __init__(self, num_tasks: int, device: torch.device, buckets: int = 1) -> None:
@@ -60,29 +41,29 @@ class MetricSums:
 
     @torch.no_grad()
     def update(self, predictions: Predictions, skipped: Tensor | None = None) -> None:
-        """Adds a batch: (B, M) logits, labels, masks; (B,) rows.
+        """Adds a batch: (B, M) logits, labels, masks; (B, 1 + S) context, if rows go into buckets.
 
         Args:
             skipped: 0-d bool, whether to leave the batch out, of a step that was skipped.
         """
-        rows = predictions.rows if len(self.sums) > 1 else None
-        batch = predictions.logits, predictions.labels, predictions.masks, rows, skipped
+        keys = predictions.context[:, 0] if len(self.sums) > 1 else None
+        batch = predictions.logits, predictions.labels, predictions.masks, keys, skipped
         if may_be_captured(self.sums):
             self._captured(self._add_batch, batch, {}, (self.sums, self.histogram), None)
         else:
             self._add_batch(*batch)
 
     def _add_batch(
-        self, logits: Tensor, labels: Tensor, masks: Tensor, rows: Tensor | None, skipped: Tensor | None
+        self, logits: Tensor, labels: Tensor, masks: Tensor, keys: Tensor | None, skipped: Tensor | None
     ) -> None:
         if skipped is not None:
             logits, masks = logits.masked_fill(skipped, 0.0), masks.masked_fill(skipped, 0.0)
         losses = F.binary_cross_entropy_with_logits(logits, labels, weight=masks, reduction="none")
         parts = torch.stack([masks, labels * masks, losses, torch.sigmoid(logits) * masks], dim=2).double()
-        if rows is None:
+        if keys is None:
             self.sums[0] += parts.sum(dim=0)
         else:
-            self.sums.index_add_(0, bucket_of(rows, len(self.sums)), parts)
+            self.sums.index_add_(0, bucket_of(keys, len(self.sums)), parts)
         width = BINS / (2 * _LIMIT)
         bins = ((logits + _LIMIT) * width).nan_to_num().clamp(0, BINS - 1).long()
         tasks = torch.arange(logits.shape[1], device=logits.device)
@@ -107,28 +88,6 @@ class MetricSums:
         totals = self.sums.sum(dim=0).cpu().numpy()
         histogram = self.histogram.cpu().numpy().astype(np.float64)
         return [_task_metrics(row, classes) for row, classes in zip(totals, histogram, strict=True)]
-
-
-def bucket_of(rows: Tensor, buckets: int) -> Tensor:
-    """(B,) bucket of each row: a hash of its position in the split, whatever rank or batch it is in."""
-    mixed = (rows + 1) * -7046029254386353131
-    return ((mixed >> 33) & 0x7FFFFFFF) % buckets
-
-
-def normalized_entropy(sums: FloatArray) -> FloatArray:
-    """NE from sums.
-
-    Args:
-        sums: (..., 4).
-
-    Returns:
-        (...) NaN where one class is missing.
-    """
-    rows, positives, log_loss = sums[..., ROWS], sums[..., POSITIVES], sums[..., LOG_LOSS]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        rate = positives / rows
-        entropy = -(rate * np.log(rate) + (1 - rate) * np.log1p(-rate))
-        return np.where((positives > 0) & (positives < rows), log_loss / rows / entropy, np.nan)
 
 
 def _task_metrics(sums: FloatArray, histogram: FloatArray) -> TaskMetrics:

@@ -4,6 +4,7 @@ from dlrm_mtl.config import CompareConfig
 from dlrm_mtl.distributed.processes import Ranks
 from dlrm_mtl.ending import Terminated
 from dlrm_mtl.files import write_json
+from dlrm_mtl.metrics.estimates_file import write_estimates
 from dlrm_mtl.reporting.comparison import compare_seeds
 from dlrm_mtl.reporting.html import write_report
 from dlrm_mtl.reporting.report_data import ReportData, read_run
@@ -41,6 +42,8 @@ def run_comparison(config: CompareConfig, ranks: Ranks) -> None:
             if config.keep_models:
                 require_checkpoint(directory, session.length.steps, ranks)
             if ranks.is_first:
+                # First: the other file says that the seed is finished.
+                write_estimates(file.with_suffix(".npz"), {arm: result.evaluation for arm, result in results.items()})
                 write_json(file, summarize_seed(seed, schema.task_names, results, session.length))
                 remove_checkpoints(directory, keep=1 if config.keep_models else 0)
             if ranks.any(requested())[0]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from dlrm_mtl.metrics.sums import normalized_entropy
+from dlrm_mtl.metrics.bucket_sums import normalized_entropy
 from dlrm_mtl.reporting.statistics import REPLICATES, FloatArray, Interval, mean_record, percentile_interval
 from dlrm_mtl.training.loop import ArmResult
 from dlrm_mtl.training_length import TrainingLength
@@ -34,7 +34,7 @@ def summarize_seed(
             "average_ne_gain_percent": mean_record(average),
             "tasks": {
                 task: {**asdict(metrics), "ne_gain_percent": mean_record(gain)}
-                for task, metrics, gain in zip(tasks, arm.metrics, gains, strict=True)
+                for task, metrics, gain in zip(tasks, arm.evaluation.tasks, gains, strict=True)
             },
         }
     return summary
@@ -67,11 +67,18 @@ def _resampled_ne(weights: FloatArray, sums: FloatArray) -> FloatArray:
 
 def _gains(control: ArmResult, arm: ArmResult, seed: int) -> tuple[list[Interval | None], Interval | None]:
     """Gains of each task and their average; None where an arm has no NE, because its predictions are not finite."""
-    defined = [a.ne is not None and b.ne is not None for a, b in zip(control.metrics, arm.metrics, strict=True)]
+    defined = [
+        a.ne is not None and b.ne is not None
+        for a, b in zip(control.evaluation.tasks, arm.evaluation.tasks, strict=True)
+    ]
     if not all(defined):
         kept = np.flatnonzero(defined)
-        some = paired_bootstrap(control.sums[:, kept], arm.sums[:, kept], seed)[0] if len(kept) else []
+        some = (
+            paired_bootstrap(control.evaluation.sums[:, kept], arm.evaluation.sums[:, kept], seed)[0]
+            if len(kept)
+            else []
+        )
         found = iter(some)
         return [next(found) if known else None for known in defined], None
-    gains, average = paired_bootstrap(control.sums, arm.sums, seed)
+    gains, average = paired_bootstrap(control.evaluation.sums, arm.evaluation.sums, seed)
     return list(gains), average

@@ -6,15 +6,13 @@ from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 import torch
 
 from dlrm_mtl.config import RunConfig
 from dlrm_mtl.distributed.checkpoint import Checkpoint
 from dlrm_mtl.ending import Terminated
 from dlrm_mtl.file_names import file_names
-from dlrm_mtl.metrics.sums import TaskMetrics
+from dlrm_mtl.metrics.evaluation import Evaluation
 from dlrm_mtl.run_directory import record_start
 from dlrm_mtl.training.checkpoints import RunCheckpoints
 from dlrm_mtl.training.interruption import termination_requested
@@ -26,13 +24,11 @@ from dlrm_mtl.training.session import ArmTrainer, Session
 class ArmResult:
     """One arm, trained from one seed."""
 
-    metrics: Sequence[TaskMetrics]
-    """Of each task, over the eval split."""
+    evaluation: Evaluation
+    """Of the trained model, on the eval split."""
     qps: Sequence[float]
     """Global samples per second of each timed window, without the warm-up; windows of the same index were trained side
     by side."""
-    sums: npt.NDArray[np.float64]
-    """(K, M, 4) evaluation sums in buckets of rows, see :class:`dlrm_mtl.metrics.sums.MetricSums`."""
     skipped_steps: int
     """Steps without effect, because a loss or gradient was not finite."""
     rows_lost: int
@@ -109,7 +105,7 @@ def train_arms(session: Session, arms: Sequence[str], seed: int, directory: Path
                     if window.qps is not None:
                         progress.qps[arm].append(window.qps)
                 if _evaluation_is_due(config, window.first_step, window.last_step) and not trainer.done:
-                    logs[arm].evaluation(window.last_step, trainer.evaluate().compute())
+                    logs[arm].evaluation(window.last_step, trainer.evaluation_metrics())
             progress.rounds += 1
             ending, due = ranks.any(requested(), checkpoints.due(one.step, last=one.done))
             if ending or due:
@@ -123,13 +119,11 @@ def train_arms(session: Session, arms: Sequence[str], seed: int, directory: Path
         for arm, trainer in trainers.items():
             if ranks.any(requested())[0]:
                 raise Terminated(f"before {arm} was evaluated, at step {one.step} of {one.total_steps}")
-            sums = trainer.evaluate()
-            metrics = sums.compute()
-            logs[arm].evaluation(trainer.step, metrics)
+            evaluation = trainer.evaluate()
+            logs[arm].evaluation(trainer.step, evaluation.tasks)
             results[arm] = ArmResult(
-                metrics,
+                evaluation,
                 progress.qps[arm],
-                sums.sums.cpu().numpy(),
                 trainer.skipped_steps,
                 trainer.rows_lost,
                 progress.end_to_end_qps[arm],

@@ -12,7 +12,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from dlrm_mtl.json_lines import JsonLines
-from dlrm_mtl.metrics.sums import TaskMetrics
+from dlrm_mtl.metrics.task_metrics import TaskMetrics
 from dlrm_mtl.training.trainer import Window
 
 

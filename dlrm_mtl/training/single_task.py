@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-import torch
 from torchrec.distributed.types import ShardingPlan
 
 from dlrm_mtl.arms import SINGLE_TASK
@@ -11,7 +10,8 @@ from dlrm_mtl.data.position import Position
 from dlrm_mtl.data.source import RowSource
 from dlrm_mtl.distributed.checkpoint import Checkpoint
 from dlrm_mtl.distributed.processes import Ranks
-from dlrm_mtl.metrics.sums import MetricSums
+from dlrm_mtl.metrics.evaluation import Evaluation, side_by_side
+from dlrm_mtl.metrics.task_metrics import TaskMetrics
 from dlrm_mtl.recipe import parse_recipe
 from dlrm_mtl.training.arm_state import State
 from dlrm_mtl.training.trainer import Trainer, Window
@@ -26,7 +26,6 @@ class SingleTaskTrainers:
     """
 
     def __init__(self, config: RunConfig, seed: int, source: RowSource, plan: ShardingPlan, ranks: Ranks) -> None:
-        self._device = ranks.device
         self._trainers = {
             task: Trainer(config, parse_recipe("mean"), seed, source.of_tasks([task]), plan, ranks)
             for task in source.dataset.schema.task_names
@@ -76,13 +75,13 @@ class SingleTaskTrainers:
             nonfinite_tasks=nonfinite,
         )
 
-    def evaluate(self) -> MetricSums:
-        """See :meth:`Trainer.evaluate`: (K, M, 4) sums, each task's by its own model."""
-        parts = [trainer.evaluate() for trainer in self._trainers.values()]
-        joined = MetricSums(len(parts), self._device)
-        joined.sums = torch.cat([part.sums for part in parts], dim=1)
-        joined.histogram = torch.cat([part.histogram for part in parts])
-        return joined
+    def evaluate(self) -> Evaluation:
+        """See :meth:`Trainer.evaluate`; each task by its own model."""
+        return side_by_side([trainer.evaluate() for trainer in self._trainers.values()])
+
+    def evaluation_metrics(self) -> list[TaskMetrics]:
+        """See :meth:`Trainer.evaluation_metrics`."""
+        return [metrics for trainer in self._trainers.values() for metrics in trainer.evaluation_metrics()]
 
     def close(self) -> None:
         """See :meth:`Trainer.close`."""

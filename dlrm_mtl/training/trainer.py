@@ -1,7 +1,7 @@
 """Trains and evaluates one arm, window by window."""
 
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -20,16 +20,17 @@ from dlrm_mtl.data.source import RowSource
 from dlrm_mtl.distributed.caching import without_cache_locks
 from dlrm_mtl.distributed.checkpoint import Checkpoint, load_tensors
 from dlrm_mtl.distributed.processes import Ranks
-from dlrm_mtl.metrics.sums import MetricSums, TaskMetrics
+from dlrm_mtl.metrics.evaluation import Evaluation
+from dlrm_mtl.metrics.evaluator import Evaluator
+from dlrm_mtl.metrics.sums import MetricSums
+from dlrm_mtl.metrics.task_metrics import TaskMetrics
+from dlrm_mtl.models.ranker import Predictions
 from dlrm_mtl.recipe import Recipe
 from dlrm_mtl.training.arm import build_arm
 from dlrm_mtl.training.arm_state import State, arm_state, restore_arm, start_arm
 from dlrm_mtl.training.diagnostics import balancing_diagnostics
 from dlrm_mtl.training.pipeline import build_pipeline
 from dlrm_mtl.training_length import TrainingLength
-
-EVALUATION_BUCKETS = 1000
-"""Buckets of eval rows that the paired bootstrap resamples."""
 
 
 @dataclass(frozen=True)
@@ -202,11 +203,32 @@ class Trainer:
         tasks = self._source.dataset.schema.task_names
         start_arm(self.arm, prefix, checkpoint, self._ranks, tasks, keep_balancer)
 
-    def evaluate(self) -> MetricSums:
-        """Metrics over the whole eval split, reduced over ranks, in buckets of rows. Collective."""
+    def evaluate(self) -> Evaluation:
+        """All that is measured on the eval split, on every rank. Collective."""
+        evaluator = Evaluator(len(self._source.dataset.schema.tasks), self._ranks.device)
+        self._predict(evaluator.update)
+        evaluation = evaluator.evaluate(self._ranks)
+        self._end_evaluation()
+        return evaluation
+
+    def evaluation_metrics(self) -> list[TaskMetrics]:
+        """Those metrics of the eval split that are sums over rows, on every rank: what is looked at while a model is
+        trained. Collective."""
+        sums = MetricSums(len(self._source.dataset.schema.tasks), self._ranks.device)
+        self._predict(sums.update)
+        sums.reduce(self._ranks.group)
+        metrics = sums.compute()
+        self._end_evaluation()
+        return metrics
+
+    def _end_evaluation(self) -> None:
+        self._ranks.synchronize()
+        self._ranks.watch.pause()
+
+    def _predict(self, take: Callable[[Predictions], None]) -> None:
+        """Predicts this rank's rows of the eval split, batch by batch. Collective."""
         model = self.pipeline.detach()
         model.eval()
-        sums = MetricSums(len(self._source.dataset.schema.tasks), self._ranks.device, EVALUATION_BUCKETS)
         reader = EvaluationReader(
             self._source,
             self._local_batch_size,
@@ -219,14 +241,10 @@ class Trainer:
         with torch.no_grad(), without_cache_locks(model.module.embedding_bags):
             for batch in range(len(reader)):
                 self._ranks.watch.progress("evaluation", batch)
-                sums.update(pipeline.progress(iterator))
+                take(pipeline.progress(iterator))
         pipeline.detach()
-        sums.reduce(self._ranks.group)
-        self._ranks.synchronize()
-        self._ranks.watch.pause()
         self.pipeline.attach(model)
         model.train()
-        return sums
 
     def _train_step(self) -> None:
         self._ranks.watch.progress("training", self.step)

@@ -61,6 +61,8 @@ def test_a_comparison_goes_on_within_a_seed(data: Path, tmp_path: Path) -> None:
     for name in ("comparison.json", "seed-0.json", "seed-1.json"):
         expected, found = (without_speed(json.loads((path / name).read_text())) for path in (plain, out))
         assert found == expected, name
+    for name in ("seed-0.npz", "seed-1.npz"):
+        assert (out / name).read_bytes() == (plain / name).read_bytes(), name
     assert logs(out) == logs(plain)
     assert len(logs(out)) == 4
     assert not list(out.rglob("checkpoints")), "of finished seeds none are kept"

@@ -99,8 +99,8 @@ def train_described(ranks: Ranks, config: RunConfig, recipe: str) -> tuple[Run, 
     windows = []
     while not trainer.done:
         windows.append(trainer.train_window(config.log_every))
-        sums = trainer.evaluate()
-    run = Run(windows, sums.compute(), sums.sums.cpu().numpy(), local_weights(trainer.arm), trainer.total_steps)
+        evaluation = trainer.evaluate()
+    run = Run(windows, evaluation.tasks, evaluation.sums, local_weights(trainer.arm), trainer.total_steps)
     plan = make_plan(config, open_dataset(config.data).schema, ranks)
     return run, type(trainer.pipeline).__name__, {table["compute_kernel"] for table in describe_plan(plan)}
 

@@ -12,7 +12,10 @@ from torchrec.metrics.calibration import CalibrationMetric
 from torchrec.metrics.metrics_config import RecComputeMode, RecTaskInfo
 from torchrec.metrics.ne import NEMetric
 
-from dlrm_mtl.metrics.sums import MetricSums, TaskMetrics, bucket_of, normalized_entropy
+from dlrm_mtl.metrics.bucket_sums import normalized_entropy
+from dlrm_mtl.metrics.sums import MetricSums
+from dlrm_mtl.metrics.task_metrics import TaskMetrics
+from dlrm_mtl.mixing import mix
 from dlrm_mtl.models.ranker import Predictions
 from tests.ranks import RankPool
 from tests.training import runs
@@ -22,8 +25,13 @@ TASKS = ("click", "rare", "conversion")
 
 
 def predictions_of(logits: torch.Tensor, labels: torch.Tensor, masks: torch.Tensor, rows: torch.Tensor) -> Predictions:
-    """Predictions of training, which say nothing of clusters and segments."""
-    return Predictions(logits, labels, masks, rows, torch.empty(len(rows), 0, dtype=torch.int64))
+    """Predictions in which every row is a cluster."""
+    return Predictions(logits, labels, masks, rows, keys_of(rows)[:, None])
+
+
+def keys_of(numbers: torch.Tensor) -> torch.Tensor:
+    """Keys of clusters that have numbers."""
+    return torch.from_numpy(mix(numbers.numpy().view(np.uint64)).view(np.int64))
 
 
 def example(rows: int = ROWS, seed: int = 0) -> Predictions:
@@ -224,19 +232,6 @@ def test_a_row_keeps_its_bucket() -> None:
     shuffled = Predictions(*(value[order] for value in vars(predictions).values()))
     expected = sums_of([predictions], 64).sums
     torch.testing.assert_close(sums_of(in_batches(shuffled, 33), 64).sums, expected, rtol=1e-7, atol=0)
-
-
-def test_buckets_are_even_and_ignore_the_order_of_rows() -> None:
-    rows = torch.arange(200_000)
-    buckets = bucket_of(rows, 100)
-    counts = torch.bincount(buckets, minlength=100)
-    assert len(counts) == 100
-    # Five standard deviations of a binomial with mean 2000.
-    assert (counts - 2000).abs().max() < 5 * np.sqrt(2000)
-    # Neighbours and strides do not fall into one bucket.
-    for stride in (1, 2, 100, 1000):
-        same = (buckets[stride:] == buckets[:-stride]).double().mean()
-        assert same < 0.05
 
 
 def test_reset() -> None:

@@ -6,9 +6,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from dlrm_mtl.metrics.evaluator import Evaluator
 from dlrm_mtl.metrics.sums import MetricSums
 from dlrm_mtl.models.ranker import Predictions
 from dlrm_mtl.training.loop import ArmResult
+from tests.metrics.test_sums import keys_of
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -26,7 +28,7 @@ def simulate(rows: int, noises: Sequence[float], seed: int = 0, shift: float = -
             labels,
             torch.ones(rows, 2),
             torch.arange(rows),
-            torch.empty(rows, 0, dtype=torch.int64),
+            keys_of(torch.arange(rows))[:, None],
         )
         for noise in noises
     ]
@@ -46,5 +48,6 @@ def row_sums(predictions: Predictions) -> FloatArray:
 
 
 def arm_result(predictions: Predictions, qps: Sequence[float]) -> ArmResult:
-    sums = sums_of(predictions)
-    return ArmResult(sums.compute(), qps, sums.sums.numpy(), skipped_steps=0, rows_lost=0)
+    evaluator = Evaluator(predictions.logits.shape[1], torch.device("cpu"))
+    evaluator.update(predictions)
+    return ArmResult(evaluator.compute(), qps, skipped_steps=0, rows_lost=0)

@@ -9,7 +9,10 @@ import numpy as np
 import pytest
 
 from dlrm_mtl.files import read_json, write_json
-from dlrm_mtl.metrics.sums import TaskMetrics
+from dlrm_mtl.metrics.bucket_sums import normalized_entropy_estimates
+from dlrm_mtl.metrics.estimates import FloatArray
+from dlrm_mtl.metrics.evaluation import Evaluation
+from dlrm_mtl.metrics.task_metrics import TaskEvaluation
 from dlrm_mtl.reporting.comparison import compare_seeds
 from dlrm_mtl.reporting.markdown import format_comparison
 from dlrm_mtl.reporting.seed_summary import summarize_seed
@@ -164,16 +167,20 @@ def test_summary_of_a_seed(seeds: list[dict[str, Any]]) -> None:
 
 def test_an_explosion_is_reported_not_hidden() -> None:
     """A seed without an NE has no gain, and the comparison none either; a large NE is marked and counted."""
-    nothing = TaskMetrics(rows=100, positives=30, ne=None, log_loss=None, auc=None, calibration=None)
-    usual = TaskMetrics(rows=100, positives=30, ne=0.9, log_loss=0.5, auc=0.7, calibration=1.0)
-    worse = TaskMetrics(rows=100, positives=30, ne=2.5, log_loss=1.5, auc=0.5, calibration=3.0)
+    nothing = TaskEvaluation(rows=100, positives=30, ne=None, log_loss=None, auc=None, calibration=None)
+    usual = TaskEvaluation(rows=100, positives=30, ne=0.9, log_loss=0.5, auc=0.7, calibration=1.0)
+    worse = TaskEvaluation(rows=100, positives=30, ne=2.5, log_loss=1.5, auc=0.5, calibration=3.0)
     sums = np.tile([[[10.0, 3.0, 5.0, 3.0]]], (10, 2, 1))
     broken = sums.copy()
     broken[:, 1, 2] = np.nan
-    control = ArmResult([usual, usual], [1.0], sums, 0, 0)
+
+    def result(tasks: list[TaskEvaluation], sums: FloatArray, skipped: int, lost: int) -> ArmResult:
+        return ArmResult(Evaluation({"ne": normalized_entropy_estimates(sums)}, {}, tasks, sums), [1.0], skipped, lost)
+
+    control = result([usual, usual], sums, 0, 0)
     seeds = [
-        summarize_seed(0, ["a", "b"], {"mean": control, "arm": ArmResult([worse, nothing], [1.0], broken, 3, 5)}),
-        summarize_seed(1, ["a", "b"], {"mean": control, "arm": ArmResult([usual, usual], [1.0], sums, 0, 0)}),
+        summarize_seed(0, ["a", "b"], {"mean": control, "arm": result([worse, nothing], broken, 3, 5)}),
+        summarize_seed(1, ["a", "b"], {"mean": control, "arm": result([usual, usual], sums, 0, 0)}),
     ]
     comparison = compare_seeds(["a", "b"], seeds, {})
     json.dumps(comparison, allow_nan=False)

@@ -19,7 +19,7 @@ from dlrm_mtl.data.dataset import open_dataset
 from dlrm_mtl.data.source import RowSource
 from dlrm_mtl.distributed.processes import Ranks
 from dlrm_mtl.distributed.sharding import sharders
-from dlrm_mtl.metrics.sums import TaskMetrics
+from dlrm_mtl.metrics.task_metrics import TaskMetrics
 from dlrm_mtl.models.embeddings import build_embedding_bags
 from dlrm_mtl.recipe import parse_recipe
 from dlrm_mtl.training.arm import build_arm, make_plan
@@ -37,7 +37,7 @@ class Run:
     """What a rank saw of a run."""
 
     windows: list[Window]
-    metrics: list[TaskMetrics]
+    metrics: Sequence[TaskMetrics]
     """Of the final evaluation."""
     sums: npt.NDArray[np.float64]
     """Of the final evaluation, in buckets."""
@@ -65,16 +65,16 @@ def train(ranks: Ranks, config: RunConfig, recipe: str, seed: int = 0, evaluate_
         windows.append(trainer.train_window(config.log_every))
         if evaluate_often:
             trainer.evaluate()
-    sums = trainer.evaluate()
-    return Run(windows, sums.compute(), sums.sums.cpu().numpy(), local_weights(trainer.arm), trainer.total_steps)
+    evaluation = trainer.evaluate()
+    return Run(windows, evaluation.tasks, evaluation.sums, local_weights(trainer.arm), trainer.total_steps)
 
 
 def evaluate_untrained(ranks: Ranks, config: RunConfig, times: int = 1) -> Run:
     """Evaluates the initial weights, the last of some times."""
     trainer = make_trainer(ranks, config, "mean", 0)
     for _ in range(times):
-        sums = trainer.evaluate()
-    return Run([], sums.compute(), sums.sums.cpu().numpy(), local_weights(trainer.arm), trainer.total_steps)
+        evaluation = trainer.evaluate()
+    return Run([], evaluation.tasks, evaluation.sums, local_weights(trainer.arm), trainer.total_steps)
 
 
 def recorded_gramians(ranks: Ranks, config: RunConfig, recipe: str) -> list[bool]:

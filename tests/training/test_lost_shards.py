@@ -35,7 +35,7 @@ def train_and_lose(ranks: Ranks, config: RunConfig) -> tuple[list[int], list[int
         lose(ranks, config.data / split / "part-00001.parquet")
     while not trainer.done:
         windows.append(trainer.train_window(config.log_every))
-    metrics = trainer.evaluate().compute()
+    metrics = trainer.evaluate().tasks
     finite = all(torch.tensor(weights).isfinite().all() for weights in local_weights(trainer.arm).values())
     return [window.metrics[0].rows for window in windows], [task.rows for task in metrics], bool(finite)
 

@@ -88,9 +88,9 @@ def train_in_drained_windows(ranks: Ranks, config: RunConfig, recipe: str) -> tu
     while not trainer.done:
         windows.append(trainer.train_window(config.log_every))
         under_way.append(len(trainer.pipeline.batches))
-        sums = trainer.evaluate()
+        evaluation = trainer.evaluate()
     weights = local_weights(trainer.arm)
-    return Run(windows, sums.compute(), sums.sums.numpy(), weights, trainer.total_steps), under_way
+    return Run(windows, evaluation.tasks, evaluation.sums, weights, trainer.total_steps), under_way
 
 
 @pytest.mark.parametrize("world_size", [1, 2])

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from dlrm_mtl.metrics.sums import TaskMetrics
+from dlrm_mtl.metrics.task_metrics import TaskMetrics
 from dlrm_mtl.training.run_log import RunLog, progress_bar
 from dlrm_mtl.training.trainer import Window
 
 TASKS = ("click", "buy")
-CLICK = TaskMetrics(rows=100, positives=20, ne=0.9, log_loss=0.45, auc=0.7, calibration=1.1)
+CLICK = TaskMetrics(rows=100, positives=20, ne=0.9, log_loss=0.45, auc=0.7, calibration=1.1, tied_pairs=0.01)
 NO_BUY = TaskMetrics(rows=20, positives=0, ne=None, log_loss=0.1, auc=None, calibration=None)
 BALANCING: dict[str, Any] = {
     "task_weights": {"click": 0.25, "buy": 0.75},
@@ -45,7 +45,15 @@ def test_lines(directory: Path) -> None:
     assert [(line["kind"], line["step"]) for line in lines] == [("train", 10), ("train", 11), ("eval", 11)]
     first, second, evaluation = lines
     assert (first["qps"], second["qps"]) == (1000, None)
-    click = {"rows": 100, "positives": 20, "ne": 0.9, "log_loss": 0.45, "auc": 0.7, "calibration": 1.1}
+    click = {
+        "rows": 100,
+        "positives": 20,
+        "ne": 0.9,
+        "log_loss": 0.45,
+        "auc": 0.7,
+        "calibration": 1.1,
+        "tied_pairs": 0.01,
+    }
     assert first["window"]["click"] == click
     assert first["window"]["buy"]["ne"] is None
     assert first["lifetime"] == {"click": click, "buy": click}

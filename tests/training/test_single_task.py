@@ -20,12 +20,14 @@ def test_each_model_is_the_one_that_its_task_alone_gives(
     small_dataset: Path, rank_pool: RankPool, tmp_path: Path, world_size: int
 ) -> None:
     config = replace(run_config(small_dataset, log_every=5), out=tmp_path)
-    together = rank_pool.run(world_size, runs.side_by_side, config, ["mean", "single_task"], 4)[0]["single_task"]
-    assert len(together.metrics) == len(TASKS)
+    together = rank_pool.run(world_size, runs.side_by_side, config, ["mean", "single_task"], 4)[0][
+        "single_task"
+    ].evaluation
+    assert len(together.tasks) == len(TASKS)
     for index, task in enumerate(TASKS):
         data = make_dataset(tmp_path / f"data-{task.name}", tasks=[task])
         alone = rank_pool.run(world_size, runs.train, run_config(data, log_every=5), "mean", 4)[0]
-        assert together.metrics[index] == alone.metrics[0]
+        assert together.tasks[index] == alone.metrics[0]
         np.testing.assert_array_equal(together.sums[:, index], alone.sums[:, 0])
 
 

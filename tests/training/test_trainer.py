@@ -13,10 +13,11 @@ import torch
 
 from dlrm_mtl.config import CheckpointConfig, OptimizerConfig, RunConfig, ScheduleConfig
 from dlrm_mtl.data.dataset import open_dataset
-from dlrm_mtl.metrics.sums import ROWS, bucket_of
-from dlrm_mtl.training.trainer import EVALUATION_BUCKETS
+from dlrm_mtl.metrics.bucket_sums import ROWS
+from dlrm_mtl.metrics.buckets import BUCKETS, bucket_of
 from tests.datasets import make_dataset, make_table
 from tests.distributed.training import Weights, run_config
+from tests.metrics.test_sums import keys_of
 from tests.ranks import RankPool
 from tests.training import runs
 from tests.training.runs import Run
@@ -58,7 +59,7 @@ def test_evaluation_counts_every_row_once_on_any_ranks(
     small_dataset: Path, rank_pool: RankPool, untrained: Run, world_size: int, batch_size: int
 ) -> None:
     config = run_config(small_dataset, batch_size=batch_size)
-    expected = torch.bincount(bucket_of(torch.arange(EVAL_ROWS), EVALUATION_BUCKETS), minlength=EVALUATION_BUCKETS)
+    expected = torch.bincount(bucket_of(keys_of(~torch.arange(EVAL_ROWS)), BUCKETS), minlength=BUCKETS)
     for result in rank_pool.run(world_size, runs.evaluate_untrained, config):
         assert np.array_equal(result.sums[:, 0, ROWS], expected.numpy())
         assert [task.rows for task in result.metrics] == [task.rows for task in untrained.metrics]
@@ -286,10 +287,10 @@ def test_arms_side_by_side_equal_each_alone(
     assert tuple(together) == ARMS
     for arm in ARMS:
         alone = train(rank_pool, config, arm, world_size, seed=1)
-        assert list(together[arm].metrics) == alone.metrics
-        assert np.array_equal(together[arm].sums, alone.sums)
+        assert together[arm].evaluation.tasks == alone.metrics
+        assert np.array_equal(together[arm].evaluation.sums, alone.sums)
         assert len(together[arm].qps) == 3  # four windows, one of them to warm up
-    assert together[ARMS[0]].metrics != together[ARMS[1]].metrics
+    assert together[ARMS[0]].evaluation.tasks != together[ARMS[1]].evaluation.tasks
 
 
 def test_logs_of_arms_side_by_side(small_dataset: Path, rank_pool: RankPool, tmp_path: Path) -> None:
@@ -301,7 +302,7 @@ def test_logs_of_arms_side_by_side(small_dataset: Path, rank_pool: RankPool, tmp
         assert [(line["kind"], line["step"]) for line in lines] == [
             *(("train", 3), ("train", 6), ("eval", 6), ("train", 9), ("eval", 9), ("train", 12), ("eval", 12)),
         ]
-        assert lines[-1]["tasks"]["click"]["ne"] == results[0][arm].metrics[0].ne
+        assert lines[-1]["tasks"]["click"]["ne"] == results[0][arm].evaluation.tasks[0].ne
         assert len(results[0][arm].qps) == 4
         assert [line["qps"] for line in lines if line["kind"] == "train"] == list(results[0][arm].qps)
         # Of the same window, with what its speed leaves out.
