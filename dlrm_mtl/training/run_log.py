@@ -2,7 +2,8 @@
 
 import io
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
@@ -102,22 +103,22 @@ class RunLog:
             self._board.add_scalar(f"{kind}/{name}", value, step)
 
 
-def progress_bar(total: int, description: str, enabled: bool, done: int = 0) -> "tqdm[Any]":
+@contextmanager
+def progress_bar(total: int, description: str, enabled: bool, done: int = 0) -> "Iterator[tqdm[Any]]":
     """Progress on rank 0's stderr: a live bar on a terminal; a whole line now and then elsewhere, where launchers put
-    a prefix before every line."""
+    a prefix before every line. A line that says why the process ends is followed by no other."""
+    options: dict[str, Any] = {"total": total, "desc": description, "unit": "step", "initial": done}
     if sys.stderr.isatty():
-        return tqdm(total=total, desc=description, unit="step", disable=not enabled, initial=done, dynamic_ncols=True)
+        with tqdm(**options, disable=not enabled, dynamic_ncols=True) as bar:
+            yield bar
+        return
     line = "{desc}: {n_fmt}/{total_fmt} steps [{elapsed}<{remaining}, {rate_fmt}{postfix}]"
-    return tqdm(
-        total=total,
-        desc=description,
-        unit="step",
-        disable=not enabled,
-        initial=done,
-        mininterval=10,
-        bar_format=line,
-        file=_WholeLines(),
-    )
+    with tqdm(**options, disable=not enabled, mininterval=10, bar_format=line, file=_WholeLines()) as bar:
+        try:
+            yield bar
+        except BaseException:
+            bar.leave = False
+            raise
 
 
 class _WholeLines(io.StringIO):

@@ -159,8 +159,10 @@ class Campaign:
                 lambda ranks: os.kill(self._random.choice(run.readers), signal.SIGKILL),
             ),
         )
-        said = attempt.output.splitlines()[-1:] and "was killed by SIGKILL" in attempt.output.splitlines()[-1]
-        self._count(kind, attempt.codes == [FAILED] * world_size and bool(said), run)
+        *_, last_line = ["", *attempt.output.splitlines()]
+        failed = attempt.codes == [FAILED] * world_size and "was killed by SIGKILL" in last_line
+        # A reader that has read everything is not missed.
+        self._count(kind, failed or (attempt.finished and step >= STEPS - 2 * EVERY), run)
 
     def terminate_while_readers_start(self, kind: str, run: FaultyRun, world_size: int) -> None:
         attempt = run.start(world_size, watcher=_when(lambda: len(run.readers) == world_size, _terminate_all))

@@ -162,3 +162,15 @@ def test_progress_is_a_live_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize("stderr", [io.StringIO(), Terminal()])
 def test_other_ranks_show_nothing(monkeypatch: pytest.MonkeyPatch, stderr: io.StringIO) -> None:
     assert progress(monkeypatch, stderr, enabled=False) == ""
+
+
+def test_a_bar_says_nothing_after_the_error_that_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another thread may have said why before."""
+    stderr = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stderr)
+    bar = progress_bar(20, "seed 3", enabled=True)
+    bar.__enter__().update(5)
+    print("the reason", file=stderr)
+    error = ValueError("the reason")
+    assert not bar.__exit__(ValueError, error, None)
+    assert stderr.getvalue().endswith("the reason\n")
