@@ -17,6 +17,7 @@ ALLOWED: dict[str, set[str]] = {
     "config": {"quoting", "task_weights"},
     "ending": {"quoting"},
     "file_names": set(),
+    "columns": set(),
     "files": {"quoting"},
     "meaning": {"quoting", "records"},
     "metrics": {"balancing", "distributed", "files", "models", "quoting", "records"},
@@ -45,7 +46,7 @@ ALLOWED: dict[str, set[str]] = {
         *("meaning", "metrics", "models", "module_names", "recipe", "records", "run_directory", "schema"),
         "training_length",
     },
-    "planning": {"cli", "config", "distributed", "models", "module_names", "schema", "training", "units"},
+    "planning": {"cli", "columns", "config", "distributed", "models", "module_names", "schema", "training", "units"},
     "reporting": {
         *("config", "distributed", "ending", "file_names", "files", "metrics", "quoting", "records", "run_directory"),
         *("schema", "task_weights", "training", "training_length"),
@@ -63,6 +64,10 @@ ALLOWED: dict[str, set[str]] = {
     "train": {"cli", "config", "distributed", "files", "reporting", "training"},
     "bench": {"benchmarks", "cli", "distributed", "files"},
     "report": {"cli", "files", "reporting"},
+    "power": {"cli", "files", "power_analysis"},
+    "power_analysis": {
+        *("columns", "config", "metrics", "quoting", "records", "reporting", "schema", "statistics", "task_weights"),
+    },
     "compare": {"cli", "config", "distributed", "reporting"},
     "experiments": {"cli", "config", "distributed", "files", "schema", "studies"},
 }

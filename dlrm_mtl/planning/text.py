@@ -1,9 +1,10 @@
 """The report as text, short on any number of ranks."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from statistics import mean
 from typing import Any
 
+from dlrm_mtl.columns import align
 from dlrm_mtl.distributed.plan_records import format_plan
 from dlrm_mtl.planning.step_time import PARTS
 from dlrm_mtl.units import format_size, gib
@@ -87,7 +88,7 @@ def _memory(report: Report) -> str:
             rows.append([label, f"{mean(values):.3f}", f"{largest:.3f}", str(values.index(largest))])
     dense, reserve = gib(report["dense"]["bytes"]), gib(report["assumptions"]["reserve"])
     label = f"dense part, of {reserve:.2f} kept free"
-    return _table([*rows, [label, f"{dense:.3f}", f"{dense:.3f}", "all"]])
+    return align([*rows, [label, f"{dense:.3f}", f"{dense:.3f}", "all"]])
 
 
 def _step_time(plan: Report) -> str:
@@ -100,7 +101,7 @@ def _step_time(plan: Report) -> str:
     ]
     names = {"step_time": "step time", **MEMORIES}
     ratios = ", ".join(f"{names[name]} {ratio:.2f}" for name, ratio in imbalance.items())
-    return f"{_table(rows)}\n\nimbalance (max / mean over ranks): {ratios}"
+    return f"{align(rows)}\n\nimbalance (max / mean over ranks): {ratios}"
 
 
 def _ranks(plan: Report) -> str:
@@ -117,14 +118,4 @@ def _ranks(plan: Report) -> str:
     rows = [["ranks", *(f"{MEMORIES[name]} (GiB)" for name in plan["memory"]), "step (ms)"]]
     rows += [[str(first) if first == last else f"{first}-{last}", *cells] for first, last, cells in shown]
     left = len(total) - sum(last - first + 1 for first, last, _ in shown)
-    return _table(rows) + (f"\nand {left:,} other ranks, which are faster" if left else "")
-
-
-def _table(rows: Sequence[Sequence[str]]) -> str:
-    """The first column to the left, the others to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = []
-    for first, *others in rows:
-        cells = [cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True)]
-        lines.append("  ".join([first.ljust(widths[0]), *cells]))
-    return "\n".join(lines)
+    return align(rows) + (f"\nand {left:,} other ranks, which are faster" if left else "")

@@ -1,0 +1,134 @@
+"""The noise of gains as a finished comparison shows it: over its seeds, and over its evaluation rows."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from dlrm_mtl.metrics.buckets import BUCKETS
+from dlrm_mtl.metrics.estimates import Estimates, combine
+from dlrm_mtl.metrics.estimates_file import read_estimates
+from dlrm_mtl.power_analysis.options import PowerOptions
+from dlrm_mtl.power_analysis.source import GainNoise, Source
+from dlrm_mtl.quoting import quote
+from dlrm_mtl.records import MayHoldMore, build
+from dlrm_mtl.reporting.report_data import Run, read_run
+from dlrm_mtl.statistics.effect import LEVEL, student_quantile
+from dlrm_mtl.statistics.power import Noise
+from dlrm_mtl.task_weights import share_weights
+
+SEEDS_ONLY = (
+    "Without seed-S.npz of every seed nothing is known of other rows: what is said here holds for other seeds on these"
+    " rows."
+)
+
+
+@dataclass(frozen=True)
+class Counts(MayHoldMore):
+    """Evaluation rows of a task."""
+
+    rows: int
+    positives: int
+
+
+def measure_noise(options: PowerOptions, directory: Path) -> Source:
+    """The noise of every arm's gains in a run directory. A gain that not every seed has is left out, and a note says
+    so. Of a comparison without seed-S.json the noise is that of its intervals.
+
+    Raises:
+        ValueError: no finished comparison is there; it has a single seed, or not the arms that are asked for; a task
+            weight is missing, or of no task; a seed-S.npz is not that of its seed-S.json.
+    """
+    run = read_run(directory)
+    treatments = [arm for arm in run.arms if arm != run.control]
+    for arm in options.arms:
+        if arm not in treatments:
+            raise ValueError(f"{directory}: has no arm {quote(arm)} beside its control; its arms: {quote(treatments)}")
+    arms = options.arms or treatments
+    counts = {arm: len(run.comparison["arms"][arm]["seeds"]) for arm in arms}
+    if run.seeds:
+        counts = {arm: sum(arm in summary["arms"] for summary in run.seeds) for arm in arms}
+    for arm, count in counts.items():
+        if count < 2:
+            raise ValueError(f"{directory}: arm {quote(arm)} has {count} seeds, expected two, to know how seeds spread")
+    if run.seeds:
+        texts = options.task_weights or run.config.get("task_weights", ())
+        gains, notes = _from_seeds(run, arms, share_weights(texts, run.comparison["tasks"]))
+    elif options.task_weights:
+        raise ValueError(f"{directory}: has no seed-S.json, from which an average with other weights could be taken")
+    else:
+        gains, notes = _from_intervals(run, arms), [SEEDS_ONLY]
+    seeds = max(counts.values(), default=2)
+    return Source(f"{directory}, {seeds} seeds, control {run.control}", notes, options.seeds or seeds, gains)
+
+
+def _from_intervals(run: Run, arms: Sequence[str]) -> list[GainNoise]:
+    gains = []
+    for arm in arms:
+        compared = run.comparison["arms"][arm]
+        of = {None: compared["average_ne_gain_percent"]}
+        of |= {task: values["ne_gain_percent"] for task, values in compared["tasks"].items()}
+        seeds = len(compared["seeds"])
+        for task, gain in of.items():
+            if gain is not None:
+                interval = gain.get("over_seeds") or gain
+                half = (interval["high"] - interval["low"]) / 2
+                spread = math.sqrt(seeds) * half / student_quantile(seeds - 1, (1 - LEVEL) / 2)
+                gains.append(GainNoise(arm, task, Noise(spread), False, None, None))
+    return gains
+
+
+def _from_seeds(run: Run, arms: Sequence[str], shares: Mapping[str, float]) -> tuple[list[GainNoise], list[str]]:
+    ne, notes, gains = _read_ne(run), [], []
+    for arm in arms:
+        summaries = [summary for summary in run.seeds if arm in summary["arms"]]
+        pairs = [(ne[s["seed"]][run.control], ne[s["seed"]][arm]) for s in summaries] if ne else []
+        over_rows = [combine((100.0, -100.0), pair) for pair in pairs]
+        of_seeds = [summary["arms"][arm]["tasks"] for summary in summaries]
+        exploded = {task for task in shares if any(of[task]["ne_gain_percent"] is None for of in of_seeds)}
+        notes += [f"{arm}: {task} is left out: not every seed has an NE of it." for task in sorted(exploded)]
+        counts = {task: build(Counts, of_seeds[0][task], f"tasks.{task}") for task in shares}
+        averages: dict[str | None, Mapping[str, float]] = {None: shares, **{task: {task: 1.0} for task in shares}}
+        for name, weights in averages.items():
+            if exploded & weights.keys():
+                continue
+            values = [sum(w * of[task]["ne_gain_percent"]["mean"] for task, w in weights.items()) for of in of_seeds]
+            noise = _noise(values, [_averaged([weights.get(task, 0.0) for task in shares], each) for each in over_rows])
+            rows = max(counts[task].rows for task in weights)
+            gains.append(GainNoise(arm, name, noise, bool(ne), rows, counts[name].positives if name else None))
+    return gains, notes if ne else [*notes, SEEDS_ONLY]
+
+
+def _noise(values: Sequence[float], over_rows: Sequence[Estimates]) -> Noise:
+    if not over_rows:
+        return Noise.measured(values)
+    mean = combine([1 / len(over_rows)] * len(over_rows), over_rows)
+    return Noise.measured(values, [float(each.variance()[0]) for each in over_rows], float(mean.variance()[0]))
+
+
+def _averaged(weights: Sequence[float], estimates: Estimates) -> Estimates:
+    """The weighted sum over M tasks, of those whose weight is not 0."""
+    of = np.flatnonzero(weights)
+    chosen = np.asarray(weights)[of, None]
+    return Estimates(estimates.values[of] @ chosen, estimates.influence[:, of] @ chosen)
+
+
+def _read_ne(run: Run) -> dict[int, dict[str, Estimates]]:
+    """Of each seed and arm; none unless every seed has its file."""
+    files = {summary["seed"]: run.directory / f"seed-{summary['seed']}.npz" for summary in run.seeds}
+    if not all(file.is_file() for file in files.values()):
+        return {}
+    tasks = len(run.comparison["tasks"])
+    of_seeds: dict[int, dict[str, Estimates]] = {}
+    for summary in run.seeds:
+        file = files[summary["seed"]]
+        of_arms = {arm: kept.estimates["ne"] for arm, kept in read_estimates(file).items() if "ne" in kept.estimates}
+        missing = summary["arms"].keys() - of_arms.keys()
+        if missing:
+            raise ValueError(f"{file}: has no NE of arm {quote(min(missing))}, which seed-{summary['seed']}.json has")
+        if any(estimates.influence.shape != (BUCKETS, tasks) for estimates in of_arms.values()):
+            raise ValueError(f"{file}: expected estimates of {tasks} tasks over {BUCKETS} buckets")
+        of_seeds[summary["seed"]] = of_arms
+    return of_seeds

@@ -1,0 +1,102 @@
+"""The noise of gains before any comparison."""
+
+import json
+import math
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from dlrm_mtl.power_analysis.options import PowerOptions
+from dlrm_mtl.power_analysis.report import analyse_power, format_power
+from tests.datasets import make_dataset
+from tests.pages import ROOT
+
+RESULTS = ROOT / "docs/results/experiments"
+POSITIVES = {
+    "kuairand-feeds": {"click": 13_732, "long_view": 9_659, "like": 545, "profile_enter": 585, "comment": 78},
+    "kuairand-ads": {"ctr": 13_732, "cvr": 9_627, "conv_imp": 9_627},
+    "census-income": {"income": 3_096, "never_married": 21_621},
+}
+"""In the evaluation split, at the rate of the training rows."""
+
+
+def test_the_default_spread_over_seeds_is_that_of_the_committed_results() -> None:
+    spreads = []
+    for file in sorted(RESULTS.glob("*/*/comparison.json")):
+        comparison = json.loads(file.read_text())
+        positives = POSITIVES.get(file.parts[-3], {})
+        for name, arm in comparison["arms"].items():
+            seeds = len(arm["seeds"])
+            for task, count in positives.items() if name != comparison["control"] and seeds > 2 else ():
+                gain = arm["tasks"][task]["ne_gain_percent"]
+                if gain is not None:
+                    interval = gain.get("over_seeds") or gain
+                    half = (interval["high"] - interval["low"]) / 2
+                    spreads.append(half * math.sqrt(seeds * count) / stats.t.isf(0.025, seeds - 1))
+    assert len(spreads) > 300
+    assert PowerOptions(data=Path("data")).seed_spread == pytest.approx(np.median(spreads), abs=0.1)
+    assert np.quantile(spreads, [0.25, 0.75]) == pytest.approx([3, 9], rel=0.1)
+
+
+def test_rows_of_two_models_differ_as_assumed(tmp_path: Path) -> None:
+    """Against rows whose logits differ by a normal error."""
+    directory = make_dataset(tmp_path / "data", eval_rows=200)
+    gains = {gain["task"]: gain for gain in analyse_power(PowerOptions(data=directory, disagreement=0.2))["gains"]}
+    schema = json.loads((directory / "schema.json").read_text())
+    rates = {task["name"]: task["base_rate"] for task in schema["tasks"]}
+    generator = np.random.default_rng(0)
+    rate, rows = rates["like"], 200
+    labels = generator.random((4000, rows)) < rate
+    logits = np.full(labels.shape, math.log(rate / (1 - rate)))
+    other = logits + generator.normal(0, 0.2, size=labels.shape)
+    differences = [np.logaddexp(0, z) - labels * z for z in (logits, other)]
+    entropy = -(rate * math.log(rate) + (1 - rate) * math.log1p(-rate))
+    simulated = 100 * (differences[0] - differences[1]).mean(axis=1) / entropy
+    assert gains["like"]["noise"]["shared_rows"] == pytest.approx(simulated.std(), rel=0.05)
+    assert gains["like"]["noise"]["seed"] == pytest.approx(5.4 / math.sqrt(rows * rate))
+    # Defined on the rows with a click, which is a task of its own.
+    assert gains["buy"]["rows"] == round(rows * rates["click"])
+    assert gains["buy"]["positives"] == round(gains["buy"]["rows"] * rates["buy"])
+    mean_square = np.mean([gains[task]["noise"]["seed"] ** 2 for task in rates]) / 3
+    assert gains[None]["noise"]["seed"] == pytest.approx(math.sqrt(mean_square))
+
+
+def test_a_condition_that_is_no_task_is_said(tmp_path: Path) -> None:
+    directory = make_dataset(tmp_path / "data")
+    schema = json.loads((directory / "schema.json").read_text())
+    schema["tasks"] = [task for task in schema["tasks"] if task["name"] != "click"]
+    (directory / "schema.json").write_text(json.dumps(schema))
+    report = analyse_power(PowerOptions(data=directory))
+    assert "Rows with click = 1 are not counted: buy is taken as defined on all rows" in report["notes"][1]
+    assert {gain["rows"] for gain in report["gains"]} == {200}
+
+
+def test_the_table_says_what_was_assumed(small_dataset: Path) -> None:
+    text = format_power(analyse_power(PowerOptions(data=small_dataset, seeds=7, effect=2.0)))
+    assert "200 evaluation rows" in text
+    assert "An NE gain of 2 % is to be found with 80% probability" in text
+    assert "5.4 % / sqrt(positives) (--seed-spread)" in text
+    assert "(--disagreement)" in text
+    assert "rows, 7 seeds" in text
+    for task in ("average", "click", "like", "buy"):
+        assert re.search(rf"^{task} +[0-9]", text, flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, r"run, data is \[\], expected one of the two"),
+        ({"run": Path("a"), "data": Path("b")}, r"run, data is \['run', 'data'\], expected one of the two"),
+        ({"data": Path("b"), "effect": 0.0}, "effect is 0.0, expected a positive number"),
+        ({"data": Path("b"), "disagreement": math.inf}, "disagreement is inf, expected a positive number"),
+        ({"data": Path("b"), "seeds": 1}, "seeds is 1, expected two at least"),
+        ({"data": Path("b"), "arms": ("x",)}, "expected none with a data set"),
+        ({"data": Path("b"), "task_weights": ("click",)}, "not of the form TASK=WEIGHT"),
+    ],
+)
+def test_bad_options(options: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        PowerOptions(**options)  # type: ignore[arg-type]
