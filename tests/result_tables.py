@@ -1,4 +1,5 @@
-"""Tables in the documents that are made from committed results; ``python -m tests.result_tables`` makes them anew.
+"""Tables in the documents that are made from committed results; ``python -m tests.result_tables`` makes them anew, and
+the tables of benchmarks beside their results.
 
 A document marks the place by ``<!-- table: NAME -->`` and ``<!-- end of table -->``.
 """
@@ -8,30 +9,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dlrm_mtl.benchmarks.growth import format_growth
-from dlrm_mtl.benchmarks.markdown import cell, markdown_table
-from dlrm_mtl.benchmarks.methods import format_methods
-from dlrm_mtl.benchmarks.peers import format_peers
-from dlrm_mtl.benchmarks.profile import format_profile
-from dlrm_mtl.benchmarks.watch import format_watch
 from dlrm_mtl.files import read_json, write_text
 from dlrm_mtl.studies.catalog import PAPER, RECOMMENDED, STUDIES
 from dlrm_mtl.studies.scale import measure_scale
 from dlrm_mtl.studies.scale_case import ScaleCase
 from dlrm_mtl.studies.scale_table import format_scale
 from dlrm_mtl.studies.search import read_search
+from tests.benchmark_tables import PERFORMANCE, RESULTS, benchmark_tables, format_benchmark
+from tests.pages import ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
-RESULTS = ROOT / "docs" / "results"
 MARKED = re.compile(r"(<!-- table: (\S+) -->\n)(.*?)(<!-- end of table -->)", flags=re.DOTALL)
 
-PERFORMANCE = RESULTS / "performance"
-LAYER_SIZES = ((1024, 128), (4096, 512), (4096, 2048))
-BALANCING_RUNS = {
-    "3 tasks, 1 rank": "modes",
-    "8 tasks, 1 rank": "modes-8-tasks",
-    "3 tasks, 2 ranks": "modes-2-ranks",
-}
 COST_RUNS = {
     "methods-m3-1-rank": "M = 3, 1 rank",
     "methods-m3-2-ranks": "M = 3, 2 ranks",
@@ -59,96 +47,12 @@ def tables() -> dict[str, Callable[[], str]]:
         "step-sizes": lambda: _sections("table4"),
         "levels": levels,
         "options": options,
-        "watch": lambda: f"{format_watch(read_json(PERFORMANCE / 'watch.json'))}\n",
         "learning-rates": learning_rates,
         "loss-reduction": loss_reduction,
         "modes": modes,
-        "loops": loops,
-        "profile-before": lambda: _benchmark("before/profile", format_profile),
-        "profile": lambda: _benchmark("profile", format_profile),
-        "profile-2-ranks-before": lambda: _benchmark("before/profile-2-ranks", format_profile),
-        "profile-2-ranks": lambda: _benchmark("profile-2-ranks", format_profile),
-        "balancing": balancing,
-        "balancing-methods": lambda: _benchmark("methods", format_methods),
-        "layer": layer,
-        "peers": lambda: _benchmark("peers", format_peers),
-        "growth": lambda: _benchmark("growth", format_growth),
-        "gpu-kernels": gpu_kernels,
-        "gpu-host": gpu_host,
+        **benchmark_tables(),
         "scale": lambda: format_scale(measure_scale(ScaleCase())),
     }
-
-
-def loops() -> str:
-    """Training end to end against the plain loop: in this version, and in the one before it was profiled."""
-    rows = []
-    for ranks, name in ((1, "loop"), (2, "loop-2-ranks")):
-        now, before = (read_json(PERFORMANCE / f"{part}{name}.json") for part in ("", "before/"))
-        for loop, rate in now["samples_per_second"].items():
-            over = [
-                cell(results["over_plain"][loop], ".3f") if loop in results["over_plain"] else ""
-                for results in (before, now)
-            ]
-            rows.append([f"{loop}, {ranks} {'ranks' if ranks > 1 else 'rank'}", cell(rate, ",.0f"), *over])
-    return f"{markdown_table(('loop', 'samples/s', 'QPS over the plain one, before', 'now'), rows)}\n"
-
-
-def balancing() -> str:
-    """What balancing costs against the control in each mode of reduction."""
-    rows = []
-    for title, name in BALANCING_RUNS.items():
-        results = read_json(PERFORMANCE / f"{name}.json")
-        control, *arms = results["qps"]
-        rate = cell(results["qps"][control], ",.0f")
-        rows.append([title, rate, *(cell(results["step_over_control"][arm], ".3f") for arm in arms)])
-    header = (
-        "step time over `mean`",
-        "samples/s of `mean`",
-        "`multibalance`",
-        "`reduction=delayed`",
-        "`reduction=local`",
-    )
-    return f"{markdown_table(header, rows)}\n"
-
-
-def layer() -> str:
-    """The layer's backward over the limit of memory, at some points of the grid."""
-    now, before = (read_json(PERFORMANCE / f"{part}layer.json")["points"] for part in ("", "before/"))
-    rows = []
-    for point, earlier in zip(now, before, strict=True):
-        key = [(each["tasks"], each["batch_size"], each["dim"], each["dtype"]) for each in (point, earlier)]
-        assert key[0] == key[1]
-        if (point["batch_size"], point["dim"]) in LAYER_SIZES:
-            tasks, batch_size, dim, dtype = key[0]
-            spreads = [each[name] for name in ("layer_over_limit", "layer_over_plain") for each in (earlier, point)]
-            rows.append([f"M={tasks} B={batch_size:,} D={dim:,} {dtype}", *(cell(spread) for spread in spreads)])
-    header = ("backward", "over the limit, before", "now", "over the plain sum, before", "now")
-    return f"{markdown_table(header, rows)}\n"
-
-
-def gpu_kernels() -> str:
-    """The two operations on gradients on a GPU, over the limit of its memory."""
-    rows = []
-    for point in read_json(RESULTS / "gpu" / "kernels.json")["kernels"]:
-        gramian, weighted_sum, limit = (point[f"{name}_us"] for name in ("gramian", "weighted_sum", "limit"))
-        shape = f"M={point['tasks']} B={point['batch_size']:,} {point['dtype']}"
-        over = f"{(gramian + weighted_sum) / limit:.2f}"
-        rows.append([shape, f"{gramian:,.0f}", f"{weighted_sum:,.0f}", f"{limit:,.0f}", over])
-    return (
-        f"{markdown_table(('gradients', 'Gramian (us)', 'weighted sum (us)', 'limit (us)', 'over the limit'), rows)}\n"
-    )
-
-
-def gpu_host() -> str:
-    """What launching a step of the layer costs the host of a GPU."""
-    results = read_json(RESULTS / "gpu" / "kernels.json")
-    before, now = results["host_us_before"], results["host_us"]
-    rows = [[f"`{name}`", f"{before[name]:,.0f}", f"{now[name]:,.0f}"] for name in now if name in before]
-    return f"{markdown_table(('method', 'launched one by one', 'from CUDA graphs'), rows)}\n"
-
-
-def _benchmark(name: str, form: Callable[[Mapping[str, Any]], str]) -> str:
-    return f"{form(read_json(PERFORMANCE / f'{name}.json'))}\n"
 
 
 def experiments() -> str:
@@ -314,13 +218,17 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def main() -> None:
+    for file in sorted(PERFORMANCE.glob("*.json")):
+        _write(file.with_suffix(".md"), format_benchmark(file))
     known = tables()
     for document in sorted([ROOT / "README.md", *ROOT.glob("docs/**/*.md")]):
-        text = document.read_text()
-        anew = MARKED.sub(lambda found: f"{found[1]}{known[found[2]]()}{found[4]}", text)
-        if anew != text:
-            write_text(document, anew)
-            print(f"written: {document.relative_to(ROOT)}")
+        _write(document, MARKED.sub(lambda found: f"{found[1]}{known[found[2]]()}{found[4]}", document.read_text()))
+
+
+def _write(path: Path, text: str) -> None:
+    if path.read_text() != text:
+        write_text(path, text)
+        print(f"written: {path.relative_to(ROOT)}")
 
 
 if __name__ == "__main__":

@@ -16,20 +16,13 @@ from data_prep.options import IdOptions, SplitOptions, WorkOptions
 from data_prep.prepare import prepare
 from dlrm_mtl import cli
 from dlrm_mtl.benchmarks.checkpoint import format_checkpoint
-from dlrm_mtl.benchmarks.growth import format_growth
 from dlrm_mtl.benchmarks.growth_page import growth_page
-from dlrm_mtl.benchmarks.layer import format_layer
-from dlrm_mtl.benchmarks.loop import format_loop
-from dlrm_mtl.benchmarks.methods import format_methods
-from dlrm_mtl.benchmarks.overhead import format_overhead
-from dlrm_mtl.benchmarks.peers import format_peers
-from dlrm_mtl.benchmarks.profile import format_profile
 from dlrm_mtl.benchmarks.reader import format_reader
-from dlrm_mtl.benchmarks.watch import format_watch
 from dlrm_mtl.config import CompareConfig, TrainConfig
 from dlrm_mtl.reporting.markdown import format_comparison
 from dlrm_mtl.studies.theory_table import format_theory
 from dlrm_mtl.training.machine import Machine, check_machine
+from tests.benchmark_tables import BENCHMARKS, format_benchmark
 from tests.distributed.training import run_config, train_steps
 from tests.pages import ROOT, blocks, commands
 from tests.ranks import RankPool
@@ -142,22 +135,11 @@ def test_reports_on_speed_are_rendered_from_their_results() -> None:
 
 
 def test_benchmarks_are_rendered_from_their_results() -> None:
-    forms = {
-        "growth": format_growth,
-        "layer": format_layer,
-        "loop": format_loop,
-        "methods": format_methods,
-        "modes": format_methods,
-        "overhead": format_overhead,
-        "peers": format_peers,
-        "profile": format_profile,
-        "watch": format_watch,
-    }
     now = sorted((ROOT / "docs/results/performance").glob("*.json"))
-    assert {file.stem.split("-")[0] for file in now} == set(forms)
+    assert {file.stem.split("-")[0] for file in now} == set(BENCHMARKS)
     for file in now:
         results = json.loads(file.read_text())
-        assert file.with_suffix(".md").read_text() == f"{forms[file.stem.split('-')[0]](results)}\n", file.name
+        assert file.with_suffix(".md").read_text() == format_benchmark(file), file.name
         assert results["environment"]["versions"]
         assert not Path(results["case"].get("data", "")).is_absolute()
     growth = json.loads((ROOT / "docs/results/performance/growth.json").read_text())

@@ -57,7 +57,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "benchmarks": {
         *("balancing", "config", "data", "distributed", "files", "models", "recipe", "reporting", "run_directory"),
-        *("schema", "training"),
+        *("schema", "statistics", "training"),
     },
     "launching": {"arms", "cli", "config", "quoting", "recipe", "schema", "task_weights"},
     "plan": {"cli", "distributed", "files", "planning"},

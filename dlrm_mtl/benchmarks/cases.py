@@ -12,7 +12,7 @@ class Turns:
     """What all benchmarks have in common: contenders take turns, one window each."""
 
     windows: int = 10
-    """Timed windows of each contender, after one that is not counted."""
+    """Timed windows of each contender, after one that is not counted. Ratios have intervals from six windows on."""
     seconds: float = 2.0
     """Length of a window in seconds."""
     json: Path | None = None

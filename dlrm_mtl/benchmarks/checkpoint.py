@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dlrm_mtl.benchmarks.cases import CheckpointCase
+from dlrm_mtl.benchmarks.markdown import INTERVAL, with_interval
 from dlrm_mtl.benchmarks.session import ARMS, EVEN_READING, open_benchmark, read_environment
 from dlrm_mtl.benchmarks.windows import Spread, format_spread, take_turns
 from dlrm_mtl.distributed.checkpoint_directory import checkpoint_path
@@ -66,10 +67,12 @@ def format_checkpoint(results: Mapping[str, Any]) -> str:
     """The results as a text table."""
     seconds, lost, loss = results["window_seconds"], results["lost_seconds"], results["qps_loss_percent"]
     window = f"{results['steps_per_arm']} steps of each arm"
+    windows = {window: seconds["without"], f"{window}, and a checkpoint": seconds["with"]}
     lines = [
-        *_table("seconds", {window: seconds["without"], f"{window}, and a checkpoint": seconds["with"]}),
+        f"{'seconds':{WIDTH}}  {'median':>8} {'P10':>8} {'P90':>8}",
+        *(f"{name:{WIDTH}}  {format_spread(spread, '8.3f')}" for name, spread in windows.items()),
         "",
-        *_table(
+        *_differences(
             "seconds lost by a checkpoint",
             {
                 "while the state is copied": lost["copying"],
@@ -78,11 +81,13 @@ def format_checkpoint(results: Mapping[str, Any]) -> str:
             },
         ),
         "",
-        *_table("QPS lost, %", {f"one checkpoint every {minutes} min": loss[str(minutes)] for minutes in MINUTES}),
+        *_differences(
+            "QPS lost, %", {f"one checkpoint every {minutes} min": loss[str(minutes)] for minutes in MINUTES}
+        ),
         "",
         f"{results['late']} of {results['checkpoints']} checkpoints made their window wait until they were written.",
         f"A checkpoint per minute, of {results['checkpoint_bytes'] / 1e6:.1f} MB for {' and '.join(ARMS)}"
-        f" (ranks: {results['environment']['world_size']}), costs {loss['1']['median']:.2f} % of QPS;"
+        f" (ranks: {results['environment']['world_size']}), costs {with_interval(loss['1'])} % of QPS;"
         f" wanted: less than {WANTED:g} %",
     ]
     return "\n".join(lines)
@@ -152,6 +157,5 @@ def _summarize(without: list[Window], with_checkpoint: list[Window]) -> dict[str
     }
 
 
-def _table(title: str, rows: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    lines = [f"{title:{WIDTH}}  {'median':>8} {'P10':>8} {'P90':>8}"]
-    return lines + [f"{name:{WIDTH}}  {format_spread(spread, '8.3f')}" for name, spread in rows.items()]
+def _differences(title: str, rows: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    return [f"{title:{WIDTH}}  {INTERVAL}", *(f"{name:{WIDTH}}  {with_interval(s, '.3f')}" for name, s in rows.items())]

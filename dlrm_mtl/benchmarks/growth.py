@@ -7,7 +7,7 @@ from typing import Any
 
 from dlrm_mtl.benchmarks.growth_ranks import launch_ranks
 from dlrm_mtl.benchmarks.limits import Limits, format_limits, measure_limits
-from dlrm_mtl.benchmarks.markdown import cell, markdown_table
+from dlrm_mtl.benchmarks.markdown import INTERVAL, cell, markdown_table, with_interval
 from dlrm_mtl.benchmarks.steps import Size, Steps
 from dlrm_mtl.benchmarks.synthetic_cases import GrowthCase
 from dlrm_mtl.benchmarks.windows import Contender, compare_collective_rates
@@ -58,13 +58,13 @@ def format_growth(results: Mapping[str, Any]) -> str:
             [
                 name,
                 *(cell(rates[arm], ",.1f") for arm in (CONTROL, BALANCED)),
-                cell(time),
-                cell(point["balancing"], ".3f"),
+                with_interval(time),
+                with_interval(point["balancing"], ".3f"),
             ]
         )
     header = (
         *("model", f"steps/s, `{CONTROL}`", f"steps/s, `{BALANCED}`"),
-        *(f"step time of `{CONTROL}` over the base model's", f"`{BALANCED}` over `{CONTROL}`"),
+        *(f"step time of `{CONTROL}` over the base model's, {INTERVAL}", f"`{BALANCED}` over `{CONTROL}`, {INTERVAL}"),
     )
     base = ", ".join(f"{name} = {value:,}" for name, value in results["base"].items())
     return f"{markdown_table(header, rows)}\n\nBase model: {base}.\n\n{format_limits(results['limits'])}"

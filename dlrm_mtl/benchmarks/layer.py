@@ -16,7 +16,7 @@ from dlrm_mtl.balancing.kernels.cpu_kernels import cpu_kernels
 from dlrm_mtl.balancing.kernels.gpu_kernels import gpu_kernels
 from dlrm_mtl.balancing.kernels.gramian import combine_gradients, local_gramian
 from dlrm_mtl.benchmarks.limits import triad
-from dlrm_mtl.benchmarks.markdown import cell, markdown_table
+from dlrm_mtl.benchmarks.markdown import cell, markdown_table, with_interval
 from dlrm_mtl.benchmarks.synthetic_cases import LayerCase
 from dlrm_mtl.benchmarks.windows import Contender, Spread, compare_rates
 from dlrm_mtl.distributed.versions import check_versions
@@ -82,14 +82,14 @@ def format_layer(results: Mapping[str, Any]) -> str:
                 cell(point["layer_seconds"], ",.0f", 1e6),
                 cell(point["plain_seconds"], ",.0f", 1e6),
                 f"{1e6 * point['limit_seconds']['median']:,.0f}",
-                cell(point["layer_over_plain"]),
-                cell(point["layer_over_limit"]),
+                with_interval(point["layer_over_plain"]),
+                with_interval(point["layer_over_limit"]),
                 f"{point['bytes_per_second']['median'] / 1e9:.1f}",
                 point["operations"],
             ]
         )
         if "kernel_seconds" in point:
-            rows[-1] += [cell(point["kernel_seconds"], ",.0f", 1e6), cell(point["kernels_over_limit"])]
+            rows[-1] += [cell(point["kernel_seconds"], ",.0f", 1e6), with_interval(point["kernels_over_limit"])]
     header = ("backward", "layer (us)", "plain sum (us)", "limit (us)", "layer/plain", "layer/limit", "memory (GB/s)")
     on_gpu = ("kernels (us)", "kernels/limit") if any("kernel_seconds" in point for point in results["points"]) else ()
     text = markdown_table((*header, "operations", *on_gpu), rows)

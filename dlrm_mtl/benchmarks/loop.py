@@ -7,7 +7,7 @@ from typing import Any
 from dlrm_mtl.benchmarks.cases import LoopCase
 from dlrm_mtl.benchmarks.default_model import measure_default_limits
 from dlrm_mtl.benchmarks.limits import format_limits
-from dlrm_mtl.benchmarks.markdown import cell, markdown_table
+from dlrm_mtl.benchmarks.markdown import INTERVAL, cell, markdown_table, with_interval
 from dlrm_mtl.benchmarks.plain_loops import plain_loop, script_loop
 from dlrm_mtl.benchmarks.session import ARMS, EVEN_READING, open_benchmark, read_environment
 from dlrm_mtl.benchmarks.windows import Contender, compare_collective_rates
@@ -45,10 +45,10 @@ def measure_loop(case: LoopCase) -> dict[str, Any]:
 def format_loop(results: Mapping[str, Any]) -> str:
     """The results as a Markdown table, and the limits of the machine."""
     rows = [
-        [name, cell(rate, ",.0f"), cell(results["over_plain"][name], ".3f")]
+        [name, cell(rate, ",.0f"), with_interval(results["over_plain"][name], ".3f")]
         for name, rate in results["samples_per_second"].items()
     ]
-    table = markdown_table(("loop", "samples/s", "QPS over the plain loop's"), rows)
+    table = markdown_table(("loop", "samples/s", f"QPS over the plain loop's, {INTERVAL}"), rows)
     return f"{table}\n\nRanks: {results['environment']['world_size']}.\n\n{format_limits(results['limits'])}"
 
 

@@ -3,6 +3,11 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from dlrm_mtl.statistics.speed import median_interval
+
+INTERVAL = "median [95 % interval]"
+"""Of a column of ratios or differences."""
+
 
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A Markdown table; the first column is of names, the others are of numbers."""
@@ -14,3 +19,13 @@ def cell(spread: Mapping[str, Any], form: str = ".2f", scale: float = 1.0) -> st
     """Median (P10 .. P90) in a table."""
     median, p10, p90 = (f"{spread[key] * scale:{form}}" for key in ("median", "p10", "p90"))
     return f"{median} ({p10} .. {p90})"
+
+
+def with_interval(spread: Mapping[str, Any], form: str = ".2f") -> str:
+    """Median [low, high] of a ratio or a difference, the ends of the median's 95 % interval; of too few windows for one
+    their number instead."""
+    windows = spread["windows"]
+    interval = median_interval(windows)
+    if interval is None:
+        return f"{spread['median']:{form}} ({len(windows)} window{'s' * (len(windows) != 1)})"
+    return f"{spread['median']:{form}} [{interval.low:{form}}, {interval.high:{form}}]"

@@ -8,7 +8,7 @@ from typing import Any
 from dlrm_mtl.benchmarks.cases import MethodsCase
 from dlrm_mtl.benchmarks.default_model import measure_default_limits
 from dlrm_mtl.benchmarks.limits import format_limits
-from dlrm_mtl.benchmarks.markdown import cell, markdown_table
+from dlrm_mtl.benchmarks.markdown import INTERVAL, cell, markdown_table, with_interval
 from dlrm_mtl.benchmarks.session import EVEN_READING, open_benchmark, read_environment
 from dlrm_mtl.benchmarks.windows import Spread, take_turns
 from dlrm_mtl.training.session import ArmTrainer
@@ -39,10 +39,10 @@ def format_methods(results: Mapping[str, Any]) -> str:
     """The results as a Markdown table, and the limits of the machine."""
     control = next(iter(results["qps"]))
     rows = [
-        [f"`{arm}`", cell(qps, ",.0f"), cell(results["step_over_control"][arm], ".3f")]
+        [f"`{arm}`", cell(qps, ",.0f"), with_interval(results["step_over_control"][arm], ".3f")]
         for arm, qps in results["qps"].items()
     ]
-    table = markdown_table(("arm", "samples/s", f"step time over `{control}`"), rows)
+    table = markdown_table(("arm", "samples/s", f"step time over `{control}`, {INTERVAL}"), rows)
     return f"{table}\n\n{format_limits(results['limits'])}"
 
 

@@ -6,7 +6,7 @@ from itertools import cycle
 from typing import Any
 
 from dlrm_mtl.benchmarks.cases import OverheadCase
-from dlrm_mtl.benchmarks.markdown import cell, markdown_table
+from dlrm_mtl.benchmarks.markdown import INTERVAL, cell, markdown_table, with_interval
 from dlrm_mtl.benchmarks.session import DEFAULT_ARM, EVEN_READING, open_benchmark, read_environment
 from dlrm_mtl.benchmarks.windows import Contender, compare_collective_rates
 from dlrm_mtl.training.session import ArmTrainer, Session
@@ -35,9 +35,11 @@ def measure_overhead(case: OverheadCase) -> dict[str, Any]:
 
 def format_overhead(results: Mapping[str, Any]) -> str:
     """The results as a Markdown table."""
-    over = {ALONE: "1", IN_TURNS: cell(results["time_over_alone"], ".3f")}
+    over = {ALONE: "1", IN_TURNS: with_interval(results["time_over_alone"], ".3f")}
     rows = [[name, cell(rate, ",.0f"), over[name]] for name, rate in results["samples_per_second"].items()]
-    return markdown_table((f"{DEFAULT_ARM}, trained", "samples/s", "time per sample over that alone"), rows)
+    return markdown_table(
+        (f"{DEFAULT_ARM}, trained", "samples/s", f"time per sample over that alone, {INTERVAL}"), rows
+    )
 
 
 def _training(session: Session, trainers: list[ArmTrainer]) -> Contender:

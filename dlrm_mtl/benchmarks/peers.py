@@ -8,7 +8,7 @@ import torch
 import torchjd.aggregation
 from torch import Tensor
 
-from dlrm_mtl.benchmarks.markdown import cell, markdown_table
+from dlrm_mtl.benchmarks.markdown import INTERVAL, cell, markdown_table, with_interval
 from dlrm_mtl.benchmarks.peer_steps import ByHand, JacobianDescent, Layered, Peer, PlainSum
 from dlrm_mtl.benchmarks.synthetic_cases import PeersCase
 from dlrm_mtl.benchmarks.windows import Contender, compare_rates
@@ -76,11 +76,11 @@ def relative_difference(actual: tuple[Tensor, Tensor], expected: tuple[Tensor, T
 
 def format_peers(results: Mapping[str, Any]) -> str:
     """The results as a Markdown table."""
-    header = ("step", "samples/s", *(f"time over `{method}` of the layer" for method in OURS.values()))
+    header = ("step", "samples/s", *(f"time over `{method}` of the layer, {INTERVAL}" for method in OURS.values()))
     parts = []
     for size in results["sizes"]:
         rows = [
-            [name, cell(rate, ",.0f"), *(cell(size["time_over"][ours][name]) for ours in OURS)]
+            [name, cell(rate, ",.0f"), *(with_interval(size["time_over"][ours][name]) for ours in OURS)]
             for name, rate in size["samples_per_second"].items()
         ]
         worst = max(size["gradient_difference"].values())

@@ -16,7 +16,7 @@ class LayerCase(Turns):
     """The balancing layer's backward alone, in this process, against what autograd does for the sum of the losses, and
     against the time in which memory could move the layer's bytes."""
 
-    windows: int = 3
+    windows: int = 6
     """Timed windows of each contender, after one that is not counted."""
     seconds: float = 0.1
     """Length of a window in seconds."""
@@ -47,7 +47,7 @@ class PeersCase(Turns):
     """One training step of a multi-layer perceptron with M heads, in this process: the balancing layer against
     TorchJD's mtl_backward, and against balancing by hand on a detached representation."""
 
-    windows: int = 5
+    windows: int = 6
     """Timed windows of each contender, after one that is not counted."""
     seconds: float = 1.0
     """Length of a window in seconds."""
@@ -74,7 +74,7 @@ class GrowthCase(Turns):
     """Training steps on batches from memory, when one quantity of the model or job grows: steps per second with
     balancing and without, relative to the base model's in the same windows."""
 
-    windows: int = 3
+    windows: int = 6
     """Timed windows of each contender, after one that is not counted."""
     seconds: float = 0.3
     """Length of a window in seconds."""

@@ -40,7 +40,7 @@ def test_the_reader_against_the_step(small_dataset: Path, tmp_path: Path) -> Non
         if name != "reader":
             assert Spread(**results["reader_over"][name]) == rates["reader"].over(rate)
     assert results["reader_over_fastest_step"] == min(results["reader_over"][step]["median"] for step in STEPS)
-    assert f"The reader delivers {results['reader_over_fastest_step']:.2f} times" in process.stdout
+    assert f"The reader delivers {results['reader_over_fastest_step']:.2f} (3 windows) times" in process.stdout
 
 
 def test_the_table_is_aligned(small_dataset: Path) -> None:

@@ -1,6 +1,7 @@
 """Turns and statistics of a benchmark's windows."""
 
 import statistics
+from dataclasses import asdict
 from functools import partial
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dlrm_mtl.benchmarks.markdown import with_interval
 from dlrm_mtl.benchmarks.windows import Contender, Spread, compare_collective_rates, compare_rates, take_turns
 
 RATES = st.floats(1e-3, 1e9)
@@ -135,6 +137,20 @@ def test_ratios_are_paired(rates: list[tuple[float, float]], speed: float) -> No
 
 def test_differences_are_paired() -> None:
     assert Spread.of([5.0, 10.0, 90.0]).minus(Spread.of([4.0, 8.0, 87.0])) == Spread.of([1.0, 2.0, 3.0])
+
+
+def test_a_ratio_is_shown_with_the_interval_of_its_median() -> None:
+    """Of eight values the least and the largest hold the true median with a probability of 1 - 2 / 2^8."""
+    ratio = Spread.of([4.0, 1.0, 3.0, 2.0, 5.0, 6.0, 8.0, 7.0])
+    assert with_interval(asdict(ratio)) == "4.50 [1.00, 8.00]"
+    assert with_interval(asdict(Spread.of(ratio.windows[:6])), ".1f") == "3.5 [1.0, 6.0]"
+
+
+@pytest.mark.parametrize(
+    ("values", "text"), [([2.0], "2.00 (1 window)"), ([1.0, 2.0, 3.0, 4.0, 5.0], "3.00 (5 windows)")]
+)
+def test_of_fewer_than_six_windows_a_ratio_has_no_interval(values: list[float], text: str) -> None:
+    assert with_interval(asdict(Spread.of(values))) == text
 
 
 def test_unpaired_windows_are_refused() -> None:
