@@ -12,16 +12,16 @@ SEEDS = 5
 
 
 def assume_noise(schema: Schema, options: PowerOptions) -> Source:
-    """The noise of an arm whose seeds spread, and whose logits differ from the control's, as the options say.
+    """The noise of an arm whose gains vary over seeds and over rows as the options say.
 
     Raises:
         ValueError: a task weight is missing, or of no task.
     """
     shares = share_weights(options.task_weights, schema.task_names)
     notes = [
-        f"Assumed: over seeds a standard deviation of {options.seed_spread:g} % / sqrt(positives) (--seed-spread);"
-        f" between the logits of arm and control one of {options.disagreement:g} over rows (--disagreement); positives"
-        " as frequent as in the training rows; errors that are independent between tasks."
+        f"Assumed: a standard deviation of {options.seed_spread:g} % / sqrt(positives) over seeds (--seed-spread), half"
+        f" of whose variance falls with more rows; one of {options.row_spread:g} % / sqrt(positives) over rows"
+        " (--row-spread); positives as frequent as in the training rows; errors that are independent between tasks."
     ]
     gains = []
     for task in schema.tasks:
@@ -29,24 +29,20 @@ def assume_noise(schema: Schema, options: PowerOptions) -> Source:
         if rows is None:
             rows = schema.rows("eval")
             notes.append(f"Rows with {task.given} = 1 are not counted: {task.name} is taken as defined on all rows.")
-        noise = _noise(rows, task.base_rate, options)
-        gains.append(GainNoise(None, task.name, noise, True, rows, round(rows * task.base_rate)))
+        positives = rows * task.base_rate
+        # What seeds show on the same rows is in equal parts theirs, and what each makes of these rows.
+        part = options.seed_spread / math.sqrt(2 * positives)
+        noise = Noise(seed=part, shared_rows=options.row_spread / math.sqrt(positives), own_rows=part)
+        gains.append(GainNoise(None, task.name, noise, True, rows, round(positives)))
     parts = [(shares[str(gain.task)], gain.noise) for gain in gains]
     average = Noise(
         seed=math.hypot(*(share * noise.seed for share, noise in parts)),
         shared_rows=math.hypot(*(share * noise.shared_rows for share, noise in parts)),
+        own_rows=math.hypot(*(share * noise.own_rows for share, noise in parts)),
     )
     gains.insert(0, GainNoise(None, None, average, True, max(gain.rows or 0 for gain in gains), None))
     heading = f"Data set {schema.name}, {schema.rows('eval'):,} evaluation rows"
     return Source(heading, notes, options.seeds or SEEDS, gains)
-
-
-def _noise(rows: int, rate: float, options: PowerOptions) -> Noise:
-    """Where the logits of two models differ by a standard deviation tau, a row's log losses differ by one of
-    sqrt(p (1 - p)) tau at most, to first order, with p the base rate."""
-    entropy = -(rate * math.log(rate) + (1 - rate) * math.log1p(-rate))
-    of_row = 100 * math.sqrt(rate * (1 - rate)) * options.disagreement / entropy
-    return Noise(options.seed_spread / math.sqrt(rows * rate), of_row / math.sqrt(rows))
 
 
 def _defined_rows(schema: Schema, task: Task) -> int | None:

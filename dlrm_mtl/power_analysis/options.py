@@ -29,15 +29,16 @@ class PowerOptions:
     """Assumed with data: standard deviation of a task's NE gain over seeds, in percent, times the root of its positives
     in the evaluation split. The default is the median over the arms and tasks of this project's results on KuaiRand and
     Census-Income (docs/results/experiments), of which half lie between 3 and 9."""
-    disagreement: float = 0.3
-    """Assumed with data: standard deviation over rows of the difference between the logits of arm and control."""
+    row_spread: float = 1.5
+    """Assumed with data: the same over samples of rows, of what all seeds have in common. The default is the median
+    over the tasks of a run on KuaiRand's feeds (docs/results/statistics/power.json), where it is 1.3 to 3.8."""
     json: Path | None = None
     """File for all figures, beside the table on stdout."""
 
     def __post_init__(self) -> None:
         sources = [name for name in ("run", "data") if getattr(self, name) is not None]
         require("run, data", sources, len(sources) == 1, "one of the two: a finished comparison or a data set")
-        for name in ("effect", "seed_spread", "disagreement"):
+        for name in ("effect", "seed_spread", "row_spread"):
             value = getattr(self, name)
             require(name, value, 0 < value < math.inf, "a positive number")
         require("seeds", self.seeds, self.seeds is None or self.seeds > 1, "two at least")
