@@ -19,6 +19,7 @@ from dlrm_mtl.benchmarks.checkpoint import format_checkpoint
 from dlrm_mtl.benchmarks.growth_page import growth_page
 from dlrm_mtl.benchmarks.reader import format_reader
 from dlrm_mtl.config import CompareConfig, TrainConfig
+from dlrm_mtl.reporting.comparison_records import read_comparison
 from dlrm_mtl.reporting.markdown import format_comparison
 from dlrm_mtl.studies.theory_table import format_theory
 from dlrm_mtl.training.machine import Machine, check_machine
@@ -115,7 +116,7 @@ def test_the_layout_example_prepares_the_log_it_describes(tmp_path: Path, rank_p
 
 @pytest.mark.parametrize("result", RESULTS, ids=lambda path: str(path.relative_to(ROOT / "docs/results")))
 def test_reports_are_rendered_from_their_results(result: Path) -> None:
-    comparison = json.loads((result / "comparison.json").read_text())
+    comparison = read_comparison(result / "comparison.json")
     assert format_comparison(comparison) in (result / "report.md").read_text()
     for name in ("config.json", "environment.json"):
         assert json.loads((result / name).read_text())

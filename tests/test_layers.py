@@ -49,7 +49,7 @@ ALLOWED: dict[str, set[str]] = {
     "planning": {"cli", "columns", "config", "distributed", "models", "module_names", "schema", "training", "units"},
     "reporting": {
         *("config", "distributed", "ending", "file_names", "files", "metrics", "quoting", "records", "run_directory"),
-        *("schema", "task_weights", "training", "training_length"),
+        *("schema", "statistics", "task_weights", "training", "training_length"),
     },
     "studies": {
         *("arms", "balancing", "config", "data", "distributed", "files", "models", "module_names", "recipe"),

@@ -5,10 +5,11 @@ from dlrm_mtl.distributed.processes import Ranks
 from dlrm_mtl.ending import Terminated
 from dlrm_mtl.files import write_json
 from dlrm_mtl.metrics.estimates_file import write_estimates
-from dlrm_mtl.reporting.comparison import compare_seeds
+from dlrm_mtl.reporting.comparison import INDEPENDENT_ROWS, compare_seeds
+from dlrm_mtl.reporting.effects.gains import gains_of_seed
 from dlrm_mtl.reporting.html import write_report
 from dlrm_mtl.reporting.report_data import ReportData, read_run
-from dlrm_mtl.reporting.run_records import Seed, read_record
+from dlrm_mtl.reporting.run_records import Seed, read_record, read_seed_estimates
 from dlrm_mtl.reporting.seed_summary import summarize_seed
 from dlrm_mtl.schema import read_schema
 from dlrm_mtl.task_weights import share_weights
@@ -55,6 +56,12 @@ def run_comparison(config: CompareConfig, ranks: Ranks) -> None:
             bayes_ne={task.name: task.bayes_ne for task in schema.tasks},
             task_weights=task_weights,
             planned_seeds=config.seeds_planned,
+            gains={
+                seed: gains_of_seed(estimates, config.arms[0])
+                for seed, file in zip(seeds, files, strict=True)
+                if (estimates := read_seed_estimates(file.with_suffix(".npz"), config.arms, schema.task_names))
+            },
+            clusters=schema.cluster or INDEPENDENT_ROWS,
         )
         write_json(config.out / "comparison.json", {"data_set": schema.name, **comparison})
 

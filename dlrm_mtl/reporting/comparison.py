@@ -1,18 +1,31 @@
 """comparison.json: what a comparison found, over its seeds."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from dlrm_mtl.reporting.statistics import mean_record, median_interval, t_interval
+from dlrm_mtl.reporting.calibration import calibration_by_seed, deciles_by_seed, farthest_from_one
+from dlrm_mtl.reporting.effects.arm import ArmSeeds
+from dlrm_mtl.reporting.effects.gains import METRICS, Gains
+from dlrm_mtl.reporting.effects.over_seeds import NOTHING, Covers, covers
+from dlrm_mtl.reporting.effects.verdicts import NO_GAIN, ArmEffects, chance_range, describe_families, judged_gains
+from dlrm_mtl.statistics.speed import Change, change_percent
 from dlrm_mtl.task_weights import share_weights
 
-METRICS = ("ne", "auc", "calibration")
 RATES = ("qps", "end_to_end_qps")
 """See :class:`dlrm_mtl.training.loop.ArmResult`."""
 EXPLODED_NE = 2.0
 """Above this NE, twice that of a constant prediction, an arm's loss is reported as exploded (the paper's NEX)."""
+INTERVALS: dict[Covers | None, str] = {
+    "seeds and rows": "for other seeds and other evaluation rows",
+    "seeds": "for other seeds on these evaluation rows",
+    "rows": "for these models on other evaluation rows",
+    None: "not known",
+}
+INDEPENDENT_ROWS = "rows taken as independent"
+"""Stands for the cluster where rows have none."""
 
 
 def compare_seeds(
@@ -21,64 +34,136 @@ def compare_seeds(
     bayes_ne: Mapping[str, float | None],
     task_weights: Mapping[str, float] | None = None,
     planned_seeds: Sequence[int] | None = None,
+    *,
+    gains: Mapping[int, Mapping[str, Gains]] | None = None,
+    clusters: str = INDEPENDENT_ROWS,
 ) -> dict[str, Any]:
     """The comparison over seeds; the first arm is the control.
 
-    An arm's numbers are over the seeds that have it. NE, AUC and calibration are means over seeds. Intervals of NE
-    gains are Student's over seeds, or, of a single seed, the paired bootstrap over evaluation rows. What a seed lacks
-    because its predictions are not finite is None, and the seed is in ``exploded_seeds``, as is one with an NE above 2.
-    QPS are pooled over seeds; changes are paired window by window. Skipped steps and lost rows are those of all seeds
-    together.
+    An arm's numbers are over the seeds that have it. Gains have an interval for other seeds, one for other rows, and
+    one for both (:class:`dlrm_mtl.statistics.effect.Effect`); verdicts are taken on all arms and tasks together
+    (:mod:`dlrm_mtl.statistics.families`), and none on an arm with one seed. NE and the other metrics are means over
+    seeds; ``calibration`` is that of the seed where it is farthest from 1. What a seed lacks because its predictions
+    are not finite is None, and the seed is in ``exploded_seeds``, as is one with an NE above 2. Percentiles of QPS are
+    over the windows of all seeds; changes are paired window by window (:mod:`dlrm_mtl.statistics.speed`). Skipped steps
+    and lost rows are those of all seeds together.
 
     Args:
-        seeds: results of :func:`dlrm_mtl.reporting.seed_summary.summarize_seed`. An arm may have ``control_qps`` and
-            ``control_end_to_end_qps``, the windows of the control that was trained beside it, if that is another than
-            the control that is here.
+        seeds: results of :func:`dlrm_mtl.reporting.seed_summary.summarize_seed`. An arm may have ``control_qps``,
+            ``control_end_to_end_qps`` and ``control_tasks``, of the control that was trained beside it, if that is
+            another than the control that is here.
         bayes_ne: NE of the true probabilities, for tasks where they are known.
         task_weights: each task's share of the average over tasks, together 1; by default equal ones.
         planned_seeds: those that were to be trained when the first job began; by default these.
+        gains: by seed and arm, over the control that was trained beside it, from seed-S.npz. The intervals of an arm
+            with several seeds cover other rows if all of its seeds are here.
+        clusters: the column that says which rows belong together.
     """
     names = list(dict.fromkeys(name for seed in seeds for name in seed["arms"]))
     control = names[0]
+    shares = task_weights or share_weights((), tasks)
+    weights = [shares[task] for task in tasks]
     with_arm = {name: [seed for seed in seeds if name in seed["arms"]] for name in names}
+    over_seeds = {
+        name: _arm_seeds(name, control, tasks, weights, own, gains or {})
+        for name, own in with_arm.items()
+        if name != control
+    }
+    effects = {name: arm.effects() for name, arm in over_seeds.items()}
+    judged = judged_gains(effects)
     return {
         "control": control,
         "tasks": list(tasks),
         "bayes_ne": {task: value for task, value in bayes_ne.items() if value is not None},
         **({"training": seeds[0]["training"]} if "training" in seeds[0] else {}),
-        "task_weights": dict(task_weights or share_weights((), tasks)),
+        "task_weights": dict(shares),
         "planned_seeds": sorted(seed["seed"] for seed in seeds) if planned_seeds is None else list(planned_seeds),
-        "intervals": _kind_of_intervals([len(own) for own in with_arm.values()]),
-        "arms": {name: _compare_arm(name, control, tasks, own) for name, own in with_arm.items()},
-    }
-
-
-def _compare_arm(name: str, control: str, tasks: Sequence[str], seeds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    found = {seed["seed"]: seed["arms"][name] for seed in seeds}
-    arms = list(found.values())
-    return {
-        "seeds": list(found),
-        "skipped_steps": sum(arm["skipped_steps"] for arm in arms),
-        "rows_lost": sum(arm["rows_lost"] for arm in arms),
-        **{rate: _qps(*_windows(rate, name, control, seeds)) for rate in RATES},
-        "average_ne_gain_percent": _over_seeds([arm["average_ne_gain_percent"] for arm in arms]),
-        "tasks": {
-            task: {
-                **{key: _mean([arm["tasks"][task][key] for arm in arms]) for key in METRICS},
-                "ne_gain_percent": _over_seeds([arm["tasks"][task]["ne_gain_percent"] for arm in arms]),
-                "exploded_seeds": _exploded({seed: arm["tasks"][task]["ne"] for seed, arm in found.items()}),
-            }
-            for task in tasks
+        "clusters": clusters,
+        "evaluation": {task: _evaluated(seeds[0]["arms"][control]["tasks"][task]) for task in tasks},
+        "intervals": describe_intervals(effects),
+        "families": describe_families(effects),
+        "chance_range": chance_range(effects, tasks),
+        "arms": {
+            name: _compare_arm(name, control, tasks, own, over_seeds.get(name), judged.get(name))
+            for name, own in with_arm.items()
         },
     }
 
 
-def _kind_of_intervals(seeds: Sequence[int]) -> str:
-    """What the intervals of arms with these numbers of seeds are."""
-    if min(seeds) > 1:
-        return "t over seeds"
-    bootstrap = "paired bootstrap over evaluation rows"
-    return bootstrap if max(seeds) == 1 else f"t over seeds; of arms with one seed, {bootstrap}"
+def describe_intervals(arms: Mapping[str, ArmEffects]) -> str:
+    """What the intervals of NE gains are for, in words."""
+    of_arms = [[effect for effect in arm.tasks.values() if effect] for arm in arms.values()]
+    kinds = Counter(covers(effects[0]) for effects in of_arms if effects)
+    return "; ".join(
+        text if len(kinds) == 1 else f"of {kinds[kind]} arm{'s' * (kinds[kind] > 1)} {text}"
+        for kind, text in INTERVALS.items()
+        if kinds[kind]
+    )
+
+
+def _arm_seeds(
+    name: str,
+    control: str,
+    tasks: Sequence[str],
+    weights: Sequence[float],
+    seeds: Sequence[Mapping[str, Any]],
+    gains: Mapping[int, Mapping[str, Gains]],
+) -> ArmSeeds:
+    arms = [seed["arms"][name] for seed in seeds]
+    beside = [arm.get("control_tasks", seed["arms"][control]["tasks"]) for seed, arm in zip(seeds, arms, strict=True)]
+    known = [gains[seed["seed"]][name] for seed in seeds if name in gains.get(seed["seed"], {})]
+    return ArmSeeds(tasks, weights, arms, beside, known if len(known) == len(seeds) else None)
+
+
+def _compare_arm(
+    name: str,
+    control: str,
+    tasks: Sequence[str],
+    seeds: Sequence[Mapping[str, Any]],
+    over_seeds: ArmSeeds | None,
+    judged: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    """Args: ``over_seeds`` and ``judged`` are None of the control."""
+    by_seed = {seed["seed"]: seed["arms"][name] for seed in seeds}
+    arms = list(by_seed.values())
+    return {
+        "seeds": list(by_seed),
+        "skipped_steps": sum(arm["skipped_steps"] for arm in arms),
+        "rows_lost": sum(arm["rows_lost"] for arm in arms),
+        **{rate: _qps(*_windows(rate, name, control, seeds), of_control=name == control) for rate in RATES},
+        "average_ne_gain_percent": judged["average_ne_gain_percent"] if judged else NO_GAIN,
+        "loses_nothing": judged["loses_nothing"] if judged else None,
+        "tasks": {
+            task: {
+                **_reached({seed: arm["tasks"][task] for seed, arm in by_seed.items()}),
+                "ne_gain_percent": judged["tasks"][task] if judged else NO_GAIN,
+                **(over_seeds.metric_gains(task) if over_seeds else NO_METRIC_GAINS),
+            }
+            for task in tasks
+        },
+        "segments": over_seeds.segments() if over_seeds else {},
+    }
+
+
+NO_METRIC_GAINS = {f"{metric}_gain_percent": NOTHING for metric in ("relative_ne", *METRICS)}
+
+
+def _reached(seeds: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
+    """What an arm reached on a task, over its seeds."""
+    records = list(seeds.values())
+    return {
+        **{metric: _mean([task.get(metric) for task in records]) for metric in ("ne", *METRICS)},
+        "calibration": farthest_from_one([task["calibration"] for task in records]),
+        "calibration_by_seed": calibration_by_seed(seeds),
+        "deciles_by_seed": deciles_by_seed(seeds),
+        "tied_pairs": max((task.get("tied_pairs") or 0.0 for task in records), default=0.0),
+        "exploded_seeds": [seed for seed, task in seeds.items() if task["ne"] is None or task["ne"] > EXPLODED_NE],
+    }
+
+
+def _evaluated(task: Mapping[str, Any]) -> dict[str, Any]:
+    """On what a task was evaluated."""
+    return {key: task.get(key) for key in ("rows", "positives", "users", "users_share", "rows_share")}
 
 
 def _windows(
@@ -90,39 +175,30 @@ def _windows(
     return baseline, [arm.get(rate, ()) for _, arm in arms]
 
 
-def _qps(control: Sequence[Sequence[float]], arm: Sequence[Sequence[float]]) -> dict[str, Any] | None:
+def _qps(control: Sequence[Sequence[float]], arm: Sequence[Sequence[float]], of_control: bool) -> dict[str, Any] | None:
     """None if no window was timed."""
     windows = [value for seed in arm for value in seed]
     if not windows:
         return None
-    baseline = [value for seed in control for value in seed]
-    changes = [100 * (mine / theirs - 1) for mine, theirs in zip(windows, baseline, strict=True)]
-    change = median_interval(changes)
     p10, median, p90 = np.quantile(windows, [0.1, 0.5, 0.9]).tolist()
+    change = NO_CHANGE if of_control else _change_record(change_percent(control, arm))
+    return {"median": median, "p10": p10, "p90": p90, "windows": len(windows), "change_percent": change}
+
+
+NO_CHANGE = {"median": 0.0, "low": 0.0, "high": 0.0}
+"""The control's QPS against itself."""
+
+
+def _change_record(change: Change) -> dict[str, float | None]:
+    interval = change.interval
     return {
-        "median": median,
-        "p10": p10,
-        "p90": p90,
-        "windows": len(windows),
-        "change_percent": {"median": change.center, "low": change.low, "high": change.high},
+        "median": change.median,
+        "low": interval.low if interval else None,
+        "high": interval.high if interval else None,
     }
 
 
-def _over_seeds(gains: Sequence[Mapping[str, float] | None]) -> dict[str, float] | None:
-    """None if a seed has none: an average over the seeds that did not explode would be flattery."""
-    known = [gain for gain in gains if gain is not None]
-    if len(known) < len(gains):
-        return None
-    if len(known) == 1:
-        return dict(known[0])
-    return mean_record(t_interval([gain["mean"] for gain in known]))
-
-
-def _exploded(nes: Mapping[int, float | None]) -> list[int]:
-    """Seeds whose NE exploded."""
-    return [seed for seed, ne in nes.items() if ne is None or ne > EXPLODED_NE]
-
-
 def _mean(values: Sequence[float | None]) -> float | None:
+    """None if a seed has none."""
     known = [value for value in values if value is not None]
     return float(np.mean(known)) if len(known) == len(values) else None

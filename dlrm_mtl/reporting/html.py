@@ -10,15 +10,24 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from dlrm_mtl.files import write_text
+from dlrm_mtl.reporting import captions
 from dlrm_mtl.reporting.escaping import text
 from dlrm_mtl.reporting.figures.curve_charts import curve_charts
+from dlrm_mtl.reporting.figures.decile_charts import decile_chart
 from dlrm_mtl.reporting.figures.gain_charts import gain_chart, pareto_chart
-from dlrm_mtl.reporting.markdown import format_comparison
+from dlrm_mtl.reporting.figures.segment_charts import segment_charts
+from dlrm_mtl.reporting.markdown import format_comparison, format_details
 from dlrm_mtl.reporting.report_data import Record, ReportData, Run
-from dlrm_mtl.reporting.words import SIGNIFICANT_GAIN, describe_arm, describe_comparison
+from dlrm_mtl.reporting.tables.gains import metric_gains_table, segment_tables, verdicts_table
+from dlrm_mtl.reporting.tables.metrics import calibration_table, deciles_table, evaluation_table, metrics_table
+from dlrm_mtl.reporting.tables.table import ends_cell
+from dlrm_mtl.reporting.words.arm import describe_arm
+from dlrm_mtl.reporting.words.comparison import describe_comparison
 from dlrm_mtl.run_directory import flat
+from dlrm_mtl.statistics.families import MARGIN
 
 TEMPLATE = "report.html.j2"
+MARKS = {"gain": "▲", "loss": "▼", "equivalent": "≈"}
 
 
 def write_report(data: ReportData, directory: Path, pareto: tuple[str, str] | None = None) -> str:
@@ -35,7 +44,8 @@ def write_report(data: ReportData, directory: Path, pareto: tuple[str, str] | No
     """
     page = render_html(data, pareto)
     tables = format_comparison(data.comparison)
-    write_text(directory / "report.md", f"# {text(data.name)}\n\n{tables}")
+    details = format_details(data.comparison)
+    write_text(directory / "report.md", "\n".join(filter(None, [f"# {text(data.name)}\n", tables, details])))
     write_text(directory / "report.html", page)
     return f"{tables}\nreport: {directory / 'report.md'}\n        {directory / 'report.html'}"
 
@@ -58,6 +68,7 @@ def render_html(data: ReportData, pareto: tuple[str, str] | None = None) -> str:
     environment.filters["whole"] = _keep_intervals_whole
     environment.filters["breakable"] = _breakable
     environment.filters["gain_class"] = _gain_class
+    environment.filters["ends"] = ends_cell
     curves = curve_charts(data)
     return environment.get_template(TEMPLATE).render(
         data=data,
@@ -71,7 +82,18 @@ def render_html(data: ReportData, pareto: tuple[str, str] | None = None) -> str:
         speed=[chart for chart in curves if chart.name == "speed"],
         without_curves=[arm for arm in data.arms if not data.windows(arm)],
         options=_common_options(data.runs),
-        significant_gain=SIGNIFICANT_GAIN,
+        margin=MARGIN,
+        marks=MARKS,
+        captions=captions,
+        verdicts=verdicts_table(data.comparison),
+        metric_gains=metric_gains_table(data.comparison),
+        segments=segment_tables(data.comparison),
+        segment_charts=segment_charts(data),
+        evaluation=evaluation_table(data.comparison),
+        metrics=metrics_table(data.comparison),
+        calibration=calibration_table(data.comparison),
+        deciles=deciles_table(data.comparison),
+        decile_chart=decile_chart(data),
     )
 
 
@@ -105,4 +127,4 @@ def _breakable(text: str) -> Markup:
 def _gain_class(gain: Record | None) -> str:
     if gain is None:
         return "worse"
-    return "better" if gain["low"] > 0 else "worse" if gain["high"] < 0 else ""
+    return {"gain": "better", "loss": "worse"}.get(gain["verdict"], "")

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from dlrm_mtl.reporting.comparison import RATES, compare_seeds
+from dlrm_mtl.reporting.effects.gains import Gains, gains_of_seed
 from dlrm_mtl.reporting.report_data import Record, Run
 from dlrm_mtl.run_directory import CHANGEABLE, flat
 
@@ -39,9 +40,12 @@ def join_runs(runs: Sequence[Run], control: str | None = None) -> Record:
             raise ValueError(f"{run.directory}: has no arm {control!r}, the control; its arms: {', '.join(run.arms)}")
     joined: dict[int, dict[str, Any]] = {}
     source: dict[tuple[str, int], Run] = {}
+    gains: dict[int, dict[str, Gains]] = {}
     for run in runs:
         for summary in run.seeds:
             seed = summary["seed"]
+            if seed in run.estimates:
+                gains.setdefault(seed, {}).update(gains_of_seed(run.estimates[seed], control))
             arms = joined.setdefault(seed, {"seed": seed, "arms": {}})["arms"]
             for name, arm in _against(control, summary).items():
                 if name == control and name in arms:
@@ -51,14 +55,18 @@ def join_runs(runs: Sequence[Run], control: str | None = None) -> Record:
                     raise ValueError(f"{run.directory}: arm {name!r} with seed {seed} is in {other}, too")
                 arms[name], source[name, seed] = arm, run
     comparison = compare_seeds(
-        first.comparison["tasks"], [joined[seed] for seed in sorted(joined)], first.comparison["bayes_ne"]
+        first.comparison["tasks"],
+        [joined[seed] for seed in sorted(joined)],
+        first.comparison["bayes_ne"],
+        gains=gains,
+        clusters=first.comparison["clusters"],
     )
     for name, arm in comparison["arms"].items():
-        run = source[name, arm["seeds"][0]]
-        if len(arm["seeds"]) == 1 and run.control != control:
+        run, seeds = source[name, arm["seeds"][0]], arm["seeds"]
+        if len(seeds) == 1 and run.control != control and name not in (control, *gains.get(seeds[0], ())):
             raise ValueError(
-                f"{run.directory}: arm {name!r} has one seed, whose intervals are against {run.control!r};"
-                f" expected two seeds or more for intervals against {control!r}"
+                f"{run.directory}: arm {name!r} has one seed, whose intervals are against {run.control!r}, and no"
+                f" seed-{seeds[0]}.npz; expected two seeds or more for intervals against {control!r}"
             )
     return {**{key: first.comparison[key] for key in OF_ALL_JOBS if key in first.comparison}, **comparison}
 
@@ -111,6 +119,7 @@ def _against(control: str, summary: Record) -> dict[str, Any]:
         name: {
             **(arm if own else _gains_over(baseline, arm)),
             **{f"control_{rate}": baseline.get(rate, []) for rate in RATES},
+            "control_tasks": baseline["tasks"],
         }
         for name, arm in ordered.items()
     }

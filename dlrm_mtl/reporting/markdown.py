@@ -1,93 +1,75 @@
-"""A comparison as Markdown tables that read well in a terminal too."""
+"""A comparison as Markdown."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
+from dlrm_mtl.reporting.captions import CALIBRATION, DECILES, METRIC_GAINS, SEGMENTS, VERDICTS
 from dlrm_mtl.reporting.escaping import code, text
-from dlrm_mtl.reporting.words import warn_of_length
+from dlrm_mtl.reporting.tables.gains import (
+    claims_table,
+    gains_table,
+    metric_gains_table,
+    segment_tables,
+    verdicts_table,
+)
+from dlrm_mtl.reporting.tables.metrics import (
+    calibration_table,
+    deciles_table,
+    evaluation_table,
+    metrics_table,
+    result_table,
+    speed_table,
+)
+from dlrm_mtl.reporting.words.comparison import warn_of_length
+from dlrm_mtl.reporting.words.trust import on_trust
+
+Record = Mapping[str, Any]
 
 
-def format_comparison(comparison: Mapping[str, Any]) -> str:
-    """Three tables: NE gains, metrics, and cost of each arm against the control."""
-    control, tasks, arms = comparison["control"], comparison["tasks"], comparison["arms"]
-    treatments = {name: arm for name, arm in arms.items() if name != control}
+def format_comparison(comparison: Record) -> str:
+    """Claims and gains, metrics, and cost of each arm against the control, and how far they can be trusted."""
+    control, arms = comparison["control"], comparison["arms"]
     seeds = len(arms[control]["seeds"])
-    gains = _table(
-        ["arm", "average", *map(text, tasks)],
-        [
-            [
-                text(name),
-                _interval(arm["average_ne_gain_percent"]),
-                *(_interval(arm["tasks"][t]["ne_gain_percent"]) for t in tasks),
-            ]
-            for name, arm in treatments.items()
-        ],
-    )
-    bayes_ne = comparison["bayes_ne"]
-    metrics = _table(
-        ["task", "arm", "NE", *(["Bayes NE"] if bayes_ne else []), "AUC", "calibration"],
-        [
-            [
-                text(task),
-                text(name),
-                _ne(arm["tasks"][task]),
-                *([_number(bayes_ne[task]) if task in bayes_ne else ""] if bayes_ne else []),
-                _number(arm["tasks"][task]["auc"]),
-                _number(arm["tasks"][task]["calibration"]),
-            ]
-            for task in tasks
-            for name, arm in arms.items()
-        ],
-    )
+    bayes = "; Bayes NE: that of the true probabilities" if comparison["bayes_ne"] else ""
     parts = [
         *warn_of_length(comparison),
+        f"What can be said of each arm against {code(control)}",
+        claims_table(comparison).markdown(),
         f"NE gain (%) over {code(control)}, {seeds} seed{'s' * (seeds != 1)}; positive is better;"
         f" 95 % intervals: {comparison['intervals']}",
-        gains,
-        "Evaluation, mean over seeds" + ("; Bayes NE: that of the true probabilities" if bayes_ne else ""),
-        metrics,
+        gains_table(comparison).markdown(),
+        VERDICTS,
+        verdicts_table(comparison).markdown(),
+        f"Evaluation, mean over seeds; calibration: of the seed where it is farthest from 1{bayes}",
+        metrics_table(comparison).markdown(),
         "Speed, global samples per second over timed windows",
-        _speed_table(arms),
+        speed_table(arms).markdown(),
         *_losses(arms),
+        "How far to trust it",
+        "\n".join(f"- {text(sentence)}" for sentence in on_trust(comparison)),
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def format_result(summary: Mapping[str, Any]) -> str:
+def format_details(comparison: Record) -> str:
+    """Rows, gains in other metrics and in segments, and calibration by seed and decile; empty if none is known."""
+    tables = {
+        "Evaluation rows": evaluation_table(comparison),
+        METRIC_GAINS: metric_gains_table(comparison),
+        CALIBRATION: calibration_table(comparison),
+        DECILES: deciles_table(comparison),
+        **{f"NE gain (%) by {code(name)}. {SEGMENTS}": found for name, found in segment_tables(comparison).items()},
+    }
+    return "\n".join(f"{caption}\n\n{found.markdown()}\n" for caption, found in tables.items() if found)
+
+
+def format_result(summary: Record) -> str:
     """Evaluation metrics of a single run, one row per task and arm."""
-    rows = [
-        [text(task), text(name), _number(values["ne"]), _number(values["auc"]), _number(values["calibration"])]
-        for name, arm in summary["arms"].items()
-        for task, values in arm["tasks"].items()
-    ]
-    table = _table(["task", "arm", "NE", "AUC", "calibration"], rows)
-    return "\n\n".join([table, *_losses(summary["arms"]), *warn_of_length(summary)])
+    arms = summary["arms"]
+    return "\n\n".join([result_table(arms).markdown(), *_losses(arms), *warn_of_length(summary)])
 
 
-def _speed_table(arms: Mapping[str, Any]) -> str:
-    header = ["arm", "QPS median", "P10 to P90", "change (%)"]
-    rows = [[text(name), *_rate(arm["qps"])] for name, arm in arms.items()]
-    if any(arm.get("end_to_end_qps") for arm in arms.values()):
-        header += ["end to end", "change (%)"]
-        for row, arm in zip(rows, arms.values(), strict=True):
-            median, _, change = _rate(arm.get("end_to_end_qps"))
-            row += [median, change]
-    return _table(header, rows)
-
-
-def _rate(rate: Mapping[str, Any] | None) -> tuple[str, str, str]:
-    """Median, spread, and change against the control."""
-    if rate is None:
-        return "not timed: too few steps", "", ""
-    change = rate["change_percent"]
-    return (
-        f"{rate['median']:,.0f}",
-        f"{rate['p10']:,.0f} to {rate['p90']:,.0f}",
-        f"{change['median']:+.2f} [{change['low']:+.2f}, {change['high']:+.2f}]",
-    )
-
-
-def _losses(arms: Mapping[str, Any]) -> list[str]:
+def _losses(arms: Record) -> list[str]:
     """What of the training had no effect, a paragraph per arm that has any such."""
     paragraphs = []
     for name, arm in arms.items():
@@ -98,27 +80,3 @@ def _losses(arms: Mapping[str, Any]) -> list[str]:
                 f" {lost:,} training rows lost with their shards"
             )
     return paragraphs
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}"
-
-
-def _ne(task: Mapping[str, Any]) -> str:
-    """NE; marked NEX (NE explosion) if it exploded in some seed."""
-    exploded = task.get("exploded_seeds")
-    return " ".join(filter(None, [_number(task["ne"]), f"NEX in seeds {exploded}" if exploded else ""]))
-
-
-def _interval(record: Mapping[str, float] | None) -> str:
-    return "NEX" if record is None else f"{record['mean']:+.3f} [{record['low']:+.3f}, {record['high']:+.3f}]"
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    widths = [max(len(line[i]) for line in [header, *rows]) for i in range(len(header))]
-
-    def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)) + " |"
-
-    rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
-    return "\n".join([line(header), rule, *(line(row) for row in rows)])

@@ -7,10 +7,11 @@ from typing import Any
 
 from dlrm_mtl.file_names import file_names
 from dlrm_mtl.files import parse_json
+from dlrm_mtl.metrics.evaluation import EvaluationEstimates
 from dlrm_mtl.quoting import quote
 from dlrm_mtl.records import build
+from dlrm_mtl.reporting.comparison_records import read_comparison
 from dlrm_mtl.reporting.run_records import (
-    Comparison,
     LoggedWindow,
     RecordedData,
     RecordedShard,
@@ -18,6 +19,7 @@ from dlrm_mtl.reporting.run_records import (
     RunEnvironment,
     Seed,
     read_record,
+    read_seed_estimates,
 )
 
 Record = Mapping[str, Any]
@@ -41,6 +43,8 @@ class Run:
     """Checksums of the data; None if the directory has no data.json."""
     seeds: Sequence[Record]
     """Summaries of the seeds whose seed-S.json is there."""
+    estimates: Mapping[int, Mapping[str, EvaluationEstimates]]
+    """By seed and arm, of the seeds whose seed-S.npz is there."""
     windows: Mapping[str, Mapping[int, Sequence[Record]]]
     """Of each arm and seed the training windows in metrics.jsonl, oldest first; without those that have no such file.
     """
@@ -99,9 +103,14 @@ def read_run(directory: Path) -> Run:
     Raises:
         ValueError: no finished comparison is there, or a file cannot be read; the message names it.
     """
-    comparison = read_record(directory / "comparison.json", Comparison)
+    comparison = read_comparison(directory / "comparison.json")
     seeds = {seed for arm in comparison["arms"].values() for seed in arm["seeds"]}
     summaries = [file for seed in sorted(seeds) if (file := directory / f"seed-{seed}.json").is_file()]
+    seed_summaries = [_read_seed(file, comparison["tasks"]) for file in summaries]
+    estimates = {
+        summary["seed"]: read_seed_estimates(file.with_suffix(".npz"), list(summary["arms"]), comparison["tasks"])
+        for file, summary in zip(summaries, seed_summaries, strict=True)
+    }
     data = directory / "data.json"
     windows: dict[str, dict[int, Sequence[Record]]] = {}
     for arm, folder in file_names(comparison["arms"]).items():
@@ -113,7 +122,8 @@ def read_run(directory: Path) -> Run:
         config=read_record(directory / "config.json", RunConfig),
         environment=read_record(directory / "environment.json", RunEnvironment),
         shards=_read_shards(data) if data.is_file() else None,
-        seeds=[_read_seed(file, comparison["tasks"]) for file in summaries],
+        seeds=seed_summaries,
+        estimates={seed: arms for seed, arms in estimates.items() if arms is not None},
         windows=windows,
     )
 

@@ -1,95 +1,84 @@
 """The files of a run directory that the report reads, checked by type and range when they are read. What else they say,
 as files of a later version may, is left as it is."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from dlrm_mtl.config import require
 from dlrm_mtl.files import read_json
+from dlrm_mtl.metrics.estimates_file import read_estimates
+from dlrm_mtl.metrics.evaluation import EvaluationEstimates
 from dlrm_mtl.quoting import quote
 from dlrm_mtl.records import MayHoldMore, build
-from dlrm_mtl.training_length import TrainingLength
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Gain(MayHoldMore):
-    """An NE gain (%), with its interval where there is one."""
+    """A gain (%), with its interval where there is one."""
 
     mean: float
     low: float | None = None
     high: float | None = None
 
+    def __post_init__(self) -> None:
+        require_ends(self.low, self.high)
+
+
+def require_ends(low: float | None, high: float | None) -> None:
+    """Raises a ValueError unless an interval has both ends in order, or none."""
+    if low is None or high is None:
+        require("low and high", (low, high), low is high, "both or none")
+    else:
+        require("low and high", (low, high), low <= high, "low no more than high")
+
 
 @dataclass(frozen=True)
-class ComparedTask(MayHoldMore):
-    """What an arm reached on a task; None where a prediction was not finite."""
+class Bounds(MayHoldMore):
+    """Of an interval."""
+
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        require_ends(self.low, self.high)
+
+
+@dataclass(frozen=True)
+class Decile(MayHoldMore):
+    """A tenth of a task's rows, by prediction."""
+
+    rows: int
+    predicted: float
+    rate: float
+
+    def __post_init__(self) -> None:
+        require("rows", self.rows, self.rows >= 0, "none or more")
+        for name, value in (("predicted", self.predicted), ("rate", self.rate)):
+            require(name, value, 0 <= value <= 1, "a probability")
+
+
+@dataclass(frozen=True)
+class TrainedTask(MayHoldMore):
+    """What an arm reached on a task; None where a prediction was not finite, or an earlier version did not measure."""
 
     ne: float | None
     auc: float | None
     calibration: float | None
     ne_gain_percent: Gain | None
-    exploded_seeds: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True)
-class Change(MayHoldMore):
-    """A change of speed (%), with its interval."""
-
-    median: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
-class Speed(MayHoldMore):
-    """Samples per second over windows."""
-
-    median: float
-    p10: float
-    p90: float
-    windows: int
-    change_percent: Change
-
-
-@dataclass(frozen=True)
-class ComparedArm(MayHoldMore):
-    """An arm of a comparison."""
-
-    seeds: tuple[int, ...]
-    skipped_steps: int
-    rows_lost: int
-    qps: Speed | None
-    average_ne_gain_percent: Gain | None
-    tasks: Mapping[str, ComparedTask]
-    end_to_end_qps: Speed | None = None
-
-    def __post_init__(self) -> None:
-        require("seeds", self.seeds, len(self.seeds) > 0, "at least one")
-
-
-@dataclass(frozen=True)
-class Comparison(MayHoldMore):
-    """comparison.json."""
-
-    control: str
-    tasks: tuple[str, ...]
-    bayes_ne: Mapping[str, float]
-    intervals: str
-    arms: Mapping[str, ComparedArm]
-    data_set: str = ""
-    training: Mapping[str, Any] | None = None
-
-    def __post_init__(self) -> None:
-        require("tasks", self.tasks, len(self.tasks) > 0, "at least one")
-        require("arms", list(self.arms), self.control in self.arms, f"the control {quote(self.control)} among them")
-        for arm in self.arms.values():
-            require("tasks of an arm", list(arm.tasks), arm.tasks.keys() == set(self.tasks), f"{quote(self.tasks)}")
-        if self.training is not None:
-            TrainingLength.from_json(self.training)
+    calibration_interval: Bounds | None = None
+    deciles: tuple[Decile, ...] = ()
+    auprc: float | None = None
+    gauc: float | None = None
+    uauc: float | None = None
+    recalibrated_ne: float | None = None
+    tied_pairs: float | None = None
+    rows: int | None = None
+    positives: int | None = None
+    users: int | None = None
 
 
 @dataclass(frozen=True)
@@ -100,7 +89,7 @@ class TrainedArm(MayHoldMore):
     skipped_steps: int
     rows_lost: int
     average_ne_gain_percent: Gain | None
-    tasks: Mapping[str, ComparedTask]
+    tasks: Mapping[str, TrainedTask]
     end_to_end_qps: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
@@ -184,8 +173,48 @@ def read_record(path: Path, kind: type[T]) -> dict[str, Any]:
         ValueError: it is not there, no valid JSON, or not of the kind; the message names it.
     """
     value: dict[str, Any] = read_json(path)
+    check_record(value, kind, path)
+    return value
+
+
+def check_record(value: Any, kind: type, path: Path) -> None:
+    """Raises a ValueError that names the file unless its value is of the kind."""
     try:
         build(kind, value, "")
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
-    return value
+
+
+def read_seed_estimates(path: Path, arms: Sequence[str], tasks: Sequence[str]) -> dict[str, EvaluationEstimates] | None:
+    """A seed-S.npz; None if there is none, as earlier versions wrote none.
+
+    Raises:
+        ValueError: it is not what a seed with these arms and tasks writes; the message names it.
+    """
+    if not path.is_file():
+        return None
+    estimates = read_estimates(path)
+    if estimates.keys() != set(arms):
+        raise ValueError(f"{path}: arms {quote(list(estimates))}, expected {quote(list(arms))}")
+    for name, arm in estimates.items():
+        if "ne" not in arm.estimates:
+            raise ValueError(f"{path}: arm {quote(name)} has no NE")
+        if len(arm.estimates["ne"].values) != len(tasks):
+            count = len(arm.estimates["ne"].values)
+            raise ValueError(f"{path}: arm {quote(name)} has {count} tasks, expected {len(tasks)}")
+    shapes = {name: _shapes(arm) for name, arm in estimates.items()}
+    first = next(iter(shapes.values()))
+    for name, of_arm in shapes.items():
+        if of_arm != first:
+            raise ValueError(f"{path}: arm {quote(name)} was evaluated in other buckets or segments than the first")
+    return estimates
+
+
+def _shapes(arm: EvaluationEstimates) -> tuple[Any, ...]:
+    """Buckets, and rows by segment and value: what arms that were evaluated on the same rows have in common."""
+    segments = {
+        (name, value): (segment.rows, segment.ne.influence.shape)
+        for name, values in arm.segments.items()
+        for value, segment in values.items()
+    }
+    return {estimates.influence.shape for estimates in arm.estimates.values()}, segments

@@ -7,7 +7,6 @@ import numpy.typing as npt
 import torch
 
 from dlrm_mtl.metrics.evaluator import Evaluator
-from dlrm_mtl.metrics.sums import MetricSums
 from dlrm_mtl.models.ranker import Predictions
 from dlrm_mtl.training.loop import ArmResult
 from tests.metrics.test_sums import keys_of
@@ -17,11 +16,19 @@ FloatArray = npt.NDArray[np.float64]
 TASKS = ("click", "rare")
 
 
-def simulate(rows: int, noises: Sequence[float], seed: int = 0, shift: float = -4.0) -> list[Predictions]:
-    """Predictions of several arms for the same rows of two tasks, the second rare; less noise is better."""
+def simulate(
+    rows: int, noises: Sequence[float], seed: int = 0, shift: float = -4.0, models: int | None = None
+) -> list[Predictions]:
+    """Predictions of several arms for the same rows of two tasks, the second rare; less noise is better.
+
+    Args:
+        seed: of the rows, and of the models unless ``models`` says otherwise.
+    """
     generator = torch.Generator().manual_seed(seed)
     truth = torch.randn(rows, 2, generator=generator) + torch.tensor([0.0, shift])
     labels = (torch.rand(rows, 2, generator=generator) < torch.sigmoid(truth)).float()
+    if models is not None:
+        generator.manual_seed(models)
     return [
         Predictions(
             truth + noise * torch.randn(rows, 2, generator=generator),
@@ -32,12 +39,6 @@ def simulate(rows: int, noises: Sequence[float], seed: int = 0, shift: float = -
         )
         for noise in noises
     ]
-
-
-def sums_of(predictions: Predictions, buckets: int = 1000) -> MetricSums:
-    sums = MetricSums(predictions.logits.shape[1], torch.device("cpu"), buckets)
-    sums.update(predictions)
-    return sums
 
 
 def row_sums(predictions: Predictions) -> FloatArray:

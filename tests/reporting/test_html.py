@@ -178,7 +178,7 @@ def test_an_exploded_arm_is_shown(tmp_path: Path) -> None:
     nes = {"mean": (0.9, 0.9), "x": (0.8, None), "y": (0.8, 0.9)}
     run = read_run(write_run(tmp_path / "run", [summarized(n, nes) for n in range(2)]))
     page = Page(render_html(ReportData.of([run], run.comparison)))
-    assert "NEX in seeds 0, 1" in page.shown
+    assert "NEX in seeds 0 and 1" in page.shown
     assert "Left out, as a loss exploded: x." in page.shown
 
 
@@ -206,6 +206,6 @@ def test_untimed_arms(tmp_path: Path) -> None:
 def test_files(tmp_path: Path) -> None:
     found = data(tmp_path / "run", windows=0)
     said = write_report(found, tmp_path)
-    assert (tmp_path / "report.md").read_text().startswith("# shop\n\nNE gain (%) over `mean`")
+    assert (tmp_path / "report.md").read_text().startswith("# shop\n\nWhat can be said of each arm against `mean`")
     assert (tmp_path / "report.html").read_text() == render_html(found)
     assert str(tmp_path / "report.html") in said

@@ -62,7 +62,9 @@ def test_arms_may_have_other_seeds(tmp_path: Path) -> None:
     second = write_run(tmp_path / "b", [seed(5, {"mean": 0.9, "y": 0.8})])
     joined = join(first, second)
     assert [arm["seeds"] for arm in joined["arms"].values()] == [[0, 1, 2, 5], [0, 1, 2], [5]]
-    assert joined["intervals"] == "t over seeds; of arms with one seed, paired bootstrap over evaluation rows"
+    assert joined["intervals"] == (
+        "of 1 arm for other seeds on these evaluation rows; of 1 arm for these models on other evaluation rows"
+    )
     assert joined["arms"]["y"]["tasks"]["click"]["ne_gain_percent"]["low"] == pytest.approx(9.9)
 
 

@@ -7,10 +7,12 @@ from dlrm_mtl.reporting.figures.chart import ASTRAY, Chart, panel_heading
 from dlrm_mtl.reporting.figures.panels import BASELINE, Look, gain_panel, look, pareto_panel, swatch
 from dlrm_mtl.reporting.figures.svg import drawing
 from dlrm_mtl.reporting.report_data import Record, ReportData
+from dlrm_mtl.statistics.families import MARGIN
 
 SMALL = 8
 """An arm whose gains end at this part of the axis has one of its own."""
-MARGIN = 1.08
+ROOM = 1.08
+"""How much longer an axis is than what stands on it."""
 
 
 def gain_chart(data: ReportData) -> Chart:
@@ -22,17 +24,18 @@ def gain_chart(data: ReportData) -> Chart:
         ]
         for arm in data.treatments
     }
-    reach, cut = _reach([[gain for _, gain in rows] for rows in gains.values()])
+    reach, cut = reach_of([[gain for _, gain in rows] for rows in gains.values()])
     caption = (
-        f"NE gain over {data.control} in % (100 times the difference of NE), with 95 % intervals; right of 0 is better."
-        " Filled triangles: the interval excludes 0; open circles: it does not. Shaded: less than the paper's 0.05."
+        f"NE gain over {data.control} in % (100 times the difference of NE); right of 0 is better. 95 % intervals,"
+        f" {data.comparison['intervals']}. Triangles: a gain or a loss, certain among all arms and tasks together;"
+        f" squares: equivalent, within {MARGIN:g}, which is shaded; open circles: inconclusive, or no verdict."
     )
     if cut:
         caption += " Arrows: beyond the axis, see the table."
     own = {arm: end for arm, rows in gains.items() if 0 < (end := _end([gain for _, gain in rows])) < reach / SMALL}
     if own:
         caption += " Same axis in all panels but those of small gains, which say so."
-    axes = {arm: MARGIN * own[arm] if arm in own else reach for arm in gains}
+    axes = {arm: ROOM * own[arm] if arm in own else reach for arm in gains}
     with drawing():
         panels = [
             (
@@ -70,7 +73,7 @@ def pareto_chart(data: ReportData, tasks: tuple[str, str] | None) -> Chart | Non
     looks = {arm: look(index) for index, arm in enumerate(data.treatments)}
     control = Look(BASELINE.color, "-", "o")
     pairs = {arm: pair for arm, pair in shown.items() if arm not in missing}
-    reaches = [_reach([[pair[axis]] for pair in pairs.values()])[0] for axis in (0, 1)]
+    reaches = [reach_of([[pair[axis]] for pair in pairs.values()])[0] for axis in (0, 1)]
     beyond = [
         arm
         for arm, pair in pairs.items()
@@ -97,17 +100,18 @@ def pareto_chart(data: ReportData, tasks: tuple[str, str] | None) -> Chart | Non
     return Chart("pareto", f"Pareto view: {tasks[0]} against {tasks[1]}", caption, legend, [("", figure)])
 
 
-def _reach(gains: Sequence[Sequence[Record | None]]) -> tuple[float, bool]:
+def reach_of(gains: Sequence[Sequence[Record | None]]) -> tuple[float, bool]:
     """How far the axis of gains goes to both sides, and whether something lies beyond: one arm that went astray must
     not press all others into a line."""
     known = [end for end in map(_end, gains) if end > 0] or [1.0]
-    reach = MARGIN * min(max(known), ASTRAY * median(known))
+    reach = ROOM * min(max(known), ASTRAY * median(known))
     return reach, max(known) > reach
 
 
 def _end(gains: Sequence[Record | None]) -> float:
     """The end of an interval that is farthest from 0."""
-    return max((abs(end) for gain in gains if gain for end in (gain["low"], gain["high"])), default=0.0)
+    ends = [end for gain in gains if gain for end in (gain["mean"], gain["low"], gain["high"]) if end is not None]
+    return max(map(abs, ends), default=0.0)
 
 
 def _spread(gains: Mapping[str, Sequence[Record | None]], task: int) -> float:

@@ -14,7 +14,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 from dlrm_mtl.reporting.figures.curves import Curve
 from dlrm_mtl.reporting.figures.svg import BETTER, GRID, INK, MUTED, PAPER, SERIES, SHADE, WORSE, to_svg
 from dlrm_mtl.reporting.report_data import Record
-from dlrm_mtl.reporting.words import SIGNIFICANT_GAIN
+from dlrm_mtl.statistics.families import MARGIN
 
 WIDTH, HEIGHT = 380, 230
 """Of a panel, in pixels: the width of a phone's screen."""
@@ -53,20 +53,24 @@ def swatch(key: str, style: Look, line: bool = True) -> str:
     return to_svg(figure, key, "")
 
 
-def gain_panel(key: str, label: str, gains: Sequence[tuple[str, Record | None]], reach: float) -> str:
-    """NE gains as intervals, one row each, the first one apart; the paper's band of insignificance is shaded.
+def gain_panel(
+    key: str, label: str, gains: Sequence[tuple[str, Record | None]], reach: float, *, apart: bool = True
+) -> str:
+    """NE gains as intervals, one row each; the margin of equivalence is shaded.
 
     Args:
         reach: the axis goes from -reach to reach; what lies beyond has an arrow.
+        apart: whether the first row, of an average, is set apart.
     """
     names = [shorten(name) for name, _ in gains]
     height, left = 26 * len(gains) + 52, 24 + 6.6 * max(map(len, names))
     figure = Figure(figsize=(WIDTH / 72, height / 72))
     axes = figure.subplots()
     figure.subplots_adjust(left=left / WIDTH, right=1 - 12 / WIDTH, top=1 - 6 / height, bottom=44 / height)
-    axes.axvspan(-SIGNIFICANT_GAIN, SIGNIFICANT_GAIN, color=SHADE, linewidth=0)
+    axes.axvspan(-MARGIN, MARGIN, color=SHADE, linewidth=0)
     axes.axvline(0, color=MUTED, linewidth=1)
-    axes.axhline(0.5, color=GRID, linewidth=1)
+    if apart:
+        axes.axhline(0.5, color=GRID, linewidth=1)
     for row, (_, gain) in enumerate(gains):
         if gain is None:
             axes.text(0, row, "NEX", ha="center", va="center", color=WORSE, backgroundcolor=PAPER)
@@ -78,6 +82,39 @@ def gain_panel(key: str, label: str, gains: Sequence[tuple[str, Record | None]],
     axes.tick_params(length=0)
     axes.grid(visible=False, axis="y")
     axes.spines["left"].set_visible(False)
+    return to_svg(figure, key, label)
+
+
+def decile_panel(key: str, label: str, lines: Sequence[tuple[Look, Sequence[float | None]]], reach: float) -> str:
+    """Predicted / observed by decile.
+
+    Args:
+        lines: by decile, from the lowest predictions on; None where there is no ratio.
+        reach: the axis goes from 1 / reach to reach, alike for half and twice; what lies beyond is at its end.
+    """
+    figure = Figure(figsize=(WIDTH / 72, HEIGHT / 72))
+    axes = figure.subplots()
+    figure.subplots_adjust(left=66 / WIDTH, right=1 - 14 / WIDTH, top=1 - 10 / HEIGHT, bottom=44 / HEIGHT)
+    axes.set_yscale("log")
+    axes.axhline(1, color=MUTED, linewidth=1)
+    for style, ratios in lines:
+        values = [float("nan") if ratio is None else min(max(ratio, 1 / reach), reach) for ratio in ratios]
+        axes.plot(
+            *(range(1, len(values) + 1), values),
+            color=style.color,
+            linestyle=style.dashes,
+            marker=style.marker,
+            markersize=4,
+            linewidth=1.2,
+        )
+    axes.set(xlabel="decile of predictions", ylabel="predicted / observed")
+    axes.set_ylim(1 / reach / 1.03, reach * 1.03)
+    axes.xaxis.set_major_locator(MaxNLocator(10, integer=True))
+    ticks = [tick for tick in (0.125, 0.25, 0.5, 0.8, 1, 1.25, 2, 4, 8) if 1 / reach <= tick <= reach]
+    axes.yaxis.set_major_locator(FixedLocator(ticks))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.tick_params(length=0)
     return to_svg(figure, key, label)
 
 
@@ -148,8 +185,8 @@ def pareto_panel(
         x, y = first["mean"], second["mean"]
         axes.errorbar(
             *([x], [y]),
-            xerr=[[x - first["low"]], [first["high"] - x]],
-            yerr=[[y - second["low"]], [second["high"] - y]],
+            xerr=_sides(first),
+            yerr=_sides(second),
             color=style.color,
             elinewidth=1.2,
             linestyle="",
@@ -176,19 +213,28 @@ def shorten(name: str, length: int = LABEL) -> str:
 
 
 _ZERO: Record = {"mean": 0.0, "low": 0.0, "high": 0.0}
+VERDICT_MARKS = {"gain": (BETTER, "^", BETTER), "loss": (WORSE, "v", WORSE), "equivalent": (INK, "s", INK)}
+"""Colour, marker and its face; what has no verdict or an inconclusive one is an open circle."""
+
+
+def _sides(gain: Record) -> list[list[float]] | None:
+    """How far the interval goes to both sides of the mean; None if there is none."""
+    if gain["low"] is None:
+        return None
+    return [[gain["mean"] - gain["low"]], [gain["high"] - gain["mean"]]]
 
 
 def _draw_gain(axes: Axes, row: int, gain: Record, reach: float) -> None:
-    style = (BETTER, "^", BETTER) if gain["low"] > 0 else (WORSE, "v", WORSE) if gain["high"] < 0 else (INK, "o", PAPER)
-    color, marker, face = style
-    low, high = max(gain["low"], -reach), min(gain["high"], reach)
+    color, marker, face = VERDICT_MARKS.get(gain.get("verdict") or "", (INK, "o", PAPER))
+    ends = [gain["mean"] if end is None else end for end in (gain["low"], gain["high"])]
+    low, high = max(ends[0], -reach), min(ends[1], reach)
     if low < high:
         axes.plot([low, high], [row, row], color=color, linewidth=2)
     if abs(gain["mean"]) <= reach:
         axes.plot([gain["mean"]], [row], color=color, marker=marker, markersize=7, markerfacecolor=face)
     for beyond, end, arrow in (
-        (min(gain["low"], gain["mean"]) < -reach, -0.97 * reach, "<"),
-        (max(gain["high"], gain["mean"]) > reach, 0.97 * reach, ">"),
+        (min(ends[0], gain["mean"]) < -reach, -0.97 * reach, "<"),
+        (max(ends[1], gain["mean"]) > reach, 0.97 * reach, ">"),
     ):
         if beyond:
             axes.plot([end], [row], color=color, marker=arrow, markersize=7)

@@ -1,0 +1,34 @@
+"""Calibration of an arm on a task, seed by seed: a mean over seeds would take 0.8 and 1.2 for right."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def calibration_by_seed(seeds: Mapping[int, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Mean prediction / base rate with its interval over rows.
+
+    Args:
+        seeds: what each seed's seed-S.json says of the task.
+    """
+    return [
+        {
+            "seed": seed,
+            "calibration": task["calibration"],
+            **(task.get("calibration_interval") or {"low": None, "high": None}),
+        }
+        for seed, task in seeds.items()
+    ]
+
+
+def farthest_from_one(calibrations: Sequence[float | None]) -> float | None:
+    """The one that is farthest from 1 as a ratio, so that 0.5 is as far as 2; None if a seed has none."""
+    known = [value for value in calibrations if value is not None]
+    if len(known) < len(calibrations):
+        return None
+    return max(known, key=lambda value: abs(math.log(value)) if value > 0 else math.inf)
+
+
+def deciles_by_seed(seeds: Mapping[int, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Rows, mean prediction and rate of positives in tenths of the rows by prediction."""
+    return [{"seed": seed, "deciles": task["deciles"]} for seed, task in seeds.items() if task.get("deciles")]

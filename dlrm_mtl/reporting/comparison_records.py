@@ -1,0 +1,246 @@
+"""comparison.json, checked by type and range when it is read: as this version writes it, and as earlier ones did."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dlrm_mtl.config import require
+from dlrm_mtl.files import read_json
+from dlrm_mtl.quoting import quote
+from dlrm_mtl.records import MayHoldMore
+from dlrm_mtl.reporting.older import complete
+from dlrm_mtl.reporting.run_records import Bounds, Decile, Gain, check_record, require_ends
+from dlrm_mtl.statistics.families import Verdict
+from dlrm_mtl.training_length import TrainingLength
+
+
+@dataclass(frozen=True, kw_only=True)
+class OtherGain(Gain):
+    """A gain in another metric than NE, or in a segment."""
+
+    covers: str | None
+    over_seeds: Bounds | None
+    over_rows: Bounds | None
+    detectable: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgedGain(OtherGain):
+    """An NE gain, with its verdict."""
+
+    p: float | None
+    p_holm: float | None
+    verdict: Verdict | None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, value in (("p", self.p), ("p_holm", self.p_holm)):
+            require(name, value, value is None or 0 <= value <= 1, "a probability")
+
+
+@dataclass(frozen=True)
+class SeedCalibration(MayHoldMore):
+    """Of one seed."""
+
+    seed: int
+    calibration: float | None
+    low: float | None
+    high: float | None
+
+    def __post_init__(self) -> None:
+        require_ends(self.low, self.high)
+
+
+@dataclass(frozen=True)
+class SeedDeciles(MayHoldMore):
+    """Of one seed."""
+
+    seed: int
+    deciles: tuple[Decile, ...]
+
+
+@dataclass(frozen=True)
+class Change(MayHoldMore):
+    """A change of speed (%), with its interval where there is one."""
+
+    median: float
+    low: float | None
+    high: float | None
+
+    def __post_init__(self) -> None:
+        require_ends(self.low, self.high)
+
+
+@dataclass(frozen=True)
+class Speed(MayHoldMore):
+    """Samples per second over windows."""
+
+    median: float
+    p10: float
+    p90: float
+    windows: int
+    change_percent: Change
+
+
+@dataclass(frozen=True, kw_only=True)
+class OlderTask(MayHoldMore):
+    """What an arm reached on a task; None where a prediction was not finite."""
+
+    ne: float | None
+    auc: float | None
+    calibration: float | None
+    ne_gain_percent: Gain | None
+    exploded_seeds: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparedTask(OlderTask):
+    """The same, as this version has it."""
+
+    ne_gain_percent: JudgedGain | None
+    relative_ne_gain_percent: OtherGain | None
+    auc_gain_percent: OtherGain | None
+    auprc_gain_percent: OtherGain | None
+    gauc_gain_percent: OtherGain | None
+    uauc_gain_percent: OtherGain | None
+    recalibrated_ne_gain_percent: OtherGain | None
+    auprc: float | None
+    gauc: float | None
+    uauc: float | None
+    recalibrated_ne: float | None
+    tied_pairs: float | None
+    calibration_by_seed: tuple[SeedCalibration, ...]
+    deciles_by_seed: tuple[SeedDeciles, ...]
+    exploded_seeds: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class SegmentTask(MayHoldMore):
+    """A task among the rows of a segment's value."""
+
+    ne_gain_percent: OtherGain | None
+
+
+@dataclass(frozen=True)
+class SegmentValue(MayHoldMore):
+    """The rows of a segment's value."""
+
+    rows: int
+    average_ne_gain_percent: OtherGain | None
+    tasks: Mapping[str, SegmentTask]
+
+
+@dataclass(frozen=True, kw_only=True)
+class OlderArm(MayHoldMore):
+    """An arm of a comparison."""
+
+    seeds: tuple[int, ...]
+    skipped_steps: int
+    rows_lost: int
+    qps: Speed | None
+    average_ne_gain_percent: Gain | None
+    tasks: Mapping[str, OlderTask]
+    end_to_end_qps: Speed | None = None
+
+    def __post_init__(self) -> None:
+        require("seeds", self.seeds, len(self.seeds) > 0, "at least one")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparedArm(OlderArm):
+    """The same, as this version has it."""
+
+    average_ne_gain_percent: JudgedGain | None
+    loses_nothing: bool | None
+    tasks: Mapping[str, ComparedTask]
+    segments: Mapping[str, Mapping[str, SegmentValue]]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, values in self.segments.items():
+            for value in values.values():
+                same = value.tasks.keys() == self.tasks.keys()
+                require(f"tasks of segment {quote(name)}", list(value.tasks), same, f"{quote(list(self.tasks))}")
+
+
+@dataclass(frozen=True)
+class Families(MayHoldMore):
+    """How verdicts were taken."""
+
+    procedure: str
+    level: float
+    margin: float
+    averages: int
+    arms_and_tasks: int
+    no_task_loses: int
+
+
+@dataclass(frozen=True)
+class Evaluated(MayHoldMore):
+    """On what a task was evaluated."""
+
+    rows: int | None
+    positives: int | None
+    users: int | None
+
+
+@dataclass(frozen=True)
+class ChanceRange(MayHoldMore):
+    """What chance does."""
+
+    exclude_zero: int
+    intervals: int
+    low: int
+    high: int
+    at_least_one: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class OlderComparison(MayHoldMore):
+    """comparison.json of an earlier version."""
+
+    control: str
+    tasks: tuple[str, ...]
+    bayes_ne: Mapping[str, float]
+    intervals: str
+    arms: Mapping[str, OlderArm]
+    data_set: str = ""
+    training: Mapping[str, Any] | None = None
+    task_weights: Mapping[str, float] | None = None
+    planned_seeds: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        require("tasks", self.tasks, len(self.tasks) > 0, "at least one")
+        require("arms", list(self.arms), self.control in self.arms, f"the control {quote(self.control)} among them")
+        for arm in self.arms.values():
+            require("tasks of an arm", list(arm.tasks), arm.tasks.keys() == set(self.tasks), f"{quote(self.tasks)}")
+        if self.training is not None:
+            TrainingLength.from_json(self.training)
+        if self.task_weights is not None:
+            same = self.task_weights.keys() == set(self.tasks)
+            require("task_weights", list(self.task_weights), same, f"{quote(self.tasks)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison(OlderComparison):
+    """comparison.json as this version has it."""
+
+    arms: Mapping[str, ComparedArm]
+    task_weights: Mapping[str, float]
+    clusters: str
+    evaluation: Mapping[str, Evaluated]
+    families: Families
+    chance_range: ChanceRange
+
+
+def read_comparison(path: Path) -> Mapping[str, Any]:
+    """A comparison.json; what earlier versions wrote is completed.
+
+    Raises:
+        ValueError: it is not there, no valid JSON, or no comparison; the message names it.
+    """
+    value = read_json(path)
+    is_older = isinstance(value, dict) and "families" not in value
+    check_record(value, OlderComparison if is_older else Comparison, path)
+    return complete(value)

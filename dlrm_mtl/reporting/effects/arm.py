@@ -1,0 +1,106 @@
+"""Gains of one arm over its control, over the seeds that have it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from dlrm_mtl.reporting.effects.gains import LOWER_IS_BETTER, METRICS, Gains
+from dlrm_mtl.reporting.effects.over_seeds import effect_over_seeds, effect_record, recorded_effect
+from dlrm_mtl.reporting.effects.verdicts import ArmEffects
+from dlrm_mtl.statistics.effect import Effect
+
+Record = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class ArmSeeds:
+    """An arm over S seeds: of each list an entry per seed."""
+
+    tasks: Sequence[str]
+    weights: Sequence[float]
+    """(M,) each task's share of the average; together 1."""
+    arm: Sequence[Record]
+    """What seed-S.json says of it."""
+    control: Sequence[Record]
+    """By task what the control reached that was trained beside it."""
+    gains: Sequence[Gains] | None
+    """With their errors over rows; None if a seed's are not known."""
+
+    def effects(self) -> ArmEffects:
+        """NE gains; None where a seed has none: an effect over the seeds that did not explode would be flattery."""
+        tasks = {task: self._effect("ne", task) for task in self.tasks}
+        if any(effect is None for effect in tasks.values()):
+            return ArmEffects(None, tasks)
+        per_seed = np.array([self._values("ne", task) for task in self.tasks]).T @ np.asarray(self.weights)
+        average = effect_over_seeds(per_seed.tolist(), self.gains, "ne", self.weights)
+        if not average.known and len(set(self.weights)) == 1:
+            average = recorded_effect(self.arm[0]["average_ne_gain_percent"], seeds=1)
+        return ArmEffects(average, tasks)
+
+    def metric_gains(self, task: str) -> dict[str, Any]:
+        """``relative_ne_gain_percent`` and those of other metrics, None where a seed has none."""
+        return {
+            f"{metric}_gain_percent": effect_record(effect) if (effect := self._effect(metric, task)) else None
+            for metric in ("relative_ne", *METRICS)
+        }
+
+    def segments(self) -> dict[str, Any]:
+        """NE gains by segment and value, each by itself: no verdict is taken on so many."""
+        if self.gains is None:
+            return {}
+        return {
+            segment: {value: self._in_segment(segment, value) for value in values}
+            for segment, values in self.gains[0].segments.items()
+        }
+
+    def _in_segment(self, segment: str, value: str) -> dict[str, Any]:
+        parts = [of_seed.segments[segment][value] for of_seed in self.gains or ()]
+        gains = [part.gains for part in parts]
+        nes = np.array([of_seed.metrics["ne"].values for of_seed in gains])  # (S, M)
+        found: dict[str, Any] = {"rows": parts[0].rows}
+        found["tasks"] = {
+            task: {"ne_gain_percent": self._of_values(nes[:, column].tolist(), gains, self._only(column))}
+            for column, task in enumerate(self.tasks)
+        }
+        average = (nes @ np.asarray(self.weights)).tolist()
+        return {**found, "average_ne_gain_percent": self._of_values(average, gains, self.weights)}
+
+    def _of_values(self, values: Sequence[float], gains: Sequence[Gains], shares: Sequence[float]) -> Any:
+        if not np.isfinite(values).all():
+            return None
+        return effect_record(effect_over_seeds(values, gains, "ne", shares))
+
+    def _effect(self, metric: str, task: str) -> Effect | None:
+        values = self._values(metric, task)
+        if None in values:
+            return None
+        known = [value for value in values if value is not None]
+        effect = effect_over_seeds(known, self.gains, metric, self._only(self.tasks.index(task)))
+        if metric == "ne" and not effect.known:
+            return recorded_effect(self.arm[0]["tasks"][task]["ne_gain_percent"], seeds=1)
+        return effect
+
+    def _values(self, metric: str, task: str) -> list[float | None]:
+        """The gain of each seed."""
+        return [
+            _gain(metric, control[task], arm["tasks"][task])
+            for control, arm in zip(self.control, self.arm, strict=True)
+        ]
+
+    def _only(self, column: int) -> list[float]:
+        return [float(index == column) for index in range(len(self.tasks))]
+
+
+def _gain(metric: str, control: Record, arm: Record) -> float | None:
+    """In percent, positive where the arm is better."""
+    if metric in ("ne", "relative_ne"):
+        gain = arm["ne_gain_percent"]
+        if gain is None:
+            return None
+        return float(gain["mean"] if metric == "ne" else gain["mean"] / control["ne"])
+    before, after = control.get(metric), arm.get(metric)
+    if before is None or after is None:
+        return None
+    return float(100 * (before - after if metric in LOWER_IS_BETTER else after - before))

@@ -1,0 +1,72 @@
+"""Gains of an arm over its control, trained from one seed: in percent, and positive where the arm is better."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from dlrm_mtl.metrics.estimates import Estimates, combine
+from dlrm_mtl.metrics.evaluation import EvaluationEstimates
+
+METRICS = ("auc", "auprc", "gauc", "uauc", "recalibrated_ne")
+"""Beside NE, those of which comparison.json has gains."""
+LOWER_IS_BETTER = ("ne", "recalibrated_ne")
+
+
+@dataclass(frozen=True)
+class Gains:
+    """Of M tasks."""
+
+    metrics: Mapping[str, Estimates]
+    """Of ``ne`` and of those of :data:`METRICS` that both arms have: 100 times the difference. ``relative_ne``: the
+    gain in NE in percent of the control's NE."""
+    buckets: npt.NDArray[np.int64]
+    """(M,) buckets that have rows of each task."""
+    segments: Mapping[str, Mapping[str, "SegmentGains"]] = field(default_factory=dict)
+    """By segment and value."""
+
+
+@dataclass(frozen=True)
+class SegmentGains:
+    """Among the evaluation rows that have a value."""
+
+    rows: int
+    gains: Gains
+    """Of ``ne`` and ``relative_ne`` alone."""
+
+
+def gains_over(control: Mapping[str, Estimates], arm: Mapping[str, Estimates]) -> Gains:
+    """What the metrics of control and arm, by name, make of it. Both are over the same rows: what makes a row easy for
+    both cancels in the error."""
+    shared = [metric for metric in ("ne", *METRICS) if metric in control and metric in arm]
+    gains = {metric: _difference(metric, control[metric], arm[metric]) for metric in shared}
+    return Gains({**gains, "relative_ne": _relative(control["ne"], arm["ne"])}, control["ne"].buckets())
+
+
+def gains_of_seed(arms: Mapping[str, EvaluationEstimates], control: str) -> dict[str, Gains]:
+    """Of the arms but the control, which were trained from one seed and evaluated on the same rows."""
+    baseline = arms[control]
+    return {name: _with_segments(baseline, arm) for name, arm in arms.items() if name != control}
+
+
+def _with_segments(control: EvaluationEstimates, arm: EvaluationEstimates) -> Gains:
+    segments = {
+        name: {
+            value: SegmentGains(segment.rows, gains_over({"ne": control.segments[name][value].ne}, {"ne": segment.ne}))
+            for value, segment in values.items()
+        }
+        for name, values in arm.segments.items()
+    }
+    return replace(gains_over(control.estimates, arm.estimates), segments=segments)
+
+
+def _difference(metric: str, control: Estimates, arm: Estimates) -> Estimates:
+    sign = 100.0 if metric in LOWER_IS_BETTER else -100.0
+    return combine([sign, -sign], [control, arm])
+
+
+def _relative(control: Estimates, arm: Estimates) -> Estimates:
+    with np.errstate(invalid="ignore", divide="ignore"):
+        ratio = arm.values / control.values
+    return Estimates(100 * (1 - ratio), 100 * (ratio * control.influence - arm.influence) / control.values)

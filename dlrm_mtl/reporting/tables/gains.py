@@ -1,0 +1,132 @@
+"""What arms gain: NE with its verdicts, other metrics, segments."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from dlrm_mtl.reporting.effects.gains import METRICS
+from dlrm_mtl.reporting.tables.table import Name, Table, ends_cell, gain_cell, number
+from dlrm_mtl.reporting.words.arm import CLAIMS, claim_of, verdict_text
+
+Record = Mapping[str, Any]
+
+TITLES = {
+    "auc": "AUC",
+    "auprc": "AUPRC",
+    "gauc": "GAUC",
+    "uauc": "uAUC",
+    "recalibrated_ne": "NE, recalibrated",
+    "relative_ne": "NE, relative",
+}
+
+
+def claims_table(comparison: Record) -> Table:
+    """What can be claimed of each arm."""
+    return Table(
+        ["arm", "claim on its tasks", "on average"],
+        [
+            [Name(name), CLAIMS[claim_of(arm)], _verdict(arm["average_ne_gain_percent"])]
+            for name, arm in treatments(comparison).items()
+        ],
+    )
+
+
+def gains_table(comparison: Record) -> Table:
+    """NE gains: a row per arm, with the average and each task."""
+    tasks = comparison["tasks"]
+    return Table(
+        ["arm", "average", *map(Name, tasks)],
+        [
+            [
+                Name(name),
+                gain_cell(arm["average_ne_gain_percent"]),
+                *(gain_cell(arm["tasks"][task]["ne_gain_percent"]) for task in tasks),
+            ]
+            for name, arm in treatments(comparison).items()
+        ],
+    )
+
+
+def verdicts_table(comparison: Record) -> Table:
+    """A row per arm and task, and per average: verdict, intervals by what they cover, what could have been shown."""
+    return Table(
+        ["arm", "task", "verdict", "gain (%)", "other seeds", "other rows", "both", "p", "p (Holm)", "detectable"],
+        [
+            [Name(name), task, *_verdict_cells(gain)]
+            for name, arm in treatments(comparison).items()
+            for task, gain in (
+                ("(average)", arm["average_ne_gain_percent"]),
+                *((Name(task), arm["tasks"][task]["ne_gain_percent"]) for task in comparison["tasks"]),
+            )
+        ],
+        names=2,
+    )
+
+
+def metric_gains_table(comparison: Record) -> Table | None:
+    """Gains in other metrics, a column for each that is known of any arm; None if none is."""
+    of_tasks = [
+        (name, task, arm["tasks"][task]) for name, arm in treatments(comparison).items() for task in comparison["tasks"]
+    ]
+    keys = [key for key in ("relative_ne", *METRICS) if any(values[f"{key}_gain_percent"] for _, _, values in of_tasks)]
+    if not keys:
+        return None
+    return Table(
+        ["arm", "task", *(TITLES[key] for key in keys)],
+        [
+            [Name(name), Name(task), *(gain_cell(values[f"{key}_gain_percent"], without="-") for key in keys)]
+            for name, task, values in of_tasks
+        ],
+        names=2,
+    )
+
+
+def segment_tables(comparison: Record) -> dict[str, Table]:
+    """NE gains by segment, a row per arm and value."""
+    tasks, arms = comparison["tasks"], treatments(comparison)
+    segments = dict.fromkeys(segment for arm in arms.values() for segment in arm["segments"])
+    return {
+        segment: Table(
+            ["arm", Name(segment), "rows", "average", *map(Name, tasks)],
+            [
+                [
+                    Name(name),
+                    Name(value),
+                    f"{record['rows']:,}",
+                    gain_cell(record["average_ne_gain_percent"], without="-"),
+                    *(gain_cell(record["tasks"][task]["ne_gain_percent"], without="-") for task in tasks),
+                ]
+                for name, arm in arms.items()
+                for value, record in arm["segments"].get(segment, {}).items()
+            ],
+            names=2,
+        )
+        for segment in segments
+    }
+
+
+def treatments(comparison: Record) -> dict[str, Record]:
+    """The arms but the control."""
+    return {name: arm for name, arm in comparison["arms"].items() if name != comparison["control"]}
+
+
+def _verdict(gain: Record | None) -> str:
+    return "NEX" if gain is None else verdict_text(gain)
+
+
+def _verdict_cells(gain: Record | None) -> list[str]:
+    if gain is None:
+        return ["NEX", *["-"] * 7]
+    return [
+        verdict_text(gain),
+        f"{gain['mean']:+.3f}",
+        ends_cell(gain["over_seeds"], without="-"),
+        ends_cell(gain["over_rows"], without="-"),
+        ends_cell(gain) if gain["covers"] == "seeds and rows" else "-",
+        _p(gain["p"]),
+        _p(gain["p_holm"]),
+        number(gain["detectable"], 3),
+    ]
+
+
+def _p(value: float | None) -> str:
+    return "< 0.001" if value is not None and value < 0.001 else number(value, 3)

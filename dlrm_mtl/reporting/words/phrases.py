@@ -1,0 +1,34 @@
+"""Parts of sentences."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def gain_text(gain: Mapping[str, Any] | None) -> str:
+    """A gain with its interval, as far as there is one."""
+    if gain is None:
+        return "NEX"
+    return f"{gain['mean']:+.3f} % {interval_text(gain, 3)}".rstrip()
+
+
+def interval_text(interval: Mapping[str, Any] | None, digits: int) -> str:
+    """``[low, high]``; empty where there is none."""
+    if interval is None or interval["low"] is None:
+        return ""
+    return f"[{interval['low']:+.{digits}f}, {interval['high']:+.{digits}f}]"
+
+
+def join_words(items: Sequence[str]) -> str:
+    """Items that hold commas themselves, as the names of many arms do, are kept apart by semicolons."""
+    if len(items) < 2:
+        return "".join(items)
+    comma = "; " if any("," in item for item in items) else ", "
+    return f"{comma.join(items[:-1])} and {items[-1]}"
+
+
+def count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
+def name_seeds(seeds: Sequence[int]) -> str:
+    return f"seed{'s' * (len(seeds) > 1)} {join_words([str(seed) for seed in seeds])}"

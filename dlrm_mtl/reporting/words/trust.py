@@ -1,0 +1,74 @@
+"""How far a comparison can be trusted."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from dlrm_mtl.reporting.comparison import INDEPENDENT_ROWS
+from dlrm_mtl.reporting.words.phrases import count, join_words
+
+MANY_TIES = 0.01
+"""Share of tied pairs above which an AUC says more of the ties than of the order."""
+
+
+def on_trust(comparison: Mapping[str, Any]) -> Iterator[str]:
+    """Seeds, what intervals cover, rows that belong together, how many verdicts were taken and what chance does."""
+    treatments = {name: arm for name, arm in comparison["arms"].items() if name != comparison["control"]}
+    seeds = {len(arm["seeds"]) for arm in treatments.values()}
+    if 1 in seeds:
+        yield (
+            "Arms with one seed: their intervals are over evaluation rows and say nothing of how another seed would"
+            " turn out; expect more difference between seeds than they show."
+        )
+    if 2 in seeds:
+        yield "Arms with two seeds: intervals are very wide (12.7 standard errors); little can be told from them."
+    gains = [values["ne_gain_percent"] for arm in treatments.values() for values in arm["tasks"].values()]
+    covered = {gain["covers"] for gain in gains if gain}
+    if "seeds" in covered:
+        yield (
+            "Intervals and verdicts hold for other seeds on these evaluation rows only: what each row contributes was"
+            " not kept, and other rows may turn out otherwise, the more so the rarer the task."
+        )
+    if covered & {"rows", "seeds and rows"}:
+        yield _on_clusters(comparison)
+    yield from _on_families(comparison["families"])
+    chance = comparison["chance_range"]
+    yield (
+        f"{chance['exclude_zero']} of {chance['intervals']} intervals of arms and tasks exclude 0, each by itself; were"
+        f" there no difference at all, {_range(chance['low'], chance['high'])} would (95 % of simulations, with the"
+        " control shared by all arms)."
+    )
+    yield from _on_ties(comparison)
+
+
+def _on_clusters(comparison: Mapping[str, Any]) -> str:
+    cluster = comparison["clusters"]
+    if cluster == INDEPENDENT_ROWS:
+        return (
+            "Evaluation rows are taken as independent, as the data set names no cluster: where one user has many rows,"
+            " intervals are too narrow."
+        )
+    return f"Evaluation rows with the same {cluster} are taken as one draw: intervals hold for others of them."
+
+
+def _on_families(families: Mapping[str, Any]) -> Iterator[str]:
+    if families["arms_and_tasks"]:
+        averages, pairs = count(families["averages"], "average"), count(families["arms_and_tasks"], "pair")
+        yield (
+            f"Verdicts are corrected for their number ({families['procedure']}): {averages}, {pairs} of arm and task."
+            " Intervals are each by itself."
+        )
+
+
+def _range(low: int, high: int) -> str:
+    return f"{low}" if low == high else f"{low} to {high}"
+
+
+def _on_ties(comparison: Mapping[str, Any]) -> Iterator[str]:
+    tied = [
+        f"{task} ({name}: {100 * share:.1f} % of pairs)"
+        for name, arm in comparison["arms"].items()
+        for task, values in arm["tasks"].items()
+        if (share := values["tied_pairs"]) and share > MANY_TIES
+    ]
+    if tied:
+        yield f"AUC counts tied predictions as half right, and many are tied: {join_words(tied)}."
