@@ -132,3 +132,9 @@ def test_a_seed_without_counts_is_refused(run: Path) -> None:
     (run / "seed-0.json").write_text(json.dumps(summary))
     with pytest.raises(ValueError, match=r"tasks\.buy: .*positives"):
         analyse_power(PowerOptions(run=run))
+
+
+def test_the_table_in_the_documents_is_that_of_its_run() -> None:
+    report = json.loads((ROOT / "docs/results/statistics/power.json").read_text())
+    [table] = [part for part in format_power(report).split("\n\n") if part.startswith("multibalance_recommended")]
+    assert table in (ROOT / "docs/statistics.md").read_text()
