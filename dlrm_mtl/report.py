@@ -16,7 +16,7 @@ def main() -> None:
     from dlrm_mtl.reporting.report_data import ReportData, read_run
 
     runs = [read_run(directory) for directory in options.runs]
-    comparison = join_runs(runs, options.control)
+    comparison = join_runs(runs, options.control, options.task_weights)
     out = options.runs[0]
     if options.out is not None:
         out = options.out

@@ -52,8 +52,8 @@ ALLOWED: dict[str, set[str]] = {
         *("schema", "statistics", "task_weights", "training", "training_length"),
     },
     "studies": {
-        *("arms", "balancing", "config", "data", "distributed", "files", "models", "module_names", "recipe"),
-        *("reporting", "schema", "task_weights", "training", "training_length"),
+        *("arms", "balancing", "config", "data", "distributed", "files", "metrics", "models", "module_names", "recipe"),
+        *("reporting", "schema", "statistics", "task_weights", "training", "training_length"),
     },
     "benchmarks": {
         *("balancing", "config", "data", "distributed", "files", "models", "recipe", "reporting", "run_directory"),

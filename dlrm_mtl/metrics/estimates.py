@@ -35,6 +35,12 @@ class Estimates:
         """(M,) buckets that have rows of each task."""
         return np.count_nonzero(self.influence, axis=0)
 
+    def weighted(self, weights: Sequence[float]) -> "Estimates":
+        """The weighted sum of M tasks' values, as one; tasks of weight 0 need no value."""
+        used = np.flatnonzero(weights)
+        column = np.asarray(weights, dtype=np.float64)[used, None]
+        return Estimates(self.values[used] @ column, self.influence[:, used] @ column)
+
 
 def combine(weights: Sequence[float], estimates: Sequence[Estimates]) -> Estimates:
     """A weighted sum of estimates over the same rows: a difference of arms, a mean over seeds."""
@@ -42,3 +48,21 @@ def combine(weights: Sequence[float], estimates: Sequence[Estimates]) -> Estimat
         values=sum(w * e.values for w, e in zip(weights, estimates, strict=True)),  # type: ignore[arg-type]
         influence=sum(w * e.influence for w, e in zip(weights, estimates, strict=True)),  # type: ignore[arg-type]
     )
+
+
+def on_buckets(estimates: Estimates, chosen: npt.NDArray[np.bool_]) -> Estimates:
+    """The estimates on the rows of some buckets alone, to first order; buckets hold as many rows each, but for chance.
+    NaN of a task whose rows are all in others.
+
+    Args:
+        chosen: (K,) which buckets.
+    """
+    there = estimates.influence != 0
+    own = there & chosen[:, None]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        grown = estimates.influence * (there.sum(axis=0) / own.sum(axis=0))  # so much more does a bucket count
+        total = np.where(own, grown, 0.0).sum(axis=0)
+        total[there.any(axis=0) & ~own.any(axis=0)] = np.nan
+        # Adds up to 0 over the chosen buckets, too: their rows are all that there are.
+        centred = np.where(own, grown - total / own.sum(axis=0), 0.0)
+    return Estimates(estimates.values + total, centred)

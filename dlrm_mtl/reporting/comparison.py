@@ -78,6 +78,8 @@ def compare_seeds(
         **({"training": seeds[0]["training"]} if "training" in seeds[0] else {}),
         "task_weights": dict(shares),
         "planned_seeds": sorted(seed["seed"] for seed in seeds) if planned_seeds is None else list(planned_seeds),
+        "added_seeds": {},
+        "reweighed": False,
         "clusters": clusters,
         "evaluation": {task: _evaluated(seeds[0]["arms"][control]["tasks"][task]) for task in tasks},
         "intervals": describe_intervals(effects),

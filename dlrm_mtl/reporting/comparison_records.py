@@ -222,6 +222,17 @@ class OlderComparison(MayHoldMore):
             require("task_weights", list(self.task_weights), same, f"{quote(self.tasks)}")
 
 
+@dataclass(frozen=True)
+class AddedSeeds(MayHoldMore):
+    """Seeds of an arm that were not planned when its first job began."""
+
+    seeds: tuple[int, ...]
+    looks: tuple[int, ...]
+    """After how many seeds the arm could be looked at."""
+    error_rate: float
+    """How often, without a difference, its interval excludes 0 at one of these looks."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Comparison(OlderComparison):
     """comparison.json as this version has it."""
@@ -232,6 +243,9 @@ class Comparison(OlderComparison):
     evaluation: Mapping[str, Evaluated]
     families: Families
     chance_range: ChanceRange
+    planned_seeds: tuple[int, ...]
+    added_seeds: Mapping[str, AddedSeeds]
+    reweighed: bool
 
 
 def read_comparison(path: Path) -> Mapping[str, Any]:

@@ -3,41 +3,54 @@
 from collections.abc import Sequence
 from typing import Any
 
+from dlrm_mtl.quoting import quote
+from dlrm_mtl.reporting.added_seeds import describe_seeds
 from dlrm_mtl.reporting.comparison import RATES, compare_seeds
 from dlrm_mtl.reporting.effects.gains import Gains, gains_of_seed
 from dlrm_mtl.reporting.report_data import Record, Run
+from dlrm_mtl.reporting.run_records import evaluation_shape
 from dlrm_mtl.run_directory import CHANGEABLE, flat
+from dlrm_mtl.task_weights import share_weights
 
-OF_ONE_JOB = ("arms", "seeds", "first_seed", *CHANGEABLE)
-"""Options in which jobs that are joined may differ: what each of them trains, where, and how the work is done."""
+OF_ONE_JOB = ("arms", "seeds", "first_seed", "planned_seeds", "task_weights", *CHANGEABLE)
+"""Options in which jobs that are joined may differ: what each of them trains, where, and how the work is done. Weights
+of tasks are compared as comparison.json has them."""
 
 OF_ALL_JOBS = ("data_set", "training")
 """What comparison.json says beside the comparison: of jobs that are joined, alike in all."""
 
 
-def join_runs(runs: Sequence[Run], control: str | None = None) -> Record:
+def join_runs(runs: Sequence[Run], control: str | None = None, task_weights: Sequence[str] = ()) -> Record:
     """The comparison over all arms and seeds of some runs.
 
     Every arm is compared with the control of its own run, seed by seed, and its speed window by window; the control's
     own numbers are those of the first run that has the seed. The comparison that a single run wrote is returned as it
-    is if it has no seed-S.json.
+    is if it has no seed-S.json. ``added_seeds`` are those that were not planned when the first job began; ``reweighed``
+    says whether tasks are weighed otherwise than in the runs.
 
     Args:
         control: an arm of every run; by default the control of the first run.
+        task_weights: ``TASK=WEIGHT`` of every task for their average; by default the weights of the runs.
 
     Raises:
-        ValueError: runs of other data or options, without the control, with an arm and seed in common, without
-            seed-S.json; or another control for arms of a single seed.
+        ValueError: runs of other data, options or buckets of rows, without the control, with an arm and seed in common,
+            without seed-S.json; another control for arms of a single seed; or weights of other tasks.
     """
     first = runs[0]
     control = first.control if control is None else control
-    if len(runs) == 1 and control == first.control and not first.seeds:
+    if len(runs) == 1 and control == first.control and not first.seeds and not task_weights:
         return first.comparison
     for run in runs:
         _require_same(first, run)
         _require_complete(run)
         if control not in run.arms:
             raise ValueError(f"{run.directory}: has no arm {control!r}, the control; its arms: {', '.join(run.arms)}")
+    _require_same_buckets(runs)
+    shares = first.comparison["task_weights"]
+    if task_weights:
+        shares = share_weights(task_weights, first.comparison["tasks"])
+    else:
+        _require_same_weights(runs)
     joined: dict[int, dict[str, Any]] = {}
     source: dict[tuple[str, int], Run] = {}
     gains: dict[int, dict[str, Gains]] = {}
@@ -58,6 +71,7 @@ def join_runs(runs: Sequence[Run], control: str | None = None) -> Record:
         first.comparison["tasks"],
         [joined[seed] for seed in sorted(joined)],
         first.comparison["bayes_ne"],
+        shares,
         gains=gains,
         clusters=first.comparison["clusters"],
     )
@@ -68,7 +82,43 @@ def join_runs(runs: Sequence[Run], control: str | None = None) -> Record:
                 f"{run.directory}: arm {name!r} has one seed, whose intervals are against {run.control!r}, and no"
                 f" seed-{seeds[0]}.npz; expected two seeds or more for intervals against {control!r}"
             )
-    return {**{key: first.comparison[key] for key in OF_ALL_JOBS if key in first.comparison}, **comparison}
+    return {
+        **{key: first.comparison[key] for key in OF_ALL_JOBS if key in first.comparison},
+        **comparison,
+        **describe_seeds(runs, control),
+        "reweighed": any(shares != run.comparison["task_weights"] for run in runs),
+    }
+
+
+def _require_same_weights(runs: Sequence[Run]) -> None:
+    """Raises a ValueError that names the first run whose average over tasks is another."""
+    first = runs[0]
+    for run in runs[1:]:
+        if run.comparison["task_weights"] != first.comparison["task_weights"]:
+            raise ValueError(
+                f"{run.directory / 'comparison.json'}: task_weights is {quote(run.comparison['task_weights'])},"
+                f" expected {quote(first.comparison['task_weights'])} as in {first.directory}, or --task-weights"
+            )
+
+
+def _require_same_buckets(runs: Sequence[Run]) -> None:
+    """Raises a ValueError that names the first seed-S.npz that was not evaluated as the first of all."""
+    shapes = {
+        run.directory / f"seed-{seed}.npz": evaluation_shape(next(iter(arms.values())))
+        for run in runs
+        for seed, arms in run.estimates.items()
+    }
+    for file, shape in shapes.items():
+        first = next(iter(shapes))
+        if shape != shapes[first]:
+            raise ValueError(f"{file}: was evaluated in other buckets or segments of rows than {first}")
+    clusters = runs[0].comparison["clusters"]
+    for run in runs:
+        if run.estimates and run.comparison["clusters"] != clusters:
+            raise ValueError(
+                f"{run.directory / 'comparison.json'}: clusters is {quote(run.comparison['clusters'])}, expected"
+                f" {quote(clusters)} as in {runs[0].directory}"
+            )
 
 
 def _require_same(first: Run, run: Run) -> None:

@@ -28,6 +28,9 @@ def complete(comparison: Record) -> Record:
     return {
         **comparison,
         "task_weights": comparison.get("task_weights", share_weights((), tasks)),
+        "planned_seeds": _planned(comparison),
+        "added_seeds": {},
+        "reweighed": False,
         "clusters": INDEPENDENT_ROWS,
         "evaluation": {},
         "intervals": describe_intervals(effects),
@@ -35,6 +38,12 @@ def complete(comparison: Record) -> Record:
         "chance_range": chance_range(effects, tasks),
         "arms": {name: _arm(arm, judged.get(name)) for name, arm in comparison["arms"].items()},
     }
+
+
+def _planned(comparison: Record) -> list[int]:
+    """Of a comparison that does not say what was planned, what was trained."""
+    trained = {seed for arm in comparison["arms"].values() for seed in arm["seeds"]}
+    return list(comparison.get("planned_seeds") or sorted(trained))
 
 
 def _effects(arm: Record) -> ArmEffects:

@@ -6,6 +6,7 @@ from pathlib import Path
 import tyro
 
 from dlrm_mtl.config import require
+from dlrm_mtl.task_weights import parse_task_weights
 
 
 @dataclass(frozen=True)
@@ -18,16 +19,20 @@ class ReportOptions:
     """Directory for report.html, report.md and the joined comparison.json; a single run's own by default."""
     control: str | None = None
     """The arm that the others are compared with; in every run. By default the control of the first run."""
+    task_weights: tuple[str, ...] = ()
+    """Weights of the average over tasks, TASK=WEIGHT of every task; by default those of the runs."""
     pareto: tuple[str, str] | None = None
     """Two tasks of the Pareto view; by default those whose gains differ most between arms."""
 
     def __post_init__(self) -> None:
+        parse_task_weights(self.task_weights)
         require("runs", self.runs, len(self.runs) > 0, "at least one run directory")
         same = [run.resolve() for run in self.runs]
         require("runs", [str(run) for run in self.runs], len(set(same)) == len(same), "different directories")
         if self.out is None:
             require("out", None, len(self.runs) == 1, "a directory, to join several runs")
             require("out", None, self.control is None, "a directory, to compare with another control")
+            require("out", None, not self.task_weights, "a directory, to weigh tasks otherwise")
         else:
             free = not (self.out / "config.json").exists()
             require("out", str(self.out), free, "a directory that holds no run, whose comparison would be overwritten")

@@ -202,7 +202,7 @@ def read_seed_estimates(path: Path, arms: Sequence[str], tasks: Sequence[str]) -
         if len(arm.estimates["ne"].values) != len(tasks):
             count = len(arm.estimates["ne"].values)
             raise ValueError(f"{path}: arm {quote(name)} has {count} tasks, expected {len(tasks)}")
-    shapes = {name: _shapes(arm) for name, arm in estimates.items()}
+    shapes = {name: evaluation_shape(arm) for name, arm in estimates.items()}
     first = next(iter(shapes.values()))
     for name, of_arm in shapes.items():
         if of_arm != first:
@@ -210,7 +210,7 @@ def read_seed_estimates(path: Path, arms: Sequence[str], tasks: Sequence[str]) -
     return estimates
 
 
-def _shapes(arm: EvaluationEstimates) -> tuple[Any, ...]:
+def evaluation_shape(arm: EvaluationEstimates) -> tuple[Any, ...]:
     """Buckets, and rows by segment and value: what arms that were evaluated on the same rows have in common."""
     segments = {
         (name, value): (segment.rows, segment.ne.influence.shape)

@@ -11,9 +11,11 @@ from dlrm_mtl.recipe import parse_recipe
 from dlrm_mtl.reporting import escaping
 from dlrm_mtl.reporting.comparing import finish_comparison, run_comparison
 from dlrm_mtl.reporting.markdown import format_comparison
+from dlrm_mtl.reporting.report_data import read_run
 from dlrm_mtl.schema import Schema
 from dlrm_mtl.studies.catalog import STUDIES, study_arms
-from dlrm_mtl.studies.search import describe_search
+from dlrm_mtl.studies.search import read_search
+from dlrm_mtl.studies.search_text import describe_search
 from dlrm_mtl.task_weights import share_weights
 from dlrm_mtl.training_length import TrainingLength
 
@@ -87,7 +89,7 @@ def finish_studies(plans: Plans, schema: Schema) -> str:
         text = f"## {STUDIES[name].title}\n\n{STUDIES[name].question}\n\n{format_comparison(comparison)}"
         text += "".join(f"\n{line}\n" for line in _left_out(study))
         if name == "search":
-            text += f"\n{describe_search(comparison)}\n"
+            text += f"\n{describe_search(read_search(read_run(plan.out)))}\n"
         parts.append(f"{text}\nFigures: {name}/report.html\n")
     out = next(iter(plans.values())).comparison.out.parent
     text = f"# {escaping.text(schema.name)}: experiments\n\n" + "\n".join(parts)

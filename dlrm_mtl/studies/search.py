@@ -1,112 +1,143 @@
 """Random search of static weights against a balancer that needs none: how many trials, at what cost?"""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dlrm_mtl.reporting.escaping import code
+import numpy as np
+
+from dlrm_mtl.metrics.estimates import Estimates, combine
+from dlrm_mtl.reporting.report_data import Run
+from dlrm_mtl.statistics.effect import Effect
+from dlrm_mtl.statistics.families import judge, lose_nothing
 from dlrm_mtl.studies.catalog import RECOMMENDED
+from dlrm_mtl.studies.search_gains import ArmGains, PairedGains, ReportedGains
 
 
 @dataclass(frozen=True)
-class Trial:
-    """One static weighting, or the balancer."""
+class Choice:
+    """The trial that gains most on average, of those whose worst task gains no less than the balancer's; chosen on some
+    rows, judged on some."""
 
+    number: int
+    """From 1, in the order of the search."""
     arm: str
-    average: float
-    """NE gain (%) over the control, averaged over tasks; mean over seeds."""
-    worst: float
-    """Of the task that gains least."""
+    average: Effect
+    """What it gains beyond the balancer on average."""
+    worst: Effect
+    """What its worst task gains beyond the balancer's."""
 
 
 @dataclass(frozen=True)
 class Search:
-    """What a search found."""
+    """What a search found. Gains are over the control, differences those of a trial and the balancer."""
 
-    balancer: Trial
-    trials: tuple[Trial, ...]
+    tasks: Sequence[str]
+    gains: ArmGains
+    trials: tuple[str, ...]
     """In the order of the search, without those that exploded."""
     exploded: int
+    seeds: int
+
+    def worst_task(self, arm: str, gains: ArmGains | None = None) -> int:
+        """The task that an arm gains least on."""
+        return int(np.argmin([(gains or self.gains).mean(arm, task) for task in range(len(self.tasks))]))
+
+    def differences(self, arm: str, gains: ArmGains | None = None) -> list[Effect]:
+        """What a trial gains beyond the balancer: on average, then on each of its tasks beyond the balancer's worst.
+        Where all are above some bound, so is the difference of the worst tasks."""
+        own = gains or self.gains
+        worst = self.worst_task(RECOMMENDED)
+        return [
+            own.difference(arm, None, RECOMMENDED, None),
+            *(own.difference(arm, task, RECOMMENDED, worst) for task in range(len(self.tasks))),
+        ]
 
     @property
-    def first_as_good(self) -> int | None:
-        """The number, from 1, of the first trial that gains as much as the balancer on average and in its worst task;
-        as many trainings it takes to find it."""
-        for number, trial in enumerate(self.trials, start=1):
-            if trial.average >= self.balancer.average and trial.worst >= self.balancer.worst:
-                return number
-        return None
+    def as_good(self) -> list[int]:
+        """Numbers, from 1, of the trials of which the data show that they gain less than the balancer by no more than
+        the margin, on average and in the worst task; all trials are one family. None of a single seed."""
+        if self.seeds < 2:
+            return []
+        shown = lose_nothing({arm: self.differences(arm) for arm in self.trials})
+        return [number for number, arm in enumerate(self.trials, start=1) if shown[arm]]
 
     @property
-    def fair(self) -> tuple[Trial, ...]:
-        """Those whose worst task loses no more than under the balancer."""
-        return tuple(trial for trial in self.trials if trial.worst >= self.balancer.worst)
+    def below(self) -> list[int]:
+        """Numbers of the trials that gain less, on average or in the worst task, by an interval that each by itself
+        would be trusted; many such intervals exclude 0 by chance."""
+        return [
+            number
+            for number, arm in enumerate(self.trials, start=1)
+            if any((interval := effect.interval()) and interval.high < 0 for effect in self.differences(arm))
+        ]
 
     @property
-    def best_fair(self) -> Trial | None:
-        """Of those the best on average. It is chosen by the rows that judge it, which flatters it."""
-        return max(self.fair, key=lambda trial: trial.average, default=None)
+    def worse(self) -> list[int]:
+        """Numbers of the trials of which the data show that they gain less, on average or in the worst task; all
+        trials and tasks are one family."""
+        if self.seeds < 2:
+            return []
+        parts = {(arm, part): effect for arm in self.trials for part, effect in enumerate(self.differences(arm))}
+        losing = {arm for (arm, _), verdict in judge(parts).items() if verdict == "loss"}
+        return [number for number, arm in enumerate(self.trials, start=1) if arm in losing]
 
-
-def read_search(comparison: Mapping[str, Any]) -> Search | None:
-    """The search in a comparison; None if the balancer exploded, so that there is nothing to compare with."""
-    arms = comparison["arms"]
-    balancer = _trial(RECOMMENDED, arms[RECOMMENDED])
-    trials = [_trial(arm, record) for arm, record in arms.items() if arm.startswith("static:")]
-    known = tuple(trial for trial in trials if trial is not None)
-    return None if balancer is None else Search(balancer, known, len(trials) - len(known))
-
-
-def describe_search(comparison: Mapping[str, Any]) -> str:
-    """What the search found, in Markdown.
-
-    A weighting is as good as the balancer if it gains as much on average, and its worst task loses no more.
-    """
-    search = read_search(comparison)
-    if search is None:
-        return f"{code(RECOMMENDED)} exploded in some seed: there is nothing to compare with."
-    balancer = search.balancer
-    lines = [
-        f"{code(RECOMMENDED)}: average {balancer.average:+.3f}, worst task {balancer.worst:+.3f}, in one training.",
-        _first_as_good(search),
-        _best_without_worse_task(search),
-    ]
-    if search.exploded:
-        lines.append(f"{search.exploded} of {len(search.trials) + search.exploded} weightings exploded.")
-    return "\n\n".join(lines)
-
-
-def _first_as_good(search: Search) -> str:
-    number = search.first_as_good
-    if number is None:
-        return (
-            f"None of {len(search.trials)} random weightings is as good on average and in the worst task: the search"
-            f" costs {len(search.trials)} trainings and has not found one."
+    @property
+    def best(self) -> Choice | None:
+        """The choice that a search ends with: by one half of the evaluation rows, judged on the other half where they
+        are kept, and else by the rows that judge it. None if every trial's worst task gains less than the balancer's.
+        """
+        choosing, judging = self.gains.halves() or (self.gains, self.gains)
+        floor = choosing.mean(RECOMMENDED, self.worst_task(RECOMMENDED, choosing))
+        fair = [arm for arm in self.trials if choosing.mean(arm, self.worst_task(arm, choosing)) >= floor]
+        if not fair:
+            return None
+        arm = max(fair, key=lambda name: choosing.mean(name, None))
+        worst = judging.difference(
+            arm, self.worst_task(arm, choosing), RECOMMENDED, self.worst_task(RECOMMENDED, choosing)
         )
-    trial = search.trials[number - 1]
-    return (
-        f"As good on average and in the worst task is, first, trial {number}, {code(trial.arm)}: average"
-        f" {trial.average:+.3f}, worst {trial.worst:+.3f}. A search that stops there costs {number} trainings."
-    )
+        return Choice(self.trials.index(arm) + 1, arm, judging.difference(arm, None, RECOMMENDED, None), worst)
+
+    @property
+    def corrected(self) -> bool:
+        """Whether :attr:`best` is judged on other rows than those that it was chosen on."""
+        return self.gains.halves() is not None
 
 
-def _best_without_worse_task(search: Search) -> str:
-    best = search.best_fair
-    if best is None:
-        gentlest = max(search.trials, key=lambda trial: trial.worst, default=None)
-        end = f" The worst task of the gentlest, {code(gentlest.arm)}, gains {gentlest.worst:+.3f}." if gentlest else ""
-        return f"In every one of them some task loses more than under the balancer.{end}"
-    return (
-        f"Of the {len(search.fair)} whose worst task loses no more than under the balancer the best is"
-        f" {code(best.arm)}: average {best.average:+.3f}, worst {best.worst:+.3f}. It was chosen by the rows that"
-        " judge it, which flatters it."
-    )
-
-
-def _trial(arm: str, record: Mapping[str, Any]) -> Trial | None:
-    """None if it exploded."""
-    gains = [task["ne_gain_percent"] for task in record["tasks"].values()]
-    average = record["average_ne_gain_percent"]
-    if average is None or None in gains:
+def read_search(run: Run) -> Search | None:
+    """The search in a run; None if the balancer exploded, so that there is nothing to compare with."""
+    arms = run.comparison["arms"]
+    trials = [arm for arm in arms if arm.startswith("static:")]
+    known = {arm: arms[arm] for arm in (RECOMMENDED, *trials) if _has_gains(arms[arm])}
+    if RECOMMENDED not in known:
         return None
-    return Trial(arm, average["mean"], min(gain["mean"] for gain in gains))
+    tasks = run.comparison["tasks"]
+    shares = [run.comparison["task_weights"][task] for task in tasks]
+    seeds = run.comparison["arms"][RECOMMENDED]["seeds"]
+    gains: ArmGains = ReportedGains({arm: _reported(record, tasks) for arm, record in known.items()}, len(seeds))
+    if len(run.seeds) == len(seeds):
+        gains = PairedGains({arm: [_of_seed(run, seed, arm) for seed in run.seeds] for arm in known}, shares)
+    found = tuple(arm for arm in trials if arm in known)
+    return Search(tasks, gains, found, len(trials) - len(found), len(seeds))
+
+
+def _has_gains(record: Mapping[str, Any]) -> bool:
+    """Whether it did not explode."""
+    gains = [task["ne_gain_percent"] for task in record["tasks"].values()]
+    return record["average_ne_gain_percent"] is not None and None not in gains
+
+
+def _reported(record: Mapping[str, Any], tasks: Sequence[str]) -> dict[int | None, Mapping[str, Any]]:
+    of_tasks: dict[int | None, Mapping[str, Any]] = {
+        index: record["tasks"][task]["ne_gain_percent"] for index, task in enumerate(tasks)
+    }
+    return {**of_tasks, None: record["average_ne_gain_percent"]}
+
+
+def _of_seed(run: Run, summary: Mapping[str, Any], arm: str) -> Estimates:
+    """An arm's NE gains with one seed."""
+    if len(run.estimates) == len(run.seeds):
+        control, own = (run.estimates[summary["seed"]][name].estimates["ne"] for name in (run.control, arm))
+        return combine([100.0, -100.0], [control, own])
+    gains = [summary["arms"][arm]["tasks"][task]["ne_gain_percent"]["mean"] for task in run.comparison["tasks"]]
+    return Estimates(np.array(gains), np.zeros((0, len(gains))))

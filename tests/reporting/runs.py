@@ -13,7 +13,7 @@ from dlrm_mtl.reporting.comparison import compare_seeds
 
 TASKS = ("click", "buy")
 CONFIG = {"data": "runs/data", "batch_size": 64, "timeout_s": 600, "model": {"interaction": "dot"}}
-ENVIRONMENT = {
+ENVIRONMENT: dict[str, Any] = {
     "time": "2026-01-02T03:04:05+00:00",
     "command": ["compare.py", "--data", "runs/data", "--arms", "mean", "it's"],
     "python": "3.11.7",
@@ -59,14 +59,18 @@ def write_run(
     config: Mapping[str, Any] | None = None,
     windows: int = 0,
     shards: Sequence[Mapping[str, Any]] | None = None,
+    planned: Sequence[int] | None = None,
+    task_weights: Mapping[str, float] | None = None,
+    began: str = ENVIRONMENT["time"],
 ) -> Path:
     """Writes what ``dlrm_mtl.compare`` would, with metrics.jsonl if ``windows`` is not 0."""
     directory.mkdir(parents=True)
     arms = list(seeds[0]["arms"])
     own = {"out": str(directory), "arms": arms, "seeds": len(seeds), "first_seed": seeds[0]["seed"]}
     write_json(directory / "config.json", {**CONFIG, **own, **(config or {})})
-    write_json(directory / "environment.json", ENVIRONMENT)
-    write_json(directory / "comparison.json", {"data_set": "shop", **compare_seeds(tasks, seeds, {})})
+    write_json(directory / "environment.json", {**ENVIRONMENT, "time": began})
+    comparison = compare_seeds(tasks, seeds, {}, task_weights, planned)
+    write_json(directory / "comparison.json", {"data_set": "shop", **comparison})
     if shards is not None:
         write_json(directory / "data.json", {"shards": shards, "bad": []})
     for seed in seeds:

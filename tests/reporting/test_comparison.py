@@ -70,7 +70,7 @@ def test_keys(seeds: list[dict[str, Any]], gains: dict[int, dict[str, Gains]]) -
     for found in (compare(seeds), compare(seeds, gains=gains)):
         assert found.keys() == {
             *("control", "tasks", "arms", "bayes_ne", "intervals", "families", "chance_range", "clusters"),
-            *("task_weights", "planned_seeds", "evaluation"),
+            *("task_weights", "reweighed", "planned_seeds", "added_seeds", "evaluation"),
         }
         assert found["control"] == "mean"
         assert found["tasks"] == list(TASKS)

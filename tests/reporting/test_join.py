@@ -1,12 +1,17 @@
 """Comparisons of separate jobs, joined or refused."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from dlrm_mtl.files import write_json
+from dlrm_mtl.metrics.estimates import Estimates
+from dlrm_mtl.metrics.estimates_file import write_estimates
+from dlrm_mtl.metrics.evaluation import EvaluationEstimates
 from dlrm_mtl.reporting.join import join_runs
 from dlrm_mtl.reporting.report_data import Record, ReportData, read_run
 from tests.reporting.runs import summarized, write_run
@@ -20,8 +25,8 @@ def seed(number: int, arms: dict[str, float], speed: float = 1000.0) -> dict[str
     return summarized(number, values, speed=speed)
 
 
-def join(*directories: Path, control: str | None = None) -> Record:
-    return join_runs([read_run(directory) for directory in directories], control)
+def join(*directories: Path, control: str | None = None, task_weights: Sequence[str] = ()) -> Record:
+    return join_runs([read_run(directory) for directory in directories], control, task_weights)
 
 
 def gain(comparison: Record, arm: str, task: str = "click") -> float:
@@ -41,7 +46,9 @@ def test_seeds_are_joined(tmp_path: Path) -> None:
     seeds = [seed(number, {"mean": 0.9, "x": 0.8}) for number in range(3)]
     whole = write_run(tmp_path / "whole", seeds)
     first, second = write_run(tmp_path / "a", seeds[2:]), write_run(tmp_path / "b", seeds[:2])
-    assert join(first, second) == join(whole)
+    joined, expected = join(first, second), join(whole)
+    assert joined == {**expected, "planned_seeds": [2], "added_seeds": joined["added_seeds"]}
+    assert joined["added_seeds"]["x"]["seeds"] == [0, 1]
 
 
 def test_arms_are_joined_each_against_the_control_of_its_own_run(tmp_path: Path) -> None:
@@ -113,6 +120,94 @@ def test_other_data_or_options_are_refused(tmp_path: Path, other: dict[str, Any]
     with pytest.raises(ValueError, match="/b") as error:
         join(first, second)
     assert message in str(error.value)
+
+
+def test_tasks_are_weighed_as_in_the_runs_or_otherwise(tmp_path: Path) -> None:
+    seeds = [summarized(n, {"mean": (0.9, 0.9), "x": (0.8, 0.9 - 0.01 * n)}) for n in range(2)]
+    shares = {"click": 0.25, "buy": 0.75}
+    first, second = (
+        write_run(tmp_path / name, [one], task_weights=shares) for name, one in zip("ab", seeds, strict=True)
+    )
+    joined = join(first, second)
+    assert (joined["task_weights"], joined["reweighed"]) == (shares, False)
+    assert joined["arms"]["x"]["average_ne_gain_percent"]["mean"] == pytest.approx(0.25 * 10 + 0.75 * 0.5)
+    other = join(first, second, task_weights=["buy=1", "click=9"])
+    assert other["task_weights"] == pytest.approx({"click": 0.9, "buy": 0.1})
+    assert other["reweighed"]
+    assert other["arms"]["x"]["average_ne_gain_percent"]["mean"] == pytest.approx(0.9 * 10 + 0.1 * 0.5)
+    assert other["arms"]["x"]["tasks"] == joined["arms"]["x"]["tasks"]
+    with pytest.raises(ValueError, match="task_weights names"):
+        join(first, task_weights=["buy=1"])
+
+
+def test_a_single_run_is_weighed_otherwise(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "a", [summarized(n, {"mean": (0.9, 0.9), "x": (0.8, 0.9)}) for n in range(2)])
+    average = join(run, task_weights=["click=1", "buy=3"])["arms"]["x"]["average_ne_gain_percent"]
+    assert average["mean"] == pytest.approx(2.5)
+    for file in run.glob("seed-*.json"):
+        file.unlink()
+    with pytest.raises(ValueError, match=r"a/seed-0\.json: not found"):
+        join(run, task_weights=["click=1", "buy=3"])
+
+
+def test_jobs_that_weigh_tasks_otherwise_are_refused(tmp_path: Path) -> None:
+    first = write_run(tmp_path / "a", [seed(0, {"mean": 0.9, "x": 0.8})])
+    second = write_run(tmp_path / "b", [seed(1, {"mean": 0.9, "x": 0.8})], task_weights={"click": 0.25, "buy": 0.75})
+    with pytest.raises(ValueError, match=r"b/comparison\.json: task_weights is .*0\.75.*, expected .*0\.5"):
+        join(first, second)
+    assert join(first, second, task_weights=["click=1", "buy=1"])["reweighed"]
+
+
+def kept(run: Path, seed: int, arms: Sequence[str], buckets: int = 50, influence: float = 1e-6) -> None:
+    """Writes a seed-S.npz in which all arms have errors of their own."""
+    generator = np.random.default_rng(seed)
+    nes = json.loads((run / f"seed-{seed}.json").read_text())["arms"]
+    write_estimates(
+        run / f"seed-{seed}.npz",
+        {
+            arm: EvaluationEstimates(
+                {
+                    "ne": Estimates(
+                        np.array([task["ne"] for task in nes[arm]["tasks"].values()]),
+                        influence * generator.normal(size=(buckets, 2)),
+                    )
+                },
+                {},
+            )
+            for arm in arms
+        },
+    )
+
+
+def test_seeds_of_all_jobs_are_judged_by_their_rows(tmp_path: Path) -> None:
+    runs = [write_run(tmp_path / str(n), [seed(n, {"mean": 0.9, "x": 0.8})]) for n in range(2)]
+    for n, run in enumerate(runs):
+        kept(run, n, ["mean", "x"], influence=1e-2)
+    gains = join(*runs)["arms"]["x"]["tasks"]["click"]["ne_gain_percent"]
+    assert gains["covers"] == "seeds and rows"
+    width = gains["over_rows"]["high"] - gains["over_rows"]["low"]
+    # The seeds' errors here are independent, so that two have less than one.
+    assert width == pytest.approx(2 * 2.01 * 100 * 1e-2 * np.sqrt(50) * np.sqrt(2) / np.sqrt(2), rel=0.3)
+    (runs[1] / "seed-1.npz").unlink()
+    assert join(*runs)["arms"]["x"]["tasks"]["click"]["ne_gain_percent"]["covers"] == "seeds"
+
+
+def test_rows_in_other_buckets_are_refused(tmp_path: Path) -> None:
+    runs = [write_run(tmp_path / str(n), [seed(n, {"mean": 0.9, "x": 0.8})]) for n in range(2)]
+    for n, run in enumerate(runs):
+        kept(run, n, ["mean", "x"], buckets=50 + n)
+    with pytest.raises(ValueError, match=r"1/seed-1\.npz: was evaluated in other buckets .* than .*0/seed-0\.npz"):
+        join(*runs)
+
+
+def test_rows_of_other_clusters_are_refused(tmp_path: Path) -> None:
+    runs = [write_run(tmp_path / str(n), [seed(n, {"mean": 0.9, "x": 0.8})]) for n in range(2)]
+    for n, run in enumerate(runs):
+        kept(run, n, ["mean", "x"])
+    comparison = json.loads((runs[1] / "comparison.json").read_text())
+    write_json(runs[1] / "comparison.json", {**comparison, "clusters": "user_id"})
+    with pytest.raises(ValueError, match=r"1/comparison\.json: clusters is 'user_id', expected 'rows taken as indep"):
+        join(*runs)
 
 
 def test_what_two_runs_have_in_common_is_refused(tmp_path: Path) -> None:

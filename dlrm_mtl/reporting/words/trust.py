@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from dlrm_mtl.reporting.comparison import INDEPENDENT_ROWS
-from dlrm_mtl.reporting.words.phrases import count, join_words
+from dlrm_mtl.reporting.words.phrases import count, join_words, name_seeds
 
 MANY_TIES = 0.01
 """Share of tied pairs above which an AUC says more of the ties than of the order."""
@@ -19,6 +19,7 @@ def on_trust(comparison: Mapping[str, Any]) -> Iterator[str]:
             "Arms with one seed: their intervals are over evaluation rows and say nothing of how another seed would"
             " turn out; expect more difference between seeds than they show."
         )
+    yield from _on_plan(comparison)
     if 2 in seeds:
         yield "Arms with two seeds: intervals are very wide (12.7 standard errors); little can be told from them."
     gains = [values["ne_gain_percent"] for arm in treatments.values() for values in arm["tasks"].values()]
@@ -38,6 +39,23 @@ def on_trust(comparison: Mapping[str, Any]) -> Iterator[str]:
         " control shared by all arms)."
     )
     yield from _on_ties(comparison)
+
+
+def _on_plan(comparison: Mapping[str, Any]) -> Iterator[str]:
+    """Seeds that were added to the plan, or are missing of it; weights that were chosen late."""
+    for name, added in comparison["added_seeds"].items():
+        looks = " and ".join(str(look) for look in added["looks"])
+        yield (
+            f"{name}: {name_seeds(added['seeds'])} {'were' if len(added['seeds']) > 1 else 'was'} not planned when its"
+            f" first job began. Who looks at {looks} seeds, and adds some while the result does not please, finds by"
+            f" chance an interval that excludes 0 in up to {100 * added['error_rate']:.1f} % of comparisons, where a"
+            " single look finds one in 5 %. Intervals, p and verdicts here are those of a single look."
+        )
+    there = {seed for arm in comparison["arms"].values() for seed in arm["seeds"]}
+    if missing := sorted(set(comparison["planned_seeds"]) - there):
+        yield f"Planned, and not here: {name_seeds(missing)}. What is said is a look before the end."
+    if comparison["reweighed"]:
+        yield "Tasks are weighed in the average otherwise than when the runs began: when results could be seen."
 
 
 def _on_clusters(comparison: Mapping[str, Any]) -> str:
