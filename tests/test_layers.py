@@ -66,7 +66,7 @@ ALLOWED: dict[str, set[str]] = {
     "report": {"cli", "files", "reporting"},
     "power": {"cli", "files", "power_analysis"},
     "power_analysis": {
-        *("columns", "config", "metrics", "quoting", "records", "reporting", "schema", "statistics", "task_weights"),
+        *("columns", "config", "quoting", "records", "reporting", "schema", "statistics", "task_weights"),
     },
     "compare": {"cli", "config", "distributed", "reporting"},
     "experiments": {"cli", "config", "distributed", "files", "schema", "studies"},

@@ -5,15 +5,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from dlrm_mtl.metrics.buckets import BUCKETS
-from dlrm_mtl.metrics.estimates import Estimates, combine
-from dlrm_mtl.metrics.estimates_file import read_estimates
 from dlrm_mtl.power_analysis.options import PowerOptions
 from dlrm_mtl.power_analysis.source import GainNoise, Source
 from dlrm_mtl.quoting import quote
 from dlrm_mtl.records import MayHoldMore, build
+from dlrm_mtl.reporting.effects.gains import Gains, gains_of_seed
+from dlrm_mtl.reporting.effects.over_seeds import effect_over_seeds
 from dlrm_mtl.reporting.report_data import Run, read_run
 from dlrm_mtl.statistics.effect import LEVEL, student_quantile
 from dlrm_mtl.statistics.power import Noise
@@ -54,8 +51,8 @@ def measure_noise(options: PowerOptions, directory: Path) -> Source:
         if count < 2:
             raise ValueError(f"{directory}: arm {quote(arm)} has {count} seeds, expected two, to know how seeds spread")
     if run.seeds:
-        texts = options.task_weights or run.config.get("task_weights", ())
-        gains, notes = _from_seeds(run, arms, share_weights(texts, run.comparison["tasks"]))
+        own = share_weights(options.task_weights, run.comparison["tasks"]) if options.task_weights else None
+        gains, notes = _from_seeds(run, arms, own or run.comparison["task_weights"])
     elif options.task_weights:
         raise ValueError(f"{directory}: has no seed-S.json, from which an average with other weights could be taken")
     else:
@@ -81,11 +78,12 @@ def _from_intervals(run: Run, arms: Sequence[str]) -> list[GainNoise]:
 
 
 def _from_seeds(run: Run, arms: Sequence[str], shares: Mapping[str, float]) -> tuple[list[GainNoise], list[str]]:
-    ne, notes, gains = _read_ne(run), [], []
+    rows_known = all(summary["seed"] in run.estimates for summary in run.seeds)
+    notes, gains = [], []
     for arm in arms:
         summaries = [summary for summary in run.seeds if arm in summary["arms"]]
-        pairs = [(ne[s["seed"]][run.control], ne[s["seed"]][arm]) for s in summaries] if ne else []
-        over_rows = [combine((100.0, -100.0), pair) for pair in pairs]
+        estimates = [run.estimates[summary["seed"]] for summary in summaries] if rows_known else []
+        over_rows = [gains_of_seed(of_seed, run.control)[arm] for of_seed in estimates]
         of_seeds = [summary["arms"][arm]["tasks"] for summary in summaries]
         exploded = {task for task in shares if any(of[task]["ne_gain_percent"] is None for of in of_seeds)}
         notes += [f"{arm}: {task} is left out: not every seed has an NE of it." for task in sorted(exploded)]
@@ -95,40 +93,16 @@ def _from_seeds(run: Run, arms: Sequence[str], shares: Mapping[str, float]) -> t
             if exploded & weights.keys():
                 continue
             values = [sum(w * of[task]["ne_gain_percent"]["mean"] for task, w in weights.items()) for of in of_seeds]
-            noise = _noise(values, [_averaged([weights.get(task, 0.0) for task in shares], each) for each in over_rows])
+            noise = _noise(values, over_rows, [weights.get(task, 0.0) for task in shares])
             rows = max(counts[task].rows for task in weights)
-            gains.append(GainNoise(arm, name, noise, bool(ne), rows, counts[name].positives if name else None))
-    return gains, notes if ne else [*notes, SEEDS_ONLY]
+            gains.append(GainNoise(arm, name, noise, rows_known, rows, counts[name].positives if name else None))
+    return gains, notes if rows_known else [*notes, SEEDS_ONLY]
 
 
-def _noise(values: Sequence[float], over_rows: Sequence[Estimates]) -> Noise:
-    if not over_rows:
+def _noise(values: Sequence[float], gains: Sequence[Gains], shares: Sequence[float]) -> Noise:
+    """Of the gain that is made of those of the tasks by their shares."""
+    if not gains:
         return Noise.measured(values)
-    mean = combine([1 / len(over_rows)] * len(over_rows), over_rows)
-    return Noise.measured(values, [float(each.variance()[0]) for each in over_rows], float(mean.variance()[0]))
-
-
-def _averaged(weights: Sequence[float], estimates: Estimates) -> Estimates:
-    """The weighted sum over M tasks, of those whose weight is not 0."""
-    of = np.flatnonzero(weights)
-    chosen = np.asarray(weights)[of, None]
-    return Estimates(estimates.values[of] @ chosen, estimates.influence[:, of] @ chosen)
-
-
-def _read_ne(run: Run) -> dict[int, dict[str, Estimates]]:
-    """Of each seed and arm; none unless every seed has its file."""
-    files = {summary["seed"]: run.directory / f"seed-{summary['seed']}.npz" for summary in run.seeds}
-    if not all(file.is_file() for file in files.values()):
-        return {}
-    tasks = len(run.comparison["tasks"])
-    of_seeds: dict[int, dict[str, Estimates]] = {}
-    for summary in run.seeds:
-        file = files[summary["seed"]]
-        of_arms = {arm: kept.estimates["ne"] for arm, kept in read_estimates(file).items() if "ne" in kept.estimates}
-        missing = summary["arms"].keys() - of_arms.keys()
-        if missing:
-            raise ValueError(f"{file}: has no NE of arm {quote(min(missing))}, which seed-{summary['seed']}.json has")
-        if any(estimates.influence.shape != (BUCKETS, tasks) for estimates in of_arms.values()):
-            raise ValueError(f"{file}: expected estimates of {tasks} tasks over {BUCKETS} buckets")
-        of_seeds[summary["seed"]] = of_arms
-    return of_seeds
+    alone = [effect_over_seeds([value], [own], "ne", shares) for value, own in zip(values, gains, strict=True)]
+    together = effect_over_seeds(values, gains, "ne", shares)
+    return Noise.measured(values, [effect.rows_error**2 for effect in alone], together.rows_error**2)

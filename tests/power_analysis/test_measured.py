@@ -101,16 +101,6 @@ def test_a_task_that_exploded_is_left_out(tmp_path: Path) -> None:
     assert report["notes"][0] == "x: buy is left out: not every seed has an NE of it."
 
 
-def test_estimates_of_other_arms_or_tasks_are_refused(run: Path) -> None:
-    for seed in range(3):
-        write_estimates_of(run, seed, 0.05, 0.02)
-    other = Estimates(np.zeros(3), np.zeros((BUCKETS, 3)))
-    for arms, message in (({"mean": other}, "has no NE of arm 'x'"), ({"mean": other, "x": other}, "of 2 tasks over")):
-        write_estimates(run / "seed-1.npz", {name: EvaluationEstimates({"ne": ne}, {}) for name, ne in arms.items()})
-        with pytest.raises(ValueError, match=rf"seed-1.npz: .*{message}"):
-            analyse_power(PowerOptions(run=run))
-
-
 def test_one_seed_says_nothing_of_seeds(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", [counted(0, (0.1, 1.0))])
     with pytest.raises(ValueError, match="arm 'x' has 1 seeds, expected two"):
