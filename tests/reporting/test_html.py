@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from dlrm_mtl.metrics.estimates_file import write_estimates
 from dlrm_mtl.reporting.html import render_html, write_report
 from dlrm_mtl.reporting.join import join_runs
 from dlrm_mtl.reporting.report_data import ReportData, read_run
+from tests.reporting.estimates import drawn_estimates
 from tests.reporting.runs import TASKS, summarized, write_run
 
 ARMS = ("mean", "multibalance:beta=0.1,prior_in_direction=0.5", "sum")
@@ -124,6 +126,38 @@ def test_axes_have_units(page: Page) -> None:
     for label in ("NE gain (%)", "training step", "samples per second", "gradient norm (nats)", "Pareto gap (nats)"):
         assert label in page.shown
     assert f"NE gain of {TASKS[0]} (%)" in page.shown
+
+
+def test_what_only_seeds_npz_knows_is_there(tmp_path: Path) -> None:
+    """Segments, deciles, both intervals; one value has a single class, and no gain."""
+    nes = [{"mean": (0.9, 0.9), "x": (0.85, 0.9 + n / 1000)} for n in range(2)]
+    summaries = [summarized(n, of_arms) for n, of_arms in enumerate(nes)]
+    decile = {"rows": 10, "predicted": 0.2, "rate": 0.1}
+    for summary in summaries:
+        for arm in summary["arms"].values():
+            for task in arm["tasks"].values():
+                task["deciles"] = [decile, {**decile, "rate": 0.0}, decile]
+                task["calibration_interval"] = {"low": 0.98, "high": 1.07}
+    directory = write_run(tmp_path / "run", summaries)
+    for n, of_arms in enumerate(nes):
+        arms = drawn_estimates(of_arms, segments={"hour": ["0", "23"], "<b>tab</b>": ["<i>"]})
+        for arm in arms.values():
+            arm.segments["hour"]["23"].ne.values[1] = float("nan")
+        write_estimates(directory / f"seed-{n}.npz", arms)
+    run = read_run(directory)
+    page = Page(render_html(ReportData.of([run], join_runs([run]))))
+    for svg in page.svgs:
+        ElementTree.fromstring(svg)
+    assert len(page.ids) == len(set(page.ids))
+    assert {"segment-0", "segment-1", "deciles"} <= set(page.ids)
+    assert "NE gain (%) by hour" in page.shown
+    assert "<b>tab</b>" in page.shown
+    assert "[0.980, 1.070]" in page.shown
+    assert "for other seeds and other evaluation rows" in page.shown
+    assert "no positive" in page.shown
+    segments = page.shown.partition("NE gain (%) by hour")[2].partition("NE gain by")[0]
+    assert segments.count("+5.000 [") == 2
+    assert "x23100-+5.000" in segments  # without a gain of the other task there is no average
 
 
 def test_names_are_escaped(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from dlrm_mtl.metrics.estimates_file import write_estimates
 from dlrm_mtl.metrics.evaluation import EvaluationEstimates
 from dlrm_mtl.reporting.join import join_runs
 from dlrm_mtl.reporting.report_data import Record, ReportData, read_run
+from tests.reporting.estimates import drawn_estimates
 from tests.reporting.runs import summarized, write_run
 
 SHARD = {"split": "train", "file": "train/part-00000.parquet", "rows": 10, "bytes": 100, "sha256": "aa"}
@@ -228,6 +229,30 @@ def test_one_seed_has_no_interval_against_another_control(tmp_path: Path) -> Non
     run = write_run(tmp_path / "a", [seed(0, {"mean": 0.9, "x": 0.8})])
     with pytest.raises(ValueError, match=r"expected two seeds or more for intervals against 'x'"):
         join(run, control="x")
+
+
+def test_one_seed_has_an_interval_against_another_control_if_its_rows_were_kept(tmp_path: Path) -> None:
+    nes = {"mean": (0.9, 0.9), "x": (0.8, 0.85)}
+    run = write_run(tmp_path / "a", [summarized(0, nes)])
+    write_estimates(run / "seed-0.npz", drawn_estimates(nes, error=0.001))
+    of_task = join(run, control="x")["arms"]["mean"]["tasks"]["click"]["ne_gain_percent"]
+    assert (of_task["mean"], of_task["covers"]) == (pytest.approx(-10), "rows")
+    assert of_task["high"] - of_task["mean"] == pytest.approx(0.1 * 1.9623, rel=1e-3)
+
+
+def test_rows_are_covered_across_jobs(tmp_path: Path) -> None:
+    """Each arm's error over rows is against the control of its own job."""
+    directories = []
+    for index, arm in enumerate(("x", "y")):
+        nes = {"mean": (0.9, 0.9), arm: (0.8, 0.85)}
+        directories.append(write_run(tmp_path / arm, [summarized(n, nes) for n in range(2)]))
+        for n in range(2):
+            write_estimates(directories[-1] / f"seed-{n}.npz", drawn_estimates(nes, error=0.001 * (index + 1)))
+    joined = join(*directories)
+    assert joined["intervals"] == "for other seeds and other evaluation rows"
+    for index, arm in enumerate(("x", "y")):
+        over_rows = joined["arms"][arm]["tasks"]["buy"]["ne_gain_percent"]["over_rows"]
+        assert over_rows["high"] - 5 == pytest.approx(0.1 * (index + 1) * 1.9623, rel=1e-3)
 
 
 def test_without_the_seeds_there_is_nothing_to_join(tmp_path: Path) -> None:
