@@ -1,7 +1,7 @@
 """comparison.json, checked by type and range when it is read: as this version writes it, and as earlier ones did."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +112,7 @@ class ComparedTask(OlderTask):
     tied_pairs: float | None
     calibration_by_seed: tuple[SeedCalibration, ...]
     deciles_by_seed: tuple[SeedDeciles, ...]
-    exploded_seeds: tuple[int, ...]
+    exploded_seeds: tuple[int, ...] = field()
 
 
 @dataclass(frozen=True)
@@ -238,12 +238,12 @@ class Comparison(OlderComparison):
     """comparison.json as this version has it."""
 
     arms: Mapping[str, ComparedArm]
-    task_weights: Mapping[str, float]
+    task_weights: Mapping[str, float] = field()
     clusters: str
     evaluation: Mapping[str, Evaluated]
     families: Families
     chance_range: ChanceRange
-    planned_seeds: tuple[int, ...]
+    planned_seeds: tuple[int, ...] = field()
     added_seeds: Mapping[str, AddedSeeds]
     reweighed: bool
 

@@ -51,7 +51,7 @@ def drop(*place: Any) -> Callable[[Any], Any]:
     ("name", "change"),
     [
         *(("comparison.json", drop(key)) for key in ("control", "tasks", "bayes_ne", "intervals", "arms")),
-        *(("comparison.json", drop(key)) for key in ("clusters", "chance_range", "evaluation")),
+        *(("comparison.json", drop(key)) for key in ("clusters", "chance_range", "evaluation", "task_weights")),
         ("comparison.json", put("control", "y")),
         ("comparison.json", put("tasks", [])),
         ("comparison.json", put("tasks", "click")),

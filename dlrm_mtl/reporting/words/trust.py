@@ -3,11 +3,9 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from dlrm_mtl.metrics.task_metrics import MANY_TIES
 from dlrm_mtl.reporting.comparison import INDEPENDENT_ROWS
 from dlrm_mtl.reporting.words.phrases import count, join_words, name_seeds
-
-MANY_TIES = 0.01
-"""Share of tied pairs above which an AUC says more of the ties than of the order."""
 
 
 def on_trust(comparison: Mapping[str, Any]) -> Iterator[str]:
