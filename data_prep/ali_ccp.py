@@ -12,13 +12,14 @@ from data_prep.ali_ccp_log import ROW_FIELDS, AliCcpLog, stem_of
 from data_prep.common_features import USER_FIELDS, build, built_files
 from data_prep.entry_point import print_outcome
 from data_prep.layout import Layout, read_layout
-from data_prep.options import IdOptions, SplitOptions, WorkOptions
+from data_prep.options import ContextOptions, IdOptions, SplitOptions, WorkOptions
 from data_prep.preparation import Groundwork, Preparation
 from data_prep.prepare import prepare
 from data_prep.raw_files import find_named
 from data_prep.text_file import COMPRESSED_SUFFIXES
 from data_prep.workplace import Workplace
 from dlrm_mtl import cli
+from dlrm_mtl.quoting import quote
 from dlrm_mtl.schema import Schema
 
 PARTS = ("train", "test")
@@ -41,6 +42,7 @@ class Options:
     """Tasks: click; conversion, a purchase given a click; click_conversion, a purchase after any impression."""
     ids: Annotated[IdOptions, tyro.conf.arg(name="")] = field(default_factory=IdOptions)
     split: Annotated[SplitOptions, tyro.conf.arg(name="")] = field(default_factory=SplitOptions)
+    context: Annotated[ContextOptions, tyro.conf.arg(name="")] = field(default_factory=ContextOptions)
     work: Annotated[WorkOptions, tyro.conf.arg(name="")] = field(default_factory=WorkOptions)
 
 
@@ -86,6 +88,10 @@ def check_layout(layout: Layout) -> None:
     for label in layout.labels:
         if label.source not in ("click", "buy") or label.use != "binary":
             raise ValueError(f"label {label.name!r}: expected column click or buy, as it stands")
+    fields = {feature.column for feature in layout.categorical} | {label.source for label in layout.labels}
+    for name in (layout.cluster, *layout.segments):
+        if name and layout.column_of(name) not in fields:
+            raise ValueError(f"cluster or segment {quote(name)}: expected a feature or a label of the layout")
     if layout.time_column:
         raise ValueError(f"time column {layout.time_column!r}: the files have no times")
     if layout.dense:
@@ -133,7 +139,7 @@ def build_part(preparation: Preparation, part: int) -> Iterator[dict[str, Any]]:
 
 def main() -> None:
     options = cli.parse(Options, "data_prep.ali_ccp")
-    layout = read_layout(options.layout).with_tasks(options.tasks)
+    layout = options.context.apply(read_layout(options.layout).with_tasks(options.tasks))
     schema = prepare_ali_ccp(layout, options.raw, options.out, options.ids, options.split, options.work)
     print_outcome(schema, options.out)
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from data_prep.encoding import Encoder
+from data_prep.evaluation_rows import KeptContext
 from data_prep.fingerprints import of_dense, of_hash, of_mark, of_modulo
 from data_prep.passes import assignments_of
 from data_prep.preparation import Preparation, key_of
@@ -29,8 +30,12 @@ def assemble(
     generator: str,
     encoded: Records,
     scalers: Mapping[str, tuple[float, float, bool]],
+    kept: KeptContext | None,
 ) -> Schema:
     """The schema of the data set; puts the quarantined rows and the vocabularies beside the shards.
+
+    Args:
+        kept: the evaluation rows; None where the records have their shards.
 
     Raises:
         ValueError: a split is empty, or a task has one class only among the training rows.
@@ -46,6 +51,8 @@ def assemble(
         )
         for split in SPLITS
     }
+    if kept is not None:
+        splits["eval"] = kept.shards
     rows = {split: sum(shard.rows for shard in shards) for split, shards in splits.items()}
     for split in SPLITS:
         if not rows[split]:
@@ -90,6 +97,7 @@ def assemble(
         "dense_scaling": {
             name: {"mean": mean, "deviation": deviation} for name, (mean, deviation, _) in scalers.items()
         },
+        **(kept.told if kept is not None else {}),
     }
     return Schema(
         name=preparation.name,
@@ -105,6 +113,8 @@ def assemble(
         splits=splits,
         source=source,
         fingerprints=_fingerprints(preparation, scalers),
+        cluster=layout.cluster,
+        segments=kept.segments if kept is not None else (),
     )
 
 

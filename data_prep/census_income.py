@@ -1,7 +1,7 @@
 """``python -m data_prep.census_income``: UCI's Census-Income (KDD) as a data set of two tasks, as in the paper of MMoE
 (docs/data/census_income.md)."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -9,7 +9,7 @@ import tyro
 
 from data_prep.entry_point import print_outcome
 from data_prep.layout import read_layout
-from data_prep.options import IdOptions, SplitOptions, WorkOptions
+from data_prep.options import ContextOptions, IdOptions, SplitOptions, TimeOptions, WorkOptions
 from data_prep.prepare import prepare
 from data_prep.raw_files import find_named
 from dlrm_mtl import cli
@@ -26,7 +26,8 @@ TEST_PARTS = "census-income.test-?"
 
 @dataclass(frozen=True)
 class Options:
-    """Prepares UCI's Census-Income (KDD): the training file trains, the test file evaluates."""
+    """Prepares UCI's Census-Income (KDD): the training file trains, the test file evaluates; with eval_from, rows of
+    either file do, by their time."""
 
     raw: Path
     """Directory with census-income.data and census-income.test, or parts of the latter (census-income.test-a, -b, ...),
@@ -36,6 +37,8 @@ class Options:
     started again."""
     tasks: Literal["income", "education"]
     """income: income above 50,000 dollars, and never married. education: a college degree, and never married."""
+    times: Annotated[TimeOptions, tyro.conf.arg(name="")] = field(default_factory=TimeOptions)
+    context: Annotated[ContextOptions, tyro.conf.arg(name="")] = field(default_factory=ContextOptions)
     ids: Annotated[IdOptions, tyro.conf.arg(name="")] = field(default_factory=IdOptions)
     work: Annotated[WorkOptions, tyro.conf.arg(name="")] = field(default_factory=WorkOptions)
 
@@ -46,9 +49,11 @@ def prepare_census(options: Options) -> Schema:
     Raises:
         ValueError: an option, a file or a row is not as it should be.
     """
-    layout = read_layout(f"census_{options.tasks}")
+    layout = options.context.apply(read_layout(f"census_{options.tasks}"))
     files = [find_training(options.raw), *find_evaluation(options.raw)]
-    split = SplitOptions(train_files="0:1", eval_files=f"1:{len(files)}")
+    split = SplitOptions(time_column=options.times.time_column, eval_from=options.times.eval_from)
+    if not options.times.eval_from:
+        split = replace(split, train_files="0:1", eval_files=f"1:{len(files)}")
     generator = "data_prep.census_income"
     return prepare(layout.name, generator, layout, files, options.out, options.ids, split, options.work)
 

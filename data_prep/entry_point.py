@@ -7,7 +7,7 @@ from typing import Annotated
 import tyro
 
 from data_prep.layout import read_layout
-from data_prep.options import IdOptions, SplitOptions, WorkOptions
+from data_prep.options import ContextOptions, IdOptions, SplitOptions, WorkOptions
 from data_prep.prepare import peak_memory, prepare
 from data_prep.summary import report, summary
 from dlrm_mtl.schema import Schema
@@ -26,6 +26,7 @@ class LogOptions:
     """Tasks of the layout to keep; by default all."""
     ids: Annotated[IdOptions, tyro.conf.arg(name="")] = field(default_factory=IdOptions)
     split: Annotated[SplitOptions, tyro.conf.arg(name="")] = field(default_factory=SplitOptions)
+    context: Annotated[ContextOptions, tyro.conf.arg(name="")] = field(default_factory=ContextOptions)
     work: Annotated[WorkOptions, tyro.conf.arg(name="")] = field(default_factory=WorkOptions)
 
 
@@ -36,7 +37,7 @@ def prepare_log(generator: str, layout_name: str, options: LogOptions) -> None:
         generator: module of the entry point.
         layout_name: a ready layout, or a TOML file.
     """
-    layout = read_layout(layout_name)
+    layout = options.context.apply(read_layout(layout_name))
     if options.tasks:
         layout = layout.with_tasks(options.tasks)
     schema = prepare(layout.name, generator, layout, options.raw, options.out, options.ids, options.split, options.work)

@@ -10,10 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from data_prep.users import UserNumbers, Users
+
 Floats = npt.NDArray[np.float64]
 Ids = npt.NDArray[np.int32]
 
-TABLES, TRAIN, EVAL, CALIBRATION = range(4)
+TABLES, TRAIN, EVAL, CALIBRATION, USERS = range(5)
 """Streams of random numbers: every generator is seeded by (seed, stream, index) and by nothing else."""
 
 LATENT = 8
@@ -53,6 +55,12 @@ class Distribution:
     as M tasks can be, correlation -1 / (M - 1); linear in between."""
     imbalance: float = 2.0
     """Standard deviation of the first task's logits over that of the last; geometric in between."""
+    users: int = 0
+    """Number of users. Each row is one user's, and all rows of a user have the same id of the first one-hot feature.
+    The user is no feature, but the cluster of the evaluation rows. 0: no users, rows are independent."""
+    user_effect: float = 1.0
+    """Standard deviation over users of what the logits of a user's rows have in common that no feature tells, drawn for
+    each task by itself. Of no use without users."""
 
     def validate(self) -> None:
         """Raises ValueError where a knob is out of its range."""
@@ -64,8 +72,11 @@ class Distribution:
                 raise ValueError(f"{name} {sizes}: expected at least 2 ids in each feature")
         if not self.cardinalities:
             raise ValueError("cardinalities: expected at least one one-hot feature")
-        if self.dense < 0:
-            raise ValueError(f"dense {self.dense}: expected at least 0")
+        for name in ("dense", "users"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} {getattr(self, name)}: expected at least 0")
+        if not 0.0 <= self.user_effect < np.inf:
+            raise ValueError(f"user_effect {self.user_effect}: expected a number from 0 on")
         if len(self.cardinalities) + len(self.multi_hot_cardinalities) + (self.dense > 0) < 2:
             raise ValueError("cardinalities: one feature has none to interact with; give a second one")
         if not self.rates or not all(0.0 < rate < 1.0 for rate in self.rates):
@@ -99,7 +110,10 @@ class Rows:
     labels: npt.NDArray[np.int8]
     """(B, M). A conversion is 1 only where the click is."""
     probabilities: Floats
-    """(B, M): of the conversion, given the click; of every other task, unconditional."""
+    """(B, M): of the conversion, given the click; of every other task, unconditional. Of the features and, where there
+    are users, of the user."""
+    users: UserNumbers | None = None
+    """(B,); None where there are none."""
 
 
 class CategoricalSource:
@@ -155,28 +169,41 @@ class GroundTruth:
         """(M, L): what each task reads from the products of factors."""
         self.scales = logit_scales(self.tasks, distribution.signal, distribution.imbalance)
         """(M,) standard deviations of the logits."""
+        self.users = self._draw_users() if distribution.users else None
         self.biases = self._calibrate()
         """(M,)"""
 
     def rows(self, stream: int, index: int, size: int) -> Rows:
         """Rows of a chunk: a function of the model, the stream, the chunk's index and its size alone."""
         rng = self._rng(stream, index)
-        one_hot, multi_hot, dense, scores = self._sample(rng, size)
+        one_hot, multi_hot, dense, scores, users = self._sample(rng, size)
         probabilities = sigmoid(scores + self.biases)
         labels = rng.random(probabilities.shape) < probabilities
         if self.distribution.conversion_rate > 0.0:
             labels[:, -1] &= labels[:, 0]
-        return Rows(one_hot, multi_hot, dense.astype(np.float32), labels.astype(np.int8), probabilities)
+        return Rows(one_hot, multi_hot, dense.astype(np.float32), labels.astype(np.int8), probabilities, users)
 
     def _rng(self, stream: int, index: int) -> np.random.Generator:
         return np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(stream, index)))
 
-    def _sample(self, rng: np.random.Generator, size: int) -> tuple[list[Ids], list[tuple[Ids, Ids]], Floats, Floats]:
-        """Features of ``size`` rows and their logits without biases (B, M)."""
+    def _draw_users(self) -> Users:
+        rng = self._rng(USERS, 0)
         knobs = self.distribution
-        sources, one_hot, multi_hot = [], [], []
+        first_ids = self.categorical[0].sample(rng, knobs.users)
+        return Users(first_ids, knobs.user_effect * rng.standard_normal((knobs.users, self.tasks)))
+
+    def _sample(
+        self, rng: np.random.Generator, size: int
+    ) -> tuple[list[Ids], list[tuple[Ids, Ids]], Floats, Floats, UserNumbers | None]:
+        """Features of ``size`` rows, their logits without biases (B, M), and their users (B,)."""
+        knobs = self.distribution
+        users = self.users.sample(rng, size) if self.users is not None else None
+        sources: list[Floats] = []
+        one_hot: list[Ids] = []
+        multi_hot: list[tuple[Ids, Ids]] = []
         for source in self.categorical[: len(knobs.cardinalities)]:
-            ids = source.sample(rng, size)
+            is_first = not one_hot
+            ids = self.users.first_ids[users] if self.users is not None and is_first else source.sample(rng, size)
             one_hot.append(ids)
             sources.append(source.factors[ids])
         for source in self.categorical[len(knobs.cardinalities) :]:
@@ -189,7 +216,10 @@ class GroundTruth:
         dense = rng.standard_normal((size, knobs.dense)).astype(np.float32).astype(np.float64)
         if knobs.dense:
             sources.append(dense @ self.projection)
-        return one_hot, multi_hot, dense, self.scores(sources)
+        scores = self.scores(sources)
+        if self.users is not None:
+            scores += self.users.effects[users]
+        return one_hot, multi_hot, dense, scores, users
 
     def scores(self, sources: Sequence[Floats]) -> Floats:
         """Logits without biases (B, M), from the S sources' factors (B, L) each."""
@@ -209,7 +239,7 @@ class GroundTruth:
 
     def _calibrate(self) -> Floats:
         """Biases at which the tasks have the requested rates, on a sample of its own."""
-        scores = self._sample(self._rng(CALIBRATION, 0), CALIBRATION_ROWS)[-1]
+        scores = self._sample(self._rng(CALIBRATION, 0), CALIBRATION_ROWS)[3]
         knobs = self.distribution
         biases = np.zeros(self.tasks)
         for task, rate in enumerate(knobs.rates):

@@ -15,11 +15,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from tqdm import tqdm
 
+from data_prep.days import day_number
+from data_prep.kuairand_context import CLUSTER, SEGMENTS, KuaiRandContext
 from data_prep.kuairand_features import Encoder, Statistics, Tables, scaling
 from data_prep.kuairand_raw import (
     Impressions,
     RawFiles,
-    day_number,
     discover,
     last_day,
     read_history,
@@ -31,6 +32,7 @@ from data_prep.summary import summary
 from data_prep.vocabulary import MISSING_ID, UNSEEN_ID
 from data_prep.writer import DatasetWriter, check_destination
 from dlrm_mtl import cli
+from dlrm_mtl.quoting import quote
 from dlrm_mtl.schema import Schema, Task
 
 TASKS = {
@@ -74,12 +76,20 @@ class Options:
     min_count: int = 1
     """Occurrences in training rows from which a value has an id of its own; rarer ones share that of unseen
     values, which is trained then."""
+    segments: tuple[str, ...] = ()
+    """Columns by whose values evaluation rows are divided, beside their day and whether their user has training rows:
+    hour, tab, duration_bucket, or categorical columns of the user or video table. The cluster is user_id."""
 
     def validate(self) -> None:
         """Raises ValueError where options are out of range or contradict each other."""
         for name in ("history_length", "min_count"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} {getattr(self, name)}: expected at least 1")
+        for name in self.segments:
+            if name not in SEGMENTS:
+                raise ValueError(f"segments: no column {quote(name)}; expected {', '.join(SEGMENTS)}")
+            if self.segments.count(name) > 1:
+                raise ValueError(f"segments: {name!r} is named twice")
         if self.train_from is not None and self.train_from >= self.eval_from:
             raise ValueError(f"train_from {self.train_from}: expected a day before eval_from {self.eval_from}")
         if self.eval_to is not None and self.eval_to < self.eval_from:
@@ -133,11 +143,19 @@ def prepare(options: Options) -> Schema:
         read_videos(files.videos),
         read_history(files.history) if files.history is not None else None,
     )
-    counts, statistics = learn(options, files, tables, log_labels)
+    context = KuaiRandContext(tables, options.segments)
+    counts, statistics = learn(options, files, tables, log_labels, context)
     encoder = Encoder(tables, statistics, options.history_length, options.min_count)
     name = f"kuairand-{options.tasks}"
     with DatasetWriter(
-        options.out, name, encoder.features, encoder.dense, tasks, fingerprints=encoder.fingerprints
+        options.out,
+        name,
+        encoder.features,
+        encoder.dense,
+        tasks,
+        fingerprints=encoder.fingerprints,
+        cluster=CLUSTER,
+        segments=context.learnt(),
     ) as writer:
         for impressions in progress(read_log(files.logs, log_labels), "encode", counts.rows_read):
             for split, mask in options.split(impressions).items():
@@ -145,12 +163,16 @@ def prepare(options: Options) -> Schema:
                 columns = encoder.encode(selected)
                 count_ids(columns, encoder, counts, split)
                 columns |= {name: pa.array(values) for name, values in derive_labels(selected, tasks).items()}
+                if split == "eval":
+                    columns |= context.columns(selected)
                 writer.write(split, pa.table(columns))
-        return writer.finish(source(options, files, counts, encoder))
+        return writer.finish({**source(options, files, counts, encoder), **context.told()})
 
 
-def learn(options: Options, files: RawFiles, tables: Tables, log_labels: Sequence[str]) -> tuple[Counts, Statistics]:
-    """The first pass.
+def learn(
+    options: Options, files: RawFiles, tables: Tables, log_labels: Sequence[str], context: KuaiRandContext
+) -> tuple[Counts, Statistics]:
+    """The first pass; the context learns from it, too.
 
     Raises:
         ValueError: a split is empty, a task has one class only among the training rows, or the histories reach
@@ -171,6 +193,7 @@ def learn(options: Options, files: RawFiles, tables: Tables, log_labels: Sequenc
             counts.rows[split] += len(selected)
             count_labels(selected, TASKS[options.tasks], counts, split)
             count_joins(selected, tables, counts, split)
+            context.add(split, selected)
             if split == "train":
                 statistics.add(selected)
             if len(selected):

@@ -22,7 +22,8 @@ from dlrm_mtl.schema import CategoricalFeature
 
 USER_CATEGORICAL = tuple(name for name, kind in USER_TYPES.items() if kind == STRING)
 USER_DENSE = tuple(name for name, kind in USER_TYPES.items() if kind == pa.float64())
-VIDEO_CATEGORICAL = ("author_id", "music_id", *(name for name, kind in VIDEO_TYPES.items() if kind == STRING))
+VIDEO_TEXTS = tuple(name for name, kind in VIDEO_TYPES.items() if kind == STRING)
+VIDEO_CATEGORICAL = ("author_id", "music_id", *VIDEO_TEXTS)
 VIDEO_DENSE = ("server_width", "server_height")
 LOG_CATEGORICAL = ("user_id", "video_id", "tab", "hour", "duration_bucket")
 LOG_DENSE = ("duration_ms", "video_age_days")

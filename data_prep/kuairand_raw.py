@@ -4,7 +4,6 @@ Never read, as they are outcomes of the impression or contain its future: play_t
 comment_stay_time, is_rand, the table of video statistics, and, as a feature, any label.
 """
 
-import datetime
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ import pyarrow.parquet as pq
 
 from data_prep import csv_files
 from data_prep.arrow_columns import READABLE, family, item_type, read_lists, read_values, value_type
+from data_prep.days import to_days
 from data_prep.keys import one_chunk
 from data_prep.raw_files import find_named
 from data_prep.vocabulary import NULL, Integers
@@ -212,24 +212,6 @@ def read_log(paths: Sequence[Path], labels: Sequence[str]) -> Iterator[Impressio
 def to_integers(column: "pa.Array | pa.ChunkedArray") -> Integers:
     """A column of integers, ``NULL`` where it is null."""
     return np.asarray(pc.fill_null(column, NULL).to_numpy(zero_copy_only=False), np.int64)
-
-
-def to_days(dates: Integers) -> Integers:
-    """Days since 1970 of dates written YYYYMMDD; ``NULL`` where there is no such date."""
-    distinct, inverse = np.unique(dates, return_inverse=True)
-    return np.array([_day(int(date)) for date in distinct], np.int64)[inverse]
-
-
-def _day(date: int) -> int:
-    try:
-        return day_number(datetime.date(date // 10_000, date // 100 % 100, date % 100))
-    except (ValueError, OverflowError):
-        return NULL
-
-
-def day_number(date: datetime.date) -> int:
-    """Days since 1970."""
-    return date.toordinal() - datetime.date(1970, 1, 1).toordinal()
 
 
 def _check(valid: "np.ndarray", values: Integers, path: Path, first_line: int, column: str, expected: str) -> None:

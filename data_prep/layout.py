@@ -12,6 +12,12 @@ from dlrm_mtl.files import read_toml
 from dlrm_mtl.quoting import quote, shorten
 from dlrm_mtl.records import build
 from dlrm_mtl.schema import Task, check_names
+from dlrm_mtl.segments import check_context
+
+DAY = "day"
+"""Name of the segment that rows with a time have by themselves."""
+USER = "user"
+"""Name of the segment that rows with a cluster have by themselves: whether the cluster has training rows."""
 
 Kind = Literal["hex", "integer", "string"]
 """``hex``: 8 hexadecimal digits, as Criteo's logs have."""
@@ -125,6 +131,11 @@ class Layout:
     dense: tuple[DenseColumn, ...] = ()
     time_column: str = ""
     """Column of each row's time, for a split by time; another use of the column stays what it is."""
+    cluster: str = ""
+    """Column whose value the rows of a cluster share, such as the user's: kept for evaluation, whatever other use it
+    has. Here and in ``segments``, the name of a one-hot feature stands for its column."""
+    segments: tuple[str, ...] = ()
+    """Columns by whose values evaluation rows are divided: likewise."""
     licence: str = ""
     columns: tuple[str, ...] = ()
     """Text logs: names of the fields of a line, in their order. Empty: the first line of each file names them."""
@@ -155,6 +166,7 @@ class Layout:
             tasks=self.tasks,
         )
         self._check_labels()
+        self._check_context()
         unknown = sorted(self.uses.keys() - set(self.columns))
         if self.columns and unknown:
             columns = shorten(", ".join(self.columns))
@@ -181,6 +193,17 @@ class Layout:
         for label in self.labels:
             if label.source in inputs:
                 raise ValueError(f"column {label.source!r} is a feature, but tells label {label.name!r}")
+
+    def _check_context(self) -> None:
+        names = list(dict.fromkeys([*self.segments, DAY, USER]))
+        if len(set(self.segments)) == len(self.segments):
+            columns = [column.feature for column in self.categorical] + self.dense_names
+            check_context(self.cluster, names, [*columns, *(label.name for label in self.labels)])
+        for kind, name in (("cluster", self.cluster), *(("segment", name) for name in self.segments)):
+            if self.segments.count(name) > 1:
+                raise ValueError(f"segment {quote(name)} is named twice")
+            if name and self.uses[self.column_of(name)] == "list":
+                raise ValueError(f"{kind} {quote(name)}: a column of lists, expected one of a value per row")
 
     def _check_features(self) -> None:
         for column in self.dense:
@@ -223,9 +246,16 @@ class Layout:
         for column, use in wanted:
             if uses.setdefault(column, use) != use:
                 raise ValueError(f"column {column!r} is read as {uses[column]} and as {use}")
-        if self.time_column:
-            uses.setdefault(self.time_column, "string")
+        kept = [self.column_of(name) for name in (self.cluster, *self.segments) if name]
+        for column in (self.time_column, *kept):
+            if column:
+                uses.setdefault(column, "string")
         return uses
+
+    def column_of(self, name: str) -> str:
+        """The column of the log that a cluster or a segment means: that of the name, or of the one-hot feature."""
+        of_features = {feature.feature: feature.column for feature in self.categorical if not feature.multi_hot}
+        return name if name in of_features.values() else of_features.get(name, name)
 
     def with_tasks(self, names: Sequence[str]) -> "Layout":
         """The layout with some of its tasks only.

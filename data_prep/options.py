@@ -16,32 +16,16 @@ from dlrm_mtl.schema import SPLITS
 RANGE = re.compile(r"(\d*):(\d*)")
 
 
-@dataclass(frozen=True)
-class SplitOptions:
-    """Which rows train and which evaluate, by half-open ranges: ``A:B`` from A up to, not including, B; an empty end
-    is open. A row belongs to a split when both its file and its row number do. By default the last of several files
-    evaluates and the others train; a single file's last tenth of the rows does. With ``eval_from`` times decide, within
-    whatever ranges are given."""
+@dataclass(frozen=True, kw_only=True)
+class TimeOptions:
+    """Which rows train and which evaluate, by their times."""
 
-    train_files: str = ""
-    """Files of the training split, counted from 0 in their order: 0:23."""
-    eval_files: str = ""
-    """Files of the evaluation split."""
-    train_rows: str = ""
-    """Rows of the training split, counted from 0 over all files, headers left out."""
-    eval_rows: str = ""
-    """Rows of the evaluation split."""
     time_column: str = ""
     """Column of each row's time: a number, a date or timestamp, or text of ISO 8601 (UTC where it names no zone); by
     default the layout's, where it names one. A row without a time is a bad row."""
     eval_from: str = ""
     """Rows from this time on evaluate, earlier ones train: a number for times that are numbers, or a date or time of
     ISO 8601."""
-
-    def validate(self) -> None:
-        """Raises ValueError where a range is none."""
-        for name in ("train_files", "eval_files", "train_rows", "eval_rows"):
-            _range(name, getattr(self, name))
 
     def apply(self, layout: Layout) -> Layout:
         """The layout with the time column of these options.
@@ -55,6 +39,28 @@ class SplitOptions:
         elif self.eval_from:
             raise ValueError(f"eval_from {self.eval_from!r}: expected time_column beside it, the column of times")
         return layout
+
+
+@dataclass(frozen=True)
+class SplitOptions(TimeOptions):
+    """Which rows train and which evaluate, by half-open ranges: ``A:B`` from A up to, not including, B; an empty end
+    is open. A row belongs to a split when both its file and its row number do. By default the last of several files
+    evaluates and the others train; a single file's last tenth of the rows does. With ``eval_from`` times decide, within
+    whatever ranges are given."""
+
+    train_files: str = ""
+    """Files of the training split, counted from 0 in their order: 0:23."""
+    eval_files: str = ""
+    """Files of the evaluation split."""
+    train_rows: str = ""
+    """Rows of the training split, counted from 0 over all files, headers left out."""
+    eval_rows: str = ""
+    """Rows of the evaluation split."""
+
+    def validate(self) -> None:
+        """Raises ValueError where a range is none."""
+        for name in ("train_files", "eval_files", "train_rows", "eval_rows"):
+            _range(name, getattr(self, name))
 
 
 @dataclass(frozen=True)
@@ -127,6 +133,28 @@ class Split:
 
 LAST_TENTH = -1.0
 """Stands for the row at which the last tenth begins, until the rows are counted."""
+
+
+@dataclass(frozen=True)
+class ContextOptions:
+    """What is kept of evaluation rows beside features and labels, for intervals and for metrics by segment. The columns
+    may be features, and need not be. By themselves come the segments day, where rows have a time, and user (known, new:
+    whether the cluster has training rows), where there is a cluster."""
+
+    cluster: str = ""
+    """Column whose value the rows of a cluster share, such as the user's, which makes them depend on each other; by
+    default the layout's, where it names one. A row without a value is a cluster by itself."""
+    segments: tuple[str, ...] = ()
+    """Columns by whose values evaluation rows are divided: the 64 most frequent of each, and other. By default the
+    layout's."""
+
+    def apply(self, layout: Layout) -> Layout:
+        """The layout with the columns of these options.
+
+        Raises:
+            ValueError: a column is named twice, is of lists, or is none of the layout's.
+        """
+        return replace(layout, cluster=self.cluster or layout.cluster, segments=self.segments or layout.segments)
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from data_prep.encoding import Encoder, needed_labels, transform
 from data_prep.keys import numbers, one_chunk
 from data_prep.parsed import ParsedWriter
 from data_prep.preparation import Preparation, SegmentWork, key_of
+from data_prep.raw_context import SeenClusters
 from data_prep.rows import Rows
 from data_prep.shards import ShardWriter, arrow_schema, sha256
 from data_prep.times import SeenTimes
@@ -157,13 +158,20 @@ class _Encoding:
         self._encoders = {
             split: Encoder(preparation.layout, assignments, scalers, preparation.ids.multi_hot) for split in SPLITS
         }
-        self._schema = arrow_schema(
+        columns = arrow_schema(
             self._encoders["train"].features,
             preparation.layout.dense_names,
             [label.name for label in needed_labels(preparation.layout)],
         )
+        self._schemas = dict.fromkeys(SPLITS, columns)
         self._shards: dict[str, ShardWriter] = {}
         self._paths = {split: place.data / split / f"part-{key}.parquet" for split in SPLITS}
+        self._context = preparation.context
+        self._clusters: SeenClusters | None = None
+        if self._context is not None:
+            self._schemas["eval"] = pa.schema([*columns, *self._context.fields])
+            self._paths["eval"] = preparation.evaluation_file(key)
+            self._clusters = SeenClusters(preparation.clusters_file(key)) if self._context.cluster else None
         self._ids: Counter[str] = Counter()
         self._labels: dict[str, dict[str, list[int]]] = {
             split: {task.name: [0, 0] for task in preparation.layout.tasks} for split in SPLITS
@@ -187,6 +195,7 @@ class _Encoding:
         files[self._quarantine_file.path] = sha256(self._quarantine_file.temporary)
         self._quarantine_file.commit()
         files |= self._seen.finish()
+        files |= self._clusters.finish() if self._clusters is not None else {}
         record = {
             "shards": shards,
             "outside": self._chunks.outside,
@@ -210,11 +219,17 @@ class _Encoding:
             table = self._chunks.ready(split, at_least)
             if table is None:
                 continue
-            encoded = self._encoders[split].encode(table).select(self._schema.names).cast(self._schema)
+            encoded = self._encoders[split].encode(table)
+            if self._context is not None and split == "eval":
+                for name, column in self._context.columns(table).items():
+                    encoded = encoded.append_column(name, column)
+            if self._clusters is not None and self._context is not None and split == "train":
+                self._clusters.add(self._context.keys(table))
+            encoded = encoded.select(self._schemas[split].names).cast(self._schemas[split])
             self._count(split, encoded)
             if split not in self._shards:
                 self._paths[split].parent.mkdir(parents=True, exist_ok=True)
-                self._shards[split] = ShardWriter(self._paths[split], self._schema)
+                self._shards[split] = ShardWriter(self._paths[split], self._schemas[split])
             self._shards[split].write(encoded)
 
     def _count(self, split: str, encoded: pa.Table) -> None:

@@ -16,6 +16,7 @@ import pyarrow as pa
 from data_prep.layout import Layout
 from data_prep.options import IdOptions, Split
 from data_prep.parsed import read_parsed
+from data_prep.raw_context import RawContext
 from data_prep.raw_files import names_of
 from data_prep.raw_text import SEGMENT_BYTES, BrokenFile
 from data_prep.rows import BadRow, Rows
@@ -24,7 +25,7 @@ from data_prep.times import TimedLog, Times
 from data_prep.workplace import Workplace
 from dlrm_mtl.quoting import quote
 
-FORMAT = 2
+FORMAT = 3
 """Of the work directory and of what comes out: another value begins anew."""
 
 
@@ -96,6 +97,19 @@ class Preparation:
     def parsed_file(self, file: int, segment: int) -> Path:
         """Where the parsed rows of a segment are kept."""
         return self.workplace.file("parsed", f"{key_of(file, segment)}.arrow")
+
+    @cached_property
+    def context(self) -> RawContext | None:
+        """What is kept of evaluation rows beside features and labels; None: nothing."""
+        return RawContext.of(self.layout, self.times)
+
+    def evaluation_file(self, key: str) -> Path:
+        """Where the evaluation rows of a segment stay until the values of all rows' segments are known."""
+        return self.workplace.file("evaluation-rows", f"{key}.parquet")
+
+    def clusters_file(self, key: str) -> Path:
+        """Where the clusters of a segment's training rows are kept."""
+        return self.workplace.file("clusters", f"{key}.npy")
 
     @property
     def keeps_times(self) -> bool:

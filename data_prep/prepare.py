@@ -13,16 +13,18 @@ import pyarrow.parquet as pq
 from data_prep.assembly import assemble
 from data_prep.assignment import keep
 from data_prep.counting import merge_runs
+from data_prep.evaluation_rows import EvaluationRows, KeptContext
 from data_prep.fingerprints import of_vocabulary
 from data_prep.layout import Layout
 from data_prep.options import IdOptions, Split, SplitOptions, WorkOptions
 from data_prep.passes import CountPass, EncodePass
 from data_prep.preparation import Groundwork, Preparation, index_part, key_of, run_part
+from data_prep.raw_context import RawContext
 from data_prep.raw_files import find_files
 from data_prep.running import Workers
 from data_prep.shards import sha256
 from data_prep.source import OpenSource, open_source
-from data_prep.stages import CHANGED, StageRunner
+from data_prep.stages import CHANGED, Records, StageRunner
 from data_prep.times import NUMERIC, Times, find_times, parse_time
 from data_prep.vocabulary import Moments
 from data_prep.workplace import Replica, Workplace
@@ -159,17 +161,31 @@ def _run_stages(runner: StageRunner, generator: str, plan: Mapping[str, Any]) ->
             tables = len(preparation.layout.tables)
             runner.over_numbers("merge", partial(merge_table, preparation), tables, " tables")
     encode = partial(run_part, preparation, EncodePass(starts, scalers))
-    if preparation.workplace.replica.rank:
+    if preparation.workplace.replica.rank and preparation.context is None:
         runner.over_segments_to_the_end("encode", encode)
     encoded = runner.over_segments("encode", encode)
+    kept = _finish_evaluation(runner, preparation.context, encoded) if preparation.context is not None else None
     for file, now in zip(plan["files"], preparation.plan()["files"], strict=True):
         if any(file[key] != now[key] for key in ("bytes", "modified_ns")):
             raise ValueError(CHANGED)
-    schema = assemble(preparation, generator, encoded, scalers)
+    schema = assemble(preparation, generator, encoded, scalers, kept)
     write_json(preparation.workplace.data / "plan.json", plan)
     write_schema(schema, preparation.workplace.data)
     preparation.workplace.publish()
     return schema
+
+
+def _finish_evaluation(runner: StageRunner, context: RawContext, encoded: Records) -> KeptContext | None:
+    """Brings the evaluation rows that the encoding has left into their final shards; None where there are none."""
+    rows = EvaluationRows.of(runner.preparation, context, encoded)
+    if rows.parts:
+        runner.over_numbers("context", rows.describe, 1, " pieces")
+    if runner.preparation.workplace.replica.rank:
+        runner.over_numbers_to_the_end("evaluation", rows.write, len(rows.parts), " shards")
+    if not rows.parts:
+        return None
+    runner.over_numbers("evaluation", rows.write, len(rows.parts), " shards")
+    return rows.result()
 
 
 def merge_table(preparation: Preparation, number: int) -> Iterator[dict[str, Any]]:

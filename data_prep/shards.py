@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from dlrm_mtl.files import PendingFile
 from dlrm_mtl.schema import CategoricalFeature
-from dlrm_mtl.segments import Segment, cluster_column, segment_column
+from dlrm_mtl.segments import cluster_column, segment_column
 
 ROW_GROUP_ROWS = 16_384
 """Rows of a parquet row group, the unit that readers take: small enough that a few of them can be shuffled in
@@ -31,9 +31,9 @@ def arrow_schema(categorical: Sequence[CategoricalFeature], dense: Sequence[str]
     return pa.schema([pa.field(name, kind, nullable=False) for name, kind in types.items()])
 
 
-def context_fields(cluster: str, segments: Sequence[Segment]) -> list[pa.Field]:
+def context_fields(cluster: str, segments: Sequence[str]) -> list[pa.Field]:
     """Columns of cluster (empty: there is none) and segments, in the shards of the eval split."""
-    codes = [pa.field(segment_column(segment.name), pa.int32(), nullable=False) for segment in segments]
+    codes = [pa.field(segment_column(name), pa.int32(), nullable=False) for name in segments]
     return [pa.field(cluster_column(cluster), pa.int64()), *codes] if cluster else codes
 
 
@@ -100,7 +100,7 @@ class ShardWriter:
             self._file.temporary,
             self._schema,
             use_dictionary=recurring,
-            use_byte_stream_split=[name for name in spread if not pa.types.is_list(sample[name].type)],
+            use_byte_stream_split=[name for name in spread if pa.types.is_primitive(sample[name].type)],
             compression={name: "none" if name in recurring else "lz4" for name in sample.column_names},
             write_statistics=False,
         )

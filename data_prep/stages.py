@@ -43,11 +43,28 @@ class StageRunner:
         place = self.preparation.workplace
 
         def is_done() -> bool:
-            self.check()
             return all(place.marker(stage, f"{number:03d}").is_file() for number in range(count))
 
+        self._run_numbers(stage, work, count, unit, is_done)
+
+    def over_numbers_to_the_end(
+        self, stage: str, work: Callable[[int], Iterator[Any]], count: int, unit: str
+    ) -> NoReturn:
+        """Runs the last stage on a replica that is not the first, and waits until ``check`` ends it."""
+        self._run_numbers(stage, work, count, unit, lambda: False)
+        raise AssertionError("the wait has no other end")
+
+    def _run_numbers(
+        self, stage: str, work: Callable[[int], Iterator[Any]], count: int, unit: str, is_done: Callable[[], bool]
+    ) -> None:
+        place = self.preparation.workplace
+
+        def is_over() -> bool:
+            self.check()
+            return is_done()
+
         progress = Progress(place.stage(stage), count, {}, unit, place.replica.rank == 0)
-        run(work, list(range(count)), self.workers, place, is_done, progress)
+        run(work, list(range(count)), self.workers, place, is_over, progress)
 
     def _run_pass(self, stage: str, work: Callable[[Part], Iterator[Any]], is_done: Callable[[], bool]) -> None:
         preparation = self.preparation

@@ -11,6 +11,9 @@ COUNTS = {
     "raised": "values too small for the logarithm, raised",
 }
 
+SHOWN_VALUES = 6
+"""Values of a segment that are printed."""
+
 
 def summary(schema: Schema, directory: Path) -> str:
     """The lines that an entry point prints when it is done: sizes, features and tasks of the data set."""
@@ -27,7 +30,23 @@ def summary(schema: Schema, directory: Path) -> str:
         bayes_ne = "-" if task.bayes_ne is None else f"{task.bayes_ne:.4f}"
         columns = f"{task.name:<{names}}{task.label:<{labels}}{task.given or '-':<{labels}}"
         lines.append(f"{columns}{task.base_rate:>10.5f}{bayes_ne:>10}")
-    return "\n".join(lines)
+    return "\n".join([*lines, *_on_context(schema)])
+
+
+def _on_context(schema: Schema) -> list[str]:
+    """What evaluation rows keep beside features and labels."""
+    lines = []
+    if cluster := schema.source.get("cluster"):
+        lines.append(
+            f"cluster {cluster['column']}: {cluster['evaluated']:,} in the eval split, {cluster['of_which_known']:,} of"
+            f" them with training rows; {cluster['rows_without']:,} rows without"
+        )
+    for name, segment in schema.source.get("segments", {}).items():
+        some = ", ".join(f"{value} {rows:,}" for value, rows in list(segment["rows"].items())[:SHOWN_VALUES])
+        more = f", and {left} more" if (left := len(segment["rows"]) - SHOWN_VALUES) > 0 else ""
+        other = f"; other holds {segment['values_in_other']:,} values" if segment["values_in_other"] else ""
+        lines.append(f"segment {name}: {some}{more}{other}")
+    return lines
 
 
 def report(schema: Schema) -> str:

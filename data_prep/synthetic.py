@@ -15,11 +15,16 @@ import tyro
 from tqdm import tqdm
 
 from data_prep.ground_truth import EVAL, TRAIN, Distribution, GroundTruth, Rows
+from data_prep.layout import USER
+from data_prep.raw_context import cluster_keys
+from data_prep.segment_values import KNOWN, NEW
 from data_prep.summary import summary
+from data_prep.users import UserNumbers
 from data_prep.writer import DatasetWriter, check_destination
 from dlrm_mtl import cli
 from dlrm_mtl.meaning import DenseFingerprint, Fingerprints, TableFingerprint
 from dlrm_mtl.schema import CategoricalFeature, Schema, Task
+from dlrm_mtl.segments import Segment, cluster_column, segment_column
 
 CHUNK_ROWS = 1 << 14
 """Rows generated at a time. Part of what the data are: another value gives other rows."""
@@ -86,6 +91,7 @@ def generate(options: Options) -> Schema:
     names = options.distribution.task_names
     tasks = [Task(name, name, given="click" if name == "conversion" else "") for name in names]
     bayes = {name: BayesNE() for name in names}
+    seen = np.empty(0, np.int64)
     dense = [f"dense_{i}" for i in range(options.distribution.dense)]
     with (
         DatasetWriter(
@@ -95,13 +101,19 @@ def generate(options: Options) -> Schema:
             dense,
             tasks,
             fingerprints=fingerprints(truth),
+            cluster=USER if truth.users is not None else "",
+            segments=[Segment(USER, (KNOWN, NEW))] if truth.users is not None else [],
         ) as writer,
         tqdm(total=options.rows + options.eval_rows, unit="rows", unit_scale=True, mininterval=1.0) as progress,
     ):
         for split, stream, total in (("train", TRAIN, options.rows), ("eval", EVAL, options.eval_rows)):
             for chunk, size in chunks(total):
                 rows = truth.rows(stream, chunk, CHUNK_ROWS)
-                writer.write(split, to_table(rows, options.distribution).slice(0, size))
+                table = to_table(rows, options.distribution)
+                if rows.users is not None:
+                    seen = np.union1d(seen, rows.users[:size]) if split == "train" else seen
+                    table = with_context(table, rows.users, seen)
+                writer.write(split, table.slice(0, size))
                 if split == "eval":
                     for index, task in enumerate(tasks):
                         defined = rows.labels[:size, 0] == 1 if task.given else slice(None)
@@ -154,6 +166,14 @@ def to_table(rows: Rows, distribution: Distribution) -> pa.Table:
     for i, name in enumerate(distribution.task_names):
         columns[name] = pa.array(rows.labels[:, i])
     return pa.table(columns)
+
+
+def with_context(table: pa.Table, users: UserNumbers, seen: UserNumbers) -> pa.Table:
+    """The rows with their clusters, and whether the user (B,) is one of those with training rows (U,)."""
+    keys = pa.array(users)
+    codes = np.isin(users, seen, invert=True).astype(np.int32)
+    table = table.append_column(cluster_column(USER), cluster_keys(keys.cast(pa.string())))
+    return table.append_column(segment_column(USER), pa.array(codes))
 
 
 def source(options: Options) -> dict[str, object]:

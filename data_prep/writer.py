@@ -82,7 +82,7 @@ class DatasetWriter:
         self._cluster = cluster
         self._segments = tuple(segments)
         columns = arrow_schema(categorical, dense, list(labels))
-        context = context_fields(cluster, segments)
+        context = context_fields(cluster, [segment.name for segment in segments])
         self._arrow_schemas = {"train": columns, "eval": pa.schema([*columns, *context])}
         self._ids = dict.fromkeys((f.name for f in categorical), 0)
         self._defined = dict.fromkeys((task.name for task in tasks), 0)

@@ -138,7 +138,7 @@ class Schema:
             tasks=self.tasks,
         )
         features = [feature.name for feature in self.categorical]
-        check_context(self.cluster, self.segments, [*features, *self.dense, *self.label_columns])
+        check_context(self.cluster, self.segment_names, [*features, *self.dense, *self.label_columns])
         for task in self.tasks:
             if not task.label:
                 raise ValueError(f"task {quote(task.name)} has no label")
@@ -225,6 +225,10 @@ class Schema:
     @property
     def task_names(self) -> tuple[str, ...]:
         return tuple(task.name for task in self.tasks)
+
+    @property
+    def segment_names(self) -> tuple[str, ...]:
+        return tuple(segment.name for segment in self.segments)
 
     def rows(self, split: str) -> int:
         """Number of rows of a split."""

@@ -34,24 +34,25 @@ class Segment:
                 raise ValueError(f"segment {quote(self.name)} has value {quote(value)} twice")
 
 
-def check_context(cluster: str, segments: Sequence[Segment], columns: Sequence[str]) -> None:
-    """Checks the cluster and the segments of a data set.
+def check_context(cluster: str, segments: Sequence[str], columns: Sequence[str]) -> None:
+    """Checks the names of a cluster and of segments.
 
     Args:
         cluster: name of the raw column; empty: none.
         columns: every feature and label.
 
     Raises:
-        ValueError: the cluster's name is too long or not printable, a segment is there twice, or a feature or label has
-            the name of one of their columns.
+        ValueError: a name is empty, too long or not printable, a segment is there twice, or a feature or label has the
+            name of one of their columns.
     """
     if cluster:
         _check_name("cluster", cluster)
-    for name, uses in Counter(segment.name for segment in segments).items():
+    for name, uses in Counter(segments).items():
+        _check_name("segment", name)
         if uses > 1:
             raise ValueError(f"segment {quote(name)} is named twice")
     taken = {cluster_column(cluster)} if cluster else set()
-    taken |= {segment_column(segment.name) for segment in segments}
+    taken |= {segment_column(name) for name in segments}
     for column in columns:
         if column in taken:
             raise ValueError(f"column {quote(column)} is a feature or a label, and holds the cluster or a segment, too")

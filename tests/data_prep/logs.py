@@ -40,6 +40,9 @@ LAYOUT = Layout(
 
 HEADED = replace(LAYOUT, columns=())
 
+CONTEXT = ("--cluster", "user", "--segments", "word", "unused")
+"""Options that keep a feature and a column that is none."""
+
 WAIT_S = 60.0
 
 

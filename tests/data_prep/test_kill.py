@@ -6,12 +6,14 @@ import random
 import signal
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from data_prep.criteo_log import Options, generate
 from tests.data_prep.logs import (
+    LAYOUT,
     WAIT_S,
     await_that,
     checksums,
@@ -26,7 +28,9 @@ from tests.data_prep.logs import (
 
 ROWS, FILES = 15_000, 4
 
-STAGES = ("index", "count", "merge", "encode")
+WITH_CONTEXT = replace(LAYOUT, cluster="user", segments=("word", "unused"))
+
+STAGES = ("index", "count", "merge", "encode", "context", "evaluation")
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +43,8 @@ def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def arguments_of(raw: Path, out: Path, workers: int) -> list[str]:
     # By rows, so that there is a stage that counts the lines.
     splits = ("--train-rows", f"0:{3 * ROWS}", "--eval-rows", f"{3 * ROWS}:")
-    return command("--raw", raw, "--out", out, "--workers", workers, *splits)
+    context = ("--cluster", "cat_0", "--segments", "int_0")
+    return command("--raw", raw, "--out", out, "--workers", workers, *splits, *context)
 
 
 @pytest.fixture(scope="module")
@@ -55,9 +60,8 @@ def has_begun(out: Path, stage: str, finished: int) -> bool:
     if finished:
         return len(list((work / stage).glob("*.json"))) >= finished
     before = STAGES.index(stage) - 1
-    return before < 0 or len(list((work / STAGES[before]).glob("*.json"))) >= (
-        26 if STAGES[before] == "merge" else FILES
-    )
+    pieces = {"merge": 26, "context": 1}
+    return before < 0 or len(list((work / STAGES[before]).glob("*.json"))) >= pieces.get(STAGES[before], FILES)
 
 
 def kill_main(process: subprocess.Popen[str]) -> None:
@@ -85,6 +89,7 @@ def test_it_goes_on_after_every_kill(raw: Path, uninterrupted: dict[str, str], t
     draw = random.Random(workers)
     out = tmp_path / "out"
     moments = [("index", 0), ("count", 0), ("count", 2), ("merge", 3), ("encode", 0), ("encode", 1), ("encode", 3)]
+    moments.append(("evaluation", 0))
     killed = 0
     for stage, finished in moments:
         process = start(arguments_of(raw, out, workers))
@@ -140,7 +145,7 @@ def begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
         patch.setattr("data_prep.prepare.assemble", interrupt)
         with pytest.raises(RuntimeError, match="interrupted"):
-            run_prepare(tmp_path / "raw", tmp_path / "out")
+            run_prepare(tmp_path / "raw", tmp_path / "out", WITH_CONTEXT)
     return tmp_path / "out"
 
 
@@ -156,12 +161,20 @@ def damages() -> list[tuple[str, str]]:
         "data/train/part-0001-00000.parquet",
         "data/eval/part-0002-00000.parquet",
     ]
-    return [(file, how) for file in files for how in ("cut", "empty", "changed", "gone", "other")]
+    of_context = [
+        "work/clusters/0001-00000.npy",
+        "work/context/000.json",
+        "work/context/known.npy",
+        "work/evaluation/000.json",
+        "work/evaluation-rows/0002-00000.parquet",
+    ]
+    damaged = [(file, how) for file in files for how in ("cut", "empty", "changed", "gone", "other")]
+    return damaged + [(file, how) for file in of_context for how in ("changed", "gone")]
 
 
 @pytest.mark.parametrize(("file", "how"), damages())
 def test_what_is_damaged_is_done_again(begun: Path, file: str, how: str, tmp_path: Path) -> None:
-    run_prepare(tmp_path / "raw", tmp_path / "whole")
+    run_prepare(tmp_path / "raw", tmp_path / "whole", WITH_CONTEXT)
     path = begun.with_name("out.partial") / file
     data = path.read_bytes()
     if how == "gone":
@@ -170,7 +183,7 @@ def test_what_is_damaged_is_done_again(begun: Path, file: str, how: str, tmp_pat
         middle = len(data) // 2
         changed = data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :] if data else b"x"
         path.write_bytes({"cut": data[:middle], "empty": b"", "changed": changed, "other": b"{}"}[how])
-    run_prepare(tmp_path / "raw", begun)
+    run_prepare(tmp_path / "raw", begun, WITH_CONTEXT)
     assert checksums(begun) == checksums(tmp_path / "whole")
     assert not begun.with_name("out.partial").exists()
 
@@ -180,7 +193,7 @@ def test_leftovers_of_killed_processes_are_no_part_of_the_data_set(begun: Path, 
     for name in ("data/train/.part-0000-00000.parquet.123.tmp", "data/.schema.json.123.tmp", "work/.plan.json.9.tmp"):
         (partial / name).write_text("half")
     (partial / "data" / "quarantine.jsonl").write_text("half")
-    schema = run_prepare(tmp_path / "raw", begun)
+    schema = run_prepare(tmp_path / "raw", begun, WITH_CONTEXT)
     files = {shard.file for shards in schema.splits.values() for shard in shards}
     assert checksums(begun).keys() == files | {"schema.json", "plan.json"} | {
         f"vocabulary/{name}.parquet" for name in ("site", "user", "word", "tags")

@@ -202,6 +202,30 @@ def test_the_hour_is_that_of_hourmin(tmp_path: Path) -> None:
     assert evaluation["hour"].to_pylist() == [3, 2, UNSEEN]
 
 
+def test_evaluation_rows_say_whose_they_are_and_which_segments_they_fall_into(tmp_path: Path) -> None:
+    raw = write_raw(tmp_path, users=[row for row in default_users() if row["user_id"] != 9])
+    schema, train, evaluation = prepared(raw, segments=("tab", "user_active_degree", "hour"))
+    assert schema.cluster == "user_id"
+    assert not {"cluster:user_id", "segment:tab"} & {*train.column_names}
+    assert len(set(evaluation["cluster:user_id"].to_pylist())) == 3
+    values = {
+        segment.name: [segment.values[code] for code in evaluation[f"segment:{segment.name}"].to_pylist()]
+        for segment in schema.segments
+    }
+    assert values["user"] == ["known", "new", "known"]
+    assert values["day"] == ["2022-05-04", "2022-05-04", "2022-05-05"]
+    assert values["user_active_degree"] == ["full_active", "missing", "full_active"]
+    assert (values["tab"], values["hour"]) == (["1"] * 3, ["13"] * 3)
+    assert schema.source["cluster"] == {"column": "user_id", "evaluated": 3, "of_which_known": 2, "rows_without": 0}
+    assert schema.source["segments"]["day"]["rows"] == {"2022-05-04": 2, "2022-05-05": 1}
+
+
+@pytest.mark.parametrize("segments", [("hours",), ("tab", "tab"), ("play_time_ms",)])
+def test_segments_that_are_not_there_are_refused(tmp_path: Path, segments: tuple[str, ...]) -> None:
+    with pytest.raises(ValueError, match=r"segments: (no column '.*'; expected hour, tab|'tab' is named twice)"):
+        prepared(write_raw(tmp_path), segments=segments)
+
+
 def test_rare_values_share_the_id_of_unseen_ones(tmp_path: Path) -> None:
     schema, train, evaluation = prepared(write_raw(tmp_path), min_count=2)
     assert train["video_id"].to_pylist() == [2, 3, 2, 3, 2, UNSEEN]

@@ -17,6 +17,7 @@ from data_prep.options import IdOptions, SplitOptions
 from dlrm_mtl.schema import Schema
 from tests.data_prep.logs import (
     COLUMNS,
+    CONTEXT,
     HEADED,
     LAYOUT,
     checksums,
@@ -115,8 +116,8 @@ def test_shards_are_the_same_for_any_number_of_workers(tmp_path: Path) -> None:
     for workers in (1, 2, 3):
         out = tmp_path / f"out{workers}"
         arguments = command("--raw", tmp_path / "raw", "--out", out, "--layout", layout, "--workers", workers)
-        options = ["--on-bad-row", "quarantine", "--train-rows", "0:700", "--eval-rows", "700:"]
-        code, errors = finish(start([*arguments, *options]))
+        options = ["--on-bad-row", "quarantine", "--train-rows", "0:500", "--eval-rows", "500:"]
+        code, errors = finish(start([*arguments, *options, *CONTEXT]))
         assert (code, errors) == (0, "")
         found.append(checksums(out))
     assert found[0] == found[1] == found[2]

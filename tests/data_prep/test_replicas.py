@@ -8,7 +8,7 @@ import pytest
 from data_prep import workplace
 from data_prep.workplace import Replica, Workplace
 from dlrm_mtl.files import write_json
-from tests.data_prep.logs import checksums, command, finish, lines_of, start, write_log, write_toml
+from tests.data_prep.logs import CONTEXT, checksums, command, finish, lines_of, start, write_log, write_toml
 
 FILES = 5
 
@@ -30,7 +30,7 @@ def together(arguments: list[str], out: Path, size: int = 2, delays: tuple[float
 
 @pytest.mark.parametrize("size", [2, 3])
 def test_replicas_make_the_same_bytes(arguments: list[str], tmp_path: Path, size: int) -> None:
-    rows = ["--train-rows", "0:8000", "--eval-rows", "8000:"]
+    rows = ["--train-rows", "0:5000", "--eval-rows", "5000:", *CONTEXT]
     assert finish(start([*arguments, *rows, "--out", str(tmp_path / "one")])) == (0, "")
     out = tmp_path / "out"
     assert together([*arguments, *rows], out, size) == [(0, "")] * size
@@ -54,7 +54,7 @@ def test_a_replica_without_work_ends_with_the_others(
 ) -> None:
     """The first may have finished all stages between two looks of the other."""
     raw = write_log(tmp_path / "single" / "log", lines_of(300))
-    single = [*arguments, "--raw", str(raw)]
+    single = [*arguments, "--raw", str(raw), *CONTEXT]
     for attempt in range(2):
         assert together(single, tmp_path / f"out{attempt}", delays=delays) == [(0, "")] * 2
         assert not (tmp_path / f"out{attempt}.partial").exists()
