@@ -88,10 +88,11 @@ def check_layout(layout: Layout) -> None:
     for label in layout.labels:
         if label.source not in ("click", "buy") or label.use != "binary":
             raise ValueError(f"label {label.name!r}: expected column click or buy, as it stands")
-    fields = {feature.column for feature in layout.categorical} | {label.source for label in layout.labels}
+    fields = {feature.column for feature in layout.categorical if not feature.multi_hot}
+    fields |= {label.source for label in layout.labels}
     for name in (layout.cluster, *layout.segments):
         if name and layout.column_of(name) not in fields:
-            raise ValueError(f"cluster or segment {quote(name)}: expected a feature or a label of the layout")
+            raise ValueError(f"cluster or segment {quote(name)}: expected a feature of one id per row, or a label")
     if layout.time_column:
         raise ValueError(f"time column {layout.time_column!r}: the files have no times")
     if layout.dense:

@@ -19,7 +19,7 @@ from data_prep.keys import one_chunk
 from data_prep.layout import DAY, USER
 from data_prep.preparation import Preparation, key_of
 from data_prep.raw_context import RawContext, distinct_keys
-from data_prep.segment_values import ValueCounter, encode, known_or_new
+from data_prep.segment_values import ValueCounter, are_among, encode, known_or_new
 from data_prep.shards import ShardWriter, context_fields, sha256
 from data_prep.stages import Records
 from data_prep.times import join_spans
@@ -153,8 +153,7 @@ class EvaluationRows:
             clusters = np.union1d(clusters, distinct_keys(keys))
         is_known = np.zeros(len(clusters), bool)
         for file in sorted(self.preparation.clusters_file("any").parent.glob("*.npy")):
-            training = np.load(file, allow_pickle=False)
-            is_known |= np.isin(clusters, training, assume_unique=True)
+            is_known |= are_among(clusters, np.load(file, allow_pickle=False))
         return clusters, clusters[is_known]
 
     def _read(self, part: str) -> pa.Table:

@@ -16,7 +16,7 @@ from data_prep.kuairand_features import USER_CATEGORICAL, VIDEO_TEXTS, Tables, l
 from data_prep.kuairand_raw import Impressions
 from data_prep.layout import DAY, USER
 from data_prep.raw_context import cluster_keys
-from data_prep.segment_values import SegmentValues, ValueCounter, encode, known_or_new
+from data_prep.segment_values import SegmentValues, ValueCounter, are_among, encode, known_or_new
 from data_prep.vocabulary import NULL, Integers
 from dlrm_mtl.segments import Segment, cluster_column, segment_column
 
@@ -81,7 +81,7 @@ class KuaiRandContext:
         clusters = {
             "column": CLUSTER,
             "evaluated": len(users),
-            "of_which_known": int(np.isin(users, self._training).sum()),
+            "of_which_known": int(are_among(np.array(users, np.int64), self._training).sum()),
             "rows_without": self._evaluated[NULL],
         }
         return {"cluster": clusters, "segments": {name: values.told() for name, values in self._values.items()}}

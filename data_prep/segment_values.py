@@ -29,13 +29,20 @@ KNOWN, NEW = "known", "new"
 """Values of the segment ``user``."""
 
 
+def are_among(keys: npt.NDArray[np.int64], some: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """Which keys (B,) are among some (U,), which are sorted: without a copy of these, which may be mapped."""
+    if not len(some):
+        return np.zeros(len(keys), bool)
+    return some[np.minimum(np.searchsorted(some, keys), len(some) - 1)] == keys
+
+
 def known_or_new(keys: pa.Int64Array, known: npt.NDArray[np.int64]) -> pa.StringArray:
     """The segment ``user`` (B,): whether the cluster of a key has training rows; null where there is no key.
 
     Args:
-        known: (U,) keys of the clusters with training rows.
+        known: (U,) sorted keys of the clusters with training rows.
     """
-    is_known = np.isin(keys.fill_null(0).to_numpy(), known)
+    is_known = are_among(keys.fill_null(0).to_numpy(), known)
     return pa.array(np.where(is_known, KNOWN, NEW), pa.string(), mask=missing_of(keys))
 
 

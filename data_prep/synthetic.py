@@ -17,7 +17,7 @@ from tqdm import tqdm
 from data_prep.ground_truth import EVAL, TRAIN, Distribution, GroundTruth, Rows
 from data_prep.layout import USER
 from data_prep.raw_context import cluster_keys
-from data_prep.segment_values import KNOWN, NEW
+from data_prep.segment_values import KNOWN, NEW, are_among
 from data_prep.summary import summary
 from data_prep.users import UserNumbers
 from data_prep.writer import DatasetWriter, check_destination
@@ -171,7 +171,7 @@ def to_table(rows: Rows, distribution: Distribution) -> pa.Table:
 def with_context(table: pa.Table, users: UserNumbers, seen: UserNumbers) -> pa.Table:
     """The rows with their clusters, and whether the user (B,) is one of those with training rows (U,)."""
     keys = pa.array(users)
-    codes = np.isin(users, seen, invert=True).astype(np.int32)
+    codes = (~are_among(users, seen)).astype(np.int32)
     table = table.append_column(cluster_column(USER), cluster_keys(keys.cast(pa.string())))
     return table.append_column(segment_column(USER), pa.array(codes))
 

@@ -5,10 +5,12 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -112,6 +114,18 @@ def test_schema(raw: Path, prepared: Path) -> None:
         feature.feature for feature in read_layout("ali_ccp").categorical if feature.column in MULTI_HOT
     }
     assert [file["name"] for file in schema.source["files"]] == [f"sample_skeleton_{p}.csv" for p in ("train", "test")]
+
+
+def test_the_cluster_is_the_user_who_may_have_training_rows(raw: Path, prepared: Path) -> None:
+    schema = read_schema(prepared)
+    assert (schema.cluster, schema.segment_names) == ("user_id", ("user",))
+    trained, evaluated = ([row["101"] for row in join(raw, part)] for part in ("train", "test"))
+    expected = ["missing" if user is None else "known" if user in trained else "new" for user in evaluated]
+    table = pa.concat_tables([pq.read_table(prepared / shard.file) for shard in schema.splits["eval"]])
+    assert [schema.segments[0].values[code] for code in table["segment:user"].to_pylist()] == expected
+    assert len(table["cluster:user_id"].unique().drop_null()) == len({*evaluated} - {None})
+    with pytest.raises(ValueError, match="cluster or segment '999': expected a feature of one id per row, or a label"):
+        run(raw, prepared, replace(read_layout("ali_ccp"), cluster="999"))
 
 
 def test_a_layout_may_leave_fields_out(raw: Path, prepared: Path, tmp_path: Path) -> None:
