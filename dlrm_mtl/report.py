@@ -12,8 +12,8 @@ def main() -> None:
     options = cli.parse(ReportOptions, "dlrm_mtl.report")
     # matplotlib takes a second to import, which --help and a wrong option need not wait for.
     from dlrm_mtl.reporting.html import write_report
-    from dlrm_mtl.reporting.join import join_runs
-    from dlrm_mtl.reporting.report_data import ReportData, read_run
+    from dlrm_mtl.reporting.runs.join import join_runs
+    from dlrm_mtl.reporting.runs.report_data import ReportData, read_run
 
     runs = [read_run(directory) for directory in options.runs]
     comparison = join_runs(runs, options.control, options.task_weights)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dlrm_mtl.files import read_json, write_text
-from dlrm_mtl.reporting.report_data import read_run
+from dlrm_mtl.reporting.runs.report_data import read_run
 from dlrm_mtl.studies.catalog import PAPER, RECOMMENDED, STUDIES
 from dlrm_mtl.studies.scale import measure_scale
 from dlrm_mtl.studies.scale_case import ScaleCase

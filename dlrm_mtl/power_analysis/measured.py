@@ -11,7 +11,7 @@ from dlrm_mtl.quoting import quote
 from dlrm_mtl.records import MayHoldMore, build
 from dlrm_mtl.reporting.effects.gains import Gains, gains_of_seed
 from dlrm_mtl.reporting.effects.over_seeds import effect_over_seeds
-from dlrm_mtl.reporting.report_data import Run, read_run
+from dlrm_mtl.reporting.runs.report_data import Run, read_run
 from dlrm_mtl.statistics.effect import LEVEL, student_quantile
 from dlrm_mtl.statistics.power import Noise
 from dlrm_mtl.task_weights import share_weights

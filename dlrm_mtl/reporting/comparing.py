@@ -8,8 +8,8 @@ from dlrm_mtl.metrics.estimates_file import write_estimates
 from dlrm_mtl.reporting.comparison import INDEPENDENT_ROWS, compare_seeds
 from dlrm_mtl.reporting.effects.gains import gains_of_seed
 from dlrm_mtl.reporting.html import write_report
-from dlrm_mtl.reporting.report_data import ReportData, read_run
-from dlrm_mtl.reporting.run_records import Seed, read_record, read_seed_estimates
+from dlrm_mtl.reporting.runs.report_data import ReportData, read_run
+from dlrm_mtl.reporting.runs.run_records import Seed, read_record, read_seed_estimates
 from dlrm_mtl.reporting.seed_summary import summarize_seed
 from dlrm_mtl.schema import read_schema
 from dlrm_mtl.task_weights import share_weights

@@ -17,7 +17,7 @@ from dlrm_mtl.reporting.figures.decile_charts import decile_chart
 from dlrm_mtl.reporting.figures.gain_charts import gain_chart, pareto_chart
 from dlrm_mtl.reporting.figures.segment_charts import segment_charts
 from dlrm_mtl.reporting.markdown import format_comparison, format_details
-from dlrm_mtl.reporting.report_data import Record, ReportData, Run
+from dlrm_mtl.reporting.runs.report_data import Record, ReportData, Run
 from dlrm_mtl.reporting.tables.gains import metric_gains_table, segment_tables, verdicts_table
 from dlrm_mtl.reporting.tables.metrics import calibration_table, deciles_table, evaluation_table, metrics_table
 from dlrm_mtl.reporting.tables.table import ends_cell

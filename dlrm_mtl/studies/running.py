@@ -11,7 +11,7 @@ from dlrm_mtl.recipe import parse_recipe
 from dlrm_mtl.reporting import escaping
 from dlrm_mtl.reporting.comparing import finish_comparison, run_comparison
 from dlrm_mtl.reporting.markdown import format_comparison
-from dlrm_mtl.reporting.report_data import read_run
+from dlrm_mtl.reporting.runs.report_data import read_run
 from dlrm_mtl.schema import Schema
 from dlrm_mtl.studies.catalog import STUDIES, study_arms
 from dlrm_mtl.studies.search import read_search

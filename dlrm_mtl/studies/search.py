@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from dlrm_mtl.metrics.estimates import Estimates, combine
-from dlrm_mtl.reporting.report_data import Run
+from dlrm_mtl.reporting.runs.report_data import Run
 from dlrm_mtl.statistics.effect import Effect
 from dlrm_mtl.statistics.families import judge, lose_nothing
 from dlrm_mtl.studies.catalog import RECOMMENDED

@@ -43,7 +43,7 @@ def test_a_run_is_rendered_again_where_it_is(runs: tuple[Path, Path]) -> None:
 
 
 def test_it_needs_no_torch() -> None:
-    code = "import sys, dlrm_mtl.reporting.html, dlrm_mtl.reporting.join; print('torch' in sys.modules)"
+    code = "import sys, dlrm_mtl.reporting.html, dlrm_mtl.reporting.runs.join; print('torch' in sys.modules)"
     assert run(sys.executable, "-c", code).stdout == "False\n"
 
 

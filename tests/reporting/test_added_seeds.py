@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from dlrm_mtl.reporting.join import join_runs
 from dlrm_mtl.reporting.markdown import format_comparison
-from dlrm_mtl.reporting.report_data import Record, read_run
+from dlrm_mtl.reporting.runs.join import join_runs
+from dlrm_mtl.reporting.runs.report_data import Record, read_run
 from dlrm_mtl.reporting.words.trust import on_trust
 from tests.reporting.runs import summarized, write_run
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from dlrm_mtl.reporting.figures.curves import draw_curve
-from dlrm_mtl.reporting.report_data import Record
+from dlrm_mtl.reporting.runs.report_data import Record
 
 
 def windows(values: list[float | None]) -> list[Record]:

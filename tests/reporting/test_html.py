@@ -10,8 +10,8 @@ import pytest
 
 from dlrm_mtl.metrics.estimates_file import write_estimates
 from dlrm_mtl.reporting.html import render_html, write_report
-from dlrm_mtl.reporting.join import join_runs
-from dlrm_mtl.reporting.report_data import ReportData, read_run
+from dlrm_mtl.reporting.runs.join import join_runs
+from dlrm_mtl.reporting.runs.report_data import ReportData, read_run
 from tests.reporting.estimates import drawn_estimates
 from tests.reporting.runs import TASKS, summarized, write_run
 

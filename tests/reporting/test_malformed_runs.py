@@ -9,8 +9,8 @@ import pytest
 
 from dlrm_mtl.files import read_json, write_json
 from dlrm_mtl.metrics.estimates_file import write_estimates
-from dlrm_mtl.reporting.join import join_runs
-from dlrm_mtl.reporting.report_data import read_run
+from dlrm_mtl.reporting.runs.join import join_runs
+from dlrm_mtl.reporting.runs.report_data import read_run
 from tests.reporting.estimates import drawn_estimates
 from tests.reporting.runs import summarized, write_run
 

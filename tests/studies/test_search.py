@@ -9,7 +9,7 @@ import pytest
 
 from dlrm_mtl.metrics.estimates import Estimates
 from dlrm_mtl.metrics.evaluation import EvaluationEstimates
-from dlrm_mtl.reporting.report_data import Run
+from dlrm_mtl.reporting.runs.report_data import Run
 from dlrm_mtl.studies.search import Search, read_search
 from dlrm_mtl.studies.search_text import describe_search
 

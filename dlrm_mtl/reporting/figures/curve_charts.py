@@ -11,7 +11,7 @@ from dlrm_mtl.reporting.figures.chart import ASTRAY, Chart, panel_heading
 from dlrm_mtl.reporting.figures.curves import Curve, Pick, draw_curve, windows_per_point
 from dlrm_mtl.reporting.figures.panels import BASELINE, curve_panel, look, swatch
 from dlrm_mtl.reporting.figures.svg import drawing
-from dlrm_mtl.reporting.report_data import Record, ReportData
+from dlrm_mtl.reporting.runs.report_data import Record, ReportData
 from dlrm_mtl.run_directory import pair_name
 
 POINTS = 300

@@ -7,7 +7,7 @@ from math import ceil
 import numpy as np
 import numpy.typing as npt
 
-from dlrm_mtl.reporting.report_data import Record
+from dlrm_mtl.reporting.runs.report_data import Record
 
 FloatArray = npt.NDArray[np.float64]
 Pick = Callable[[Record], float | None]

@@ -3,7 +3,7 @@
 from dlrm_mtl.reporting.figures.chart import Chart
 from dlrm_mtl.reporting.figures.panels import decile_panel, look, swatch
 from dlrm_mtl.reporting.figures.svg import drawing
-from dlrm_mtl.reporting.report_data import ReportData
+from dlrm_mtl.reporting.runs.report_data import ReportData
 from dlrm_mtl.reporting.tables.metrics import decile_ratio
 
 

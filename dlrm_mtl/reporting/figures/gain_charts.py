@@ -6,7 +6,7 @@ from statistics import median
 from dlrm_mtl.reporting.figures.chart import ASTRAY, Chart, panel_heading
 from dlrm_mtl.reporting.figures.panels import BASELINE, Look, gain_panel, look, pareto_panel, swatch
 from dlrm_mtl.reporting.figures.svg import drawing
-from dlrm_mtl.reporting.report_data import Record, ReportData
+from dlrm_mtl.reporting.runs.report_data import Record, ReportData
 from dlrm_mtl.statistics.families import MARGIN
 
 SMALL = 8

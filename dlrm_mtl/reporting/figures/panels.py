@@ -13,7 +13,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 
 from dlrm_mtl.reporting.figures.curves import Curve
 from dlrm_mtl.reporting.figures.svg import BETTER, GRID, INK, MUTED, PAPER, SERIES, SHADE, WORSE, to_svg
-from dlrm_mtl.reporting.report_data import Record
+from dlrm_mtl.reporting.runs.report_data import Record
 from dlrm_mtl.statistics.families import MARGIN
 
 WIDTH, HEIGHT = 380, 230

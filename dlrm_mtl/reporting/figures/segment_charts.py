@@ -4,7 +4,7 @@ from dlrm_mtl.reporting.figures.chart import Chart
 from dlrm_mtl.reporting.figures.gain_charts import reach_of
 from dlrm_mtl.reporting.figures.panels import gain_panel
 from dlrm_mtl.reporting.figures.svg import drawing
-from dlrm_mtl.reporting.report_data import Record, ReportData
+from dlrm_mtl.reporting.runs.report_data import Record, ReportData
 
 MOST_PANELS = 40
 """Of a segment; with more arms and tasks, the average over tasks stands for them."""

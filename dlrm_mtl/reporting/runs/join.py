@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from dlrm_mtl.quoting import quote
-from dlrm_mtl.reporting.added_seeds import describe_seeds
 from dlrm_mtl.reporting.comparison import RATES, compare_seeds
 from dlrm_mtl.reporting.effects.gains import Gains, gains_of_seed
-from dlrm_mtl.reporting.report_data import Record, Run
-from dlrm_mtl.reporting.run_records import evaluation_shape
+from dlrm_mtl.reporting.runs.added_seeds import describe_seeds
+from dlrm_mtl.reporting.runs.report_data import Record, Run
+from dlrm_mtl.reporting.runs.run_records import evaluation_shape
 from dlrm_mtl.run_directory import CHANGEABLE, flat
 from dlrm_mtl.task_weights import share_weights
 

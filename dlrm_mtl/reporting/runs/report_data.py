@@ -10,8 +10,8 @@ from dlrm_mtl.files import parse_json
 from dlrm_mtl.metrics.evaluation import EvaluationEstimates
 from dlrm_mtl.quoting import quote
 from dlrm_mtl.records import build
-from dlrm_mtl.reporting.comparison_records import read_comparison
-from dlrm_mtl.reporting.run_records import (
+from dlrm_mtl.reporting.runs.comparison_records import read_comparison
+from dlrm_mtl.reporting.runs.run_records import (
     LoggedWindow,
     RecordedData,
     RecordedShard,

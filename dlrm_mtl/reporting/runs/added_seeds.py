@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dlrm_mtl.reporting.report_data import Run
+from dlrm_mtl.reporting.runs.report_data import Run
 from dlrm_mtl.statistics.looks import error_of_looks
 
 

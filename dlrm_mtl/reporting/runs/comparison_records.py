@@ -9,8 +9,8 @@ from dlrm_mtl.config import require
 from dlrm_mtl.files import read_json
 from dlrm_mtl.quoting import quote
 from dlrm_mtl.records import MayHoldMore
-from dlrm_mtl.reporting.older import complete
-from dlrm_mtl.reporting.run_records import Bounds, Decile, Gain, check_record, require_ends
+from dlrm_mtl.reporting.runs.older import complete
+from dlrm_mtl.reporting.runs.run_records import Bounds, Decile, Gain, check_record, require_ends
 from dlrm_mtl.statistics.families import Verdict
 from dlrm_mtl.training_length import TrainingLength
 

@@ -1,0 +1,1 @@
+"""Run directories: what they say, checked, and comparisons of several, joined."""
