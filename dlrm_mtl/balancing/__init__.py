@@ -9,8 +9,8 @@ Three lines in any PyTorch model::
 Pure torch: this package imports nothing else of the project, nor torchrec.
 """
 
+from dlrm_mtl.balancing.algebra.simplex import min_norm_point, project_to_simplex
 from dlrm_mtl.balancing.layer import BalancingLayer
-from dlrm_mtl.balancing.methods.algebra.simplex import min_norm_point, project_to_simplex
 from dlrm_mtl.balancing.methods.balancer import Balancer
 from dlrm_mtl.balancing.methods.create import available_balancers, balancer_options, create_balancer
 from dlrm_mtl.balancing.methods.loss_weighting import LossWeighting

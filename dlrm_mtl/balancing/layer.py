@@ -1,7 +1,9 @@
 """The balancing layer: M aliases of the shared representation forward, one balanced gradient backward."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Literal, NoReturn, get_args
 
 import torch
@@ -9,30 +11,37 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from dlrm_mtl.balancing.accumulation import MicroBatches
-from dlrm_mtl.balancing.c_steps import take_c_step
-from dlrm_mtl.balancing.cpu_step import cpu_step
-from dlrm_mtl.balancing.exchange.reduction import PendingReduction, Reducer
+from dlrm_mtl.balancing.algebra.arrays import Array, to_tensor
+from dlrm_mtl.balancing.algebra.finite import readable_on_host
+from dlrm_mtl.balancing.delayed import Delayed
+from dlrm_mtl.balancing.exchange.reduction import Reducer
 from dlrm_mtl.balancing.inputs import require_losses, require_representation
-from dlrm_mtl.balancing.kernels.empty_tasks import losses_of_rows, silent_tasks
-from dlrm_mtl.balancing.kernels.finite import host_may_look
-from dlrm_mtl.balancing.kernels.gramian import gramian_parts, local_gramian
-from dlrm_mtl.balancing.methods.balancer import BOUNDED, Balancer, adds_up_gradients, measures_the_gramian
+from dlrm_mtl.balancing.kernels.empty_tasks import silent_tasks
+from dlrm_mtl.balancing.kernels.gramian import inner_products
+from dlrm_mtl.balancing.methods.balancer import Balancer, measures_the_gramian
 from dlrm_mtl.balancing.methods.loss_weighting import weigh_with_rows
 from dlrm_mtl.balancing.methods.options import shown
 from dlrm_mtl.balancing.record import BalancingRecord
-from dlrm_mtl.balancing.state.delayed_state import (
-    DelayedState,
-    delayed_entries,
-    restore_delayed_state,
-    store_delayed_state,
-)
 from dlrm_mtl.balancing.state.initial_state import InitialState, device_of_stored
-from dlrm_mtl.balancing.step_state import StepState
-from dlrm_mtl.balancing.tensor_steps import Decision, Marked, TensorSteps
+from dlrm_mtl.balancing.step import Decision, Measurement, Source, Steps
+
+Gradients = tuple[Tensor | None, ...]
+"""(B, D) of each task; None of one that the loss does not depend on."""
 
 Reduction = Literal["exact", "delayed", "local"]
 REDUCTIONS: tuple[str, ...] = get_args(Reduction)
+
+
+@dataclass
+class StepState:
+    """Not of the module itself, whose attributes take long to set."""
+
+    losses: Tensor | None = None
+    """(M,) of this rank, for the next backward."""
+    observe: bool = False
+    """Whether the next backward is to record the Gramian in any case."""
+    decision: Decision | None = None
+    """Of the last backward."""
 
 
 class BalancingLayer(InitialState):
@@ -86,9 +95,9 @@ class BalancingLayer(InitialState):
         counts = torch.zeros(self.num_tasks, dtype=torch.int64, device="cpu")
         self.register_buffer("nonfinite_tasks", counts, persistent=False)
         self._reducer = Reducer(process_group)
-        self._steps = TensorSteps(balancer)
-        self._state = StepState()
-        self._delayed_entries = delayed_entries(balancer) if reduction == "delayed" else {}
+        self._steps = Steps(balancer)
+        self._delayed = Delayed(balancer, self._reducer) if reduction == "delayed" else None
+        self._step = StepState()
 
     @property
     def num_tasks(self) -> int:
@@ -97,10 +106,13 @@ class BalancingLayer(InitialState):
     @property
     def record(self) -> BalancingRecord | None:
         """What the last backward did; None before the first one."""
-        state = self._state
-        if state.record is not None and not isinstance(state.record, BalancingRecord):
-            state.record = state.record.record(self.num_tasks)
-        return state.record
+        decision = self._step.decision
+        if decision is None:
+            return None
+        gramian = to_tensor(decision.statistic)
+        if self.balancer.measures == "pooled":
+            gramian = gramian.new_zeros(self.num_tasks, self.num_tasks)
+        return BalancingRecord(gramian, to_tensor(decision.coefficients), to_tensor(decision.task_weights))
 
     def forward(self, representation: Tensor) -> tuple[Tensor, ...]:
         """
@@ -124,7 +136,7 @@ class BalancingLayer(InitialState):
     def observe(self) -> None:
         """Has the next backward record the Gramian even where the method needs none (the control). Call it on every
         rank alike: it adds that step's all-reduce."""
-        self._state.observe = True
+        self._step.observe = True
 
     def weigh_losses(self, losses: Tensor) -> Tensor:
         """What to minimise instead of the (M,) local mean losses: they themselves, unless the method learns weights for
@@ -143,7 +155,7 @@ class BalancingLayer(InitialState):
         """
         require_losses(losses, self.num_tasks, self.balancer.step.device)
         if self.training and torch.is_grad_enabled():  # else there is no backward that they are for
-            self._state.losses = losses.detach()
+            self._step.losses = losses.detach()
         weighting = self.balancer.loss_weighting
         return losses if weighting is None else weigh_with_rows(weighting, losses)
 
@@ -169,133 +181,88 @@ class BalancingLayer(InitialState):
         """
         if self.reduction != "delayed" and self.balancer.depends_on_batch:
             raise ValueError(f"reduction is {self.reduction!r}, expected 'delayed' to accumulate micro-batches")
-        before, self._state.accumulating = self._state.accumulating, True
+        if self._delayed is None:
+            yield
+            return
+        before, self._delayed.accumulating = self._delayed.accumulating, True
         try:
             yield
         finally:
-            self._state.accumulating = before
+            self._delayed.accumulating = before
 
     def reset_parameters(self) -> None:
         """Gives all state, the method's too, the values that it has in a new layer."""
         super().reset_parameters()
-        self._state = StepState()
+        self._step = StepState()
+        if self._delayed is not None:
+            self._delayed.reset()
         self.balancer.reset_parameters()
 
-    def balance(self, gradients: tuple[Tensor | None, ...]) -> Tensor | None:
+    def balance(self, gradients: Gradients) -> Tensor | None:
         """The backward pass: M gradients of the local rows, or None, to the balanced one. Collective."""
-        balancer, state = self.balancer, self._state
-        if state.losses is not None and host_may_look(state.losses):
-            state.losses = losses_of_rows(state.losses, gradients)
-        observed = state.observe and balancer.measures == "nothing"
-        first_of_delayed = self.reduction == "delayed" and state.pending is None
-        in_tensors = observed or first_of_delayed or state.accumulating or state.accumulated is not None
-        step = None if in_tensors else cpu_step(gradients, balancer)
-        if step is not None:
-            combined = take_c_step(step, balancer, self._reducer, state, self.reduction)
-            if step.decision.any_broken:
-                self._count(torch.tensor(step.decision.broken[: self.num_tasks], dtype=torch.bool, device="cpu"))
-            self._end_step()
-            return combined
-        present = next((gradient for gradient in gradients if gradient is not None), balancer.step)
-        parts = None
-        if present.is_cuda and measures_the_gramian(balancer):
-            parts = gramian_parts(gradients)  # their sum is left to a CUDA graph
-        local = parts
-        if local is None and balancer.measures != "nothing":
-            local = balancer.measure(gradients, present.device)
-        elif state.observe and local is None:
-            local = local_gramian(gradients, present.device)
-        bounded = balancer.measures == "gramian" and present.dtype in BOUNDED and adds_up_gradients(balancer)
-        bounded_in = present.dtype if bounded else None
-        decision = self._decide(local, self._silent(gradients), parts is not None, bounded_in)
-        gramian = decision.statistic
-        if balancer.measures == "pooled":
-            gramian = local_gramian((None,) * self.num_tasks, present.device)
-        state.record = BalancingRecord(gramian, decision.coefficients, decision.task_weights)
-        self._end_step()
-        return balancer.balanced_gradient(gradients, decision.applied, None if bounded_in else decision.finite)
+        measurement = self._measure(gradients)
+        source = self._reduce(measurement)
+        decision = self._decide(measurement, source, gradients)
+        return self._combine(gradients, decision)
 
-    def _silent(self, gradients: tuple[Tensor | None, ...]) -> Tensor | None:
-        """(M,) bool, tasks without a gradient, where losses depend on it that the host may not look at, and no Gramian
-        is going to say it. None on a GPU for a method that depends on nothing: the look would cost what it saves."""
-        losses, balancer = self._state.losses, self.balancer
-        if losses is None or host_may_look(losses) or balancer.measures == "gramian":
+    def _measure(self, gradients: Gradients) -> Measurement:
+        """What the method needs to know of this rank's gradients and losses."""
+        balancer, device = self.balancer, _device(gradients, self.balancer.step)
+        measured: Array | None = None
+        if measures_the_gramian(balancer) or (balancer.measures == "nothing" and self._step.observe):
+            measured = inner_products(gradients, device)
+        elif balancer.measures != "nothing":
+            measured = _readable(balancer.measure(gradients, device))
+        losses = self._step.losses
+        silent = None if losses is None else self._silent(gradients, losses)
+        measurement = self._steps.measurement(measured, None if losses is None else _readable(losses.double()), silent)
+        if measurement.broken is not None:
+            self.nonfinite_tasks += to_tensor(measurement.broken)
+        return measurement
+
+    def _silent(self, gradients: Gradients, losses: Tensor) -> Array | None:
+        """(M,) bool, tasks without a gradient, whose NaN loss means that they have no row. None where the Gramian says
+        it, or no loss is NaN. None too on a GPU for a method that depends on nothing: to look costs what it saves."""
+        if self.balancer.measures == "gramian":
             return None
-        if losses.is_cuda and not balancer.depends_on_batch:
+        if losses.is_cuda and not self.balancer.depends_on_batch:
             return None
-        return silent_tasks(gradients, losses.device)
+        if readable_on_host(losses) and not any(map(math.isnan, losses.tolist())):
+            return None
+        return _readable(silent_tasks(gradients, losses.device))
 
-    def _decide(
-        self, local: Tensor | None, silent: Tensor | None, in_parts: bool, bounded_in: torch.dtype | None
-    ) -> Decision:
-        """From what the method measures of this rank's gradients, if anything, to coefficients. Collective."""
-        balancer, losses = self.balancer, self._state.losses
-        delayed = self.reduction == "delayed" and balancer.depends_on_batch
-        reduced = self._is_reduced and (local is not None or balancer.needs_losses)
-        if not delayed and not reduced:
-            decision = self._steps.alone(local, losses, silent, in_parts, bounded_in)
-            self._count(decision.broken)
-            return decision
-        marked = self._steps.mark(local, losses, silent, in_parts)
-        self._count(marked.broken)
-        if delayed:
-            return self._decide_delayed(marked, bounded_in)
-        pending = self._reducer.start(marked.statistic, balancer.degree, self._steps.of_method(marked.losses))
-        statistic, losses = pending.wait()
-        if balancer.measures == "nothing":
-            return self._steps.unmeasured(marked, statistic, losses)
-        return self._steps.settle(marked.statistic, statistic, losses, None, bounded_in)
+    def _reduce(self, measurement: Measurement) -> Source | Decision:
+        """What this step's coefficients come from: statistics over all ranks. Collective."""
+        balancer = self.balancer
+        if self._delayed is not None and balancer.depends_on_batch:
+            return self._delayed.exchange(measurement) or self._steps.initial(measurement)
+        losses = measurement.losses if balancer.needs_losses else None
+        if self.reduction == "local" or not (balancer.depends_on_batch or self._step.observe):
+            return Source(measurement.statistic, losses, None)
+        pending = self._reducer.start(measurement.statistic, balancer.degree, losses)
+        return Source(*pending.wait(), None)
 
-    def _decide_delayed(self, marked: Marked, bounded_in: torch.dtype | None) -> Decision:
-        state = self._state
-        statistic, losses = marked.statistic, self._steps.of_method(marked.losses)
-        if statistic.is_cuda:  # kept until the next step, which may overwrite what a graph returned
-            statistic, losses = statistic.clone(), None if losses is None else losses.clone()
-        last = state.coefficients_on(self.balancer.step.device)
-        if state.accumulated is not None and state.decision is not None:
-            decision = self._steps.held(state.decision, marked.statistic, bounded_in)
-        elif state.pending is None or last is None:
-            decision = self._steps.first_delayed(statistic, bounded_in)
+    def _decide(self, measurement: Measurement, source: Source | Decision, gradients: Gradients) -> Decision:
+        """The coefficients by which this rank weighs its gradients."""
+        dtype = next((gradient.dtype for gradient in gradients if gradient is not None), torch.float64)
+        bounded_in = self._steps.bounded_in(dtype)
+        if isinstance(source, Decision):
+            decision = self._steps.repeat(measurement, source, bounded_in)
         else:
-            # A step that was not finite has been skipped: what was to be applied then is applied now.
-            decision = self._steps.settle(statistic, *state.pending.wait(), last, bounded_in)
-        state.coefficients = decision.coefficients
-        if state.accumulated is not None:
-            rows = state.accumulated.plus(statistic, losses)
-        else:
-            rows = MicroBatches(statistic, losses, 1)
-        if state.accumulating:
-            state.accumulated, state.decision = rows, decision
-        else:
-            state.accumulated = state.decision = None
-            state.pending = self._reducer.start(rows.statistic, self.balancer.degree, rows.mean_losses)
+            decision = self._steps.decide(measurement, source, bounded_in)
+        if self._delayed is not None:
+            self._delayed.remember(decision)
+        self._step = StepState(decision=decision)
         return decision
 
-    def _end_step(self) -> None:
-        self._state.observe = False
-        self._state.losses = None
-
-    def _count(self, broken: Tensor | None) -> None:
-        if broken is not None:
-            self.nonfinite_tasks += broken
-
-    @property
-    def _is_reduced(self) -> bool:
-        """Whether what coefficients come from is that of other ranks, too."""
-        return self.reduction != "local" and self._reducer.world_size > 1
+    def _combine(self, gradients: Gradients, decision: Decision) -> Tensor | None:
+        """The balanced gradient; NaN in every element where the step is not finite."""
+        return self.balancer.balanced_gradient(gradients, to_tensor(decision.applied), decision.finite)
 
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)
-        if self._state.accumulated is not None:
-            raise RuntimeError(
-                "the balancing layer's state was asked for between micro-batches of one step (see accumulating()),"
-                " expected after the last one's backward"
-            )
-        last = self._state.coefficients_on(self.balancer.step.device)
-        if self._state.pending is not None and last is not None:
-            state = DelayedState(*self._state.pending.wait(), last)
-            stored = store_delayed_state(state, self._delayed_entries)
-            destination.update({prefix + key: value for key, value in stored.items()})
+        if self._delayed is not None:
+            destination.update({prefix + key: value for key, value in self._delayed.store().items()})
 
     def _load_from_state_dict(
         self,
@@ -307,24 +274,16 @@ class BalancingLayer(InitialState):
         unexpected_keys: list[str],
         error_msgs: list[str],
     ) -> None:
-        starts = tuple(f"{prefix}{name}." for name in self._delayed_entries)
-        stored = {key.removeprefix(prefix): value for key, value in state_dict.items() if key.startswith(starts)}
-        expected = {f"{name}.{entry}" for name, entries in self._delayed_entries.items() for entry in entries}
-        used = expected if expected <= stored.keys() else set()
-        if stored:
-            missing_keys += [prefix + key for key in sorted(expected - stored.keys())]
-            unexpected_keys += [prefix + key for key in stored if key not in used]
-        if any(key.startswith(prefix) for key in state_dict):  # this layer is among what is loaded
-            self._state.pending = self._state.coefficients = None
-            self._state.accumulated = self._state.decision = None
-        if used:
+        others = state_dict
+        if self._delayed is not None and any(key.startswith(prefix) for key in state_dict):
+            own = {key for key in state_dict if self._delayed.owns(key.removeprefix(prefix))}
             device = self.balancer.step.device
             if device.type == "meta":  # the method's state is yet to be loaded
                 device = device_of_stored(state_dict, prefix) or device
-            state = restore_delayed_state(stored, self._delayed_entries, device)
-            self._state.pending = PendingReduction(state.statistic, state.losses, None, None)
-            self._state.coefficients = state.coefficients
-        others = {key: value for key, value in state_dict.items() if not key.startswith(starts)}
+            missing, unused = self._delayed.restore({key.removeprefix(prefix): state_dict[key] for key in own}, device)
+            missing_keys += [prefix + key for key in sorted(missing)]
+            unexpected_keys += [prefix + key for key in sorted(unused)]
+            others = {key: value for key, value in state_dict.items() if key not in own}
         super()._load_from_state_dict(others, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs)
 
     def _replicate_for_data_parallel(self) -> NoReturn:
@@ -332,6 +291,16 @@ class BalancingLayer(InitialState):
             "torch.nn.DataParallel would balance each replica by its own rows and forget its state, expected"
             " DistributedDataParallel, with one process per device"
         )
+
+
+def _device(gradients: Gradients, step: Tensor) -> torch.device:
+    """Where the gradients are; if there are none, where the state is."""
+    return next((gradient.device for gradient in gradients if gradient is not None), step.device)
+
+
+def _readable(values: Tensor) -> Array:
+    """As a NumPy array, where the host can read it."""
+    return values.numpy() if readable_on_host(values) else values
 
 
 class _Balance(torch.autograd.Function):

@@ -9,9 +9,9 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from dlrm_mtl.balancing.algebra.finite import Truth, all_finite
 from dlrm_mtl.balancing.inputs import require_losses, require_representation
 from dlrm_mtl.balancing.kernels.empty_tasks import losses_of_rows
-from dlrm_mtl.balancing.kernels.finite import Truth, all_finite
 from dlrm_mtl.balancing.methods.balancer import Balancer
 from dlrm_mtl.balancing.methods.loss_weighting import weigh_with_rows
 from dlrm_mtl.balancing.record import BalancingRecord

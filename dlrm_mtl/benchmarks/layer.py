@@ -14,7 +14,8 @@ from torch import Tensor
 from dlrm_mtl.balancing import BalancingLayer, create_balancer
 from dlrm_mtl.balancing.kernels.cpu_kernels import cpu_kernels
 from dlrm_mtl.balancing.kernels.gpu_kernels import gpu_kernels
-from dlrm_mtl.balancing.kernels.gramian import combine_gradients, local_gramian
+from dlrm_mtl.balancing.kernels.gramian import local_gramian
+from dlrm_mtl.balancing.kernels.weighted_sum import combine_gradients
 from dlrm_mtl.benchmarks.limits import triad
 from dlrm_mtl.benchmarks.markdown import cell, markdown_table, with_interval
 from dlrm_mtl.benchmarks.synthetic_cases import LayerCase

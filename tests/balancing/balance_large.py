@@ -3,7 +3,8 @@
 import torch
 
 from dlrm_mtl.balancing import BalancingLayer, MultiBalance
-from dlrm_mtl.balancing.kernels.gramian import combine_gradients, local_gramian
+from dlrm_mtl.balancing.kernels.gramian import local_gramian
+from dlrm_mtl.balancing.kernels.weighted_sum import combine_gradients
 
 for num_tasks in (2, 3, 2):
     rows = torch.randn(num_tasks, 1 << 20, generator=torch.Generator().manual_seed(0))

@@ -13,7 +13,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from dlrm_mtl.balancing import BalancingLayer, MultiBalance
 from dlrm_mtl.balancing.kernels.cpu_kernels import cpu_kernels
-from dlrm_mtl.balancing.kernels.gramian import combine_gradients, local_gramian
+from dlrm_mtl.balancing.kernels.gramian import local_gramian
+from dlrm_mtl.balancing.kernels.weighted_sum import combine_gradients
 
 CPU = torch.device("cpu")
 HALF_ULP = {torch.float64: 0.0, torch.float32: 0.0, torch.bfloat16: 2.0**-8, torch.float16: 2.0**-11}
@@ -208,7 +209,7 @@ def test_bfloat16_is_rounded_to_nearest_even() -> None:
     assert kernels is not None
     for weight in (1.0, 1 / 3, -0.7, 3e38):
         expected = (gradient.float() * torch.tensor(weight, dtype=torch.float32)).bfloat16()
-        torch.testing.assert_close(kernels.weighted_sum([weight]), expected, rtol=0, atol=0, equal_nan=True)
+        torch.testing.assert_close(kernels.weighted_sum([weight])[0], expected, rtol=0, atol=0, equal_nan=True)
 
 
 # torch.compile's own, where it traces an autograd.Function.

@@ -94,7 +94,7 @@ def without_access(ranks: Ranks, unreachable: int) -> tuple[bool, list[float]]:
             opened = machine_ranks._open_memory
             patch.setattr(machine_ranks, "_open_memory", lambda *memory: opened(memory[0], 0, *memory[2:]))
         reducer = Reducer(ranks.group)
-        statistic, _ = reducer.start(torch.ones(2, dtype=torch.float64), 1, None).wait()
+        statistic, _ = reducer.start(np.ones(2), 1, None).wait()
         return reducer._exchange is not None, statistic.tolist()
 
 
@@ -187,11 +187,11 @@ def large(ranks: Ranks) -> tuple[int, list[float]]:
         return all_reduce(*arguments, **options)
 
     reducer = Reducer(ranks.group)
-    reducer.start(torch.ones(2, dtype=torch.float64), 1, None).wait()
+    reducer.start(np.ones(2), 1, None).wait()
     dist.all_reduce = counting
     try:
         sums = [
-            reducer.start(torch.full((size,), 1.0 + ranks.rank, dtype=torch.float64), 1, None).wait()[0].max().item()
+            reducer.start(np.full(size, 1.0 + ranks.rank), 1, None).wait()[0].max().item()
             for size in (MAX_VALUES, MAX_VALUES + 1)
         ]
     finally:

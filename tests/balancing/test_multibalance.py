@@ -1,6 +1,5 @@
 """MultiBalance against a plain transcription of Algorithm 3 on explicit float64 vectors."""
 
-import ctypes
 from typing import Any
 
 import numpy as np
@@ -9,7 +8,6 @@ import torch
 from torch import Tensor
 
 from dlrm_mtl.balancing import MultiBalance, create_balancer
-from dlrm_mtl.balancing.kernels.c_library import c_library
 from tests.balancing.reference import Algorithm3, Array
 
 pytestmark = pytest.mark.usefixtures("both_ways")
@@ -32,39 +30,25 @@ def random_gradients(num_tasks: int, scales: Array, seed: int, opposed: bool = F
     return draws
 
 
-def combine_in_c(balancer: MultiBalance, gradients: Tensor) -> Tensor:
-    """A step by what a CPU's layers step with, on a Gramian in float64."""
-    library, method, num_tasks = c_library(), balancer.method_in_c(), len(gradients)
-    if library is None or method is None:
-        pytest.skip("needs a C compiler")
-    coefficients = (ctypes.c_double * num_tasks)()
-    gramian = (ctypes.c_double * num_tasks**2)(*(gradients @ gradients.T).flatten().tolist())
-    library.multibalance_step(ctypes.byref(method), gramian, num_tasks, coefficients)
-    balancer.step += 1
-    return torch.tensor(list(coefficients), dtype=torch.float64) @ gradients
-
-
 def assert_follows(draws: list[Array], prior: Array | None = None, **options: Any) -> None:
-    """Runs the package, in tensors and in C, and the reference side by side and compares every quantity after every
-    step."""
-    for combine in (MultiBalance.combine, combine_in_c):
-        num_tasks = len(draws[0])
-        given = {} if prior is None else {"prior": prior.tolist()}
-        balancer = create_balancer("multibalance", num_tasks, **given, **options)
-        assert isinstance(balancer, MultiBalance)
-        uniform = np.full(num_tasks, 1 / num_tasks)
-        reference = Algorithm3(prior=uniform if prior is None else prior, **options)
-        for k, gradients in enumerate(draws):
-            expected = reference(gradients)
-            actual = combine(balancer, torch.from_numpy(gradients)).numpy()
-            largest = max(np.linalg.norm(gradients, axis=1).max(), max(u or 0.0 for u in reference.norms))
-            assert np.abs(actual - expected).max() <= 1e-9 * largest, f"gradient, step {k}"
-            np.testing.assert_allclose(
-                balancer.task_weights().numpy(), reference.weights, rtol=0, atol=1e-9, err_msg=f"lambda, step {k}"
-            )
-            norms = np.array([u or 0.0 for u in reference.norms])
-            np.testing.assert_allclose(balancer.norms.numpy(), norms, rtol=1e-9, err_msg=f"u, step {k}")
-        assert balancer.step.item() == len(draws)
+    """Runs the package and the reference side by side and compares every quantity after every step."""
+    num_tasks = len(draws[0])
+    given = {} if prior is None else {"prior": prior.tolist()}
+    balancer = create_balancer("multibalance", num_tasks, **given, **options)
+    assert isinstance(balancer, MultiBalance)
+    uniform = np.full(num_tasks, 1 / num_tasks)
+    reference = Algorithm3(prior=uniform if prior is None else prior, **options)
+    for k, gradients in enumerate(draws):
+        expected = reference(gradients)
+        actual = balancer.combine(torch.from_numpy(gradients)).numpy()
+        largest = max(np.linalg.norm(gradients, axis=1).max(), max(u or 0.0 for u in reference.norms))
+        assert np.abs(actual - expected).max() <= 1e-9 * largest, f"gradient, step {k}"
+        np.testing.assert_allclose(
+            balancer.task_weights().numpy(), reference.weights, rtol=0, atol=1e-9, err_msg=f"lambda, step {k}"
+        )
+        norms = np.array([u or 0.0 for u in reference.norms])
+        np.testing.assert_allclose(balancer.norms.numpy(), norms, rtol=1e-9, err_msg=f"u, step {k}")
+    assert balancer.step.item() == len(draws)
 
 
 @pytest.mark.parametrize("direction", ["cosine", "gradient"])

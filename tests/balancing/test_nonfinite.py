@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from dlrm_mtl.balancing import BalancingLayer, MultiBalance, available_balancers, create_balancer
-from dlrm_mtl.balancing.methods.balancer import BOUNDED
+from dlrm_mtl.balancing.step import LARGEST, bounded_coefficients
 from tests.balancing.backward import backward_with, state_of
 
 pytestmark = pytest.mark.usefixtures("both_ways")
@@ -110,10 +110,10 @@ def test_a_result_beyond_its_dtype_is_nan_everywhere(dtype: torch.dtype) -> None
     def combine(coefficients: Tensor, finite: bool, known: bool) -> Tensor | None:
         if not known:
             return balancer.balanced_gradient(gradients, coefficients, torch.tensor(finite))
-        bounded = balancer.bounded_coefficients(coefficients, torch.tensor(finite), squares, dtype)
+        bounded = bounded_coefficients(coefficients, torch.diag(squares), torch.tensor(finite), dtype)
         return balancer.balanced_gradient(gradients, bounded)
 
-    for known in (True, False) if dtype in BOUNDED else (False,):
+    for known in (True, False) if dtype in LARGEST else (False,):
         for largest in (0.1, 0.9):
             combined = combine(torch.tensor([largest * limit, 0.5], dtype=torch.float64), True, known)
             assert combined is not None

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from dlrm_mtl.balancing import BalancingLayer, MultiBalance
-from dlrm_mtl.balancing.kernels.gramian import CACHE_ELEMENTS, local_gramian
+from dlrm_mtl.balancing.kernels.chunks import CACHE_ELEMENTS
+from dlrm_mtl.balancing.kernels.gramian import local_gramian
 from tests.balancing.reference import Algorithm3
 
 NARROW = [torch.bfloat16, torch.float16]

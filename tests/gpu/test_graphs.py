@@ -18,7 +18,7 @@ from dlrm_mtl.training.step_guard import StepGuard
 
 pytestmark = pytest.mark.gpu
 
-CAPTURABLE = [name for name in available_balancers() if create_balancer(name, 3).capturable]
+PORTABLE = [name for name in available_balancers() if create_balancer(name, 3).portable]
 STEPS = WARM_UP + 6
 
 
@@ -57,7 +57,7 @@ def assert_same_without_graphs(
     create: Callable[[], BalancingLayer], before: Callable[[BalancingLayer, int], None] = nothing
 ) -> BalancingLayer:
     captured, plain = create().cuda(), create().cuda()
-    plain.balancer.capturable = False  # type: ignore[misc]
+    plain.balancer.portable = False  # type: ignore[misc]
     for step, (mine, expected) in enumerate(zip(run(captured, before), run(plain, before), strict=True)):
         for value, other in zip(mine, expected, strict=True):
             torch.testing.assert_close(value, other, rtol=0, atol=0, equal_nan=True, msg=lambda m, s=step: f"{s}: {m}")  # type: ignore[misc]
@@ -67,7 +67,7 @@ def assert_same_without_graphs(
 
 
 @pytest.mark.parametrize("reduction", ["exact", "delayed"])
-@pytest.mark.parametrize("name", CAPTURABLE)
+@pytest.mark.parametrize("name", PORTABLE)
 def test_the_same_steps(name: str, reduction: Any) -> None:
     """One of them not finite."""
     assert_same_without_graphs(lambda: BalancingLayer(create_balancer(name, 3), reduction=reduction))

@@ -9,7 +9,8 @@ from torch.profiler import ProfilerActivity, profile
 
 from dlrm_mtl.balancing import BalancingLayer, MultiBalance
 from dlrm_mtl.balancing.kernels.gpu_kernels import gpu_kernels
-from dlrm_mtl.balancing.kernels.gramian import combine_gradients, local_gramian
+from dlrm_mtl.balancing.kernels.gramian import local_gramian
+from dlrm_mtl.balancing.kernels.weighted_sum import combine_gradients
 
 pytestmark = pytest.mark.gpu
 

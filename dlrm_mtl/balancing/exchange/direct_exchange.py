@@ -44,7 +44,7 @@ class DirectExchange:
         self._library = library
         self._memory = memory
         address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
-        self.form = Exchange(address, MAX_VALUES, rank, len(others) + 1)
+        self._form = Exchange(address, MAX_VALUES, rank, len(others) + 1)
         self._rank = rank
         self._others = others
         self._timeout_s = timeout_s
@@ -52,13 +52,9 @@ class DirectExchange:
 
     def start(self, values: Sequence[float]) -> "DirectSum":
         """Hands this rank's values over, and does not wait. Every rank calls it, in the same order."""
-        started = self.next_sum(len(values))
-        self._library.put(self.form, started.number, (ctypes.c_double * started.count)(*values), started.count)
-        return started
-
-    def next_sum(self, count: int) -> "DirectSum":
-        """A sum for which the caller hands this rank's values over."""
         self._started += 1
+        count = len(values)
+        self._library.put(self._form, self._started, (ctypes.c_double * count)(*values), count)
         return DirectSum(self, self._started, count)
 
     def receive(self, number: int, count: int) -> list[float]:
@@ -79,7 +75,7 @@ class DirectExchange:
         start = time.monotonic()
         gone: set[int] = set()
         while True:
-            outcome: int = self._library.add_up(self.form, number, sums, len(sums), PATIENCE_US, culprit)
+            outcome: int = self._library.add_up(self._form, number, sums, len(sums), PATIENCE_US, culprit)
             if outcome != AWAITED:
                 return outcome
             if culprit.value in gone:  # before this look: it has written nothing since
@@ -93,15 +89,15 @@ class DirectSum:
     """A sum under way."""
 
     def __init__(self, exchange: DirectExchange, number: int, count: int) -> None:
-        self.exchange = exchange
-        self.number = number
-        self.count = count
+        self._exchange = exchange
+        self._number = number
+        self._count = count
         self._sums: Sequence[float] | None = None
 
     def wait(self) -> Sequence[float]:
         """The sums, as soon as all other ranks' values are here. See :meth:`DirectExchange.receive`."""
         if self._sums is None:
-            self._sums = self.exchange.receive(self.number, self.count)
+            self._sums = self._exchange.receive(self._number, self._count)
         return self._sums
 
 

@@ -1,14 +1,12 @@
 """All-reduce of a step's statistics over the ranks that share the global batch."""
 
-from collections.abc import Sequence
 from typing import Any, Self
 
-import torch
+import numpy as np
 import torch.distributed as dist
-from torch import Tensor
 
+from dlrm_mtl.balancing.algebra.arrays import Array, namespace, to_tensor
 from dlrm_mtl.balancing.exchange.direct_exchange import MAX_VALUES, DirectExchange, DirectSum, connect_ranks
-from dlrm_mtl.balancing.kernels.finite import host_may_look
 
 
 class Reducer:
@@ -33,28 +31,28 @@ class Reducer:
         group = self._group
         return 1 if group is None else group.size()
 
-    def start(self, statistic: Tensor, degree: int, losses: Tensor | None) -> "PendingReduction":
+    def start(self, statistic: Array, degree: int, losses: Array | None) -> "PendingReduction":
         """Starts the all-reduce and returns at once. Collective.
 
         Args:
-            statistic: float64, any shape.
+            statistic: float64, any shape; a NumPy array where the host can read it.
             degree: of the statistic in the gradients.
-            losses: (M,) local mean losses, or None.
+            losses: (M,) local mean losses, float64, or None.
         """
         world_size = self.world_size
         if world_size == 1:
             return PendingReduction(statistic, losses, None, None)
         parts = [statistic.reshape(-1) / world_size**degree]
         if losses is not None:
-            parts.append(losses.to(statistic.dtype) / world_size)
-        buffer = torch.cat(parts) if len(parts) > 1 else parts[0]
-        direct = self.exchange(buffer.numel()) if host_may_look(buffer) else None
+            parts.append(losses / world_size)
+        buffer = namespace(statistic).concatenate(parts) if len(parts) > 1 else parts[0]
+        direct = self._direct_exchange(len(buffer)) if isinstance(buffer, np.ndarray) else None
         if direct is not None:
             return PendingReduction(statistic, losses, buffer, direct.start(buffer.tolist()))
-        work = dist.all_reduce(buffer, group=self._process_group, async_op=True)
+        work = dist.all_reduce(to_tensor(buffer), group=self._process_group, async_op=True)
         return PendingReduction(statistic, losses, buffer, work)
 
-    def exchange(self, count: int) -> DirectExchange | None:
+    def _direct_exchange(self, count: int) -> DirectExchange | None:
         """What sums so many values of a CPU, if it is not the process group. Collective."""
         if count > MAX_VALUES:
             return None
@@ -83,52 +81,25 @@ class PendingReduction:
     """An all-reduce under way."""
 
     def __init__(
-        self, statistic: Tensor, losses: Tensor | None, buffer: Tensor | None, work: dist.Work | DirectSum | None
+        self, statistic: Array, losses: Array | None, buffer: Array | None, work: dist.Work | DirectSum | None
     ) -> None:
         self._statistic = statistic
         self._losses = losses
         self._buffer = buffer
         self._work = work
 
-    def wait(self) -> tuple[Tensor, Tensor | None]:
+    def wait(self) -> tuple[Array, Array | None]:
         """The reduced statistic and losses. On a GPU this orders streams and does not block the host."""
         if self._work is None or self._buffer is None:
             return self._statistic, self._losses
         sums = self._work.wait()
         if isinstance(self._work, DirectSum):
-            self._buffer.copy_(torch.tensor(sums, dtype=torch.float64, device="cpu"))
-        statistic = self._buffer[: self._statistic.numel()].view_as(self._statistic)
-        losses = None if self._losses is None else self._buffer[self._statistic.numel() :]
-        return statistic, losses
-
-    def values(self) -> list[float]:
-        """The reduced statistic in Python's floats, flat."""
-        values: list[float] = self.wait()[0].flatten().tolist()
-        return values
+            self._buffer[:] = sums
+        size = len(self._buffer) - (0 if self._losses is None else len(self._losses))
+        losses = None if self._losses is None else self._buffer[size:]
+        return self._buffer[:size].reshape(self._statistic.shape), losses
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy has no connections."""
         statistic, losses = self.wait()
         return {"_statistic": statistic, "_losses": losses, "_buffer": None, "_work": None}
-
-
-class PendingGramian:
-    """An (M, M) Gramian in Python's floats: known, or a sum under way."""
-
-    def __init__(self, num_tasks: int, source: Sequence[float] | DirectSum) -> None:
-        self._num_tasks = num_tasks
-        self.source = source
-        """(M * M)."""
-
-    def wait(self) -> tuple[Tensor, None]:
-        """The reduced Gramian, (M, M) float64; and no losses."""
-        gramian = torch.tensor(self.values(), dtype=torch.float64, device="cpu")
-        return gramian.view(self._num_tasks, self._num_tasks), None
-
-    def values(self) -> Sequence[float]:
-        """The reduced Gramian in Python's floats, flat."""
-        return self.source.wait() if isinstance(self.source, DirectSum) else self.source
-
-    def __getstate__(self) -> dict[str, Any]:
-        """A copy has no connections."""
-        return {**vars(self), "source": list(self.values())}

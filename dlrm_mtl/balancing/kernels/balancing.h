@@ -23,29 +23,6 @@ void gradient_gramian(const struct gradients *gradients, double *gramian);
 /* Sum of weights[i] times gradient i, accumulated in float32. Whether all of it is finite. */
 int weighted_sum(const struct gradients *gradients, const float *weights, void *result);
 
-/* Both in one pass over the gradients; returns what weighted_sum does. */
-int gramian_and_sum(const struct gradients *gradients, const float *weights, double *gramian, void *result);
-
-/* multibalance_step.c */
-
-enum kind { FIXED_WEIGHTS, MULTIBALANCE };
-
-/* State and options of a method; all but the weights, (m), are MultiBalance's. */
-struct method {
-    int kind;
-    int cosine; /* whether lambda follows cosines, or inner products */
-    double *weights;
-    double *averages; /* u, (m); 0 where a task had no gradient yet */
-    const double *prior;
-    double beta, rho, gamma, prior_in_direction, max_rescale, divisor;
-};
-
-/* On a task's raw gradient, whose rescaled one is so many times it. */
-double multibalance_coefficient(const struct method *method, int task, double rescale);
-
-/* Advances the state by one step of a Gramian, m x m, row by row; coefficients are those on the raw gradients. */
-void multibalance_step(const struct method *method, const double *gramian, int m, double *coefficients);
-
 /* shared_sums.c */
 
 enum outcome { COMPLETE, AWAITED, OVERTAKEN, OF_ANOTHER_COUNT };

@@ -17,10 +17,7 @@ from pathlib import Path
 SOURCES = {
     # No -ffast-math: what is not finite must stay so, and linking with it changes the arithmetic of the whole process.
     "cpu_kernels.c": ("-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math"),
-    # Without contractions, so that ranks on different processors come to the same bits.
-    "multibalance_step.c": ("-O2", "-ffp-contract=off"),
     "shared_sums.c": ("-O2",),
-    "cpu_step.c": ("-O2", "-ffp-contract=off"),
 }
 """Flags by file."""
 

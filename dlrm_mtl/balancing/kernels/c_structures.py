@@ -12,9 +12,6 @@ MAX_TASKS = 16
 DTYPES = (torch.float32, torch.bfloat16)
 """In the order of the source's numbers for them."""
 
-FIXED_WEIGHTS, MULTIBALANCE = range(2)
-"""Kinds of methods."""
-
 
 class Gradients(ctypes.Structure):
     """M gradients; they must outlive it."""
@@ -35,24 +32,6 @@ class Gradients(ctypes.Structure):
         return cls(addresses, len(gradients), DTYPES.index(first.dtype), torch.get_num_threads(), first.numel())
 
 
-class Method(ctypes.Structure):
-    """State and options of a method; they must outlive it. All but the weights are MultiBalance's."""
-
-    _fields_ = (
-        ("kind", ctypes.c_int),
-        ("cosine", ctypes.c_int),
-        ("weights", ctypes.c_void_p),
-        ("averages", ctypes.c_void_p),
-        ("prior", ctypes.c_void_p),
-        ("beta", ctypes.c_double),
-        ("rho", ctypes.c_double),
-        ("gamma", ctypes.c_double),
-        ("prior_in_direction", ctypes.c_double),
-        ("max_rescale", ctypes.c_double),
-        ("divisor", ctypes.c_double),
-    )
-
-
 class Exchange(ctypes.Structure):
     """Memory that ranks share, for messages of up to so many values; it must outlive it."""
 
@@ -62,20 +41,3 @@ class Exchange(ctypes.Structure):
         ("rank", ctypes.c_int),
         ("ranks", ctypes.c_int),
     )
-
-
-def addresses_of_state(state: Sequence[Tensor], num_tasks: int) -> list[int] | None:
-    """Of a method's vectors, (M,) float64 each; None, if somebody gave it others.
-
-    Raises:
-        ValueError: a vector that is not on a CPU.
-    """
-    for values in state:
-        if not values.is_cpu:
-            raise ValueError(
-                f"state is {tuple(values.shape)} {values.dtype} on {values.device}, expected ({num_tasks},) contiguous"
-                " torch.float64 on the CPU, where the gradients are"
-            )
-        if values.dtype != torch.float64 or values.shape != (num_tasks,) or not values.is_contiguous():
-            return None
-    return [values.data_ptr() for values in state]

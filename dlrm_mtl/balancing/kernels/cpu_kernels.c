@@ -208,11 +208,9 @@ static void weigh(const struct gradients *gradients, const float *weights, long 
     else weigh_as(BFLOAT16, addresses, m, weights, first, last, result, zeros);
 }
 
-/* All products of a thread's elements, i <= j; and their weighted sum, if there are weights: whether that is finite. */
-static int pass(const struct gradients *gradients, const float *weights, long from, long to, double *products,
-                void *result) {
+/* All products of a thread's elements, i <= j. */
+static void multiply(const struct gradients *gradients, long from, long to, double *products) {
     totals sums[SETS][SETS];
-    floats zeros = {0};
     int m = gradients->m;
     long step = BLOCK, whole = from + (to - from) / PAIR * PAIR;
     while (step * m > STEP_ELEMENTS) step /= 2;
@@ -223,7 +221,6 @@ static int pass(const struct gradients *gradients, const float *weights, long fr
         for (long first = block; first < end; first += step) {
             long last = smaller(end, first + step);
             add_products(gradients, first, last, sums);
-            if (weights) weigh(gradients, weights, first, last, result, &zeros);
         }
         collect(sums, m, products);
     }
@@ -232,8 +229,6 @@ static int pass(const struct gradients *gradients, const float *weights, long fr
             for (long k = whole; k < to; k++)
                 *products += (double)load_one(gradients->addresses[i], gradients->dtype, k) *
                              load_one(gradients->addresses[j], gradients->dtype, k);
-    if (weights) weigh(gradients, weights, whole, to, result, &zeros);
-    return sum_of_lanes(zeros) == 0;
 }
 
 /* The first element of a thread; of one beyond the last, the end. */
@@ -242,26 +237,19 @@ static long start_of(long n, int thread, int threads) {
     return smaller(n, thread * share);
 }
 
-int gramian_and_sum(const struct gradients *gradients, const float *weights, double *gramian, void *result) {
-    int m = gradients->m, threads = gradients->threads, finite = 1;
+void gradient_gramian(const struct gradients *gradients, double *gramian) {
+    int m = gradients->m, threads = gradients->threads;
     long n = gradients->n;
     double partial[threads][MAX_PAIRS];
-#pragma omp parallel for num_threads(threads) if (threads > 1) schedule(static, 1) reduction(&& : finite)
-    for (int thread = 0; thread < threads; thread++) {
-        long from = start_of(n, thread, threads), to = start_of(n, thread + 1, threads);
-        finite = pass(gradients, weights, from, to, partial[thread], result) && finite;
-    }
+#pragma omp parallel for num_threads(threads) if (threads > 1) schedule(static, 1)
+    for (int thread = 0; thread < threads; thread++)
+        multiply(gradients, start_of(n, thread, threads), start_of(n, thread + 1, threads), partial[thread]);
     for (int i = 0, pair = 0; i < m; i++)
         for (int j = i; j < m; j++, pair++) {
             double product = 0;
             for (int thread = 0; thread < threads; thread++) product += partial[thread][pair];
             gramian[i * m + j] = gramian[j * m + i] = product;
         }
-    return finite;
-}
-
-void gradient_gramian(const struct gradients *gradients, double *gramian) {
-    gramian_and_sum(gradients, NULL, gramian, NULL);
 }
 
 int weighted_sum(const struct gradients *gradients, const float *weights, void *result) {

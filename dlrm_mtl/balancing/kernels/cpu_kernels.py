@@ -4,6 +4,8 @@ import ctypes
 from collections.abc import Sequence
 from functools import lru_cache
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -19,18 +21,19 @@ class CpuKernels:
         self._tensors = gradients
         self._gradients = Gradients.of(gradients)
 
-    def gramian(self) -> list[list[float]]:
+    def gramian(self) -> "npt.NDArray[np.float64]":
         """All inner products, (M, M)."""
         size = len(self._tensors)
-        values = (ctypes.c_double * (size * size))()
-        self._library.gradient_gramian(self._gradients, values)
-        return [values[start : start + size] for start in range(0, size * size, size)]
+        products = np.empty((size, size))
+        self._library.gradient_gramian(self._gradients, products.ctypes.data)
+        return products
 
-    def weighted_sum(self, weights: Sequence[float]) -> Tensor:
-        """Sum over m of weights[m] * gradients[m], in the gradients' shape and dtype, accumulated in float32."""
+    def weighted_sum(self, weights: Sequence[float]) -> tuple[Tensor, bool]:
+        """Sum over m of weights[m] * gradients[m], in the gradients' shape and dtype, accumulated in float32; and
+        whether all of it is finite."""
         combined = torch.empty_like(self._tensors[0])
-        self._library.weighted_sum(self._gradients, (ctypes.c_float * len(weights))(*weights), combined.data_ptr())
-        return combined
+        factors = (ctypes.c_float * len(weights))(*weights)
+        return combined, bool(self._library.weighted_sum(self._gradients, factors, combined.data_ptr()))
 
 
 def cpu_kernels(gradients: Sequence[Tensor]) -> CpuKernels | None:

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from dlrm_mtl.balancing.kernels.finite import host_may_look
+from dlrm_mtl.balancing.algebra.arrays import Array, namespace
+from dlrm_mtl.balancing.algebra.finite import readable_on_host
 
 
 def losses_of_rows(losses: Tensor, gradients: Sequence[Tensor | None]) -> Tensor:
@@ -21,21 +22,19 @@ def losses_of_rows(losses: Tensor, gradients: Sequence[Tensor | None]) -> Tensor
         losses: (M,).
         gradients: M tensors of one shape, or None.
     """
-    if not host_may_look(losses):
-        return zero_where_empty(losses, silent_tasks(gradients, losses.device))
-    if not any(map(math.isnan, losses.tolist())):
+    if readable_on_host(losses) and not any(map(math.isnan, losses.tolist())):
         return losses
-    silent = [gradient is None or not bool(gradient.any()) for gradient in gradients]
-    return zero_where_empty(losses, torch.tensor(silent, device="cpu"))
+    zeroed: Tensor = zero_where_empty(losses, silent_tasks(gradients, losses.device))
+    return zeroed
 
 
-def zero_where_empty(losses: Tensor, silent: Tensor) -> Tensor:
+def zero_where_empty(losses: Array, silent: Array) -> Array:
     """The losses, with 0 where they are NaN and their task, (M,) bool, is silent."""
-    return torch.where(losses.isnan() & silent, 0.0, losses)
+    return namespace(losses).where((losses != losses) & silent, 0.0, losses)
 
 
 def silent_tasks(gradients: Sequence[Tensor | None], device: torch.device) -> Tensor:
-    """(M,) bool, tasks whose gradient is zero or None. Without the host's looking."""
+    """(M,) bool, tasks whose gradient is zero or None. The host reads nothing."""
     present = [gradient for gradient in gradients if gradient is not None]
     norms = iter(torch._foreach_norm(present, 1)) if present else iter(())
     silent = torch.ones((), dtype=torch.bool, device=device)

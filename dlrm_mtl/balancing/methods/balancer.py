@@ -1,25 +1,31 @@
 """What every balancing method is: a function from the Gramian to coefficients, with a little state."""
 
-import math
 from collections.abc import Callable, Sequence
 from types import FunctionType
 from typing import Any, ClassVar, Literal, Self
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from dlrm_mtl.balancing.kernels.c_structures import Method
+from dlrm_mtl.balancing.algebra.arrays import Array, floats, in_kind_of, like, namespace, to_tensor
+from dlrm_mtl.balancing.algebra.finite import (
+    Truth,
+    all_finite,
+    are_finite,
+    assign_where,
+    choose,
+    count,
+    readable_on_host,
+)
 from dlrm_mtl.balancing.kernels.empty_tasks import losses_of_rows
-from dlrm_mtl.balancing.kernels.finite import Truth, all_finite, assign_where, choose, host_may_look, sum_of_elements
-from dlrm_mtl.balancing.kernels.gramian import combine_gradients, local_gramian, local_pooled
+from dlrm_mtl.balancing.kernels.gramian import local_gramian
+from dlrm_mtl.balancing.kernels.pooling import local_pooled
+from dlrm_mtl.balancing.kernels.weighted_sum import combine_and_check, combine_gradients, elements_are_finite
 from dlrm_mtl.balancing.methods.definition import Definition
 from dlrm_mtl.balancing.methods.loss_weighting import LossWeighting
 from dlrm_mtl.balancing.methods.options import uniform_weights
 from dlrm_mtl.balancing.state.task_state import TaskState
-
-BOUNDED = (torch.float32, torch.bfloat16, torch.float64)
-"""Dtypes in which a balanced gradient is finite where coefficients times norms are. Not float16: it ends where the norm
-of scaled gradients may well be."""
 
 
 class Balancer(TaskState):
@@ -47,13 +53,12 @@ class Balancer(TaskState):
     needs_losses: bool = False
     """Whether coefficients depend on the losses too: they are then those of the global batch, on every rank."""
 
-    capturable: ClassVar[bool] = False
-    """Whether a GPU may record :meth:`coefficients` in a CUDA graph and replay it in later steps: it launches the same
-    kernels in each, keeps its state in buffers of its own, and decides in Python by nothing but attributes that are
-    numbers, strings or functions. Not inherited: a subclass may do otherwise, and says it itself."""
-
-    steps_in_c: ClassVar[bool] = False
-    """Whether the step in C that :meth:`method_in_c` describes does what this class does. Not inherited."""
+    portable: ClassVar[bool] = False
+    """Whether :meth:`coefficients` is written for NumPy arrays and tensors alike (``algebra/arrays.py``), does the same
+    operations in every call, keeps its state in buffers, and decides in Python by nothing but attributes that are
+    numbers, strings or functions. It is then given NumPy arrays on a CPU, and a GPU may record it in a CUDA graph and
+    replay it in later steps; any other method is given tensors. Not inherited: a subclass may do otherwise, and says it
+    itself."""
 
     _definition: ClassVar[Definition]
 
@@ -79,7 +84,7 @@ class Balancer(TaskState):
         if type(self).task_weights is Balancer.task_weights:  # which shows them
             self.register_buffer("latest_coefficients", uniform_weights(num_tasks), persistent=False)
 
-    def coefficients(self, statistic: Tensor, losses: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
+    def coefficients(self, statistic: Array, losses: Array | None) -> tuple[Array, dict[str, Array]]:
         """One step of the method, as a pure function of what it measures and the present state.
 
         Args:
@@ -91,15 +96,6 @@ class Balancer(TaskState):
             (M,) coefficients on the raw gradients, and the new values of the buffers that change.
         """
         raise NotImplementedError
-
-    def method_in_c(self) -> Method | None:
-        """State and options for a step in C (``cpu_step.c``) that does what :meth:`coefficients` does, if there is one.
-        Only for methods that apply coefficients to whole gradients, and that say ``steps_in_c``.
-
-        Raises:
-            ValueError: the state is not on a CPU, where it is asked for.
-        """
-        return None
 
     def task_weights(self) -> Tensor:
         """(M,) the present task weights as the method means them (lambda of MultiBalance), for logs. By default the
@@ -116,23 +112,25 @@ class Balancer(TaskState):
         return self.measures != "nothing" or self.needs_losses
 
     @property
-    def may_step_in_c(self) -> bool:
-        """Whether ``steps_in_c`` holds of this object: nothing of it has been overridden."""
+    def is_portable(self) -> bool:
+        """Whether ``portable`` holds of this object: its class says so itself, and nothing of the object has been
+        replaced but settings that are numbers or strings."""
         definition = type(self)._definition
-        return definition.declared("steps_in_c") and not definition.replaced_in(self) and definition.holds()
+        return (
+            self.portable
+            and definition.declared("portable")
+            and all(isinstance(value, (int, float, str)) for value in definition.replaced_in(self).values())
+        )
 
     @property
     def may_be_replayed(self) -> bool:
-        """Whether ``capturable`` holds of this object: nothing of it has been overridden but settings that are numbers
-        or strings, and no function that it calls knows more than its arguments."""
-        definition = type(self)._definition
+        """Whether what a CUDA graph has recorded of a portable method is still what it does: nothing of its classes has
+        been replaced since, and no function that it calls knows more than its arguments."""
         functions = [value for value in vars(self).values() if callable(value)]
         return (
-            self.capturable
-            and definition.declared("capturable")
-            and all(isinstance(value, (int, float, str)) for value in definition.replaced_in(self).values())
+            self.is_portable
             and all(isinstance(value, FunctionType) and value.__closure__ is None for value in functions)
-            and definition.holds()
+            and type(self)._definition.holds()
         )
 
     @property
@@ -150,22 +148,6 @@ class Balancer(TaskState):
         """One rank's balanced gradient, a new tensor in the gradients' shape; None if every gradient is None."""
         return combine_gradients(gradients, coefficients)
 
-    def bounded_coefficients(
-        self, coefficients: Tensor, finite: Truth, squared_norms: Tensor, dtype: torch.dtype
-    ) -> Tensor:
-        """The coefficients; NaN, where the balanced gradient might not be finite.
-
-        So that the result need not be looked at: norms bound every element.
-
-        Args:
-            coefficients: (M,) float64.
-            finite: whether losses and statistic are.
-            squared_norms: (M,) float64, of the gradients.
-            dtype: of the gradients.
-        """
-        finite = finite & _bounded(coefficients, squared_norms, torch.finfo(dtype).max)
-        return choose(finite, coefficients, torch.nan)
-
     def balanced_gradient(
         self, gradients: Sequence[Tensor | None], coefficients: Tensor, finite: Truth | None = None
     ) -> Tensor | None:
@@ -177,58 +159,78 @@ class Balancer(TaskState):
         Args:
             coefficients: (M,) float64.
             finite: whether losses and statistic are; the result is then looked at too. None: the coefficients are NaN
-                where something is not finite, see :meth:`bounded_coefficients`.
+                where something is not finite.
         """
-        combined = self.apply_coefficients(gradients, coefficients)
+        check = finite is not None
+        if adds_up_gradients(self):
+            combined, whole = combine_and_check(gradients, coefficients, check)
+        else:
+            combined = self.apply_coefficients(gradients, coefficients)
+            whole = elements_are_finite(combined) if check and combined is not None else True
         if combined is None or finite is None:
             return combined
-        total = sum_of_elements(combined)
-        if host_may_look(total):
-            return combined if bool(finite & all_finite(total)) else combined.fill_(torch.nan)
-        return combined.add_(choose(finite, total - total, torch.nan))  # 0, or NaN of what is not finite
+        applicable = finite & whole
+        if isinstance(applicable, Tensor):
+            return combined.add_(torch.where(applicable, 0.0, torch.nan))
+        return combined if applicable else combined.fill_(torch.nan)
 
-    @torch.no_grad()
     def update(
         self,
-        statistic: Tensor,
-        losses: Tensor | None = None,
-        otherwise: Tensor | None = None,
+        statistic: Array,
+        losses: Array | None = None,
+        fallback_coefficients: Array | None = None,
         finite: Truth | None = None,
-    ) -> Tensor:
+    ) -> Array:
         """Advances the state by one step. No host synchronisation.
 
         A statistic that is not finite leaves the state as it is and is counted in ``nonfinite_steps``.
 
         Args:
-            otherwise: (M,) what to return where the statistic is not finite; the initial coefficients by default.
+            statistic: see :meth:`coefficients`; a tensor, or a NumPy array on a CPU. The other arrays are of its kind.
+            fallback_coefficients: (M,) what to return where the statistic is not finite; the initial coefficients by
+                default.
             finite: whether statistic and losses are, where that is known.
 
         Returns:
-            (M,) float64 coefficients on the raw gradients.
+            (M,) float64 coefficients on the raw gradients, of the statistic's kind.
 
         Raises:
             ValueError: the method needs losses and got none.
         """
         if self.needs_losses and losses is None:
             raise ValueError(f"{type(self).__name__} needs the losses: pass them through layer.weigh_losses(losses)")
-        losses = losses.double() if self.needs_losses and losses is not None else None
+        losses = floats(losses) if self.needs_losses else None
         if finite is None:
             finite = all_finite(statistic) if losses is None else all_finite(statistic) & all_finite(losses)
-        coefficients, state = self.coefficients(statistic, losses)
+        with np.errstate(all="ignore"):
+            coefficients, state = self._step(statistic, losses)
         if losses is not None:
             coefficients = _of_tasks_with_rows(coefficients, losses)
         if "latest_coefficients" in self._buffers:
             state = {**state, "latest_coefficients": coefficients}
-        for name, value in state.items():
+        for name, values in state.items():
             buffer: Tensor = getattr(self, name)
-            if buffer.shape != value.shape:  # a buffer of gradients, whose width the first step tells
-                buffer = self._buffers[name] = torch.zeros_like(value)
-            assign_where(finite, buffer, value)
-        self.step.add_(finite)
+            if buffer.shape != values.shape:  # a buffer of gradients, whose width the first step tells
+                buffer = self._buffers[name] = torch.zeros_like(to_tensor(values))
+            assign_where(finite, buffer, values)
+        count(self.step, finite)
         if finite is True:
             return coefficients
-        self.nonfinite_steps.add_(~torch.as_tensor(finite, device=self.step.device))
-        return choose(finite, coefficients, self.initial_coefficients() if otherwise is None else otherwise)
+        count(self.nonfinite_steps, not finite if isinstance(finite, bool) else ~finite)
+        if fallback_coefficients is None:
+            fallback_coefficients = like(coefficients, self.initial_coefficients())
+        return choose(finite, coefficients, fallback_coefficients)
+
+    def _step(self, statistic: Array, losses: Array | None) -> tuple[Array, dict[str, Array]]:
+        """:meth:`coefficients`, in the kind of arrays that it is written for."""
+        if isinstance(statistic, np.ndarray) == self.is_portable or not readable_on_host(to_tensor(statistic)):
+            return self.coefficients(statistic, losses)
+        of_other_kind = torch.from_numpy if isinstance(statistic, np.ndarray) else Tensor.numpy
+        coefficients, state = self.coefficients(
+            of_other_kind(statistic), None if losses is None else of_other_kind(losses)
+        )
+        values = {name: in_kind_of(statistic, value) for name, value in state.items()}
+        return in_kind_of(statistic, coefficients), values
 
     def combine(self, gradients: Tensor, losses: Tensor | None = None) -> Tensor:
         """The same step without autograd.
@@ -269,20 +271,10 @@ class Balancer(TaskState):
         return self
 
 
-def _of_tasks_with_rows(coefficients: Tensor, losses: Tensor) -> Tensor:
+def _of_tasks_with_rows(coefficients: Array, losses: Array) -> Array:
     """The coefficients; 0 where one, such as 1 / loss, is not finite for a task without rows, whose loss is 0. Its zero
     gradient would become NaN."""
-    if host_may_look(losses) and all(losses.tolist()):
-        return coefficients
-    return torch.where(losses == 0, coefficients.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0), coefficients)
-
-
-def _bounded(coefficients: Tensor, squared_norms: Tensor, limit: float) -> Truth:
-    """Whether no element of gradients with these norms, so combined, exceeds a limit."""
-    if host_may_look(coefficients):
-        pairs = zip(coefficients.tolist(), squared_norms.tolist(), strict=True)
-        return sum(abs(coefficient) * math.sqrt(square) for coefficient, square in pairs) < limit
-    return coefficients.abs() @ squared_norms.sqrt() < limit
+    return namespace(losses).where((losses == 0) & ~are_finite(coefficients), 0.0, coefficients)
 
 
 _MEASURE, _APPLY = Balancer.measure, Balancer.apply_coefficients

@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
-from dlrm_mtl.balancing.methods.algebra.simplex import (
+from dlrm_mtl.balancing.algebra.arrays import Array, at_least, floats, namespace, ratio, solve
+from dlrm_mtl.balancing.algebra.simplex import (
     MAX_ENUMERATED_TASKS,
+    TINY,
     best_candidate,
     support_systems,
     task_supports,
@@ -37,7 +38,7 @@ class CAGrad(Balancer):
         ValueError: an option out of its range, or more than 8 tasks.
     """
 
-    capturable = True
+    portable = True
 
     def __init__(
         self, num_tasks: int, c: float = 0.4, rescale: str = "mean", task_names: Sequence[str] | None = None
@@ -53,37 +54,38 @@ class CAGrad(Balancer):
         self.weights: Tensor
         self.register_task_state("weights", uniform_weights(num_tasks))
 
-    def coefficients(self, statistic: Tensor, losses: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
+    def coefficients(self, statistic: Array, losses: Array | None) -> tuple[Array, dict[str, Array]]:
+        xp = namespace(statistic)
         squares = statistic.diagonal()
-        gramian = statistic / squares.max().clamp(min=torch.finfo(statistic.dtype).tiny)
-        uniform = torch.full_like(squares, 1 / self.num_tasks)
+        gramian = statistic / at_least(squares.max(), TINY)
+        uniform = xp.full_like(squares, 1 / self.num_tasks)
         to_mean = gramian @ uniform  # <g_m, g_0>
-        radius = self.c * (uniform @ to_mean).clamp(min=0).sqrt()  # kappa
+        radius = self.c * xp.sqrt(at_least(uniform @ to_mean, 0))  # kappa
         weights = self._worst_case(gramian, to_mean, radius, squares > 0)
-        length = (weights @ gramian @ weights).clamp(min=0).sqrt()
-        pull = torch.nan_to_num(radius / length, nan=0.0, posinf=0.0)
+        length = xp.sqrt(at_least(weights @ gramian @ weights, 0))
+        pull = ratio(radius, length)
         return (uniform + pull * weights) / self.scale, {"weights": weights}
 
     def task_weights(self) -> Tensor:
         return self.weights
 
-    def _worst_case(self, gramian: Tensor, to_mean: Tensor, radius: Tensor, active: Tensor) -> Tensor:
+    def _worst_case(self, gramian: Array, to_mean: Array, radius: Array, active: Array) -> Array:
         """w, (M,). Without the silent tasks: as zero gradients they would be the worst off, and take all the weight."""
-        supports = task_supports(self.num_tasks, gramian.device)
-        sides = torch.stack([supports, supports * to_mean], dim=2)
-        solution, failed = torch.linalg.solve_ex(support_systems(gramian), sides)
-        to_ones, to_linear = solution.unbind(dim=2)  # (S, M): A 1 and A g, with A the inverse on the support
-        a = to_ones.sum(dim=1)
-        b = to_linear.sum(dim=1)
+        xp, supports = namespace(gramian), task_supports(gramian)
+        sides = xp.stack([supports, supports * to_mean], axis=2)
+        solution, failed = solve(support_systems(gramian), sides)
+        to_ones, to_linear = solution[:, :, 0], solution[:, :, 1]  # (S, M): A 1, A g; A the inverse on the support
+        a = to_ones.sum(axis=1)
+        b = to_linear.sum(axis=1)
         c = to_linear @ to_mean
-        root = (b**2 - a * (c - radius**2)).clamp(min=0).sqrt()
+        root = xp.sqrt(at_least(b**2 - a * (c - radius**2), 0))
         multiplier = (b + root) / a
-        direction = torch.addcmul(-to_linear, multiplier[:, None], to_ones)
-        weights = direction / direction.sum(dim=1, keepdim=True)
+        direction = multiplier[:, None] * to_ones - to_linear
+        weights = direction / direction.sum(axis=1, keepdims=True)
         # A vertex is feasible whatever the conditions say there; so one candidate always is.
-        vertex = supports.sum(dim=1, keepdim=True) == 1
-        weights = torch.where(vertex, supports, weights)
-        feasible = (weights >= 0).all(dim=1) & ((failed == 0) | vertex.squeeze(1))
-        feasible &= supports @ (~active).double() == 0
-        length = ((weights @ gramian) * weights).sum(dim=1).clamp(min=0).sqrt()
+        vertex = supports.sum(axis=1) == 1
+        weights = xp.where(vertex[:, None], supports, weights)
+        feasible = (weights >= 0).all(axis=1) & ((failed == 0) | vertex)
+        feasible &= supports @ floats(~active) == 0
+        length = xp.sqrt(at_least(((weights @ gramian) * weights).sum(axis=1), 0))
         return best_candidate(weights, weights @ to_mean + radius * length, feasible)

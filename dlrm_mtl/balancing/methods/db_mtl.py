@@ -5,7 +5,17 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from dlrm_mtl.balancing.methods.algebra.gradient_averages import advance_averages
+from dlrm_mtl.balancing.algebra.arrays import (
+    Array,
+    ascending,
+    at_least,
+    counts,
+    like,
+    namespace,
+    norms_of,
+    ratio,
+)
+from dlrm_mtl.balancing.algebra.gradient_averages import advance_averages
 from dlrm_mtl.balancing.methods.balancer import Balancer
 from dlrm_mtl.balancing.methods.options import is_number, require_option, uniform_weights
 
@@ -29,7 +39,7 @@ class DBMTL(Balancer):
         ValueError: an option out of its range.
     """
 
-    capturable = True
+    portable = True
 
     def __init__(
         self,
@@ -54,31 +64,33 @@ class DBMTL(Balancer):
             # Its width is known at the first step.
             self.register_task_state("averages", torch.zeros(num_tasks, 0, device="cpu"))
 
-    def coefficients(self, statistic: Tensor, losses: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
-        scale = statistic.new_ones(self.num_tasks) if losses is None else 1 / losses.clamp(min=1e-12)
-        state: dict[str, Tensor] = {}
+    def coefficients(self, statistic: Array, losses: Array | None) -> tuple[Array, dict[str, Array]]:
+        xp = namespace(statistic)
+        scale: Array = 1.0 if losses is None else 1 / at_least(losses, 1e-12)
+        state: dict[str, Array] = {}
         if self.average:
-            averages = advance_averages(self.averages, statistic * scale[:, None], 1 - self.average)
+            scaled = statistic if losses is None else statistic * scale[:, None]
+            averages = advance_averages(like(statistic, self.averages), scaled, 1 - self.average)
             state["averages"] = averages
-            norms = averages.norm(dim=1)
+            norms = xp.sqrt((averages * averages).sum(axis=1))
         else:
-            norms = statistic.diagonal().clamp(min=0).sqrt() * scale
-        weights = torch.nan_to_num(self._reference(norms) / norms * scale, nan=0.0, posinf=0.0) / self.num_tasks
+            norms = norms_of(statistic) * scale
+        weights = ratio(self._reference(norms) * scale, norms) / self.num_tasks
         return weights, {"weights": weights, **state}
 
     def task_weights(self) -> Tensor:
         return self.weights
 
-    def _reference(self, norms: Tensor) -> Tensor:
+    def _reference(self, norms: Array) -> Array:
         """t, 0-d, over the tasks with a gradient."""
-        active = norms > 0
+        xp, active = namespace(norms), norms > 0
         if self.target == "max":
             return norms.max()
         if self.target == "min":
-            return torch.where(active, norms, torch.inf).min()
+            return xp.where(active, norms, xp.inf).min()
         count = active.sum()
         if self.target == "mean":
-            return norms.sum() / count.clamp(min=1)
-        ascending = torch.where(active, norms, torch.inf).sort().values
-        middle = torch.stack([(count - 1).clamp(min=0) // 2, count // 2]).clamp(max=len(norms) - 1)
-        return ascending.gather(0, middle).mean()
+            return norms.sum() / at_least(count, 1)
+        sorted_norms, places = ascending(xp.where(active, norms, xp.inf)), counts(norms) - 1
+        middle = (at_least(count - 1, 0) // 2, count // 2)
+        return sum(xp.where(places == place, sorted_norms, 0.0).sum() for place in middle) / 2

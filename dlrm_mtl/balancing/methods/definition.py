@@ -7,8 +7,9 @@ from typing import Any
 class Definition:
     """The attributes of a class and of its bases, as they were when the class was defined.
 
-    Special paths are made for a class as its file says it: a step in C, a step that a CUDA graph replays. They must not
-    stand in for a subclass that overrides something, nor for an object or a class of which something was replaced.
+    What a class says of its methods (``portable``) holds for the class as its file has it, and a CUDA graph replays a
+    step as it was recorded. Neither holds for a subclass that overrides something, nor where something of an object or
+    a class was replaced.
     """
 
     def __init__(self) -> None:

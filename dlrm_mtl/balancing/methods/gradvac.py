@@ -6,7 +6,16 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from dlrm_mtl.balancing.methods.algebra.random_order import random_partners
+from dlrm_mtl.balancing.algebra.arrays import (
+    Array,
+    at_least,
+    at_most,
+    identity_like,
+    like,
+    namespace,
+    norms_of,
+)
+from dlrm_mtl.balancing.algebra.random_order import random_partners
 from dlrm_mtl.balancing.methods.balancer import Balancer
 from dlrm_mtl.balancing.methods.options import is_number, require_option, require_seed, uniform_weights
 
@@ -36,7 +45,7 @@ class GradVac(Balancer):
     VANISHED = 1e-14
     """Where |g_i'|^2 has fallen to this share of |g_i|^2, rounding is all that is left: it has no direction."""
 
-    capturable = True
+    portable = True
 
     def __init__(
         self, num_tasks: int, beta: float = 0.01, seed: int = 0, task_names: Sequence[str] | None = None
@@ -51,37 +60,38 @@ class GradVac(Balancer):
         self.register_task_state("weights", uniform_weights(num_tasks))
         self.register_pair_state("targets", torch.zeros(num_tasks, num_tasks, device="cpu"))
 
-    def coefficients(self, statistic: Tensor, losses: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
-        identity = torch.eye(self.num_tasks, dtype=statistic.dtype, device=statistic.device)
-        norms = statistic.diagonal().clamp(min=0).sqrt()
+    def coefficients(self, statistic: Array, losses: Array | None) -> tuple[Array, dict[str, Array]]:
+        xp, identity = namespace(statistic), identity_like(statistic)
+        norms, before = norms_of(statistic), like(statistic, self.targets)
         active = norms > 0
-        safe = torch.where(active, norms, 1.0)
-        cosines = statistic / torch.outer(safe, safe)
-        partners = random_partners(self.num_tasks, self.seed, self.step)  # (M, M - 1)
+        safe = xp.where(active, norms, 1.0)
+        cosines = statistic / xp.outer(safe, safe)
+        partners = random_partners(self.num_tasks, self.seed, like(statistic, self.step))  # (M, M - 1)
         positions = identity[partners]  # (M, M - 1, M)
-        targets = self.targets.gather(1, partners)
-        bounded = targets.clamp(-self.LARGEST_TARGET, self.LARGEST_TARGET)
-        slopes = bounded / (1 - bounded**2).sqrt()
+        targets = (positions * before[:, None, :]).sum(axis=2)  # of each partner in turn
+        bounded = at_most(at_least(targets, -self.LARGEST_TARGET), self.LARGEST_TARGET)
+        slopes = bounded / xp.sqrt(1 - bounded**2)
         vaccinated = identity  # row i: coefficients of g_i' / |g_i| on the unit gradients
         squares, inner = [], []
-        for slope, position in zip(slopes[:, :, None].unbind(dim=1), positions.unbind(dim=1), strict=True):
+        for turn in range(self.num_tasks - 1):
+            position = positions[:, turn]
             products = vaccinated @ cosines
-            square = (products * vaccinated).sum(dim=1, keepdim=True)  # |g_i'|^2
-            product = (products * position).sum(dim=1, keepdim=True)  # |g_i'| phi
+            square = (products * vaccinated).sum(axis=1, keepdims=True)  # |g_i'|^2
+            product = (products * position).sum(axis=1, keepdims=True)  # |g_i'| phi
             squares.append(square)
             inner.append(product)
             # Positive just where phi lies below its target.
-            height = torch.addcmul(square, product, product, value=-1).clamp(min=0).sqrt()
-            step = torch.addcmul(-product, slope, height).clamp(min=0)
-            vaccinated = torch.addcmul(vaccinated, step, position)
-        weights = torch.where(active, norms @ vaccinated / safe, 0.0) / self.num_tasks
+            height = xp.sqrt(at_least(square - product * product, 0))
+            step = at_least(slopes[:, turn, None] * height - product, 0)
+            vaccinated = vaccinated + step * position
+        weights = xp.where(active, norms @ vaccinated / safe, 0.0) / self.num_tasks
         state = {"weights": weights}
         if squares:  # there are pairs
-            square = torch.cat(squares, dim=1)
-            phi = (torch.cat(inner, dim=1) / square.clamp(min=self.VANISHED).sqrt()).clamp(-1, 1)
+            square = xp.concatenate(squares, axis=1)
+            phi = at_most(at_least(xp.concatenate(inner, axis=1) / xp.sqrt(at_least(square, self.VANISHED)), -1), 1)
             valid = (square > self.VANISHED) & active[:, None] & active[partners]
-            moved = torch.where(valid, torch.lerp(targets, phi, self.beta), targets)
-            state["targets"] = self.targets.scatter(1, partners, moved)
+            moved = xp.where(valid, (1 - self.beta) * targets + self.beta * phi, targets)
+            state["targets"] = (positions * moved[:, :, None]).sum(axis=1) + identity * before
         return weights, state
 
     def task_weights(self) -> Tensor:

@@ -2,9 +2,17 @@
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
+from dlrm_mtl.balancing.algebra.arrays import (
+    Array,
+    at_least,
+    floats,
+    identity_like,
+    namespace,
+    norms_of,
+    solve,
+)
 from dlrm_mtl.balancing.methods.balancer import Balancer
 from dlrm_mtl.balancing.methods.options import uniform_weights
 
@@ -21,26 +29,26 @@ class IMTLG(Balancer):
     RIDGE = 1e-13
     LARGEST = 10.0
 
-    capturable = True
+    portable = True
 
     def __init__(self, num_tasks: int, task_names: Sequence[str] | None = None) -> None:
         super().__init__(num_tasks, task_names)
         self.weights: Tensor
         self.register_task_state("weights", uniform_weights(num_tasks))
 
-    def coefficients(self, statistic: Tensor, losses: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
-        norms = statistic.diagonal().clamp(min=0).sqrt()
+    def coefficients(self, statistic: Array, losses: Array | None) -> tuple[Array, dict[str, Array]]:
+        xp = namespace(statistic)
+        norms = norms_of(statistic)
         active = norms > 0
-        safe = torch.where(active, norms, 1.0)
-        cosines = statistic / torch.outer(safe, safe) + torch.diag((~active).double())
-        identity = torch.eye(len(norms), dtype=statistic.dtype, device=statistic.device)
-        solution, _ = torch.linalg.solve_ex(cosines + self.RIDGE * identity, active.double())
+        safe = xp.where(active, norms, 1.0)
+        cosines = statistic / xp.outer(safe, safe) + xp.diag(floats(~active))
+        solution, _ = solve(cosines + self.RIDGE * identity_like(cosines), floats(active))
         # Relative to the smallest norm, so that tiny gradients do not overflow.
-        smallest = torch.where(active, norms, torch.inf).min()
-        weights = torch.where(active, solution * torch.where(active, smallest, 1.0) / safe, 0.0)
+        smallest = xp.where(active, norms, xp.inf).min()
+        weights = xp.where(active, solution * xp.where(active, smallest, 1.0) / safe, 0.0)
         total = weights.sum()
-        weights = torch.where(total != 0, weights / torch.where(total != 0, total, 1.0), 1 / self.num_tasks)
-        weights = weights / (weights.abs().max() / self.LARGEST).clamp(min=1)
+        weights = xp.where(total != 0, weights / xp.where(total != 0, total, 1.0), 1 / self.num_tasks)
+        weights = weights / at_least(abs(weights).max() / self.LARGEST, 1)
         return weights, {"weights": weights}
 
     def task_weights(self) -> Tensor:

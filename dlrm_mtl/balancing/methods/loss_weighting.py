@@ -7,7 +7,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from dlrm_mtl.balancing.kernels.finite import host_may_look
+from dlrm_mtl.balancing.algebra.finite import readable_on_host
 
 
 class LossWeighting(nn.Module):
@@ -73,7 +73,7 @@ def weigh_with_rows(weighting: LossWeighting, losses: Tensor) -> Tensor:
     """What is minimised instead of (M,) losses. A loss that is NaN leaves its scalar as it is, and counts as 0: its
     task may have no row. If it has one, the gradient is NaN, and tells."""
     missing = losses.detach().isnan()
-    if host_may_look(missing) and not any(missing.tolist()):
+    if readable_on_host(missing) and not any(missing.tolist()):
         weighted: Tensor = weighting(losses)
         return weighted
     counted: Tensor = _NanAsZero.apply(losses)

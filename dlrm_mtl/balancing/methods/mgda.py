@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
-from dlrm_mtl.balancing.methods.algebra.simplex import min_norm_point
+from dlrm_mtl.balancing.algebra.arrays import Array, namespace
+from dlrm_mtl.balancing.algebra.simplex import min_norm_point
 from dlrm_mtl.balancing.methods.balancer import Balancer
 from dlrm_mtl.balancing.methods.options import require_option, uniform_weights
 
@@ -25,7 +25,7 @@ class MGDA(Balancer):
         ValueError: unknown normalization.
     """
 
-    capturable = True
+    portable = True
 
     def __init__(self, num_tasks: int, normalization: str = "none", task_names: Sequence[str] | None = None) -> None:
         super().__init__(num_tasks, task_names)
@@ -36,14 +36,15 @@ class MGDA(Balancer):
         self.weights: Tensor
         self.register_task_state("weights", uniform_weights(num_tasks))
 
-    def coefficients(self, statistic: Tensor, losses: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
+    def coefficients(self, statistic: Array, losses: Array | None) -> tuple[Array, dict[str, Array]]:
+        xp = namespace(statistic)
         squares = statistic.diagonal()
         active = squares > 0
         if self.normalization != "none":
-            scale = squares.sqrt() if self.normalization in ("l2", "loss+") else torch.ones_like(squares)
+            scale = xp.sqrt(squares) if self.normalization in ("l2", "loss+") else xp.ones_like(squares)
             scale = scale if losses is None else scale * losses
-            scale = torch.where(active & (scale > 0), scale, 1.0)
-            statistic = statistic / torch.outer(scale, scale)
+            scale = xp.where(active & (scale > 0), scale, 1.0)
+            statistic = statistic / xp.outer(scale, scale)
         weights = min_norm_point(statistic, active)
         return weights, {"weights": weights}
 

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from dlrm_mtl.balancing.methods.algebra.gradient_averages import advance_averages
-from dlrm_mtl.balancing.methods.algebra.simplex import project_to_simplex
+from dlrm_mtl.balancing.algebra.arrays import Array, at_least, floats, like, namespace
+from dlrm_mtl.balancing.algebra.gradient_averages import advance_averages
+from dlrm_mtl.balancing.algebra.simplex import TINY, project_to_simplex
 from dlrm_mtl.balancing.methods.balancer import Balancer
 from dlrm_mtl.balancing.methods.options import is_number, require_option, uniform_weights
 
@@ -36,7 +37,7 @@ class MoCo(Balancer):
     """
 
     measures = "pooled"
-    capturable = True
+    portable = True
 
     def __init__(
         self,
@@ -61,18 +62,19 @@ class MoCo(Balancer):
         # Its width is known at the first step.
         self.register_task_state("averages", torch.zeros(num_tasks, 0, device="cpu"))
 
-    def coefficients(self, statistic: Tensor, losses: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
-        decay = (self.step + 1).double() ** -self.decay
-        averages = advance_averages(self.averages, statistic, self.beta * decay)
+    def coefficients(self, statistic: Array, losses: Array | None) -> tuple[Array, dict[str, Array]]:
+        xp = namespace(statistic)
+        decay = (floats(like(statistic, self.step)) + 1) ** -self.decay
+        averages = advance_averages(like(statistic, self.averages), statistic, self.beta * decay)
         gramian = averages @ averages.T
         squares = gramian.diagonal()
         active = (squares > 0) | (squares.sum() == 0)  # all, before any task has a gradient
-        gramian = gramian * (active.sum() / squares.sum().clamp(min=torch.finfo(squares.dtype).tiny))
-        present = self.weights * active
+        gramian = gramian * (active.sum() / at_least(squares.sum(), TINY))
+        present = like(statistic, self.weights) * active
         total = present.sum()  # 0 only where a checkpoint's weights were all on tasks that are gone
-        weights = torch.where(total > 0, present / total, active / active.sum())
+        weights = xp.where(total > 0, present / total, active / active.sum())
         slope = gramian @ weights + self.rho * weights
-        target = torch.where(active, weights - self.step_size * decay * slope, -torch.inf)
+        target = xp.where(active, weights - self.step_size * decay * slope, -xp.inf)
         weights = project_to_simplex(target)
         return weights, {"weights": weights, "averages": averages}
 

@@ -1,14 +1,13 @@
 """MultiBalance (He, Chen et al., "MultiBalance: Multi-Objective Gradient Balancing in Industrial-Scale Multi-Task
 Recommendation System", 2024, arXiv:2411.11871), Algorithm 3."""
 
-import math
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
-from dlrm_mtl.balancing.kernels.c_structures import MULTIBALANCE, Method, addresses_of_state
-from dlrm_mtl.balancing.methods.algebra.simplex import project_to_simplex
+from dlrm_mtl.balancing.algebra.arrays import Array, at_least, at_most, like, namespace, norms_of, ratio
+from dlrm_mtl.balancing.algebra.simplex import project_to_simplex
 from dlrm_mtl.balancing.methods.balancer import Balancer
 from dlrm_mtl.balancing.methods.options import is_number, prior_option, require_option
 
@@ -44,8 +43,7 @@ class MultiBalance(Balancer):
         ValueError: an option out of its range.
     """
 
-    capturable = True
-    steps_in_c = True
+    portable = True
 
     def __init__(
         self,
@@ -83,34 +81,18 @@ class MultiBalance(Balancer):
         # 0 marks a task that had no gradient yet.
         self.register_task_state("norms", torch.zeros(num_tasks, device="cpu"))
 
-    def coefficients(self, statistic: Tensor, losses: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
-        norms = statistic.diagonal().clamp(min=0).sqrt()  # n, (M,)
-        previous = torch.where(self.norms > 0, self.norms, norms)
-        average = torch.where(norms > 0, torch.lerp(previous, norms, self.gamma), self.norms)  # u
-        rescale = torch.nan_to_num(average / norms, nan=0.0, posinf=0.0)  # u / n; 0 where n = 0
+    def coefficients(self, statistic: Array, losses: Array | None) -> tuple[Array, dict[str, Array]]:
+        xp = namespace(statistic)
+        norms, before = norms_of(statistic), like(statistic, self.norms)  # n, u; (M,)
+        moved = (1 - self.gamma) * before + self.gamma * norms
+        average = xp.where(norms > 0, xp.where(before > 0, moved, norms), before)
+        rescale = ratio(average, norms)
         if self.max_rescale is not None:
-            rescale = rescale.clamp(max=self.max_rescale)
+            rescale = at_most(rescale, self.max_rescale)
         slope = self._slope(statistic, norms, rescale)
-        weights = project_to_simplex(self.weights - self._beta * slope)
+        weights = project_to_simplex(like(statistic, self.weights) - self._beta(statistic) * slope)
         coefficients = self._divided(rescale * self._with_prior(weights, self.prior_in_direction))
         return coefficients, {"weights": weights, "norms": average}
-
-    def method_in_c(self) -> Method | None:
-        addresses = addresses_of_state([self.weights, self.norms, self.prior], self.num_tasks)
-        beta = self._beta
-        if addresses is None or (isinstance(beta, Tensor) and beta.numel() != 1):
-            return None
-        return Method(
-            MULTIBALANCE,
-            self.direction != "gradient",
-            *addresses,
-            float(beta),
-            self.rho,
-            self.gamma,
-            self.prior_in_direction,
-            math.inf if self.max_rescale is None else self.max_rescale,
-            self._divisor,
-        )
 
     def task_weights(self) -> Tensor:
         return self.weights
@@ -118,30 +100,31 @@ class MultiBalance(Balancer):
     def initial_coefficients(self) -> Tensor:
         return self._divided(self._with_prior(self.weights, self.prior_in_direction))
 
-    @property
-    def _beta(self) -> float | Tensor:
+    def _beta(self, statistic: Array) -> float | Array:
         """The step size of this step."""
-        return self.beta(self.step) if callable(self.beta) else self.beta
+        beta = self.beta(self.step) if callable(self.beta) else self.beta
+        return like(statistic, beta) if isinstance(beta, Tensor) else beta
 
-    def _slope(self, gramian: Tensor, norms: Tensor, rescale: Tensor) -> Tensor:
+    def _slope(self, gramian: Array, norms: Array, rescale: Array) -> Array:
         """s, (M,): how much each rescaled gradient agrees with the direction d."""
-        mixture = rescale * self._with_prior(self.weights, self.rho)  # d = sum of mixture[m] g_m
-        products = gramian @ mixture  # <g_m, d>
+        xp = namespace(gramian)
+        mixture = rescale * self._with_prior(like(gramian, self.weights), self.rho)  # d = sum of mixture[m] g_m
+        # Not a matrix product, which may fuse operations: where gradients are opposed, terms must cancel exactly.
+        products = (gramian * mixture).sum(axis=1)  # <g_m, d>
         if self.direction == "gradient":
             return rescale * products
-        length = (mixture @ products).clamp(min=0).sqrt()  # |d|
-        cosines = torch.nan_to_num(products / (norms * length), nan=0.0, posinf=0.0, neginf=0.0)
-        # Where the gradients cancel, |d| is rounding: without the clamp lambda would be thrown to a vertex.
-        return cosines.clamp(-1, 1)
+        length = xp.sqrt(at_least((mixture * products).sum(), 0))  # |d|
+        # Where the gradients cancel, |d| is rounding: without bounds lambda would be thrown to a vertex.
+        return at_most(at_least(ratio(products, norms * length), -1), 1)
 
     @property
     def _divisor(self) -> float:
         """Of the coefficients."""
         return 1.0
 
-    def _divided(self, coefficients: Tensor) -> Tensor:
+    def _divided(self, coefficients: Array) -> Array:
         return coefficients if self._divisor == 1 else coefficients / self._divisor
 
-    def _with_prior(self, weights: Tensor, strength: float) -> Tensor:
+    def _with_prior(self, weights: Array, strength: float) -> Array:
         """weights + strength lambda_0."""
-        return torch.add(weights, self.prior, alpha=strength) if strength else weights
+        return weights + strength * like(weights, self.prior) if strength else weights

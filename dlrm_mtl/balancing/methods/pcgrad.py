@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
-from dlrm_mtl.balancing.methods.algebra.random_order import random_partners
+from dlrm_mtl.balancing.algebra.arrays import Array, at_least, at_most, identity_like, like
+from dlrm_mtl.balancing.algebra.random_order import random_partners
+from dlrm_mtl.balancing.algebra.simplex import TINY
 from dlrm_mtl.balancing.methods.balancer import Balancer
 from dlrm_mtl.balancing.methods.options import require_seed, uniform_weights
 
@@ -28,7 +29,7 @@ class PCGrad(Balancer):
         ValueError: a seed that is no non-negative integer below 2^31.
     """
 
-    capturable = True
+    portable = True
 
     def __init__(self, num_tasks: int, seed: int = 0, task_names: Sequence[str] | None = None) -> None:
         super().__init__(num_tasks, task_names)
@@ -37,18 +38,18 @@ class PCGrad(Balancer):
         self.weights: Tensor
         self.register_task_state("weights", uniform_weights(num_tasks))
 
-    def coefficients(self, statistic: Tensor, losses: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
-        identity = torch.eye(self.num_tasks, dtype=statistic.dtype, device=statistic.device)
-        partners = random_partners(self.num_tasks, self.seed, self.step)  # (M, M - 1)
+    def coefficients(self, statistic: Array, losses: Array | None) -> tuple[Array, dict[str, Array]]:
+        identity = identity_like(statistic)
+        partners = random_partners(self.num_tasks, self.seed, like(statistic, self.step))  # (M, M - 1)
         # <g, g_j> / G_jj is linear in g's coefficients; a silent g_j has zeros here.
-        squares = statistic.diagonal().clamp(min=torch.finfo(statistic.dtype).tiny)
+        squares = at_least(statistic.diagonal(), TINY)
         slopes = (statistic / squares[:, None])[partners]  # (M, M - 1, M)
         positions = identity[partners]
         projected = identity
-        for slope, position in zip(slopes.unbind(dim=1), positions.unbind(dim=1), strict=True):
-            conflict = (projected * slope).sum(dim=1, keepdim=True).clamp(max=0)
-            projected = torch.addcmul(projected, conflict, position, value=-1)
-        weights = projected.mean(dim=0)
+        for turn in range(self.num_tasks - 1):
+            conflict = at_most((projected * slopes[:, turn]).sum(axis=1, keepdims=True), 0)
+            projected = projected - conflict * positions[:, turn]
+        weights = projected.mean(axis=0)
         return weights, {"weights": weights}
 
     def task_weights(self) -> Tensor:

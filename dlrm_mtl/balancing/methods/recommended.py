@@ -23,8 +23,7 @@ class MultiBalanceRecommended(MultiBalance):
         ValueError: an option out of its range.
     """
 
-    capturable = True
-    steps_in_c = True
+    portable = True
 
     def __init__(
         self,

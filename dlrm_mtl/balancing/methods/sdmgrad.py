@@ -3,10 +3,10 @@ NeurIPS 2023)."""
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
-from dlrm_mtl.balancing.methods.algebra.simplex import simplex_minimum
+from dlrm_mtl.balancing.algebra.arrays import Array, like, ratio
+from dlrm_mtl.balancing.algebra.simplex import simplex_minimum
 from dlrm_mtl.balancing.methods.balancer import Balancer
 from dlrm_mtl.balancing.methods.options import is_number, prior_option, require_option
 
@@ -26,7 +26,7 @@ class SDMGrad(Balancer):
         ValueError: an option out of its range.
     """
 
-    capturable = True
+    portable = True
 
     def __init__(
         self,
@@ -44,10 +44,10 @@ class SDMGrad(Balancer):
         self.register_buffer("prior", start, persistent=False)
         self.register_task_state("weights", start.clone())
 
-    def coefficients(self, statistic: Tensor, losses: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
+    def coefficients(self, statistic: Array, losses: Array | None) -> tuple[Array, dict[str, Array]]:
         active = statistic.diagonal() > 0
-        prior = self.prior * active
-        prior = torch.nan_to_num(prior / prior.sum())
+        prior = like(statistic, self.prior) * active
+        prior = ratio(prior, prior.sum())
         weights = simplex_minimum(statistic, self.rho * (statistic @ prior), active)
         return (weights + self.rho * prior) / (1 + self.rho), {"weights": weights}
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from dlrm_mtl.balancing.kernels.c_structures import FIXED_WEIGHTS, Method, addresses_of_state
+from dlrm_mtl.balancing.algebra.arrays import Array, like
 from dlrm_mtl.balancing.methods.balancer import Balancer
 from dlrm_mtl.balancing.methods.options import shown, task_vector
 
@@ -21,8 +21,7 @@ class Static(Balancer):
     """
 
     measures = "nothing"
-    capturable = True
-    steps_in_c = True
+    portable = True
 
     def __init__(
         self, num_tasks: int, weights: Sequence[float] | None = None, task_names: Sequence[str] | None = None
@@ -35,12 +34,8 @@ class Static(Balancer):
         # Not state but an option: a checkpoint must not override what the run was configured with.
         self.register_buffer("weights", values, persistent=False)
 
-    def coefficients(self, statistic: Tensor, losses: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
-        return self.weights.clone(), {}
-
-    def method_in_c(self) -> Method | None:
-        addresses = addresses_of_state([self.weights], self.num_tasks)
-        return None if addresses is None else Method(kind=FIXED_WEIGHTS, weights=addresses[0])
+    def coefficients(self, statistic: Array, losses: Array | None) -> tuple[Array, dict[str, Array]]:
+        return 1.0 * like(statistic, self.weights), {}
 
     def task_weights(self) -> Tensor:
         return self.weights
@@ -49,8 +44,7 @@ class Static(Balancer):
 class Mean(Static):
     """1/M each: the unbalanced control ("all task weights are equal and add up to 1", section 5.3 of the paper)."""
 
-    capturable = True
-    steps_in_c = True
+    portable = True
 
     def __init__(self, num_tasks: int, task_names: Sequence[str] | None = None) -> None:
         super().__init__(num_tasks, task_names=task_names)
@@ -59,8 +53,7 @@ class Mean(Static):
 class Sum(Static):
     """1 each: what ``sum(losses).backward()`` does without a layer (Algorithm 1 of the paper)."""
 
-    capturable = True
-    steps_in_c = True
+    portable = True
 
     def __init__(self, num_tasks: int, task_names: Sequence[str] | None = None) -> None:
         super().__init__(num_tasks, [1.0] * num_tasks, task_names)

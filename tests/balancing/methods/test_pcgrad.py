@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dlrm_mtl.balancing import create_balancer
-from dlrm_mtl.balancing.methods.algebra.random_order import random_partners
+from dlrm_mtl.balancing.algebra.random_order import random_partners
 from tests.balancing.methods.cases import CASES, TASKS, coefficients, fresh, gradients, quick, sequence
 from tests.balancing.reference import Array
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from dlrm_mtl.balancing import create_balancer
-from dlrm_mtl.balancing.methods.algebra.random_order import random_orders, random_partners
+from dlrm_mtl.balancing.algebra.random_order import random_orders, random_partners
 
 
 def orders_at(step: int, rows: int = 3, columns: int = 3, seed: int = 0) -> Tensor:

@@ -5,8 +5,10 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from dlrm_mtl.balancing.algebra.arrays import Array, like, namespace
 
-def random_orders(rows: int, columns: int, seed: int, step: Tensor) -> Tensor:
+
+def random_orders(rows: int, columns: int, seed: int, step: Array) -> Array:
     """A random permutation of the columns for each row.
 
     Args:
@@ -15,17 +17,28 @@ def random_orders(rows: int, columns: int, seed: int, step: Tensor) -> Tensor:
     Returns:
         (rows, columns) int64.
     """
-    return _mix(_cells(rows, columns, seed, step.device) + step * 0x2545F4914F6CDD1D).argsort(dim=1)
+    cells = like(step, _cells(rows, columns, seed, _device(step)))
+    return _mix(cells + step * 0x2545F4914F6CDD1D).argsort(1)
 
 
-def random_partners(num_tasks: int, seed: int, step: Tensor) -> Tensor:
+def random_partners(num_tasks: int, seed: int, step: Array) -> Array:
     """For each task all the others, in a random order.
 
     Returns:
         (M, M - 1) int64.
     """
     orders = random_orders(num_tasks, num_tasks - 1, seed, step)
-    return orders + (orders >= torch.arange(num_tasks, device=step.device)[:, None])
+    return orders + (orders >= like(step, _tasks(num_tasks, _device(step))))
+
+
+def _device(step: Array) -> torch.device:
+    return step.device if namespace(step) is torch else torch.device("cpu")
+
+
+@cache  # never dropped: CUDA graphs read it
+def _tasks(num_tasks: int, device: torch.device) -> Tensor:
+    """(M, 1)"""
+    return torch.arange(num_tasks, device=device)[:, None]
 
 
 @cache  # never dropped: CUDA graphs read it
@@ -35,7 +48,7 @@ def _cells(rows: int, columns: int, seed: int, device: torch.device) -> Tensor:
     return _mix(counter + seed * 0x9E3779B9)
 
 
-def _mix(values: Tensor) -> Tensor:
+def _mix(values: Array) -> Array:
     """An integer hash: xor-shifts and odd multipliers, on int64 with wrap-around."""
     values = (values ^ (values >> 30)) * -4658895280553007687
     values = (values ^ (values >> 27)) * -7723592293110705685

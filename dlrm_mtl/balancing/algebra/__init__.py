@@ -1,0 +1,1 @@
+"""Computations on M numbers, or M x M, that several methods share."""

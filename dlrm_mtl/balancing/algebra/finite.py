@@ -1,0 +1,71 @@
+"""Whether values are finite: as a tensor on their device, or as a bool where the host can read them."""
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.compiler import is_compiling
+from torch.utils._python_dispatch import is_in_torch_dispatch_mode
+
+from dlrm_mtl.balancing.algebra.arrays import Array, namespace
+
+Truth = Tensor | bool
+"""Of one question: 0-d bool on the device, or a bool. ``&`` joins both."""
+
+FEW_VALUES = 256
+"""So many are looked at one by one."""
+
+
+def readable_on_host(values: Tensor) -> bool:
+    """Whether values may decide what is done: on a CPU, where nobody traces the operations. Elsewhere the host would
+    have to wait for the device."""
+    return values.is_cpu and not is_in_torch_dispatch_mode() and not is_compiling()
+
+
+def are_finite(values: Array) -> Array:
+    """As ``isfinite``; of tensors in two kernels instead of four, since in a step's few small tensors kernels are what
+    costs."""
+    if not isinstance(values, Tensor):
+        return np.isfinite(values)
+    return values - values == 0  # infinity less infinity is NaN
+
+
+def all_finite(values: Array) -> Truth:
+    """Whether no value is NaN or infinite."""
+    if isinstance(values, Tensor) and not readable_on_host(values):
+        return are_finite(values).all()
+    if math.prod(values.shape) <= FEW_VALUES:
+        return all(map(math.isfinite, values.reshape(-1).tolist()))
+    return bool(are_finite(values).all())
+
+
+def choose(condition: Truth, values: Array, fallback: Array | float) -> Array:
+    """``where``; where the host knows that it is, ``values`` themselves."""
+    if condition is True:
+        return values
+    xp = namespace(values)
+    if xp is np:
+        return np.where(bool(condition), values, fallback)
+    return torch.where(torch.as_tensor(condition, device=values.device), values, fallback)
+
+
+def count(counter: Tensor, condition: Truth) -> None:
+    """Adds 1 to a 0-d counter, if the condition holds."""
+    if isinstance(condition, Tensor):
+        counter.add_(condition)
+    elif readable_on_host(counter):
+        counter.numpy()[...] += condition
+    else:
+        counter.add_(int(condition))
+
+
+def assign_where(condition: Truth, target: Tensor, values: Array) -> None:
+    """Writes values of the same shape into ``target``, or leaves it as it is."""
+    if isinstance(values, np.ndarray):
+        if condition:
+            np.copyto(target.numpy(), values, casting="same_kind")
+    elif condition is True:
+        target.copy_(values)
+    elif condition is not False:
+        torch.where(condition, values, target, out=target)

@@ -1,0 +1,27 @@
+"""Gradients summed over the rows of the batch."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def local_pooled(gradients: Sequence[Tensor | None], device: torch.device) -> Tensor:
+    """Batch-pooled gradients of one rank: each gradient summed over its rows.
+
+    Args:
+        gradients: M tensors (B, D), or (D,) if pooled already; None is a task without a gradient: zeros.
+        device: where the result goes, if every gradient is None.
+
+    Returns:
+        (M, D) float64.
+    """
+    present = [gradient for gradient in gradients if gradient is not None]
+    width = present[0].shape[-1] if present else 0
+    zero = torch.zeros(width, dtype=torch.float64, device=device)
+    return torch.stack(
+        [
+            zero if gradient is None else gradient.reshape(-1, width).sum(dim=0, dtype=torch.float64)
+            for gradient in gradients
+        ]
+    )

@@ -1,0 +1,80 @@
+"""The weighted sum of per-task gradients."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from dlrm_mtl.balancing.algebra.finite import Truth, all_finite, readable_on_host
+from dlrm_mtl.balancing.kernels.chunks import chunk_elements, chunks_of, flat
+from dlrm_mtl.balancing.kernels.cpu_kernels import cpu_kernels
+from dlrm_mtl.balancing.kernels.gpu_kernels import gpu_kernels
+
+
+def combine_gradients(gradients: Sequence[Tensor | None], coefficients: Tensor) -> Tensor | None:
+    """The weighted sum of :func:`combine_and_check` alone."""
+    return combine_and_check(gradients, coefficients, check=False)[0]
+
+
+def combine_and_check(
+    gradients: Sequence[Tensor | None], coefficients: Tensor, check: bool
+) -> tuple[Tensor | None, Truth]:
+    """Weighted sum of M gradients, without a stacked copy.
+
+    Args:
+        gradients: M tensors of one shape, or None.
+        coefficients: (M,) float64, on the gradients' device.
+        check: whether the sum is to be looked at.
+
+    Returns:
+        sum over m of coefficients[m] * gradients[m] in the gradients' dtype, accumulated in at least float32;
+        None if every gradient is None. And whether all of it is finite; True if not checked.
+    """
+    present = {m: gradient for m, gradient in enumerate(gradients) if gradient is not None}
+    if not present:
+        return None, True
+    kept = list(present.values())
+    if len(kept) < len(gradients):
+        coefficients = torch.stack([coefficients[m] for m in present])
+    kernels = gpu_kernels(kept)
+    if kernels is not None:
+        flattened = [flat(gradient) for gradient in kept]
+        combined = kernels.triton_weighted_sum(flattened, coefficients.contiguous()).view(kept[0].shape)
+    else:
+        on_cpu = cpu_kernels(kept) if readable_on_host(coefficients) else None
+        if on_cpu is not None:
+            return on_cpu.weighted_sum(coefficients.tolist())
+        combined = _plain_weighted_sum(kept, coefficients.to(torch.promote_types(kept[0].dtype, torch.float32)))
+    return combined, elements_are_finite(combined) if check else True
+
+
+def elements_are_finite(values: Tensor) -> Truth:
+    """Whether a large tensor is finite, by the sum of its elements: the cheapest look at all of them. Not in a narrow
+    dtype, which would overflow where no element does."""
+    return all_finite(values.sum(dtype=torch.promote_types(values.dtype, torch.float32)))
+
+
+def _plain_weighted_sum(gradients: Sequence[Tensor], weights: Tensor) -> Tensor:
+    if gradients[0].dtype == weights.dtype:
+        return _weighted_sum(gradients, weights)
+    # Widened a chunk at a time, as in the Gramian.
+    flattened = [gradient.reshape(-1) for gradient in gradients]
+    combined = torch.empty_like(flattened[0])
+    size = chunk_elements(flattened[0]) // len(flattened)
+    for part, *pieces in chunks_of([combined, *flattened], size):
+        part.copy_(_weighted_sum([piece.float() for piece in pieces], weights))
+    return combined.view(gradients[0].shape)
+
+
+def _weighted_sum(gradients: Sequence[Tensor], weights: Tensor) -> Tensor:
+    if readable_on_host(weights):
+        first, *others = weights.tolist()
+        total = gradients[0] * first
+        for gradient, weight in zip(gradients[1:], others, strict=True):
+            total.add_(gradient, alpha=weight)
+        return total
+    first, *others = weights.unbind()
+    total = gradients[0] * first
+    for gradient, weight in zip(gradients[1:], others, strict=True):
+        total.addcmul_(gradient, weight)
+    return total
