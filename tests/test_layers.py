@@ -74,6 +74,10 @@ ALLOWED: dict[str, set[str]] = {
 """What each part of the package may import of the others."""
 
 
+ROOMS = {"balancing": ("algebra", "kernels", "state", "exchange", "methods")}
+"""Rooms of a part, from the lowest on: none imports one above, nor what stands beside the rooms, which is above all."""
+
+
 def part(module: Path) -> str:
     """The part a module belongs to: its package, or itself."""
     return module.relative_to(PACKAGE).with_suffix("").parts[0]
@@ -127,6 +131,22 @@ def test_the_table_allows_nothing_unused() -> None:
 def test_imports_run_one_way(module: Path) -> None:
     beyond = imported_parts(module) - ALLOWED.get(part(module), set())
     assert not beyond
+
+
+@pytest.mark.parametrize("owner", ROOMS)
+def test_rooms_import_what_is_below(owner: str) -> None:
+    order = ROOMS[owner]
+    seen = set()
+    for module in MODULES:
+        of_part, *rest = module.relative_to(PACKAGE).parts
+        if of_part != owner or len(rest) < 2:
+            continue
+        seen.add(rest[0])
+        below = (rest[0], *order[: order.index(rest[0])])
+        for name in imports(module):
+            if name.startswith(f"dlrm_mtl.{owner}."):
+                assert name.split(".")[2] in below, f"{identify(module)} imports {name}"
+    assert seen == set(order)
 
 
 @pytest.mark.parametrize(

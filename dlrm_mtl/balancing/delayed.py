@@ -8,14 +8,14 @@ from torch import Tensor
 
 from dlrm_mtl.balancing.accumulation import MicroBatches
 from dlrm_mtl.balancing.algebra.arrays import in_kind_of, to_tensor
-from dlrm_mtl.balancing.exchange.reduction import PendingReduction, Reducer
-from dlrm_mtl.balancing.methods.balancer import Balancer
-from dlrm_mtl.balancing.state.delayed_state import (
+from dlrm_mtl.balancing.delayed_state import (
     DelayedState,
     delayed_entries,
     restore_delayed_state,
     store_delayed_state,
 )
+from dlrm_mtl.balancing.exchange.reduction import PendingReduction, Reducer
+from dlrm_mtl.balancing.methods.balancer import Balancer
 from dlrm_mtl.balancing.step import Decision, Measurement, Source
 
 
