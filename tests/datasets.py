@@ -9,6 +9,7 @@ import pyarrow as pa
 from data_prep.writer import DatasetWriter
 from dlrm_mtl.meaning import DenseFingerprint, Fingerprints, TableFingerprint
 from dlrm_mtl.schema import CategoricalFeature, Task
+from dlrm_mtl.segments import Segment
 
 CATEGORICAL = (
     CategoricalFeature("user", 50),
@@ -26,6 +27,7 @@ FINGERPRINTS = Fingerprints(
     {"age": DenseFingerprint("log", 1.0, 2.5, 0.25), "price": DenseFingerprint("none")},
 )
 TASKS = (Task("click", "click"), Task("like", "like"), Task("buy", "buy", given="click"))
+SEGMENTS = (Segment("hour", tuple(map(str, range(24)))), Segment("tab", ("home", "other")))
 
 
 def make_table(rows: int, seed: int) -> pa.Table:
@@ -58,15 +60,42 @@ def make_dataset(
     eval_rows: int = 200,
     row_group_rows: int = 64,
     tasks: Sequence[Task] = TASKS,
+    with_context: bool = False,
 ) -> Path:
-    """Writes the test data set and returns its directory."""
+    """Writes the test data set and returns its directory.
+
+    Args:
+        with_context: whether evaluation rows keep a cluster and segments.
+    """
+    evaluation = make_table(eval_rows, seed=2)
+    if with_context:
+        context = {
+            "cluster:visitor": pa.array([cluster_of(row) for row in range(eval_rows)], pa.int64()),
+            "segment:hour": pa.array([row % 24 for row in range(eval_rows)], pa.int32()),
+            "segment:tab": pa.array([row % 2 for row in range(eval_rows)], pa.int32()),
+        }
+        evaluation = pa.table({**dict(zip(evaluation.column_names, evaluation.columns, strict=True)), **context})
     with DatasetWriter(
-        directory, "small", CATEGORICAL, DENSE, tasks, row_group_rows, 4 * row_group_rows, FINGERPRINTS
+        directory,
+        "small",
+        CATEGORICAL,
+        DENSE,
+        tasks,
+        row_group_rows,
+        4 * row_group_rows,
+        FINGERPRINTS,
+        cluster="visitor" if with_context else "",
+        segments=SEGMENTS if with_context else (),
     ) as writer:
         writer.write("train", make_table(rows, seed=1))
-        writer.write("eval", make_table(eval_rows, seed=2))
+        writer.write("eval", evaluation)
         writer.finish(source={})
     return directory
+
+
+def cluster_of(row: int) -> int | None:
+    """Rows 4 i to 4 i + 3 are of one cluster, but for every tenth row, which has none."""
+    return None if row % 10 == 9 else row // 4
 
 
 def _lists(rng: np.random.Generator, rows: int, cardinality: int, longest: int) -> pa.Array:

@@ -9,7 +9,6 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from data_prep.writer import DatasetWriter
 from dlrm_mtl.data.checks import check_values
 from dlrm_mtl.data.context import Context
 from dlrm_mtl.data.dataset import Dataset, open_dataset
@@ -18,32 +17,17 @@ from dlrm_mtl.data.source import RowSource
 from dlrm_mtl.schema import read_schema
 from dlrm_mtl.segments import Segment
 from tests.data.faults import rewrite, write_text
-from tests.datasets import CATEGORICAL, DENSE, TASKS, make_dataset, make_table
+from tests.datasets import SEGMENTS, cluster_of, make_dataset
 
 ROWS = 200
-SEGMENTS = (Segment("hour", tuple(map(str, range(24)))), Segment("tab", ("home", "other")))
 HOURS = [row % 24 for row in range(ROWS)]
 TABS = [row % 2 for row in range(ROWS)]
-CLUSTERS = [None if row % 10 == 9 else row // 4 for row in range(ROWS)]
+CLUSTERS = [cluster_of(row) for row in range(ROWS)]
 
 
 def make(directory: Path) -> Path:
-    """A data set whose eval rows 4 i to 4 i + 3 are of one cluster, but for every tenth, which has none."""
-    context = {
-        "cluster:visitor": pa.array(CLUSTERS, pa.int64()),
-        "segment:hour": pa.array(HOURS, pa.int32()),
-        "segment:tab": pa.array(TABS, pa.int32()),
-    }
-    table = make_table(ROWS, seed=2)
-    for name, column in context.items():
-        table = table.append_column(name, column)
-    with DatasetWriter(
-        directory, "small", CATEGORICAL, DENSE, TASKS, 64, 128, cluster="visitor", segments=SEGMENTS
-    ) as writer:
-        writer.write("train", make_table(300, seed=1))
-        writer.write("eval", table)
-        writer.finish(source={})
-    return directory
+    """A data set with two eval shards."""
+    return make_dataset(directory, eval_rows=ROWS, row_group_rows=32, with_context=True)
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from tests.datasets import make_dataset
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_dataset(tmp_path_factory.mktemp("schema") / "set")
+    return make_dataset(tmp_path_factory.mktemp("schema") / "set", with_context=True)
 
 
 @pytest.fixture
@@ -117,6 +117,10 @@ NO_NUMBER: list[Any] = [None, "5", [5], {}, True]
         ("splits.eval[0].rows", [*NO_NUMBER, -1, 1000.0, 2**64]),
         ("splits.eval[0].sha256", [None, False, 0, [], "abc", "g" * 64, "A" * 64, "a" * 65]),
         ("source", [None, 5, [], "x"]),
+        ("cluster", [None, 5, ["user"], {}, "a\nb", "x" * 201]),
+        ("segments", [None, 5, "hour", {}, ["hour"], [{}], [{"name": "hour"}], [{"values": ["a"]}]]),
+        ("segments[0].name", [None, 5, [], "", "a\tb", "x" * 201, "tab"]),
+        ("segments[0].values", [None, 5, "a", [], [1], [""], ["a", "a"], ["a\rb"], [str(n) for n in range(257)]]),
     ],
 )
 def test_a_value_of_another_type_or_range_is_refused(directory: Path, place: str, values: list[Any]) -> None:
@@ -159,6 +163,21 @@ def test_a_shard_is_listed_once(directory: Path, split: str, same: str) -> None:
     edit(directory, repeat)
     with pytest.raises(ValueError, match=r"shard '.*' (stands in split .* and in split 'train'|lies outside)"):
         read_schema(directory)
+
+
+def test_no_feature_or_label_has_the_column_of_a_segment_or_the_cluster(directory: Path) -> None:
+    for place, name in (("segments[0].name", "hour"), ("cluster", "visitor")):
+        column = f"{place.split('[')[0].rstrip('s')}:{name}"
+        edit(directory, put("dense[0]", column))
+        edit(directory, lambda raw: raw.pop("fingerprints", None))
+        with pytest.raises(ValueError, match=f"column '{column}' is a feature or a label"):
+            read_schema(directory)
+
+
+def test_a_schema_from_before_there_were_segments(directory: Path) -> None:
+    edit(directory, lambda raw: [raw.pop(key) for key in ("cluster", "segments")])
+    schema = read_schema(directory)
+    assert (schema.cluster, schema.segments) == ("", ())
 
 
 def test_large_numbers_are_read_as_they_are(directory: Path) -> None:

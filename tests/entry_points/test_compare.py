@@ -146,6 +146,7 @@ def test_one_process_and_quiet_output(small_dataset: Path, tmp_path: Path) -> No
             ["--arms", "mean", "mgda:level=interaction", "--batch-size", "100"],
             "level=interaction: this interaction has no parameters",
         ),
+        (["--segments", "item", "hour"], "segments: the data set has no segment 'hour'; there is user, item"),
         (["--sharding.kinds", "row_wise"], "sharding.kinds has 'row_wise'"),
         (
             ["--task-weights", "click=1", "like=1"],

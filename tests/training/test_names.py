@@ -39,6 +39,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rng = np.random.default_rng(0)
     columns: dict[str, Any] = {name: rng.integers(0, 5, ROWS) for name in FEATURES}
     columns |= {name: rng.normal(size=ROWS) for name in DENSE}
+    columns["day"] = rng.choice(["2024-01-01", "<b>|点击</b> `$x_1$`", "x" * 200], ROWS)
     columns |= {f"label.{index}": rng.integers(0, 2, ROWS) for index in range(len(TASKS))}
     pq.write_table(pa.table(columns), directory / "log.parquet")
     layout = Layout(
@@ -49,6 +50,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         dense=tuple(DenseColumn(name, standardise=True) for name in DENSE),
         labels=tuple(LabelColumn(f"label.{index}") for index in range(len(TASKS))),
         tasks=tuple(Task(name, f"label.{index}") for index, name in enumerate(TASKS)),
+        cluster="a@b",
+        segments=("a/b", "点击 <b>", "x" * 200, "day"),
     )
     out = directory / "data"
     prepare("names", "test", layout, [directory / "log.parquet"], out, IdOptions(), SplitOptions(), WorkOptions())

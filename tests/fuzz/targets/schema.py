@@ -18,7 +18,7 @@ TRAINED = 20
 
 
 def schema_target(directory: Path) -> Target:
-    data = make_dataset(directory / "data", rows=64, eval_rows=48, row_group_rows=16)
+    data = make_dataset(directory / "data", rows=64, eval_rows=48, row_group_rows=16, with_context=True)
     file = data / "schema.json"
     schema = read_json(file)
     runs = Runs(directory, data)
@@ -55,6 +55,9 @@ def _check(schema: Schema) -> None:
     for task in schema.tasks:
         _require(_is_number(task.base_rate) and 0 < task.base_rate < 1, "a base rate")
         _require(task.bayes_ne is None or _is_number(task.bayes_ne), "a Bayes NE")
+    for segment in schema.segments:
+        _require(all(isinstance(text, str) and text for text in (segment.name, *segment.values)), "a segment's names")
+        _require(0 < len(set(segment.values)) == len(segment.values) <= 256, "a segment's values")
     files = [shard.file for split in SPLITS for shard in schema.splits[split]]
     _require(len(set(files)) == len(files), "a shard twice")
     for split in SPLITS:

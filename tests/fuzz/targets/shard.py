@@ -16,10 +16,13 @@ from tests.fuzz.mutations import mutate_bytes
 from tests.fuzz.target import Target, WrongError
 from tests.fuzz.targets.runs import Runs
 
+CODES = (("user", 49), ("item", 29), ("click", 1), ("like", 1), ("buy", 1), ("segment:hour", 23), ("segment:tab", 1))
+"""Columns of integers from 0 on, and the largest one."""
+
 
 def shard_target(directory: Path) -> Target:
     """Half of the inputs are of a data set with checksums, where every change must be noticed."""
-    data = make_dataset(directory / "data", rows=64, eval_rows=48, row_group_rows=16)
+    data = make_dataset(directory / "data", rows=64, eval_rows=48, row_group_rows=16, with_context=True)
     schema = read_json(data / "schema.json")
     file = data / schema["splits"]["eval"][0]["file"]
     original = file.read_bytes()
@@ -55,7 +58,7 @@ def _check(table: pa.Table, whole: pa.Table) -> None:
     """Values may differ where there is no checksum, but each is one that training can use."""
     if len(table) != len(whole):
         raise WrongError(f"{len(table)} rows")
-    for name, high in (("user", 49), ("item", 29), ("click", 1), ("like", 1), ("buy", 1)):
+    for name, high in CODES:
         values = table[name].to_numpy()
         if values.min() < 0 or values.max() > high:
             raise WrongError(f"{name} out of range")
