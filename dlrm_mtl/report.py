@@ -1,6 +1,7 @@
 """The report of a comparison, or of several joined: ``python -m dlrm_mtl.report RUN... [--out DIR] [--control ARM]``.
 
-Writes ``report.html`` and ``report.md``, and with ``--out`` the ``comparison.json`` that they show.
+Writes ``report.html``, ``report.md`` and the ``comparison.json`` that they show. A single run is summarised again where
+it is: from its ``seed-S.json`` and ``seed-S.npz`` or, if they are gone, from what its ``comparison.json`` says.
 """
 
 from dlrm_mtl import cli
@@ -17,11 +18,9 @@ def main() -> None:
 
     runs = [read_run(directory) for directory in options.runs]
     comparison = join_runs(runs, options.control, options.task_weights)
-    out = options.runs[0]
-    if options.out is not None:
-        out = options.out
-        out.mkdir(parents=True, exist_ok=True)
-        write_json(out / "comparison.json", comparison)
+    out = options.runs[0] if options.out is None else options.out
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(out / "comparison.json", comparison)
     print(write_report(ReportData.of(runs, comparison), out, options.pareto), flush=True)
 
 

@@ -5,12 +5,15 @@ A document marks the place by ``<!-- table: NAME -->`` and ``<!-- end of table -
 """
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from dlrm_mtl.files import read_json, write_text
 from dlrm_mtl.reporting.runs.report_data import read_run
+from dlrm_mtl.reporting.words.arm import CLAIMS, claim_of
+from dlrm_mtl.statistics.families import MARGIN
 from dlrm_mtl.studies.catalog import PAPER, RECOMMENDED, STUDIES
 from dlrm_mtl.studies.scale import measure_scale
 from dlrm_mtl.studies.scale_case import ScaleCase
@@ -27,6 +30,17 @@ COST_RUNS = {
     "methods-m8-1-rank": "M = 8, 1 rank",
     "methods-m8-2-ranks": "M = 8, 2 ranks",
 }
+COUNTED = {
+    **{f"experiments, {study}": f"experiments/*/{study}" for study in STUDIES},
+    "validation days": "validation/*",
+    "learning rates": "learning-rates/*",
+    "modes of reduction": "modes-*",
+}
+"""Folders of comparisons with several seeds, by what the table calls them."""
+COUNTS = (
+    *("intervals", "also for other rows", "exclude 0", "within 0.05", "neither"),
+    *("gain", "loss", "equivalent", "inconclusive"),
+)
 DATA_SETS = {
     "kuairand-feeds": "KuaiRand feeds",
     "kuairand-ads": "KuaiRand ads",
@@ -42,6 +56,9 @@ def tables() -> dict[str, Callable[[], str]]:
     return {
         "experiments": experiments,
         "costs": costs,
+        "feeds": feeds,
+        "verdict-sentence": verdict_sentence,
+        "verdict-counts": verdict_counts,
         "methods": lambda: _sections("table3"),
         "transfer": transfer,
         "search": search,
@@ -91,9 +108,65 @@ def transfer() -> str:
     for name, comparison in _experiments("transfer"):
         for task in comparison["tasks"]:
             records = [comparison["arms"][arm]["tasks"][task] for arm in ("mean", *arms)]
-            gains = [_interval(record["ne_gain_percent"]) for record in records[1:]]
+            gains = [_judged(record["ne_gain_percent"]) for record in records[1:]]
             rows.append([DATA_SETS[name], task, f"{records[0]['ne']:.4f}", *gains])
     return _table(["data", "task", "NE of `mean`", *(f"`{arm}`" for arm in arms)], rows)
+
+
+def feeds() -> str:
+    """Gains on KuaiRand's feeds by task, with what is claimed of each arm."""
+    comparison = _comparison("experiments/kuairand-feeds/transfer")
+    arms = [name for name in (RECOMMENDED, PAPER, "single_task") if name in comparison["arms"]]
+    records = [comparison["arms"][name] for name in arms]
+    rows = [["average", *(_judged(arm["average_ne_gain_percent"]) for arm in records)]]
+    for task in comparison["tasks"]:
+        rows.append([task, *(_judged(arm["tasks"][task]["ne_gain_percent"]) for arm in records)])
+    rows.append(["claim", *(CLAIMS[claim_of(arm)] for arm in records)])
+    seeds = len(records[0]["seeds"])
+    return (
+        f"NE gain (%) over `mean`, {seeds} seeds; positive is better; 95 % intervals {comparison['intervals']}; where"
+        f" no verdict stands, the data show neither a difference nor that there is none:\n\n"
+        f"{_table(['task', *(f'`{arm}`' for arm in arms)], rows)}"
+    )
+
+
+def verdict_counts() -> str:
+    """What the intervals of an arm and a task show, of all committed comparisons with several seeds."""
+    counts = {title: _count_all(pattern) for title, pattern in COUNTED.items()}
+    counts["together"] = sum(counts.values(), Counter[str]())
+    rows = [[title, *(f"{found[column]:,}" for column in COUNTS)] for title, found in counts.items()]
+    return _table(["comparisons", *COUNTS], rows)
+
+
+def verdict_sentence() -> str:
+    """The same in a sentence."""
+    found = sum((_count_all(pattern) for pattern in COUNTED.values()), Counter[str]())
+    return (
+        f"Of {found['intervals']:,} intervals of an arm and a task in the committed comparisons with several seeds"
+        f" {found['exclude 0']:,} exclude 0, {found['within 0.05']:,} lie within +-0.05, and {found['neither']:,} do"
+        f" neither. Among all arms and tasks of its comparison {found['gain']:,} are gains, {found['loss']:,} losses,"
+        f" {found['equivalent']:,} equivalent, and {found['inconclusive']:,} inconclusive.\n"
+    )
+
+
+def _count_all(pattern: str) -> Counter[str]:
+    files = sorted(RESULTS.glob(f"{pattern}/comparison.json"))
+    return sum((_count(read_json(file)) for file in files), Counter[str]())
+
+
+def _count(comparison: Mapping[str, Any]) -> Counter[str]:
+    arms = [arm for name, arm in comparison["arms"].items() if name != comparison["control"] and len(arm["seeds"]) > 1]
+    counts = Counter[str]()
+    for gain in (task["ne_gain_percent"] for arm in arms for task in arm["tasks"].values()):
+        if gain is not None:
+            certain, small = not gain["low"] <= 0 <= gain["high"], -MARGIN <= gain["low"] <= gain["high"] <= MARGIN
+            counts["intervals"] += 1
+            counts["exclude 0"] += certain
+            counts["within 0.05"] += small
+            counts["neither"] += not (certain or small)
+            counts[gain["verdict"]] += 1
+            counts["also for other rows"] += gain["covers"] == "seeds and rows"
+    return counts
 
 
 def search() -> str:
@@ -149,9 +222,9 @@ def learning_rates() -> str:
         for tasks in ("feeds", "ads"):
             arms = _comparison(f"learning-rates/{tasks}-{rates}")["arms"]
             ne = [task["ne"] for task in arms["mean"]["tasks"].values()]
-            cells += [f"{sum(ne) / len(ne):.4f}", _interval(arms[RECOMMENDED]["average_ne_gain_percent"])]
+            cells += [f"{sum(ne) / len(ne):.4f}", _judged(arms[RECOMMENDED]["average_ne_gain_percent"])]
             if tasks == "ads":
-                cells.append(_interval(arms[RECOMMENDED]["tasks"]["cvr"]["ne_gain_percent"]))
+                cells.append(_judged(arms[RECOMMENDED]["tasks"]["cvr"]["ne_gain_percent"]))
         rows.append(cells)
     header = ["tables", "dense part", "feeds: NE of `mean`", "gain", "ads: NE of `mean`", "gain", "gain of cvr"]
     return _table(header, rows)
@@ -193,12 +266,17 @@ def _sections(study: str) -> str:
 
 
 def _average_and_worst(record: Mapping[str, Any]) -> tuple[str, str]:
-    """The average gain with its interval, and the worst task's."""
+    """The average gain, and that of the task that gains least, each with its interval and its verdict."""
     gains = {task: values["ne_gain_percent"] for task, values in record["tasks"].items()}
     if None in gains.values():
         return "NEX", "NEX"
     worst = min(gains, key=lambda task: float(gains[task]["mean"]))
-    return _interval(record["average_ne_gain_percent"]), f"{worst} {gains[worst]['mean']:+.3f}"
+    return _judged(record["average_ne_gain_percent"]), f"{worst} {_judged(gains[worst])}"
+
+
+def _judged(gain: Mapping[str, Any]) -> str:
+    verdict = gain["verdict"]
+    return _interval(gain) if verdict in (None, "inconclusive") else f"{_interval(gain)} **{verdict}**"
 
 
 def _interval(record: Mapping[str, float] | None) -> str:
@@ -207,6 +285,8 @@ def _interval(record: Mapping[str, float] | None) -> str:
 
 def _change(arm: Mapping[str, Any]) -> str:
     change = arm["qps"]["change_percent"]
+    if change["low"] is None:
+        return f"{change['median']:+.1f}, no interval"
     return f"{change['median']:+.1f} [{change['low']:+.1f}, {change['high']:+.1f}]"
 
 
