@@ -132,6 +132,7 @@ def write_toml(path: Path, layout: Layout = LAYOUT) -> Path:
         "categorical": [entry(c, "column", "kind", "multi_hot", "separator") for c in layout.categorical],
     }
     lines = [f"name = {layout.name!r}", 'separator = "\\t"', f"columns = {list(layout.columns)}"]
+    lines += [f"cluster = {layout.cluster!r}", f"segments = {list(layout.segments)}"]
     path.write_text("\n".join([*lines, *(f"{name} = [{', '.join(items)}]" for name, items in tables.items()), ""]))
     return path
 

@@ -2,6 +2,7 @@
 
 import random
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 from data_prep.layout import read_layout
@@ -10,7 +11,7 @@ from data_prep.prepare import prepare
 from dlrm_mtl.data.checks import check_values
 from dlrm_mtl.data.dataset import open_dataset
 from dlrm_mtl.files import read_toml
-from tests.data_prep.logs import lines_of, write_log, write_toml
+from tests.data_prep.logs import LAYOUT, lines_of, write_log, write_toml
 from tests.fuzz.mutations import mutate_bytes, mutate_value, to_toml
 from tests.fuzz.target import Target
 
@@ -19,7 +20,7 @@ def layout_target(directory: Path) -> Target:
     """A layout that is accepted is used, up to the data set's last check."""
     log = write_log(directory / "log.tsv", lines_of(60))
     file, out = directory / "layout.toml", directory / "out"
-    write_toml(file)
+    write_toml(file, replace(LAYOUT, cluster="user", segments=("word", "unused")))
     values, text = read_toml(file), file.read_bytes()
 
     def mutate(draw: random.Random) -> bytes:
