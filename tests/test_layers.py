@@ -20,7 +20,9 @@ ALLOWED: dict[str, set[str]] = {
     "columns": set(),
     "files": {"quoting"},
     "meaning": {"quoting", "records"},
-    "metrics": {"balancing", "distributed", "files", "models", "quoting", "records"},
+    "metrics": {
+        *("balancing", "data", "distributed", "files", "models", "quoting", "records", "segments", "statistics"),
+    },
     "module_names": set(),
     "option_file": {"files", "quoting", "records"},
     "quoting": set(),

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from dlrm_mtl.metrics.estimates import Estimates, FloatArray
+from dlrm_mtl.metrics.estimates import Estimates, FloatArray, where_finite
 
 ROWS, POSITIVES, LOG_LOSS, PREDICTED = range(4)
 """Columns of the sums: defined rows, positives, log loss (nats), sum of predictions."""
@@ -34,7 +34,7 @@ def normalized_entropy_estimates(sums: FloatArray) -> Estimates:
         negatives = sums[..., ROWS] - sums[..., POSITIVES]
         entropy = -(sums[..., POSITIVES] * np.log(rate) + negatives * np.log1p(-rate))
         influence = (sums[..., LOG_LOSS] - values * entropy) / _entropy(totals)
-    return defined_estimates(values, influence)
+    return where_finite(values, influence)
 
 
 def log_calibration_estimates(sums: FloatArray) -> Estimates:
@@ -47,13 +47,7 @@ def log_calibration_estimates(sums: FloatArray) -> Estimates:
     with np.errstate(divide="ignore", invalid="ignore"):
         values = np.log(totals[:, PREDICTED] / totals[:, POSITIVES])
         influence = sums[..., PREDICTED] / totals[:, PREDICTED] - sums[..., POSITIVES] / totals[:, POSITIVES]
-    return defined_estimates(values, influence)
-
-
-def defined_estimates(values: FloatArray, influence: FloatArray) -> Estimates:
-    """Estimates, with NaN and no influence where a metric is not a finite number."""
-    finite = np.isfinite(values) & np.isfinite(influence).all(axis=0)
-    return Estimates(np.where(finite, values, np.nan), np.where(finite, influence, 0.0))
+    return where_finite(values, influence)
 
 
 def _entropy(sums: FloatArray) -> FloatArray:

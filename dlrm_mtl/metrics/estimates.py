@@ -35,6 +35,10 @@ class Estimates:
         """(M,) buckets that have rows of each task."""
         return np.count_nonzero(self.influence, axis=0)
 
+    def of_task(self, task: int) -> "Estimates":
+        """Of one task alone."""
+        return Estimates(self.values[task : task + 1], self.influence[:, task : task + 1])
+
     def weighted(self, weights: Sequence[float]) -> "Estimates":
         """The weighted sum of M tasks' values, as one; tasks of weight 0 need no value."""
         used = np.flatnonzero(weights)
@@ -66,3 +70,32 @@ def on_buckets(estimates: Estimates, chosen: npt.NDArray[np.bool_]) -> Estimates
         # Adds up to 0 over the chosen buckets, too: their rows are all that there are.
         centred = np.where(own, grown - total / own.sum(axis=0), 0.0)
     return Estimates(estimates.values + total, centred)
+
+
+def join(estimates: Sequence[Estimates]) -> Estimates:
+    """The tasks of all estimates, one after the other; over buckets of the same clusters."""
+    return Estimates(
+        np.concatenate([each.values for each in estimates]),
+        np.concatenate([each.influence for each in estimates], axis=1),
+    )
+
+
+def where_finite(values: FloatArray, influence: FloatArray) -> Estimates:
+    """Estimates from (M,) values and (K, M) influence, undefined where either is not finite."""
+    finite = np.isfinite(values) & np.isfinite(influence).all(axis=0)
+    return Estimates(np.where(finite, values, np.nan), np.where(finite, influence, 0.0))
+
+
+def of_one(value: float, influence: FloatArray) -> Estimates:
+    """Estimates of one task, from (K,) influence."""
+    return where_finite(np.array([value]), influence[:, None])
+
+
+def undefined(buckets: int) -> Estimates:
+    """Estimates of one task that has no value."""
+    return of_one(np.nan, np.zeros(buckets))
+
+
+def bucket_totals(values: FloatArray, buckets: npt.NDArray[np.int64], num_buckets: int) -> FloatArray:
+    """(K,) sums by bucket of (N,) values."""
+    return np.asarray(np.bincount(buckets, values, num_buckets), dtype=np.float64)

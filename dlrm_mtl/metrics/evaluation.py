@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dlrm_mtl.metrics.estimates import Estimates, FloatArray
+from dlrm_mtl.metrics.estimates import Estimates, FloatArray, join
 from dlrm_mtl.metrics.task_metrics import TaskEvaluation
 
 SEGMENT_BUCKETS = 100
@@ -46,21 +46,14 @@ def side_by_side(evaluations: Sequence[Evaluation]) -> Evaluation:
     """The evaluation of several models on the same rows, each of tasks of its own, as one of all tasks."""
     first = evaluations[0]
     return Evaluation(
-        estimates={key: _joined([each.estimates[key] for each in evaluations]) for key in first.estimates},
+        estimates={key: join([each.estimates[key] for each in evaluations]) for key in first.estimates},
         segments={
             name: {
-                value: SegmentEvaluation(segment.rows, _joined([each.segments[name][value].ne for each in evaluations]))
+                value: SegmentEvaluation(segment.rows, join([each.segments[name][value].ne for each in evaluations]))
                 for value, segment in values.items()
             }
             for name, values in first.segments.items()
         },
         tasks=[task for each in evaluations for task in each.tasks],
         sums=np.concatenate([each.sums for each in evaluations], axis=1),
-    )
-
-
-def _joined(estimates: Sequence[Estimates]) -> Estimates:
-    return Estimates(
-        np.concatenate([each.values for each in estimates]),
-        np.concatenate([each.influence for each in estimates], axis=1),
     )

@@ -1,44 +1,84 @@
 """Measures a model on a split, from its predictions batch by batch."""
 
-from dataclasses import asdict
-
 import torch
 
+from dlrm_mtl.data.context import Context
 from dlrm_mtl.distributed.processes import Ranks
 from dlrm_mtl.metrics.bucket_sums import log_calibration_estimates, normalized_entropy_estimates
 from dlrm_mtl.metrics.buckets import BUCKETS
+from dlrm_mtl.metrics.estimates import Estimates, join
 from dlrm_mtl.metrics.evaluation import Evaluation
+from dlrm_mtl.metrics.kept import LIMIT, KeptPredictions
+from dlrm_mtl.metrics.segment_sums import SegmentSums
 from dlrm_mtl.metrics.sums import MetricSums
-from dlrm_mtl.metrics.task_metrics import TaskEvaluation
+from dlrm_mtl.metrics.task_evaluation import MeasuredTask, TaskMeasurement
 from dlrm_mtl.models.ranker import Predictions
 
 
 class Evaluator:
     """Takes the predictions of this rank's rows of a split, and measures those of all ranks.
 
+    NE, calibration and segments are taken from sums over all rows; what needs predictions one by one from those that
+    are kept.
+
     Args:
         num_tasks: M.
+        context: what the predictions' context means.
+        batch_size: most rows of a batch, over all ranks together.
         device: of the model.
+        ranks: those that share the split; None: this process has all of it.
+        limit: see :class:`KeptPredictions`.
     """
 
-    def __init__(self, num_tasks: int, device: torch.device) -> None:
+    def __init__(
+        self,
+        num_tasks: int,
+        context: Context,
+        batch_size: int,
+        device: torch.device,
+        ranks: Ranks | None = None,
+        limit: int = LIMIT,
+    ) -> None:
         self._sums = MetricSums(num_tasks, device, BUCKETS)
+        self._segments = SegmentSums(context.segments, num_tasks, device)
+        self._kept = KeptPredictions(num_tasks, batch_size, limit)
+        self._context = context
+        self._ranks = ranks
 
     def update(self, predictions: Predictions) -> None:
-        """Adds a batch: (B, M) logits, labels, masks; (B, 1 + S) context."""
+        """Adds a batch: (B, M) logits, labels, masks; (B,) rows; (B, 1 + S) context. Collective."""
         self._sums.update(predictions)
+        self._segments.update(predictions)
+        self._kept.add(predictions, self._ranks)
 
-    def evaluate(self, ranks: Ranks) -> Evaluation:
-        """What the predictions of all ranks show, on every rank. Collective."""
-        self._sums.reduce(ranks.group)
-        return self.compute()
-
-    def compute(self) -> Evaluation:
-        """What the predictions that are here show."""
+    def evaluate(self) -> Evaluation:
+        """What the predictions of all ranks show, on every rank. Collective: rank 0 measures, task by task, and
+        the watch is paused afterwards."""
+        ranks = self._ranks
+        if ranks is not None:
+            self._sums.reduce(ranks.group)
+            self._segments.reduce(ranks.group)
+            ranks.watch.progress("gathering predictions", 0)
+        sample = self._kept.gather(ranks)
+        measurement = None if sample is None else TaskMeasurement(sample, bool(self._context.cluster))
         sums = self._sums.sums.cpu().numpy()
-        return Evaluation(
-            estimates={"ne": normalized_entropy_estimates(sums), "log_calibration": log_calibration_estimates(sums)},
-            segments={},
-            tasks=[TaskEvaluation(**asdict(metrics)) for metrics in self._sums.compute()],
-            sums=sums,
-        )
+        log_calibration = log_calibration_estimates(sums)
+        measured: list[MeasuredTask] = []
+        for task, metrics in enumerate(self._sums.compute()):
+            if ranks is not None:
+                ranks.watch.progress("metrics", task)
+            found = None
+            if measurement is not None:
+                found = measurement.measure(task, metrics, log_calibration.of_task(task))
+            if ranks is not None:
+                found = ranks.share(found)
+            assert found is not None
+            measured.append(found)
+        if ranks is not None:
+            ranks.watch.pause()
+        estimates: dict[str, Estimates] = {
+            "ne": normalized_entropy_estimates(sums),
+            "log_calibration": log_calibration,
+            **{key: join([task.estimates[key] for task in measured]) for key in measured[0].estimates},
+        }
+        return Evaluation(estimates, self._segments.compute(), [task.numbers for task in measured], sums)

@@ -16,12 +16,9 @@ from dlrm_mtl.balancing.kernels.cuda_graphs import CapturedStages, may_be_captur
 from dlrm_mtl.metrics.bucket_sums import LOG_LOSS, POSITIVES, PREDICTED, ROWS, normalized_entropy
 from dlrm_mtl.metrics.buckets import bucket_of
 from dlrm_mtl.metrics.estimates import FloatArray
+from dlrm_mtl.metrics.histogram import BINS, auc_of_histogram, bins_of
 from dlrm_mtl.metrics.task_metrics import TaskMetrics
 from dlrm_mtl.models.ranker import Predictions
-
-BINS = 1 << 14
-"""Bins of predicted logits in [-16, 16), for AUC: two predictions closer than 0.002 in log-odds count as tied."""
-_LIMIT = 16.0
 
 
 class MetricSums:
@@ -58,16 +55,13 @@ class MetricSums:
     ) -> None:
         if skipped is not None:
             logits, masks = logits.masked_fill(skipped, 0.0), masks.masked_fill(skipped, 0.0)
-        losses = F.binary_cross_entropy_with_logits(logits, labels, weight=masks, reduction="none")
-        parts = torch.stack([masks, labels * masks, losses, torch.sigmoid(logits) * masks], dim=2).double()
+        parts = row_sums(logits, labels, masks)
         if keys is None:
             self.sums[0] += parts.sum(dim=0)
         else:
             self.sums.index_add_(0, bucket_of(keys, len(self.sums)), parts)
-        width = BINS / (2 * _LIMIT)
-        bins = ((logits + _LIMIT) * width).nan_to_num().clamp(0, BINS - 1).long()
         tasks = torch.arange(logits.shape[1], device=logits.device)
-        index = (tasks * 2 + labels.long()) * BINS + bins  # (B, M)
+        index = (tasks * 2 + labels.long()) * BINS + bins_of(logits)  # (B, M)
         self.histogram.view(-1).scatter_add_(0, index.view(-1), masks.long().view(-1))
 
     def reduce(self, group: dist.ProcessGroup) -> None:
@@ -90,22 +84,23 @@ class MetricSums:
         return [_task_metrics(row, classes) for row, classes in zip(totals, histogram, strict=True)]
 
 
+def row_sums(logits: Tensor, labels: Tensor, masks: Tensor) -> Tensor:
+    """(B, M, 4) float64: what each row adds to the sums; from (B, M)."""
+    losses = F.binary_cross_entropy_with_logits(logits, labels, weight=masks, reduction="none")
+    return torch.stack([masks, labels * masks, losses, torch.sigmoid(logits) * masks], dim=2).double()
+
+
 def _task_metrics(sums: FloatArray, histogram: FloatArray) -> TaskMetrics:
     rows, positives = int(sums[ROWS]), int(sums[POSITIVES])
     ne, log_loss = float(normalized_entropy(sums)), float(sums[LOG_LOSS])
     finite = math.isfinite(log_loss)
+    auc, tied_pairs = auc_of_histogram(histogram) if 0 < positives < rows and finite else (None, None)
     return TaskMetrics(
         rows=rows,
         positives=positives,
         ne=ne if math.isfinite(ne) else None,
         log_loss=log_loss / rows if rows and finite else None,
-        auc=_auc(histogram) if 0 < positives < rows and finite else None,
+        auc=auc,
         calibration=float(sums[PREDICTED]) / positives if positives and finite else None,
+        tied_pairs=tied_pairs,
     )
-
-
-def _auc(histogram: FloatArray) -> float:
-    """Area under the ROC curve; ties within a bin count half. ``histogram``: (2, BINS) negatives, positives."""
-    negatives, positives = histogram
-    below = np.cumsum(negatives) - negatives
-    return float((positives * (below + negatives / 2)).sum() / (positives.sum() * negatives.sum()))

@@ -66,6 +66,6 @@ class TaskEvaluation(TaskMetrics):
     users: int | None = None
     """Clusters that have both classes; None where rows have no cluster."""
     users_share: float = 1.0
-    """Share of the clusters whose predictions are kept."""
+    """Share of the clusters whose predictions are kept; of the rows where they have no cluster."""
     rows_share: float = 1.0
-    """Share of the rows that are theirs."""
+    """Share of the task's rows that are theirs."""

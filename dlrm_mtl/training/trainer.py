@@ -14,6 +14,7 @@ from torchrec.distributed.types import ShardingPlan
 from dlrm_mtl.config import RunConfig
 from dlrm_mtl.data.assembly import Rows
 from dlrm_mtl.data.batch import MultiTaskBatch
+from dlrm_mtl.data.context import Context
 from dlrm_mtl.data.position import Position
 from dlrm_mtl.data.reader import EvaluationReader, TrainingReader, batches, reader_streams
 from dlrm_mtl.data.source import RowSource
@@ -205,11 +206,11 @@ class Trainer:
 
     def evaluate(self) -> Evaluation:
         """All that is measured on the eval split, on every rank. Collective."""
-        evaluator = Evaluator(len(self._source.dataset.schema.tasks), self._ranks.device)
+        schema, config = self._source.dataset.schema, self._config
+        context = Context.of(schema, config.segments)
+        evaluator = Evaluator(len(schema.tasks), context, config.batch_size, self._ranks.device, self._ranks)
         self._predict(evaluator.update)
-        evaluation = evaluator.evaluate(self._ranks)
-        self._end_evaluation()
-        return evaluation
+        return evaluator.evaluate()
 
     def evaluation_metrics(self) -> list[TaskMetrics]:
         """Those metrics of the eval split that are sums over rows, on every rank: what is looked at while a model is
@@ -217,13 +218,9 @@ class Trainer:
         sums = MetricSums(len(self._source.dataset.schema.tasks), self._ranks.device)
         self._predict(sums.update)
         sums.reduce(self._ranks.group)
-        metrics = sums.compute()
-        self._end_evaluation()
-        return metrics
-
-    def _end_evaluation(self) -> None:
         self._ranks.synchronize()
         self._ranks.watch.pause()
+        return sums.compute()
 
     def _predict(self, take: Callable[[Predictions], None]) -> None:
         """Predicts this rank's rows of the eval split, batch by batch. Collective."""

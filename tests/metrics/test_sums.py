@@ -14,7 +14,7 @@ from torchrec.metrics.ne import NEMetric
 
 from dlrm_mtl.metrics.bucket_sums import normalized_entropy
 from dlrm_mtl.metrics.sums import MetricSums
-from dlrm_mtl.metrics.task_metrics import TaskMetrics
+from dlrm_mtl.metrics.task_metrics import MANY_TIES, TaskMetrics
 from dlrm_mtl.mixing import mix
 from dlrm_mtl.models.ranker import Predictions
 from tests.ranks import RankPool
@@ -163,6 +163,26 @@ def test_extreme_logits() -> None:
     [found] = sums_of([predictions]).compute()
     assert found.log_loss == pytest.approx((80 + np.log(2)) / 5, rel=1e-6)
     assert_equals_by_hand(found, by_hand(predictions, 0), auc_tolerance=1e-12)
+
+
+@pytest.mark.parametrize("center", [-30.0, -18.0, 18.0])
+def test_far_off_logits_are_told_apart(center: float) -> None:
+    predictions = example()
+    predictions.logits += center
+    for task, found in enumerate(sums_of([predictions]).compute()):
+        expected = by_hand(predictions, task)
+        assert found.auc == pytest.approx(expected["auc"], abs=2e-4)
+        assert found.tied_pairs is not None
+        assert found.tied_pairs < MANY_TIES
+
+
+def test_ties_of_the_histogram_are_reported() -> None:
+    """Logits that lie closer together than its bins are wide: the AUC says nothing of them."""
+    predictions = example()
+    predictions.logits = 0.5001 + 1e-4 * torch.tanh(predictions.logits)
+    for found in sums_of([predictions]).compute():
+        assert found.tied_pairs == 1
+        assert found.auc == 0.5
 
 
 @pytest.mark.parametrize(("label", "calibration"), [(0.0, None), (1.0, 0.5)])

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from dlrm_mtl.data.context import Context
 from dlrm_mtl.metrics.evaluator import Evaluator
 from dlrm_mtl.models.ranker import Predictions
 from dlrm_mtl.training.loop import ArmResult
@@ -49,6 +50,7 @@ def row_sums(predictions: Predictions) -> FloatArray:
 
 
 def arm_result(predictions: Predictions, qps: Sequence[float]) -> ArmResult:
-    evaluator = Evaluator(predictions.logits.shape[1], torch.device("cpu"))
+    rows, tasks = predictions.logits.shape
+    evaluator = Evaluator(tasks, Context("", ()), rows, torch.device("cpu"))
     evaluator.update(predictions)
-    return ArmResult(evaluator.compute(), qps, skipped_steps=0, rows_lost=0)
+    return ArmResult(evaluator.evaluate(), qps, skipped_steps=0, rows_lost=0)

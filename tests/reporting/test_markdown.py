@@ -94,17 +94,17 @@ def test_deciles_show_the_lowest_and_the_highest_seed() -> None:
         arm["tasks"]["rare"]["deciles_by_seed"] = [{"seed": 0, "deciles": deciles}, {"seed": 1, "deciles": other}]
     [table] = [found for found in tables(format_details(record)) if found[0][2:3] == ["1"]]
     assert table[0] == ["task", "arm", *map(str, range(1, 11))]
-    assert table[1] == ["rare", "mean", *["1.00 to 1.50"] * 3, "no positive", *["1.00 to 1.50"] * 6]
+    assert table[1 + len(ARMS)] == ["rare", "mean", *["1.00 to 1.50"] * 3, "no positive", *["1.00 to 1.50"] * 6]
 
 
 def test_metrics_of_all_arms_and_tasks() -> None:
     record = comparison()
     _, _, _, metrics, _ = tables(format_comparison(record))
-    assert metrics[0] == ["task", "arm", "NE", "AUC", "calibration"]
+    assert metrics[0] == ["task", "arm", "NE", "AUC", "AUPRC", "NE, recalibrated", "calibration"]
     assert [row[:2] for row in metrics[1:]] == [[task, arm] for task in TASKS for arm in ARMS]
     for task, arm, *numbers in metrics[1:]:
         values = record["arms"][arm]["tasks"][task]
-        assert numbers == [f"{values[key]:.4f}" for key in ("ne", "auc", "calibration")]
+        assert numbers == [f"{values[key]:.4f}" for key in ("ne", "auc", "auprc", "recalibrated_ne", "calibration")]
 
 
 def test_speed() -> None:
@@ -159,7 +159,7 @@ def test_the_caption_says_what_the_intervals_are(seeds: int, named: str, interva
 
 def test_bayes_ne_is_shown_where_it_is_known() -> None:
     _, _, _, metrics, _ = tables(format_comparison(comparison(bayes=0.81234)))
-    assert metrics[0] == ["task", "arm", "NE", "Bayes NE", "AUC", "calibration"]
+    assert metrics[0][:5] == ["task", "arm", "NE", "Bayes NE", "AUC"]
     assert [(row[0], row[3]) for row in metrics[1:]] == [("click", "0.8123")] * 3 + [("rare", "")] * 3
     assert "Bayes" not in format_comparison(comparison())
 

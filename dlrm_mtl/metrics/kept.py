@@ -1,0 +1,186 @@
+"""Predictions of an evaluation that are kept one by one, in bounded memory, for what is no sum over rows."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from dlrm_mtl.distributed.processes import Ranks
+from dlrm_mtl.models.ranker import Predictions
+
+LIMIT = 1 << 24
+"""Predictions (rows times tasks) that are kept over all ranks together: 110 MB with three tasks."""
+CELLS = 1 << 16
+"""Of clusters: so finely is chosen which of them are kept."""
+_BUFFER = 1 << 20
+"""Predictions that may wait on the model's device, so that it need not be waited for after every batch."""
+_PIECE = 1 << 18
+"""Rows that are sent at once."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Predictions for all rows of some clusters, in the order of the rows in their split.
+
+    Notation: N rows, M tasks.
+    """
+
+    logits: npt.NDArray[np.float32]
+    """(N, M)."""
+    outcomes: npt.NDArray[np.uint8]
+    """(N, M), UNDEFINED, NEGATIVE or POSITIVE."""
+    keys: npt.NDArray[np.int64]
+    """(N,) of each row's cluster."""
+    clusters_share: float
+    """Share of the clusters that are kept: those whose key is below a threshold."""
+
+
+UNDEFINED, NEGATIVE, POSITIVE = range(3)
+
+
+class KeptPredictions:
+    """The predictions of one rank's rows. Beyond the limit whole clusters are left out: those whose key's cell is at or
+    above a threshold that falls until the rest fits. What is left is a random sample of clusters with all their rows,
+    the same for any number of ranks and any order of batches.
+
+    Args:
+        num_tasks: M.
+        limit: predictions over all ranks together; a quarter more for a moment.
+        batch_size: most rows of a batch, over all ranks together.
+    """
+
+    def __init__(self, num_tasks: int, batch_size: int, limit: int = LIMIT) -> None:
+        self._most_rows = limit // num_tasks
+        self._buffered_batches = max(1, _BUFFER // (num_tasks * batch_size))
+        self._shrink_every = max(1, limit // 4 // (num_tasks * batch_size))
+        self._batches = 0
+        self._threshold = CELLS
+        self._buffer: list[Predictions] = []
+        self._kept = [_Columns.none(num_tasks)]
+
+    def add(self, predictions: Predictions, ranks: Ranks | None) -> None:
+        """Adds a batch. Collective, for now and then the ranks agree on what to leave out.
+
+        Args:
+            ranks: those that share the rows; None: this process has them all.
+        """
+        self._buffer.append(predictions)
+        self._batches += 1
+        if self._batches % self._buffered_batches == 0:
+            self._unload()
+        if self._batches % self._shrink_every == 0:
+            self._shrink(ranks)
+
+    @property
+    def rows(self) -> int:
+        """That are kept by now, or wait to be."""
+        return sum(len(part.rows) for part in self._kept) + sum(len(batch.rows) for batch in self._buffer)
+
+    def gather(self, ranks: Ranks | None) -> Sample | None:
+        """What all ranks have kept; on rank 0, None elsewhere. Collective."""
+        self._unload()
+        self._shrink(ranks)
+        columns = _joined(self._kept)
+        if ranks is not None:
+            columns = columns.gather(ranks)
+            if not ranks.is_first:
+                return None
+        columns = columns.select(torch.argsort(columns.rows))
+        return Sample(columns.logits.numpy(), columns.outcomes.numpy(), columns.keys.numpy(), self._threshold / CELLS)
+
+    def _unload(self) -> None:
+        """Takes what is buffered off the device. Synchronises."""
+        if self._buffer:
+            self._kept.append(_Columns.of(self._buffer).below(self._threshold))
+            self._buffer.clear()
+
+    def _shrink(self, ranks: Ranks | None) -> None:
+        self._unload()
+        columns = _joined(self._kept)
+        counts = torch.bincount(_cells(columns.keys), minlength=CELLS)
+        if ranks is not None:
+            dist.all_reduce(counts, group=ranks.group)
+        fitting = int((counts.cumsum(0) <= self._most_rows).sum())
+        if fitting < self._threshold:
+            self._threshold = fitting
+            columns = columns.below(fitting)
+        self._kept = [columns]
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """Rows that are kept, by column, on the CPU."""
+
+    logits: Tensor
+    """(N, M) float32."""
+    outcomes: Tensor
+    """(N, M) uint8."""
+    keys: Tensor
+    """(N,) int64."""
+    rows: Tensor
+    """(N,) int64."""
+
+    @classmethod
+    def none(cls, num_tasks: int) -> "_Columns":
+        numbers = torch.empty(0, dtype=torch.int64)
+        return cls(torch.empty(0, num_tasks), torch.empty(0, num_tasks, dtype=torch.uint8), numbers, numbers)
+
+    @classmethod
+    def of(cls, batches: Sequence[Predictions]) -> "_Columns":
+        """Without padding."""
+        outcomes = torch.cat([(batch.masks * (1 + batch.labels)).to(torch.uint8) for batch in batches])
+        columns = cls(
+            torch.cat([batch.logits for batch in batches]).cpu(),
+            outcomes.cpu(),
+            torch.cat([batch.context[:, 0] for batch in batches]).cpu(),
+            torch.cat([batch.rows for batch in batches]).cpu(),
+        )
+        return columns.select(columns.rows >= 0)
+
+    def select(self, which: Tensor) -> "_Columns":
+        return _Columns(*(column[which] for column in self._all))
+
+    def below(self, threshold: int) -> "_Columns":
+        return self if threshold == CELLS else self.select(_cells(self.keys) < threshold)
+
+    def gather(self, ranks: Ranks) -> "_Columns":
+        """The columns of all ranks, on rank 0; elsewhere this rank's. Collective."""
+        counts = ranks.gather(len(self.rows))
+        if not ranks.is_first:
+            for piece in self._pieces(0, len(self.rows)):
+                for column in piece:
+                    dist.send(column, group=ranks.group, group_dst=0)
+            return self
+        gathered = _Columns(*(column.new_empty(sum(counts), *column.shape[1:]) for column in self._all))
+        for mine, all_ranks in zip(self._all, gathered._all, strict=True):
+            all_ranks[: counts[0]] = mine
+        start = counts[0]
+        for rank, count in enumerate(counts[1:], 1):
+            for piece in gathered._pieces(start, start + count):
+                for column in piece:
+                    dist.recv(column, group=ranks.group, group_src=rank)
+            start += count
+        return gathered
+
+    @property
+    def _all(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        return self.logits, self.outcomes, self.keys, self.rows
+
+    def _pieces(self, start: int, stop: int) -> list[tuple[Tensor, ...]]:
+        return [
+            tuple(column[first : min(first + _PIECE, stop)] for column in self._all)
+            for first in range(start, stop, _PIECE)
+        ]
+
+
+def _joined(parts: Sequence[_Columns]) -> _Columns:
+    return _Columns(*(torch.cat(columns) for columns in zip(*(part._all for part in parts), strict=True)))
+
+
+def _cells(keys: Tensor) -> Tensor:
+    """(N,) cell of each cluster: other bits of the key than those of its bucket and its half."""
+    return (keys >> 1) & (CELLS - 1)
