@@ -1,5 +1,8 @@
 """What stands above the tables, in Markdown as in HTML."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from dlrm_mtl.statistics.families import MARGIN
 
 VERDICTS = (
@@ -17,4 +20,20 @@ DECILES = (
     "Calibration by decile: rows in the order of their predictions, in tenths; mean prediction / rate of positives,"
     " from the lowest seed to the highest"
 )
-SEGMENTS = "Intervals are each by itself: of so many, some exclude 0 by chance. No verdict is taken on segments"
+SEGMENTS = (
+    "Gains by segment. Intervals are each by itself: of so many, some exclude 0 by chance, and no verdict is taken."
+    " Values without evaluation rows are left out; a hyphen: one class only. A categorical feature's values are its ids"
+)
+METRICS = "Evaluation, mean over seeds; calibration: of the seed where it is farthest from 1"
+BY_CLUSTER = (
+    ". GAUC, uAUC: AUC within each cluster of rows (a user) that has both classes, averaged by rows and by clusters."
+    " NE, recalibrated: on one half of the clusters, with a bias fitted on the other half"
+)
+BAYES = ". Bayes NE: that of the true probabilities"
+
+
+def caption_metrics(comparison: Mapping[str, Any]) -> str:
+    """Of the table of metrics, whose columns are those that are known."""
+    reached = [task for arm in comparison["arms"].values() for task in arm["tasks"].values()]
+    by_cluster = any(task["gauc"] is not None or task["recalibrated_ne"] is not None for task in reached)
+    return f"{METRICS}{BY_CLUSTER if by_cluster else ''}{BAYES if comparison['bayes_ne'] else ''}"

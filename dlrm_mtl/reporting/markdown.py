@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from dlrm_mtl.reporting.captions import CALIBRATION, DECILES, METRIC_GAINS, SEGMENTS, VERDICTS
+from dlrm_mtl.reporting.captions import CALIBRATION, DECILES, METRIC_GAINS, SEGMENTS, VERDICTS, caption_metrics
 from dlrm_mtl.reporting.escaping import code, text
 from dlrm_mtl.reporting.tables.gains import (
     claims_table,
@@ -30,7 +30,6 @@ def format_comparison(comparison: Record) -> str:
     """Claims and gains, metrics, and cost of each arm against the control, and how far they can be trusted."""
     control, arms = comparison["control"], comparison["arms"]
     seeds = len(arms[control]["seeds"])
-    bayes = "; Bayes NE: that of the true probabilities" if comparison["bayes_ne"] else ""
     parts = [
         *warn_of_length(comparison),
         f"What can be said of each arm against {code(control)}",
@@ -40,7 +39,7 @@ def format_comparison(comparison: Record) -> str:
         gains_table(comparison).markdown(),
         VERDICTS,
         verdicts_table(comparison).markdown(),
-        f"Evaluation, mean over seeds; calibration: of the seed where it is farthest from 1{bayes}",
+        caption_metrics(comparison),
         metrics_table(comparison).markdown(),
         "Speed, global samples per second over timed windows",
         speed_table(arms).markdown(),
@@ -58,9 +57,12 @@ def format_details(comparison: Record) -> str:
         METRIC_GAINS: metric_gains_table(comparison),
         CALIBRATION: calibration_table(comparison),
         DECILES: deciles_table(comparison),
-        **{f"NE gain (%) by {code(name)}. {SEGMENTS}": found for name, found in segment_tables(comparison).items()},
     }
-    return "\n".join(f"{caption}\n\n{found.markdown()}\n" for caption, found in tables.items() if found)
+    parts = [f"{caption}\n\n{found.markdown()}\n" for caption, found in tables.items() if found]
+    if segments := segment_tables(comparison):
+        parts.append(f"{SEGMENTS}\n")
+        parts += [f"NE gain (%) by {code(name)}\n\n{found.markdown()}\n" for name, found in segments.items()]
+    return "\n".join(parts)
 
 
 def format_result(summary: Record) -> str:

@@ -58,6 +58,7 @@ def test_claims_and_verdicts() -> None:
     assert [row[0] for row in claims[1:]] == list(ARMS[1:])
     assert claims[1][1] == "gains, no task loses 0.05"
     assert claims[2][2] == "loss"
+    assert claims[1][3] == "faster"
     assert [row[:2] for row in verdicts[1:4]] == [[ARMS[1], task] for task in ("(average)", *TASKS)]
     assert verdicts[2][2] == "gain"
     assert verdicts[0][4:7] == ["other seeds", "other rows", "both"]
@@ -81,7 +82,8 @@ def test_segments() -> None:
     found = {"rows": 1234, "average_ne_gain_percent": None, "tasks": {t: {"ne_gain_percent": gain} for t in TASKS}}
     record["arms"][ARMS[1]]["segments"] = {"hour": {"0": found, "1": found}}
     text = format_details(record)
-    assert "NE gain (%) by `hour`. Intervals are each by itself" in text
+    assert "NE gain (%) by `hour`\n" in text
+    assert text.count("Intervals are each by itself: of so many") == 1
     assert tables(text)[-1][1:] == [[ARMS[1], value, "1,234", "-", *["+0.100 [-0.200, +0.400]"] * 2] for value in "01"]
 
 

@@ -199,7 +199,7 @@ def test_what_intervals_do_not_cover_is_said() -> None:
     of_one = " ".join(describe_comparison(record({"a": (0.2, 0.1)}, seeds=1)))
     assert "Evaluation rows are taken as independent" in of_one
     comparison = {**record({"a": (0.2, 0.1)}, seeds=1), "clusters": "user_id"}
-    assert "rows with the same user_id are taken as one draw" in " ".join(describe_comparison(comparison))
+    assert "rows of one user_id count as one draw" in " ".join(describe_comparison(comparison))
 
 
 def test_ties_are_flagged() -> None:

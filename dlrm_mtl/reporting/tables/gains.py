@@ -6,6 +6,7 @@ from typing import Any
 from dlrm_mtl.reporting.effects.gains import METRICS
 from dlrm_mtl.reporting.tables.table import Name, Table, ends_cell, gain_cell, number
 from dlrm_mtl.reporting.words.arm import CLAIMS, claim_of, verdict_text
+from dlrm_mtl.reporting.words.cost import cost_claim
 
 Record = Mapping[str, Any]
 
@@ -22,9 +23,9 @@ TITLES = {
 def claims_table(comparison: Record) -> Table:
     """What can be claimed of each arm."""
     return Table(
-        ["arm", "claim on its tasks", "on average"],
+        ["arm", "claim on its tasks", "on average", "speed"],
         [
-            [Name(name), CLAIMS[claim_of(arm)], _verdict(arm["average_ne_gain_percent"])]
+            [Name(name), CLAIMS[claim_of(arm)], _verdict(arm["average_ne_gain_percent"]), cost_claim(arm["qps"])]
             for name, arm in treatments(comparison).items()
         ],
     )
@@ -81,7 +82,7 @@ def metric_gains_table(comparison: Record) -> Table | None:
 
 
 def segment_tables(comparison: Record) -> dict[str, Table]:
-    """NE gains by segment, a row per arm and value."""
+    """NE gains by segment, a row per arm and value that has evaluation rows."""
     tasks, arms = comparison["tasks"], treatments(comparison)
     segments = dict.fromkeys(segment for arm in arms.values() for segment in arm["segments"])
     return {
@@ -97,6 +98,7 @@ def segment_tables(comparison: Record) -> dict[str, Table]:
                 ]
                 for name, arm in arms.items()
                 for value, record in arm["segments"].get(segment, {}).items()
+                if record["rows"]
             ],
             names=2,
         )

@@ -31,6 +31,20 @@ def on_cost(qps: Mapping[str, Any] | None) -> str:
     return f"Speed: {degree}, {measured}; a cost of more than {bound} is not ruled out."
 
 
+def cost_claim(qps: Mapping[str, Any] | None) -> str:
+    """The same in a few words."""
+    if qps is None:
+        return "not timed"
+    low, high = qps["change_percent"]["low"], qps["change_percent"]["high"]
+    if low is None:
+        return "no interval"
+    if low > 0:
+        return "faster"
+    if low > -SIGNIFICANT_COST:
+        return f"costs less than {SIGNIFICANT_COST:g} %"
+    return f"costs more than {SIGNIFICANT_COST:g} %" if high < -SIGNIFICANT_COST else "cost not settled"
+
+
 def on_losses(arm: Mapping[str, Any]) -> list[str]:
     """What of an arm's training had no effect."""
     sentences = []

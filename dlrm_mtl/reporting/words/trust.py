@@ -63,7 +63,7 @@ def _on_clusters(comparison: Mapping[str, Any]) -> str:
             "Evaluation rows are taken as independent, as the data set names no cluster: where one user has many rows,"
             " intervals are too narrow."
         )
-    return f"Evaluation rows with the same {cluster} are taken as one draw: intervals hold for others of them."
+    return f"Evaluation rows of one {cluster} count as one draw: intervals over rows are for other values of {cluster}."
 
 
 def _on_families(families: Mapping[str, Any]) -> Iterator[str]:
