@@ -24,7 +24,8 @@ what is trained. That the data is the same is checked by its checksums, wherever
 
 
 def open_run_directory(config: RunConfig) -> dict[str, Any]:
-    """Creates the directory and writes ``config.json``, or finds that of the same run, which then goes on.
+    """Creates the directory and writes ``config.json``, or finds that of the same run, which then goes on. An option
+    that the run does not know, since an earlier version began it, had its default there.
 
     Returns:
         the options that were changed since the run began, with their present values.
@@ -35,7 +36,10 @@ def open_run_directory(config: RunConfig) -> dict[str, Any]:
     path = config.out / "config.json"
     wanted = flat(as_dict(config))
     if path.is_file():
-        found = flat(read_object(path))
+        defaults = flat(as_dict(type(config)(config.data, config.out)))
+        began = flat(read_object(path))
+        new = wanted.keys() & defaults.keys() - began.keys()
+        found = began | {key: defaults[key] for key in new}
         different = sorted(key for key in wanted.keys() | found.keys() if wanted.get(key) != found.get(key))
         changed = [key for key in different if key in CHANGEABLE or key.partition(".")[0] in CHANGEABLE]
         if len(changed) < len(different):

@@ -89,9 +89,20 @@ def test_a_run_goes_on_with_other_ways_of_doing_the_same(tmp_path: Path) -> None
     assert (run.out / "config.json").read_text() == before
 
 
+def test_options_that_are_newer_than_the_run_had_their_defaults(tmp_path: Path) -> None:
+    open_run_directory(config(tmp_path))
+    file = tmp_path / "config.json"
+    values = json.loads(file.read_text())
+    del values["log_every"], values["model"]["over_mlp"]
+    file.write_text(json.dumps(values))
+    assert open_run_directory(config(tmp_path)) == {}
+    with pytest.raises(ValueError, match="log_every=10 where this one has 20"):
+        open_run_directory(config(tmp_path, log_every=20))
+
+
 def test_a_run_of_another_program_is_refused(tmp_path: Path) -> None:
     open_run_directory(config(tmp_path / "run"))
-    with pytest.raises(ValueError, match="another run is here, with arm=None where this one has 'multibalance'"):
+    with pytest.raises(ValueError, match="another run is here, with arms="):
         open_run_directory(TrainConfig(Path("data"), tmp_path / "run"))
 
 
