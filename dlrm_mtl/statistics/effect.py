@@ -123,13 +123,7 @@ class Effect:
         error = math.hypot(self.seeds_error, self.rows_error)
         if error == 0:
             return float(self.known and true_effect != 0)
-        seeds, rows = (_quantiles_of_estimate(freedom) for freedom in (self.seeds_freedom, self.rows_freedom))
-        tail = (1 - LEVEL) / 2
-        half = np.hypot.outer(
-            student_quantile(self.seeds_freedom, tail) * self.seeds_error * seeds,
-            student_quantile(self.rows_freedom, tail) * self.rows_error * rows,
-        )
-        return float(special.ndtr((abs(true_effect) - half) / error).mean())
+        return float(special.ndtr((abs(true_effect) - self._half_widths()) / error).mean())
 
     def detectable(self, power: float = POWER) -> float | None:
         """The smallest true effect that the interval would exclude 0 for with this probability, see :meth:`power`. None
@@ -137,10 +131,26 @@ class Effect:
         error = math.hypot(self.seeds_error, self.rows_error)
         if not self.known or error == 0:
             return 0.0 if self.known else None
+        half = self._half_widths()
+
+        def beyond(effect: float) -> float:
+            return float(special.ndtr((effect - half) / error).mean()) - power
+
         high = error
-        while self.power(high) < power:
+        while beyond(high) < 0:
             high *= 2
-        return float(optimize.brentq(lambda effect: self.power(effect) - power, 0.0, high, xtol=1e-6 * error))
+        return float(optimize.brentq(beyond, 0.0, high, xtol=1e-6 * error))
+
+    def _half_widths(self) -> npt.NDArray[np.float64]:
+        """(Q, Q) half widths of the interval as often as both errors' estimates turn out so: the q-th of Q quantiles of
+        the one beside that of the other."""
+        tail = (1 - LEVEL) / 2
+        seeds, rows = (_quantiles_of_estimate(freedom) for freedom in (self.seeds_freedom, self.rows_freedom))
+        widths: npt.NDArray[np.float64] = np.hypot.outer(
+            student_quantile(self.seeds_freedom, tail) * self.seeds_error * seeds,
+            student_quantile(self.rows_freedom, tail) * self.rows_error * rows,
+        )
+        return widths
 
     def _half_width(self, tail: float) -> float:
         """Both errors, each as many times as its distribution asks for, with this probability beyond either end."""
