@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from dlrm_mtl.distributed.saved_model import read_model
+from dlrm_mtl.metrics.estimates_file import read_estimates
 from tests.entry_points.processes import complaint, python, run
 
 COMPARE = "dlrm_mtl.compare"
@@ -94,7 +95,22 @@ def test_metrics_are_logged(finished: Path) -> None:
             assert all(norm > 0 for norm in line["gradient_norms"].values())
             assert line["cosines"].keys() == {"click/like", "click/buy", "like/buy"}
             assert 0 <= line["pareto_gap"] <= min(line["gradient_norms"].values())
+        on_the_way, last = (line["tasks"]["click"] for line in lines if line["kind"] == "eval")
+        assert "auprc" not in on_the_way
+        assert 0 < last["auprc"] < 1
         assert list((folder / "tensorboard").iterdir())
+
+
+def test_estimates_are_those_of_the_results(finished: Path) -> None:
+    for seed in (0, 1):
+        results = json.loads((finished / f"seed-{seed}.json").read_text())["arms"]
+        estimates = read_estimates(finished / f"seed-{seed}.npz")
+        assert list(estimates) == list(results)
+        for arm, found in estimates.items():
+            for metric in ("ne", "auc", "auprc", "recalibrated_ne"):
+                values = [task[metric] for task in results[arm]["tasks"].values()]
+                assert found.estimates[metric].values.tolist() == pytest.approx(values, rel=1e-12)
+                assert (found.estimates[metric].variance() > 0).all()
 
 
 def test_the_same_seeds_give_the_same_metrics(small_dataset: Path, finished: Path, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from dlrm_mtl.data.dataset import open_dataset
 from dlrm_mtl.data.source import RowSource
 from dlrm_mtl.distributed.processes import Ranks
 from dlrm_mtl.distributed.sharding import sharders
+from dlrm_mtl.metrics.evaluation import Evaluation
 from dlrm_mtl.metrics.task_metrics import TaskMetrics
 from dlrm_mtl.models.embeddings import build_embedding_bags
 from dlrm_mtl.recipe import parse_recipe
@@ -75,6 +76,11 @@ def evaluate_untrained(ranks: Ranks, config: RunConfig, times: int = 1) -> Run:
     for _ in range(times):
         evaluation = trainer.evaluate()
     return Run([], evaluation.tasks, evaluation.sums, local_weights(trainer.arm), trainer.total_steps)
+
+
+def untrained_evaluation(ranks: Ranks, config: RunConfig) -> Evaluation:
+    """All that is measured of the initial weights."""
+    return make_trainer(ranks, config, "mean", 0).evaluate()
 
 
 def recorded_gramians(ranks: Ranks, config: RunConfig, recipe: str) -> list[bool]:

@@ -69,6 +69,7 @@ def evaluate_without_a_file(ranks: Ranks, config: RunConfig) -> tuple[str, list[
     except ValueError as error:
         return str(error), logged
     finally:
+        ranks.watch.pause()
         logging.getLogger().removeHandler(handler)
         logging.getLogger("torchrec").removeHandler(handler)
     return "none", logged

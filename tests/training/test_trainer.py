@@ -15,7 +15,7 @@ from dlrm_mtl.config import CheckpointConfig, OptimizerConfig, RunConfig, Schedu
 from dlrm_mtl.data.dataset import open_dataset
 from dlrm_mtl.metrics.bucket_sums import ROWS
 from dlrm_mtl.metrics.buckets import BUCKETS, bucket_of
-from tests.datasets import make_dataset, make_table
+from tests.datasets import cluster_of, make_dataset, make_table
 from tests.distributed.training import Weights, run_config
 from tests.metrics.test_sums import keys_of
 from tests.ranks import RankPool
@@ -74,6 +74,23 @@ def test_evaluation_counts_are_those_of_the_file(untrained: Run) -> None:
     assert [task.rows for task in untrained.metrics] == [EVAL_ROWS, EVAL_ROWS, click.sum()]
     assert [task.positives for task in untrained.metrics] == [click.sum(), like.sum(), (buy & click).sum()]
     assert all(ne is not None and 0.8 < ne < 1.3 for ne in untrained.ne)
+
+
+def test_users_and_segments_are_those_of_the_file(tmp_path: Path, rank_pool: RankPool) -> None:
+    data = make_dataset(tmp_path / "data", rows=100, eval_rows=EVAL_ROWS, with_context=True)
+    config = run_config(data, batch_size=48)
+    clicks = np.array(make_table(EVAL_ROWS, seed=2)["click"])
+    clusters = [cluster_of(row) for row in range(EVAL_ROWS)]
+    classes = [{clicks[row] for row in range(EVAL_ROWS) if clusters[row] == user} for user in set(clusters) - {None}]
+    for world_size in (1, 3):
+        for found in rank_pool.run(world_size, runs.untrained_evaluation, config):
+            assert found.tasks[0].users == sum(of_user == {0, 1} for of_user in classes)
+            assert found.tasks[0].gauc == pytest.approx(found.estimates["gauc"].values[0])
+            rows = {name: [part.rows for part in values.values()] for name, values in found.segments.items()}
+            assert rows == {
+                "hour": [len(range(hour, EVAL_ROWS, 24)) for hour in range(24)],
+                "tab": [EVAL_ROWS // 2] * 2,
+            }
 
 
 def test_more_ranks_than_batches_of_eval_rows(tmp_path: Path, rank_pool: RankPool) -> None:
