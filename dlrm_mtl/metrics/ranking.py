@@ -86,12 +86,9 @@ class Ranking:
 
     def deciles(self) -> tuple[Decile, ...]:
         """Tenths of the rows, from the lowest logits to the highest; fewer of fewer than ten rows."""
-        tenths = [tenth for tenth in np.array_split(self._order, 10) if len(tenth)]
+        predicted = expit(self._rows.logits[self._order].astype(np.float64))
+        positive = self._rows.positive[self._order]
+        tenths = zip(np.array_split(predicted, 10), np.array_split(positive, 10), strict=True)
         return tuple(
-            Decile(
-                len(tenth),
-                float(expit(self._rows.logits[tenth].astype(np.float64)).mean()),
-                float(self._rows.positive[tenth].mean()),
-            )
-            for tenth in tenths
+            Decile(len(rows), float(rows.mean()), float(labels.mean())) for rows, labels in tenths if len(rows)
         )

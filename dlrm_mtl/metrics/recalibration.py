@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import brentq
-from scipy.special import expit, logit
+from scipy.special import expit, log_expit, logit
 
 from dlrm_mtl.metrics.estimates import Estimates, FloatArray, of_one, undefined
 from dlrm_mtl.metrics.ranking import Rows
@@ -28,23 +28,23 @@ def recalibrate(rows: Rows, fitted: npt.NDArray[np.bool_]) -> Recalibration:
     Args:
         fitted: (N,) which rows the bias is fitted on; all rows of a cluster, or none.
     """
-    positive = rows.positive
-    of_fit, of_rest = positive[fitted], positive[~fitted]
+    rest = ~fitted
+    of_fit, of_rest = rows.positive[fitted], rows.positive[rest]
     if any(half.all() or not half.any() for half in (of_fit, of_rest)):
         return Recalibration(undefined(rows.num_buckets), None)
     logits = rows.logits.astype(np.float64)
     bias = _bias(logits[fitted], float(of_fit.mean()))
     logits += bias
-    errors = expit(logits) - positive
+    to_fit, to_judge = logits[fitted], logits[rest]
     rate = of_rest.mean()
-    entropies = np.where(positive, -np.log(rate), -np.log1p(-rate))
-    total = entropies[~fitted].sum()
-    losses = np.maximum(logits, 0) - logits * positive + np.log1p(np.exp(-np.abs(logits)))
-    ne = float(losses[~fitted].sum() / total)
-    slope = errors[~fitted].sum() / total
-    predicted = errors[fitted] + of_fit
-    curvature = (predicted * (1 - predicted)).sum()
-    influence = np.where(fitted, -slope * errors / curvature, (losses - ne * entropies) / total)
+    entropies = np.where(of_rest, -np.log(rate), -np.log1p(-rate))
+    losses = -log_expit(np.where(of_rest, to_judge, -to_judge))
+    ne = float(losses.sum() / entropies.sum())
+    predicted = expit(to_fit)
+    of_bias = (expit(to_judge) - of_rest).sum() / entropies.sum() / (predicted * (1 - predicted)).sum()
+    influence = np.empty(len(logits))
+    influence[fitted] = of_bias * (of_fit - predicted)
+    influence[rest] = (losses - ne * entropies) / entropies.sum()
     return Recalibration(of_one(ne, rows.influence(influence)), bias)
 
 
@@ -52,4 +52,4 @@ def _bias(logits: FloatArray, rate: float) -> float:
     """The bias under which the mean prediction is the rate. At the ends all predictions are below it, or above."""
     target = float(logit(rate))
     low, high = target - float(logits.max()) - 1, target - float(logits.min()) + 1
-    return float(brentq(lambda bias: float(expit(logits + bias).mean()) - rate, low, high, xtol=1e-13, rtol=1e-14))
+    return float(brentq(lambda bias: float(expit(logits + bias).mean()) - rate, low, high, xtol=1e-11, rtol=1e-13))
