@@ -4,6 +4,7 @@
 # make slurm: installs Slurm's packages (Debian, as root), without which the tests of Slurm are skipped.
 # make faults: kills, full disks, damaged checkpoints and data at 120 random moments of real runs; every way to end.
 # make fuzz: 10,000 changed inputs of each kind that a user hands over: each is right, or refused in one line.
+# make statistics: how often intervals hold the truth and verdicts are wrong, on simulated arms; see docs/statistics.md.
 # make bench-preparation: rows per second of data_prep.criteo beside pyarrow, pandas and torchrec; 10,000,000 rows.
 # make bench: every claim about speed, measured on this machine; see docs/performance.md. Some 30 minutes if it is quiet.
 # make bench-gpu: the layer, the methods' QPS, a profile and the loops on one NVIDIA GPU.
@@ -18,7 +19,7 @@ BENCH := $(QUIET_CPU) $(KEEP_MEMORY) $(VENV)/bin/python -m dlrm_mtl.bench
 MODES := --arms mean multibalance multibalance:reduction=delayed multibalance:reduction=local
 BENCH_RANKS := $(QUIET_CPU) $(KEEP_MEMORY) $(VENV)/bin/torchrun --standalone --nproc_per_node 2 -m dlrm_mtl.bench
 
-.PHONY: smoke test test-gpu slurm faults fuzz bench bench-gpu bench-preparation install lint clean
+.PHONY: smoke test test-gpu slurm faults fuzz statistics bench bench-gpu bench-preparation install lint clean
 
 smoke: install
 	launch/smoke.sh
@@ -37,6 +38,9 @@ faults: install
 
 fuzz: install
 	$(QUIET_CPU) $(VENV)/bin/python -m tests.fuzz
+
+statistics: install
+	$(QUIET_CPU) $(VENV)/bin/python -m tests.statistics --json docs/results/statistics/simulations.json
 
 bench-preparation: install
 	$(QUIET_CPU) $(VENV)/bin/python -m data_prep.bench --out runs/bench-preparation \

@@ -21,6 +21,7 @@ from dlrm_mtl.studies.scale_table import format_scale
 from dlrm_mtl.studies.search import Search, read_search
 from tests.benchmark_tables import PERFORMANCE, RESULTS, benchmark_tables, format_benchmark
 from tests.pages import ROOT
+from tests.statistics.table import format_findings
 
 MARKED = re.compile(r"(<!-- table: (\S+) -->\n)(.*?)(<!-- end of table -->)", flags=re.DOTALL)
 
@@ -55,6 +56,7 @@ def tables() -> dict[str, Callable[[], str]]:
     """Every table, by the name under which documents mark it."""
     return {
         "experiments": experiments,
+        "simulations": simulations,
         "costs": costs,
         "feeds": feeds,
         "verdict-sentence": verdict_sentence,
@@ -71,6 +73,11 @@ def tables() -> dict[str, Callable[[], str]]:
         **benchmark_tables(),
         "scale": lambda: format_scale(measure_scale(ScaleCase())),
     }
+
+
+def simulations() -> str:
+    findings = read_json(RESULTS / "statistics" / "simulations.json")["findings"]
+    return f"{format_findings(findings)}\n"
 
 
 def experiments() -> str:
