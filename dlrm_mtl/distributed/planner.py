@@ -1,4 +1,4 @@
-"""The search for a sharding plan, the same for training and for a cluster that is not there."""
+"""The search for a sharding plan, the same for training and for a hypothetical cluster."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

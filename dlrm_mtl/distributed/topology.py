@@ -1,4 +1,4 @@
-"""The machines that tables are sharded over: those at hand, or a cluster that is not there."""
+"""The machines that tables are sharded over: those at hand, or a hypothetical cluster."""
 
 from dataclasses import dataclass
 

@@ -11,7 +11,7 @@ from dlrm_mtl.units import parse_bandwidth, parse_size
 
 @dataclass(frozen=True)
 class PlanConfig:
-    """Plans the embedding tables over a cluster that is not there, and says whether they fit, on how many hosts, and
+    """Plans the embedding tables over a hypothetical cluster, and says whether they fit, on how many hosts, and
     what torchrec's cost model expects. Runs on one core without a GPU; exit code 1: the plan does not fit."""
 
     data: Path | None = None
