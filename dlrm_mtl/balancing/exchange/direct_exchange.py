@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 
 import torch.distributed as dist
 
-from dlrm_mtl.balancing.exchange.machine_ranks import Process, meet_on_machine
+from dlrm_mtl.balancing.exchange.machine_ranks import Process, share_memory
 from dlrm_mtl.balancing.exchange.shared_sums import AWAITED, COMPLETE, OF_ANOTHER_COUNT, SharedSums, shared_sums
 from dlrm_mtl.balancing.kernels.c_structures import Exchange
 
@@ -106,7 +106,7 @@ def connect_ranks(group: dist.ProcessGroup) -> DirectExchange | None:
     None, on all. Collective."""
     library = shared_sums()
     size = None if library is None else lambda: int(library.shared_bytes(group.size(), MAX_VALUES))
-    met = meet_on_machine(group, size)
-    if library is None or met is None:
+    shared = share_memory(group, size)
+    if library is None or shared is None:
         return None
-    return DirectExchange(library, met.memory, dist.get_rank(group), met.others, met.timeout_s)
+    return DirectExchange(library, shared.memory, dist.get_rank(group), shared.others, shared.timeout_s)

@@ -46,8 +46,8 @@ class Process(NamedTuple):
         return Process.of(self.number) != self
 
 
-class Met(NamedTuple):
-    """The ranks of a process group that share a machine."""
+class SharedMemory(NamedTuple):
+    """Memory that the ranks of a process group share, on one machine."""
 
     memory: mmap.mmap
     """The same on all ranks, zeros at first."""
@@ -57,12 +57,12 @@ class Met(NamedTuple):
     """The process group's."""
 
 
-def meet_on_machine(group: dist.ProcessGroup, size: Callable[[], int] | None) -> Met | None:
-    """Has the ranks of a gloo group share memory, if they are few, on one Linux machine, and all of them willing; else
+def share_memory(group: dist.ProcessGroup, size: Callable[[], int] | None) -> SharedMemory | None:
+    """Has the ranks of a gloo group share memory, if they are few, on one Linux machine, and all of them can; else
     None, on all. Collective.
 
     Args:
-        size: how many bytes; None if this rank is not willing.
+        size: how many bytes; None if this rank cannot.
     """
     rank, world_size = dist.get_rank(group), group.size()
     if sys.platform != "linux" or not 1 < world_size <= MAX_RANKS:
@@ -89,14 +89,14 @@ def meet_on_machine(group: dist.ProcessGroup, size: Callable[[], int] | None) ->
                 memory = _open_memory(number, of_first, word, size())
         # On another machine, or in a container of its own, there is no such process or no such memory.
         seen = len(others) == world_size - 1 and not any(other.has_ended for other in others.values())
-        met = torch.tensor(memory is not None and seen, dtype=torch.int64, device="cpu")
-        dist.all_reduce(met, dist.ReduceOp.MIN, group=group)
+        everywhere = torch.tensor(memory is not None and seen, dtype=torch.int64, device="cpu")
+        dist.all_reduce(everywhere, dist.ReduceOp.MIN, group=group)
     finally:
         if descriptor >= 0:
             os.close(descriptor)
-    if not met or memory is None:
+    if not everywhere or memory is None:
         return None
-    return Met(memory, others, backend.options._timeout.total_seconds())
+    return SharedMemory(memory, others, backend.options._timeout.total_seconds())
 
 
 def _make_memory(word: bytes, size: int) -> tuple[int, mmap.mmap]:
