@@ -257,7 +257,7 @@ def cases() -> Iterator[tuple[str, int, str]]:
     for launcher in LAUNCHERS:
         for readers in (0, 1, 2):
             for name, ending in ENDINGS.items():
-                possible = readers or not ending.needs_readers
+                possible = readers > 0 or not ending.needs_readers
                 possible &= os.geteuid() == 0 or not ending.needs_root
                 # A component runs the entry point itself, and starts no shell.
                 possible &= launcher != TORCHX or not (ending.fault or ending.wrap)
