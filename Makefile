@@ -25,7 +25,7 @@ smoke: install
 	launch/smoke.sh
 
 test: install lint
-	$(QUIET_CPU) CUDA_VISIBLE_DEVICES= $(VENV)/bin/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
+	$(QUIET_CPU) CUDA_VISIBLE_DEVICES= $(VENV)/bin/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 test-gpu: install
 	$(QUIET_CPU) $(VENV)/bin/python -m pytest -m gpu -rs
