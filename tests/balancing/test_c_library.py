@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from tests.entry_points.processes import ROOT, environment
+from tests.preloaded import run_module
 
 KERNELS = Path(__file__).with_name("test_cpu_kernels.py")
 BALANCE = Path(__file__).with_name("balance_large.py")
@@ -18,13 +19,12 @@ RIGHT = "right\nright\nright\n"
 
 
 def balance(*launcher: str | Path, **variables: str | Path) -> subprocess.CompletedProcess[str]:
+    """In a process that has imported torch before, unless it is to start in a way of its own."""
+    own = {**environment(), **{name: str(value) for name, value in variables.items()}}
+    if not launcher and "TMPDIR" not in variables:  # which a process looks at once
+        return run_module("tests.balancing.balance_large", [], own, ROOT, ranks=0, timeout=120)
     return subprocess.run(
-        [*launcher, sys.executable, str(BALANCE)],
-        cwd=ROOT,
-        env={**environment(), **{name: str(value) for name, value in variables.items()}},
-        capture_output=True,
-        text=True,
-        timeout=120,
+        [*launcher, sys.executable, str(BALANCE)], cwd=ROOT, env=own, capture_output=True, text=True, timeout=120
     )
 
 
