@@ -151,3 +151,15 @@ def test_a_rank_without_rows(method: str) -> None:
     assert combined is not None
     assert combined.shape == (0, 5)
     assert layer.balancer.step == 1
+
+
+def test_what_is_part_of_a_graph() -> None:
+    """Losses as they come from a model, a statistic, and a schedule that somebody learns."""
+    rate = torch.tensor(0.1, dtype=torch.float64, requires_grad=True)
+    rows, losses = torch.randn(TASKS, 5, dtype=torch.float64), torch.rand(TASKS, requires_grad=True)
+    for balancer in (MultiBalance(TASKS, beta=lambda step: rate * 1), create(("db_mtl", {"log_losses": True}), TASKS)):
+        combined = balancer.combine(rows, losses)
+        assert combined.isfinite().all()
+        gramian = (rows @ rows.T).requires_grad_()
+        assert not balancer.update(gramian, losses).requires_grad
+        assert not any(buffer.requires_grad for buffer in balancer.buffers())

@@ -42,10 +42,14 @@ def to_tensor(values: Array) -> Tensor:
     return values if isinstance(values, Tensor) else torch.from_numpy(values)
 
 
+def detached(values: Array) -> Array:
+    """The same numbers, without the graph that a tensor may be part of."""
+    return values.detach() if isinstance(values, Tensor) else values
+
+
 def floats(values: Array) -> Array:
     """In float64."""
-    xp = namespace(values)
-    return xp.asarray(values, dtype=xp.float64)
+    return values.double() if isinstance(values, Tensor) else np.asarray(values, dtype=np.float64)
 
 
 def at_least(values: Array, bound: float) -> Array:

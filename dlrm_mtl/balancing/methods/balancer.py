@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dlrm_mtl.balancing.algebra.arrays import Array, floats, in_kind_of, like, namespace, to_tensor
+from dlrm_mtl.balancing.algebra.arrays import Array, detached, floats, in_kind_of, like, namespace, to_tensor
 from dlrm_mtl.balancing.algebra.finite import (
     Truth,
     all_finite,
@@ -174,6 +174,7 @@ class Balancer(TaskState):
             return combined.add_(torch.where(applicable, 0.0, torch.nan))
         return combined if applicable else combined.fill_(torch.nan)
 
+    @torch.no_grad()
     def update(
         self,
         statistic: Array,
@@ -199,7 +200,7 @@ class Balancer(TaskState):
         """
         if self.needs_losses and losses is None:
             raise ValueError(f"{type(self).__name__} needs the losses: pass them through layer.weigh_losses(losses)")
-        losses = floats(losses) if self.needs_losses else None
+        statistic, losses = detached(statistic), floats(detached(losses)) if self.needs_losses else None
         if finite is None:
             finite = all_finite(statistic) if losses is None else all_finite(statistic) & all_finite(losses)
         with np.errstate(all="ignore"):

@@ -6,7 +6,16 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from dlrm_mtl.balancing.algebra.arrays import Array, at_least, at_most, like, namespace, norms_of, ratio
+from dlrm_mtl.balancing.algebra.arrays import (
+    Array,
+    at_least,
+    at_most,
+    detached,
+    like,
+    namespace,
+    norms_of,
+    ratio,
+)
 from dlrm_mtl.balancing.algebra.simplex import project_to_simplex
 from dlrm_mtl.balancing.methods.balancer import Balancer
 from dlrm_mtl.balancing.methods.options import is_number, prior_option, require_option
@@ -103,7 +112,7 @@ class MultiBalance(Balancer):
     def _beta(self, statistic: Array) -> float | Array:
         """The step size of this step."""
         beta = self.beta(self.step) if callable(self.beta) else self.beta
-        return like(statistic, beta) if isinstance(beta, Tensor) else beta
+        return like(statistic, detached(beta)) if isinstance(beta, Tensor) else beta
 
     def _slope(self, gramian: Array, norms: Array, rescale: Array) -> Array:
         """s, (M,): how much each rescaled gradient agrees with the direction d."""
