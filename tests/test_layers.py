@@ -1,184 +1,193 @@
-"""The house: imports run one way, files stay readable, nothing hides a missing dependency."""
+"""Imports that would cross the house the wrong way are forbidden; files and folders stay small."""
 
 import ast
 import functools
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
 
-import dlrm_mtl
+from tests.pages import ROOT
 
-PACKAGE = Path(dlrm_mtl.__file__).resolve().parent
-MODULES = sorted(PACKAGE.rglob("*.py"))
+FLOORS = (
+    {"balancing", "statistics"},
+    {"data", "distributed", "models"},
+    {"metrics"},
+    {"training"},
+    {"reporting"},
+    {"benchmarks", "planning", "power_analysis", "studies"},
+)
+"""Packages of dlrm_mtl, from the lowest on: none imports one of a floor above its own."""
 
-ALLOWED: dict[str, set[str]] = {
-    "balancing": set(),
-    "config": {"quoting", "task_weights"},
-    "ending": {"quoting"},
-    "file_names": set(),
-    "columns": set(),
-    "files": {"quoting"},
-    "meaning": {"quoting", "records"},
-    "metrics": {
-        *("balancing", "data", "distributed", "files", "models", "quoting", "records", "segments", "statistics"),
-    },
-    "module_names": set(),
-    "option_file": {"files", "quoting", "records"},
-    "quoting": set(),
-    "records": {"quoting"},
-    "json_lines": {"files"},
-    "recipe": {"quoting"},
-    "units": {"config"},
-    "training_length": {"config", "records"},
-    "arms": {"balancing", "config", "module_names", "quoting", "recipe"},
-    "mixing": set(),
-    "segments": {"quoting"},
-    "schema": {"files", "meaning", "quoting", "records", "segments"},
-    "statistics": set(),
-    "task_weights": {"quoting"},
-    "srun": set(),
-    "cli": {"ending", "option_file", "srun"},
-    "run_directory": {"cli", "config", "files", "json_lines", "quoting"},
-    "data": {"config", "ending", "meaning", "mixing", "module_names", "quoting", "records", "schema", "segments"},
-    "distributed": {"config", "ending", "files", "module_names", "quoting", "records", "schema", "srun", "units"},
-    "models": {"balancing", "config", "data", "module_names", "schema"},
-    "training": {
-        *("arms", "balancing", "config", "data", "distributed", "ending", "file_names", "files", "json_lines"),
-        *("meaning", "metrics", "models", "module_names", "recipe", "records", "run_directory", "schema"),
-        "training_length",
-    },
-    "planning": {"cli", "columns", "config", "distributed", "models", "module_names", "schema", "training", "units"},
-    "reporting": {
-        *("config", "distributed", "ending", "file_names", "files", "metrics", "quoting", "records", "run_directory"),
-        *("schema", "statistics", "task_weights", "training", "training_length"),
-    },
-    "studies": {
-        *("arms", "balancing", "config", "data", "distributed", "files", "metrics", "models", "module_names", "recipe"),
-        *("reporting", "schema", "statistics", "task_weights", "training", "training_length"),
-    },
-    "benchmarks": {
-        *("balancing", "config", "data", "distributed", "files", "models", "recipe", "reporting", "run_directory"),
-        *("schema", "statistics", "training"),
-    },
-    "launching": {"arms", "cli", "config", "quoting", "recipe", "schema", "task_weights"},
-    "plan": {"cli", "distributed", "files", "planning"},
-    "train": {"cli", "config", "distributed", "files", "reporting", "training"},
-    "bench": {"benchmarks", "cli", "distributed", "files"},
-    "report": {"cli", "files", "reporting"},
-    "power": {"cli", "files", "power_analysis"},
-    "power_analysis": {
-        *("columns", "config", "quoting", "records", "reporting", "schema", "statistics", "task_weights"),
-    },
-    "compare": {"cli", "config", "distributed", "reporting"},
-    "experiments": {"cli", "config", "distributed", "files", "schema", "studies"},
+ROOMS = {"dlrm_mtl.balancing": ("algebra", "kernels", "state", "exchange", "methods")}
+"""Rooms of a package, from the lowest on: none imports one above, nor a file beside the rooms."""
+
+LIGHT = ("cli", "config", "files", "quoting", "recipe", "records", "schema")
+"""Files that everything may import, which reach no torch at any depth."""
+
+LARGE = {
+    "dlrm_mtl.balancing.methods",
+    "dlrm_mtl.benchmarks",
+    "dlrm_mtl.data",
+    "dlrm_mtl.distributed",
+    "dlrm_mtl.training",
+    "data_prep",
 }
-"""What each part of the package may import of the others."""
+"""Folders of more than 15 files without rooms."""
+
+TORCH = {"torch", "torchrec", "fbgemm_gpu"}
 
 
-ROOMS = {"balancing": ("algebra", "kernels", "state", "exchange", "methods")}
-"""Rooms of a part, from the lowest on: none imports one above, nor what stands beside the rooms, which is above all."""
+def name_of(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 
 
-def part(module: Path) -> str:
-    """The part a module belongs to: its package, or itself."""
-    return module.relative_to(PACKAGE).with_suffix("").parts[0]
+MODULES = {
+    name_of(path): path for package in ("dlrm_mtl", "data_prep") for path in sorted(ROOT.glob(f"{package}/**/*.py"))
+}
+PACKAGES = [name for name, path in MODULES.items() if path.name == "__init__.py"]
+TOP = [name.partition(".")[2] for name in MODULES if name.startswith("dlrm_mtl.") and name.count(".") == 1]
+FILES = [name for name in TOP if f"dlrm_mtl.{name}" not in PACKAGES]
 
 
 @functools.cache
-def tree(module: Path) -> ast.Module:
-    return ast.parse(module.read_text())
+def tree(module: str) -> ast.Module:
+    return ast.parse(MODULES[module].read_text())
 
 
-def imports(module: Path) -> Iterator[str]:
-    """Every module that is imported, at whatever depth of the file, by its full name."""
-    for node in ast.walk(tree(module)):
+ENTRY_POINTS = [
+    name
+    for name in FILES
+    if any(isinstance(node, ast.FunctionDef) and node.name == "main" for node in tree(f"dlrm_mtl.{name}").body)
+]
+
+
+def nodes(module: str, lazy: bool) -> Iterator[ast.AST]:
+    """The nodes of a file; without ``lazy`` only those that run when it is imported."""
+    left: list[ast.AST] = [tree(module)]
+    while left:
+        node = left.pop()
+        yield node
+        if lazy or not isinstance(node, ast.FunctionDef):
+            left.extend(ast.iter_child_nodes(node))
+
+
+@functools.cache
+def imports(module: str, lazy: bool = True) -> frozenset[str]:
+    """What a file imports: files of this project by their names, other packages by theirs."""
+    names = set()
+    for node in nodes(module, lazy):
         if isinstance(node, ast.Import):
-            yield from (name.name for name in node.names)
+            names |= {name.name for name in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{module}: relative import"
-            yield from (f"{node.module}.{name.name}" for name in node.names)
+            names |= {f"{node.module}.{name.name}" for name in node.names}
+    return frozenset(resolve(name) for name in names) - {module}
 
 
-def imported_parts(module: Path) -> set[str]:
-    """Parts of dlrm_mtl that a module imports, its own left out."""
-    return {name.split(".")[1] for name in imports(module) if name.startswith("dlrm_mtl.")} - {part(module)}
+def resolve(name: str) -> str:
+    """The file that has what is imported, or the package outside."""
+    while name not in MODULES and "." in name:
+        name = name.rpartition(".")[0]
+    return name
 
 
-def identify(module: Path) -> str:
-    return str(module.relative_to(PACKAGE))
-
-
-def test_every_part_has_its_place() -> None:
-    assert {part(module) for module in MODULES} - {"__init__"} == ALLOWED.keys()
-
-
-def test_the_table_has_no_circle() -> None:
-    left = dict(ALLOWED)
+def reached(module: str, lazy: bool) -> set[str]:
+    """All that a file imports, and what those import."""
+    seen: set[str] = set()
+    left = {module}
     while left:
-        lowest = [name for name, above in left.items() if not above & left.keys()]
-        assert lowest, f"a circle among {sorted(left)}"
-        left = {name: above for name, above in left.items() if name not in lowest}
+        name = left.pop()
+        seen.add(name)
+        if name in MODULES:
+            left |= imports(name, lazy) - seen
+    return seen
 
 
-def test_the_table_allows_nothing_unused() -> None:
-    used: dict[str, set[str]] = {name: set() for name in ALLOWED}
-    for module in MODULES:
-        if part(module) in used:
-            used[part(module)] |= imported_parts(module)
-    assert used == ALLOWED
+def inside(package: str) -> list[str]:
+    return [name for name in MODULES if name == package or name.startswith(f"{package}.")]
 
 
-@pytest.mark.parametrize("module", MODULES, ids=identify)
-def test_imports_run_one_way(module: Path) -> None:
-    beyond = imported_parts(module) - ALLOWED.get(part(module), set())
-    assert not beyond
+def child(package: str, module: str) -> str:
+    """The file or folder of a package in which a module is; empty for others and for the package itself."""
+    return module.removeprefix(f"{package}.").partition(".")[0] if module.startswith(f"{package}.") else ""
 
 
-@pytest.mark.parametrize("owner", ROOMS)
-def test_rooms_import_what_is_below(owner: str) -> None:
-    order = ROOMS[owner]
-    seen = set()
-    for module in MODULES:
-        of_part, *rest = module.relative_to(PACKAGE).parts
-        if of_part != owner or len(rest) < 2:
-            continue
-        seen.add(rest[0])
-        below = (rest[0], *order[: order.index(rest[0])])
-        for name in imports(module):
-            if name.startswith(f"dlrm_mtl.{owner}."):
-                assert name.split(".")[2] in below, f"{identify(module)} imports {name}"
-    assert seen == set(order)
+@pytest.mark.parametrize("package", [name for floor in FLOORS for name in sorted(floor)])
+def test_packages_import_nothing_above_them(package: str) -> None:
+    place = next(index for index, floor in enumerate(FLOORS) if package in floor)
+    above = {*set().union(*FLOORS[place + 1 :]), *ENTRY_POINTS}
+    modules = inside(f"dlrm_mtl.{package}")
+    assert modules
+    assert [(m, name) for m in modules for name in imports(m) if child("dlrm_mtl", name) in above] == []
 
 
-@pytest.mark.parametrize(
-    ("above", "forbidden"),
-    [
-        ("balancing", {"torchrec", "fbgemm_gpu"}),
-        ("arms", {"torchrec", "fbgemm_gpu"}),
-        *(
-            (name, {"torch", "torchrec", "fbgemm_gpu"})
-            for name in (
-                *("cli", "config", "ending", "files", "json_lines", "quoting", "recipe", "records", "schema", "srun"),
-                *("task_weights", "training_length", "units"),
-            )
-        ),
-    ],
-)
-def test_the_light_parts_stay_light(above: str, forbidden: set[str]) -> None:
-    used = {name.split(".")[0] for module in MODULES if part(module) == above for name in imports(module)}
-    assert used
-    assert not used & forbidden
+@pytest.mark.parametrize("file", [name for name in FILES if name not in ENTRY_POINTS])
+def test_files_below_the_packages_import_none_of_them(file: str) -> None:
+    """But methods, which have to be named before anything else is loaded."""
+    above = {*TOP} - {*FILES, "balancing"} | {*ENTRY_POINTS}
+    assert [name for name in imports(f"dlrm_mtl.{file}") if child("dlrm_mtl", name) in above] == []
 
 
-@pytest.mark.parametrize("module", MODULES, ids=identify)
-def test_no_import_is_tried(module: Path) -> None:
+def test_balancing_stands_alone() -> None:
+    used = set().union(*(imports(module) for module in inside("dlrm_mtl.balancing")))
+    assert {name for name in used if name in MODULES} <= {*inside("dlrm_mtl.balancing"), "dlrm_mtl"}
+    assert not used & {"torchrec", "fbgemm_gpu"}
+
+
+@pytest.mark.parametrize("file", LIGHT)
+def test_light_files_reach_no_torch(file: str) -> None:
+    assert not reached(f"dlrm_mtl.{file}", lazy=True) & TORCH
+
+
+def test_entry_points_start_without_torch() -> None:
+    """It takes seconds to import, which --help and a wrong option need not wait for."""
+    assert len(ENTRY_POINTS) >= 5
+    assert [name for name in ENTRY_POINTS if reached(f"dlrm_mtl.{name}", lazy=False) & TORCH] == []
+    assert [name for name in inside("data_prep") if reached(name, lazy=False) & TORCH] == []
+
+
+@pytest.mark.parametrize("package", ROOMS)
+def test_rooms_import_what_is_below(package: str) -> None:
+    order = ROOMS[package]
+    for room in order:
+        modules = inside(f"{package}.{room}")
+        assert modules
+        allowed = {"", *order[: order.index(room) + 1]}
+        assert [(m, name) for m in modules for name in imports(m) if child(package, name) not in allowed] == []
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_no_import_goes_in_a_circle(package: str) -> None:
+    """Neither among the files and folders of a package, each folder taken as one."""
+    below: dict[str, set[str]] = {}
+    for module in inside(package):
+        own = child(package, module)
+        below.setdefault(own, set()).update({child(package, name) for name in imports(module)} - {own, ""})
+    below.pop("", None)
+    try:
+        TopologicalSorter(below).prepare()
+    except CycleError as error:
+        pytest.fail(f"{package}: {error.args[1]}")
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_no_import_is_tried(module: str) -> None:
     for node in ast.walk(tree(module)):
         if isinstance(node, ast.Try):
-            inside = [child for child in ast.walk(node) if isinstance(child, ast.Import | ast.ImportFrom)]
-            assert not inside, f"line {node.lineno}"
+            tried = [child for child in ast.walk(node) if isinstance(child, ast.Import | ast.ImportFrom)]
+            assert not tried, f"line {node.lineno}"
 
 
-@pytest.mark.parametrize("module", MODULES, ids=identify)
-def test_files_stay_readable(module: Path) -> None:
-    assert len(module.read_text().splitlines()) <= 400
+@pytest.mark.parametrize("module", MODULES)
+def test_files_stay_readable(module: str) -> None:
+    assert len(MODULES[module].read_text().splitlines()) <= 400
+
+
+@pytest.mark.parametrize("package", [name for name in PACKAGES if name not in LARGE])
+def test_folders_stay_readable(package: str) -> None:
+    """At most 15 files, or rooms."""
+    children = {child(package, module) for module in inside(package)} - {""}
+    files = [name for name in children if f"{package}.{name}" not in PACKAGES]
+    assert len(files) <= 15 or len(files) < len(children)
