@@ -8,16 +8,16 @@ from typing import Annotated, Any
 
 import tyro
 
-from data_prep.ali_ccp_log import ROW_FIELDS, AliCcpLog, stem_of
-from data_prep.common_features import USER_FIELDS, build, built_files
-from data_prep.entry_point import print_outcome
-from data_prep.layout import Layout, read_layout
-from data_prep.options import ContextOptions, IdOptions, SplitOptions, WorkOptions
-from data_prep.preparation import Groundwork, Preparation
-from data_prep.prepare import prepare
-from data_prep.raw_files import find_named
-from data_prep.text_file import COMPRESSED_SUFFIXES
-from data_prep.workplace import Workplace
+from data_prep.ali_ccp_log.common_features import USER_FIELDS, build, built_files
+from data_prep.ali_ccp_log.skeleton_log import ROW_FIELDS, AliCcpLog, stem_of
+from data_prep.columns.layout import Layout, read_layout
+from data_prep.engine.entry_point import print_outcome
+from data_prep.engine.options import ContextOptions, IdOptions, SplitOptions, WorkOptions
+from data_prep.engine.preparation import Groundwork, Preparation
+from data_prep.engine.prepare import prepare
+from data_prep.engine.workplace import Workplace
+from data_prep.sources.raw_files import find_named
+from data_prep.sources.text_file import COMPRESSED_SUFFIXES
 from dlrm_mtl import cli
 from dlrm_mtl.quoting import quote
 from dlrm_mtl.schema import Schema

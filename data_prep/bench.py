@@ -17,7 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any
 
-from data_prep.bench_table import format_results, summarize
+from data_prep.benchmark.ratios import format_results, summarize
 from dlrm_mtl import cli
 from dlrm_mtl.files import read_json, write_json
 from dlrm_mtl.run_directory import describe_environment
@@ -67,13 +67,13 @@ class Contestant:
     rows: int
     workers: int = 1
     ids: str = ""
-    """``--ids`` of this project's; empty: a contestant of ``data_prep.bench_contestants``."""
+    """``--ids`` of this project's; empty: a contestant of ``data_prep.benchmark.contestants``."""
 
     def command(self, out: Path) -> list[str | Path]:
         """The process that reads the log and writes to the empty directory ``out``."""
         python = [sys.executable, "-m"]
         if not self.ids:
-            return [*python, "data_prep.bench_contestants", self.name, out, self.log]
+            return [*python, "data_prep.benchmark.contestants", self.name, out, self.log]
         counts = ["--min-count", str(MIN_COUNT)] if self.ids == "vocabulary" else []
         options = ["--ids", self.ids, *counts, "--max-ids", str(MAX_IDS), "--workers", str(self.workers)]
         return [*python, "data_prep.criteo", "--raw", self.log, "--out", out / "data", *options]
@@ -144,7 +144,7 @@ def note_of(log: Path, rows: int) -> dict[str, int]:
 def measure(contestant: Contestant, directory: Path) -> dict[str, float]:
     """Seconds of a turn, and the peak resident memory of its largest process in MiB.
 
-    The seconds are those of the process, with start-up and imports, or, for ``data_prep.bench_contestants``, those
+    The seconds are those of the process, with start-up and imports, or, for ``data_prep.benchmark.contestants``, those
     that it reports, without. Linux counts what the parent has in memory when it starts a process as that process's
     peak as well, so this module imports nothing large.
 

@@ -7,11 +7,11 @@ from typing import Annotated, Literal
 
 import tyro
 
-from data_prep.entry_point import print_outcome
-from data_prep.layout import read_layout
-from data_prep.options import ContextOptions, IdOptions, SplitOptions, TimeOptions, WorkOptions
-from data_prep.prepare import prepare
-from data_prep.raw_files import find_named
+from data_prep.columns.layout import read_layout
+from data_prep.engine.entry_point import print_outcome
+from data_prep.engine.options import ContextOptions, IdOptions, SplitOptions, TimeOptions, WorkOptions
+from data_prep.engine.prepare import prepare
+from data_prep.sources.raw_files import find_named
 from dlrm_mtl import cli
 from dlrm_mtl.schema import Schema
 

@@ -10,8 +10,8 @@ from typing import TypeVar
 
 import tyro
 
-from data_prep.column_statistics import HEAD_IDS
-from data_prep.description import (
+from data_prep.statistics.column_statistics import HEAD_IDS
+from data_prep.statistics.description import (
     CategoricalDescription,
     DenseDescription,
     Description,

@@ -15,10 +15,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from tqdm import tqdm
 
-from data_prep.days import day_number
-from data_prep.kuairand_context import CLUSTER, SEGMENTS, KuaiRandContext
-from data_prep.kuairand_features import Encoder, Statistics, Tables, scaling
-from data_prep.kuairand_raw import (
+from data_prep.ids.vocabulary import MISSING_ID, UNSEEN_ID
+from data_prep.kuairand_log.context import CLUSTER, SEGMENTS, KuaiRandContext
+from data_prep.kuairand_log.features import Encoder, Statistics, Tables, scaling
+from data_prep.kuairand_log.raw_tables import (
     Impressions,
     RawFiles,
     discover,
@@ -28,9 +28,9 @@ from data_prep.kuairand_raw import (
     read_users,
     read_videos,
 )
-from data_prep.summary import summary
-from data_prep.vocabulary import MISSING_ID, UNSEEN_ID
-from data_prep.writer import DatasetWriter, check_destination
+from data_prep.output.days import day_number
+from data_prep.output.summary import summary
+from data_prep.output.writer import DatasetWriter, check_destination
 from dlrm_mtl import cli
 from dlrm_mtl.quoting import quote
 from dlrm_mtl.schema import Schema, Task

@@ -14,13 +14,13 @@ import pyarrow as pa
 import tyro
 from tqdm import tqdm
 
-from data_prep.ground_truth import EVAL, TRAIN, Distribution, GroundTruth, Rows
-from data_prep.layout import USER
-from data_prep.raw_context import cluster_keys
-from data_prep.segment_values import KNOWN, NEW, are_among
-from data_prep.summary import summary
-from data_prep.users import UserNumbers
-from data_prep.writer import DatasetWriter, check_destination
+from data_prep.columns.layout import USER
+from data_prep.generated.ground_truth import EVAL, TRAIN, Distribution, GroundTruth, Rows
+from data_prep.generated.users import UserNumbers
+from data_prep.output.raw_context import cluster_keys
+from data_prep.output.segment_values import KNOWN, NEW, are_among
+from data_prep.output.summary import summary
+from data_prep.output.writer import DatasetWriter, check_destination
 from dlrm_mtl import cli
 from dlrm_mtl.meaning import DenseFingerprint, Fingerprints, TableFingerprint
 from dlrm_mtl.schema import CategoricalFeature, Schema, Task

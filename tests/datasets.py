@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from data_prep.writer import DatasetWriter
+from data_prep.output.writer import DatasetWriter
 from dlrm_mtl.meaning import DenseFingerprint, Fingerprints, TableFingerprint
 from dlrm_mtl.schema import CategoricalFeature, Task
 from dlrm_mtl.segments import Segment

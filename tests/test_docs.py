@@ -10,10 +10,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from data_prep.bench_table import format_results
-from data_prep.layout import CategoricalColumn, DenseColumn, LabelColumn, Layout, read_layout
-from data_prep.options import IdOptions, SplitOptions, WorkOptions
-from data_prep.prepare import prepare
+from data_prep.benchmark.ratios import format_results
+from data_prep.columns.layout import CategoricalColumn, DenseColumn, LabelColumn, Layout, read_layout
+from data_prep.engine.options import IdOptions, SplitOptions, WorkOptions
+from data_prep.engine.prepare import prepare
 from dlrm_mtl import cli
 from dlrm_mtl.benchmarks.checkpoint import format_checkpoint
 from dlrm_mtl.benchmarks.growth_page import growth_page

@@ -16,9 +16,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data_prep.layout import CategoricalColumn, DenseColumn, LabelColumn, Layout
-from data_prep.options import IdOptions, SplitOptions, WorkOptions
-from data_prep.prepare import prepare
+from data_prep.columns.layout import CategoricalColumn, DenseColumn, LabelColumn, Layout
+from data_prep.engine.options import IdOptions, SplitOptions, WorkOptions
+from data_prep.engine.prepare import prepare
 from dlrm_mtl.schema import Schema, Task
 
 COLUMNS = ("click", "count", "weight", "site", "user", "word", "tags", "unused")

@@ -7,9 +7,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data_prep.layout import read_layout
-from data_prep.options import IdOptions, SplitOptions, WorkOptions
-from data_prep.prepare import prepare
+from data_prep.columns.layout import read_layout
+from data_prep.engine.options import IdOptions, SplitOptions, WorkOptions
+from data_prep.engine.prepare import prepare
 from dlrm_mtl.schema import Schema
 
 ROWS = 60

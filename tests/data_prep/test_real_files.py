@@ -16,12 +16,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from data_prep import census_income
-from data_prep.layout import DenseColumn, Layout, read_layout
-from data_prep.options import IdOptions, SplitOptions, WorkOptions
-from data_prep.prepare import prepare
+from data_prep.columns.layout import DenseColumn, Layout, read_layout
+from data_prep.engine.options import IdOptions, SplitOptions, WorkOptions
+from data_prep.engine.prepare import prepare
 from dlrm_mtl.meaning import TableFingerprint, without_fingerprint
 from dlrm_mtl.schema import Schema, read_schema
-from tests.data_prep.test_fingerprints import digest
+from tests.data_prep.ids.test_fingerprints import digest
 
 SPLITS = ("train", "eval")
 UNSEEN = object()

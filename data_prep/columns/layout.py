@@ -1,0 +1,289 @@
+"""Layouts: which columns of raw logs are what. Ready ones stand in ``data_prep/layouts``; a log of one's own needs
+a TOML file of the same form (docs/data/parquet.md)."""
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Literal
+
+from dlrm_mtl.files import read_toml
+from dlrm_mtl.quoting import quote, shorten
+from dlrm_mtl.records import build
+from dlrm_mtl.schema import Task, check_names
+from dlrm_mtl.segments import check_context
+
+DAY = "day"
+"""Name of the segment that rows with a time have by themselves."""
+USER = "user"
+"""Name of the segment that rows with a cluster have by themselves: whether the cluster has training rows."""
+
+Kind = Literal["hex", "integer", "string"]
+"""``hex``: 8 hexadecimal digits, as Criteo's logs have."""
+
+READY = Path(__file__).parents[1] / "layouts"
+
+
+@dataclass(frozen=True)
+class CategoricalColumn:
+    """A categorical feature."""
+
+    column: str
+    """Column of the log."""
+    kind: Kind = "string"
+    name: str = ""
+    """Name of the feature; by default that of the column."""
+    multi_hot: bool = False
+    """Whether a value is a list: a list column of a parquet file, or a text of values with a separator."""
+    separator: str = ""
+    """What stands between the values of a multi-hot text."""
+    table: str = ""
+    """Embedding table, where features share one: they share its ids then, and must be of one kind."""
+    max_ids: int = 0
+    """Cap of the table's number of ids, reserved ones included; 0: that of the command line."""
+
+    @property
+    def feature(self) -> str:
+        return self.name or self.column
+
+    @property
+    def table_name(self) -> str:
+        return self.table or self.feature
+
+
+@dataclass(frozen=True)
+class DenseColumn:
+    """A dense feature."""
+
+    column: str
+    kind: Literal["integer", "number"] = "number"
+    """``integer``: a value with a fraction is a bad one."""
+    name: str = ""
+    """Name of the feature; by default that of the column."""
+    transform: Literal["none", "log"] = "none"
+    """``log``: log(x + shift), where x below 1 - shift counts as 1 - shift (such values are counted)."""
+    shift: float = 1.0
+    standardise: bool = False
+    """Whether mean and standard deviation over the training rows, after the transform, become 0 and 1."""
+    mark_missing: bool = True
+    """Whether a column ``NAME_missing`` tells missing values (1) from others (0). A missing value itself becomes 0."""
+
+    @property
+    def feature(self) -> str:
+        return self.name or self.column
+
+    @property
+    def mark(self) -> str:
+        """The column that tells missing values from others."""
+        return f"{self.feature}_missing"
+
+
+@dataclass(frozen=True)
+class LabelColumn:
+    """A 0/1 label, derived from one column: as it stands, by its text, or by its size."""
+
+    name: str
+    column: str = ""
+    """Column of the log; by default the label's name."""
+    positive: tuple[str, ...] = ()
+    """Texts that count as 1."""
+    negative: tuple[str, ...] = ()
+    """Texts that count as 0, beside ``positive``; a row with any other is a bad one. Empty: all others."""
+    at_least: float | None = None
+    """Numbers from here on (and below ``below``) count as 1, others as 0."""
+    below: float | None = None
+    missing_is_negative: bool = False
+    """Whether a missing value counts as 0; else its row is a bad one."""
+
+    def __post_init__(self) -> None:
+        by_size = self.at_least is not None or self.below is not None
+        if self.positive and by_size:
+            raise ValueError(f"label {self.name!r} has positive texts and a range of numbers, expected one of both")
+        if self.negative and not self.positive:
+            raise ValueError(f"label {self.name!r} has negative texts, but no positive ones")
+        both = sorted({*self.positive} & {*self.negative})
+        if both:
+            raise ValueError(f"label {self.name!r} has {both[0]!r} as positive and as negative")
+        if self.at_least is not None and self.below is not None and not self.at_least < self.below:
+            raise ValueError(f"label {self.name!r} has at_least {self.at_least} and below {self.below}: no number is")
+
+    @property
+    def source(self) -> str:
+        return self.column or self.name
+
+    @property
+    def use(self) -> str:
+        """How the column is read."""
+        if self.positive:
+            return "string"
+        return "binary" if self.at_least is None and self.below is None else "number"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What the columns of a log are. Raises ValueError where it contradicts itself."""
+
+    name: str
+    categorical: tuple[CategoricalColumn, ...]
+    labels: tuple[LabelColumn, ...]
+    tasks: tuple[Task, ...]
+    dense: tuple[DenseColumn, ...] = ()
+    time_column: str = ""
+    """Column of each row's time, for a split by time; another use of the column stays what it is."""
+    cluster: str = ""
+    """Column whose value the rows of a cluster share, such as the user's: kept for evaluation, whatever other use it
+    has. Here and in ``segments``, the name of a one-hot feature stands for its column."""
+    segments: tuple[str, ...] = ()
+    """Columns by whose values evaluation rows are divided: likewise."""
+    licence: str = ""
+    columns: tuple[str, ...] = ()
+    """Text logs: names of the fields of a line, in their order. Empty: the first line of each file names them."""
+    separator: str = ","
+    """Text logs: what stands between fields, one character."""
+    quoted: bool = False
+    """Text logs: whether a field may stand in double quotes."""
+    trim: bool = False
+    """Text logs: whether spaces around a field are dropped."""
+    missing: tuple[str, ...] = ("",)
+    """Text logs: texts of a missing value."""
+    comment: str = ""
+    """Text logs: a line that begins with this is none of the log's rows; nor is an empty one, where this is given.
+    Such lines are counted."""
+
+    def __post_init__(self) -> None:
+        if len(self.separator) != 1:
+            raise ValueError(f"separator {self.separator!r}: expected one character")
+        for column, uses in Counter(self.columns).items():
+            if uses > 1:
+                raise ValueError(f"column {column!r} is named twice")
+        self._check_marks()
+        check_names(
+            categorical=[column.feature for column in self.categorical],
+            dense=self.dense_names,
+            tables=list(self.tables),
+            labels=[label.name for label in self.labels],
+            tasks=self.tasks,
+        )
+        self._check_labels()
+        self._check_context()
+        unknown = sorted(self.uses.keys() - set(self.columns))
+        if self.columns and unknown:
+            columns = shorten(", ".join(self.columns))
+            raise ValueError(f"column {quote(unknown[0])} is none of the columns {columns}")
+        self._check_features()
+
+    def _check_marks(self) -> None:
+        named = {column.feature for column in self.categorical} | {column.feature for column in self.dense}
+        named |= {label.name for label in self.labels}
+        for column in self.dense:
+            if column.mark_missing and column.mark in named:
+                raise ValueError(
+                    f"dense {column.feature!r} marks missing values in {column.mark!r}, which is a feature or label;"
+                    " give one of them another name, or mark_missing = false"
+                )
+
+    def _check_labels(self) -> None:
+        labels = {label.name for label in self.labels}
+        for task in self.tasks:
+            for name in (task.label, task.given):
+                if name and name not in labels:
+                    raise ValueError(f"task {task.name!r} names label {name!r}, which is none of {sorted(labels)}")
+        inputs = {*(column.column for column in self.categorical), *(column.column for column in self.dense)}
+        for label in self.labels:
+            if label.source in inputs:
+                raise ValueError(f"column {label.source!r} is a feature, but tells label {label.name!r}")
+
+    def _check_context(self) -> None:
+        names = list(dict.fromkeys([*self.segments, DAY, USER]))
+        if len(set(self.segments)) == len(self.segments):
+            columns = [column.feature for column in self.categorical] + self.dense_names
+            check_context(self.cluster, names, [*columns, *(label.name for label in self.labels)])
+        for kind, name in (("cluster", self.cluster), *(("segment", name) for name in self.segments)):
+            if self.segments.count(name) > 1:
+                raise ValueError(f"segment {quote(name)} is named twice")
+            if name and self.uses[self.column_of(name)] == "list":
+                raise ValueError(f"{kind} {quote(name)}: a column of lists, expected one of a value per row")
+
+    def _check_features(self) -> None:
+        for column in self.dense:
+            if column.transform == "log" and not 0 < column.shift < math.inf:
+                raise ValueError(f"dense {column.feature!r} has shift {column.shift}, expected a positive number")
+        for table, users in self.tables.items():
+            if len({(user.kind, user.max_ids) for user in users}) > 1:
+                raise ValueError(f"features that share table {table!r} differ in kind or max_ids")
+        for feature in self.categorical:
+            if feature.separator and not (feature.multi_hot and feature.kind == "string"):
+                raise ValueError(f"categorical {feature.feature!r}: a separator needs multi_hot and kind string")
+
+    @property
+    def tables(self) -> dict[str, tuple[CategoricalColumn, ...]]:
+        """The features of each embedding table."""
+        tables: dict[str, tuple[CategoricalColumn, ...]] = {}
+        for feature in self.categorical:
+            tables[feature.table_name] = (*tables.get(feature.table_name, ()), feature)
+        return tables
+
+    @property
+    def dense_names(self) -> list[str]:
+        """Dense columns of the data set: each feature, then the marks of missing values."""
+        marks = [column.mark for column in self.dense if column.mark_missing]
+        return [column.feature for column in self.dense] + marks
+
+    @property
+    def uses(self) -> dict[str, str]:
+        """How each column that is needed is read: hex, integer, number, string, binary or list.
+
+        Raises:
+            ValueError: a column is used in two ways.
+        """
+        uses: dict[str, str] = {}
+        wanted: list[tuple[str, str]] = [
+            (c.column, "list" if c.multi_hot and not c.separator else c.kind) for c in self.categorical
+        ]
+        wanted += [(column.column, column.kind) for column in self.dense]
+        wanted += [(label.source, label.use) for label in self.labels]
+        for column, use in wanted:
+            if uses.setdefault(column, use) != use:
+                raise ValueError(f"column {column!r} is read as {uses[column]} and as {use}")
+        kept = [self.column_of(name) for name in (self.cluster, *self.segments) if name]
+        for column in (self.time_column, *kept):
+            if column:
+                uses.setdefault(column, "string")
+        return uses
+
+    def column_of(self, name: str) -> str:
+        """The column of the log that a cluster or a segment means: that of the name, or of the one-hot feature."""
+        of_features = {feature.feature: feature.column for feature in self.categorical if not feature.multi_hot}
+        return name if name in of_features.values() else of_features.get(name, name)
+
+    def with_tasks(self, names: Sequence[str]) -> "Layout":
+        """The layout with some of its tasks only.
+
+        Raises:
+            ValueError: there is no such task.
+        """
+        known = [task.name for task in self.tasks]
+        for name in names:
+            if name not in known:
+                raise ValueError(f"task {name!r}: expected one of {', '.join(known)}")
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        return Layout(**{**values, "tasks": tuple(task for task in self.tasks if task.name in names)})
+
+
+def read_layout(name: str) -> Layout:
+    """A ready layout by its name, or one from a TOML file.
+
+    Raises:
+        ValueError: there is none, it is no valid TOML, a key is unknown, missing or of a wrong type, or it
+            contradicts itself.
+    """
+    path = Path(name) if name.endswith(".toml") else READY / f"{name}.toml"
+    if not path.is_file():
+        ready = ", ".join(sorted(file.stem for file in READY.glob("*.toml")))
+        raise ValueError(f"layout {name!r}: not found; expected a .toml file or one of {ready}")
+    values = read_toml(path)
+    try:
+        return build(Layout, values, "")
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None

@@ -1,0 +1,58 @@
+"""Columns of parsed rows, as a layout names them."""
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from data_prep.columns.layout import CategoricalColumn, LabelColumn, Layout
+from data_prep.ids.keys import numbers, one_chunk
+
+
+def values_of(table: pa.Table, feature: CategoricalColumn) -> tuple[pa.Array, npt.NDArray[np.int32] | None]:
+    """Values of a categorical feature: (B,) and None, or those of a multi-hot one, all rows' together, and the
+    lists' lengths (B,). A missing list is an empty one."""
+    column = one_chunk(table[feature.column])
+    if not feature.multi_hot:
+        return column, None
+    if feature.separator:
+        empty = pc.equal(pc.fill_null(column, ""), "")
+        lists = pc.split_pattern(pc.fill_null(column, ""), feature.separator)
+        # An empty text splits into one empty value, which is none.
+        lists = pc.if_else(empty, pa.scalar([], lists.type), lists)
+    else:
+        lists = column
+    lengths = numbers(pc.fill_null(pc.list_value_length(lists), 0), np.int32)
+    values = pc.list_flatten(lists)
+    if feature.kind == "hex":
+        return values.cast(pa.uint32()), lengths
+    return values.cast(pa.int64() if feature.kind == "integer" else pa.string()), lengths
+
+
+def required_labels(layout: Layout) -> set[str]:
+    """The columns of labels in which a missing value makes a row a bad one."""
+    return {label.source for label in layout.labels if not label.missing_is_negative}
+
+
+def known_texts(layout: Layout) -> dict[str, list[str]]:
+    """The texts that a column of a label may hold, for columns whose labels name those that count as 0."""
+    known: dict[str, list[str]] = {}
+    for label in layout.labels:
+        if label.negative:
+            texts = [*label.positive, *label.negative]
+            known[label.source] = [text for text in known.get(label.source, texts) if text in texts]
+    return known
+
+
+def label_values(table: pa.Table, label: LabelColumn) -> npt.NDArray[np.int8]:
+    """A label (B,), 0 or 1; missing values count as 0."""
+    column = one_chunk(table[label.source])
+    if label.use == "binary":
+        return numbers(column.cast(pa.int8()).fill_null(0), np.int8)
+    if label.use == "string":
+        is_positive = pc.is_in(column, value_set=pa.array(label.positive))
+        return np.asarray(is_positive).astype(np.int8)
+    values = column.to_numpy(zero_copy_only=False)
+    low = -np.inf if label.at_least is None else label.at_least
+    high = np.inf if label.below is None else label.below
+    return ((values >= low) & (values < high)).astype(np.int8)

@@ -1,0 +1,222 @@
+"""The last step of a preparation: what the segments recorded, put together to a data set."""
+
+import json
+import shutil
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from data_prep.engine.evaluation_rows import KeptContext
+from data_prep.engine.passes import assignments_of
+from data_prep.engine.preparation import Preparation, key_of
+from data_prep.ids.encoding import Encoder
+from data_prep.ids.fingerprints import of_dense, of_hash, of_mark, of_modulo
+from data_prep.sources.times import count_later, join_spans
+from dlrm_mtl.file_names import file_names
+from dlrm_mtl.files import synchronize, write_whole
+from dlrm_mtl.meaning import Fingerprints, TableFingerprint
+from dlrm_mtl.schema import SPLITS, Schema, Shard
+
+COUNTED = ("missing", "unseen", "raised")
+"""What the schema counts by split and feature: missing values, ids outside the vocabulary, values raised to what the
+logarithm can take."""
+
+Records = Mapping[tuple[int, int], Mapping[str, Any]]
+
+
+def assemble(
+    preparation: Preparation,
+    generator: str,
+    encoded: Records,
+    scalers: Mapping[str, tuple[float, float, bool]],
+    kept: KeptContext | None,
+) -> Schema:
+    """The schema of the data set; puts the quarantined rows and the vocabularies beside the shards.
+
+    Args:
+        kept: the evaluation rows; None where the records have their shards.
+
+    Raises:
+        ValueError: a split is empty, or a task has one class only among the training rows.
+    """
+    layout = preparation.layout
+    quarantined = _write_quarantine(preparation, encoded)
+    _copy_vocabularies(preparation)
+    splits = {
+        split: tuple(
+            Shard(shard["file"], shard["rows"], shard["sha256"])
+            for record in encoded.values()
+            if (shard := record["shards"].get(split))
+        )
+        for split in SPLITS
+    }
+    if kept is not None:
+        splits["eval"] = kept.shards
+    rows = {split: sum(shard.rows for shard in shards) for split, shards in splits.items()}
+    for split in SPLITS:
+        if not rows[split]:
+            raise ValueError(
+                f"no {split} row: {preparation.split.describe()[split]} of {_sum(encoded, 'lines')} rows"
+                f"{_where_times_run(preparation, encoded)}"
+            )
+    ids: Counter[str] = sum((Counter(record["ids"]) for record in encoded.values()), Counter())
+    features = Encoder(layout, assignments_of(preparation), {}, preparation.ids.multi_hot).features
+    labels = {
+        split: {
+            task.name: _add_pairs(record["labels"][split][task.name] for record in encoded.values())
+            for task in layout.tasks
+        }
+        for split in SPLITS
+    }
+    source: dict[str, Any] = {
+        "generator": generator,
+        "layout": layout.name,
+        "licence": layout.licence,
+        "files": [
+            {"name": name, "rows": sum(r["lines"] for (f, _), r in encoded.items() if f == file)}
+            for file, name in enumerate(preparation.names)
+        ],
+        "ids": preparation.ids.ids,
+        "min_count": preparation.ids.min_count,
+        "max_ids": preparation.ids.max_ids,
+        "reserved_ids": {"missing": 0, "unseen": 1},
+        "split": preparation.split.describe(),
+        "time": _times(preparation, encoded),
+        "rows_read": _sum(encoded, "lines") + _sum(encoded, "blank_end"),
+        "rows_outside": _sum(encoded, "outside"),
+        "rows_quarantined": quarantined,
+        "lines_ignored": _sum(encoded, "ignored") + _sum(encoded, "blank_end"),
+        "files_passed_over": preparation.passed_over,
+        "files_broken": {
+            preparation.names[file]: record["broken"] for (file, _), record in encoded.items() if record["broken"]
+        },
+        "defined": {split: {name: pair[0] for name, pair in labels[split].items()} for split in SPLITS},
+        "positives": {split: {name: pair[1] for name, pair in labels[split].items()} for split in SPLITS},
+        **{kind: {split: _counts(encoded, kind, split) for split in SPLITS} for kind in COUNTED},
+        "dense_scaling": {
+            name: {"mean": mean, "deviation": deviation} for name, (mean, deviation, _) in scalers.items()
+        },
+        **(kept.told if kept is not None else {}),
+    }
+    return Schema(
+        name=preparation.name,
+        categorical=tuple(
+            replace(feature, mean_length=round(ids[feature.name] / rows["train"], 6)) if feature.multi_hot else feature
+            for feature in features
+        ),
+        dense=tuple(layout.dense_names),
+        tasks=tuple(
+            replace(task, base_rate=labels["train"][task.name][1] / max(labels["train"][task.name][0], 1))
+            for task in layout.tasks
+        ),
+        splits=splits,
+        source=source,
+        fingerprints=_fingerprints(preparation, scalers),
+        cluster=layout.cluster,
+        segments=kept.segments if kept is not None else (),
+    )
+
+
+def _fingerprints(preparation: Preparation, scalers: Mapping[str, tuple[float, float, bool]]) -> Fingerprints:
+    layout, ids = preparation.layout, preparation.ids
+    tables = {}
+    for number, (table, features) in enumerate(layout.tables.items()):
+        kind, size = features[0].kind, ids.cap(layout, table)
+        if ids.ids == "vocabulary":
+            merged = preparation.workplace.record("merge", f"{number:03d}")
+            assert merged is not None  # the stage is over
+            tables[table] = TableFingerprint(**merged["fingerprint"])
+        else:
+            tables[table] = of_hash(kind, size) if ids.ids == "hash" else of_modulo(kind, size)
+    dense = {column.feature: of_dense(column, scalers.get(column.feature)) for column in layout.dense}
+    marks = {name: of_mark() for name in layout.dense_names if name not in dense}
+    return Fingerprints(tables, dense | marks)
+
+
+def _times(preparation: Preparation, encoded: Records) -> dict[str, Any] | None:
+    """What the schema says of the rows' times."""
+    if (times := preparation.times) is None:
+        return None
+    spans = join_spans(record["times"] for record in encoded.values())
+    later = 0
+    if preparation.keeps_times:
+        parts = {
+            preparation.times_file(file, segment): record["times"]["train"][1]
+            for (file, segment), record in encoded.items()
+            if "train" in record["times"]
+        }
+        later = count_later(parts, spans["eval"][0])
+    eval_from = preparation.split.eval_from
+    return {
+        "column": times.column,
+        "eval_from": None if eval_from is None else times.text(eval_from),
+        **{split: [times.text(time) for time in spans[split]] for split in SPLITS},
+        "training_rows_later_than_first_evaluation_row": later,
+    }
+
+
+def _where_times_run(preparation: Preparation, encoded: Records) -> str:
+    spans = join_spans(record["times"] for record in encoded.values()).values()
+    if preparation.times is None or not spans:
+        return ""
+    first, last = min(span[0] for span in spans), max(span[1] for span in spans)
+    eval_from = preparation.split.eval_from
+    which = "" if eval_from is None else f", those from {preparation.times.text(eval_from)} on evaluate"
+    return f"; their times run from {preparation.times.text(first)} to {preparation.times.text(last)}{which}"
+
+
+def _write_quarantine(preparation: Preparation, encoded: Records) -> int:
+    """Writes ``quarantine.jsonl``, if there is anything to write: file, line, column, value, reason and text of each
+    row that could not be used. Returns their number."""
+    number = 0
+    preparation.workplace.data.mkdir(parents=True, exist_ok=True)
+    path = preparation.workplace.data / "quarantine.jsonl"
+    path.unlink(missing_ok=True)
+    firsts: dict[int, int] = {}
+    for (file, segment), record in encoded.items():
+        if not record["bad"]:
+            continue
+        number += record["bad"]
+        before = 0
+        if segment:
+            # Only the source knows of a header; the lines of the other segments need not be counted again.
+            if file not in firsts:
+                firsts[file] = preparation.source.line(file, 1, 0)
+            before = firsts[file] + sum(encoded[file, other]["lines"] for other in range(1, segment))
+        part = preparation.workplace.file("quarantine", f"{key_of(file, segment)}.jsonl")
+        with part.open() as lines, path.open("a") as sink:
+            for line in lines:
+                bad = json.loads(line)
+                row = {"file": preparation.names[file], **bad, "line": before + bad["line"]}
+                sink.write(json.dumps(row) + "\n")
+    if number:
+        synchronize(path)
+    return number
+
+
+def _copy_vocabularies(preparation: Preparation) -> None:
+    if preparation.ids.ids != "vocabulary":
+        return
+    directory = preparation.workplace.data / "vocabulary"
+    directory.mkdir(exist_ok=True)
+    for number, file in enumerate(file_names(preparation.layout.tables).values()):
+        with write_whole(directory / f"{file}.parquet") as temporary:
+            shutil.copyfile(preparation.workplace.file("vocabulary", f"{number:03d}.parquet"), temporary)
+
+
+def _sum(encoded: Records, key: str) -> int:
+    return sum(record[key] for record in encoded.values())
+
+
+def _add_pairs(pairs: Any) -> tuple[int, int]:
+    defined, positive = zip(*pairs, strict=True)
+    return sum(defined), sum(positive)
+
+
+def _counts(encoded: Records, kind: str, split: str) -> dict[str, int]:
+    """Sums by feature; features with none are left out."""
+    total: Counter[str] = Counter()
+    for record in encoded.values():
+        total.update(record[kind][split])
+    return {name: number for name, number in total.items() if number}

@@ -1,0 +1,49 @@
+"""What the entry points that prepare one raw log by a layout share."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from data_prep.columns.layout import read_layout
+from data_prep.engine.options import ContextOptions, IdOptions, SplitOptions, WorkOptions
+from data_prep.engine.prepare import peak_memory, prepare
+from data_prep.output.summary import report, summary
+from dlrm_mtl.schema import Schema
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogOptions:
+    """Options of a preparation by a layout."""
+
+    raw: tuple[Path, ...]
+    """Files of the log in their order, or directories of them: text, plain, .gz or .zst, or parquet."""
+    out: Path
+    """Directory of the data set; one that is there already is replaced. An interrupted run goes on when it is
+    started again."""
+    tasks: tuple[str, ...] = ()
+    """Tasks of the layout to keep; by default all."""
+    ids: Annotated[IdOptions, tyro.conf.arg(name="")] = field(default_factory=IdOptions)
+    split: Annotated[SplitOptions, tyro.conf.arg(name="")] = field(default_factory=SplitOptions)
+    context: Annotated[ContextOptions, tyro.conf.arg(name="")] = field(default_factory=ContextOptions)
+    work: Annotated[WorkOptions, tyro.conf.arg(name="")] = field(default_factory=WorkOptions)
+
+
+def prepare_log(generator: str, layout_name: str, options: LogOptions) -> None:
+    """Prepares the data set and prints what became of the log.
+
+    Args:
+        generator: module of the entry point.
+        layout_name: a ready layout, or a TOML file.
+    """
+    layout = options.context.apply(read_layout(layout_name))
+    if options.tasks:
+        layout = layout.with_tasks(options.tasks)
+    schema = prepare(layout.name, generator, layout, options.raw, options.out, options.ids, options.split, options.work)
+    print_outcome(schema, options.out)
+
+
+def print_outcome(schema: Schema, out: Path) -> None:
+    """Prints what became of a log, and the memory that it took."""
+    print(f"{summary(schema, out)}\n{report(schema)}\n{peak_memory()}")

@@ -1,0 +1,170 @@
+"""The last two stages of a log whose evaluation rows keep a cluster or segments: the values of each segment and the
+known clusters are found, then the shards of the eval split are written.
+
+A cluster is known where it has training rows. Memory holds the distinct keys of the evaluation clusters while those of
+the training rows pass by, segment by segment of the log; then each worker maps those that are known, 8 MB per million.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from data_prep.columns.layout import DAY, USER
+from data_prep.engine.preparation import Preparation, key_of
+from data_prep.engine.stages import Records
+from data_prep.ids.keys import one_chunk
+from data_prep.output.days import days_of, find_unit
+from data_prep.output.raw_context import RawContext, distinct_keys
+from data_prep.output.segment_values import ValueCounter, are_among, encode, known_or_new
+from data_prep.output.shards import ShardWriter, context_fields, sha256
+from data_prep.sources.times import join_spans
+from dlrm_mtl.files import write_whole
+from dlrm_mtl.schema import Shard
+from dlrm_mtl.segments import Segment, cluster_column, segment_column
+
+Keys = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class KeptContext:
+    """What a data set keeps of its evaluation rows, and the shards that hold it."""
+
+    shards: tuple[Shard, ...]
+    segments: tuple[Segment, ...]
+    told: dict[str, Any]
+    """What ``source`` of the schema says: of the clusters, how many there are, how many have training rows and how many
+    rows have none; of each segment, the rows of each value, and how many values are in ``other``."""
+
+
+@dataclass(frozen=True)
+class EvaluationRows:
+    """What the encoding has left of the evaluation rows."""
+
+    preparation: Preparation
+    context: RawContext
+    parts: Sequence[str]
+    """Segments of the log that have any, as markers name them."""
+    time_unit: str | None
+    """Unit of the rows' times; None where there are none, or numbers that may be anything."""
+
+    @staticmethod
+    def of(preparation: Preparation, context: RawContext, encoded: Records) -> "EvaluationRows":
+        """What the records of the encoding tell."""
+        parts = [key_of(*part) for part, record in encoded.items() if "eval" in record["shards"]]
+        spans = join_spans(record["times"] for record in encoded.values())
+        unit = None
+        if context.times is not None and "eval" in spans:
+            unit = find_unit(*spans["eval"]) if context.times.are_numbers else "ns"
+        return EvaluationRows(preparation, context, parts, unit)
+
+    @property
+    def segments(self) -> list[str]:
+        """Names of the segments: those of raw columns, then those that come by themselves."""
+        by_themselves = [DAY] * (self.time_unit is not None) + [USER] * bool(self.context.cluster)
+        return list(dict.fromkeys([*self.context.segments, *by_themselves]))
+
+    def describe(self, number: int) -> Iterator[dict[str, Any]]:
+        """The one piece of the stage ``context``: finds the values of the segments and the known clusters."""
+        place, key = self.preparation.workplace, f"{number:03d}"
+        if record := place.finished("context", key):
+            yield record
+            return
+        clusters, known = self._find_known()
+        path = place.file("context", "known.npy")
+        with write_whole(path) as temporary, temporary.open("wb") as file:
+            np.save(file, known, allow_pickle=False)
+        counters = {name: ValueCounter(name) for name in self.segments}
+        rows_without = 0
+        for part in self.parts:
+            table = self._read(part)
+            if self.context.cluster:
+                rows_without += table[cluster_column(self.context.cluster)].null_count
+            for name, counter in counters.items():
+                counter.add(self._texts(name, table, known))
+        values = {name: counter.values() for name, counter in counters.items()}
+        record = {
+            "segments": {name: found.told() for name, found in values.items()},
+            "clusters": {"evaluated": len(clusters), "of_which_known": len(known), "rows_without": rows_without},
+        }
+        place.finish("context", key, record, {path: sha256(path)})
+        yield record
+
+    def write(self, number: int) -> Iterator[dict[str, Any]]:
+        """A piece of the stage ``evaluation``: writes the shard of one part."""
+        place, key = self.preparation.workplace, f"{number:03d}"
+        if record := place.finished("evaluation", key):
+            yield record
+            return
+        known = np.load(place.file("context", "known.npy"), mmap_mode="r", allow_pickle=False)
+        segments = self._described[0]
+        raw = {field.name for field in self.context.fields}
+        path = place.data / "eval" / f"part-{self.parts[number]}.parquet"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with pq.ParquetFile(self.preparation.evaluation_file(self.parts[number])) as file:
+            fields = [field for field in file.schema_arrow if field.name not in raw]
+            schema = pa.schema([*fields, *context_fields(self.context.cluster, self.segments)])
+            writer = ShardWriter(path, schema)
+            try:
+                for group in range(file.num_row_groups):
+                    place.leave_if_orphaned()
+                    table = file.read_row_group(group, use_threads=False)
+                    columns = {field.name: table[field.name] for field in schema if field.name in table.column_names}
+                    for segment in segments:
+                        codes = encode(segment, self._texts(segment.name, table, known))
+                        columns[segment_column(segment.name)] = pa.array(codes)
+                    writer.write(pa.table(columns).select(schema.names).cast(schema))
+                shard = writer.close()
+            except BaseException:
+                writer.abandon()
+                raise
+        record = {"file": f"eval/{path.name}", "rows": shard["rows"], "sha256": shard["sha256"]}
+        place.finish("evaluation", key, record, {path: shard["sha256"]})
+        yield record
+
+    def result(self) -> KeptContext:
+        """What the two stages have made."""
+        segments, described = self._described
+        place = self.preparation.workplace
+        written = [place.record("evaluation", f"{number:03d}") for number in range(len(self.parts))]
+        shards = tuple(Shard(shard["file"], shard["rows"], shard["sha256"]) for shard in written if shard is not None)
+        of_clusters = {"column": self.context.cluster_column, **described["clusters"]} if self.context.cluster else None
+        return KeptContext(shards, tuple(segments), {"cluster": of_clusters, "segments": described["segments"]})
+
+    @property
+    def _described(self) -> tuple[list[Segment], dict[str, Any]]:
+        """The segments that the stage ``context`` has found, and its record."""
+        record = self.preparation.workplace.record("context", "000")
+        assert record is not None  # the stage is over
+        return [Segment(name, tuple(told["rows"])) for name, told in record["segments"].items()], record
+
+    def _find_known(self) -> tuple[Keys, Keys]:
+        """Sorted keys of the evaluation clusters, and of those that have training rows."""
+        clusters = np.empty(0, np.int64)
+        if not self.context.cluster:
+            return clusters, clusters
+        column = cluster_column(self.context.cluster)
+        for part in self.parts:
+            keys = pq.read_table(self.preparation.evaluation_file(part), columns=[column])[column]
+            clusters = np.union1d(clusters, distinct_keys(keys))
+        is_known = np.zeros(len(clusters), bool)
+        for file in sorted(self.preparation.clusters_file("any").parent.glob("*.npy")):
+            is_known |= are_among(clusters, np.load(file, allow_pickle=False))
+        return clusters, clusters[is_known]
+
+    def _read(self, part: str) -> pa.Table:
+        columns = [field.name for field in self.context.fields]
+        return pq.read_table(self.preparation.evaluation_file(part), columns=columns, use_threads=False)
+
+    def _texts(self, name: str, table: pa.Table, known: Keys) -> pa.StringArray:
+        """Values (B,) of a segment, null where there is none."""
+        if name in self.context.segments:
+            return one_chunk(table[segment_column(name)])
+        if name == DAY:
+            assert self.time_unit is not None
+            return days_of(one_chunk(table[segment_column(DAY)]).to_numpy(), self.time_unit)
+        return known_or_new(one_chunk(table[cluster_column(self.context.cluster)]), known)

@@ -1,0 +1,257 @@
+"""What the passes over a log do with the rows of a segment: count and encode."""
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from data_prep.columns.rows import Rows
+from data_prep.engine.parsed import ParsedWriter
+from data_prep.engine.preparation import Preparation, SegmentWork, key_of
+from data_prep.ids.assignment import Assignment, Hashed, Modulo, load
+from data_prep.ids.counting import SegmentCounter
+from data_prep.ids.encoding import Encoder, needed_labels, transform
+from data_prep.ids.keys import numbers, one_chunk
+from data_prep.ids.vocabulary import Moments, Scaler
+from data_prep.output.raw_context import SeenClusters
+from data_prep.output.shards import ShardWriter, arrow_schema, sha256
+from data_prep.sources.times import SeenTimes
+from dlrm_mtl.files import PendingFile
+from dlrm_mtl.schema import SPLITS
+
+CHUNK_ROWS = 65_536
+"""Rows counted or encoded at a time, about: enough that the work outweighs the calls."""
+
+
+@dataclass(frozen=True)
+class CountPass:
+    """Counts keys and moments of the training rows.
+
+    Args:
+        starts: number of the first row of each segment, where rows are split by number.
+    """
+
+    starts: Mapping[str, int]
+    name: str = "count"
+
+    def begin(self, preparation: Preparation, file: int, segment: int) -> SegmentWork:
+        return _Counting(preparation, file, segment, self.starts.get(key_of(file, segment), 0))
+
+
+@dataclass(frozen=True)
+class EncodePass:
+    """Writes the shards.
+
+    Args:
+        starts: number of the first row of each segment, where rows are split by number.
+        scalers: mean, deviation and whether missing values were seen, of features that are standardised.
+    """
+
+    starts: Mapping[str, int]
+    scalers: Mapping[str, tuple[float, float, bool]]
+    name: str = "encode"
+
+    def begin(self, preparation: Preparation, file: int, segment: int) -> SegmentWork:
+        return _Encoding(preparation, self, file, segment)
+
+
+class _Chunks:
+    """Collects blocks of rows of one segment until they are worth a call, split by split."""
+
+    def __init__(
+        self,
+        preparation: Preparation,
+        file: int,
+        start: int,
+        splits: Sequence[str] = SPLITS,
+        seen: SeenTimes | None = None,
+    ) -> None:
+        self.split = preparation.split
+        self._times = preparation.times
+        self._seen = seen
+        self.file = file
+        self._next = start
+        self._pending: dict[str, list[pa.Table]] = {split: [] for split in splits}
+        self.outside = 0
+        """Rows of no split."""
+
+    def add(self, rows: Rows) -> None:
+        used = 0
+        times = self._times.of(rows.table) if self._times is not None and len(rows.table) else None
+        for split, mask in self.split.masks(self.file, self._next + rows.positions, times).items():
+            if mask is not False:
+                if times is not None and self._seen is not None:
+                    self._seen.add(split, times if mask is True else times[mask])
+                table = rows.table if mask is True else rows.table.filter(pa.array(mask))
+                used += len(table)
+                if split in self._pending:
+                    self._pending[split].append(table)
+        self.outside += len(rows.table) - used
+        self._next += rows.lines
+
+    def ready(self, split: str, at_least: int = CHUNK_ROWS) -> pa.Table | None:
+        """The collected rows of a split, once they are enough."""
+        if sum(map(len, self._pending[split])) < at_least:
+            return None
+        table = pa.concat_tables(self._pending[split])
+        self._pending[split] = []
+        return table
+
+
+class _Counting:
+    def __init__(self, preparation: Preparation, file: int, segment: int, start: int) -> None:
+        self._layout = preparation.layout
+        self._chunks = _Chunks(preparation, file, start, ["train"])
+        self._counter = SegmentCounter(preparation.layout)
+        self._moments = {column.feature: Moments() for column in preparation.layout.dense if column.standardise}
+        self._path = preparation.workplace.file("runs", f"{key_of(file, segment)}.arrow")
+        self._file = PendingFile(self._path)
+        self._parsed = ParsedWriter(preparation.parsed_file(file, segment)) if preparation.keeps_parsed else None
+
+    def add(self, rows: Rows) -> None:
+        if self._parsed is not None:
+            self._parsed.add(rows)
+        self._chunks.add(rows)
+        self._take(CHUNK_ROWS)
+
+    def finish(self) -> tuple[dict[str, Any], dict[Path, str]]:
+        parsed = self._parsed.close() if self._parsed is not None else None
+        self._take(1)
+        self._counter.write(self._file.temporary)
+        checksum = sha256(self._file.temporary)
+        self._file.commit()
+        moments = {name: moments.as_record() for name, moments in self._moments.items()}
+        return {"moments": moments, "parsed": parsed}, {self._path: checksum}
+
+    def abandon(self) -> None:
+        if self._parsed is not None:
+            self._parsed.abandon()
+        self._file.discard()
+
+    def _take(self, at_least: int) -> None:
+        table = self._chunks.ready("train", at_least)
+        if table is None:
+            return
+        self._counter.add(table)
+        for column in self._layout.dense:
+            if column.standardise:
+                values, missing, _ = transform(table, column)
+                self._moments[column.feature].add(
+                    np.where(missing, np.nan, values) if missing is not None else values.astype(np.float64)
+                )
+
+
+class _Encoding:
+    def __init__(self, preparation: Preparation, stage: EncodePass, file: int, segment: int) -> None:
+        place, key = preparation.workplace, key_of(file, segment)
+        self._layout = preparation.layout
+        self._seen = SeenTimes(preparation.times_file(file, segment) if preparation.keeps_times else None)
+        self._chunks = _Chunks(preparation, file, stage.starts.get(key, 0), seen=self._seen)
+        assignments = assignments_of(preparation)
+        scalers = {name: Scaler(*values) for name, values in stage.scalers.items()}
+        self._encoders = {
+            split: Encoder(preparation.layout, assignments, scalers, preparation.ids.multi_hot) for split in SPLITS
+        }
+        columns = arrow_schema(
+            self._encoders["train"].features,
+            preparation.layout.dense_names,
+            [label.name for label in needed_labels(preparation.layout)],
+        )
+        self._schemas = dict.fromkeys(SPLITS, columns)
+        self._shards: dict[str, ShardWriter] = {}
+        self._paths = {split: place.data / split / f"part-{key}.parquet" for split in SPLITS}
+        self._context = preparation.context
+        self._clusters: SeenClusters | None = None
+        if self._context is not None:
+            self._schemas["eval"] = pa.schema([*columns, *self._context.fields])
+            self._paths["eval"] = preparation.evaluation_file(key)
+            self._clusters = SeenClusters(preparation.clusters_file(key)) if self._context.cluster else None
+        self._ids: Counter[str] = Counter()
+        self._labels: dict[str, dict[str, list[int]]] = {
+            split: {task.name: [0, 0] for task in preparation.layout.tasks} for split in SPLITS
+        }
+        self._quarantine_file = PendingFile(place.file("quarantine", f"{key}.jsonl"))
+        self._quarantine = self._quarantine_file.temporary.open("w")
+
+    def add(self, rows: Rows) -> None:
+        self._chunks.add(rows)
+        for bad in rows.bad:
+            self._quarantine.write(json.dumps(asdict(bad)) + "\n")
+        self._take(CHUNK_ROWS)
+
+    def finish(self) -> tuple[dict[str, Any], dict[Path, str]]:
+        self._take(1)
+        files, shards = {}, {}
+        for split, writer in self._shards.items():
+            shards[split] = {"file": f"{split}/{writer.path.name}", **writer.close()}
+            files[writer.path] = shards[split]["sha256"]
+        self._quarantine.close()
+        files[self._quarantine_file.path] = sha256(self._quarantine_file.temporary)
+        self._quarantine_file.commit()
+        files |= self._seen.finish()
+        files |= self._clusters.finish() if self._clusters is not None else {}
+        record = {
+            "shards": shards,
+            "outside": self._chunks.outside,
+            "times": self._seen.spans,
+            "ids": dict(self._ids),
+            "labels": self._labels,
+            "missing": {split: dict(encoder.missing) for split, encoder in self._encoders.items()},
+            "unseen": {split: dict(encoder.unseen) for split, encoder in self._encoders.items()},
+            "raised": {split: dict(encoder.raised) for split, encoder in self._encoders.items()},
+        }
+        return record, files
+
+    def abandon(self) -> None:
+        for writer in self._shards.values():
+            writer.abandon()
+        self._quarantine.close()
+        self._quarantine_file.discard()
+
+    def _take(self, at_least: int) -> None:
+        for split in SPLITS:
+            table = self._chunks.ready(split, at_least)
+            if table is None:
+                continue
+            encoded = self._encoders[split].encode(table)
+            if self._context is not None and split == "eval":
+                for name, column in self._context.columns(table).items():
+                    encoded = encoded.append_column(name, column)
+            if self._clusters is not None and self._context is not None and split == "train":
+                self._clusters.add(self._context.keys(table))
+            encoded = encoded.select(self._schemas[split].names).cast(self._schemas[split])
+            self._count(split, encoded)
+            if split not in self._shards:
+                self._paths[split].parent.mkdir(parents=True, exist_ok=True)
+                self._shards[split] = ShardWriter(self._paths[split], self._schemas[split])
+            self._shards[split].write(encoded)
+
+    def _count(self, split: str, encoded: pa.Table) -> None:
+        if split == "train":
+            for name in encoded.column_names:
+                if pa.types.is_list(encoded[name].type):
+                    self._ids[name] += pc.sum(pc.list_value_length(encoded[name])).as_py() or 0
+        for task in self._layout.tasks:
+            label = numbers(one_chunk(encoded[task.label]), np.int8)
+            if task.given:
+                label = label[numbers(one_chunk(encoded[task.given]), np.int8) == 1]
+            self._labels[split][task.name][0] += len(label)
+            self._labels[split][task.name][1] += int(label.sum())
+
+
+def assignments_of(preparation: Preparation) -> dict[str, Assignment]:
+    """Ids of each embedding table."""
+    assignments: dict[str, Assignment] = {}
+    for number, table in enumerate(preparation.layout.tables):
+        cap = preparation.ids.cap(preparation.layout, table)
+        if preparation.ids.ids == "vocabulary":
+            assignments[table] = load(preparation.workplace.file("vocabulary", f"{number:03d}.npy"))
+        else:
+            assignments[table] = Hashed(cap) if preparation.ids.ids == "hash" else Modulo(cap)
+    return assignments

@@ -1,0 +1,218 @@
+"""The way from a raw log to a data set, stage by stage."""
+
+import json
+import resource
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from data_prep.columns.layout import Layout
+from data_prep.engine.assembly import assemble
+from data_prep.engine.evaluation_rows import EvaluationRows, KeptContext
+from data_prep.engine.options import IdOptions, Split, SplitOptions, WorkOptions
+from data_prep.engine.passes import CountPass, EncodePass
+from data_prep.engine.preparation import Groundwork, Preparation, index_part, key_of, run_part
+from data_prep.engine.running import Workers
+from data_prep.engine.stages import CHANGED, Records, StageRunner
+from data_prep.engine.workplace import Replica, Workplace
+from data_prep.ids.assignment import keep
+from data_prep.ids.counting import merge_runs
+from data_prep.ids.fingerprints import of_vocabulary
+from data_prep.ids.vocabulary import Moments
+from data_prep.output.raw_context import RawContext
+from data_prep.output.shards import sha256
+from data_prep.output.writer import check_destination
+from data_prep.sources.raw_files import find_files
+from data_prep.sources.source import OpenSource, open_source
+from data_prep.sources.times import NUMERIC, Times, find_times, parse_time
+from dlrm_mtl.files import read_json, write_json
+from dlrm_mtl.schema import Schema, read_schema, write_schema
+
+
+class _Published(Exception):
+    """The first replica has put the data set together."""
+
+
+def prepare(
+    name: str,
+    generator: str,
+    layout: Layout,
+    raw: Sequence[Path],
+    out: Path,
+    ids: IdOptions,
+    split: SplitOptions,
+    work: WorkOptions,
+    open_source: OpenSource = open_source,
+    groundwork: Groundwork | None = None,
+) -> Schema:
+    """Prepares a data set, or goes on where an earlier run was stopped.
+
+    Args:
+        raw: files and directories of the log.
+        generator: name of the entry point, for the schema.
+        open_source: opens the log.
+        groundwork: what must be done before the log can be read.
+
+    Raises:
+        ValueError: an option, a file or a row is not as it should be.
+    """
+    ids.validate(layout)
+    work.validate()
+    split.validate()
+    layout = split.apply(layout)
+    check_destination(out)
+    files, passed_over = find_files(raw)
+    preparation = Preparation(
+        name,
+        layout,
+        tuple(files),
+        ids,
+        Split.of(split, len(files)),
+        work.on_bad_row == "quarantine",
+        work.keep_parsed,
+        Workplace(out.absolute(), Replica.from_environment()),
+        open_source,
+        groundwork,
+        passed_over,
+    )
+    if layout.time_column:
+        preparation = replace(preparation, times=_times_of(preparation, split))
+    plan = preparation.plan()
+    place = preparation.workplace
+    if (done := _complete(out, plan)) is not None:
+        place.clear_after(plan)
+        return done
+    lock = place.lock()
+
+    def check_published() -> None:
+        # The first replica takes the work away in the end, maybe before the others have looked.
+        if place.replica.rank and _complete(out, plan) is not None:
+            raise _Published
+
+    try:
+        place.open(plan, check_published)
+        with Workers(work.workers) as workers:
+            return _run_stages(StageRunner(preparation, workers, check_published), generator, plan)
+    except _Published:
+        place.clear()
+        return read_schema(out)
+    except BaseException as error:
+        place.fail(error)
+        kept = f"what is finished stays in {place.partial}, run again to go on"
+        if isinstance(error, OSError):
+            raise OSError(f"{error}; {kept}") from None
+        if isinstance(error, KeyboardInterrupt):
+            raise KeyboardInterrupt(f"interrupted; {kept}") from None
+        raise
+    finally:
+        lock.close()
+
+
+def _times_of(preparation: Preparation, split: SplitOptions) -> Times:
+    column = preparation.layout.time_column
+    if split.eval_from:
+        return Times(column, parse_time(split.eval_from)[1])
+    if preparation.layout.uses[column] in NUMERIC:
+        return Times(column, are_numbers=True)
+    return find_times(preparation.source, column)
+
+
+def peak_memory() -> str:
+    """The most memory that this process and its largest worker have had resident."""
+    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    status = Path("/proc/self/status")
+    if status.exists():
+        # On Linux the figure above begins with what the process had in memory that started this one.
+        [own] = (int(line.split()[1]) / 1024 for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+    worker = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    return f"peak memory: {own:,.0f} MiB" + (f", largest worker {worker:,.0f} MiB" if worker else "")
+
+
+def _complete(out: Path, plan: Mapping[str, Any]) -> Schema | None:
+    """The data set, where it is there already and came from the same plan."""
+    if not ((out / "schema.json").is_file() and (out / "plan.json").is_file()):
+        return None
+    return read_schema(out) if read_json(out / "plan.json") == json.loads(json.dumps(plan)) else None
+
+
+def _run_stages(runner: StageRunner, generator: str, plan: Mapping[str, Any]) -> Schema:
+    preparation = runner.preparation
+    if (groundwork := preparation.groundwork) is not None:
+        work = partial(groundwork.work, preparation)
+        runner.over_numbers("groundwork", work, len(groundwork.files), " files")
+    starts: dict[str, int] = {}
+    if preparation.split.needs_row_numbers:
+        lines = runner.over_segments("index", partial(index_part, preparation))
+        first = 0
+        for (file, segment), record in lines.items():
+            starts[key_of(file, segment)] = first
+            first += record["lines"]
+        preparation = replace(preparation, split=preparation.split.resolve(first))
+        runner = replace(runner, preparation=preparation)
+    scalers: dict[str, tuple[float, float, bool]] = {}
+    if preparation.needs_counts:
+        counted = runner.over_segments("count", partial(run_part, preparation, CountPass(starts)))
+        scalers = _scalers(preparation, list(counted.values()))
+        if preparation.ids.ids == "vocabulary":
+            tables = len(preparation.layout.tables)
+            runner.over_numbers("merge", partial(merge_table, preparation), tables, " tables")
+    encode = partial(run_part, preparation, EncodePass(starts, scalers))
+    if preparation.workplace.replica.rank and preparation.context is None:
+        runner.over_segments_to_the_end("encode", encode)
+    encoded = runner.over_segments("encode", encode)
+    kept = _finish_evaluation(runner, preparation.context, encoded) if preparation.context is not None else None
+    for file, now in zip(plan["files"], preparation.plan()["files"], strict=True):
+        if any(file[key] != now[key] for key in ("bytes", "modified_ns")):
+            raise ValueError(CHANGED)
+    schema = assemble(preparation, generator, encoded, scalers, kept)
+    write_json(preparation.workplace.data / "plan.json", plan)
+    write_schema(schema, preparation.workplace.data)
+    preparation.workplace.publish()
+    return schema
+
+
+def _finish_evaluation(runner: StageRunner, context: RawContext, encoded: Records) -> KeptContext | None:
+    """Brings the evaluation rows that the encoding has left into their final shards; None where there are none."""
+    rows = EvaluationRows.of(runner.preparation, context, encoded)
+    if rows.parts:
+        runner.over_numbers("context", rows.describe, 1, " pieces")
+    if runner.preparation.workplace.replica.rank:
+        runner.over_numbers_to_the_end("evaluation", rows.write, len(rows.parts), " shards")
+    if not rows.parts:
+        return None
+    runner.over_numbers("evaluation", rows.write, len(rows.parts), " shards")
+    return rows.result()
+
+
+def merge_table(preparation: Preparation, number: int) -> Iterator[dict[str, Any]]:
+    """Merges the counts of one embedding table into its vocabulary; yields its record."""
+    place, key = preparation.workplace, f"{number:03d}"
+    if record := place.finished("merge", key):
+        yield record
+        return
+    name, features = list(preparation.layout.tables.items())[number]
+    runs = sorted(place.file("runs", "x").parent.glob("*.arrow"))
+    cap = preparation.ids.cap(preparation.layout, name)
+    keys_file = place.file("vocabulary", f"{key}.npy")
+    readable = keep(merge_runs(runs, number, name), features[0], preparation.ids.min_count, cap, keys_file)
+    fingerprint = of_vocabulary(pq.read_table(readable, columns=["value"])["value"])
+    record = {"table": name, "fingerprint": asdict(fingerprint)}
+    place.finish("merge", key, record, {path: sha256(path) for path in (keys_file, readable)})
+    yield record
+
+
+def _scalers(preparation: Preparation, counted: list[dict[str, Any]]) -> dict[str, tuple[float, float, bool]]:
+    """Mean, deviation and whether values were missing, of the features that are standardised."""
+    scalers = {}
+    for column in preparation.layout.dense:
+        if column.standardise:
+            moments = Moments()
+            for record in counted:
+                moments.merge(Moments.from_record(record["moments"][column.feature]))
+            scaler = moments.scaler()
+            scalers[column.feature] = (scaler.mean, scaler.deviation, scaler.has_missing)
+    return scalers

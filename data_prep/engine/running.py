@@ -1,0 +1,182 @@
+"""Runs pieces of work on this replica's workers, and waits for the other replicas' pieces."""
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar
+
+import pyarrow as pa
+from tqdm import tqdm
+
+from data_prep.engine.workplace import Workplace, read_marker
+
+Item = TypeVar("Item")
+
+REFRESH_S = 1.0
+
+
+class Progress:
+    """A bar on the first replica's stderr: how much is done, files, rows per second, time left. It reads the markers,
+    and so shows the work of all workers and replicas; what an earlier run had finished is shown as already done.
+
+    Args:
+        total: sum of the ``bytes`` of all markers; for markers without, their number.
+        files: segments of each file, None where only reading tells; empty where the work is not on files.
+    """
+
+    def __init__(self, stage: Path, total: int, files: Mapping[int, int | None], unit: str, visible: bool) -> None:
+        self._stage = stage
+        self._files = files
+        self._visible = visible
+        self._seen: dict[str, dict[str, Any]] = {}
+        self._look()
+        self._rows_before = self._sum("lines", 0)
+        self._bar = tqdm(
+            desc=stage.name,
+            total=total,
+            initial=self._sum("bytes", 1),
+            unit=unit,
+            unit_scale=bool(files),
+            mininterval=REFRESH_S,
+            disable=not visible,
+        )
+
+    def update(self) -> None:
+        if not self._visible:
+            return
+        self._look()
+        if self._files:
+            elapsed = max(self._bar.format_dict["elapsed"], 1e-9)
+            rate = (self._sum("lines", 0) - self._rows_before) / elapsed
+            files = f"{self._finished_files()}/{len(self._files)} files"
+            self._bar.set_postfix_str(f"{files}, {rate:,.0f} rows/s", refresh=False)
+        self._bar.update(self._sum("bytes", 1) - self._bar.n)
+
+    def close(self) -> None:
+        self.update()
+        self._bar.close()
+
+    def _look(self) -> None:
+        if not self._visible:
+            return
+        for marker in self._stage.glob("[!.]*.json"):
+            # One that is broken, or gone by now, is not this one's concern.
+            if marker.name not in self._seen and (record := read_marker(marker)):
+                self._seen[marker.name] = record
+
+    def _sum(self, key: str, default: int) -> int:
+        return sum(record.get(key, default) for record in self._seen.values())
+
+    def _finished_files(self) -> int:
+        segments: Counter[int] = Counter()
+        for name, record in self._seen.items():
+            file = int(name.split("-")[0])
+            segments[file] += 1
+            if record["last"] and self._files[file] is None:
+                segments[file] = -1
+        return sum(number in (-1, self._files[file]) for file, number in segments.items())
+
+
+class Workers:
+    """The worker processes of this machine, which all stages share; a single one is this process itself.
+
+    ::
+
+        with Workers(2) as workers:
+            run(work, items, workers, ...)
+    """
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+        # Forked workers would inherit the threads of the parent's libraries, and their locks.
+        context = multiprocessing.get_context("spawn")
+        self._pool = ProcessPoolExecutor(number, mp_context=context, initializer=_begin_worker) if number > 1 else None
+
+    def __enter__(self) -> "Workers":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._pool is None:
+            return
+        if error is not None:
+            for process in multiprocessing.active_children():
+                process.terminate()
+        self._pool.shutdown(cancel_futures=True)
+        # An error ends the process without the clearing up that would give its semaphores back.
+        self._pool = None
+
+    def run(self, work: Callable[[Item], Iterator[Any]], items: Sequence[Item], progress: Progress) -> None:
+        """Exhausts ``work(item)`` for each item.
+
+        Raises:
+            ValueError, OSError: of the first piece of work that failed, or a worker was killed.
+        """
+        if self._pool is None:
+            _use_one_thread()
+            for item in items:
+                for _ in work(item):
+                    progress.update()
+            return
+        waiting: set[Future[None]] = {self._pool.submit(_exhaust, work, item) for item in items}
+        try:
+            while waiting:
+                done, waiting = wait(waiting, REFRESH_S, FIRST_EXCEPTION)
+                for future in done:
+                    future.result()
+                progress.update()
+        except BrokenProcessPool:
+            raise ValueError("a worker was killed; is there enough memory? Run again to go on") from None
+
+
+def run(
+    work: Callable[[Item], Iterator[Any]],
+    items: Sequence[Item],
+    workers: Workers,
+    place: Workplace,
+    is_done: Callable[[], bool],
+    progress: Progress,
+) -> None:
+    """Does this replica's share of the items, then waits until ``is_done``.
+
+    Raises:
+        ValueError, OSError: of the first piece of work that failed, on whichever replica.
+    """
+    try:
+        workers.run(work, items[place.replica.rank :: place.replica.size], progress)
+        place.wait_for(is_done, progress.update)
+    finally:
+        progress.close()
+
+
+def _begin_worker() -> None:
+    # An interrupt reaches all processes of a terminal; the main one ends the others.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _use_one_thread()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """Ends a worker whose main process is gone: it would wait for work forever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+def _use_one_thread() -> None:
+    pa.set_cpu_count(1)
+    pa.set_io_thread_count(1)
+
+
+def _exhaust(work: Callable[[Item], Iterator[Any]], item: Item) -> None:
+    for _ in work(item):
+        pass

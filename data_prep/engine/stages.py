@@ -1,0 +1,86 @@
+"""Runs the stages of a preparation on its workers, and waits for the other replicas between them."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from data_prep.engine.preparation import Part, Preparation, parts_of, records
+from data_prep.engine.running import Progress, Workers, run
+
+CHANGED = "a file of the log has changed since the preparation began"
+
+Records = dict[tuple[int, int], dict[str, Any]]
+"""By file and segment, in the order of the log."""
+
+
+@dataclass(frozen=True)
+class StageRunner:
+    """Runs stages one after the other."""
+
+    preparation: Preparation
+    workers: Workers
+    check: Callable[[], None]
+    """Called while others are waited for; raises to end the wait."""
+
+    def over_segments(self, stage: str, work: Callable[[Part], Iterator[Any]]) -> Records:
+        """Runs a pass until all replicas are through; the records of its segments."""
+        found: Records = {}
+
+        def is_done() -> bool:
+            found.update(records(self.preparation, stage) or {})
+            return bool(found)
+
+        self._run_pass(stage, work, is_done)
+        return found
+
+    def over_segments_to_the_end(self, stage: str, work: Callable[[Part], Iterator[Any]]) -> NoReturn:
+        """Runs the last pass on a replica that is not the first, and waits until ``check`` ends it."""
+        self._run_pass(stage, work, lambda: False)
+        raise AssertionError("the wait has no other end")
+
+    def over_numbers(self, stage: str, work: Callable[[int], Iterator[Any]], count: int, unit: str) -> None:
+        """Runs a stage whose pieces, and their markers, are numbers, until all replicas are through."""
+        place = self.preparation.workplace
+
+        def is_done() -> bool:
+            return all(place.marker(stage, f"{number:03d}").is_file() for number in range(count))
+
+        self._run_numbers(stage, work, count, unit, is_done)
+
+    def over_numbers_to_the_end(
+        self, stage: str, work: Callable[[int], Iterator[Any]], count: int, unit: str
+    ) -> NoReturn:
+        """Runs the last stage on a replica that is not the first, and waits until ``check`` ends it."""
+        self._run_numbers(stage, work, count, unit, lambda: False)
+        raise AssertionError("the wait has no other end")
+
+    def _run_numbers(
+        self, stage: str, work: Callable[[int], Iterator[Any]], count: int, unit: str, is_done: Callable[[], bool]
+    ) -> None:
+        place = self.preparation.workplace
+
+        def is_over() -> bool:
+            self.check()
+            return is_done()
+
+        progress = Progress(place.stage(stage), count, {}, unit, place.replica.rank == 0)
+        run(work, list(range(count)), self.workers, place, is_over, progress)
+
+    def _run_pass(self, stage: str, work: Callable[[Part], Iterator[Any]], is_done: Callable[[], bool]) -> None:
+        preparation = self.preparation
+        place = preparation.workplace
+        parts = parts_of(preparation, stage)
+
+        def is_over() -> bool:
+            self.check()
+            if is_done():
+                return True
+            if parts_of(preparation, stage) != parts:
+                raise ValueError(CHANGED)
+            return False
+
+        files = preparation.files_of(stage)
+        total = sum(preparation.files[file].stat().st_size for file in files)
+        segments = {file: preparation.segments(file, stage) for file in files}
+        progress = Progress(place.stage(stage), total, segments, "B", place.replica.rank == 0)
+        run(work, parts, self.workers, place, is_over, progress)

@@ -1,0 +1,241 @@
+"""Where a preparation stands: markers of what is finished, so that a killed one goes on where it was.
+
+``OUT.partial/data`` becomes ``OUT`` in the end; ``OUT.partial/work`` holds the plan, a marker for each finished piece
+of work, and what later stages need. A marker names the files of its piece with their checksums, and is written after
+them; a piece whose marker or files are not as they should be is done again.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from data_prep.output.shards import sha256
+from dlrm_mtl.files import publish, read_json, read_object, remove_leftovers, write_json
+
+GRACE_S = 60.0
+"""Seconds for which a failure from before this process began may be one of an earlier attempt, whose replica has yet to
+begin again."""
+
+POLL_S = 0.5
+"""Seconds between two looks at what other replicas have done."""
+
+ATTEMPT = ("TORCHELASTIC_RUN_ID", "TORCHELASTIC_RESTART_COUNT", "SLURM_JOB_ID", "SLURM_RESTART_COUNT")
+"""Environment variables that tell one attempt of a job from the next."""
+
+
+@dataclass(frozen=True)
+class Replica:
+    """One of the processes, on one machine or several, that share the files of a data set."""
+
+    rank: int = 0
+    size: int = 1
+
+    @staticmethod
+    def from_environment() -> "Replica":
+        """As torchrun says it, in RANK and WORLD_SIZE; alone where they are not set."""
+        return Replica(int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1")))
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """The directories of one preparation."""
+
+    out: Path
+    replica: Replica = field(default_factory=Replica)
+    parent: int = field(default_factory=os.getpid)
+    """Process that a worker works for."""
+    begun: float = field(default_factory=time.time)
+
+    @property
+    def partial(self) -> Path:
+        return self.out.with_name(self.out.name + ".partial")
+
+    @property
+    def data(self) -> Path:
+        return self.partial / "data"
+
+    @property
+    def work(self) -> Path:
+        return self.partial / "work"
+
+    def open(self, plan: Mapping[str, Any], check: Callable[[], None] = lambda: None) -> None:
+        """Begins, or goes on with what was begun by the same plan; ``check`` is called while the first replica is
+        waited for.
+
+        Raises:
+            ValueError: what is there was begun by another plan.
+        """
+        plan = json.loads(json.dumps(plan))
+        (self.work / "failures").mkdir(parents=True, exist_ok=True)
+        self._failure(self.replica.rank).unlink(missing_ok=True)
+        file = self.work / "plan.json"
+        if self.replica.rank == 0:
+            if file.exists():
+                _check_same(plan, read_object(file), self.partial)
+            else:
+                write_json(file, plan)
+        else:
+            self.wait_for(file.exists, check)
+            _check_same(plan, read_object(file), self.partial)
+
+    def lock(self) -> IO[str]:
+        """Takes this replica's lock until the file that is returned is closed.
+
+        Raises:
+            ValueError: another process has it.
+        """
+        self.work.mkdir(parents=True, exist_ok=True)
+        file = (self.work / f"lock-{self.replica.rank}").open("w")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(f"{self.partial}: another process is at work there") from None
+        return file
+
+    def file(self, kind: str, name: str) -> Path:
+        """A file for later stages; its directory is made."""
+        path = self.work / kind / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def stage(self, name: str) -> Path:
+        """Directory of a stage's markers."""
+        return self.work / name
+
+    def marker(self, stage: str, key: str) -> Path:
+        return self.work / stage / f"{key}.json"
+
+    def finished(self, stage: str, key: str) -> dict[str, Any] | None:
+        """The record of a piece of work; None where it is not finished, or a file of it is not as it was."""
+        marker = self.marker(stage, key)
+        record = read_marker(marker)
+        if record is None:
+            marker.unlink(missing_ok=True)
+            return None
+        for name, checksum in record["files"].items():
+            path = self.partial / name
+            if not path.is_file() or sha256(path) != checksum:
+                marker.unlink()
+                return None
+        return record
+
+    def finish(self, stage: str, key: str, record: Mapping[str, Any], files: Mapping[Path, str]) -> None:
+        """Marks a piece of work as finished, with its files and their checksums."""
+        marker = self.marker(stage, key)
+        marker.parent.mkdir(parents=True, exist_ok=True)
+        named = {str(path.relative_to(self.partial)): checksum for path, checksum in files.items()}
+        sealed = json.loads(json.dumps({**record, "files": named}))
+        write_json(marker, {**sealed, "seal": _seal(sealed)})
+
+    def record(self, stage: str, key: str) -> dict[str, Any] | None:
+        """The record of a piece that its worker has found finished; None where there is none."""
+        return read_marker(self.marker(stage, key))
+
+    def leave_if_orphaned(self) -> None:
+        """Ends a worker whose main process is gone: another one may have taken over."""
+        if self.parent not in (os.getpid(), os.getppid()):
+            os._exit(1)
+
+    def fail(self, error: BaseException) -> None:
+        """Tells the other replicas."""
+        if self.replica.size > 1 and self.work.is_dir():
+            # The error itself may be that nothing can be written.
+            with suppress(OSError):
+                message = str(error) or type(error).__name__
+                write_json(self._failure(self.replica.rank), {"attempt": _attempt(), "error": message})
+
+    def wait_for(self, condition: Callable[[], bool], meanwhile: Callable[[], None] = lambda: None) -> None:
+        """Waits for other replicas.
+
+        Raises:
+            ValueError: one of them failed.
+        """
+        while not condition():
+            for rank in range(self.replica.size):
+                if rank != self.replica.rank and (error := self._error_of(rank)) is not None:
+                    raise ValueError(f"stopped, since replica {rank} failed: {error}")
+            meanwhile()
+            time.sleep(POLL_S)
+
+    def publish(self) -> None:
+        """Moves the data set into place, and takes the work away."""
+        for directory in [self.data, *(path for path in self.data.iterdir() if path.is_dir())]:
+            remove_leftovers(directory)
+        publish(self.data, self.out)
+        self.clear()
+
+    def clear_after(self, plan: Mapping[str, Any]) -> None:
+        """Takes away what a process left that was killed after it had moved the data set of that plan into place."""
+        if self.replica.rank or not self.partial.is_dir():
+            return
+        lock = self.lock()
+        try:
+            file = self.work / "plan.json"
+            if not file.exists() or read_json(file) == json.loads(json.dumps(plan)):
+                self.clear()
+        finally:
+            lock.close()
+
+    def clear(self) -> None:
+        """Takes the work away; where others are still about to leave it, as far as can be."""
+        shutil.rmtree(self.partial, ignore_errors=True)
+
+    def _error_of(self, rank: int) -> str | None:
+        """Why another replica failed in this attempt."""
+        file = self._failure(rank)
+        try:
+            found = read_json(file)
+            is_old = file.stat().st_mtime < self.begun and time.time() < self.begun + GRACE_S
+        except (ValueError, OSError):
+            return None
+        return None if found["attempt"] != _attempt() or is_old else found["error"]
+
+    def _failure(self, rank: int) -> Path:
+        return self.work / "failures" / f"failed-{rank}.json"
+
+
+def read_marker(marker: Path) -> dict[str, Any] | None:
+    """What a marker says; None where it is not there, or broken."""
+    try:
+        record = read_json(marker)
+    except ValueError:
+        return None
+    if not isinstance(record, dict) or record.pop("seal", None) != _seal(record):
+        return None
+    return record
+
+
+def _seal(record: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+
+
+def _attempt() -> str:
+    return "-".join(os.environ.get(name, "") for name in ATTEMPT)
+
+
+def _check_same(plan: Mapping[str, Any], begun: Mapping[str, Any], partial: Path) -> None:
+    for key in sorted(plan.keys() | begun.keys()):
+        if plan.get(key) != begun.get(key):
+            found, given = _first_difference(begun.get(key), plan.get(key))
+            raise ValueError(
+                f"{partial}: was begun with {key} {found}, now it is {given}; go on with the same, or delete it"
+            )
+
+
+def _first_difference(begun: Any, given: Any) -> tuple[Any, Any]:
+    if isinstance(begun, dict) and isinstance(given, dict):
+        for key in sorted(begun.keys() | given.keys()):
+            if begun.get(key) != given.get(key):
+                inner = _first_difference(begun.get(key), given.get(key))
+                return f"{key} = {inner[0]}", f"{key} = {inner[1]}"
+    if isinstance(begun, list) and isinstance(given, list) and len(begun) == len(given):
+        return next(_first_difference(a, b) for a, b in zip(begun, given, strict=True) if a != b)
+    return begun, given

@@ -1,0 +1,136 @@
+"""From keys to ids: by a vocabulary learnt from training rows, by a hash, or modulo the table's size.
+
+Every table reserves ``MISSING_ID`` (no value) and ``UNSEEN_ID`` (outside the vocabulary).
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from data_prep.columns.layout import CategoricalColumn
+from data_prep.ids.counting import Span
+from data_prep.ids.keys import Keys, hex_text, key_type, numbers
+from data_prep.ids.vocabulary import MISSING_ID, RESERVED_IDS, UNSEEN_ID, Ids
+from dlrm_mtl.files import write_whole
+from dlrm_mtl.mixing import mix
+
+Method = Literal["vocabulary", "hash", "modulo"]
+
+
+class Assignment(Protocol):
+    """Ids of keys."""
+
+    @property
+    def cardinality(self) -> int:
+        """Ids are below this: the rows of the embedding table."""
+
+    def ids(self, keys: Keys) -> Ids:
+        """Ids (N,) of keys (N,)."""
+
+
+class Hashed:
+    """``RESERVED_IDS`` + a hash of the key, in [0, cardinality - RESERVED_IDS)."""
+
+    def __init__(self, cardinality: int) -> None:
+        self.cardinality = cardinality
+
+    def ids(self, keys: Keys) -> Ids:
+        hashed = keys
+        if hashed.dtype == np.uint32:
+            # The finaliser of MurmurHash3 (Appleby): on 32 bits, half the work of 64.
+            hashed = (hashed ^ (hashed >> np.uint32(16))) * np.uint32(0x85EBCA6B)
+            hashed = (hashed ^ (hashed >> np.uint32(13))) * np.uint32(0xC2B2AE35)
+            hashed ^= hashed >> np.uint32(16)
+        else:
+            hashed = mix(keys.astype(np.uint64, copy=False)) >> np.uint64(32)
+        # A multiplication maps 32 bits to the range as evenly as a remainder does, and faster (Lemire 2019).
+        scaled = hashed.astype(np.uint64) * np.uint64(self.cardinality - RESERVED_IDS)
+        return (scaled >> np.uint64(32)).astype(np.int32) + RESERVED_IDS
+
+
+class Modulo:
+    """``RESERVED_IDS`` + key mod (cardinality - RESERVED_IDS), as DLRM's own preprocessing does it."""
+
+    def __init__(self, cardinality: int) -> None:
+        self.cardinality = cardinality
+
+    def ids(self, keys: Keys) -> Ids:
+        divisor = keys.dtype.type(self.cardinality - RESERVED_IDS)
+        return (keys % divisor).astype(np.int32) + RESERVED_IDS
+
+
+class Learnt:
+    """Positions in a vocabulary, after the reserved ids.
+
+    Args:
+        keys: ascending and distinct.
+    """
+
+    def __init__(self, keys: Keys) -> None:
+        self._keys = keys
+        self.cardinality = len(keys) + RESERVED_IDS
+
+    def ids(self, keys: Keys) -> Ids:
+        if not len(self._keys):
+            return np.full(len(keys), UNSEEN_ID, np.int32)
+        # Most values of a batch are the same few: each distinct one is looked up once.
+        encoded = pa.array(keys).dictionary_encode()
+        distinct = numbers(encoded.dictionary, keys.dtype.type)
+        position = np.minimum(np.searchsorted(self._keys, distinct), len(self._keys) - 1)
+        ids = np.where(self._keys[position] == distinct, position + RESERVED_IDS, UNSEEN_ID).astype(np.int32)
+        return ids[numbers(encoded.indices, np.int32)]
+
+
+def with_missing(ids: Ids, missing: np.ndarray | None) -> Ids:
+    """Ids with ``MISSING_ID`` where a value is missing; changes them in place."""
+    if missing is not None:
+        ids[missing] = MISSING_ID
+    return ids
+
+
+def keep(spans: Iterable[Span], feature: CategoricalColumn, min_count: int, max_ids: int, keys_file: Path) -> Path:
+    """Writes the vocabulary of a table: the keys that occur ``min_count`` times or more, and of these, where a cap
+    leaves room for fewer, the most frequent (the smaller key where two are equally so).
+
+    The keys go to ``keys_file`` (.npy, ascending), and beside it, as .parquet, the values as they stand in the log
+    with their counts: value number i has id i + 2.
+    """
+    kind = key_type(feature.kind)
+    keys, counts, values = [np.empty(0, kind)], [np.empty(0, np.int64)], [pa.array([], pa.string())]
+    for span in spans:
+        frequent = span.counts >= min_count
+        keys.append(span.keys[frequent].astype(kind))
+        counts.append(span.counts[frequent])
+        values.append(span.values.filter(pa.array(frequent)))
+    all_keys, all_counts = np.concatenate(keys), np.concatenate(counts)
+    all_values = pa.chunked_array(values)
+    if max_ids and len(all_keys) > max_ids - RESERVED_IDS:
+        kept = most_frequent(all_counts, max_ids - RESERVED_IDS)
+        all_keys, all_counts, all_values = all_keys[kept], all_counts[kept], all_values.take(pa.array(kept))
+    if feature.kind == "hex":
+        all_values = hex_text(all_keys)
+    elif feature.kind == "integer":
+        all_values = pa.array(all_keys.view(np.int64))
+    readable = keys_file.with_suffix(".parquet")
+    with write_whole(readable) as temporary:
+        pq.write_table(pa.table({"value": all_values, "count": all_counts}), temporary, compression="zstd")
+    with write_whole(keys_file) as temporary, temporary.open("wb") as file:
+        np.save(file, all_keys, allow_pickle=False)
+    return readable
+
+
+def most_frequent(counts: np.ndarray, number: int) -> np.ndarray:
+    """Positions, ascending, of the largest counts; of equal ones the first."""
+    least = np.partition(counts, len(counts) - number)[len(counts) - number] if number else np.inf
+    above = np.flatnonzero(counts > least)
+    equal = np.flatnonzero(counts == least)[: number - len(above)]
+    return np.sort(np.concatenate([above, equal]))
+
+
+def load(keys_file: Path) -> Learnt:
+    """A vocabulary, mapped into memory: the workers of a machine share one copy."""
+    return Learnt(np.load(keys_file, mmap_mode="r", allow_pickle=False))

@@ -1,0 +1,23 @@
+"""Deterministic multi-hot expansion of one-hot ids, as MLPerf's DLRM benchmark makes it from Criteo's logs: an id
+always expands to the same ids, of which the first is itself and the others are drawn uniformly from its table."""
+
+import zlib
+
+import numpy as np
+
+from data_prep.ids.vocabulary import RESERVED_IDS, Ids
+from dlrm_mtl.mixing import mix
+
+
+def expand(ids: Ids, feature: str, length: int, cardinality: int) -> Ids:
+    """Expands ids (B,) to (B, length). The ids drawn are a function of feature, id and place alone, no table is
+    stored, and no reserved id is drawn."""
+    expanded = np.empty((len(ids), length), np.int32)
+    expanded[:, 0] = ids
+    stream = np.uint64(zlib.crc32(feature.encode())) << np.uint64(32)
+    hashed = mix(ids.astype(np.uint64) ^ stream)
+    room = np.uint64(max(cardinality - RESERVED_IDS, 1))
+    for place in range(1, length):
+        drawn = mix(hashed + np.uint64(place)) >> np.uint64(32)
+        expanded[:, place] = np.minimum((drawn * room >> np.uint64(32)) + np.uint64(RESERVED_IDS), cardinality - 1)
+    return expanded

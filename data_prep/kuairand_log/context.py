@@ -1,0 +1,99 @@
+"""Clusters and segments of KuaiRand's evaluation rows: the user, the day, and columns of the log and the tables.
+
+Notation: B impressions.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from data_prep.columns.layout import DAY, USER
+from data_prep.ids.keys import one_chunk
+from data_prep.ids.vocabulary import NULL, Integers
+from data_prep.kuairand_log.features import USER_CATEGORICAL, VIDEO_TEXTS, Tables, log_categorical
+from data_prep.kuairand_log.raw_tables import Impressions
+from data_prep.output.days import day_texts
+from data_prep.output.raw_context import cluster_keys
+from data_prep.output.segment_values import SegmentValues, ValueCounter, are_among, encode, known_or_new
+from dlrm_mtl.segments import Segment, cluster_column, segment_column
+
+CLUSTER = "user_id"
+
+OF_LOG = ("hour", "tab", "duration_bucket")
+
+SEGMENTS = (*OF_LOG, *USER_CATEGORICAL, *VIDEO_TEXTS)
+"""Columns that may be segments."""
+
+
+class KuaiRandContext:
+    """Learns the values of segments and the known users from one pass over the log, and encodes in a second one.
+
+    Args:
+        names: of the segments that are kept beside ``day`` (the log's date) and ``user``.
+    """
+
+    def __init__(self, tables: Tables, names: Sequence[str]) -> None:
+        self._tables = tables
+        self._of_tables: dict[str, tuple[str, pa.StringArray]] = {}
+        for table, columns in (("user", tables.users.columns), ("video", tables.videos.columns)):
+            for name in names:
+                if name in columns.column_names:
+                    texts = one_chunk(columns[name]).cast(pa.string())
+                    # The last row is that of a user or video which the table lacks.
+                    self._of_tables[name] = (table, pa.concat_arrays([texts, pa.nulls(1, pa.string())]))
+        self._of_log = [name for name in names if name in OF_LOG]
+        self._counters = {name: ValueCounter(name) for name in (*names, DAY)}
+        self._training = np.empty(0, np.int64)
+        self._evaluated: Counter[int] = Counter()
+        self._values: dict[str, SegmentValues] = {}
+
+    def add(self, split: str, impressions: Impressions) -> None:
+        """Learns from the impressions of a split."""
+        users, rows = np.unique(impressions.columns[CLUSTER], return_counts=True)
+        if split == "train":
+            self._training = np.union1d(self._training, users[users != NULL])
+            return
+        self._evaluated.update(dict(zip(users.tolist(), rows.tolist(), strict=True)))
+        for name, texts in self._texts(impressions).items():
+            self._counters[name].add(texts)
+
+    def learnt(self) -> list[Segment]:
+        """The segments, once all impressions have been added."""
+        of_users = ValueCounter(USER)
+        users = np.array(list(self._evaluated), np.int64)
+        of_users.add(known_or_new(_or_null(users), self._training), np.array(list(self._evaluated.values()), np.int64))
+        self._values = {name: counter.values() for name, counter in (self._counters | {USER: of_users}).items()}
+        return [values.segment for values in self._values.values()]
+
+    def columns(self, impressions: Impressions) -> dict[str, pa.Array]:
+        """The columns (B,) of impressions of the eval split."""
+        users = _or_null(impressions.columns[CLUSTER])
+        texts = self._texts(impressions) | {USER: known_or_new(users, self._training)}
+        columns = {segment_column(name): pa.array(encode(self._values[name].segment, texts[name])) for name in texts}
+        return {cluster_column(CLUSTER): cluster_keys(users.cast(pa.string())), **columns}
+
+    def told(self) -> dict[str, Any]:
+        """What ``source`` of the schema says of clusters and segments."""
+        users = [user for user in self._evaluated if user != NULL]
+        clusters = {
+            "column": CLUSTER,
+            "evaluated": len(users),
+            "of_which_known": int(are_among(np.array(users, np.int64), self._training).sum()),
+            "rows_without": self._evaluated[NULL],
+        }
+        return {"cluster": clusters, "segments": {name: values.told() for name, values in self._values.items()}}
+
+    def _texts(self, impressions: Impressions) -> dict[str, pa.StringArray]:
+        """Values (B,) of the segments but ``user``, null where there is none."""
+        of_log, rows = log_categorical(impressions), self._tables.join(impressions)
+        texts = {name: _or_null(of_log[name]).cast(pa.string()) for name in self._of_log}
+        texts |= {name: column.take(pa.array(rows[table])) for name, (table, column) in self._of_tables.items()}
+        return texts | {DAY: day_texts(impressions.day)}
+
+
+def _or_null(values: Integers) -> pa.Int64Array:
+    """Values (B,), null where they are ``NULL``."""
+    return pa.array(values, mask=values == NULL)

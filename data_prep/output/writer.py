@@ -1,0 +1,203 @@
+"""Writes a data set shard by shard: parquet files, then the ``schema.json`` that marks it as complete."""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from data_prep.output.shards import ROW_GROUP_ROWS, ShardWriter, arrow_schema, context_fields
+from dlrm_mtl.files import publish
+from dlrm_mtl.meaning import Fingerprints
+from dlrm_mtl.schema import SPLITS, CategoricalFeature, Schema, Shard, Task, write_schema
+from dlrm_mtl.segments import Segment
+
+SHARD_ROWS = 1 << 20
+"""Rows of a parquet file."""
+
+UNKNOWN = Fingerprints()
+
+
+def check_destination(directory: Path) -> None:
+    """Raises ValueError unless a data set can go there: nothing, an empty directory, or a data set to replace."""
+    if directory.exists() and not directory.is_dir():
+        raise ValueError(f"{directory}: is a file, expected a directory")
+    if directory.exists() and any(directory.iterdir()) and not (directory / "schema.json").is_file():
+        raise ValueError(f"{directory}: exists and is not a data set (no schema.json); give an empty directory")
+
+
+class DatasetWriter:
+    """Streams record batches into a data set; memory holds one row group per split.
+
+    ::
+
+        with DatasetWriter(out, "name", features, dense, tasks) as writer:
+            writer.write("train", table)          # any number of rows, any number of times
+            writer.write("eval", table)
+            schema = writer.finish(source={...})  # without it, nothing appears under ``out``
+
+    Everything is written to ``OUT.partial`` and renamed as a whole, so that ``OUT`` is a complete data set or
+    does not exist. Base rates, mean lengths and row counts are counted on the way.
+
+    Args:
+        directory: where the data set goes. Must not exist, or be an empty directory, or hold a data set
+            (a ``schema.json``), which is then replaced.
+        tasks: base rates are filled in.
+        fingerprints: what ids and dense values stand for; by default the data set does not say.
+        cluster: raw column whose value the rows of a cluster share; empty: none. Its keys are a column
+            ``cluster:NAME`` of the eval split.
+        segments: of the eval split; their codes are columns ``segment:NAME``.
+
+    Raises:
+        ValueError: ``directory`` holds something that is not a data set.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        name: str,
+        categorical: Sequence[CategoricalFeature],
+        dense: Sequence[str],
+        tasks: Sequence[Task],
+        row_group_rows: int = ROW_GROUP_ROWS,
+        shard_rows: int = SHARD_ROWS,
+        fingerprints: Fingerprints = UNKNOWN,
+        cluster: str = "",
+        segments: Sequence[Segment] = (),
+    ) -> None:
+        check_destination(directory)
+        directory = directory.absolute()
+        self._directory = directory
+        self._partial = directory.with_name(directory.name + ".partial")
+        self._name = name
+        self._categorical = tuple(categorical)
+        self._dense = tuple(dense)
+        self._tasks = tuple(tasks)
+        self._fingerprints = fingerprints
+        labels = dict.fromkeys(column for task in tasks for column in (task.label, task.given) if column)
+        self._cluster = cluster
+        self._segments = tuple(segments)
+        columns = arrow_schema(categorical, dense, list(labels))
+        context = context_fields(cluster, [segment.name for segment in segments])
+        self._arrow_schemas = {"train": columns, "eval": pa.schema([*columns, *context])}
+        self._ids = dict.fromkeys((f.name for f in categorical), 0)
+        self._defined = dict.fromkeys((task.name for task in tasks), 0)
+        self._positives = dict.fromkeys((task.name for task in tasks), 0)
+        self._splits = {
+            split: _SplitWriter(self._partial, split, self._arrow_schemas[split], row_group_rows, shard_rows)
+            for split in SPLITS
+        }
+
+    def __enter__(self) -> "DatasetWriter":
+        shutil.rmtree(self._partial, ignore_errors=True)
+        for split in SPLITS:
+            (self._partial / split).mkdir(parents=True)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for split in self._splits.values():
+            split.abandon()
+        shutil.rmtree(self._partial, ignore_errors=True)
+
+    def write(self, split: str, table: pa.Table) -> None:
+        """Appends rows. Columns are taken by name and cast to the data set's types; a cast that would lose a
+        value raises."""
+        schema = self._arrow_schemas[split]
+        table = table.select(schema.names).cast(schema)
+        if split == "train":
+            self._count(table)
+        self._splits[split].write(table)
+
+    def finish(self, source: dict[str, Any], bayes_ne: dict[str, float] | None = None) -> Schema:
+        """Closes the last shards, writes the schema and moves the data set into place.
+
+        Raises:
+            ValueError: a split is empty, or a task has one class only.
+        """
+        splits = {name: split.close() for name, split in self._splits.items()}
+        rows = sum(shard.rows for shard in splits["train"])
+        schema = Schema(
+            name=self._name,
+            categorical=tuple(
+                replace(feature, mean_length=round(self._ids[feature.name] / max(rows, 1), 6))
+                if feature.multi_hot
+                else feature
+                for feature in self._categorical
+            ),
+            dense=self._dense,
+            tasks=tuple(
+                replace(
+                    task,
+                    base_rate=self._positives[task.name] / max(self._defined[task.name], 1),
+                    bayes_ne=(bayes_ne or {}).get(task.name),
+                )
+                for task in self._tasks
+            ),
+            splits=splits,
+            source=source,
+            fingerprints=self._fingerprints,
+            cluster=self._cluster,
+            segments=self._segments,
+        )
+        write_schema(schema, self._partial)
+        publish(self._partial, self._directory)
+        return schema
+
+    def _count(self, table: pa.Table) -> None:
+        for feature in self._categorical:
+            if feature.multi_hot:
+                self._ids[feature.name] += pc.sum(pc.list_value_length(table[feature.name])).as_py() or 0
+        for task in self._tasks:
+            label = table[task.label]
+            if task.given:
+                label = label.filter(pc.equal(table[task.given], 1))
+            self._defined[task.name] += len(label)
+            self._positives[task.name] += pc.sum(label).as_py() or 0
+
+
+class _SplitWriter:
+    """Shards of one split."""
+
+    def __init__(self, root: Path, split: str, schema: pa.Schema, row_group_rows: int, shard_rows: int) -> None:
+        self._root = root
+        self._split = split
+        self._schema = schema
+        self._row_group_rows = row_group_rows
+        self._shard_rows = shard_rows
+        self._shards: list[Shard] = []
+        self._open: ShardWriter | None = None
+
+    def write(self, table: pa.Table) -> None:
+        while len(table):
+            if self._open is None:
+                self._open = ShardWriter(self._root / self._shard_name, self._schema, self._row_group_rows)
+            room = self._shard_rows - self._open.rows
+            self._open.write(table.slice(0, room))
+            table = table.slice(room)
+            if self._open.rows == self._shard_rows:
+                self._close_shard(self._open)
+
+    def close(self) -> tuple[Shard, ...]:
+        if self._open is not None:
+            self._close_shard(self._open)
+        return tuple(self._shards)
+
+    def abandon(self) -> None:
+        if self._open is not None:
+            self._open.abandon()
+            self._open = None
+
+    @property
+    def _shard_name(self) -> str:
+        return f"{self._split}/part-{len(self._shards):05d}.parquet"
+
+    def _close_shard(self, shard: ShardWriter) -> None:
+        written = shard.close()
+        self._shards.append(Shard(self._shard_name, written["rows"], written["sha256"]))
+        self._open = None

@@ -1,0 +1,73 @@
+"""Columns that a file has by its directories: ``KEY=VALUE``, as Hive and Spark name them, for all rows below."""
+
+from collections.abc import Collection
+from pathlib import Path
+from urllib.parse import unquote
+
+import pyarrow as pa
+
+from data_prep.columns.arrow_columns import read_values
+from data_prep.columns.layout import Layout
+from data_prep.columns.raw_columns import known_texts, required_labels
+from data_prep.columns.rows import EXPECTED, LABEL_MISSING
+from data_prep.sources.delimited import CHECKS
+from dlrm_mtl.quoting import quote, shorten
+
+NULL = "__HIVE_DEFAULT_PARTITION__"
+"""Stands for a missing value."""
+
+PARSERS = {"hex": str, "string": str, "integer": int, "number": float, "binary": int}
+
+TYPES = {"hex": pa.string(), "string": pa.string(), "integer": pa.int64(), "number": pa.float64(), "binary": pa.int8()}
+
+
+def partition_of(path: Path) -> dict[str, str | None]:
+    """The keys and values in a file's path, decoded (``%20`` is a space); None for a missing value.
+
+    Raises:
+        ValueError: a name cannot be decoded.
+    """
+    values: dict[str, str | None] = {}
+    for name in path.parts[:-1]:
+        key, equals, value = name.partition("=")
+        if key and equals:
+            try:
+                key, value = unquote(key, errors="strict"), unquote(value, errors="strict")
+            except UnicodeDecodeError:
+                raise ValueError(
+                    f"{path}: the name of directory {quote(name)} is no UTF-8 once it is decoded"
+                ) from None
+            values[key] = None if value in (NULL, "") else value
+    return values
+
+
+def partition_columns(path: Path, layout: Layout, in_file: Collection[str]) -> dict[str, pa.Array]:
+    """The columns of a layout that a file itself has not, but its path has: one value (1,) each, of the type of its
+    use.
+
+    Raises:
+        ValueError: a value cannot be used as the layout says.
+    """
+    known, required = known_texts(layout), required_labels(layout)
+    columns = {}
+    for key, text in partition_of(path).items():
+        use = layout.uses.get(key)
+        if use is None or key in in_file:
+            continue
+        place = f"{path}, directory {key}={'' if text is None else quote(text)}"
+        if use == "list":
+            raise ValueError(f"{place}: column {key!r} is multi_hot, expected a list of values; give it a separator")
+        if text is None and key in required:
+            raise ValueError(f"{place}: {LABEL_MISSING}")
+        if text is not None and not CHECKS[use](text):
+            raise ValueError(f"{place}: expected {EXPECTED[use]}")
+        if text is not None and text not in known.get(key, [text]):
+            raise ValueError(f"{place}: expected {shorten(' or '.join(known[key]))}")
+        value = None if text is None else PARSERS[use](text)
+        columns[key] = read_values(pa.array([value], TYPES[use]), use, narrow_fractions=True).values
+    return columns
+
+
+def repeated(columns: dict[str, pa.Array], rows: int) -> dict[str, pa.Array]:
+    """The columns with their value in each of so many rows."""
+    return {name: pa.repeat(column[0], rows) for name, column in columns.items()}

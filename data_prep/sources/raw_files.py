@@ -1,0 +1,106 @@
+"""The files of a raw log, found in directories, in order."""
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from data_prep.sources.text_file import COMPRESSED_SUFFIXES
+
+
+def find_files(paths: Sequence[Path]) -> tuple[list[Path], int]:
+    """The files of a log, in order: files as they are given; those below a directory by their paths, with numbers in
+    their order (``day_2`` before ``day_10``). Files and directories below it whose names begin with ``_`` or ``.`` are
+    passed over, as all readers of such directories do; ``_KEY=VALUE`` is a partition, though.
+
+    Returns:
+        The files, and how many others were passed over (a directory is one).
+
+    Raises:
+        ValueError: there is none, one is given twice, is there both plain and compressed, or cannot be followed.
+    """
+    files: list[Path] = []
+    passed_over = 0
+    for path in paths:
+        if path.is_dir():
+            for entry in _below(path, frozenset()):
+                passed_over += entry is None
+                files += [] if entry is None else [entry]
+        elif path.is_file():
+            files.append(path)
+        else:
+            raise ValueError(f"{path}: not found")
+    if not files:
+        others = f" but {passed_over} whose names begin with _ or ." if passed_over else ""
+        raise ValueError(f"{', '.join(map(str, paths))}: holds no file{others}")
+    _refuse_twice(files)
+    return files, passed_over
+
+
+def find_named(directory: Path, name: str) -> list[Path]:
+    """Files of a directory by a pattern (``*`` and ``?`` as in a shell), plain or compressed by their names, in order.
+    Upper and lower case are one; other files are no matter.
+
+    Raises:
+        ValueError: the directory is none, or a file is there both plain and compressed.
+    """
+    if not directory.is_dir():
+        raise ValueError(f"{directory}: not a directory; expected the one that holds the raw files")
+    files = [
+        path
+        for path in directory.iterdir()
+        if path.is_file() and fnmatchcase(_uncompressed(path).name.lower(), name.lower())
+    ]
+    files.sort(key=natural_order)
+    _refuse_twice(files)
+    return files
+
+
+def names_of(files: Sequence[Path]) -> list[str]:
+    """What tells files from one another: their names, or, where two have the same, their paths below the directory
+    that all share."""
+    names = [path.name for path in files]
+    if len(set(names)) == len(names):
+        return names
+    shared = os.path.commonpath([path.absolute().parent for path in files])
+    return [os.path.relpath(path.absolute(), shared) for path in files]
+
+
+def natural_order(path: Path) -> list[list[tuple[int, str]]]:
+    """Sorts paths with the numbers in their names by size."""
+    return [
+        [(int(digits), "") if digits.isdecimal() else (-1, digits) for digits in re.split(r"([0-9]+)", name)]
+        for name in path.parts
+    ]
+
+
+def _below(directory: Path, above: frozenset[Path]) -> Iterator[Path | None]:
+    """Files below a directory in order; None for each entry that is passed over."""
+    above |= {directory.resolve()}
+    for path in sorted(directory.iterdir(), key=natural_order):
+        is_directory = path.is_dir()
+        if path.name.startswith(".") or (path.name.startswith("_") and not (is_directory and "=" in path.name)):
+            yield None
+        elif is_directory:
+            if path.resolve() in above:
+                raise ValueError(f"{path}: a link to a directory above it")
+            yield from _below(path, above)
+        elif path.is_file():
+            yield path
+        else:
+            raise ValueError(f"{path}: neither a file nor a directory; a link to nothing?")
+
+
+def _refuse_twice(files: Sequence[Path]) -> None:
+    plain: dict[Path, Path] = {}
+    for file in files:
+        key = _uncompressed(file.resolve())
+        if key in plain:
+            raise ValueError(f"{file}: is there twice, the other is {plain[key]}; its rows would count twice")
+        plain[key] = file
+
+
+def _uncompressed(path: Path) -> Path:
+    """The path without a suffix of compression."""
+    return path.with_suffix("") if path.suffix.lower() in COMPRESSED_SUFFIXES else path

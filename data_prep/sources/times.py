@@ -1,0 +1,236 @@
+"""Times of a log's rows: numbers as they stand, or dates and times of ISO 8601."""
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from data_prep.columns.layout import Layout
+from data_prep.columns.rows import BadRow, Piece, Rows
+from data_prep.ids.keys import one_chunk
+from data_prep.output.shards import sha256
+from data_prep.sources.raw_text import BrokenFile
+from data_prep.sources.source import Source
+from dlrm_mtl.files import write_whole
+
+Time = int | float
+"""A number of the log, or nanoseconds since 1970 in UTC."""
+TimeArray = npt.NDArray[Any]
+"""Of int64 or float64."""
+
+NUMERIC = ("integer", "number")
+"""Uses of a column whose values are numbers."""
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+NUMBER = re.compile(r"[+-]?\d{1,19}|[+-]?\d{1,19}\.\d*([eE][+-]?\d{1,2})?")
+
+
+@dataclass(frozen=True)
+class Times:
+    """The times of a log."""
+
+    column: str
+    are_numbers: bool
+    """Whether they are compared as numbers, or as dates and times."""
+
+    def of(self, table: pa.Table) -> TimeArray:
+        """Times (B,) of rows that all have one."""
+        return self.parse(one_chunk(table[self.column]))[0]
+
+    @property
+    def expected(self) -> str:
+        return "expected a number" if self.are_numbers else "expected a date or time of ISO 8601"
+
+    def parse(self, values: pa.Array) -> tuple[TimeArray, npt.NDArray[np.bool_]]:
+        """Times (B,) of a column's values, and which of them (B,) are missing or none; these have any time."""
+        if pa.types.is_integer(values.type) or pa.types.is_floating(values.type):
+            bad = np.asarray(values.is_null())
+            return values.fill_null(0).to_numpy(zero_copy_only=False), bad
+        fast = _parse_all(values, self.are_numbers)
+        if fast is not None:
+            return fast, np.asarray(values.is_null())
+        times = [_parse_one(text, self.are_numbers) for text in values.to_pylist()]
+        kind = np.float64 if any(isinstance(time, float) for time in times) else np.int64
+        bad = np.array([time is None for time in times], bool)
+        return np.array([0 if time is None else time for time in times], kind), bad
+
+    def text(self, time: Time) -> str:
+        """A time as it is shown."""
+        if self.are_numbers:
+            return str(time)
+        moment = EPOCH + timedelta(microseconds=int(time) // 1000)
+        return moment.replace(tzinfo=None).isoformat(sep=" ")
+
+
+def parse_time(text: str) -> tuple[Time, bool]:
+    """A time that an option names, and whether it is a number.
+
+    Raises:
+        ValueError: it is neither a number nor a date or time of ISO 8601.
+    """
+    for are_numbers in (True, False):
+        time = _parse_one(text, are_numbers)
+        if time is not None:
+            return time, are_numbers
+    raise ValueError(f"eval_from {text!r}: expected a number, or a date or time of ISO 8601")
+
+
+def find_times(source: Source, column: str) -> Times:
+    """What the first time in a log says of all of them."""
+    for file in range(len(source.files)):
+        try:
+            for piece in source.read(file, 0, 0):
+                values = one_chunk(piece.rows.table[column]).drop_null()
+                if len(values):
+                    return Times(column, NUMBER.fullmatch(str(values[0].as_py())) is not None)
+        except BrokenFile:
+            continue  # the passes say so
+    return Times(column, are_numbers=False)
+
+
+class TimedLog:
+    """A log whose rows must have a time; a row without one is a bad row."""
+
+    def __init__(self, source: Source, times: Times) -> None:
+        self.files: Sequence[Path] = source.files
+        self.unreadable = source.unreadable
+        self._source = source
+        self._times = times
+
+    @property
+    def is_slow(self) -> bool:
+        return self._source.is_slow
+
+    def segments(self, file: int) -> int | None:
+        return self._source.segments(file)
+
+    def read(self, file: int, first: int, last: int | None) -> Iterator[Piece]:
+        for piece in self._source.read(file, first, last):
+            rows = self._with_times(piece.rows, piece.first_line)
+            yield replace(piece, rows=rows)
+
+    def count(self, file: int, first: int, last: int | None) -> Iterator[tuple[int, int]]:
+        return self._source.count(file, first, last)
+
+    def line(self, file: int, segment: int, line: int) -> int:
+        return self._source.line(file, segment, line)
+
+    def _with_times(self, rows: Rows, first_line: int) -> Rows:
+        if not len(rows.table):
+            return rows
+        values = one_chunk(rows.table[self._times.column])
+        _, lacking = self._times.parse(values)
+        if not lacking.any():
+            return rows
+        bad = [
+            BadRow(
+                first_line + int(rows.positions[row]),
+                self._times.column,
+                str(values[int(row)].as_py()),
+                f"{self._times.expected}: it is the row's time",
+                json.dumps(rows.table.slice(int(row), 1).to_pylist()[0], default=str),
+            )
+            for row in np.flatnonzero(lacking)
+        ]
+        return replace(
+            rows,
+            table=rows.table.filter(pa.array(~lacking)),
+            positions=rows.positions[~lacking],
+            bad=sorted([*rows.bad, *bad], key=lambda row: row.line),
+        )
+
+
+class SeenTimes:
+    """The times of a segment's rows.
+
+    Args:
+        path: where those of the training rows are kept, to be counted when the first time of evaluation is known; None
+            where they are not.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self.spans: dict[str, list[Time]] = {}
+        """First and last time of each split that has rows."""
+        self._path = path
+        self._training: list[TimeArray] = []
+
+    def add(self, split: str, times: TimeArray) -> None:
+        """Takes the times (B,) of rows of a split."""
+        if len(times):
+            first, last = times.min().item(), times.max().item()
+            before = self.spans.get(split, [first, last])
+            self.spans[split] = [min(first, before[0]), max(last, before[1])]
+            if self._path is not None and split == "train":
+                self._training.append(times)
+
+    def finish(self) -> dict[Path, str]:
+        """Writes what is kept; the file with its checksum."""
+        if self._path is None:
+            return {}
+        with write_whole(self._path) as temporary, temporary.open("wb") as file:
+            np.save(file, np.concatenate([np.empty(0, np.int64), *self._training]), allow_pickle=False)
+        return {self._path: sha256(self._path)}
+
+
+def join_spans(spans: Iterable[Mapping[str, Sequence[Time]]]) -> dict[str, tuple[Time, Time]]:
+    """First and last time of each split over all segments."""
+    ends: dict[str, list[Time]] = {}
+    for segment in spans:
+        for split, span in segment.items():
+            ends.setdefault(split, []).extend(span)
+    return {split: (min(times), max(times)) for split, times in ends.items()}
+
+
+def check_time_column(layout: Layout, eval_from: str) -> None:
+    """Raises ValueError where a layout's time column is read as what cannot be compared with the first time that
+    evaluates, which may be empty."""
+    use = layout.uses[layout.time_column]
+    if use not in ("string", *NUMERIC):
+        raise ValueError(f"time column {layout.time_column!r} is read as {use}, expected string, integer or number")
+    if eval_from and use in NUMERIC and not parse_time(eval_from)[1]:
+        raise ValueError(f"eval_from {eval_from!r}: expected a number, as column {layout.time_column!r} is {use}")
+
+
+def count_later(parts: Mapping[Path, Time], first_evaluated: Time) -> int:
+    """How many training rows are later than the first evaluation row.
+
+    Args:
+        parts: files of times (B,), and the last time in each.
+    """
+    later = [path for path, last in parts.items() if last > first_evaluated]
+    return sum(int((np.load(path, allow_pickle=False) > first_evaluated).sum()) for path in later)
+
+
+def _parse_all(values: pa.Array, are_numbers: bool) -> TimeArray | None:
+    """Times of texts (B,), those of missing ones aside; None where any is written in a way that takes a closer look."""
+    try:
+        if are_numbers:
+            return values.cast(pa.int64()).fill_null(0).to_numpy(zero_copy_only=False)
+        return values.cast(pa.timestamp("ns")).cast(pa.int64()).fill_null(0).to_numpy(zero_copy_only=False)
+    except pa.ArrowInvalid:
+        return None
+
+
+def _parse_one(text: Any, is_number: bool) -> Time | None:
+    if text is None:
+        return None
+    text = text.strip()
+    if is_number:
+        if not NUMBER.fullmatch(text):
+            return None
+        number = float(text) if "." in text else int(text)
+        return number if abs(number) < 2**63 else None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    since = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - EPOCH
+    nanoseconds = (since // timedelta(microseconds=1)) * 1000
+    return nanoseconds if abs(nanoseconds) < 2**63 else None
