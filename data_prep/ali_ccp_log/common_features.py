@@ -17,9 +17,10 @@ import pyarrow.csv
 import pyarrow.ipc
 
 from data_prep.ali_ccp_log.feature_lists import FeatureLists, lists_of
+from data_prep.columns.arrays import numbers, one_chunk
 from data_prep.columns.layout import CategoricalColumn
 from data_prep.columns.rows import EXPECTED, LINE_BYTES
-from data_prep.ids.keys import hash_strings, numbers, one_chunk
+from data_prep.ids.keys import hash_strings
 from data_prep.output.shards import sha256
 from data_prep.sources.raw_text import Block, BrokenFile, read_blocks
 from data_prep.sources.text_file import check_is_text

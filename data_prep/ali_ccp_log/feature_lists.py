@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
+from data_prep.columns.arrays import numbers, one_chunk
 from data_prep.columns.layout import CategoricalColumn
-from data_prep.ids.keys import numbers, one_chunk
 from data_prep.sources.delimited import integer_of
 
 END, FIELD_END, ID_END, LIST_END = 1, 2, 3, 10

@@ -10,9 +10,9 @@ import pyarrow.compute as pc
 
 from data_prep.ali_ccp_log.common_features import CommonFeatures, read_fields, split_fields, user_features
 from data_prep.ali_ccp_log.feature_lists import FeatureLists
+from data_prep.columns.arrays import one_chunk
 from data_prep.columns.layout import Layout
 from data_prep.columns.rows import EXPECTED, BadRow, Piece, Rows, too_long
-from data_prep.ids.keys import one_chunk
 from data_prep.sources.raw_text import BrokenFile, first_line, read_blocks, segments_of
 
 ROW_FIELDS = ("205", "206", "207", "210", "216", "508", "509", "702", "853", "301")

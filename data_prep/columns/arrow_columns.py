@@ -8,9 +8,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from data_prep.columns.arrays import Mask, valid_of
+from data_prep.columns.hexadecimal import decode_hex
 from data_prep.columns.rows import EXPECTED, LARGEST
 from data_prep.columns.value_texts import exact_texts, float_texts
-from data_prep.ids.keys import Mask, decode_hex, valid_of
 
 HEX = "^[0-9a-fA-F]{8}$"
 

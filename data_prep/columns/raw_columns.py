@@ -5,8 +5,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from data_prep.columns.arrays import numbers, one_chunk
 from data_prep.columns.layout import CategoricalColumn, LabelColumn, Layout
-from data_prep.ids.keys import numbers, one_chunk
 
 
 def values_of(table: pa.Table, feature: CategoricalColumn) -> tuple[pa.Array, npt.NDArray[np.int32] | None]:

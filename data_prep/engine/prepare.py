@@ -22,7 +22,7 @@ from data_prep.engine.workplace import Replica, Workplace
 from data_prep.ids.assignment import keep
 from data_prep.ids.counting import merge_runs
 from data_prep.ids.fingerprints import of_vocabulary
-from data_prep.ids.vocabulary import Moments
+from data_prep.ids.scaling import Moments
 from data_prep.output.raw_context import RawContext
 from data_prep.output.shards import sha256
 from data_prep.output.writer import check_destination

@@ -11,9 +11,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from data_prep.columns.arrays import numbers
+from data_prep.columns.hexadecimal import hex_text
 from data_prep.columns.layout import CategoricalColumn
 from data_prep.ids.counting import Span
-from data_prep.ids.keys import Keys, hex_text, key_type, numbers
+from data_prep.ids.keys import Keys, key_type
 from data_prep.ids.vocabulary import MISSING_ID, RESERVED_IDS, UNSEEN_ID, Ids
 from dlrm_mtl.files import write_whole
 from dlrm_mtl.mixing import mix

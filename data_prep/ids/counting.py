@@ -14,9 +14,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.ipc
 
+from data_prep.columns.arrays import numbers, one_chunk, valid_of
 from data_prep.columns.layout import Layout
 from data_prep.columns.raw_columns import values_of
-from data_prep.ids.keys import Keys, key_type, keys_of, numbers, one_chunk, valid_of
+from data_prep.ids.keys import Keys, key_type, keys_of
 from data_prep.ids.vocabulary import grouped
 from dlrm_mtl.quoting import quote, shorten
 

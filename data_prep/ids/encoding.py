@@ -7,12 +7,14 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from data_prep.columns.arrays import missing_of, numbers, one_chunk
 from data_prep.columns.layout import DenseColumn, LabelColumn, Layout
 from data_prep.columns.raw_columns import label_values, values_of
 from data_prep.ids.assignment import Assignment, with_missing
-from data_prep.ids.keys import keys_of, missing_of, numbers, one_chunk
+from data_prep.ids.keys import keys_of
 from data_prep.ids.multi_hot import expand
-from data_prep.ids.vocabulary import MISSING_ID, UNSEEN_ID, Scaler
+from data_prep.ids.scaling import Scaler
+from data_prep.ids.vocabulary import MISSING_ID, UNSEEN_ID
 from dlrm_mtl.schema import CategoricalFeature
 
 Floats32 = npt.NDArray[np.float32]

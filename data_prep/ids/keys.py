@@ -7,41 +7,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from data_prep.columns.arrays import numbers
 from dlrm_mtl.mixing import U64, mix
 
 Keys = npt.NDArray[np.unsignedinteger]
-Mask = npt.NDArray[np.bool_]
-
-NO_HEX = 0x100
-
-
-def _hex_pairs() -> npt.NDArray[np.uint16]:
-    """The byte that each pair of characters stands for, at the number that the pair is in memory; ``NO_HEX`` for pairs
-    that are none of hexadecimal digits."""
-    pairs = np.full(1 << 16, NO_HEX, np.uint16)
-    digits = {ord(digit): int(digit, 16) for digit in "0123456789abcdefABCDEF"}
-    for first, high in digits.items():
-        for second, low in digits.items():
-            pairs[first | second << 8] = high << 4 | low
-    return pairs
-
-
-HEX_PAIRS = _hex_pairs()
-
-
-def decode_hex(array: pa.FixedSizeBinaryArray) -> tuple[pa.UInt32Array, bool]:
-    """The numbers that fields of 8 hexadecimal digits stand for, nulls kept, and whether all are such digits."""
-    size = len(array)
-    pairs = np.frombuffer(array.buffers()[1], np.uint16, 4 * size, 8 * array.offset)
-    decoded = HEX_PAIRS.take(pairs.astype(np.intp), mode="clip").reshape(size, 4)
-    validity = None
-    if array.null_count:
-        valid = valid_of(array)
-        decoded[~valid] = 0
-        validity = pa.py_buffer(np.packbits(valid, bitorder="little"))
-    numbers = decoded.astype(np.uint8).view(">u4").astype(np.uint32)
-    column = pa.Array.from_buffers(pa.uint32(), size, [validity, pa.py_buffer(numbers)])
-    return column, size == 0 or bool(decoded.max() < NO_HEX)
 
 
 def hash_strings(array: pa.StringArray) -> npt.NDArray[np.uint64]:
@@ -69,32 +38,6 @@ def hash_strings(array: pa.StringArray) -> npt.NDArray[np.uint64]:
     return hashes
 
 
-def one_chunk(column: pa.Array | pa.ChunkedArray) -> pa.Array:
-    """A column as one array, without a copy where it is one already."""
-    if not isinstance(column, pa.ChunkedArray):
-        return column
-    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
-
-
-def valid_of(array: pa.Array) -> Mask:
-    """Which values are not null (B,)."""
-    if not array.null_count:
-        return np.ones(len(array), bool)
-    bits = np.frombuffer(array.buffers()[0], np.uint8)
-    stop = array.offset + len(array)
-    return np.unpackbits(bits, count=stop, bitorder="little")[array.offset :].view(bool)
-
-
-def missing_of(array: pa.Array) -> Mask | None:
-    """Which values are null (B,); None where none is."""
-    return ~valid_of(array) if array.null_count else None
-
-
-def numbers(array: pa.Array, kind: type[np.generic]) -> np.ndarray:
-    """The values of a primitive array of that kind, without a copy; anything where null."""
-    return np.frombuffer(array.buffers()[1], kind, len(array), array.offset * np.dtype(kind).itemsize)
-
-
 def keys_of(array: pa.Array) -> Keys:
     """Keys (B,) of a column of uint32 (hex), int64 or strings; anything where null."""
     if pa.types.is_uint32(array.type):
@@ -107,13 +50,3 @@ def keys_of(array: pa.Array) -> Keys:
 def key_type(kind: str) -> type[np.unsignedinteger]:
     """Type of the keys of a kind of categorical column."""
     return np.uint32 if kind == "hex" else np.uint64
-
-
-def hex_text(keys: npt.NDArray[np.uint32]) -> pa.LargeStringArray:
-    """The 8 hexadecimal digits of each key."""
-    digits = np.frombuffer(b"0123456789abcdef", np.uint8)
-    text = np.empty((len(keys), 8), np.uint8)
-    for place in range(8):
-        text[:, 7 - place] = digits[(keys >> np.uint32(4 * place)) & np.uint32(15)]
-    offsets = np.arange(0, 8 * len(keys) + 1, 8, dtype=np.int64)
-    return pa.LargeStringArray.from_buffers(len(keys), pa.py_buffer(offsets), pa.py_buffer(text))

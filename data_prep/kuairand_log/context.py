@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from data_prep.columns.arrays import one_chunk
 from data_prep.columns.layout import DAY, USER
-from data_prep.ids.keys import one_chunk
 from data_prep.ids.vocabulary import NULL, Integers
 from data_prep.kuairand_log.features import USER_CATEGORICAL, VIDEO_TEXTS, Tables, log_categorical
 from data_prep.kuairand_log.raw_tables import Impressions

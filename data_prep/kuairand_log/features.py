@@ -13,9 +13,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from data_prep.columns.arrays import one_chunk
 from data_prep.ids.fingerprints import of_mark, of_vocabulary
-from data_prep.ids.keys import one_chunk
-from data_prep.ids.vocabulary import NULL, Floats, Integers, Moments, Scaler, ValueCounter, Vocabulary
+from data_prep.ids.scaling import Moments, Scaler
+from data_prep.ids.vocabulary import NULL, Floats, Integers, ValueCounter, Vocabulary
 from data_prep.kuairand_log.raw_tables import (
     HISTORY_LISTS,
     STRING,

@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from data_prep.columns.arrays import one_chunk
 from data_prep.columns.arrow_columns import READABLE, family, item_type, read_lists, read_values, value_type
-from data_prep.ids.keys import one_chunk
 from data_prep.ids.vocabulary import NULL, Integers
 from data_prep.kuairand_log import csv_files
 from data_prep.output.days import to_days

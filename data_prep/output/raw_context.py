@@ -13,9 +13,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from data_prep.columns.arrays import numbers, one_chunk, valid_of
 from data_prep.columns.arrow_columns import read_values
+from data_prep.columns.hexadecimal import hex_text
 from data_prep.columns.layout import DAY, Layout
-from data_prep.ids.keys import hash_strings, hex_text, numbers, one_chunk, valid_of
+from data_prep.ids.keys import hash_strings
 from data_prep.output.segment_values import MAX_DISTINCT
 from data_prep.output.shards import sha256
 from data_prep.sources.times import Times

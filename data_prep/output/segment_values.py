@@ -9,8 +9,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from data_prep.columns.arrays import missing_of
 from data_prep.columns.layout import USER
-from data_prep.ids.keys import missing_of
 from dlrm_mtl.quoting import quote
 from dlrm_mtl.segments import MAX_NAME, Segment
 

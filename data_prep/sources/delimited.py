@@ -11,10 +11,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
+from data_prep.columns.arrays import numbers, one_chunk, valid_of
+from data_prep.columns.hexadecimal import decode_hex
 from data_prep.columns.layout import Layout
 from data_prep.columns.raw_columns import known_texts, required_labels
 from data_prep.columns.rows import EXPECTED, LABEL_MISSING, LARGEST, BadRow, Rows
-from data_prep.ids.keys import decode_hex, numbers, one_chunk, valid_of
 from data_prep.sources.raw_text import CACHED_BYTES
 from dlrm_mtl.quoting import shorten
 

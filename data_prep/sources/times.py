@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,13 +12,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from data_prep.columns.arrays import one_chunk
 from data_prep.columns.layout import Layout
 from data_prep.columns.rows import BadRow, Piece, Rows
-from data_prep.ids.keys import one_chunk
-from data_prep.output.shards import sha256
 from data_prep.sources.raw_text import BrokenFile
 from data_prep.sources.source import Source
-from dlrm_mtl.files import write_whole
 
 Time = int | float
 """A number of the log, or nanoseconds since 1970 in UTC."""
@@ -147,47 +145,6 @@ class TimedLog:
         )
 
 
-class SeenTimes:
-    """The times of a segment's rows.
-
-    Args:
-        path: where those of the training rows are kept, to be counted when the first time of evaluation is known; None
-            where they are not.
-    """
-
-    def __init__(self, path: Path | None) -> None:
-        self.spans: dict[str, list[Time]] = {}
-        """First and last time of each split that has rows."""
-        self._path = path
-        self._training: list[TimeArray] = []
-
-    def add(self, split: str, times: TimeArray) -> None:
-        """Takes the times (B,) of rows of a split."""
-        if len(times):
-            first, last = times.min().item(), times.max().item()
-            before = self.spans.get(split, [first, last])
-            self.spans[split] = [min(first, before[0]), max(last, before[1])]
-            if self._path is not None and split == "train":
-                self._training.append(times)
-
-    def finish(self) -> dict[Path, str]:
-        """Writes what is kept; the file with its checksum."""
-        if self._path is None:
-            return {}
-        with write_whole(self._path) as temporary, temporary.open("wb") as file:
-            np.save(file, np.concatenate([np.empty(0, np.int64), *self._training]), allow_pickle=False)
-        return {self._path: sha256(self._path)}
-
-
-def join_spans(spans: Iterable[Mapping[str, Sequence[Time]]]) -> dict[str, tuple[Time, Time]]:
-    """First and last time of each split over all segments."""
-    ends: dict[str, list[Time]] = {}
-    for segment in spans:
-        for split, span in segment.items():
-            ends.setdefault(split, []).extend(span)
-    return {split: (min(times), max(times)) for split, times in ends.items()}
-
-
 def check_time_column(layout: Layout, eval_from: str) -> None:
     """Raises ValueError where a layout's time column is read as what cannot be compared with the first time that
     evaluates, which may be empty."""
@@ -196,16 +153,6 @@ def check_time_column(layout: Layout, eval_from: str) -> None:
         raise ValueError(f"time column {layout.time_column!r} is read as {use}, expected string, integer or number")
     if eval_from and use in NUMERIC and not parse_time(eval_from)[1]:
         raise ValueError(f"eval_from {eval_from!r}: expected a number, as column {layout.time_column!r} is {use}")
-
-
-def count_later(parts: Mapping[Path, Time], first_evaluated: Time) -> int:
-    """How many training rows are later than the first evaluation row.
-
-    Args:
-        parts: files of times (B,), and the last time in each.
-    """
-    later = [path for path, last in parts.items() if last > first_evaluated]
-    return sum(int((np.load(path, allow_pickle=False) > first_evaluated).sum()) for path in later)
 
 
 def _parse_all(values: pa.Array, are_numbers: bool) -> TimeArray | None:

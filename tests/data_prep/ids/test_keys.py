@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_prep.ids.keys import decode_hex, hash_strings, hex_text, key_type, keys_of
+from data_prep.columns.hexadecimal import decode_hex, hex_text
+from data_prep.ids.keys import hash_strings, key_type, keys_of
 from dlrm_mtl.mixing import mix
 
 DIGITS = st.text("0123456789abcdefABCDEF", min_size=8, max_size=8)

@@ -1,0 +1,76 @@
+"""Mean and deviation of dense features, learnt from training rows alone."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from data_prep.ids.vocabulary import Floats, Integers
+
+
+@dataclass(frozen=True)
+class Scaler:
+    """Standardises a dense feature; where a value is missing it takes the mean."""
+
+    mean: float
+    deviation: float
+    """1 where all values are equal, or none is there."""
+    has_missing: bool
+    """Whether values were missing among those it was learnt from: then an indicator column is worth having."""
+
+    def apply(self, values: Floats) -> npt.NDArray[np.float32]:
+        return np.nan_to_num((values - self.mean) / self.deviation, nan=0.0).astype(np.float32)
+
+
+class Moments:
+    """Mean and standard deviation of a dense feature over any number of batches; NaN is a missing value."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._missing = 0
+        self._mean = 0.0
+        self._squares = 0.0
+
+    def add(self, values: Floats, weights: Integers | None = None) -> None:
+        """Counts each value once, or as often as its weight says."""
+        weights = np.ones(len(values), np.int64) if weights is None else weights
+        known = ~np.isnan(values)
+        self._missing += int(weights[~known].sum())
+        values, weights = values[known], weights[known]
+        count = int(weights.sum())
+        if count:
+            mean = float(np.average(values, weights=weights))
+            self._combine(count, mean, float(np.sum(weights * (values - mean) ** 2)))
+
+    def merge(self, other: "Moments") -> None:
+        """Counts what another has counted."""
+        self._missing += other._missing
+        self._combine(other._count, other._mean, other._squares)
+
+    def as_record(self) -> list[float]:
+        """What was counted, for JSON."""
+        return [self._count, self._missing, self._mean, self._squares]
+
+    @staticmethod
+    def from_record(record: list[float]) -> "Moments":
+        moments = Moments()
+        count, missing, moments._mean, moments._squares = record
+        moments._count, moments._missing = int(count), int(missing)
+        return moments
+
+    def _combine(self, count: int, mean: float, squares: float) -> None:
+        # Chan's update of a mean and a sum of squares by those of a batch: no cancellation of large sums.
+        if count == 0:
+            return
+        total = self._count + count
+        shift = mean - self._mean
+        self._mean += shift * count / total
+        self._squares += squares + shift**2 * self._count * count / total
+        self._count = total
+
+    def scaler(self) -> Scaler:
+        deviation = float(np.sqrt(self._squares / self._count)) if self._count else 0.0
+        # Equal values leave a deviation of rounding size, which must not be divided by.
+        if deviation <= 1e-9 * max(abs(self._mean), 1.0):
+            deviation = 1.0
+        return Scaler(self._mean, deviation, self._missing > 0)
