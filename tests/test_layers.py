@@ -20,7 +20,13 @@ FLOORS = (
 )
 """Packages of dlrm_mtl, from the lowest on: none imports one of a floor above its own."""
 
-ROOMS = {"dlrm_mtl.balancing": ("algebra", "kernels", "state", "exchange", "methods")}
+ROOMS = {
+    "dlrm_mtl.balancing": ("algebra", "kernels", "state", "exchange", "methods"),
+    "data_prep": (
+        *("columns", "sources", "ids", "output", "engine", "ali_ccp_log", "kuairand_log", "generated", "statistics"),
+        "benchmark",
+    ),
+}
 """Rooms of a package, from the lowest on: none imports one above, nor a file beside the rooms."""
 
 LIGHT = ("cli", "config", "files", "quoting", "recipe", "records", "schema")
@@ -32,7 +38,6 @@ LARGE = {
     "dlrm_mtl.data",
     "dlrm_mtl.distributed",
     "dlrm_mtl.training",
-    "data_prep",
 }
 """Folders of more than 15 files without rooms."""
 
