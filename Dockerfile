@@ -13,7 +13,7 @@ ENV NVIDIA_VISIBLE_DEVICES=all \
     PYTHONUNBUFFERED=1
 WORKDIR /opt/dlrm-mtl
 
-# The balancing layer's kernels are compiled, or started by what is, when a process first needs them.
+# Builds the C extension of the balancing layer; at run time Triton compiles what starts its kernels.
 RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends gcc libc6-dev && rm -rf /var/lib/apt/lists/*
 
 # Dependencies are a layer of their own, which a change of code does not touch.
@@ -21,6 +21,7 @@ COPY pyproject.toml README.md ./
 COPY launch/install.sh launch/
 RUN PIP_NO_CACHE_DIR=1 BUILD=$BUILD EXTRAS= launch/install.sh /opt/venv
 
+COPY setup.py ./
 COPY dlrm_mtl dlrm_mtl
 COPY data_prep data_prep
 RUN pip install --quiet --no-cache-dir --no-deps -e . && \

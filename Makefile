@@ -88,7 +88,7 @@ lint: install
 
 install: $(INSTALLED)
 
-$(INSTALLED): pyproject.toml launch/install.sh
+$(INSTALLED): pyproject.toml setup.py launch/install.sh $(wildcard dlrm_mtl/balancing/kernels/c/*.[ch])
 	launch/install.sh $(VENV)
 	touch $@
 

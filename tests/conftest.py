@@ -1,6 +1,9 @@
 """Fixtures of all tests."""
 
 import os
+import subprocess
+import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +12,33 @@ import torch
 
 from tests.datasets import make_dataset
 from tests.ranks import RankPool
+
+ROOT = Path(__file__).resolve().parents[1]
+KERNELS = ROOT / "dlrm_mtl/balancing/kernels"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Builds the C functions in place, where they are missing or older than their sources: a checkout need not be the
+    one that is installed.
+
+    Raises:
+        RuntimeError: they cannot be built.
+    """
+    if hasattr(config, "workerinput"):  # of pytest-xdist, whose controller has built them
+        return
+    if not built_after_sources():
+        with tempfile.TemporaryDirectory() as scratch:
+            places = ["--inplace", "--build-lib", scratch, "--build-temp", scratch]
+            build = [sys.executable, "setup.py", "build_ext", *places]
+            outcome = subprocess.run(build, cwd=ROOT, capture_output=True, text=True)
+        if not built_after_sources():
+            raise RuntimeError(f"the tests need the C functions, which a C compiler builds:\n{outcome.stderr}")
+
+
+def built_after_sources() -> bool:
+    """Whether the C functions are those of the present sources."""
+    sources = max(path.stat().st_mtime for path in [ROOT / "setup.py", *(KERNELS / "c").iterdir()])
+    return any(built.stat().st_mtime > sources for built in KERNELS.glob("c_functions.*"))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -77,7 +77,7 @@ def test_it_does_not_run_as_root() -> None:
 
 def test_dependencies_come_before_code() -> None:
     order = [rest.split()[0] for name, rest in instructions() if name == "COPY"]
-    assert order == ["pyproject.toml", "launch/install.sh", "dlrm_mtl", "data_prep"]
+    assert order == ["pyproject.toml", "launch/install.sh", "setup.py", "dlrm_mtl", "data_prep"]
     first_install = next(index for index, (name, _) in enumerate(instructions()) if name == "RUN")
     before = [rest for name, rest in instructions()[:first_install] if name == "COPY"]
     assert not any("dlrm_mtl" in rest or "data_prep" in rest for rest in before)

@@ -1,5 +1,6 @@
 """Gradients on a CPU: C kernels are taken, agree with float64, and give way to plain operations where they must."""
 
+import itertools
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +13,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from dlrm_mtl.balancing import BalancingLayer, MultiBalance
-from dlrm_mtl.balancing.kernels.cpu_kernels import cpu_kernels
+from dlrm_mtl.balancing.kernels.c_structures import INSTRUCTION_SETS
+from dlrm_mtl.balancing.kernels.cpu_kernels import _library, cpu_kernels
 from dlrm_mtl.balancing.kernels.gramian import local_gramian
 from dlrm_mtl.balancing.kernels.weighted_sum import combine_gradients
 
@@ -66,6 +68,28 @@ def test_any_number_of_tasks_and_threads(num_tasks: int, dtype: torch.dtype, thr
             assert_right([*gradients], coefficients, 2.0**-22)
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("instruction_set", range(len(INSTRUCTION_SETS)), ids=INSTRUCTION_SETS)
+def test_every_instruction_set_gives_the_same(instruction_set: int, dtype: torch.dtype) -> None:
+    """As on processors that have no wider vectors."""
+    if instruction_set > _library()[1]:
+        pytest.skip(f"this processor has no {INSTRUCTION_SETS[instruction_set]}")
+    for num_tasks, elements in ((1, 100), (2, 4096 * 70), (3, 2048 * 3 + 1), (5, 1), (11, 4096 * 8 + 4095)):
+        gradients = randn(num_tasks, 1, elements, dtype)
+        kernels = cpu_kernels(gradients, instruction_set)
+        assert kernels is not None
+        rows = torch.cat(gradients).double()
+        expected = rows @ rows.T
+        bound = 2.0**-22 * rows.norm(dim=1)[:, None] * rows.norm(dim=1)
+        assert ((torch.from_numpy(kernels.gramian()) - expected).abs() <= bound).all()
+        weights = torch.linspace(-1, 1, num_tasks, dtype=torch.float64)
+        combined, finite = kernels.weighted_sum(weights.tolist())
+        assert finite
+        torch.testing.assert_close(combined[0], (weights @ rows).to(dtype), rtol=2.0**-7, atol=1e-6)
+        gradients[-1][0, elements // 2] = torch.inf
+        assert not kernels.weighted_sum([1.0] * num_tasks)[1]
 
 
 def delayed_layer(num_tasks: int, dtype: torch.dtype) -> BalancingLayer:
@@ -205,9 +229,9 @@ def test_bfloat16_is_rounded_to_nearest_even() -> None:
     """As torch does; infinities and NaN too."""
     bits = torch.arange(1 << 16, dtype=torch.int32).to(torch.int16)
     gradient = bits.view(torch.bfloat16).repeat(4)
-    kernels = cpu_kernels([gradient])
-    assert kernels is not None
-    for weight in (1.0, 1 / 3, -0.7, 3e38):
+    for weight, instruction_set in itertools.product((1.0, 1 / 3, -0.7, 3e38), range(_library()[1] + 1)):
+        kernels = cpu_kernels([gradient], instruction_set)
+        assert kernels is not None
         expected = (gradient.float() * torch.tensor(weight, dtype=torch.float32)).bfloat16()
         torch.testing.assert_close(kernels.weighted_sum([weight])[0], expected, rtol=0, atol=0, equal_nan=True)
 

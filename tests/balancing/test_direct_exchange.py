@@ -19,10 +19,9 @@ from dlrm_mtl.balancing import BalancingLayer, create_balancer
 from dlrm_mtl.balancing.exchange import machine_ranks
 from dlrm_mtl.balancing.exchange.direct_exchange import MAX_VALUES, connect_ranks
 from dlrm_mtl.balancing.exchange.reduction import Reducer
-from dlrm_mtl.balancing.exchange.shared_sums import shared_sums
-from dlrm_mtl.balancing.kernels.c_library import c_library
 from dlrm_mtl.distributed.processes import Ranks
 from tests.balancing.backward import backward_with
+from tests.balancing.kernel_settings import fresh_kernels
 from tests.ranks import RankPool
 
 SIZES = (1, 9, 64, MAX_VALUES)
@@ -104,20 +103,12 @@ def test_where_one_rank_cannot_be_reached_all_use_the_process_group(rank_pool: R
 
 
 def without_c(ranks: Ranks) -> bool:
-    """Whether anyone is connected, where the last rank has no C compiler."""
-    with pytest.MonkeyPatch.context() as patch:
-        if ranks.rank == 1:
-            patch.setenv("CC", "/nowhere/cc")
-            c_library.cache_clear()
-            shared_sums.cache_clear()
-        try:
-            return connect_ranks(ranks.group) is not None
-        finally:
-            c_library.cache_clear()
-            shared_sums.cache_clear()
+    """Whether anyone is connected, where the last rank has no C functions."""
+    with fresh_kernels("plain" if ranks.rank == 1 else "fast"):
+        return connect_ranks(ranks.group) is not None
 
 
-def test_where_one_rank_has_no_compiler_nobody_connects(rank_pool: RankPool) -> None:
+def test_where_one_rank_has_no_c_functions_nobody_connects(rank_pool: RankPool) -> None:
     assert rank_pool.run(2, without_c) == [False, False]
 
 

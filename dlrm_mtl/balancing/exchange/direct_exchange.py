@@ -2,7 +2,7 @@
 
 gloo leaves every collective to threads of its own, for which a rank that has one CPU must stop what it computes, and a
 socket takes several calls of the kernel. Here a rank writes its numbers, and reads those of the others; see
-``shared_sums.c``.
+``kernels/c/shared_sums.c``.
 """
 
 import ctypes
@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 import torch.distributed as dist
 
 from dlrm_mtl.balancing.exchange.machine_ranks import Process, share_memory
-from dlrm_mtl.balancing.exchange.shared_sums import AWAITED, COMPLETE, OF_ANOTHER_COUNT, SharedSums, shared_sums
+from dlrm_mtl.balancing.exchange.shared_sums import COMPLETE, MISSING, OTHER_COUNT, SharedSums, shared_sums
 from dlrm_mtl.balancing.kernels.c_structures import Exchange
 
 MAX_VALUES = 1 << 12
@@ -67,7 +67,7 @@ class DirectExchange:
         sums, culprit = (ctypes.c_double * count)(), ctypes.c_int()
         outcome = self._wait(number, sums, culprit)
         if outcome != COMPLETE:
-            what = "has another count of values in" if outcome == OF_ANOTHER_COUNT else "is far beyond"
+            what = "has another count of values in" if outcome == OTHER_COUNT else "is far beyond"
             raise RuntimeError(f"rank {culprit.value} {what} sum {number} of {count}, at which rank {self._rank} is")
         return list(sums)
 
@@ -76,7 +76,7 @@ class DirectExchange:
         gone: set[int] = set()
         while True:
             outcome: int = self._library.add_up(self._form, number, sums, len(sums), PATIENCE_US, culprit)
-            if outcome != AWAITED:
+            if outcome != MISSING:
                 return outcome
             if culprit.value in gone:  # before this look: it has written nothing since
                 raise RuntimeError(f"rank {culprit.value} has ended, for which rank {self._rank} waited")
@@ -102,7 +102,7 @@ class DirectSum:
 
 
 def connect_ranks(group: dist.ProcessGroup) -> DirectExchange | None:
-    """Has the ranks of a gloo group share memory, if they are few and on one Linux machine that has a C compiler; else
+    """Has the ranks of a gloo group share memory, if they are few, on one Linux machine, and have the C extension; else
     None, on all. Collective."""
     library = shared_sums()
     size = None if library is None else lambda: int(library.shared_bytes(group.size(), MAX_VALUES))

@@ -1,12 +1,12 @@
-"""The C functions by which ranks that share memory add up a few numbers: see ``shared_sums.c``."""
+"""The C functions by which ranks that share memory add up a few numbers: see ``kernels/c/shared_sums.c``."""
 
 import ctypes
 from functools import lru_cache
 
-from dlrm_mtl.balancing.kernels.c_library import c_library
 from dlrm_mtl.balancing.kernels.c_structures import Exchange
+from dlrm_mtl.balancing.kernels.compiled import c_library
 
-COMPLETE, AWAITED, OVERTAKEN, OF_ANOTHER_COUNT = range(4)
+COMPLETE, MISSING, OVERWRITTEN, OTHER_COUNT = range(4)
 """What adding up comes to, as in the source."""
 
 
@@ -29,6 +29,6 @@ class SharedSums:
 
 @lru_cache
 def shared_sums() -> SharedSums | None:
-    """None where they cannot be compiled."""
+    """None without the C extension."""
     library = c_library()
     return None if library is None else SharedSums(library)

@@ -1,4 +1,4 @@
-"""What the C functions share with Python: the structures of ``balancing.h``."""
+"""What the C functions share with Python: the structures of ``c/balancing.h``."""
 
 import ctypes
 from collections.abc import Sequence
@@ -7,33 +7,38 @@ import torch
 from torch import Tensor
 
 MAX_TASKS = 16
-"""As in the source."""
-
 DTYPES = (torch.float32, torch.bfloat16)
-"""In the order of the source's numbers for them."""
+INSTRUCTION_SETS = ("baseline", "AVX2", "AVX-512")
+"""As in the source; the last two in the order of its numbers for them."""
 
 
 class Gradients(ctypes.Structure):
-    """M gradients; they must outlive it."""
+    """M gradients, which must outlive it."""
 
     _fields_ = (
         ("addresses", ctypes.c_void_p * MAX_TASKS),
         ("m", ctypes.c_int),
         ("dtype", ctypes.c_int),
+        ("instruction_set", ctypes.c_int),
         ("threads", ctypes.c_int),
         ("n", ctypes.c_long),
     )
 
     @classmethod
-    def of(cls, gradients: Sequence[Tensor]) -> "Gradients":
-        """Of at most MAX_TASKS contiguous ones on a CPU, of one size and of a dtype in DTYPES."""
+    def of(cls, gradients: Sequence[Tensor], instruction_set: int) -> "Gradients":
+        """
+        Args:
+            gradients: at most MAX_TASKS, contiguous, on a CPU, of one size and of one dtype in DTYPES.
+            instruction_set: an index of INSTRUCTION_SETS.
+        """
         first = gradients[0]
         addresses = (ctypes.c_void_p * MAX_TASKS)(*[gradient.data_ptr() for gradient in gradients])
-        return cls(addresses, len(gradients), DTYPES.index(first.dtype), torch.get_num_threads(), first.numel())
+        dtype, threads = DTYPES.index(first.dtype), torch.get_num_threads()
+        return cls(addresses, len(gradients), dtype, instruction_set, threads, first.numel())
 
 
 class Exchange(ctypes.Structure):
-    """Memory that ranks share, for messages of up to so many values; it must outlive it."""
+    """Memory that ranks share, for messages of up to ``capacity`` values; the memory must outlive it."""
 
     _fields_ = (
         ("memory", ctypes.c_void_p),

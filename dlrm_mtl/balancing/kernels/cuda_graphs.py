@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
+from dlrm_mtl.balancing.kernels.choice import plain_only
+
 WARM_UP = 3
 """Calls that run as they are, in which operators make the tables and workspaces that they keep."""
 
@@ -17,9 +19,11 @@ Result = TypeVar("Result")
 
 
 def may_be_captured(tensor: Tensor) -> bool:
-    """On a GPU, where nobody sees or records the operators already."""
+    """Whether operations on the tensor's device may be captured: on a GPU, where nothing traces or captures them
+    already."""
     return (
         tensor.is_cuda
+        and not plain_only()
         and not is_in_torch_dispatch_mode()
         and not torch.compiler.is_compiling()
         and not torch.cuda.is_current_stream_capturing()
@@ -32,9 +36,13 @@ class CapturedStages:
     A stage is a function of tensors, or None, that launches the same kernels in every call: it may write to tensors
     that outlive it, its state, but neither wait for the device nor look at values. What it returns is overwritten by
     its next call. A copy of this object starts without graphs.
+
+    Raises:
+        ValueError: ``DLRM_MTL_KERNELS`` has another value than it may.
     """
 
     def __init__(self) -> None:
+        plain_only()  # refuses a bad setting before the first step
         self._graphs: dict[Hashable, _Graph | int] = {}
         """Graphs, and counts of calls so far."""
 

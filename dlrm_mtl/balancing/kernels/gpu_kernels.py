@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
+from dlrm_mtl.balancing.kernels.choice import plain_only
+
 MAX_TASKS = 16
 """More leave no registers for the sums of all pairs."""
 
@@ -20,12 +22,14 @@ AMPERE = (8, 0)
 
 
 def gpu_kernels(gradients: Sequence[Tensor]) -> ModuleType | None:
-    """``triton_kernels``, where they suit these gradients and somebody sees no operators: else plain PyTorch is used.
+    """``triton_kernels``; None where plain PyTorch has to do: more than MAX_TASKS gradients, other dtypes, traced
+    operators, no Triton.
 
-    On the current GPU, since that is where kernels are launched; autograd makes a backward pass's GPU the current one.
+    Only for gradients on the current GPU, where kernels are launched; autograd makes a backward pass's GPU the current
+    one.
     """
     first = gradients[0]
-    suits = (
+    supported = (
         first.is_cuda
         and len(gradients) <= MAX_TASKS
         and first.dtype in DTYPES
@@ -34,12 +38,12 @@ def gpu_kernels(gradients: Sequence[Tensor]) -> ModuleType | None:
         and first.get_device() == torch.cuda.current_device()
         and all(type(gradient) is Tensor for gradient in gradients)
     )
-    return _kernels() if suits else None
+    return _kernels() if supported else None
 
 
 @lru_cache
 def _kernels() -> ModuleType | None:
-    if not _has_triton():
+    if plain_only() or not _has_triton():
         return None
     from dlrm_mtl.balancing.kernels import triton_kernels
 

@@ -70,17 +70,17 @@ void put(const struct exchange *exchange, uint32_t number, const double *values,
 
 /* Waits for a message at most so long; returns its state. */
 static uint32_t await(struct message *message, uint32_t state, long microseconds) {
-    uint32_t found = atomic_load(&message->state);
-    for (int spin = 0; spin < SPINS && (int32_t)(found - state) < 0 && microseconds; spin++) {
+    uint32_t seen = atomic_load(&message->state);
+    for (int spin = 0; spin < SPINS && (int32_t)(seen - state) < 0 && microseconds; spin++) {
 #if defined(__x86_64__)
         __builtin_ia32_pause();
 #endif
-        found = atomic_load(&message->state);
+        seen = atomic_load(&message->state);
     }
-    if ((int32_t)(found - state) >= 0 || !microseconds) return found;
+    if ((int32_t)(seen - state) >= 0 || !microseconds) return seen;
     atomic_fetch_add(&message->sleepers, 1);
-    found = atomic_load(&message->state);
-    if ((int32_t)(found - state) < 0) sleep_on(message, found, microseconds);
+    seen = atomic_load(&message->state);
+    if ((int32_t)(seen - state) < 0) sleep_on(message, seen, microseconds);
     atomic_fetch_sub(&message->sleepers, 1);
     return atomic_load(&message->state);
 }
@@ -92,11 +92,11 @@ enum outcome add_up(const struct exchange *exchange, uint32_t number, double *su
         struct message *message = slot(exchange, rank, number);
         *culprit = rank;
         int32_t ahead = await(message, 2 * number, microseconds) - 2 * number;
-        if (ahead) return ahead < 0 ? AWAITED : OVERTAKEN;
-        if (message->count != count) return OF_ANOTHER_COUNT;
+        if (ahead) return ahead < 0 ? MISSING : OVERWRITTEN;
+        if (message->count != count) return OTHER_COUNT;
         for (long i = 0; i < count; i++) sums[i] += message->values[i];
         atomic_thread_fence(memory_order_acquire);
-        if (atomic_load_explicit(&message->state, memory_order_relaxed) != 2 * number) return OVERTAKEN;
+        if (atomic_load_explicit(&message->state, memory_order_relaxed) != 2 * number) return OVERWRITTEN;
     }
     return COMPLETE;
 }

@@ -1,29 +1,21 @@
-/* The operations on M gradients of N elements for a CPU: all inner products, a weighted sum, and both at once, which
-   reads the gradients once.
+/* Inner products and weighted sums of M gradients of N elements, in vectors of LANES float32.
 
-   Built on the machine that runs it, for vectors as wide as it has: wider ones would be taken apart, and their sums lie
-   in memory. Sums of products are float32 over a block of elements, and float64 over blocks. Nothing is assumed about
-   values: what is not finite stays so. */
+   Included once per instruction set, which defines LANES, TARGET and FUNCTIONS. Wider vectors than the processor has
+   would be taken apart, and their sums lie in memory. Sums of products are float32 over a block of elements, and float64
+   over blocks. Nothing is assumed about values: NaN and infinity stay so. */
 
 #include <string.h>
 
 #include "balancing.h"
 
-#define MAX_PAIRS (MAX_TASKS * (MAX_TASKS + 1) / 2)
-#if defined(__AVX512F__)
-#define LANES 16
-#elif defined(__AVX__)
-#define LANES 8
-#else
-#define LANES 4
-#endif
 #define BLOCK (128 * LANES)
 #define PAIR (2 * LANES)
 #define AT_ONCE (2 * PAIR)
 #define TILE 4
 #define SETS (MAX_TASKS / TILE)
 #define FETCHED 3 /* gradients, by each tile: where there is more than one set, all of them by all tiles */
-#define ALWAYS_INLINE static inline __attribute__((always_inline))
+#define FUNCTION static TARGET
+#define ALWAYS_INLINE static inline __attribute__((always_inline)) TARGET
 
 /* Elements of all gradients that are worked on before the next ones: as float32, 16 KB, which a first-level cache holds
    together with the next ones, fetched meanwhile. */
@@ -35,8 +27,6 @@ typedef double doubles __attribute__((vector_size(4 * LANES), aligned(8)));
 typedef int32_t words __attribute__((vector_size(4 * LANES), aligned(2)));
 typedef uint32_t unsigned_words __attribute__((vector_size(4 * LANES), aligned(2)));
 typedef floats totals[TILE][TILE];
-
-static long smaller(long a, long b) { return a < b ? a : b; }
 
 /* One half of PAIR elements from index k on, as float32. Of bfloat16, which is the upper half of a float32, a half is
    every other element: the order is the same for all gradients, and for the sum. */
@@ -129,13 +119,13 @@ ALWAYS_INLINE void add_tile(enum dtype dtype, int a, int b, int one_set, const v
     case B: add_tile(DTYPE, A, B, ONE_SET, left, right, span, sums); break;
 
 #define ADD_TILES(NAME, DTYPE) \
-    static void add_one_set_##NAME(const void *const *left, long count, const struct span *span, totals sums) { \
+    FUNCTION void add_one_set_##NAME(const void *const *left, long count, const struct span *span, totals sums) { \
         const void *const *right = left; \
         switch (count) { \
             ADD_TILE(DTYPE, 1, 1, 1) ADD_TILE(DTYPE, 2, 2, 1) ADD_TILE(DTYPE, 3, 3, 1) ADD_TILE(DTYPE, 4, 4, 1) \
         } \
     } \
-    static void add_two_sets_##NAME(const void *const *left, const void *const *right, long count, \
+    FUNCTION void add_two_sets_##NAME(const void *const *left, const void *const *right, long count, \
                                     const struct span *span, totals sums) { \
         switch (count) { \
             ADD_TILE(DTYPE, 4, 1, 0) ADD_TILE(DTYPE, 4, 2, 0) ADD_TILE(DTYPE, 4, 3, 0) ADD_TILE(DTYPE, 4, 4, 0) \
@@ -147,7 +137,7 @@ ADD_TILES(bfloat16, BFLOAT16)
 
 /* Of more than one set, the next elements are fetched, some by each tile, so that memory is read throughout: of one, the
    processor does so by itself. */
-static void add_products(const struct gradients *gradients, long first, long last, totals (*sums)[SETS]) {
+FUNCTION void add_products(const struct gradients *gradients, long first, long last, totals (*sums)[SETS]) {
     int m = gradients->m, next = 0;
     struct span span = {first, last, m > TILE ? last - first : 0, {0}};
     for (int i = 0; i < m; i += TILE)
@@ -167,7 +157,7 @@ static void add_products(const struct gradients *gradients, long first, long las
 }
 
 /* Adds the sums of lanes to the products, and begins anew. */
-static void collect(totals (*sums)[SETS], int m, double *products) {
+FUNCTION void collect(totals (*sums)[SETS], int m, double *products) {
     for (int i = 0; i < m; i++)
         for (int j = i; j < m; j++, products++) {
             floats *sum = &sums[i / TILE][j / TILE][i % TILE][j % TILE];
@@ -179,8 +169,8 @@ static void collect(totals (*sums)[SETS], int m, double *products) {
 /* The weighted sum of some elements; adds to zeros what is NaN, if not all of it is finite. */
 ALWAYS_INLINE void weigh_as(enum dtype dtype, const void *const *gradients, int m, const float *weights, long first,
                             long last, void *result, floats *zeros) {
-    floats found[AT_ONCE / LANES];
-    memset(found, 0, sizeof found);
+    floats nans[AT_ONCE / LANES];
+    memset(nans, 0, sizeof nans);
     long k = first;
     for (; k + AT_ONCE <= last; k += AT_ONCE) {
         floats sums[AT_ONCE / LANES];
@@ -189,27 +179,28 @@ ALWAYS_INLINE void weigh_as(enum dtype dtype, const void *const *gradients, int 
             for (int v = 0; v < AT_ONCE / LANES; v++)
                 sums[v] += weights[i] * load(gradients[i], dtype, k + v / 2 * PAIR, v % 2);
         for (int v = 0; v < AT_ONCE / LANES; v += 2) store(result, dtype, k + v / 2 * PAIR, sums + v);
-        for (int v = 0; v < AT_ONCE / LANES; v++) found[v] += sums[v] - sums[v];
+        for (int v = 0; v < AT_ONCE / LANES; v++) nans[v] += sums[v] - sums[v];
     }
     for (; k < last; k++) {
         float sum = 0;
         for (int i = 0; i < m; i++) sum += weights[i] * load_one(gradients[i], dtype, k);
         float stored = store_one(result, dtype, k, sum);
-        found[0][0] += stored - stored;
+        nans[0][0] += stored - stored;
     }
-    for (int v = 0; v < AT_ONCE / LANES; v++) *zeros += found[v];
+    for (int v = 0; v < AT_ONCE / LANES; v++) *zeros += nans[v];
 }
 
-static void weigh(const struct gradients *gradients, const float *weights, long first, long last, void *result,
-                  floats *zeros) {
+FUNCTION int weigh(const struct gradients *gradients, const float *weights, long first, long last, void *result) {
     const void *const *addresses = gradients->addresses;
     int m = gradients->m;
-    if (gradients->dtype == FLOAT32) weigh_as(FLOAT32, addresses, m, weights, first, last, result, zeros);
-    else weigh_as(BFLOAT16, addresses, m, weights, first, last, result, zeros);
+    floats zeros = {0};
+    if (gradients->dtype == FLOAT32) weigh_as(FLOAT32, addresses, m, weights, first, last, result, &zeros);
+    else weigh_as(BFLOAT16, addresses, m, weights, first, last, result, &zeros);
+    return sum_of_lanes(zeros) == 0;
 }
 
 /* All products of a thread's elements, i <= j. */
-static void multiply(const struct gradients *gradients, long from, long to, double *products) {
+FUNCTION void multiply(const struct gradients *gradients, long from, long to, double *products) {
     totals sums[SETS][SETS];
     int m = gradients->m;
     long step = BLOCK, whole = from + (to - from) / PAIR * PAIR;
@@ -231,35 +222,4 @@ static void multiply(const struct gradients *gradients, long from, long to, doub
                              load_one(gradients->addresses[j], gradients->dtype, k);
 }
 
-/* The first element of a thread; of one beyond the last, the end. */
-static long start_of(long n, int thread, int threads) {
-    long share = ((n + threads - 1) / threads + BLOCK - 1) / BLOCK * BLOCK;
-    return smaller(n, thread * share);
-}
-
-void gradient_gramian(const struct gradients *gradients, double *gramian) {
-    int m = gradients->m, threads = gradients->threads;
-    long n = gradients->n;
-    double partial[threads][MAX_PAIRS];
-#pragma omp parallel for num_threads(threads) if (threads > 1) schedule(static, 1)
-    for (int thread = 0; thread < threads; thread++)
-        multiply(gradients, start_of(n, thread, threads), start_of(n, thread + 1, threads), partial[thread]);
-    for (int i = 0, pair = 0; i < m; i++)
-        for (int j = i; j < m; j++, pair++) {
-            double product = 0;
-            for (int thread = 0; thread < threads; thread++) product += partial[thread][pair];
-            gramian[i * m + j] = gramian[j * m + i] = product;
-        }
-}
-
-int weighted_sum(const struct gradients *gradients, const float *weights, void *result) {
-    int threads = gradients->threads, finite = 1;
-    long n = gradients->n;
-#pragma omp parallel for num_threads(threads) if (threads > 1) schedule(static, 1) reduction(&& : finite)
-    for (int thread = 0; thread < threads; thread++) {
-        floats zeros = {0};
-        weigh(gradients, weights, start_of(n, thread, threads), start_of(n, thread + 1, threads), result, &zeros);
-        finite = sum_of_lanes(zeros) == 0 && finite;
-    }
-    return finite;
-}
+const struct functions FUNCTIONS = {BLOCK, multiply, weigh};

@@ -1,0 +1,29 @@
+"""Kernels as a new process finds them."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from dlrm_mtl.balancing.exchange.shared_sums import shared_sums
+from dlrm_mtl.balancing.kernels import choice, compiled, cpu_kernels
+
+
+@contextmanager
+def fresh_kernels(setting: str | None = None) -> Iterator[pytest.MonkeyPatch]:
+    """Within, settings and the C library are read anew.
+
+    Args:
+        setting: of ``DLRM_MTL_KERNELS``.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        if setting is not None:
+            patch.setenv(choice.VARIABLE, setting)
+        _forget()
+        yield patch
+    _forget()
+
+
+def _forget() -> None:
+    for cached in (choice.plain_only, compiled.c_library, cpu_kernels._library, shared_sums):
+        cached.cache_clear()
