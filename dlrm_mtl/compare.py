@@ -15,7 +15,7 @@ def main() -> None:
     # torchrec takes seconds to import, which --help and a wrong option need not wait for; and it is imported only now,
     # since packages that do not go together fail in obscure ways.
     from dlrm_mtl.distributed.processes import process_group
-    from dlrm_mtl.reporting.comparing import finish_comparison, run_comparison
+    from dlrm_mtl.reporting.run_results import finish_comparison, run_comparison
 
     with process_group(config.timeout_s) as ranks:
         run_comparison(config, ranks)

@@ -9,7 +9,7 @@ from dlrm_mtl.distributed.processes import Ranks
 from dlrm_mtl.files import read_json, write_text
 from dlrm_mtl.recipe import parse_recipe
 from dlrm_mtl.reporting import escaping
-from dlrm_mtl.reporting.comparing import finish_comparison, run_comparison
+from dlrm_mtl.reporting.run_results import finish_comparison, run_comparison
 from dlrm_mtl.reporting.markdown import format_comparison
 from dlrm_mtl.reporting.runs.report_data import read_run
 from dlrm_mtl.schema import Schema

@@ -18,7 +18,7 @@ from dlrm_mtl.config import CheckpointConfig, CompareConfig, ModelConfig
 from dlrm_mtl.distributed.processes import Ranks
 from dlrm_mtl.planning.options import PlanConfig
 from dlrm_mtl.planning.report import make_report
-from dlrm_mtl.reporting.comparing import finish_comparison, run_comparison
+from dlrm_mtl.reporting.run_results import finish_comparison, run_comparison
 from dlrm_mtl.schema import Task, read_schema
 from dlrm_mtl.training.run_log import RunLog
 from dlrm_mtl.training.trainer import Window
