@@ -12,16 +12,16 @@ from dlrm_mtl.distributed.versions import check_versions
 def main() -> None:
     config = cli.parse(CompareConfig, "dlrm_mtl.compare")
     check_versions()
-    # torchrec takes seconds to import, which --help and a wrong option need not wait for; and it is imported only now,
-    # since packages that do not go together fail in obscure ways.
+    # torchrec takes seconds to import, too long for --help; and incompatible versions are named before it fails.
     from dlrm_mtl.distributed.processes import process_group
-    from dlrm_mtl.reporting.run_results import finish_comparison, run_comparison
+    from dlrm_mtl.reporting.run_results import write_run_report
+    from dlrm_mtl.studies.comparison import run_comparison
 
     with process_group(config.timeout_s) as ranks:
         run_comparison(config, ranks)
     if ranks.is_first:
-        # Drawn when the other ranks need no longer wait for it.
-        print(f"\n{finish_comparison(config)}", flush=True)
+        # After the process group, so that the other ranks do not wait for the figures.
+        print(f"\n{write_run_report(config.out)}", flush=True)
 
 
 if __name__ == "__main__":

@@ -317,11 +317,14 @@ class CompareConfig(RunConfig):
         require("arms", self.arms, len(set(self.arms)) == len(self.arms), "different arms")
 
     @property
+    def own_seeds(self) -> range:
+        """The seeds that this job trains."""
+        return range(self.first_seed, self.first_seed + self.seeds)
+
+    @property
     def seeds_planned(self) -> range:
         """The seeds that were planned, of this job and of those that are joined with it."""
-        if self.planned_seeds is not None:
-            return range(self.planned_seeds)
-        return range(self.first_seed, self.first_seed + self.seeds)
+        return self.own_seeds if self.planned_seeds is None else range(self.planned_seeds)
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,12 @@ from dlrm_mtl.distributed.processes import Ranks
 from dlrm_mtl.files import read_json, write_text
 from dlrm_mtl.recipe import parse_recipe
 from dlrm_mtl.reporting import escaping
-from dlrm_mtl.reporting.run_results import finish_comparison, run_comparison
 from dlrm_mtl.reporting.markdown import format_comparison
+from dlrm_mtl.reporting.run_results import seed_file, write_run_report
 from dlrm_mtl.reporting.runs.report_data import read_run
 from dlrm_mtl.schema import Schema
 from dlrm_mtl.studies.catalog import STUDIES, study_arms
+from dlrm_mtl.studies.comparison import run_comparison
 from dlrm_mtl.studies.search import read_search
 from dlrm_mtl.studies.search_text import describe_search
 from dlrm_mtl.task_weights import share_weights
@@ -55,7 +56,7 @@ def describe_work(plans: Plans, schema: Schema) -> str:
     for name, study in plans.items():
         plan = study.comparison
         steps = TrainingLength.of(plan, schema.rows("train"), ranks=1).steps
-        left = [seed for seed in range(plan.seeds) if not (plan.out / f"seed-{seed}.json").is_file()]
+        left = [seed for seed in range(plan.seeds) if not seed_file(plan.out, seed).is_file()]
         rows = len(plan.arms) * len(left) * steps * plan.batch_size
         total += rows
         done = f", {plan.seeds - len(left)} of them finished before" if len(left) < plan.seeds else ""
@@ -84,7 +85,7 @@ def finish_studies(plans: Plans, schema: Schema) -> str:
     parts = []
     for name, study in plans.items():
         plan = study.comparison
-        finish_comparison(plan)
+        write_run_report(plan.out)
         comparison = read_json(plan.out / "comparison.json")
         text = f"## {STUDIES[name].title}\n\n{STUDIES[name].question}\n\n{format_comparison(comparison)}"
         text += "".join(f"\n{line}\n" for line in _left_out(study))

@@ -9,7 +9,7 @@ import pytest
 
 from dlrm_mtl.config import CompareConfig, ModelConfig
 from dlrm_mtl.distributed.processes import Ranks
-from dlrm_mtl.reporting.run_results import run_comparison
+from dlrm_mtl.studies.comparison import run_comparison
 from tests.ranks import RankPool
 
 

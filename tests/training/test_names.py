@@ -18,8 +18,9 @@ from dlrm_mtl.config import CheckpointConfig, CompareConfig, ModelConfig
 from dlrm_mtl.distributed.processes import Ranks
 from dlrm_mtl.planning.options import PlanConfig
 from dlrm_mtl.planning.report import make_report
-from dlrm_mtl.reporting.run_results import finish_comparison, run_comparison
+from dlrm_mtl.reporting.run_results import write_run_report
 from dlrm_mtl.schema import Task, read_schema
+from dlrm_mtl.studies.comparison import run_comparison
 from dlrm_mtl.training.run_log import RunLog
 from dlrm_mtl.training.trainer import Window
 from tests.ranks import RankPool
@@ -80,7 +81,7 @@ def compare_interrupted(ranks: Ranks, config: CompareConfig) -> str:
     finally:
         RunLog.window = log_window  # type: ignore[method-assign]
     run_comparison(config, ranks)
-    return finish_comparison(config)
+    return write_run_report(config.out)
 
 
 def test_a_comparison(data: Path, rank_pool: RankPool, tmp_path: Path) -> None:
