@@ -1,14 +1,17 @@
-"""Which arms can be built. Needs torch, but not torchrec, so that launchers may ask."""
+"""From an arm's text to its balancing layer. Imports torch but not torchrec, so that launchers can check arms
+quickly."""
 
 from collections.abc import Sequence
 
 import torch.distributed as dist
 
-from dlrm_mtl.balancing import BalancingLayer, ParameterLevelLayer, create_balancer
+from dlrm_mtl.balancing import BalancingLayer, MissingModuleError, ParameterLevelLayer, create_balancer
 from dlrm_mtl.config import ModelConfig
 from dlrm_mtl.module_names import escape
 from dlrm_mtl.quoting import quote
 from dlrm_mtl.recipe import Recipe, parse_recipe
+
+__all__ = ["SINGLE_TASK", "MissingModuleError", "build_layer", "check_arm", "check_arm_without_data", "check_level"]
 
 SINGLE_TASK = "single_task"
 """The arm that trains a model of its own for each task."""
@@ -20,10 +23,10 @@ def build_layer(
     """The balancing layer of an arm.
 
     Args:
-        group: the model's own.
+        group: the model's process group.
 
     Raises:
-        ValueError: unknown method, option or reduction, or a value out of range.
+        ValueError: unknown method, option or reduction, a value out of range, or a class that cannot be imported.
     """
     names = [escape(task) for task in task_names]
     balancer = create_balancer(recipe.method, len(names), task_names=names, **recipe.options)
@@ -36,7 +39,8 @@ def check_arm(recipe: Recipe, task_names: Sequence[str]) -> None:
     """Checks that an arm can be built.
 
     Raises:
-        ValueError: as of :func:`build_layer`.
+        MissingModuleError: the module of its class is not on this machine.
+        ValueError: see :func:`build_layer`.
     """
     if recipe.method != SINGLE_TASK:
         build_layer(recipe, task_names)
@@ -45,7 +49,7 @@ def check_arm(recipe: Recipe, task_names: Sequence[str]) -> None:
 
 
 def check_level(recipe: Recipe, model: ModelConfig) -> None:
-    """Checks that the model has the parameters whose gradients an arm is to balance.
+    """Checks that the model has the parameters whose gradients an arm balances.
 
     Raises:
         ValueError: it has none.
@@ -58,10 +62,10 @@ def check_level(recipe: Recipe, model: ModelConfig) -> None:
 
 
 def check_arm_without_data(recipe: Recipe) -> None:
-    """Checks an arm of a data set that cannot be seen from here: for as many tasks as its options have values for.
+    """Checks an arm where the data set is not on this machine: with as many tasks as its options have values for.
 
     Raises:
-        ValueError: as of :func:`check_arm`.
+        ValueError: see :func:`check_arm`.
     """
     lengths = [len(value) for value in recipe.options.values() if isinstance(value, list)]
     check_arm(recipe, [f"task {number}" for number in range(max(lengths, default=2))])

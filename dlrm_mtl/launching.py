@@ -1,5 +1,6 @@
 """What the TorchX components share. Imported by them alone: training needs no TorchX."""
 
+import sys
 from collections.abc import Mapping, Sequence
 
 import torchx.specs as specs
@@ -104,20 +105,23 @@ def application(
 
 
 def _check_arms(config: RunConfig, schema: Schema | None) -> None:
-    """Raises a ValueError for an arm that cannot be built for the data set, or, where that is not seen from here, for
-    any."""
+    """Raises a ValueError for an arm that cannot be built for the data set or, where the data set is not on this
+    machine, for any. An arm whose module is not on this machine is left to the job, and named."""
     if not isinstance(config, TrainConfig | CompareConfig):
         return
     # torch takes seconds to import, which --help and a wrong option need not wait for.
-    from dlrm_mtl.arms import check_arm, check_arm_without_data, check_level
+    from dlrm_mtl.arms import MissingModuleError, check_arm, check_arm_without_data, check_level
 
     arms = [config.arm] if isinstance(config, TrainConfig) else config.arms
     for arm in map(parse_recipe, arms):
         check_level(arm, config.model)
-        if schema is None:
-            check_arm_without_data(arm)
-        else:
-            check_arm(arm, schema.task_names)
+        try:
+            if schema is None:
+                check_arm_without_data(arm)
+            else:
+                check_arm(arm, schema.task_names)
+        except MissingModuleError as error:
+            print(f"{error}; the job checks arm {quote(arm.text)} when it starts", file=sys.stderr)
 
 
 def _checked_mounts(mounts: Sequence[str]) -> list[str]:

@@ -1,10 +1,14 @@
 """Arms of a comparison, as text: ``multibalance:beta=0.1,prior_in_direction=0.5``."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from dlrm_mtl.quoting import quote
+
+_CLASS = re.compile(r"_*[A-Z]\w*(\+.*)?")
+"""A class's name, maybe with the beginning of a second method's behind it."""
 
 LEVELS = ("representation", "interaction", "dense", "embedding")
 
@@ -26,17 +30,15 @@ class Recipe:
 def parse_recipe(text: str) -> Recipe:
     """Parses ``METHOD[:OPTION=VALUE,...]``.
 
-    A value is a number, ``none``, ``true``, ``false``, a word, or several numbers joined by ``/`` (a weight per task).
-    METHOD may be a combination (``imtl_l+imtl_g``) or a TorchJD weighting (``torchjd:UPGrad``). ``reduction`` and
-    ``level`` belong to the layer, every other option to the method, which checks it.
+    METHOD is the name of a method; a class of the user's (``my_package.my_module:MyBalancer``), which begins with a
+    capital letter; a TorchJD weighting (``torchjd:UPGrad``); or a combination of these (``imtl_l+imtl_g``). A value is
+    a number, ``none``, ``true``, ``false``, a word, or several numbers joined by ``/`` (a weight per task).
+    ``reduction`` and ``level`` belong to the layer, every other option to the method, which checks it.
 
     Raises:
         ValueError: not of this form, or an option given twice.
     """
-    method, _, tail = text.partition(":")
-    if method.split("+")[-1] == "torchjd":
-        name, _, tail = tail.partition(":")
-        method = f"{method}:{name}"
+    method, tail = _split(text)
     if not method:
         raise ValueError(f"arm {quote(text)} names no method, expected METHOD or METHOD:OPTION=VALUE,...")
     options: dict[str, Any] = {}
@@ -54,6 +56,14 @@ def parse_recipe(text: str) -> Recipe:
     if level != "representation" and reduction != "exact":
         raise ValueError(f"arm {quote(text)}: reduction is {quote(reduction)}, expected exact with level={level}")
     return Recipe(text, method, options, reduction, level)
+
+
+def _split(text: str) -> tuple[str, str]:
+    """The method, and what follows it."""
+    method, *parts = text.split(":")
+    while parts and (_CLASS.fullmatch(parts[0]) or method.split("+")[-1] == "torchjd"):
+        method = f"{method}:{parts.pop(0)}"
+    return method, ":".join(parts)
 
 
 def _parse_value(text: str) -> Any:

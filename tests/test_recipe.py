@@ -25,6 +25,12 @@ from dlrm_mtl.recipe import Recipe, parse_recipe
             "multibalance:reduction=delayed,beta=-1",
             Recipe("multibalance:reduction=delayed,beta=-1", "multibalance", {"beta": -1}, "delayed"),
         ),
+        ("own.module:Own", Recipe("own.module:Own", "own.module:Own")),
+        ("own:Own:x=1,level=dense", Recipe("own:Own:x=1,level=dense", "own:Own", {"x": 1}, level="dense")),
+        ("imtl_l+own:Own:x=1", Recipe("imtl_l+own:Own:x=1", "imtl_l+own:Own", {"x": 1})),
+        ("own:Loss+mgda:x=1", Recipe("own:Loss+mgda:x=1", "own:Loss+mgda", {"x": 1})),
+        ("own:Loss+torchjd:CAGrad:c=1", Recipe("own:Loss+torchjd:CAGrad:c=1", "own:Loss+torchjd:CAGrad", {"c": 1})),
+        ("torchjd:UPGrad", Recipe("torchjd:UPGrad", "torchjd:UPGrad")),
     ],
 )
 def test_recipes(text: str, expected: Recipe) -> None:

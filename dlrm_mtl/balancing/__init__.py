@@ -12,6 +12,7 @@ Pure torch: this package imports nothing else of the project, nor torchrec.
 from dlrm_mtl.balancing.algebra.simplex import min_norm_point, project_to_simplex
 from dlrm_mtl.balancing.layer import BalancingLayer
 from dlrm_mtl.balancing.methods.balancer import Balancer
+from dlrm_mtl.balancing.methods.class_reference import MissingModuleError
 from dlrm_mtl.balancing.methods.create import available_balancers, balancer_options, create_balancer
 from dlrm_mtl.balancing.methods.loss_weighting import LossWeighting
 from dlrm_mtl.balancing.methods.multibalance import MultiBalance
@@ -23,6 +24,7 @@ __all__ = [
     "BalancingLayer",
     "LossWeighting",
     "Mean",
+    "MissingModuleError",
     "MultiBalance",
     "ParameterLevelLayer",
     "Static",

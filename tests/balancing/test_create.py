@@ -1,5 +1,10 @@
 """Creating methods by name, and what bad names and options are told."""
 
+import inspect
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,6 +13,7 @@ import torch
 from dlrm_mtl.balancing import (
     Balancer,
     Mean,
+    MissingModuleError,
     MultiBalance,
     Static,
     Sum,
@@ -139,3 +145,89 @@ def test_identical_gradients_give_their_mean(name: str, num_tasks: int) -> None:
 def test_identical_gradients_add_up_under_sum() -> None:
     combined = create_balancer("sum", 3).combine(torch.ones(3, 4))
     assert combined.tolist() == [3.0] * 4
+
+
+OWN = """
+from dlrm_mtl.balancing import Balancer, LossWeighting
+
+class Own(Balancer):
+    measures = "nothing"
+
+    def __init__(self, num_tasks, scale=1.0, *, shift, task_names=None):
+        super().__init__(num_tasks, task_names)
+        self.scale, self.shift = scale, shift
+
+    def coefficients(self, statistic, losses):
+        return statistic.new_tensor([self.scale + self.shift] * self.num_tasks), {}
+
+class Doubled(LossWeighting):
+    def forward(self, losses):
+        return 2 * losses
+
+    def weights(self):
+        return 2 + 0 * self.stacked()
+
+class Unnamed(Balancer):
+    def __init__(self, num_tasks):
+        super().__init__(num_tasks)
+
+class Neither:
+    pass
+
+value = 1
+"""
+
+
+@pytest.fixture
+def own_modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    (tmp_path / "own_methods").mkdir()
+    (tmp_path / "own_methods" / "plain.py").write_text(OWN)
+    (tmp_path / "own_methods" / "raising.py").write_text("x = 1\nraise RuntimeError('two\\nlines')\n")
+    (tmp_path / "own_methods" / "leaving.py").write_text("raise SystemExit(3)\n")
+    (tmp_path / "own_methods" / "needing.py").write_text("import a_module_that_is_nowhere\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", sys.path.copy())
+    yield
+    for name in [name for name in sys.modules if name.startswith("own_methods")]:
+        del sys.modules[name]
+
+
+@pytest.mark.usefixtures("own_modules")
+def test_a_class_of_ones_own() -> None:
+    name = "own_methods.plain:Own"
+    assert balancer_options(name) == {"scale": 1.0, "shift": inspect.Parameter.empty}
+    balancer = create_balancer(name, 2, task_names=["a", "b"], shift=2.0)
+    assert balancer.task_names == ("a", "b")
+    assert balancer.combine(torch.ones(2, 3)).tolist() == [6.0] * 3
+    weighted = create_balancer(f"own_methods.plain:Doubled+{name}", 2, shift=0.0)
+    assert weighted.combine(torch.ones(2, 3)).tolist() == [4.0] * 3
+    assert create_balancer("own_methods.plain:Doubled", 2).combine(torch.ones(2, 3)).tolist() == [2.0] * 3
+
+
+@pytest.mark.usefixtures("own_modules")
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("own_methods.plain:Own", "'shift'"),
+        ("own_methods.plain:Unnamed", "'task_names'"),
+        ("own_methods.plain:Neither", "Balancer or LossWeighting"),
+        ("own_methods.plain:value", "'value'"),
+        ("own_methods.plain:Absent", "'Absent'"),
+        ("own_methods.raising:Own", "raising.py, line 2: RuntimeError"),
+        ("own_methods.leaving:Own", "leaving.py, line 1: SystemExit"),
+        ("own_methods.needing:Own", "a_module_that_is_nowhere"),
+        ("own_methods.plain:Doubled+own_methods.plain:Doubled", "weighs the losses twice"),
+        ("mean+imtl_g", "loss weighting"),
+    ],
+)
+def test_a_class_that_cannot_be_created(name: str, message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)) as error:
+        create_balancer(name, 2)
+    assert not isinstance(error.value, MissingModuleError)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["own_methods_elsewhere:Own", "dlrm_mtl.own.methods:Own"])
+def test_a_module_that_is_missing(name: str) -> None:
+    with pytest.raises(MissingModuleError, match=r"own"):
+        create_balancer(name, 2)

@@ -95,7 +95,7 @@ def test_nodes_of_a_slurm_job_meet_on_its_first(name: str) -> None:
 
 WRONG_ARMS = (
     *("multibalence", "multibalance:bta=1", "multibalance:beta=x", "multibalance:reduction=later", "mean:beta"),
-    *("static:weights=0.5/x", "single_task:a=1", "torchjd:UPGrat"),
+    *("static:weights=0.5/x", "single_task:a=1", "torchjd:UPGrat", "docs.examples.own_method:UnitNorm:beta=1"),
 )
 
 
@@ -105,6 +105,12 @@ def test_an_arm_that_cannot_be_built_is_not_launched(name: str, arm: str) -> Non
     arms = ["--arm", arm] if name == "train" else ["--arms", "mean", arm]
     with pytest.raises(ValueError, match=r"balancer|[Ww]eighting|beta|weights|no options|reduction"):
         materialize_appdef(component(name), ["-j", "1x2", "--", "--data", "D", "--out", "R", *arms])
+
+
+def test_a_class_that_is_only_where_the_job_runs_is_launched_with_a_note(capsys: pytest.CaptureFixture[str]) -> None:
+    arm = "only_in_the_image.methods:Own:x=1"
+    materialize_appdef(component("train"), ["-j", "1x2", "--", "--data", "D", "--out", "R", "--arm", arm])
+    assert arm in capsys.readouterr().err
 
 
 def test_a_data_set_that_is_seen_decides_what_arms_there_are(small_dataset: Path) -> None:

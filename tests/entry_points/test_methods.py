@@ -19,6 +19,8 @@ REPRESENTATION = [
     "multibalance:reduction=local",
     "torchjd:UPGrad",
     "torchjd:AlignedMTL",
+    "docs.examples.own_method:UnitNorm:power=0.5",
+    "docs.examples.own_method:RevisedUncertainty+imtl_g",
 ]
 PARAMETERS = [
     "imtl_l+imtl_g:level=dense",

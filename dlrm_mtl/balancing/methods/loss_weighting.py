@@ -1,7 +1,6 @@
 """Learned weights of the losses themselves. Unlike the layer's coefficients they scale the heads' gradients too."""
 
-from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Callable, Sequence
 from typing import Any, Self
 
 import torch
@@ -113,7 +112,3 @@ class IMTLL(LossWeighting):
 
     def weights(self) -> Tensor:
         return torch.exp(self.stacked())
-
-
-LOSS_WEIGHTINGS: Mapping[str, type[LossWeighting]] = MappingProxyType({"uncertainty": Uncertainty, "imtl_l": IMTLL})
-"""By name."""
