@@ -15,6 +15,7 @@ from dlrm_mtl.config import (
     ScheduleConfig,
     ShardingConfig,
 )
+from tests.messages import naming
 
 NAN, INFINITY = float("nan"), float("inf")
 
@@ -79,7 +80,7 @@ def test_a_value_out_of_range_is_named(kind: Callable[..., Any], field: str, nam
 
 def test_decay_before_the_end_of_the_warmup_is_refused() -> None:
     ScheduleConfig(warmup_steps=5, decay_start=2)
-    with pytest.raises(ValueError, match=r"schedule\.decay_start is 2, expected warmup_steps or more"):
+    with pytest.raises(ValueError, match=naming("schedule.decay_start", 2, "warmup_steps")):
         ScheduleConfig(warmup_steps=5, decay_start=2, decay_steps=1)
 
 
@@ -92,5 +93,5 @@ def test_one_dimension_where_the_interaction_needs_one(interaction: Any) -> None
 
 def test_local_batch_size() -> None:
     assert run_config(batch_size=12).local_batch_size(3) == 4
-    with pytest.raises(ValueError, match="batch_size is 12, expected a multiple of the 5 ranks"):
+    with pytest.raises(ValueError, match=naming("batch_size", 12, "5 ranks")):
         run_config(batch_size=12).local_batch_size(5)

@@ -10,6 +10,7 @@ import pytest
 from dlrm_mtl import cli
 from dlrm_mtl.config import CheckpointConfig, CompareConfig, ModelConfig, ReaderConfig, ShardingConfig, TrainConfig
 from dlrm_mtl.run_directory import describe_environment, open_run_directory
+from tests.messages import naming
 
 
 def config(out: Path, **changes: Any) -> CompareConfig:
@@ -60,7 +61,7 @@ def test_another_run_is_refused_by_the_difference(tmp_path: Path, change: dict[s
     run = config(tmp_path / "run")
     open_run_directory(run)
     before = (run.out / "config.json").read_text()
-    with pytest.raises(ValueError, match=rf"config.json: another run is here, with {named}.*give another --out"):
+    with pytest.raises(ValueError, match=rf"config.json.*{named}.*--out"):
         open_run_directory(replace(run, **change))
     assert (run.out / "config.json").read_text() == before
 
@@ -96,26 +97,26 @@ def test_options_that_are_newer_than_the_run_had_their_defaults(tmp_path: Path) 
     del values["log_every"], values["model"]["over_mlp"]
     file.write_text(json.dumps(values))
     assert open_run_directory(config(tmp_path)) == {}
-    with pytest.raises(ValueError, match="log_every=10 where this one has 20"):
+    with pytest.raises(ValueError, match=naming("log_every=10", 20)):
         open_run_directory(config(tmp_path, log_every=20))
 
 
 def test_a_run_of_another_program_is_refused(tmp_path: Path) -> None:
     open_run_directory(config(tmp_path / "run"))
-    with pytest.raises(ValueError, match="another run is here, with arms="):
+    with pytest.raises(ValueError, match=naming("arms")):
         open_run_directory(TrainConfig(Path("data"), tmp_path / "run"))
 
 
 def test_a_foreign_directory_is_refused_untouched(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("work")
-    with pytest.raises(ValueError, match=r"is not empty and has no config\.json of a run; give another --out"):
+    with pytest.raises(ValueError, match=naming("config.json", "--out")):
         open_run_directory(config(tmp_path))
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
 def test_a_broken_configuration_is_named(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"data": ')
-    with pytest.raises(ValueError, match=r"config\.json: no valid JSON"):
+    with pytest.raises(ValueError, match=naming("config.json", "JSON")):
         open_run_directory(config(tmp_path))
 
 

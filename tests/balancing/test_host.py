@@ -12,6 +12,7 @@ from dlrm_mtl.balancing.algebra.finite import readable_on_host
 from tests.balancing.backward import backward_with, state_of
 from tests.balancing.looking import without_looking
 from tests.balancing.methods.test_invariants import GRADIENT_METHODS, Method, create, method_id
+from tests.messages import naming
 
 METHODS: list[Method] = [
     ("mean", {}),
@@ -140,7 +141,7 @@ def test_coefficients_of_a_subclass_are_its_own(derived: type[Balancer], base: t
 def test_state_that_is_elsewhere_is_named() -> None:
     layer = BalancingLayer(MultiBalance(TASKS))
     layer.balancer.to("meta")
-    with pytest.raises(ValueError, match=r"\(3,\) torch.float64 on meta, expected it on the CPU"):
+    with pytest.raises(ValueError, match=naming("(3,)", "torch.float64", "meta", "CPU")):
         layer.balance(tuple(torch.randn(TASKS, 6, 5)))
 
 

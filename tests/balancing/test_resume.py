@@ -20,6 +20,7 @@ from tests.balancing.resuming import (
     take_step,
     take_steps,
 )
+from tests.messages import naming
 from tests.ranks import RankPool
 
 STEPS = 7
@@ -141,8 +142,8 @@ def test_graddrop_resumes_exactly_at_the_level_of_parameters() -> None:
 
 def test_names_that_make_pairs_alike() -> None:
     names = ["a", "b/a", "a/b"]
-    with pytest.raises(ValueError, match="ambiguous names FIRST/SECOND"):
+    with pytest.raises(ValueError, match=naming("FIRST/SECOND")):
         BalancingLayer(create_balancer("mgda", 3, task_names=names), reduction="delayed")
-    with pytest.raises(ValueError, match="ambiguous names FIRST/SECOND"):
+    with pytest.raises(ValueError, match=naming("FIRST/SECOND")):
         create_balancer("gradvac", 3, task_names=names)
     make_layer(("mgda", {}), "exact", names)

@@ -7,6 +7,7 @@ from dlrm_mtl.balancing import create_balancer
 from dlrm_mtl.balancing.layer import Reduction
 from tests.balancing.methods.test_invariants import Method, method_id
 from tests.balancing.resuming import ALL_METHODS, assert_same, make_layer, stored, take_step, take_steps
+from tests.messages import naming
 
 STEPS = 6
 SIMPLEX = ("multibalance", "mgda", "sdmgrad", "moco", "nash_mtl", "uncertainty+multibalance")
@@ -120,7 +121,7 @@ def test_learned_weights_are_parameters_by_task(name: str) -> None:
     parameters = dict(balancer.named_parameters())
     assert set(parameters) == {"loss_weighting.scalars.task_keys", "loss_weighting.scalars.task_buy it"}
     assert all(parameter.dim() == 0 for parameter in parameters.values())
-    with pytest.raises(ValueError, match=r"task 'a\.b': .* cannot have a '\.'"):
+    with pytest.raises(ValueError, match=naming("'a.b'", "'.'")):
         create_balancer(name, 2, task_names=["a", "a.b"])
 
 
@@ -128,14 +129,14 @@ def test_a_stored_row_of_another_width_is_an_error() -> None:
     source, target = create_balancer("moco", 2), create_balancer("moco", 2)
     source.combine(torch.ones(2, 8))
     target.combine(torch.ones(2, 5))
-    with pytest.raises(RuntimeError, match=r"averages\.task0: \(8,\) found, expected \(5,\)"):
+    with pytest.raises(RuntimeError, match=naming("averages.task0", "(8,)", "(5,)")):
         target.load_state_dict(source.state_dict())
 
 
 def test_a_stored_value_of_another_shape_is_an_error() -> None:
     target = create_balancer("multibalance", 2)
     state = {**target.state_dict(), "weights.task1": torch.zeros(3)}
-    with pytest.raises(RuntimeError, match=r"weights\.task1: \(3,\) found, expected \(\)"):
+    with pytest.raises(RuntimeError, match=naming("weights.task1", "(3,)", "()")):
         target.load_state_dict(state)
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from dlrm_mtl.benchmarks.windows import Spread
 from tests.entry_points.processes import complaint, python, run
+from tests.messages import mentions
 
 BENCH = "dlrm_mtl.bench"
 SMALL = ["--batch-size", "64", "--windows", "3", "--seconds", "0.05"]
@@ -40,7 +41,7 @@ def test_the_reader_against_the_step(small_dataset: Path, tmp_path: Path) -> Non
         if name != "reader":
             assert Spread(**results["reader_over"][name]) == rates["reader"].over(rate)
     assert results["reader_over_fastest_step"] == min(results["reader_over"][step]["median"] for step in STEPS)
-    assert f"The reader delivers {results['reader_over_fastest_step']:.2f} (3 windows) times" in process.stdout
+    assert mentions(process.stdout, "reader", f"{results['reader_over_fastest_step']:.2f}")
 
 
 def test_the_table_is_aligned(small_dataset: Path) -> None:
@@ -55,12 +56,12 @@ def test_the_table_is_aligned(small_dataset: Path) -> None:
 
 
 def test_no_data(tmp_path: Path) -> None:
-    assert "schema.json: not found" in complaint(python(BENCH, "reader", "--data", tmp_path))
+    assert "schema.json" in complaint(python(BENCH, "reader", "--data", tmp_path))
 
 
 def test_too_little_data(small_dataset: Path) -> None:
     process = python(BENCH, "reader", "--data", small_dataset, "--batch-size", "1000")
-    assert "600 training rows, fewer than one global batch of 1000" in complaint(process)
+    assert mentions(complaint(process), 600, 1000)
 
 
 @pytest.mark.parametrize(
@@ -82,7 +83,7 @@ def test_a_bad_option_is_named(small_dataset: Path, option: str, value: str, mes
 def test_one_process_alone(small_dataset: Path) -> None:
     process = python(BENCH, "reader", "--data", small_dataset, *SMALL, processes=2)
     assert process.returncode != 0
-    assert process.stderr.count("bench: number of processes is 2, expected 1") == 1
+    assert sum(mentions(line, "bench", "processes", 2, 1) for line in process.stderr.splitlines()) == 1
 
 
 @pytest.mark.parametrize("arguments", [[], ["writer"]])

@@ -19,6 +19,7 @@ from dlrm_mtl.data.shards import DataRecord
 from dlrm_mtl.data.source import RowSource
 from tests.data.faults import FAULTS, Fault, change_a_value, flip_a_byte, truncate, use_an_unknown_id
 from tests.datasets import make_dataset
+from tests.messages import naming
 
 WORLD_SIZE = 3
 CHECKS: tuple[Check, ...] = ("full", "footers", "none")
@@ -127,7 +128,7 @@ def test_faults_in_several_shards_are_all_found(directory: Path) -> None:
 def test_a_split_without_a_good_shard_is_an_error(directory: Path, fault: Fault) -> None:
     for index in range(3):
         fault(directory / f"eval/part-{index:05}.parquet")
-    with pytest.raises(ValueError, match=r"split 'eval' has no good shard left: .*eval/part-00000.parquet"):
+    with pytest.raises(ValueError, match=naming("split 'eval'", "eval/part-00000.parquet")):
         begin(directory, "skip")
 
 
@@ -188,7 +189,7 @@ def test_a_shard_of_another_time_is_read_again_once(directory: Path) -> None:
     for _, shard in begun.shards:
         replace_bytes(directory / shard.file)
     assert go_on(directory, again, "stop") == (begun, again)
-    with pytest.raises(ValueError, match=r"part-00001\.parquet: changed since the run began"):
+    with pytest.raises(ValueError, match=naming("part-00001.parquet", "changed")):
         go_on(directory, record, "stop")
 
 
@@ -197,12 +198,10 @@ def test_footers_alone_are_read_if_that_is_wanted(directory: Path) -> None:
     begun, record = begin(directory, "stop", check="footers")
     assert {shard.sha256 for shard in record.shards} == {""}
     assert resume(directory, record, "stop", "footers") == begun
-    with pytest.raises(ValueError, match=r"part-00001\.parquet: sha256 is \w+, but schema\.json says"):
+    with pytest.raises(ValueError, match=naming("part-00001.parquet", "sha256", "schema.json")):
         resume(directory, record, "stop", "full")
     remove_checksums(directory)
-    with pytest.raises(
-        ValueError, match=r"part-00001\.parquet, row group 0, column 'user', row 0 is 50, expected an id"
-    ):
+    with pytest.raises(ValueError, match=naming("part-00001.parquet, row group 0, column 'user', row 0", 50)):
         resume(directory, record, "stop", "full")
     dataset, checked = go_on(directory, record, "skip", "full")
     assert [shard.file for shard in dataset.lost] == ["train/part-00001.parquet"]
@@ -212,14 +211,14 @@ def test_footers_alone_are_read_if_that_is_wanted(directory: Path) -> None:
 @pytest.mark.parametrize("check", ["footers", "none"])
 def test_without_a_full_check_a_bad_footer_is_still_named(directory: Path, check: Check) -> None:
     truncate(directory / "train/part-00001.parquet")
-    with pytest.raises(ValueError, match="no row group can be read"):
+    with pytest.raises(ValueError, match=naming("row group")):
         begin(directory, "stop", check=check)
 
 
 def test_footers_notice_another_size(directory: Path) -> None:
     _, record = begin(directory, "stop", check="footers")
     change_a_value(directory / "train/part-00001.parquet")
-    with pytest.raises(ValueError, match=r"part-00001\.parquet: changed since the run began"):
+    with pytest.raises(ValueError, match=naming("part-00001.parquet", "changed")):
         resume(directory, record, "stop", "footers")
 
 
@@ -227,7 +226,7 @@ def test_nothing_is_looked_at_if_that_is_wanted(directory: Path) -> None:
     begun, record = begin(directory, "stop", check="none")
     (directory / "train/part-00001.parquet").unlink()
     assert go_on(directory, record, "stop", "none") == (begun, record)
-    with pytest.raises(ValueError, match="not found, though the run began with it"):
+    with pytest.raises(ValueError, match=naming("not found")):
         resume(directory, record, "stop", "footers")
 
 
@@ -253,7 +252,7 @@ def test_every_shard_of_a_split_lost_is_an_error(directory: Path) -> None:
     _, record = begin(directory, "stop")
     for index in range(3):
         (directory / f"train/part-{index:05}.parquet").unlink()
-    with pytest.raises(ValueError, match=r"split 'train' has no good shard left: .*part-00000.parquet: not found"):
+    with pytest.raises(ValueError, match=naming("split 'train'", "part-00000.parquet", "not found")):
         resume(directory, record, "skip")
 
 
@@ -272,7 +271,7 @@ def test_another_list_of_shards_is_refused(directory: Path) -> None:
     raw["splits"]["train"] = raw["splits"]["train"][::-1]
     raw["splits"]["eval"].pop()
     path.write_text(json.dumps(raw))
-    with pytest.raises(ValueError, match=r"lists no further shard where the run began with eval shard"):
+    with pytest.raises(ValueError, match=naming("eval shard")):
         open_recorded(directory, record)
 
 

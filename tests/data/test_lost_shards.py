@@ -17,6 +17,7 @@ from dlrm_mtl.data.shards import BadShard
 from dlrm_mtl.data.source import RowSource
 from tests.data.faults import Fault, destroy_a_page, rewrite, truncate
 from tests.datasets import make_dataset
+from tests.messages import naming
 
 LOST = range(256, 512)
 """Rows of the shard that is lost, in both splits."""
@@ -104,7 +105,7 @@ def test_a_shard_that_vanishes_stops_the_run(directory: Path, split: str) -> Non
     running = iter(reader_of(RowSource(open_dataset(directory), "stop"), split))
     next(running)
     (directory / split / "part-00001.parquet").unlink()
-    with pytest.raises(ValueError, match=rf"{split}/part-00001.parquet, row group \d: cannot be read"):
+    with pytest.raises(ValueError, match=naming(f"{split}/part-00001.parquet", "row group")):
         list(running)
 
 
@@ -137,7 +138,7 @@ def test_errors_come_out_of_reader_processes_as_they_are(
         assert assert_padded(list(running), expected) > 0
         assert capfd.readouterr().err.count("part-00001.parquet, row group") == 1
     else:
-        with pytest.raises(ValueError, match=r"^[^\n]*part-00001.parquet, row group \d: cannot be read \([^\n]*\)$"):
+        with pytest.raises(ValueError, match=r"^[^\n]*part-00001.parquet, row group \d[^\n]*$"):
             list(running)
 
 

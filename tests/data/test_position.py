@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dlrm_mtl.data.position import Phase, Position
+from tests.messages import naming
 
 STEPS = 10
 
@@ -43,7 +44,7 @@ def test_no_step_is_lost(parts: list[tuple[int, int, int]], steps_per_epoch: int
 
 
 def test_going_back_is_refused() -> None:
-    with pytest.raises(ValueError, match="-1 further steps, expected 0 or more"):
+    with pytest.raises(ValueError, match=naming(-1)):
         Position().advance(-1, 1, 1, STEPS)
 
 

@@ -23,6 +23,7 @@ from dlrm_mtl.data.reader import EvaluationReader, TrainingReader, batches, read
 from dlrm_mtl.data.source import RowSource
 from dlrm_mtl.meaning import Fingerprints
 from tests.datasets import make_dataset
+from tests.messages import naming
 
 
 def training_rows(
@@ -149,7 +150,7 @@ def test_batch_moves_as_a_whole(small_dataset: Path) -> None:
 
 
 def test_split_smaller_than_a_global_batch_is_refused(small_dataset: Path) -> None:
-    with pytest.raises(ValueError, match="600 training rows, fewer than one global batch of 800"):
+    with pytest.raises(ValueError, match=naming(600, 800)):
         TrainingReader(RowSource(open_dataset(small_dataset)), 400, 0, 0, 2, 100)
 
 

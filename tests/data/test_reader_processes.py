@@ -19,6 +19,7 @@ from torch import Tensor
 from dlrm_mtl.data.reader_processes import ReaderProcesses
 from tests.children import LIMIT_S, readers_of, wait_for
 from tests.entry_points.processes import ROOT
+from tests.messages import naming
 
 
 def numbers(first: int, count: int) -> Iterator[list[Tensor]]:
@@ -101,7 +102,7 @@ def test_what_ends_a_process_is_an_error_here(
 def test_too_few_open_files_are_an_error_that_says_so() -> None:
     with (
         ReaderProcesses([few_files], prefetch=1) as processes,
-        pytest.raises(ValueError, match=r"Too many open files; .*\(ulimit -n\)"),
+        pytest.raises(ValueError, match=naming("Too many open files", "ulimit -n")),
     ):
         list(processes)
 

@@ -19,6 +19,7 @@ from dlrm_mtl.data.reader import TrainingReader, batches
 from dlrm_mtl.data.source import RowSource
 from dlrm_mtl.data.streams import Division, Stream
 from tests.datasets import make_dataset
+from tests.messages import naming
 
 WORLD_SIZES = (1, 2, 3, 4)
 GLOBAL_BATCH = 12
@@ -213,13 +214,13 @@ def test_skipped_windows_are_not_read(tmp_path: Path) -> None:
 
 def test_positions_that_do_not_fit_are_refused(small_dataset: Path) -> None:
     dataset = open_dataset(small_dataset)
-    with pytest.raises(ValueError, match="50 steps of an epoch of 50, expected fewer"):
+    with pytest.raises(ValueError, match=naming(50, 50)):
         read(dataset, Position().advance(50, 1, 1, 60), 1)
-    with pytest.raises(ValueError, match="a phase on 5 ranks, which do not divide the global batch of 12 rows"):
+    with pytest.raises(ValueError, match=naming("5 ranks", "12 rows")):
         read(dataset, Position().advance(1, 5, 1, 50), 1)
 
 
 def test_other_processes_than_the_position_counts_are_refused(small_dataset: Path) -> None:
     reader = TrainingReader(RowSource(open_dataset(small_dataset)), 12, SEED, 0, 1, 100, workers=2)
-    with pytest.raises(RuntimeError, match="1 reader processes read a position of 2 reader streams"):
+    with pytest.raises(RuntimeError, match=naming("1 reader processes", "2 reader streams")):
         next(iter(reader))

@@ -10,6 +10,7 @@ import pytest
 
 from dlrm_mtl.schema import read_schema, write_schema
 from tests.datasets import make_dataset
+from tests.messages import naming
 
 
 @pytest.fixture(scope="module")
@@ -170,7 +171,7 @@ def test_no_feature_or_label_has_the_column_of_a_segment_or_the_cluster(director
         column = f"{place.split('[')[0].rstrip('s')}:{name}"
         edit(directory, put("dense[0]", column))
         edit(directory, lambda raw: raw.pop("fingerprints", None))
-        with pytest.raises(ValueError, match=f"column '{column}' is a feature or a label"):
+        with pytest.raises(ValueError, match=naming(f"column '{column}'")):
             read_schema(directory)
 
 

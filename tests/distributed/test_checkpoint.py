@@ -20,6 +20,7 @@ from dlrm_mtl.distributed.checkpoint_directory import (
 )
 from dlrm_mtl.distributed.tensor_description import DESCRIPTION
 from tests.distributed import checkpoints
+from tests.messages import mentions
 from tests.ranks import RankPool
 
 
@@ -115,7 +116,7 @@ def test_a_damaged_one_is_passed_over(directory: Path, rank_pool: RankPool, dama
     act(directory / "step-00000003")
     results = rank_pool.run(world_size, checkpoints.read, directory)
     assert [found for found, _ in results] == [(2, "step 2", True)] * world_size
-    assert f"checkpoint passed over: {directory / 'step-00000003'}" in results[0][1]
+    assert mentions(results[0][1], "passed over", directory / "step-00000003")
     assert message in results[0][1]
     assert all(said == "" for _, said in results[1:])
 
@@ -124,7 +125,7 @@ def test_if_all_are_damaged_nothing_is_read(directory: Path, rank_pool: RankPool
     for path in list_checkpoints(directory):
         truncate(path)
     for found, _ in rank_pool.run(2, checkpoints.read, directory):
-        assert found == (f"{directory}: every checkpoint is damaged; to start anew, remove them or give another --out")
+        assert mentions(found, directory, "damaged", "--out")
 
 
 def test_an_unfinished_one_is_removed(directory: Path, rank_pool: RankPool) -> None:
@@ -132,7 +133,8 @@ def test_an_unfinished_one_is_removed(directory: Path, rank_pool: RankPool) -> N
     shutil.copytree(directory / "step-00000003", partial)
     results = rank_pool.run(2, checkpoints.read, directory)
     assert [found for found, _ in results] == [(3, "step 3", True)] * 2
-    assert results[0][1] == f"{partial}: a checkpoint that was not finished, removed\n"
+    assert mentions(results[0][1], partial, "removed")
+    assert results[0][1].count("\n") == 1
     assert not partial.exists()
 
 
@@ -169,7 +171,7 @@ def test_a_full_disk_costs_that_checkpoint_alone(tmp_path: Path, rank_pool: Rank
     directory = tmp_path / "checkpoints"
     said = rank_pool.run(2, checkpoints.write, directory, [1, 2, 3, 4], 2, [2, 4], on_rank)
     assert names(directory) == ["step-00000001", "step-00000003"]
-    assert said[0].count("checkpoint NOT written, training goes on: rank ") == 2
+    assert said[0].count("checkpoint NOT written") == 2
     assert f"rank {on_rank}: OSError" in said[0]
     assert said[0].count("\n") == 2
     assert said[1] == ""
@@ -209,7 +211,7 @@ def test_tensors_are_read_without_executing_code(directory: Path, rank_pool: Ran
     (path / DESCRIPTION).write_text(json.dumps(description))
     reseal(path)
     [(found, _)] = rank_pool.run(1, checkpoints.read, directory)
-    assert found.startswith(f"{path}: cannot be read (rank 0: UnpicklingError: Weights only load failed")
+    assert mentions(found, path, "rank 0", "UnpicklingError")
     assert not witness.exists()
 
 

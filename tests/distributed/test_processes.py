@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from dlrm_mtl.distributed.processes import Ranks, process_group
+from tests.messages import mentions
 from tests.ranks import RankPool
 
 
@@ -49,7 +50,7 @@ def unusual_failure(ranks: Ranks) -> str:
 
 def test_another_kind_of_error_ends_all_ranks_too(rank_pool: RankPool) -> None:
     first, second = rank_pool.run(2, unusual_failure)
-    assert first.startswith("RuntimeError: rank 1 failed: ")
+    assert mentions(first, "RuntimeError", "rank 1")
     assert second.startswith("KeyError: ")
 
 

@@ -15,6 +15,7 @@ from dlrm_mtl.distributed.sharding import allowed_kinds
 from dlrm_mtl.schema import CategoricalFeature, Schema
 from dlrm_mtl.training.arm import make_plan
 from tests.distributed.training import run_config
+from tests.messages import mentions, naming
 from tests.models.batches import SCHEMA
 from tests.ranks import RankPool
 
@@ -64,7 +65,7 @@ def test_default_kinds_leave_training_independent_of_the_plan() -> None:
 @pytest.mark.parametrize("kind", ["row_wise", "table_row_wise", "grid_shard"])
 def test_kinds_that_a_cpu_cannot_run_are_refused(kind: str) -> None:
     assert allowed_kinds(config((kind,)), "sgd", "cuda") == [kind]
-    with pytest.raises(ValueError, match=f"sharding.kinds has '{kind}', expected one of table_wise, .* on a CPU"):
+    with pytest.raises(ValueError, match=naming("sharding.kinds", f"'{kind}'", "table_wise", "CPU")):
         allowed_kinds(config(("table_wise", kind)), "sgd", "cpu")
 
 
@@ -73,7 +74,7 @@ def test_kinds_that_a_cpu_cannot_run_are_refused(kind: str) -> None:
 def test_column_shards_are_refused_with_rowwise_adagrad(kind: str, device: str) -> None:
     if kind != "grid_shard":
         assert allowed_kinds(config((kind,)), "adagrad", device) == [kind]
-    with pytest.raises(ValueError, match=f"sharding.kinds has '{kind}', expected "):
+    with pytest.raises(ValueError, match=naming("sharding.kinds", f"'{kind}'")):
         allowed_kinds(config((kind,)), "rowwise_adagrad", device)
 
 
@@ -88,7 +89,7 @@ def test_no_plan_is_an_error_on_every_rank_at_once(rank_pool: RankPool, world_si
 
 def test_a_kind_that_the_optimizer_forbids_is_an_error_on_every_rank(rank_pool: RankPool) -> None:
     message = plan(rank_pool, 2, kinds=("column_wise",), optimizer=OptimizerConfig())
-    assert message.startswith("sharding.kinds has 'column_wise', expected no column shards")
+    assert mentions(message, "sharding.kinds", "'column_wise'")
 
 
 def test_memory_is_the_machines_less_the_reserve(rank_pool: RankPool) -> None:

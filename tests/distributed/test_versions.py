@@ -5,6 +5,7 @@ from importlib import metadata
 import pytest
 
 from dlrm_mtl.distributed.versions import check_versions
+from tests.messages import mentions, naming
 
 EXPECTED = r"expected torch 2\.13, torchrec 1\.8 and fbgemm-gpu \(or fbgemm-gpu-cpu\) 1\.8"
 
@@ -60,10 +61,10 @@ def test_a_missing_package_is_named_with_the_right_ones(installed: dict[str, str
     del installed[name]
     with pytest.raises(ValueError, match=EXPECTED) as error:
         check_versions()
-    assert f"{name} is not installed" in str(error.value)
+    assert mentions(str(error.value), name, "not installed")
 
 
 def test_a_wrong_cuda_build_is_not_hidden_by_the_cpu_build(installed: dict[str, str]) -> None:
     installed["fbgemm-gpu"] = "1.6.0"
-    with pytest.raises(ValueError, match=r"fbgemm-gpu 1\.6\.0; expected"):
+    with pytest.raises(ValueError, match=naming("fbgemm-gpu 1.6.0")):
         check_versions()

@@ -16,6 +16,7 @@ from torchx.specs.builders import materialize_appdef
 from torchx.specs.finder import get_component
 
 from tests.entry_points.processes import ROOT, run
+from tests.messages import mentions
 from tests.pages import command
 
 COMPONENTS = ["compare", "experiments", "prepare", "train"]
@@ -152,7 +153,7 @@ def test_options_of_every_preparation_are_checked(source: str, capsys: pytest.Ca
 @pytest.mark.parametrize("name", ["compare", "experiments"])
 def test_weights_of_other_tasks_are_not_launched(small_dataset: Path, name: str) -> None:
     options = ["--data", str(small_dataset), "--out", "R", "--task-weights", "click=1"]
-    with pytest.raises(ValueError, match="expected each task of the data set: 'click', 'like', 'buy'"):
+    with pytest.raises(ValueError, match="'click', 'like', 'buy'"):
         materialize_appdef(component(name), ["-j", "1x2", "--", *options])
 
 
@@ -162,7 +163,7 @@ def test_a_refused_launch_ends_without_a_traceback(tmp_path: Path) -> None:
         "-j", "1x2", "--", "--data", tmp_path, "--out", tmp_path / "run", "--arm", "multibalence",
     )  # fmt: skip
     assert process.returncode == 1
-    assert "unknown balancer 'multibalence', expected one of mean, sum" in process.stderr
+    assert mentions(process.stderr, "'multibalence'", "mean, sum")
     assert "Traceback" not in process.stderr
     assert not (tmp_path / "logs").exists()
 
@@ -240,4 +241,4 @@ def test_a_failed_job_fails_the_launcher(tmp_path: Path) -> None:
     )  # fmt: skip
     assert process.returncode == 1
     logs = [path.read_text() for path in (tmp_path / "logs").rglob("stderr.log")]
-    assert any("train: " in text and "schema.json: not found" in text for text in logs)
+    assert any(mentions(text, "train", "schema.json", "not found") for text in logs)

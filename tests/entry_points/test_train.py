@@ -11,6 +11,7 @@ import pytest
 
 from dlrm_mtl.distributed.saved_model import read_model
 from tests.entry_points.processes import ROOT, complaint, environment, python
+from tests.messages import mentions
 
 OPTIONS = ["--batch-size", "64", "--log-every", "4", "--model.head-mlp", "16"]
 
@@ -30,9 +31,9 @@ def test_trains_and_evaluates(small_dataset: Path, tmp_path: Path, processes: in
     lines = [json.loads(line) for line in (out / "multibalance" / "metrics.jsonl").read_text().splitlines()]
     assert lines[-1]["step"] == 27
     assert json.loads((out / "config.json").read_text())["epochs"] == 3
-    assert "3 tables: 3 table_wise (fused); " in process.stdout
-    assert "WARNING: 27 training steps per arm, fewer than 100" in process.stdout.split("| click ")[0]
-    assert "WARNING: 27 training steps per arm, fewer than 100" in process.stdout.split("| click ")[1]
+    assert mentions(process.stdout, "3 tables", "3 table_wise (fused)")
+    assert mentions(process.stdout.split("| click ")[0], "WARNING", 27, 100)
+    assert mentions(process.stdout.split("| click ")[1], "WARNING", 27, 100)
     weights = read_model(out / "checkpoints" / "step-00000027")
     assert weights["embedding_bags.embedding_bags.item.weight"].shape[1] == 16
     assert "dense_part.heads.heads.task_click.0._linear.weight" in weights
@@ -40,7 +41,7 @@ def test_trains_and_evaluates(small_dataset: Path, tmp_path: Path, processes: in
 
 def test_bad_arm(small_dataset: Path, tmp_path: Path) -> None:
     process = python("dlrm_mtl.train", "--data", small_dataset, "--out", tmp_path / "run", "--arm", "pcgrd")
-    assert "unknown balancer 'pcgrd'" in complaint(process)
+    assert "'pcgrd'" in complaint(process)
 
 
 def test_unknown_option(small_dataset: Path, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import yaml
 
 from tests.entry_points.processes import ROOT
 from tests.kubernetes.manifests import Manifest, dry_run, dry_run_of_command, validate
+from tests.messages import naming
 
 DOCUMENT = ROOT / "docs/launching/kubernetes.md"
 COMMANDS = [
@@ -121,7 +122,7 @@ def test_what_a_cluster_refuses_is_found(manifest: Manifest) -> None:
 
 @pytest.mark.parametrize("mounts", ["volume=rec-data", "src=rec-data,dst=/data", "type=disk,src=a,dst=/b"])
 def test_wrong_mounts_are_named(mounts: str) -> None:
-    with pytest.raises(ValueError, match=rf"^mounts is '{mounts}', expected type=volume,src=CLAIM,dst=PATH: "):
+    with pytest.raises(ValueError, match=naming("mounts", f"'{mounts}'", "type=volume,src=CLAIM,dst=PATH")):
         dry_run(f"components/train.py:train {IMAGE} --mounts {mounts} -- --data /data --out /runs/a")
 
 

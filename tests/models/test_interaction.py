@@ -11,6 +11,7 @@ from dlrm_mtl.models.embeddings import build_embedding_bags, embedding_dims
 from dlrm_mtl.models.interaction import build_interaction
 from dlrm_mtl.models.ranker import SharedRepresentation
 from dlrm_mtl.schema import Schema
+from tests.messages import naming
 from tests.models.batches import SCHEMA, WITHOUT_DENSE, keyed, pooled
 
 INTERACTIONS: tuple[Any, ...] = get_args(Interaction)
@@ -61,7 +62,7 @@ def test_one_dimension_per_table(interaction: Any) -> None:
 def test_an_unknown_table_is_refused(build: Any) -> None:
     # history is a feature, but its ids are in the table of item.
     wrong = config("dcn", embedding_dims={"user": 4, "history": 8})
-    with pytest.raises(ValueError, match=r"names table 'history'; the data set has user, item, tags$"):
+    with pytest.raises(ValueError, match=naming("table 'history'", "user, item, tags")):
         build(SCHEMA, wrong)
 
 

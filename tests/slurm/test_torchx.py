@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.messages import mentions
 from tests.pages import command
 from tests.slurm.jobs import Job, call, output
 from tests.slurm.training import Run
@@ -47,5 +48,5 @@ def test_a_job_with_an_error_of_the_users_fails_and_says_it(run: Run, tmp_path: 
     assert "Job finished: FAILED" in followed.stderr
     job = Job(run.where, followed.stdout)
     assert job.wait() == ({"FAILED"}, {"1:0"})
-    assert f"train: {tmp_path}/schema.json: not found" in job.log
+    assert mentions(job.log, "train", f"{tmp_path}/schema.json", "not found")
     assert not run.out.exists()

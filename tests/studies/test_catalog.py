@@ -10,6 +10,7 @@ from dlrm_mtl.arms import check_arm
 from dlrm_mtl.config import ExperimentConfig, ModelConfig
 from dlrm_mtl.recipe import parse_recipe
 from dlrm_mtl.studies.catalog import STUDIES, random_weightings, study_arms
+from tests.messages import naming
 
 CONFIG = ExperimentConfig(Path("data"), Path("out"))
 
@@ -41,7 +42,7 @@ def test_weightings_are_on_the_simplex_and_repeat() -> None:
 
 
 def test_an_unknown_experiment_is_named() -> None:
-    with pytest.raises(ValueError, match="experiment 'table9', expected one of table2, table3"):
+    with pytest.raises(ValueError, match=naming("'table9'", "table2, table3")):
         study_arms("table9", CONFIG, 3)
 
 

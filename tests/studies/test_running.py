@@ -12,6 +12,7 @@ from dlrm_mtl.recipe import parse_recipe
 from dlrm_mtl.schema import CategoricalFeature, Schema, Shard, Task
 from dlrm_mtl.studies.catalog import STUDIES
 from dlrm_mtl.studies.running import describe_work, finish_studies, plan_studies
+from tests.messages import naming
 from tests.reporting.runs import summarized, write_run
 
 
@@ -43,7 +44,7 @@ def test_arms_that_cannot_be_trained_are_left_out_and_named(tasks: int) -> None:
 
 def test_weights_of_other_tasks_are_refused_before_anything_is_run() -> None:
     config = ExperimentConfig(Path("data"), Path("out"), task_weights=("task-0=1", "task-2=1"))
-    with pytest.raises(ValueError, match="expected each task of the data set: 'task-0', 'task-1'"):
+    with pytest.raises(ValueError, match=naming("'task-0', 'task-1'")):
         plan_studies(config, ["table3"], schema_of(2))
 
 

@@ -17,6 +17,7 @@ from dlrm_mtl.training.session import prepare
 from tests.data.faults import destroy_a_page
 from tests.datasets import TASKS, make_dataset
 from tests.distributed.training import Weights, run_config
+from tests.messages import mentions
 from tests.ranks import RankPool
 from tests.training.resuming import Part, run_part
 
@@ -134,7 +135,7 @@ def test_what_is_from_before_is_loaded_and_said_to_be_so(
         said = [line for line in part.said.splitlines() if "fingerprint" in line]
         assert len(said) == bool(silent)
         for place in silent:
-            assert f"{place} has no fingerprint of table 'user', table 'item', table 'tags', dense" in said[0]
+            assert mentions(said[0], place, "fingerprint", "table 'user', table 'item', table 'tags', dense")
         shutil.rmtree(tmp_path / "run")
 
 
@@ -225,7 +226,7 @@ def test_a_model_per_task_starts_from_that_of_its_task(
     trained_names = [name for name in click if name in fresh[2] and not np.array_equal(click[name], fresh[2][name])]
     assert sum("embedding_bags" in name for name in trained_names) >= 3
     assert sum("heads.task_click" in name for name in trained_names) >= 2
-    assert "Tasks kept: buy, click; new: cart; left out: like." in part.said
+    assert mentions(part.said, "buy, click", "cart", "like")
 
 
 def test_arms_start_from_a_model_of_the_kind_that_they_are(

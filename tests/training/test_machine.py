@@ -8,6 +8,7 @@ import pytest
 from dlrm_mtl.config import CommsConfig, OptimizerConfig, RunConfig, ShardingConfig
 from dlrm_mtl.training.machine import Machine, check_machine
 from tests.entry_points.processes import complaint, python
+from tests.messages import mentions
 
 CPU = Machine("cpu")
 VOLTA = Machine("cuda", (7, 0))
@@ -58,5 +59,5 @@ def test_what_is_taken() -> None:
 
 def test_it_is_said_before_the_data_is_looked_at(tmp_path: Path) -> None:
     process = python("dlrm_mtl.train", "--data", tmp_path / "absent", "--out", tmp_path / "run", "--tf32", "True")
-    assert complaint(process).startswith("train: tf32 is True, expected False on a CPU")
+    assert mentions(complaint(process), "train", "tf32", True, "CPU")
     assert not (tmp_path / "run").exists()

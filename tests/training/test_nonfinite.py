@@ -9,6 +9,7 @@ import pytest
 
 from dlrm_mtl.config import ModelConfig, OptimizerConfig, RunConfig, ScheduleConfig
 from tests.distributed.training import Weights, run_config
+from tests.messages import mentions
 from tests.ranks import RankPool
 from tests.training import faults
 from tests.training.faults import Faults, Trace
@@ -180,7 +181,7 @@ def test_too_many_in_a_row_stop_the_run(small_dataset: Path, rank_pool: RankPool
 def test_a_cause_without_a_task(small_dataset: Path, rank_pool: RankPool) -> None:
     config = config_of(small_dataset, log_every=4, max_nonfinite_steps=1)
     for _, _, error in rank_pool.run(2, faults.train_windows, config, "mean", {1: "inf gradient"}, 1):
-        assert error.endswith("losses or gradients that are not finite: of no task by itself")
+        assert mentions(error, "not finite", "no task")
 
 
 def test_few_in_a_row_do_not_stop_it(small_dataset: Path, rank_pool: RankPool) -> None:

@@ -18,6 +18,7 @@ from dlrm_mtl.distributed.processes import Ranks
 from dlrm_mtl.models.embeddings import build_embedding_bags
 from dlrm_mtl.training.optimizers import apply_table_optimizer
 from tests.distributed.training import Weights, assemble, local_batches, run_config
+from tests.messages import naming
 from tests.models.batches import SCHEMA, materialized
 from tests.ranks import RankPool
 from tests.training import runs
@@ -171,7 +172,7 @@ def test_every_optimizer_makes_its_first_update(
 def test_adam_tables_are_refused_on_a_cpu() -> None:
     tables = build_embedding_bags(SCHEMA, run_config(Path("unused")).model)
     adam = OptimizerConfig(table="adam")
-    with pytest.raises(ValueError, match=r"optimizer\.table is 'adam', expected rowwise_adagrad, adagrad or sgd"):
+    with pytest.raises(ValueError, match=naming("optimizer.table", "'adam'", "rowwise_adagrad, adagrad or sgd")):
         apply_table_optimizer(tables, adam, torch.device("cpu"))
     apply_table_optimizer(tables, adam, torch.device("cuda"))
 
@@ -190,5 +191,5 @@ def test_replicated_tables_are_refused(small_dataset: Path, rank_pool: RankPool)
     """They would train under the dense optimizer."""
     messages = rank_pool.run(2, runs.error_of_replicated_tables, run_config(small_dataset))
     for message in messages:
-        assert message.endswith("is not in the fused table optimizer")
+        assert "fused table optimizer" in message
         assert "embedding_bags." in message

@@ -16,6 +16,7 @@ from dlrm_mtl.distributed.tensor_description import DESCRIPTION
 from dlrm_mtl.schema import Task
 from tests.datasets import TASKS, make_dataset
 from tests.distributed.training import Weights, assemble, run_config
+from tests.messages import mentions
 from tests.ranks import RankPool
 from tests.training import resuming
 from tests.training.resuming import Part
@@ -145,9 +146,9 @@ def test_a_state_that_cannot_be_carried_is_refused(small_dataset: Path, rank_poo
     parts(rank_pool, config_of(small_dataset), tmp_path, ["mean"], [(2, 5, "table_wise")])
     refused = rank_pool.run(2, resuming.run_part, config_of(small_dataset), tmp_path, ["mean"], 10, "column_wise")
     assert refused[0] == refused[1]
-    assert "its optimizer keeps one value per row and column shard" in refused[0]
-    assert "was sharded table_wise, now it is column_wise" in refused[0]
-    assert "go on with sharding.kinds=table_wise" in refused[0]
+    assert "column shard" in refused[0]
+    assert mentions(refused[0], "table_wise", "column_wise")
+    assert "sharding.kinds=table_wise" in refused[0]
 
 
 def remove(path: Path, part: str) -> None:
@@ -179,7 +180,7 @@ def test_missing_state_is_refused(small_dataset: Path, rank_pool: RankPool, tmp_
 def test_other_arms_are_refused(small_dataset: Path, rank_pool: RankPool, tmp_path: Path) -> None:
     parts(rank_pool, config_of(small_dataset), tmp_path, ["mean"], [(1, 5, None)])
     [refused] = rank_pool.run(1, resuming.run_part, config_of(small_dataset), tmp_path, ["sum"])
-    assert refused.endswith("step-00000005: holds arms mean, expected sum")
+    assert mentions(refused, "step-00000005", "mean", "sum")
 
 
 CART = Task("cart", "buy")

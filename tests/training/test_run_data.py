@@ -14,6 +14,7 @@ from dlrm_mtl.files import read_json, write_json
 from dlrm_mtl.training.run_data import DATA_RECORD, inspect_run_data, open_run_data
 from tests.datasets import make_dataset
 from tests.distributed.training import run_config
+from tests.messages import mentions
 from tests.ranks import RankPool
 
 
@@ -57,7 +58,7 @@ def find_where_one_is_stale(ranks: Ranks, directory: Path) -> str:
 def test_rank_0_decides_which_checkpoints_there_are(tmp_path: Path, rank_pool: RankPool) -> None:
     (tmp_path / "step-00000010").mkdir()
     for message in rank_pool.run(2, find_where_one_is_stale, tmp_path):
-        assert "every checkpoint is damaged" in message
+        assert "damaged" in message
 
 
 def open_where_one_is_stale(ranks: Ranks, config: RunConfig, other: Path) -> str:
@@ -78,4 +79,4 @@ def test_ranks_that_see_different_data_sets_are_refused(tmp_path: Path, rank_poo
     schema["name"] += "-of-yesterday"
     write_json(other / "schema.json", schema)
     for message in rank_pool.run(2, open_where_one_is_stale, config, other):
-        assert "rank 1 sees another data set than rank 0" in message
+        assert mentions(message, "rank 1", "data set", "rank 0")

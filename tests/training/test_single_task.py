@@ -10,6 +10,7 @@ from dlrm_mtl.arms import check_arm
 from dlrm_mtl.recipe import parse_recipe
 from tests.datasets import TASKS, make_dataset
 from tests.distributed.training import run_config
+from tests.messages import naming
 from tests.ranks import RankPool
 from tests.training import runs
 from tests.training.resuming import Part, run_part
@@ -56,5 +57,5 @@ def test_windows_join_the_models(small_dataset: Path, rank_pool: RankPool, tmp_p
 
 def test_it_has_no_options() -> None:
     check_arm(parse_recipe("single_task"), ("a", "b"))
-    with pytest.raises(ValueError, match="arm 'single_task:beta=1': single_task has no options"):
+    with pytest.raises(ValueError, match=naming("arm 'single_task:beta=1'", "options")):
         check_arm(parse_recipe("single_task:beta=1"), ("a", "b"))

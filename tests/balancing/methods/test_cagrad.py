@@ -11,6 +11,7 @@ from dlrm_mtl.balancing import create_balancer
 from tests.balancing.methods.cases import CASES, TASKS, fresh, gradients
 from tests.balancing.methods.simplex_reference import nearest_weights
 from tests.balancing.reference import Array
+from tests.messages import naming
 
 
 def objective(weights: Array, rows: Array, c: float) -> float:
@@ -103,5 +104,5 @@ def test_option_out_of_range(option: str, value: Any) -> None:
 
 
 def test_more_tasks_than_can_be_enumerated() -> None:
-    with pytest.raises(ValueError, match="num_tasks is 9, expected at most 8"):
+    with pytest.raises(ValueError, match=naming("num_tasks", 9, 8)):
         create_balancer("cagrad", 9)

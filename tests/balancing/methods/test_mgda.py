@@ -9,6 +9,7 @@ from dlrm_mtl.balancing import create_balancer
 from tests.balancing.methods.cases import CASES, TASKS, fresh, gradients, quick
 from tests.balancing.methods.simplex_reference import assert_as_short, nearest_weights
 from tests.balancing.reference import Array
+from tests.messages import naming
 
 NORMALIZATIONS = ("none", "l2", "loss", "loss+")
 
@@ -66,7 +67,7 @@ def test_unit_gradients_are_weighed_alike() -> None:
 
 @pytest.mark.parametrize("value", ["L2", "", None, 1])
 def test_unknown_normalization(value: object) -> None:
-    with pytest.raises(ValueError, match=r"MGDA: normalization is .*none, l2, loss, loss\+"):
+    with pytest.raises(ValueError, match=naming("normalization", "none, l2, loss, loss+")):
         create_balancer("mgda", 2, normalization=value)
 
 

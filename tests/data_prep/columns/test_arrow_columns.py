@@ -18,6 +18,7 @@ from data_prep.engine.prepare import prepare
 from data_prep.ids.keys import keys_of
 from data_prep.sources.parquet_log import ParquetLog
 from dlrm_mtl.schema import Task
+from tests.messages import naming
 
 INTEGERS = [
     pa.int8(),
@@ -198,7 +199,7 @@ def test_types_that_differ_between_files_share_their_ids(tmp_path: Path) -> None
 def test_types_that_would_give_one_value_two_keys_are_refused(tmp_path: Path, one: pa.Array, other: pa.Array) -> None:
     files = write(tmp_path, one, other)
     is_list = pa.types.is_list(one.type)
-    with pytest.raises(ValueError, match=r"part-1\.parquet: column 'user' is of type .*part-0\.parquet.* two keys"):
+    with pytest.raises(ValueError, match=naming("part-1.parquet", "column 'user'", "part-0.parquet")):
         ParquetLog(layout_of(CategoricalColumn("user", multi_hot=is_list)), files)
 
 

@@ -10,6 +10,7 @@ from data_prep.engine.options import IdOptions, SplitOptions, WorkOptions
 from data_prep.engine.prepare import prepare
 from dlrm_mtl.records import build
 from dlrm_mtl.schema import Task
+from tests.messages import naming
 
 READY_NAMES = sorted(path.stem for path in READY.glob("*.toml"))
 
@@ -158,20 +159,20 @@ def test_one_column_may_tell_several_labels() -> None:
 
 def test_files(tmp_path: Path) -> None:
     path = tmp_path / "log.toml"
-    with pytest.raises(ValueError, match=r"layout 'unknown': not found; expected a .toml file or one of adult, ali_"):
+    with pytest.raises(ValueError, match=naming("layout 'unknown'", "not found", "adult", "criteo")):
         read_layout("unknown")
-    with pytest.raises(ValueError, match=r"not found; expected a \.toml file"):
+    with pytest.raises(ValueError, match=naming("not found", ".toml")):
         read_layout(str(path))
     path.write_text("name = ")
-    with pytest.raises(ValueError, match=r"log.toml: no valid TOML \("):
+    with pytest.raises(ValueError, match=naming("log.toml", "TOML")):
         read_layout(str(path))
     path.write_bytes(b'name = "\xff"')
-    with pytest.raises(ValueError, match=r"log.toml: no valid TOML \("):
+    with pytest.raises(ValueError, match=naming("log.toml", "TOML")):
         read_layout(str(path))
     path.write_text('name = "log"\ncolour = 1\n')
-    with pytest.raises(ValueError, match=r"log.toml: unknown key 'colour'"):
+    with pytest.raises(ValueError, match=naming("log.toml", "'colour'")):
         read_layout(str(path))
-    with pytest.raises(ValueError, match="task 'ctr': expected one of income, never_married"):
+    with pytest.raises(ValueError, match=naming("task 'ctr'", "income, never_married")):
         read_layout("adult").with_tasks(["ctr"])
 
 
@@ -180,5 +181,5 @@ def test_an_unknown_text_of_a_label_is_a_bad_row(tmp_path: Path) -> None:
     log.write_text("site,bought\na,yes\nb,no\nc,perhaps\n")
     labels = (LabelColumn("buy", "bought", positive=("yes",), negative=("no",)),)
     layout = Layout("log", (CategoricalColumn("site"),), labels, (Task("buy", "buy"),))
-    with pytest.raises(ValueError, match=r"log\.csv, line 4, column 'bought': 'perhaps', expected yes or no"):
+    with pytest.raises(ValueError, match=naming("log.csv, line 4, column 'bought'", "'perhaps'", "yes or no")):
         prepare("log", "test", layout, [log], tmp_path / "out", IdOptions(), SplitOptions(), WorkOptions())

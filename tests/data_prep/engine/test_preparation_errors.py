@@ -27,6 +27,7 @@ from tests.data_prep.logs import (
     write_log,
     write_toml,
 )
+from tests.messages import mentions, naming
 
 HASH = IdOptions("hash", max_ids=100)
 
@@ -98,7 +99,7 @@ def test_a_place_that_cannot_be_written(log: Path, tmp_path: Path, where: str) -
 def test_files_where_directories_are_expected(log: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     (tmp_path / "out.partial").write_text("")
-    with pytest.raises(ValueError, match="is a file, expected a directory"):
+    with pytest.raises(ValueError, match=naming("directory")):
         run_prepare(log, tmp_path / "file")
     with pytest.raises(OSError, match=r"file|out\.partial"):
         run_prepare(log, tmp_path / "file" / "out")
@@ -106,7 +107,7 @@ def test_files_where_directories_are_expected(log: Path, tmp_path: Path) -> None
         run_prepare(log, tmp_path / "out")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.txt").write_text("")
-    with pytest.raises(ValueError, match="exists and is not a data set"):
+    with pytest.raises(ValueError, match=naming("data set")):
         run_prepare(log, tmp_path / "full")
 
 
@@ -118,7 +119,7 @@ def test_a_second_process_is_refused(log: Path, tmp_path: Path) -> None:
         fcntl.flock(held, fcntl.LOCK_EX)
         code, errors = finish(start(command("--raw", log, "--out", tmp_path / "out", "--layout", layout)))
     assert code == 2
-    assert errors == f"criteo: {tmp_path / 'out.partial'}: another process is at work there"
+    assert mentions(errors, "criteo", tmp_path / "out.partial", "another process")
     run_prepare(log, tmp_path / "out")
 
 
@@ -128,7 +129,7 @@ def test_two_processes_at_once(log: Path, tmp_path: Path) -> None:
     results = [finish(process) for process in [start(arguments), start(arguments)]]
     codes = sorted(code for code, _ in results)
     assert codes in ([0, 0], [0, 2])
-    assert all(code == 0 or "another process is at work there" in errors for code, errors in results)
+    assert all(code == 0 or "another process" in errors for code, errors in results)
     assert (tmp_path / "out" / "schema.json").is_file()
     assert not (tmp_path / "out.partial").exists()
 
@@ -156,7 +157,7 @@ def test_other_options_than_begun(
 ) -> None:
     out = tmp_path / "out"
     begin(log, out, monkeypatch)
-    with pytest.raises(ValueError, match=r"out\.partial: was begun with ") as error:
+    with pytest.raises(ValueError, match=naming("out.partial")) as error:
         run_prepare(log, out, **changes)
     assert named in str(error.value)
     run_prepare(log, out)
@@ -165,7 +166,7 @@ def test_other_options_than_begun(
 def test_other_files_than_begun(log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     begin(log, tmp_path / "out", monkeypatch)
     write_log(log / "day_1", lines_of(4001, seed=1))
-    with pytest.raises(ValueError, match="was begun with files bytes = "):
+    with pytest.raises(ValueError, match=naming("files bytes")):
         run_prepare(log, tmp_path / "out")
 
 
@@ -178,7 +179,7 @@ def test_a_file_that_changes_meanwhile(log: Path, tmp_path: Path, monkeypatch: p
         return begin_work(stage, preparation, file, segment)
 
     monkeypatch.setattr(passes.EncodePass, "begin", changing)
-    with pytest.raises(ValueError, match="has changed since"):
+    with pytest.raises(ValueError, match=naming("changed")):
         run_prepare(log, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -253,7 +254,7 @@ def test_what_is_wrong_with_the_files(tmp_path: Path) -> None:
 
 def test_one_class_only(tmp_path: Path) -> None:
     log = write_log(tmp_path / "log", ["0" + line[1:] for line in lines_of(50)])
-    with pytest.raises(ValueError, match="with one class only there is nothing to learn"):
+    with pytest.raises(ValueError, match=naming("one class")):
         run_prepare(log, tmp_path / "out", ids=HASH)
 
 
@@ -263,9 +264,7 @@ def test_an_interrupt_leaves_what_is_finished(log: Path, tmp_path: Path, monkeyp
 
     with monkeypatch.context() as patch:
         patch.setattr("data_prep.engine.prepare.assemble", interrupt)
-        with pytest.raises(
-            KeyboardInterrupt, match=r"interrupted; what is finished stays in .*out\.partial, run again"
-        ):
+        with pytest.raises(KeyboardInterrupt, match=naming("interrupted", tmp_path / "out.partial")):
             run_prepare(log, tmp_path / "out")
     assert list((tmp_path / "out.partial" / "work" / "encode").glob("*.json"))
     run_prepare(log, tmp_path / "out")

@@ -126,7 +126,7 @@ def test_two_strings_of_one_hash_are_an_error(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(counting, "keys_of", poor_hash)
     for segments in ([["ab", "cd", "x"]], [["ab"], ["x"], ["cd"]]):
         runs = write_runs(tmp_path, "string", segments)
-        with pytest.raises(ValueError, match=r"table 'string': (ab and cd|cd and ab) have the same 64-bit hash"):
+        with pytest.raises(ValueError, match=r"table 'string': (ab and cd|cd and ab).*64-bit"):
             list(merge_runs(runs, TABLES.index("string"), "string"))
 
 

@@ -25,6 +25,7 @@ from tests.data_prep.kuairand_log.raw_kuairand import (
     write_history,
     write_raw,
 )
+from tests.messages import naming
 
 MISSING, UNSEEN, FIRST = 0, 1, 2
 APRIL_24 = 1_650_800_000_000
@@ -222,7 +223,7 @@ def test_evaluation_rows_say_whose_they_are_and_which_segments_they_fall_into(tm
 
 @pytest.mark.parametrize("segments", [("hours",), ("tab", "tab"), ("play_time_ms",)])
 def test_segments_that_are_not_there_are_refused(tmp_path: Path, segments: tuple[str, ...]) -> None:
-    with pytest.raises(ValueError, match=r"segments: (no column '.*'; expected hour, tab|'tab' is named twice)"):
+    with pytest.raises(ValueError, match=r"segments.*('.*'.*hour, tab|'tab'.*twice)"):
         prepared(write_raw(tmp_path), segments=segments)
 
 
@@ -278,7 +279,7 @@ def test_histories_that_reach_into_the_rows_are_refused(tmp_path: Path) -> None:
     raw = write_raw(tmp_path)
     # 1 May, 00:30 in Beijing, the first day of the log; the day before in UTC.
     write_history(raw / "user_history_to_5_01.parquet", {1: ([10], [], [])}, 1_651_336_200_000)
-    with pytest.raises(ValueError, match="histories run to 2022-05-01, but rows are used from 2022-05-01"):
+    with pytest.raises(ValueError, match=naming("2022-05-01", "2022-05-01")):
         prepared(raw)
     prepared(raw, "ads", train_from=datetime.date(2022, 5, 2))
 

@@ -23,6 +23,7 @@ from tests.data_prep.kuairand_log.raw_kuairand import (
     write_history,
     write_raw,
 )
+from tests.messages import mentions
 
 LOG_FILE = "log_standard_4_22_to_5_08_tiny.csv"
 USER_FILE = "user_features_tiny.csv"
@@ -233,9 +234,9 @@ def test_entry_point(tmp_path: Path) -> None:
     raw = write_raw(tmp_path / "raw", gz=True)
     result = run("--raw", str(raw), "--out", str(tmp_path / "out"), "--tasks", "ads", "--eval-from", "2022-05-04")
     assert result.returncode == 0, result.stderr
-    assert "train 6 rows, eval 3 rows" in result.stdout
-    assert "9 rows read; 0 outside the dates" in result.stdout
-    assert "eval: unseen ids: 1 user_id, 1 video_id, 1 onehot_feat4, 1 author_id, 1 tag" in result.stdout
+    assert mentions(result.stdout, "train 6 rows", "eval 3 rows")
+    assert mentions(result.stdout, "9 rows", 0, "dates")
+    assert mentions(result.stdout, "unseen ids", "1 user_id, 1 video_id, 1 onehot_feat4, 1 author_id, 1 tag")
     assert (tmp_path / "out" / "schema.json").is_file()
 
 
@@ -244,5 +245,6 @@ def test_entry_point_says_in_one_line_what_is_wrong(tmp_path: Path) -> None:
     remove(USER_FILE)(raw)
     result = run("--raw", str(raw), "--out", str(tmp_path / "out"), "--tasks", "ads")
     assert (result.returncode, result.stdout) == (2, "")
-    assert result.stderr == f"kuairand: {raw}: expected one file user_features_*.csv or .csv.gz, found none\n"
+    assert mentions(result.stderr, "kuairand", raw, "user_features_*.csv")
+    assert result.stderr.count("\n") == 1
     assert run("--raw", str(raw), "--out", str(tmp_path / "out"), "--tasks", "adds").returncode == 2

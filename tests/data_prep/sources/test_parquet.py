@@ -19,6 +19,7 @@ from data_prep.engine.options import IdOptions, SplitOptions, WorkOptions
 from data_prep.engine.prepare import prepare
 from dlrm_mtl.schema import Schema, Task
 from tests.entry_points.processes import complaint, python
+from tests.messages import mentions, naming
 
 SPLITS = ("train", "eval")
 ROWS = 400
@@ -198,14 +199,14 @@ def test_an_unknown_text_of_a_label_is_a_bad_row(tmp_path: Path) -> None:
     path = tmp_path / "log.parquet"
     pq.write_table(pa.table({"site": ["a", "b", "c"], "bought": ["yes", "no", "perhaps"]}), path)
     layout = one_label(LabelColumn("buy", "bought", positive=("yes",), negative=("no",)))
-    with pytest.raises(ValueError, match=r"log\.parquet, line 3, column 'bought': 'perhaps', expected yes or no"):
+    with pytest.raises(ValueError, match=naming("log.parquet, line 3, column 'bought'", "'perhaps'", "yes or no")):
         run(layout, [path], tmp_path / "out")
 
 
 def test_not_a_number_tells_no_label(tmp_path: Path) -> None:
     path = tmp_path / "log.parquet"
     pq.write_table(pa.table({"site": ["a", "b"] * 10, "seconds": [5.0, math.nan] * 10}), path)
-    with pytest.raises(ValueError, match=r"log\.parquet, line 2, column 'seconds': 'nan', a label is missing"):
+    with pytest.raises(ValueError, match=naming("log.parquet, line 2, column 'seconds'", "'nan'")):
         run(one_label(LabelColumn("seen", "seconds", at_least=1)), [path], tmp_path / "stopped")
     label = LabelColumn("seen", "seconds", at_least=1, missing_is_negative=True)
     _, tables = run(one_label(label), [path], tmp_path / "out")
@@ -261,18 +262,18 @@ def test_files_that_do_not_fit(rows: list[dict[str, Any]], tmp_path: Path) -> No
     pq.write_table(table, whole)
     pq.write_table(table.drop_columns(["site"]), lacking)
     text = write_text(tmp_path / "c.csv", rows, ",")
-    with pytest.raises(ValueError, match=r"b\.parquet: column 'site' is missing; the file has user, device,"):
+    with pytest.raises(ValueError, match=naming("b.parquet", "column 'site'", "user, device")):
         run(LAYOUT, [whole, lacking], tmp_path / "out-0")
-    with pytest.raises(ValueError, match=r"c\.csv: no parquet file, though others are"):
+    with pytest.raises(ValueError, match=naming("c.csv", "parquet")):
         run(LAYOUT, [whole, text], tmp_path / "out-1")
-    with pytest.raises(ValueError, match=r"c\.csv: column 'watched' is multi_hot; in a text log it needs a separator"):
+    with pytest.raises(ValueError, match=naming("c.csv", "column 'watched'", "separator")):
         run(LAYOUT, [text], tmp_path / "out-2")
     lacking.write_bytes(whole.read_bytes()[:-100])
-    with pytest.raises(ValueError, match=r"b\.parquet: cannot be read as parquet"):
+    with pytest.raises(ValueError, match=naming("b.parquet")):
         run(LAYOUT, [whole, lacking], tmp_path / "out-3")
     twice = pa.table([table["site"], table["site"], table["click"]], ["site", "site", "click"])
     pq.write_table(twice, lacking)
-    with pytest.raises(ValueError, match=r"b\.parquet: column 'site' is there twice"):
+    with pytest.raises(ValueError, match=naming("b.parquet", "column 'site'", "twice")):
         run(one_label(LabelColumn("click")), [lacking], tmp_path / "out-4")
 
 
@@ -298,18 +299,18 @@ def test_entry_points(tmp_path: Path, rows: list[dict[str, Any]]) -> None:
     pq.write_table(table_of(rows), log)
     process = python("data_prep.parquet", "--raw", log, "--layout", layout, "--out", out, "--min-count", "2")
     assert process.returncode == 0, process.stderr
-    assert f"{out}: train 360 rows, eval 40 rows" in process.stdout
-    assert "400 rows read: 0 in no split, 0 quarantined; 0 lines ignored" in process.stdout
+    assert mentions(process.stdout, out, "train 360 rows", "eval 40 rows")
+    assert mentions(process.stdout, "400 rows", "0 in no split", "0 quarantined", "0 lines")
     assert json.loads((out / "schema.json").read_text())["source"]["generator"] == "data_prep.parquet"
     raw = ("--raw", log, "--out", tmp_path / "other")
-    assert "layout 'nowhere': not found" in complaint(python("data_prep.parquet", *raw, "--layout", "nowhere"))
+    assert mentions(complaint(python("data_prep.parquet", *raw, "--layout", "nowhere")), "'nowhere'", "not found")
     wrong = complaint(python("data_prep.parquet", *raw, "--layout", layout, "--tasks", "cvr"))
-    assert wrong == "parquet: task 'cvr': expected one of ctr"
+    assert mentions(wrong, "parquet", "task 'cvr'", "ctr")
     text = write_text(tmp_path / "log.csv", rows, ",")
     process = python("data_prep.criteo", "--raw", text, *raw[2:])
     assert process.returncode == 2
     last = process.stderr.splitlines()[-1]
-    assert last.startswith(f"criteo: {text}, line 1: 1 fields, layout 'criteo' has 40")
+    assert mentions(last, "criteo", f"{text}, line 1", 1, 40)
     census = python("data_prep.census_income", "--raw", tmp_path, *raw[2:], "--tasks", "income")
     assert complaint(census) == (
         f"census_income: {tmp_path}: not found; expected one of census-income.data, plain, .gz or .zst"

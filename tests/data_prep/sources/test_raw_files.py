@@ -25,6 +25,7 @@ from data_prep.output.summary import report
 from data_prep.sources.raw_files import find_files
 from data_prep.sources.source import open_source
 from dlrm_mtl.schema import Schema, Task
+from tests.messages import mentions, naming
 
 LAYOUT = Layout("log", (CategoricalColumn("user", "integer"),), (LabelColumn("click"),), (Task("ctr", "click"),))
 TEXT = "user,click\n" + "".join(f"{row % 7},{row % 2}\n" for row in range(40))
@@ -64,15 +65,15 @@ def test_what_other_programs_leave_is_passed_over(tmp_path: Path) -> None:
     assert passed_over == 9
     schema = run(raw, tmp_path / "out")
     assert schema.source["files_passed_over"] == 9
-    assert "9 files or directories passed over" in report(schema)
+    assert mentions(report(schema), 9, "passed over")
     # What is given by its own name is meant.
     assert find_files([put(tmp_path / "_odd", table())]) == ([tmp_path / "_odd"], 0)
-    with pytest.raises(ValueError, match="holds no file but 2 whose names begin with _ or"):
+    with pytest.raises(ValueError, match=naming(2, "_")):
         find_files(
             [raw / "_delta_log", put(tmp_path / "hidden/.a", b"").parent, put(tmp_path / "x/_b", b"").parent][1:]
         )
     (raw / "loop").symlink_to(raw)
-    with pytest.raises(ValueError, match="loop: a link to a directory above it"):
+    with pytest.raises(ValueError, match=naming("loop", "link")):
         find_files([raw])
 
 
@@ -85,7 +86,7 @@ def test_sources_that_look_for_names_see_no_other_file(tmp_path: Path) -> None:
     assert find_training(tmp_path).name == "census-income.DATA.gz"
     assert [path.name for path in find_evaluation(tmp_path)] == ["census-income.test-a", "census-income.test-b.gz"]
     put(tmp_path / "census-income.test.zst", b"x")
-    with pytest.raises(ValueError, match=r"both census-income\.test\.zst and census-income\.test-a are there"):
+    with pytest.raises(ValueError, match=naming("census-income.test.zst", "census-income.test-a")):
         find_evaluation(tmp_path)
     for name in ("sample_skeleton_train.csv.GZ", "sample_skeleton_test.csv", "sample_skeleton_test.csv.md5"):
         put(tmp_path / name, b"x")
@@ -314,7 +315,7 @@ def test_parquet_files_that_cannot_be_used(tmp_path: Path) -> None:
         schema = run(files[:2], out, LISTED, quarantine=True, train_rows=":30", eval_rows="30:")
         assert schema.source["rows_quarantined"] == 1
         assert list(schema.source["files_broken"]) == [name]
-        assert f"{name}: cannot be read as parquet" in report(schema)
+        assert mentions(report(schema), name, "cannot be read")
     struct = pa.array([{"id": 1}] * 40)
     for column, message in (
         (struct, "is of type struct<id: int64>, which cannot be read as string"),
@@ -335,7 +336,7 @@ def test_a_damaged_page_follows_the_policy_for_bad_rows(tmp_path: Path) -> None:
     data[4:40] = b"\xff" * 36
     damaged.write_bytes(data)
     put(raw / "c.parquet", table())
-    with pytest.raises(ValueError, match=r"b\.parquet, line 1: cannot be read on"):
+    with pytest.raises(ValueError, match=naming("b.parquet, line 1")):
         run(raw, tmp_path / "out")
     schema = run(raw, tmp_path / "other", quarantine=True)
     assert (schema.rows("train"), schema.rows("eval"), schema.source["rows_quarantined"]) == (40, 40, 1)
