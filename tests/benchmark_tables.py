@@ -43,10 +43,7 @@ def benchmark_tables() -> dict[str, Callable[[], str]]:
     return {
         "watch": lambda: _benchmark("watch"),
         "loops": loops,
-        "profile-before": lambda: _benchmark("before/profile"),
         "profile": lambda: _benchmark("profile"),
-        "profile-2-ranks-before": lambda: _benchmark("before/profile-2-ranks"),
-        "profile-2-ranks": lambda: _benchmark("profile-2-ranks"),
         "balancing": balancing,
         "balancing-methods": lambda: _benchmark("methods"),
         "layer": layer,

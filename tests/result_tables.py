@@ -59,7 +59,6 @@ def tables() -> dict[str, Callable[[], str]]:
         "simulations": simulations,
         "costs": costs,
         "feeds": feeds,
-        "verdict-sentence": verdict_sentence,
         "verdict-counts": verdict_counts,
         "methods": lambda: _sections("table3"),
         "transfer": transfer,
@@ -143,17 +142,6 @@ def verdict_counts() -> str:
     counts["together"] = sum(counts.values(), Counter[str]())
     rows = [[title, *(f"{found[column]:,}" for column in COUNTS)] for title, found in counts.items()]
     return _table(["comparisons", *COUNTS], rows)
-
-
-def verdict_sentence() -> str:
-    """The same in a sentence."""
-    found = sum((_count_all(pattern) for pattern in COUNTED.values()), Counter[str]())
-    return (
-        f"Of {found['intervals']:,} intervals of an arm and a task in the committed comparisons with several seeds"
-        f" {found['exclude 0']:,} exclude 0, {found['within 0.05']:,} lie within +-0.05, and {found['neither']:,} do"
-        f" neither. Among all arms and tasks of its comparison {found['gain']:,} are gains, {found['loss']:,} losses,"
-        f" {found['equivalent']:,} equivalent, and {found['inconclusive']:,} inconclusive.\n"
-    )
 
 
 def _count_all(pattern: str) -> Counter[str]:
