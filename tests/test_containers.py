@@ -86,7 +86,7 @@ def test_dependencies_come_before_code() -> None:
 
 def test_what_is_copied_is_what_is_sent_and_is_there() -> None:
     lines = (ROOT / ".dockerignore").read_text().splitlines()
-    assert [line for line in lines if line and not line.startswith(("#", "!"))] == ["*", "**/__pycache__"]
+    assert [line for line in lines if line and not line.startswith(("#", "!"))] == ["*", "**/__pycache__", "**/*.so"]
     sent = {line[1:] for line in lines if line.startswith("!")}
     copied = {source for rest in of_kind("COPY") for source in rest.split()[:-1]}
     assert sent == copied
