@@ -1,7 +1,8 @@
 """What the TorchX components share. Imported by them alone: training needs no TorchX."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import NamedTuple
 
 import torchx.specs as specs
 from torchx.components.dist import ddp, parse_nnodes
@@ -39,31 +40,31 @@ CPUS_PER_GPU, MB_PER_GPU = 4, 16384
 
 
 class RefusedLaunchError(ComponentValidationException, ValueError):
-    """Something that is wrong in a command line. ``torchx run`` shows it without a traceback, and ends."""
+    """Something is wrong in a command line. ``torchx run`` shows it without a traceback, and ends."""
+
+
+class Job(NamedTuple):
+    """Parameters of a component: what a job takes of a cluster. 0 CPUs or MB: what the processes need."""
+
+    j: str
+    env: Mapping[str, str] | None
+    image: str
+    mounts: Sequence[str] | None
+    cpu: int
+    gpu: int
+    memMB: int
+    h: str | None
+    max_retries: int
+    rdzv_port: int
+    restarts: int = 0
 
 
 def application(
-    module: str,
-    script_args: Sequence[str],
-    *,
-    j: str,
-    env: Mapping[str, str] | None,
-    image: str,
-    mounts: Sequence[str] | None,
-    cpu: int,
-    gpu: int,
-    memMB: int,
-    h: str | None,
-    max_retries: int,
-    rdzv_port: int,
-    restarts: int = 0,
-    options: type,
-    first: Sequence[str] = (),
+    module: str, options: type, script_args: Sequence[str], job: Job, first: Sequence[str] = ()
 ) -> specs.AppDef:
-    """A job of torchrun workers that run a module; see the components for the arguments.
+    """A job of torchrun workers that run a module.
 
     Args:
-        cpu, memMB: of a node; 0: by its processes.
         options: what the module parses ``script_args`` to; wrong ones, a batch that the ranks do not divide, arms that
             cannot be built and weights of tasks that the data set lacks end here, before anything is launched.
         first: arguments before ``script_args``.
@@ -73,7 +74,7 @@ def application(
         SystemExit: as :func:`dlrm_mtl.cli.parse`.
     """
     try:
-        _, nodes, processes, _ = parse_nnodes(j)
+        _, nodes, processes, _ = parse_nnodes(job.j)
         config: object = cli.parse(options, module, script_args)
         if isinstance(config, RunConfig):
             config.local_batch_size(nodes * processes)
@@ -81,27 +82,33 @@ def application(
             _check_arms(config, schema)
             if schema is not None and isinstance(config, CompareConfig | ExperimentConfig):
                 share_weights(config.task_weights, schema.task_names)
-        mounts = _checked_mounts(mounts or [])
+        mounts = _checked_mounts(job.mounts or [])
     except ValueError as error:
         raise RefusedLaunchError(str(error)) from None
     # torchrun reads its options from PET_ variables, too; TorchX has no parameter for this one.
-    restarting = {"PET_MAX_RESTARTS": str(restarts), **RESTARTS} if restarts else {}
+    restarting = {"PET_MAX_RESTARTS": str(job.restarts), **RESTARTS} if job.restarts else {}
     return ddp(
         *first,
         *script_args,
         m=module,
         name=f"{module.replace('.', '-').replace('_', '-')}/",
-        j=j,
-        env={**CPU_THREADS, **CPU_MEMORY, **restarting, **(env or {})},
-        image=image,
+        j=job.j,
+        env={**CPU_THREADS, **CPU_MEMORY, **restarting, **(job.env or {})},
+        image=job.image,
         mounts=mounts,
-        cpu=cpu or processes * (CPUS_PER_GPU if gpu else CPUS_PER_RANK),
-        gpu=gpu,
-        memMB=memMB or processes * (MB_PER_GPU if gpu else MB_PER_RANK),
-        h=h,
-        max_retries=max_retries,
-        rdzv_port=rdzv_port,
+        cpu=job.cpu or processes * (CPUS_PER_GPU if job.gpu else CPUS_PER_RANK),
+        gpu=job.gpu,
+        memMB=job.memMB or processes * (MB_PER_GPU if job.gpu else MB_PER_RANK),
+        h=job.h,
+        max_retries=job.max_retries,
+        rdzv_port=job.rdzv_port,
     )
+
+
+def check_choice(parameter: str, value: str, choices: Collection[str]) -> None:
+    """Raises a RefusedLaunchError for a value of a component's parameter that is none of its choices."""
+    if value not in choices:
+        raise RefusedLaunchError(f"{parameter} is {quote(value)}, expected one of {', '.join(choices)}")
 
 
 def _check_arms(config: RunConfig, schema: Schema | None) -> None:

@@ -64,7 +64,9 @@ def tree(module: str) -> ast.Module:
 ENTRY_POINTS = [
     name
     for name in FILES
-    if any(isinstance(node, ast.FunctionDef) and node.name == "main" for node in tree(f"dlrm_mtl.{name}").body)
+    if any(
+        isinstance(node, ast.FunctionDef) and node.name in ("main", "train") for node in tree(f"dlrm_mtl.{name}").body
+    )
 ]
 
 

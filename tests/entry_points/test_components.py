@@ -1,11 +1,9 @@
 """The TorchX components: what they launch, and a real launch."""
 
-import importlib.util
 import json
 import re
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -15,6 +13,7 @@ from torchx.runner import get_runner
 from torchx.specs.builders import materialize_appdef
 from torchx.specs.finder import get_component
 
+from dlrm_mtl import components
 from tests.entry_points.processes import ROOT, run
 from tests.messages import mentions
 from tests.pages import command
@@ -28,29 +27,20 @@ def component(name: str) -> Callable[..., specs.AppDef]:
     return function
 
 
-def module(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"components_{name}", ROOT / "components" / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    loaded = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(loaded)
-    return loaded
-
-
 class TestComponents(ComponentTestCase):
     """By TorchX's own test: its linter, and the help that it makes."""
 
     def test_compare(self) -> None:
-        self.validate(module("compare"), "compare")
+        self.validate(components, "compare")
 
     def test_experiments(self) -> None:
-        self.validate(module("experiments"), "experiments")
+        self.validate(components, "experiments")
 
     def test_prepare(self) -> None:
-        self.validate(module("prepare"), "prepare")
+        self.validate(components, "prepare")
 
     def test_train(self) -> None:
-        self.validate(module("train"), "train")
+        self.validate(components, "train")
 
 
 @pytest.mark.parametrize("name", TRAINING)
@@ -70,7 +60,7 @@ def test_every_parameter_is_in_the_manual(name: str) -> None:
     words = command("local", "torchx run -s local_cwd components/train.py:train --help")
     process = run(*(word.replace("train", name) for word in words))
     assert process.returncode == 0
-    parameters = module(name).__dict__[name].__annotations__.keys() - {"script_args", "return"}
+    parameters = getattr(components, name).__annotations__.keys() - {"script_args", "return"}
     assert {"j", "env", "image", "cpu", "memMB", "h", "max_retries", "rdzv_port"} <= parameters
     described = re.findall(r"^  (?:-\w \w+, )?--(\w+) ", process.stdout, flags=re.MULTILINE)
     assert set(described) - {"help"} == parameters
