@@ -19,7 +19,7 @@ RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends gcc lib
 # Dependencies are a layer of their own, which a change of code does not touch.
 COPY pyproject.toml README.md ./
 COPY launch/install.sh launch/
-RUN PIP_NO_CACHE_DIR=1 BUILD=$BUILD EXTRAS= launch/install.sh /opt/venv
+RUN PIP_NO_CACHE_DIR=1 BUILD=$BUILD EXTRAS=torchjd launch/install.sh /opt/venv
 
 COPY setup.py ./
 COPY dlrm_mtl dlrm_mtl

@@ -30,7 +30,7 @@ CASES: dict[str, Callable[..., Any]] = {
 
 def main() -> None:
     case = tyro.extras.subcommand_cli_from_dict(
-        CASES, prog="python -m dlrm_mtl.bench", description=__doc__, console_outputs=cli.is_first_rank()
+        CASES, prog=cli.command_name("dlrm_mtl.bench"), description=__doc__, console_outputs=cli.is_first_rank()
     )
     check_versions()
     # torchrec takes seconds to import, which --help and a wrong option need not wait for; and it is imported only now,

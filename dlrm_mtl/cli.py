@@ -56,11 +56,22 @@ def parse(
         return tyro.cli(
             kind,
             args=_drop_overridden(preset, given) + given,
-            prog=f"python -m {program}",
+            prog=command_name(program),
             description=f"{_summary(kind)}\n\n{note}",
             config=(tyro.conf.FlagConversionOff,),
             console_outputs=first,
         )
+
+
+def command_name(program: str) -> str:
+    """What was typed to run ``python -m PROGRAM``: that, or a subcommand of ``dlrm-mtl``.
+
+    Args:
+        program: a module, and arguments that belong to the name.
+    """
+    module, *words = program.split()
+    typed = sys.argv[0] if sys.argv[0].startswith("dlrm-mtl ") else f"python -m {module}"
+    return " ".join([typed, *words])
 
 
 def _summary(kind: type) -> str:

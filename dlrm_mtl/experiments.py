@@ -82,7 +82,7 @@ def choose_studies(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     first = arguments[0] if arguments else ""
     if first in ("-h", "--help"):
         width = max(map(len, STUDIES))
-        print("usage: python -m dlrm_mtl.experiments NAME --data DIR --out RUN [OPTIONS]\n")
+        print(f"usage: {cli.command_name('dlrm_mtl.experiments')} NAME --data DIR --out RUN [OPTIONS]\n")
         for name, study in STUDIES.items():
             print(f"  {name:{width}}  {study.title}. {study.question}")
         print(f"  {'all':{width}}  All of these.")

@@ -46,16 +46,19 @@ def test_python_is_the_one_that_is_tested() -> None:
 
 def test_the_driver_is_that_of_torchs_cuda() -> None:
     environment = " ".join(of_kind("ENV"))
-    assert f'NVIDIA_REQUIRE_CUDA="cuda>={CUDA_OF_TORCH[pin("torch", PROJECT["dependencies"])]}"' in environment
+    assert (
+        f'NVIDIA_REQUIRE_CUDA="cuda>={CUDA_OF_TORCH[pin("torch", PROJECT["optional-dependencies"]["cuda"])]}"'
+        in environment
+    )
 
 
 def test_it_installs_by_the_projects_own_script() -> None:
     """So there are no versions here, and the builds are those of pyproject.toml."""
     compiler, *commands = of_kind("RUN")
     assert "install -y -qq --no-install-recommends gcc libc6-dev " in compiler
-    assert re.search(r"\bBUILD=\$BUILD EXTRAS= launch/install\.sh /opt/venv$", commands[0])
+    assert re.search(r"\bBUILD=\$BUILD EXTRAS=torchjd launch/install\.sh /opt/venv$", commands[0])
     assert of_kind("ARG") == ["BUILD=cuda"]
-    assert not re.search(r"==|>=|torch", " ".join(commands))
+    assert not re.search(r"==|>=|torch(?!jd)", " ".join(commands))
     assert [re.findall(r"-e \S+", command) for command in commands[1:]] == [["-e ."]]
     assert "PATH=/opt/venv/bin:$PATH" in of_kind("ENV")[0]
 
@@ -63,6 +66,7 @@ def test_it_installs_by_the_projects_own_script() -> None:
 def test_the_pins_of_both_builds_agree() -> None:
     builds = PROJECT["optional-dependencies"]
     torchrec = pin("torchrec", builds["cuda"])
+    assert pin("torch", builds["cuda"]) == pin("torch", builds["cpu"])
     assert f"--no-deps torchrec=={torchrec}\n" in INSTALL
     assert pin("fbgemm-gpu", builds["cuda"]) == pin("fbgemm-gpu-cpu", builds["cpu"]) == torchrec
 

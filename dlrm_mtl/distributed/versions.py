@@ -20,7 +20,7 @@ def check_versions() -> dict[str, str]:
     if any(found[name] is None or not _matches(str(found[name]), version) for name, version in expected.items()):
         wanted = f"torch {TORCH}, torchrec {TORCHREC} and fbgemm-gpu (or fbgemm-gpu-cpu) {TORCHREC}"
         have = ", ".join(f"{name} {version or 'is not installed'}" for name, version in found.items())
-        raise ValueError(f"the installed packages do not go together: {have}; expected {wanted} (make install)")
+        raise ValueError(f"versions that do not go together: {have}; expected {wanted}, see docs/installing.md")
     return {name: str(version) for name, version in found.items()}
 
 

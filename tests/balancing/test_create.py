@@ -58,6 +58,12 @@ def test_unknown_name_lists_the_known() -> None:
         assert all(name in str(error.value) for name in available_balancers())
 
 
+def test_a_missing_torchjd_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torchjd", None)
+    with pytest.raises(ValueError, match=r"dlrm-mtl\[torchjd\]"):
+        create_balancer("torchjd:UPGrad", 3)
+
+
 def test_unknown_option_lists_the_known() -> None:
     with pytest.raises(ValueError, match="betta") as error:
         create_balancer("multibalance", 2, betta=0.1)

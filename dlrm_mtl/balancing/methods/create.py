@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from types import MappingProxyType
 from typing import Any
 
@@ -94,6 +95,8 @@ def create_balancer(name: str, num_tasks: int, *, task_names: Sequence[str] | No
             own that cannot be imported.
     """
     if name.startswith(TORCHJD):
+        if find_spec("torchjd") is None:
+            raise ValueError(f'{shown(name)} needs TorchJD: pip install "dlrm-mtl[torchjd]"')
         # A large package that the other methods do without.
         from dlrm_mtl.balancing.methods.torchjd import TorchJD
 
