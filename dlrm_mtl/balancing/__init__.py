@@ -10,6 +10,7 @@ Pure torch: this package imports nothing else of the project, nor torchrec.
 """
 
 from dlrm_mtl.balancing.algebra.simplex import min_norm_point, project_to_simplex
+from dlrm_mtl.balancing.cut import Mixture
 from dlrm_mtl.balancing.layer import BalancingLayer
 from dlrm_mtl.balancing.methods.balancer import Balancer
 from dlrm_mtl.balancing.methods.class_reference import MissingModuleError
@@ -25,6 +26,7 @@ __all__ = [
     "LossWeighting",
     "Mean",
     "MissingModuleError",
+    "Mixture",
     "MultiBalance",
     "ParameterLevelLayer",
     "Static",

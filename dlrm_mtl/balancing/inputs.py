@@ -1,5 +1,6 @@
 """What the layer accepts, checked where it is handed over: what torch says later names neither."""
 
+from collections.abc import Sequence
 from typing import NoReturn
 
 import torch
@@ -8,7 +9,7 @@ from torch.fx import Proxy
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
-_EXPECTED = "expected one dense tensor (B, D) of float64, float32, bfloat16 or float16"
+_EXPECTED = "expected one dense tensor (B, D) of float64, float32, bfloat16 or float16, or M lists of such tensors"
 
 
 def require_representation(representation: object) -> None:
@@ -33,6 +34,54 @@ def require_representation(representation: object) -> None:
             "the balancing layer was called within a transform of torch.func (grad, vjp, vmap, jacrev, ...), expected"
             " one backward() over the sum of the losses: all M gradients must reach the layer at once"
         )
+
+
+def require_cut(reads: Sequence[object], num_tasks: int) -> None:
+    """
+    Raises:
+        TypeError: not sequences of tensors that have gradients to balance.
+        ValueError: not M sequences; or one tensor as two objects, whose gradients could not be added up.
+        RuntimeError: as of :func:`require_representation`.
+    """
+    if not all(isinstance(of_task, Sequence) and not isinstance(of_task, str) for of_task in reads):
+        _refuse(f"a {type(reads).__name__} of {', '.join(sorted({type(of_task).__name__ for of_task in reads}))}")
+    if len(reads) != num_tasks:
+        raise ValueError(f"the cut has {len(reads)} lists of tensors, expected {num_tasks}: one per task")
+    seen: dict[tuple[object, ...], object] = {}
+    for task, tensors in enumerate(reads):
+        for tensor in tensors:  # type: ignore[attr-defined]
+            require_representation(tensor)
+            if not isinstance(tensor, Tensor) or tensor.is_meta or tensor.numel() == 0:
+                continue
+            memory = (tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype)
+            if seen.setdefault(memory, tensor) is not tensor:
+                raise ValueError(
+                    f"task {task} reads a tensor of shape {tuple(tensor.shape)} that is in the cut already as another"
+                    " object, expected the same object for each task that reads it"
+                )
+
+
+def require_experts(experts: object) -> None:
+    """
+    Raises:
+        TypeError: as of :func:`require_representation`.
+        ValueError: not of three dimensions.
+    """
+    require_representation(experts)
+    if isinstance(experts, Tensor) and experts.dim() != 3:
+        raise ValueError(f"experts have shape {tuple(experts.shape)}, expected (B, K, d)")
+
+
+def require_gates(gates: Tensor, experts: Tensor, tasks: Sequence[int], num_tasks: int) -> None:
+    """
+    Raises:
+        ValueError: not (B, R, K) for the experts (B, K, d) and R tasks, or a task outside 0, ..., M - 1.
+    """
+    batch, num_experts, _ = experts.shape
+    if gates.shape != (batch, len(tasks), num_experts):
+        raise ValueError(f"gates have shape {tuple(gates.shape)}, expected {(batch, len(tasks), num_experts)}")
+    if not all(0 <= task < num_tasks for task in tasks):
+        raise ValueError(f"mixtures are of tasks {list(tasks)}, expected tasks from 0 to {num_tasks - 1}")
 
 
 def require_losses(losses: object, num_tasks: int, device: torch.device) -> None:

@@ -4,29 +4,31 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal, NoReturn, get_args
+from typing import Any, ClassVar, Literal, NoReturn, get_args
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from dlrm_mtl.balancing.algebra.arrays import Array, to_tensor
 from dlrm_mtl.balancing.algebra.finite import readable_on_host
+from dlrm_mtl.balancing.cut import Mixture, Reads, Views, hand_out, hand_out_with_experts
 from dlrm_mtl.balancing.delayed import Delayed
 from dlrm_mtl.balancing.exchange.reduction import Reducer
-from dlrm_mtl.balancing.inputs import require_losses, require_representation
-from dlrm_mtl.balancing.kernels.empty_tasks import silent_tasks
-from dlrm_mtl.balancing.kernels.gramian import inner_products
+from dlrm_mtl.balancing.inputs import require_losses
+from dlrm_mtl.balancing.kernels.cut_gradients import (
+    CutGradients,
+    cut_inner_products,
+    cut_silent_tasks,
+    dtypes_of,
+    tensors_of,
+)
 from dlrm_mtl.balancing.methods.balancer import Balancer, measures_the_gramian
 from dlrm_mtl.balancing.methods.loss_weighting import weigh_with_rows
 from dlrm_mtl.balancing.methods.options import shown
 from dlrm_mtl.balancing.record import BalancingRecord
 from dlrm_mtl.balancing.state.initial_state import InitialState, device_of_stored
 from dlrm_mtl.balancing.step import Decision, Measurement, Source, Steps
-
-Gradients = tuple[Tensor | None, ...]
-"""(B, D) of each task; None of one that the loss does not depend on."""
 
 Reduction = Literal["exact", "delayed", "local"]
 REDUCTIONS: tuple[str, ...] = get_args(Reduction)
@@ -82,6 +84,8 @@ class BalancingLayer(InitialState):
             be updated twice.
     """
 
+    one_backward: ClassVar[bool] = True
+
     def __init__(
         self, balancer: Balancer, process_group: dist.ProcessGroup | None = None, reduction: Reduction = "exact"
     ) -> None:
@@ -114,24 +118,49 @@ class BalancingLayer(InitialState):
             gramian = gramian.new_zeros(self.num_tasks, self.num_tasks)
         return BalancingRecord(gramian, to_tensor(decision.coefficients), to_tensor(decision.task_weights))
 
-    def forward(self, representation: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, representation: Tensor | Reads) -> Views:
         """
+        ::
+
+            views = layer(x)                                    # M views of one shared representation
+            views = layer([(x, own[m]) for m in range(M)])      # M tuples of views of what each task reads
+
         Args:
-            representation: (B, D), float64, float32, bfloat16 or float16.
+            representation: (B, D), float64, float32, bfloat16 or float16. Or a cut of several tensors, of any shapes:
+                M lists of what each task reads. A tensor that several tasks read is the same object in each list.
 
         Returns:
-            M views of it, one per task, in the balancer's order.
+            M views of the representation, one per task, in the balancer's order; of a cut, M tuples of views.
 
         Raises:
-            TypeError: not one dense tensor of such a dtype.
-            ValueError: a tensor without dimensions.
+            TypeError: neither one dense tensor of such a dtype, nor lists of such tensors.
+            ValueError: a tensor without dimensions; lists for another number of tasks; one tensor as two objects.
             RuntimeError: within a transform of torch.func.
         """
-        require_representation(representation)
-        if not self.training or not torch.is_grad_enabled():
-            return tuple(representation for _ in range(self.num_tasks))
-        views: tuple[Tensor, ...] = _Balance.apply(representation, self)
-        return views
+        return hand_out(self, representation, self._is_active)
+
+    def with_experts(self, representation: Tensor | Reads, experts: Tensor) -> tuple[Views, Mixture]:
+        """Balances at a cut that holds the outputs of shared experts, which tasks read through gates alone::
+
+            views, mixture = layer.with_experts(x, experts)
+            gates = torch.stack([gate(view).softmax(-1) for gate, view in zip(task_gates, views)], dim=1)
+            mixed = mixture(gates)                              # (B, M, d), one row per task
+
+        Args:
+            representation: as in :meth:`forward`: what else the tasks read; the input of the gates at least.
+            experts: (B, K, d).
+
+        Returns:
+            what :meth:`forward` returns, and the :class:`Mixture`.
+
+        Raises:
+            TypeError, ValueError, RuntimeError: as in :meth:`forward`, and for experts of another shape.
+        """
+        return hand_out_with_experts(self, representation, experts, self._is_active)
+
+    @property
+    def _is_active(self) -> bool:
+        return self.training and torch.is_grad_enabled()
 
     def observe(self) -> None:
         """Has the next backward record the Gramian even where the method needs none (the control). Call it on every
@@ -198,29 +227,29 @@ class BalancingLayer(InitialState):
             self._delayed.reset()
         self.balancer.reset_parameters()
 
-    def balance(self, gradients: Gradients) -> Tensor | None:
-        """The backward pass: M gradients of the local rows, or None, to the balanced one. Collective."""
-        measurement = self._measure(gradients)
+    def balance(self, cut: CutGradients) -> list[Tensor | None]:
+        """The backward pass: M gradients of the local rows at each tensor of the cut, to one at each. Collective."""
+        measurement = self._measure(cut)
         source = self._reduce(measurement)
-        decision = self._decide(measurement, source, gradients)
-        return self._combine(gradients, decision)
+        decision = self._decide(measurement, source, cut)
+        return self._combine(cut, decision)
 
-    def _measure(self, gradients: Gradients) -> Measurement:
+    def _measure(self, cut: CutGradients) -> Measurement:
         """What the method needs to know of this rank's gradients and losses."""
-        balancer, device = self.balancer, _device(gradients, self.balancer.step)
+        balancer, device = self.balancer, _device(cut, self.balancer.step)
         measured: Array | None = None
         if measures_the_gramian(balancer) or (balancer.measures == "nothing" and self._step.observe):
-            measured = inner_products(gradients, device)
+            measured = cut_inner_products(cut, self.num_tasks, device)
         elif balancer.measures != "nothing":
-            measured = _readable(balancer.measure(gradients, device))
+            measured = _readable(balancer.measure_cut(cut, device))
         losses = self._step.losses
-        silent = None if losses is None else self._silent(gradients, losses)
+        silent = None if losses is None else self._silent(cut, losses)
         measurement = self._steps.measurement(measured, None if losses is None else _readable(losses.double()), silent)
         if measurement.broken is not None:
             self.nonfinite_tasks += to_tensor(measurement.broken)
         return measurement
 
-    def _silent(self, gradients: Gradients, losses: Tensor) -> Array | None:
+    def _silent(self, cut: CutGradients, losses: Tensor) -> Array | None:
         """(M,) bool, tasks without a gradient, whose NaN loss means that they have no row. None where the Gramian says
         it, or no loss is NaN. None too on a GPU for a method that depends on nothing: to look costs what it saves."""
         if self.balancer.measures == "gramian":
@@ -229,7 +258,7 @@ class BalancingLayer(InitialState):
             return None
         if readable_on_host(losses) and not any(map(math.isnan, losses.tolist())):
             return None
-        return _readable(silent_tasks(gradients, losses.device))
+        return _readable(cut_silent_tasks(cut, losses.device))
 
     def _reduce(self, measurement: Measurement) -> Source | Decision:
         """What this step's coefficients come from: statistics over all ranks. Collective."""
@@ -242,10 +271,9 @@ class BalancingLayer(InitialState):
         pending = self._reducer.start(measurement.statistic, balancer.degree, losses)
         return Source(*pending.wait(), None)
 
-    def _decide(self, measurement: Measurement, source: Source | Decision, gradients: Gradients) -> Decision:
+    def _decide(self, measurement: Measurement, source: Source | Decision, cut: CutGradients) -> Decision:
         """The coefficients by which this rank weighs its gradients."""
-        dtype = next((gradient.dtype for gradient in gradients if gradient is not None), torch.float64)
-        bounded_in = self._steps.bounded_in(dtype)
+        bounded_in = self._steps.bounded_in(dtypes_of(cut))
         if isinstance(source, Decision):
             decision = self._steps.repeat(measurement, source, bounded_in)
         else:
@@ -255,9 +283,9 @@ class BalancingLayer(InitialState):
         self._step = StepState(decision=decision)
         return decision
 
-    def _combine(self, gradients: Gradients, decision: Decision) -> Tensor | None:
-        """The balanced gradient; NaN in every element where the step is not finite."""
-        return self.balancer.balanced_gradient(gradients, to_tensor(decision.applied), decision.finite)
+    def _combine(self, cut: CutGradients, decision: Decision) -> list[Tensor | None]:
+        """The balanced gradients; NaN in every element where the step is not finite."""
+        return self.balancer.balanced_gradients(cut, to_tensor(decision.applied), decision.finite)
 
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)
@@ -293,34 +321,11 @@ class BalancingLayer(InitialState):
         )
 
 
-def _device(gradients: Gradients, step: Tensor) -> torch.device:
+def _device(cut: CutGradients, step: Tensor) -> torch.device:
     """Where the gradients are; if there are none, where the state is."""
-    return next((gradient.device for gradient in gradients if gradient is not None), step.device)
+    return next(tensors_of(cut), step).device
 
 
 def _readable(values: Tensor) -> Array:
     """As a NumPy array, where the host can read it."""
     return values.numpy() if readable_on_host(values) else values
-
-
-class _Balance(torch.autograd.Function):
-    """Identity to M views; backward hands all M gradients to the layer at once."""
-
-    @staticmethod
-    def forward(ctx: Any, representation: Tensor, layer: BalancingLayer) -> tuple[Tensor, ...]:
-        ctx.layer = layer
-        ctx.fired = False
-        # A head that the loss does not use must arrive as None, not as a materialised zero tensor.
-        ctx.set_materialize_grads(False)
-        return tuple(representation.view_as(representation) for _ in range(layer.num_tasks))
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, None]:
-        if ctx.fired:
-            raise RuntimeError(
-                "a second backward pass reached the balancing layer: call backward() once, on the sum of all task"
-                " losses; separate passes would update fused embedding tables once each"
-            )
-        ctx.fired = True
-        return ctx.layer.balance(gradients), None

@@ -2,15 +2,16 @@
 paper). Kept to measure what that costs (the paper's Table 2)."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import ClassVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from dlrm_mtl.balancing.algebra.finite import Truth, all_finite
-from dlrm_mtl.balancing.inputs import require_losses, require_representation
+from dlrm_mtl.balancing.cut import Mixture, Reads, Views, hand_out, hand_out_with_experts
+from dlrm_mtl.balancing.inputs import require_losses
+from dlrm_mtl.balancing.kernels.cut_gradients import CutGradients
 from dlrm_mtl.balancing.kernels.empty_tasks import losses_of_rows
 from dlrm_mtl.balancing.methods.balancer import Balancer
 from dlrm_mtl.balancing.methods.loss_weighting import weigh_with_rows
@@ -34,6 +35,8 @@ class ParameterLevelLayer(InitialState):
     A step in which a loss or gradient is not finite is passed on as NaN in every element, leaves the balancer's state
     as it was, and is counted by task in ``nonfinite_tasks``: as in the :class:`BalancingLayer`.
     """
+
+    one_backward: ClassVar[bool] = False
 
     def __init__(self, balancer: Balancer, process_group: dist.ProcessGroup | None = None) -> None:
         super().__init__()
@@ -71,14 +74,15 @@ class ParameterLevelLayer(InitialState):
     def observe(self) -> None:
         """Every step is recorded anyway."""
 
-    def forward(self, representation: Tensor) -> tuple[Tensor, ...]:
-        """(B, D) to M views of it. Raises what :meth:`BalancingLayer.forward` does."""
-        require_representation(representation)
-        if not self.training or not torch.is_grad_enabled():
-            return tuple(representation for _ in range(self.num_tasks))
+    def forward(self, representation: Tensor | Reads) -> Views:
+        """As :meth:`BalancingLayer.forward`."""
         self._coefficients = None
-        views: tuple[Tensor, ...] = _ScaleGradients.apply(representation, self)
-        return views
+        return hand_out(self, representation, self.training and torch.is_grad_enabled())
+
+    def with_experts(self, representation: Tensor | Reads, experts: Tensor) -> tuple[Views, Mixture]:
+        """As :meth:`BalancingLayer.with_experts`."""
+        self._coefficients = None
+        return hand_out_with_experts(self, representation, experts, self.training and torch.is_grad_enabled())
 
     def weigh_losses(self, losses: Tensor) -> Tensor:
         """Decides this step's coefficients from the (M,) local mean losses, and returns what to minimise instead: they
@@ -107,11 +111,11 @@ class ParameterLevelLayer(InitialState):
         self.record = BalancingRecord(gramian, self._coefficients, self.balancer.task_weights().clone())
         return minimized
 
-    def scale(self, gradients: Sequence[Tensor | None]) -> Tensor | None:
-        """One rank's gradient below the layer: the plain sum in the passes that decide, the weighted one afterwards."""
+    def balance(self, cut: CutGradients) -> list[Tensor | None]:
+        """One rank's gradients below the layer: plain sums in the passes that decide, weighted ones afterwards."""
         if self._coefficients is None:
-            return self.balancer.apply_coefficients(gradients, torch.ones_like(self.balancer.task_weights()))
-        return self.balancer.balanced_gradient(gradients, self._coefficients, self._finite)
+            return self.balancer.balanced_gradients(cut, torch.ones_like(self.balancer.task_weights()))
+        return self.balancer.balanced_gradients(cut, self._coefficients, self._finite)
 
     def _gradient(self, loss: Tensor) -> Tensor:
         """(n,) gradient of one loss with respect to the target, flattened."""
@@ -123,18 +127,3 @@ class ParameterLevelLayer(InitialState):
         if dist.is_available() and dist.is_initialized():
             return dist.get_world_size(self._process_group)
         return 1
-
-
-class _ScaleGradients(torch.autograd.Function):
-    """Identity to M views; backward may be entered M + 1 times."""
-
-    @staticmethod
-    def forward(ctx: Any, representation: Tensor, layer: ParameterLevelLayer) -> tuple[Tensor, ...]:
-        ctx.layer = layer
-        ctx.set_materialize_grads(False)
-        return tuple(representation.view_as(representation) for _ in range(layer.num_tasks))
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, None]:
-        return ctx.layer.scale(gradients), None

@@ -73,11 +73,13 @@ class Steps:
         self._balancer = balancer
         self._captured = CapturedStages()
 
-    def bounded_in(self, dtype: torch.dtype) -> torch.dtype | None:
-        """The dtype in which norms bound every element of the balanced gradient, so that nobody needs to look at it;
-        None where they do not."""
-        bounded = self._balancer.measures == "gramian" and dtype in LARGEST and adds_up_gradients(self._balancer)
-        return dtype if bounded else None
+    def bounded_in(self, dtypes: set[torch.dtype]) -> torch.dtype | None:
+        """The dtype, among those of the gradients, in which norms bound every element of the balanced gradient, so that
+        nobody needs to look at it; None where they do not."""
+        bounded = self._balancer.measures == "gramian" and adds_up_gradients(self._balancer)
+        if not bounded or not dtypes <= LARGEST.keys():
+            return None
+        return min(dtypes, key=LARGEST.__getitem__, default=torch.float64)
 
     def measurement(self, measured: Array | None, losses: Array | None, silent: Array | None) -> Measurement:
         """

@@ -23,7 +23,7 @@ ROWS = torch.randn(3, 1 << 13, generator=torch.Generator().manual_seed(0))
 
 def assert_balances() -> None:
     layer = BalancingLayer(MultiBalance(3))
-    balanced = layer.balance(tuple(ROWS))
+    (balanced,) = layer.balance([tuple(ROWS)])
     assert balanced is not None
     torch.testing.assert_close(balanced.double(), MultiBalance(3).combine(ROWS.double()), rtol=1e-5, atol=1e-6)
 

@@ -95,7 +95,7 @@ def test_every_instruction_set_gives_the_same(instruction_set: int, dtype: torch
 def delayed_layer(num_tasks: int, dtype: torch.dtype) -> BalancingLayer:
     """After its first step: the next one knows its coefficients before it reads gradients."""
     layer = BalancingLayer(MultiBalance(num_tasks), reduction="delayed")
-    layer.balance(tuple(randn(num_tasks, 2, 50, dtype)))
+    layer.balance([tuple(randn(num_tasks, 2, 50, dtype))])[0]
     return layer
 
 
@@ -108,11 +108,11 @@ def test_gramian_and_sum_in_one_pass_are_those_of_two(num_tasks: int, dtype: tor
         torch.set_num_threads(threads)
         for elements in (1, 100, 2048 * 3 + 1, 4096 * 64 + 4095):
             layer, gradients = delayed_layer(num_tasks, dtype), randn(num_tasks, 1, elements, dtype)
-            combined = layer.balance(tuple(gradients))
+            combined = layer.balance([tuple(gradients)])[0]
             assert layer.record is not None
             expected = combine_gradients(gradients, layer.record.coefficients)
             torch.testing.assert_close(combined, expected, rtol=0, atol=0)
-            layer.balance(tuple(gradients))
+            layer.balance([tuple(gradients)])[0]
             torch.testing.assert_close(layer.record.gramian, local_gramian(gradients, CPU), rtol=0, atol=0)
     finally:
         torch.set_num_threads(before)
@@ -124,7 +124,7 @@ def test_gramian_and_sum_in_one_pass_are_those_of_two(num_tasks: int, dtype: tor
 def test_one_pass_finds_what_is_not_finite(value: float, place: int, dtype: torch.dtype) -> None:
     layer, gradients = delayed_layer(5, dtype), randn(5, 1, 2048 * 3 + 1, dtype)
     gradients[3][0, place] = value
-    combined = layer.balance(tuple(gradients))
+    combined = layer.balance([tuple(gradients)])[0]
     assert combined is not None
     assert combined.isnan().all()
     assert layer.nonfinite_tasks.tolist() == [0, 0, 0, 1, 0]

@@ -92,7 +92,7 @@ def test_the_default_device_does_not_matter() -> None:
     rows = list(torch.randn(TASKS, 6, 5))
     with torch.device("meta"):
         found = layer.balancer.update(layer.balancer.measure(rows, rows[0].device))
-        combined = layer.balance(tuple(rows))
+        combined = layer.balance([tuple(rows)])[0]
         assert layer.record is not None
         assert combined is not None
         for values in (found, combined, *vars(layer.record).values()):
@@ -142,13 +142,13 @@ def test_state_that_is_elsewhere_is_named() -> None:
     layer = BalancingLayer(MultiBalance(TASKS))
     layer.balancer.to("meta")
     with pytest.raises(ValueError, match=naming("(3,)", "torch.float64", "meta", "CPU")):
-        layer.balance(tuple(torch.randn(TASKS, 6, 5)))
+        layer.balance([tuple(torch.randn(TASKS, 6, 5))])
 
 
 @pytest.mark.parametrize("method", ["mean", "multibalance"])
 def test_a_rank_without_rows(method: str) -> None:
     layer = BalancingLayer(create((method, {}), TASKS))
-    combined = layer.balance(tuple(torch.empty(TASKS, 0, 5)))
+    combined = layer.balance([tuple(torch.empty(TASKS, 0, 5))])[0]
     assert combined is not None
     assert combined.shape == (0, 5)
     assert layer.balancer.step == 1

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from dlrm_mtl.balancing import Balancer, BalancingLayer, MultiBalance, available_balancers, create_balancer
+from dlrm_mtl.balancing.kernels.cut_gradients import CutGradients, tensors_of
 from dlrm_mtl.balancing.methods.create import METHODS
 from tests.balancing.backward import backward_with, state_of
 from tests.balancing.small_model import FEATURES, SmallModel, batch, task_losses
@@ -99,9 +100,9 @@ def test_one_backward_is_one_step(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[int] = []
     balance = layer.balance
 
-    def counting(gradients: tuple[Tensor | None, ...]) -> Tensor | None:
-        calls.append(len([gradient for gradient in gradients if gradient is not None]))
-        return balance(gradients)
+    def counting(cut: CutGradients) -> list[Tensor | None]:
+        calls.append(len(list(tensors_of(cut))))
+        return balance(cut)
 
     monkeypatch.setattr(layer, "balance", counting)
     model = SmallModel(3, layer)

@@ -109,9 +109,9 @@ def test_a_result_beyond_its_dtype_is_nan_everywhere(dtype: torch.dtype) -> None
 
     def combine(coefficients: Tensor, finite: bool, known: bool) -> Tensor | None:
         if not known:
-            return balancer.balanced_gradient(gradients, coefficients, torch.tensor(finite))
+            return balancer.balanced_gradients([gradients], coefficients, torch.tensor(finite))[0]
         bounded = bounded_coefficients(coefficients, torch.diag(squares), torch.tensor(finite), dtype)
-        return balancer.balanced_gradient(gradients, bounded)
+        return balancer.balanced_gradients([gradients], bounded)[0]
 
     for known in (True, False) if dtype in LARGEST else (False,):
         for largest in (0.1, 0.9):

@@ -18,10 +18,11 @@ from dlrm_mtl.balancing.algebra.finite import (
     count,
     readable_on_host,
 )
+from dlrm_mtl.balancing.kernels.cut_gradients import CutGradients, combine_part, per_task, pooled_part
 from dlrm_mtl.balancing.kernels.empty_tasks import losses_of_rows
 from dlrm_mtl.balancing.kernels.gramian import local_gramian
 from dlrm_mtl.balancing.kernels.pooling import local_pooled
-from dlrm_mtl.balancing.kernels.weighted_sum import combine_and_check, combine_gradients, elements_are_finite
+from dlrm_mtl.balancing.kernels.weighted_sum import combine_gradients, elements_are_finite
 from dlrm_mtl.balancing.methods.definition import Definition
 from dlrm_mtl.balancing.methods.loss_weighting import LossWeighting
 from dlrm_mtl.balancing.methods.options import uniform_weights
@@ -144,35 +145,51 @@ class Balancer(TaskState):
             return local_pooled(gradients, device)
         return local_gramian(gradients, device)
 
+    def measure_cut(self, cut: CutGradients, device: torch.device) -> Tensor:
+        """The statistic of M gradients at each tensor of a cut: the sum of Gramians; pooled gradients side by side."""
+        if self.measures == "pooled" and getattr(self.measure, "__func__", None) is _MEASURE:
+            each = [pooled_part(gradients, device) for gradients in cut]
+        else:
+            each = [self.measure(per_task(gradients), device) for gradients in cut]
+        if len(each) == 1:
+            return each[0]
+        return torch.cat(each, dim=1) if self.measures == "pooled" else torch.stack(each).sum(dim=0)
+
     def apply_coefficients(self, gradients: Sequence[Tensor | None], coefficients: Tensor) -> Tensor | None:
         """One rank's balanced gradient, a new tensor in the gradients' shape; None if every gradient is None."""
         return combine_gradients(gradients, coefficients)
 
-    def balanced_gradient(
-        self, gradients: Sequence[Tensor | None], coefficients: Tensor, finite: Truth | None = None
-    ) -> Tensor | None:
-        """:meth:`apply_coefficients`, but NaN in every element where something is not finite.
+    def balanced_gradients(
+        self, cut: CutGradients, coefficients: Tensor, finite: Truth | None = None
+    ) -> list[Tensor | None]:
+        """:meth:`apply_coefficients` at each tensor of a cut, but NaN in every element where something is not finite.
 
         Everywhere, so that whatever lies below sees it: every embedding table, and a parameter behind units that are
         off for some rows.
 
         Args:
+            cut: M gradients at each of its tensors.
             coefficients: (M,) float64.
-            finite: whether losses and statistic are; the result is then looked at too. None: the coefficients are NaN
+            finite: whether losses and statistic are; the results are then looked at too. None: the coefficients are NaN
                 where something is not finite.
         """
         check = finite is not None
-        if adds_up_gradients(self):
-            combined, whole = combine_and_check(gradients, coefficients, check)
-        else:
-            combined = self.apply_coefficients(gradients, coefficients)
-            whole = elements_are_finite(combined) if check and combined is not None else True
-        if combined is None or finite is None:
-            return combined
-        applicable = finite & whole
+        balanced: list[Tensor | None] = []
+        applicable: Truth = True if finite is None else finite
+        for gradients in cut:
+            if adds_up_gradients(self):
+                combined, whole = combine_part(gradients, coefficients, check)
+            else:
+                combined = self.apply_coefficients(per_task(gradients), coefficients)
+                whole = elements_are_finite(combined) if check and combined is not None else True
+            balanced.append(combined)
+            applicable = applicable & whole
+        if applicable is True:
+            return balanced
         if isinstance(applicable, Tensor):
-            return combined.add_(torch.where(applicable, 0.0, torch.nan))
-        return combined if applicable else combined.fill_(torch.nan)
+            spoiled = torch.where(applicable, 0.0, torch.nan)
+            return [None if combined is None else combined.add_(spoiled) for combined in balanced]
+        return [None if combined is None else combined.fill_(torch.nan) for combined in balanced]
 
     @torch.no_grad()
     def update(
@@ -254,7 +271,7 @@ class Balancer(TaskState):
         losses = None if losses is None else losses_of_rows(losses, rows)
         statistic = self.measure(rows, gradients.device)
         finite = all_finite(statistic) if losses is None else all_finite(statistic) & all_finite(losses)
-        combined = self.balanced_gradient(rows, self.update(statistic, losses), finite)
+        (combined,) = self.balanced_gradients([rows], self.update(statistic, losses), finite)
         return torch.zeros_like(rows[0]) if combined is None else combined
 
     def reset_parameters(self) -> None:
