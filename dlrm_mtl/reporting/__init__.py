@@ -1,1 +1,1 @@
-"""From measurements to intervals, and from those to tables."""
+"""Comparisons summarised with intervals and verdicts, and rendered as tables, figures and sentences."""

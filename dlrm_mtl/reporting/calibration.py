@@ -1,4 +1,4 @@
-"""Calibration of an arm on a task, seed by seed: a mean over seeds would take 0.8 and 1.2 for right."""
+"""Calibration of an arm on a task by seed. It is never averaged over seeds: 0.8 and 1.2 would average to 1."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ def calibration_by_seed(seeds: Mapping[int, Mapping[str, Any]]) -> list[dict[str
     """Mean prediction / base rate with its interval over rows.
 
     Args:
-        seeds: what each seed's seed-S.json says of the task.
+        seeds: the task's record in each seed's seed-S.json.
     """
     return [
         {
@@ -22,7 +22,7 @@ def calibration_by_seed(seeds: Mapping[int, Mapping[str, Any]]) -> list[dict[str
 
 
 def farthest_from_one(calibrations: Sequence[float | None]) -> float | None:
-    """The one that is farthest from 1 as a ratio, so that 0.5 is as far as 2; None if a seed has none."""
+    """The calibration farthest from 1 as a ratio, where 0.5 is as far as 2; None if any seed has none."""
     known = [value for value in calibrations if value is not None]
     if len(known) < len(calibrations):
         return None
@@ -30,5 +30,5 @@ def farthest_from_one(calibrations: Sequence[float | None]) -> float | None:
 
 
 def deciles_by_seed(seeds: Mapping[int, Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Rows, mean prediction and rate of positives in tenths of the rows by prediction."""
+    """Rows, mean prediction and rate of positives of each tenth of the rows, ordered by prediction."""
     return [{"seed": seed, "deciles": task["deciles"]} for seed, task in seeds.items() if task.get("deciles")]

@@ -1,4 +1,4 @@
-"""What stands above the tables, in Markdown as in HTML."""
+"""Captions of the tables, for Markdown and HTML."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -33,7 +33,7 @@ BAYES = ". Bayes NE: that of the true probabilities"
 
 
 def caption_metrics(comparison: Mapping[str, Any]) -> str:
-    """Of the table of metrics, whose columns are those that are known."""
+    """Caption of the table of metrics; explains only the columns that it has."""
     reached = [task for arm in comparison["arms"].values() for task in arm["tasks"].values()]
     by_cluster = any(task["gauc"] is not None or task["recalibrated_ne"] is not None for task in reached)
     return f"{METRICS}{BY_CLUSTER if by_cluster else ''}{BAYES if comparison['bayes_ne'] else ''}"

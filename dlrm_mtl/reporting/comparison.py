@@ -1,4 +1,4 @@
-"""comparison.json: what a comparison found, over its seeds."""
+"""comparison.json: the results of a comparison over its seeds."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,7 @@ INTERVALS: dict[Covers | None, str] = {
     None: "not known",
 }
 INDEPENDENT_ROWS = "rows taken as independent"
-"""Stands for the cluster where rows have none."""
+"""Value of ``clusters`` when the data set names no cluster."""
 
 
 def compare_seeds(
@@ -40,24 +40,24 @@ def compare_seeds(
 ) -> dict[str, Any]:
     """The comparison over seeds; the first arm is the control.
 
-    An arm's numbers are over the seeds that have it. Gains have an interval for other seeds, one for other rows, and
-    one for both (:class:`dlrm_mtl.statistics.effect.Effect`); verdicts are taken on all arms and tasks together
-    (:mod:`dlrm_mtl.statistics.families`), and none on an arm with one seed. NE and the other metrics are means over
-    seeds; ``calibration`` is that of the seed where it is farthest from 1. What a seed lacks because its predictions
-    are not finite is None, and the seed is in ``exploded_seeds``, as is one with an NE above 2. Percentiles of QPS are
-    over the windows of all seeds; changes are paired window by window (:mod:`dlrm_mtl.statistics.speed`). Skipped steps
-    and lost rows are those of all seeds together.
+    An arm's numbers are taken over the seeds that trained it. Gains have an interval for other seeds, one for other
+    rows, and one for both (:class:`dlrm_mtl.statistics.effect.Effect`); verdicts are corrected for the number of arms
+    and tasks (:mod:`dlrm_mtl.statistics.families`); an arm with one seed has none. NE and the other metrics are means
+    over seeds; ``calibration`` is that of the seed where it is farthest from 1. A value is None if a seed's predictions
+    are not finite; ``exploded_seeds`` lists such seeds and those with an NE above 2. Percentiles of QPS are over the
+    windows of all seeds; changes are paired window by window (:mod:`dlrm_mtl.statistics.speed`). Skipped steps and lost
+    rows are summed over seeds.
 
     Args:
-        seeds: results of :func:`dlrm_mtl.reporting.seed_summary.summarize_seed`. An arm may have ``control_qps``,
-            ``control_end_to_end_qps`` and ``control_tasks``, of the control that was trained beside it, if that is
-            another than the control that is here.
-        bayes_ne: NE of the true probabilities, for tasks where they are known.
-        task_weights: each task's share of the average over tasks, together 1; by default equal ones.
-        planned_seeds: those that were to be trained when the first job began; by default these.
-        gains: by seed and arm, over the control that was trained beside it, from seed-S.npz. The intervals of an arm
-            with several seeds cover other rows if all of its seeds are here.
-        clusters: the column that says which rows belong together.
+        seeds: results of :func:`dlrm_mtl.reporting.seed_summary.summarize_seed`. If an arm was trained beside another
+            run of the control, it has that run's results as ``control_qps``, ``control_end_to_end_qps`` and
+            ``control_tasks``.
+        bayes_ne: NE of the true probabilities, for generated data.
+        task_weights: each task's share of the average over tasks, which sum to 1; equal by default.
+        planned_seeds: seeds that were planned when the first job began; by default those of ``seeds``.
+        gains: from seed-S.npz, by seed and arm, over the control trained beside it. The intervals of an arm with
+            several seeds cover other rows only if all its seeds are given.
+        clusters: the column whose equal values mark rows that belong together.
     """
     names = list(dict.fromkeys(name for seed in seeds for name in seed["arms"]))
     control = names[0]
@@ -93,7 +93,7 @@ def compare_seeds(
 
 
 def describe_intervals(arms: Mapping[str, ArmEffects]) -> str:
-    """What the intervals of NE gains are for, in words."""
+    """What the intervals of NE gains cover, in words."""
     of_arms = [[effect for effect in arm.tasks.values() if effect] for arm in arms.values()]
     kinds = Counter(covers(effects[0]) for effects in of_arms if effects)
     return "; ".join(
@@ -125,7 +125,7 @@ def _compare_arm(
     over_seeds: ArmSeeds | None,
     judged: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
-    """Args: ``over_seeds`` and ``judged`` are None of the control."""
+    """``over_seeds`` and ``judged`` are None for the control."""
     by_seed = {seed["seed"]: seed["arms"][name] for seed in seeds}
     arms = list(by_seed.values())
     return {
@@ -151,7 +151,7 @@ NO_METRIC_GAINS = {f"{metric}_gain_percent": NOTHING for metric in ("relative_ne
 
 
 def _reached(seeds: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
-    """What an arm reached on a task, over its seeds."""
+    """An arm's metrics on a task, over its seeds."""
     records = list(seeds.values())
     return {
         **{metric: _mean([task.get(metric) for task in records]) for metric in ("ne", *METRICS)},
@@ -164,14 +164,14 @@ def _reached(seeds: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _evaluated(task: Mapping[str, Any]) -> dict[str, Any]:
-    """On what a task was evaluated."""
+    """Counts of the rows on which a task was evaluated."""
     return {key: task.get(key) for key in ("rows", "positives", "users", "users_share", "rows_share")}
 
 
 def _windows(
     rate: str, name: str, control: str, seeds: Sequence[Mapping[str, Any]]
 ) -> tuple[list[Sequence[float]], list[Sequence[float]]]:
-    """The windows of the control and of an arm, by seed; none where a seed has no such rate."""
+    """Windows of the control and of an arm, by seed; empty if a seed lacks this rate."""
     arms = [(seed["arms"][control], seed["arms"][name]) for seed in seeds]
     baseline = [arm.get(f"control_{rate}", of_control.get(rate, ())) for of_control, arm in arms]
     return baseline, [arm.get(rate, ()) for _, arm in arms]
@@ -201,6 +201,6 @@ def _change_record(change: Change) -> dict[str, float | None]:
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
-    """None if a seed has none."""
+    """None if any seed has no value."""
     known = [value for value in values if value is not None]
     return float(np.mean(known)) if len(known) == len(values) else None

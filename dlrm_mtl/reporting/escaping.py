@@ -1,11 +1,11 @@
-"""Names of the user's in Markdown: as they stand, and nothing else."""
+"""User-given names in Markdown, escaped so that they show as they are."""
 
 import re
 
 from dlrm_mtl.quoting import printable
 
 _MARKUP = re.compile(r"[\\`*|<>\[\]~&$#]|(?<![^\W_])_|_(?![^\W_])")
-"""What Markdown, HTML or a formula could begin with; an underscore between letters is one anyway."""
+"""Characters that could start Markdown, HTML or a formula. An underscore between letters is plain text."""
 
 
 def text(name: str) -> str:

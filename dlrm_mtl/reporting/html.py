@@ -1,4 +1,4 @@
-"""The report as one HTML page that needs nothing else: no network, no script, no other file."""
+"""The report as one self-contained HTML page, without network access, scripts or other files."""
 
 import json
 import re
@@ -34,10 +34,10 @@ def write_report(data: ReportData, directory: Path, pareto: tuple[str, str] | No
     """Writes ``report.html`` and ``report.md``.
 
     Args:
-        pareto: two tasks of the Pareto view.
+        pareto: the two tasks of the Pareto view.
 
     Returns:
-        the tables of ``report.md`` and where the files are, for the terminal.
+        the tables of ``report.md`` and the paths of the files, for the terminal.
 
     Raises:
         ValueError: ``pareto`` names no tasks of the comparison.
@@ -51,7 +51,7 @@ def write_report(data: ReportData, directory: Path, pareto: tuple[str, str] | No
 
 
 def render_html(data: ReportData, pareto: tuple[str, str] | None = None) -> str:
-    """The page. Names of arms and tasks are the user's: the template escapes all but the figures.
+    """The page. The template escapes everything but the figures, since users name arms and tasks.
 
     Raises:
         ValueError: ``pareto`` names no tasks of the comparison.
@@ -98,7 +98,7 @@ def render_html(data: ReportData, pareto: tuple[str, str] | None = None) -> str:
 
 
 def _common_options(runs: Sequence[Run]) -> Mapping[str, str]:
-    """Options of all runs; where they differ, each value once."""
+    """Options of all runs; an option that differs has each of its values once."""
     configs = [flat(run.config) for run in runs]
     names = dict.fromkeys(name for config in configs for name in config)
     return {
@@ -108,19 +108,19 @@ def _common_options(runs: Sequence[Run]) -> Mapping[str, str]:
 
 
 def _command(environment: Record) -> str:
-    """The command line that began a run."""
+    """The command line that started a run."""
     program, *arguments = environment["command"]
     module = f"python -m dlrm_mtl.{Path(program).stem}"
     return f"{module} {shlex.join(arguments)}"
 
 
 def _keep_intervals_whole(sentence: str) -> str:
-    """No line break within an interval, nor before a percent sign."""
+    """Prevents line breaks within an interval and before a percent sign."""
     return re.sub(r"(?<=\d) %| (?=\[[+-])|(?<=\d,) (?=[+-]\d)", lambda found: found[0].replace(" ", "\xa0"), sentence)
 
 
 def _breakable(text: str) -> Markup:
-    """Names break after their punctuation, before they break anywhere."""
+    """Allows a line break after punctuation within a name."""
     return Markup("<wbr>").join(re.split(r"(?<=[:=/])(?=\w)|(?<=,)(?=[^\W\d])|(?<=\+)(?=[a-z])", text))
 
 

@@ -27,7 +27,7 @@ Record = Mapping[str, Any]
 
 
 def format_comparison(comparison: Record) -> str:
-    """Claims and gains, metrics, and cost of each arm against the control, and how far they can be trusted."""
+    """Claims, gains, metrics and cost of each arm against the control, with notes on how far to trust them."""
     control, arms = comparison["control"], comparison["arms"]
     seeds = len(arms[control]["seeds"])
     parts = [
@@ -51,7 +51,8 @@ def format_comparison(comparison: Record) -> str:
 
 
 def format_details(comparison: Record) -> str:
-    """Rows, gains in other metrics and in segments, and calibration by seed and decile; empty if none is known."""
+    """Row counts, gains in other metrics and by segment, calibration by seed and decile; empty if nothing of it was
+    kept."""
     tables = {
         "Evaluation rows": evaluation_table(comparison),
         METRIC_GAINS: metric_gains_table(comparison),
@@ -72,7 +73,7 @@ def format_result(summary: Record) -> str:
 
 
 def _losses(arms: Record) -> list[str]:
-    """What of the training had no effect, a paragraph per arm that has any such."""
+    """Skipped steps and lost rows, one paragraph per arm that has any."""
     paragraphs = []
     for name, arm in arms.items():
         skipped, lost = arm.get("skipped_steps", 0), arm.get("rows_lost", 0)

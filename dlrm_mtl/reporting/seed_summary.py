@@ -1,4 +1,4 @@
-"""seed-S.json: what training gave with one seed."""
+"""seed-S.json: the results of one seed."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -16,8 +16,7 @@ def summarize_seed(
     seed: int, tasks: Sequence[str], arms: Mapping[str, ArmResult], length: TrainingLength | None = None
 ) -> dict[str, Any]:
     """A seed's results as JSON values: metrics and windows of each arm, and NE gains over the first arm with their
-    intervals for other evaluation rows. A gain is None where an arm has no NE, because its predictions are not finite.
-    """
+    intervals for other evaluation rows. A gain is None if an arm's predictions are not finite."""
     gains = gains_of_seed({name: arm.evaluation for name, arm in arms.items()}, next(iter(arms)))
     summary: dict[str, Any] = {"seed": seed, **({"training": length.as_json()} if length else {}), "arms": {}}
     for name, arm in arms.items():
@@ -41,7 +40,7 @@ NOTHING = {"mean": 0.0, "low": 0.0, "high": 0.0}
 
 
 def _gain(gains: Gains, shares: Sequence[float]) -> dict[str, float | None] | None:
-    """The gain of tasks by their shares."""
+    """The gain averaged over tasks by their shares."""
     used = np.flatnonzero(shares)
     mean = float(gains.metrics["ne"].values[used] @ np.asarray(shares)[used])
     if not np.isfinite(mean):

@@ -70,7 +70,7 @@ def test_the_run_directory_is_complete(finished: Path) -> None:
     report, page = (finished / "report.md").read_text(), (finished / "report.html").read_text()
     assert "| end to end |" in re.sub(" +", " ", report)
     for text in (report, page):
-        assert "WARNING: 9 training steps per arm, fewer than 100" in text
+        assert mentions(text, "WARNING", "9 training steps", 100)
     for figure in ("gain", "pareto", "weights", "norms", "weighted-norms", "cosines", "gap", "speed"):
         assert f'id="{figure}"' in page
 
@@ -149,7 +149,7 @@ def test_one_process_and_quiet_output(small_dataset: Path, tmp_path: Path) -> No
     assert process.returncode == 0, process.stderr
     unexpected = [line for line in process.stderr.splitlines() if line and not line.startswith("seed 0: ")]
     assert unexpected == []
-    assert "for these models on other evaluation rows" in process.stdout
+    assert "these models on other evaluation rows" in process.stdout
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from scipy import stats
 from dlrm_mtl.power_analysis.options import PowerOptions
 from dlrm_mtl.power_analysis.report import analyse_power, format_power
 from tests.datasets import make_dataset
+from tests.messages import mentions
 from tests.pages import ROOT
 
 RESULTS = ROOT / "docs/results/experiments"
@@ -74,15 +75,15 @@ def test_a_condition_that_is_no_task_is_said(tmp_path: Path) -> None:
     schema["tasks"] = [task for task in schema["tasks"] if task["name"] != "click"]
     (directory / "schema.json").write_text(json.dumps(schema))
     report = analyse_power(PowerOptions(data=directory))
-    assert "Rows with click = 1 are not counted: buy is taken as defined on all rows" in report["notes"][1]
+    assert mentions(report["notes"][1], "click = 1", "buy")
     assert {gain["rows"] for gain in report["gains"]} == {200}
 
 
 def test_the_table_says_what_was_assumed(small_dataset: Path) -> None:
     text = format_power(analyse_power(PowerOptions(data=small_dataset, seeds=7, effect=2.0)))
     assert "200 evaluation rows" in text
-    assert "An NE gain of 2 % is to be found with 80% probability" in text
-    assert "5.4 % / sqrt(positives) over seeds (--seed-spread)" in text
+    assert mentions(text, "2 %", "80%")
+    assert mentions(text, "5.4 %", "--seed-spread")
     assert "(--row-spread)" in text
     assert "rows, 7 seeds" in text
     for task in ("average", "click", "like", "buy"):

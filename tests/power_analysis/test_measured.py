@@ -13,6 +13,7 @@ from dlrm_mtl.metrics.estimates_file import write_estimates
 from dlrm_mtl.metrics.evaluation import EvaluationEstimates
 from dlrm_mtl.power_analysis.options import PowerOptions
 from dlrm_mtl.power_analysis.report import analyse_power, format_power
+from tests.messages import mentions, naming
 from tests.pages import ROOT
 from tests.reporting.runs import summarized, write_run
 
@@ -86,7 +87,7 @@ def test_seeds_and_rows_are_measured(run: Path) -> None:
 def test_without_estimates_of_rows_it_says_so(run: Path) -> None:
     write_estimates_of(run, 0, 0.05, 0.02)
     report = analyse_power(PowerOptions(run=run))
-    assert "nothing is known of other rows" in report["notes"][0]
+    assert "other rows" in report["notes"][0]
     assert {gain["detectable"] for gain in report["gains"]} == {None}
     lines = format_power(report).splitlines()
     [click] = [line for line in lines if line.startswith("click")]
@@ -98,21 +99,21 @@ def test_a_task_that_exploded_is_left_out(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", [counted(0, (0.1, None)), counted(1, (0.2, 1.0))])
     report = analyse_power(PowerOptions(run=run))
     assert [gain["task"] for gain in report["gains"]] == ["click"]
-    assert report["notes"][0] == "x: buy is left out: not every seed has an NE of it."
+    assert mentions(report["notes"][0], "x", "buy", "left out")
 
 
 def test_one_seed_says_nothing_of_seeds(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", [counted(0, (0.1, 1.0))])
-    with pytest.raises(ValueError, match="arm 'x' has 1 seeds, expected two"):
+    with pytest.raises(ValueError, match=naming("arm 'x'", 1)):
         analyse_power(PowerOptions(run=run))
 
 
 def test_unknown_arms_and_weights_are_refused(run: Path) -> None:
-    with pytest.raises(ValueError, match=r"has no arm 'y' beside its control; its arms: \['x'\]"):
+    with pytest.raises(ValueError, match=naming("'y'", "['x']")):
         analyse_power(PowerOptions(run=run, arms=("y",)))
-    with pytest.raises(ValueError, match="task_weights names"):
+    with pytest.raises(ValueError, match=naming("task_weights")):
         analyse_power(PowerOptions(run=run, task_weights=("click=1",)))
-    with pytest.raises(ValueError, match=r"has no seed-S\.json"):
+    with pytest.raises(ValueError, match=naming("seed-S.json")):
         analyse_power(PowerOptions(run=FEEDS, task_weights=("click=1",)))
 
 

@@ -12,6 +12,7 @@ from dlrm_mtl.metrics.estimates_file import write_estimates
 from dlrm_mtl.reporting.html import render_html, write_report
 from dlrm_mtl.reporting.runs.join import join_runs
 from dlrm_mtl.reporting.runs.report_data import ReportData, read_run
+from tests.messages import mentions, naming
 from tests.reporting.estimates import drawn_estimates
 from tests.reporting.runs import TASKS, summarized, write_run
 
@@ -153,7 +154,7 @@ def test_what_only_seeds_npz_knows_is_there(tmp_path: Path) -> None:
     assert "NE gain (%) by hour" in page.shown
     assert "<b>tab</b>" in page.shown
     assert "[0.980, 1.070]" in page.shown
-    assert "for other seeds and other evaluation rows" in page.shown
+    assert "other seeds and other evaluation rows" in page.shown
     assert "no positive" in page.shown
     segments = page.shown.partition("NE gain (%) by hour")[2].partition("NE gain by")[0]
     assert segments.count("+5.000 [") == 2
@@ -173,7 +174,7 @@ def test_names_are_escaped(tmp_path: Path) -> None:
 
 def test_without_logs_there_are_no_curves_and_it_says_so(tmp_path: Path) -> None:
     page = Page(render_html(data(tmp_path / "run", windows=0)))
-    assert "No curves: the run directories hold no metrics.jsonl." in page.shown
+    assert mentions(page.shown, "No curves", "metrics.jsonl")
     assert set(FIGURES) & set(page.ids) == {"gain", "pareto"}
 
 
@@ -181,13 +182,13 @@ def test_thinning_is_said_and_keeps_the_file_small(tmp_path: Path) -> None:
     short = render_html(data(tmp_path / "short", windows=300, seeds=1))
     long = render_html(data(tmp_path / "long", windows=3000, seeds=1))
     assert "Thinned out" not in short
-    assert "of 3,000 logged windows each point is the mean of 10" in long
+    assert mentions(long, "3,000", "mean of 10")
     assert len(long) < 1.1 * len(short) < 1_500_000
 
 
 def test_one_task_has_no_pareto_view(tmp_path: Path) -> None:
     page = Page(render_html(data(tmp_path / "run", tasks=("click",), windows=0)))
-    assert "No Pareto view: there is one task only." in page.shown
+    assert "No Pareto view" in page.shown
     assert "pareto" not in page.ids
 
 
@@ -195,16 +196,16 @@ def test_the_pareto_view_takes_the_widest_tasks_or_those_named(tmp_path: Path) -
     found = data(tmp_path / "run", tasks=("narrow", "wide", "widest"), windows=0)
     assert "Pareto view: widest against wide" in render_html(found)
     assert "Pareto view: narrow against wide" in render_html(found, ("narrow", "wide"))
-    with pytest.raises(ValueError, match="--pareto names task 'buy', expected one of narrow, wide, widest"):
+    with pytest.raises(ValueError, match=naming("--pareto", "'buy'", "narrow, wide, widest")):
         render_html(found, ("narrow", "buy"))
-    with pytest.raises(ValueError, match="--pareto names task 'wide' twice"):
+    with pytest.raises(ValueError, match=naming("--pareto", "'wide'", "twice")):
         render_html(found, ("wide", "wide"))
 
 
 def test_many_tasks_have_a_mean_cosine_each(tmp_path: Path) -> None:
     tasks = tuple(f"task_{index}" for index in range(6))
     page = Page(render_html(data(tmp_path / "run", tasks=tasks, windows=2, seeds=1)))
-    assert "Of each task the mean over its pairs with the others." in page.shown
+    assert "mean over its pairs" in page.shown
     assert "task_0 and task_1" not in page.shown
 
 
@@ -212,16 +213,16 @@ def test_an_exploded_arm_is_shown(tmp_path: Path) -> None:
     nes = {"mean": (0.9, 0.9), "x": (0.8, None), "y": (0.8, 0.9)}
     run = read_run(write_run(tmp_path / "run", [summarized(n, nes) for n in range(2)]))
     page = Page(render_html(ReportData.of([run], run.comparison)))
-    assert "NEX in seeds 0 and 1" in page.shown
-    assert "Left out, as a loss exploded: x." in page.shown
+    assert mentions(page.shown, "NEX", "seeds 0 and 1")
+    assert mentions(page.shown, "Left out", "exploded", "x.")
 
 
 def test_one_arm_that_went_astray_does_not_press_the_others_into_a_line(tmp_path: Path) -> None:
     nes = {"mean": (0.9, 0.9), "x": (0.89, 0.91), "y": (0.88, 0.9), "z": (1.9, 1.8)}
     run = read_run(write_run(tmp_path / "run", [summarized(n, nes) for n in range(2)]))
     page = Page(render_html(ReportData.of([run], run.comparison)))
-    assert "Arrows: beyond the axis, see the table." in page.shown
-    assert "Left out, as they lie far beyond the others: z." in page.shown
+    assert "Arrows" in page.shown
+    assert mentions(page.shown, "Left out", "far beyond", "z.")
     assert "-100.000" in page.shown
     usual = Page(render_html(data(tmp_path / "usual"))).shown
     assert "Arrows" not in usual
@@ -234,12 +235,12 @@ def test_untimed_arms(tmp_path: Path) -> None:
         for arm in summary["arms"].values():
             arm["qps"] = []
     run = read_run(write_run(tmp_path / "run", seeds))
-    assert "not timed: too few steps" in Page(render_html(ReportData.of([run], run.comparison))).shown
+    assert "not timed" in Page(render_html(ReportData.of([run], run.comparison))).shown
 
 
 def test_files(tmp_path: Path) -> None:
     found = data(tmp_path / "run", windows=0)
     said = write_report(found, tmp_path)
-    assert (tmp_path / "report.md").read_text().startswith("# shop\n\nWhat can be said of each arm against `mean`")
+    assert (tmp_path / "report.md").read_text().startswith("# shop\n")
     assert (tmp_path / "report.html").read_text() == render_html(found)
     assert str(tmp_path / "report.html") in said

@@ -49,7 +49,7 @@ def test_arms(small_dataset: Path, tmp_path: Path, rank_pool: RankPool, arm: str
 
 def test_a_table_that_is_none(small_dataset: Path, tmp_path: Path, rank_pool: RankPool) -> None:
     model = ModelConfig(embedding_dims={"nope": 8}, interaction="dcn")
-    assert "names table 'nope'" in refused(rank_pool, small_dataset, tmp_path / "run", "multibalance", model=model)
+    assert "table 'nope'" in refused(rank_pool, small_dataset, tmp_path / "run", "multibalance", model=model)
 
 
 def compared(ranks: Ranks, config: CompareConfig, disk_is_full: bool) -> str:

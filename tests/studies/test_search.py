@@ -12,6 +12,7 @@ from dlrm_mtl.metrics.evaluation import EvaluationEstimates
 from dlrm_mtl.reporting.runs.report_data import Run
 from dlrm_mtl.studies.search import Search, read_search
 from dlrm_mtl.studies.search_text import describe_search
+from tests.messages import mentions
 
 RECOMMENDED = "multibalance_recommended"
 SEEDS = (-0.01, 0.0, 0.01)
@@ -87,9 +88,9 @@ def test_as_good_is_what_the_data_show_to_be() -> None:
     assert search.as_good == [2, 3]
     assert search.worse == [1, 4]
     text = describe_search(search)
-    assert f"`{RECOMMENDED}`: average +0.300, worst task a +0.200, in one training." in text
-    assert "of 4 random weightings 2 are shown to be; the first is trial 2, `static:weights=2`" in text
-    assert "stops there costs 2 trainings. 2 are shown to be worse, of 3 with an interval below 0;" in text
+    assert mentions(text, RECOMMENDED, "+0.300", "a +0.200")
+    assert mentions(text, "4 random weightings 2", "trial 2, `static:weights=2`", "2 trainings")
+    assert mentions(text, "2 are shown to be worse", 3, "below 0")
 
 
 def test_a_task_may_gain_less_than_under_the_balancer_if_it_is_not_the_worst() -> None:
@@ -102,9 +103,7 @@ def test_noise_of_rows_leaves_nothing_shown() -> None:
     gains = {**BALANCER, **trials((0.1, 0.9), (0.2, 0.4), (0.3, 0.6))}
     search = found(run_of(gains, noise=0.001))
     assert search.as_good == search.worse == search.below == []
-    assert "none is shown to be; a search has not found one in 3 trainings. None are shown to be worse" in text_of(
-        gains, noise=0.001
-    )
+    assert mentions(text_of(gains, noise=0.001), "none", "3 trainings", "None")
     assert found(run_of(gains, noise=1e-6)).as_good == [2, 3]
 
 
@@ -134,7 +133,7 @@ def test_where_seeds_are_not_kept_errors_add_up() -> None:
     assert difference is not None
     assert difference.high == pytest.approx(0.4)
     assert (search.as_good, search.worse) == ([2], [3])
-    assert "the winner's curse is not corrected" in describe_search(search)
+    assert not search.corrected
 
 
 def test_the_best_is_chosen_on_one_half_of_the_rows_and_judged_on_the_other() -> None:
@@ -167,18 +166,17 @@ def test_the_best_is_chosen_on_one_half_of_the_rows_and_judged_on_the_other() ->
 
 def test_the_best_spares_the_worst_task() -> None:
     text = text_of({**BALANCER, **trials((0.1, 5.0), (0.25, 0.5), (0.2, 0.4))})
-    assert "worst task gains no less than the balancer's is trial 2, `static:weights=2`" in text
-    assert "it gains +0.075 [+0.075, +0.075] beyond the balancer on average, and +0.050 [+0.050, +0.050]" in text
-    none = text_of({**BALANCER, **trials((0.1, 2.0), (-1.0, 2.0))})
-    assert "in every one of them some task gains less than the balancer's worst" in none
+    assert mentions(text, "worst task", "trial 2, `static:weights=2`")
+    assert mentions(text, "+0.075 [+0.075, +0.075]", "average", "+0.050 [+0.050, +0.050]")
+    assert found(run_of({**BALANCER, **trials((0.1, 2.0), (-1.0, 2.0))})).best is None
 
 
 def test_one_seed_shows_nothing() -> None:
     search = found(run_of({**BALANCER, **trials((1.0, 1.0))}, seeds=(0.0,), noise=1e-6))
     assert search.as_good == search.worse == []
-    assert "With one seed nothing is known of other seeds" in describe_search(search)
+    assert "one seed" in describe_search(search)
 
 
 def test_explosions_are_counted() -> None:
-    assert "1 of 2 weightings exploded" in text_of({**BALANCER, **trials((0.2, 0.2), None)})
-    assert "exploded in some seed" in text_of({RECOMMENDED: None, **trials((0.2, 0.2))})
+    assert mentions(text_of({**BALANCER, **trials((0.2, 0.2), None)}), "1 of 2", "exploded")
+    assert "exploded" in text_of({RECOMMENDED: None, **trials((0.2, 0.2))})

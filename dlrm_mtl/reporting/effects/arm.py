@@ -1,4 +1,4 @@
-"""Gains of one arm over its control, over the seeds that have it."""
+"""Gains of one arm over its control, taken over seeds."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,20 +16,20 @@ Record = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class ArmSeeds:
-    """An arm over S seeds: of each list an entry per seed."""
+    """An arm with S seeds; each list has one entry per seed."""
 
     tasks: Sequence[str]
     weights: Sequence[float]
-    """(M,) each task's share of the average; together 1."""
+    """(M,) each task's share of the average; they sum to 1."""
     arm: Sequence[Record]
-    """What seed-S.json says of it."""
+    """The arm's record in seed-S.json."""
     control: Sequence[Record]
-    """By task what the control reached that was trained beside it."""
+    """By task, the record of the control trained beside it."""
     gains: Sequence[Gains] | None
-    """With their errors over rows; None if a seed's are not known."""
+    """Gains with their errors over rows; None if any seed lacks them."""
 
     def effects(self) -> ArmEffects:
-        """NE gains; None where a seed has none: an effect over the seeds that did not explode would be flattery."""
+        """NE gains; None if any seed has none. An effect over the remaining seeds would be too optimistic."""
         tasks = {task: self._effect("ne", task) for task in self.tasks}
         if any(effect is None for effect in tasks.values()):
             return ArmEffects(None, tasks)
@@ -40,14 +40,14 @@ class ArmSeeds:
         return ArmEffects(average, tasks)
 
     def metric_gains(self, task: str) -> dict[str, Any]:
-        """``relative_ne_gain_percent`` and those of other metrics, None where a seed has none."""
+        """``relative_ne_gain_percent`` and gains in other metrics; None if any seed has none."""
         return {
             f"{metric}_gain_percent": effect_record(effect) if (effect := self._effect(metric, task)) else None
             for metric in ("relative_ne", *METRICS)
         }
 
     def segments(self) -> dict[str, Any]:
-        """NE gains by segment and value, each by itself: no verdict is taken on so many."""
+        """NE gains by segment and value, without verdicts since there are many of them."""
         if self.gains is None:
             return {}
         return {
@@ -94,7 +94,7 @@ class ArmSeeds:
 
 
 def _gain(metric: str, control: Record, arm: Record) -> float | None:
-    """In percent, positive where the arm is better."""
+    """In percent; positive if the arm is better."""
     if metric in ("ne", "relative_ne"):
         gain = arm["ne_gain_percent"]
         if gain is None:

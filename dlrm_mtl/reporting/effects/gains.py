@@ -1,4 +1,4 @@
-"""Gains of an arm over its control, trained from one seed: in percent, and positive where the arm is better."""
+"""Gains of an arm over its control with one seed, in percent; positive if the arm is better."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -10,42 +10,42 @@ from dlrm_mtl.metrics.estimates import Estimates, combine
 from dlrm_mtl.metrics.evaluation import EvaluationEstimates
 
 METRICS = ("auc", "auprc", "gauc", "uauc", "recalibrated_ne")
-"""Beside NE, those of which comparison.json has gains."""
+"""Metrics other than NE that have gains in comparison.json."""
 LOWER_IS_BETTER = ("ne", "recalibrated_ne")
 
 
 @dataclass(frozen=True)
 class Gains:
-    """Of M tasks."""
+    """Gains on M tasks."""
 
     metrics: Mapping[str, Estimates]
-    """Of ``ne`` and of those of :data:`METRICS` that both arms have: 100 times the difference. ``relative_ne``: the
-    gain in NE in percent of the control's NE."""
+    """``ne`` and those :data:`METRICS` that both arms have: 100 times the difference. ``relative_ne``: the NE gain in
+    percent of the control's NE."""
     buckets: npt.NDArray[np.int64]
-    """(M,) buckets that have rows of each task."""
+    """(M,) number of buckets with rows of each task."""
     segments: Mapping[str, Mapping[str, "SegmentGains"]] = field(default_factory=dict)
     """By segment and value."""
 
 
 @dataclass(frozen=True)
 class SegmentGains:
-    """Among the evaluation rows that have a value."""
+    """Gains on the evaluation rows of one segment value."""
 
     rows: int
     gains: Gains
-    """Of ``ne`` and ``relative_ne`` alone."""
+    """``ne`` and ``relative_ne`` only."""
 
 
 def gains_over(control: Mapping[str, Estimates], arm: Mapping[str, Estimates]) -> Gains:
-    """What the metrics of control and arm, by name, make of it. Both are over the same rows: what makes a row easy for
-    both cancels in the error."""
+    """Gains from the metrics of control and arm on the same rows, so that noise common to both models cancels in the
+    error."""
     shared = [metric for metric in ("ne", *METRICS) if metric in control and metric in arm]
     gains = {metric: _difference(metric, control[metric], arm[metric]) for metric in shared}
     return Gains({**gains, "relative_ne": _relative(control["ne"], arm["ne"])}, control["ne"].buckets())
 
 
 def gains_of_seed(arms: Mapping[str, EvaluationEstimates], control: str) -> dict[str, Gains]:
-    """Of the arms but the control, which were trained from one seed and evaluated on the same rows."""
+    """Gains of all arms but the control, with one seed and the same evaluation rows."""
     baseline = arms[control]
     return {name: _with_segments(baseline, arm) for name, arm in arms.items() if name != control}
 

@@ -1,4 +1,4 @@
-"""Effects over the seeds of a comparison, and how comparison.json says them."""
+"""Effects over the seeds of a comparison, and their form in comparison.json."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -11,20 +11,20 @@ from dlrm_mtl.reporting.effects.gains import Gains
 from dlrm_mtl.statistics.effect import LEVEL, Effect, Interval
 
 Covers = Literal["seeds and rows", "seeds", "rows"]
-"""What an interval covers: that other seeds, other evaluation rows, or both would have given another effect."""
+"""What an interval covers: other seeds, other evaluation rows, or both."""
 ROWS_FREEDOM = 999
-"""Of an interval over rows of which the file says no more than its ends."""
+"""Degrees of freedom of an interval over rows whose file holds only its ends."""
 
 
 def effect_over_seeds(
     values: Sequence[float], gains: Sequence[Gains] | None, metric: str, shares: Sequence[float]
 ) -> Effect:
-    """The effect of values, one per seed.
+    """The effect over seeds, from one value per seed.
 
     Args:
-        gains: those of the same seeds, for the error over rows; None if it is not known.
-        metric: whose gains they are.
-        shares: (M,) how the values are made from those of the tasks: for one task, 1 there and 0 elsewhere.
+        gains: gains of the same seeds, for the error over rows; None if it is not known.
+        metric: the metric of the gains.
+        shares: (M,) weight of each task in the values; for a single task, 1 for it and 0 for the others.
     """
     if gains is None or any(metric not in of_seed.metrics for of_seed in gains):
         return Effect.over(values)
@@ -40,8 +40,8 @@ def effect_over_seeds(
 
 
 def recorded_effect(gain: Mapping[str, Any], seeds: int) -> Effect:
-    """The effect that is known from a mean and one interval only, as seed-S.json and the comparison.json of earlier
-    versions have it: Student's over seeds or, of a single seed, one over rows."""
+    """The effect from a mean and one interval, which is all that seed-S.json and the comparison.json of earlier
+    versions have: Student's interval over seeds or, with a single seed, the interval over rows."""
     mean, low, high = gain["mean"], gain.get("low"), gain.get("high")
     if low is None or high is None:
         return Effect(mean)
@@ -53,7 +53,7 @@ def recorded_effect(gain: Mapping[str, Any], seeds: int) -> Effect:
 
 
 def covers(effect: Effect) -> Covers | None:
-    """None: there is no interval."""
+    """None if there is no interval."""
     if effect.seeds_freedom and effect.rows_freedom:
         return "seeds and rows"
     if effect.seeds_freedom:
@@ -62,8 +62,8 @@ def covers(effect: Effect) -> Covers | None:
 
 
 def effect_record(effect: Effect) -> dict[str, Any]:
-    """The effect with its intervals: ``low`` and ``high`` for all that it ``covers``, ``over_seeds`` for other seeds on
-    these rows, ``over_rows`` for these models on other rows; None where one is not known."""
+    """The effect with its intervals: ``low`` and ``high`` for what it ``covers``, ``over_seeds`` for other seeds on
+    these rows, ``over_rows`` for these models on other rows; None if unknown."""
     return {
         "mean": effect.mean,
         **(_ends(effect.interval()) or {"low": None, "high": None}),

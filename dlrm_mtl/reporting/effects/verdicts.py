@@ -1,4 +1,4 @@
-"""Verdicts of a comparison: on all its arms and tasks together, so that many looks find nothing by chance."""
+"""Verdicts of a comparison, corrected for the number of its arms and tasks."""
 
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -14,27 +14,27 @@ Key = TypeVar("Key", bound=Hashable)
 
 @dataclass(frozen=True)
 class ArmEffects:
-    """NE gains (%) of an arm that is not the control; None where a seed has none."""
+    """NE gains (%) of an arm that is not the control; None if any seed has none."""
 
     average: Effect | None
-    """Over tasks, with their weights."""
+    """Weighted average over tasks."""
     tasks: Mapping[str, Effect | None]
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """Of one effect."""
+    """The verdict on one effect, with its p-values."""
 
     p: float | None = None
-    """Of no difference, by itself; None where there is no interval."""
+    """Two-sided p-value of no difference; None without an interval."""
     p_holm: float | None = None
-    """Of no difference, adjusted for the number of effects in its family; None without a verdict."""
+    """The same, adjusted for the number of effects in its family; None without a verdict."""
     verdict: Verdict | None = None
-    """None of a single seed, which tells of one pair of models only, and of the control."""
+    """None for the control, and with a single seed, which compares one pair of models only."""
 
 
 def judged_gains(arms: Mapping[str, ArmEffects]) -> dict[str, dict[str, Any]]:
-    """Of each arm ``average_ne_gain_percent``, ``loses_nothing``, and in ``tasks`` the gain of each."""
+    """By arm: ``average_ne_gain_percent``, ``loses_nothing``, and the gains of ``tasks``."""
     averages = _judge({arm: effects.average for arm, effects in arms.items()})
     of_tasks = _judge({(arm, task): effect for arm, own in arms.items() for task, effect in own.tasks.items()})
     claims = lose_nothing(_with_claim(arms))
@@ -49,7 +49,7 @@ def judged_gains(arms: Mapping[str, ArmEffects]) -> dict[str, dict[str, Any]]:
 
 
 def judged_record(effect: Effect | None, judgement: Judgement) -> dict[str, Any] | None:
-    """A gain as comparison.json has it."""
+    """A gain in the form of comparison.json."""
     return None if effect is None else {**effect_record(effect), **asdict(judgement)}
 
 
@@ -58,7 +58,7 @@ NO_GAIN = {**NOTHING, **asdict(Judgement())}
 
 
 def describe_families(arms: Mapping[str, ArmEffects]) -> dict[str, Any]:
-    """How the verdicts were taken, and of how many effects together."""
+    """The procedure of the verdicts, and how many effects each family has."""
     return {
         "procedure": "Holm",
         "level": 1 - LEVEL,
@@ -70,8 +70,7 @@ def describe_families(arms: Mapping[str, ArmEffects]) -> dict[str, Any]:
 
 
 def chance_range(arms: Mapping[str, ArmEffects], tasks: Iterable[str]) -> dict[str, Any]:
-    """How many intervals of arms and tasks exclude 0, and how many would by chance if no arm differed from the
-    control."""
+    """How many intervals of arms and tasks exclude 0, and how many would by chance if all arms equalled the control."""
     chance = by_chance([[effect for own in arms.values() if (effect := own.tasks[task])] for task in tasks])
     intervals = [interval for effect in _of_all_tasks(arms) if effect and (interval := effect.interval())]
     return {
@@ -84,7 +83,7 @@ def chance_range(arms: Mapping[str, ArmEffects], tasks: Iterable[str]) -> dict[s
 
 
 def _judge(effects: Mapping[Key, Effect | None]) -> dict[Key, Judgement]:
-    """Those with a verdict are one family."""
+    """Judges the effects that can have a verdict as one family."""
     family = {key: effect for key, effect in effects.items() if effect and _has_verdict(effect)}
     verdicts = judge(family)
     adjusted = dict(zip(family, holm([effect.p_value() for effect in family.values()]), strict=True))
@@ -99,7 +98,7 @@ def _has_verdict(effect: Effect | None) -> bool:
 
 
 def _with_claim(arms: Mapping[str, ArmEffects]) -> dict[str, list[Effect]]:
-    """Effects of the arms of which something can be claimed for all tasks together."""
+    """Effects by arm, for arms whose tasks all can have a verdict."""
     known = {arm: [effect for effect in own.tasks.values() if effect] for arm, own in arms.items()}
     return {
         arm: effects

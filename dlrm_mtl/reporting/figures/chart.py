@@ -4,22 +4,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 ASTRAY = 4
-"""An arm whose values go to more than so many times the median arm's does not stretch the axes of the others."""
+"""An arm whose values exceed this multiple of the median arm's gets axes of its own."""
 
 
 @dataclass(frozen=True)
 class Chart:
-    """Panels that are read together."""
+    """Panels with a common legend and caption."""
 
     name: str
     title: str
     caption: str
     legend: Sequence[tuple[str, str]]
-    """Names, and samples of their lines as SVG."""
+    """Names with samples of their lines, as SVG."""
     panels: Sequence[tuple[str, str]]
-    """Headings, and figures as SVG."""
+    """Headings with figures, as SVG."""
 
 
 def panel_heading(name: str, own_axis: bool) -> str:
-    """A panel's name, with a word if it does not share the others' axis."""
+    """A panel's name, with a note if its axis differs from the others'."""
     return f"{name} (axis of its own)" if own_axis else name

@@ -1,4 +1,4 @@
-"""Figures of what happened over the training steps, with their legends and captions."""
+"""Figures over the training steps, with legends and captions."""
 
 from collections.abc import Mapping, Sequence
 from itertools import combinations
@@ -15,15 +15,15 @@ from dlrm_mtl.reporting.runs.report_data import Record, ReportData
 from dlrm_mtl.run_directory import pair_name
 
 POINTS = 300
-"""Points of a curve, at most."""
+"""Maximum number of points of a curve."""
 POINTS_OF_ALL = 24_000
-"""Points of all curves of a chart together: with many arms and tasks each gets fewer, so that the file stays small."""
+"""Maximum number of points of all curves of a chart, so that the file stays small with many arms and tasks."""
 MOST_PAIRS = 10
-"""Cosines of single pairs of tasks in a panel; with more tasks a task has one curve, the mean over its pairs."""
+"""Maximum number of task pairs in a panel of cosines; with more, each task has one curve, the mean over its pairs."""
 
 
 def curve_charts(data: ReportData) -> list[Chart]:
-    """What happened over the training steps; none if no metrics.jsonl is there."""
+    """Charts over the training steps; none without a metrics.jsonl."""
     tasks = {task: task for task in data.tasks}
     cosines, of_cosines = _cosines(data.tasks)
     log = {"logarithmic": True}
@@ -57,7 +57,7 @@ LOWEST_NORM = 1e-4
 def _by_arm(
     data: ReportData, name: str, title: str, unit: str, picks: Mapping[str, Pick], note: str = "", options: Any = None
 ) -> Chart | None:
-    """A panel per arm, in it a curve per task or pair of tasks."""
+    """One panel per arm with one curve per task or pair of tasks."""
     if not picks:
         return None
     curves, points = _draw(data, data.arms, picks)
@@ -86,7 +86,7 @@ def _by_arm(
 
 
 def _against_control(data: ReportData, name: str, title: str, unit: str, key: str, note: str) -> Chart | None:
-    """A panel per arm, in it its curve and the control's."""
+    """One panel per arm with its curve and the control's."""
     curves, points = _draw(data, data.arms, {key: lambda window: window[key]})
     drawn = {arm: own[key] for arm, own in curves.items() if own}
     if not drawn:
@@ -117,7 +117,7 @@ def _against_control(data: ReportData, name: str, title: str, unit: str, key: st
 def _draw(
     data: ReportData, arms: Sequence[str], picks: Mapping[str, Pick]
 ) -> tuple[dict[str, dict[str, Curve]], tuple[int, int]]:
-    """Curves of each arm, and of the longest the windows and those per point."""
+    """Curves of each arm; the windows of the longest curve, and its windows per point."""
     points = max(20, min(POINTS, POINTS_OF_ALL // (len(arms) * len(picks))))
     found: dict[str, dict[str, Curve]] = {}
     longest = 0
@@ -143,7 +143,7 @@ def _caption(data: ReportData, note: str, points: tuple[int, int]) -> str:
 
 
 def _picks(key: str, names: Mapping[str, str]) -> dict[str, Pick]:
-    """Curves of the entries of a record, such as task_weights."""
+    """Selects curves from the entries of a record such as task_weights."""
 
     def pick(name: str) -> Pick:
         def value(window: Record) -> float | None:
@@ -156,7 +156,7 @@ def _picks(key: str, names: Mapping[str, str]) -> dict[str, Pick]:
 
 
 def _cosines(tasks: Sequence[str]) -> tuple[dict[str, Pick], str]:
-    """Curves of cosines, and what is to be said of them."""
+    """Selects curves of cosines, and the note on them."""
     note = "Between the tasks' gradients with respect to the shared representation; below 0 they are in conflict."
     pairs = list(combinations(tasks, 2))
     if len(pairs) <= MOST_PAIRS:
@@ -178,8 +178,7 @@ def _cosines(tasks: Sequence[str]) -> tuple[dict[str, Pick], str]:
 def _share(
     arms: Mapping[str, Sequence[Curve]], logarithmic: bool, lowest: float | None = None
 ) -> tuple[dict[str, tuple[float, float]], tuple[float, float]]:
-    """Ends of each arm's vertical axis, and of the one that they share: all arms but those that went astray, which
-    would press the others into a line."""
+    """Limits of each arm's vertical axis. Arms share one, except outliers, which would compress the others' curves."""
     ends = {arm: max(float(np.nanmax(np.abs([c.low, c.high]))) for c in curves) for arm, curves in arms.items()}
     usual = [arm for arm in arms if logarithmic or ends[arm] <= ASTRAY * median(ends.values())]
     shared = _limits([curve for arm in usual for curve in arms[arm]], logarithmic, lowest)
@@ -189,7 +188,7 @@ def _share(
 
 
 def _limits(curves: Sequence[Curve], logarithmic: bool, lowest: float | None) -> tuple[float, float]:
-    """Ends of a vertical axis."""
+    """Limits of a vertical axis."""
     high = max(float(np.nanmax(curve.high)) for curve in curves)
     if logarithmic:
         high = high or 1.0

@@ -1,4 +1,4 @@
-"""From the windows of several seeds to a curve with its spread."""
+"""Curves with their spread, from the windows of several seeds."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,12 +11,12 @@ from dlrm_mtl.reporting.runs.report_data import Record
 
 FloatArray = npt.NDArray[np.float64]
 Pick = Callable[[Record], float | None]
-"""Takes a curve's value from a window; None where there is none."""
+"""Takes a curve's value from a window; None if there is none."""
 
 
 @dataclass(frozen=True)
 class Curve:
-    """(n,) training steps, and over the seeds mean, lowest and highest value; NaN where no seed has one."""
+    """(n,) training steps, and mean, lowest and highest value over seeds; NaN if no seed has one."""
 
     steps: FloatArray
     mean: FloatArray
@@ -26,9 +26,9 @@ class Curve:
 
 
 def draw_curve(seeds: Sequence[Sequence[Record]], pick: Pick, points: int) -> Curve | None:
-    """The curve of a value over the steps that any seed has; None if no seed has any value.
+    """The curve of a value over the steps of all seeds; None without any value.
 
-    A curve with more than ``points`` windows is thinned out: each of its points is then the mean of
+    A curve with more than ``points`` windows is thinned out: each of its points is the mean of
     :func:`windows_per_point` windows, at the step of the last one.
     """
     steps = sorted({window["step"] for windows in seeds for window in windows})
@@ -51,5 +51,5 @@ def draw_curve(seeds: Sequence[Sequence[Record]], pick: Pick, points: int) -> Cu
 
 
 def windows_per_point(windows: int, points: int) -> int:
-    """Windows whose mean is one point of a curve with at most ``points`` points."""
+    """Number of windows averaged into one point of a curve with at most ``points`` points."""
     return ceil(windows / points)

@@ -8,7 +8,7 @@ from dlrm_mtl.reporting.tables.metrics import decile_ratio
 
 
 def decile_chart(data: ReportData) -> Chart | None:
-    """A panel per arm, in it a line per task and seed; None if deciles were not kept."""
+    """One panel per arm with one line per task and seed; None if deciles were not kept."""
     ratios = {
         arm: {
             task: [[decile_ratio(decile) for decile in one["deciles"]] for one in record["deciles_by_seed"]]
@@ -21,7 +21,7 @@ def decile_chart(data: ReportData) -> Chart | None:
     ]
     if not every:
         return None
-    # Alike up and down: half and twice are as far from 1.
+    # Symmetric: 0.5 and 2 are equally far from 1.
     reach = min(max(*every, *(1 / ratio for ratio in every), 1.25), 8.0)
     looks = {task: look(index) for index, task in enumerate(data.tasks)}
     caption = (

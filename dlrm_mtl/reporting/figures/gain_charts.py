@@ -1,4 +1,4 @@
-"""Figures of what a comparison found: NE gains, and the Pareto view of two tasks."""
+"""Figures of NE gains, and the Pareto view of two tasks."""
 
 from collections.abc import Mapping, Sequence
 from statistics import median
@@ -10,9 +10,9 @@ from dlrm_mtl.reporting.runs.report_data import Record, ReportData
 from dlrm_mtl.statistics.families import MARGIN
 
 SMALL = 8
-"""An arm whose gains end at this part of the axis has one of its own."""
+"""An arm whose gains all lie within 1 / SMALL of the axis gets an axis of its own."""
 ROOM = 1.08
-"""How much longer an axis is than what stands on it."""
+"""Length of an axis over the extent of its data."""
 
 
 def gain_chart(data: ReportData) -> Chart:
@@ -48,11 +48,11 @@ def gain_chart(data: ReportData) -> Chart:
 
 
 def pareto_chart(data: ReportData, tasks: tuple[str, str] | None) -> Chart | None:
-    """The gain of one task against that of another, by default the two whose gains differ most between arms; None if
-    there is but one task.
+    """The gain of one task against that of another, by default the two whose gains differ most between arms; None with
+    a single task.
 
     Raises:
-        ValueError: a task that is not there, or the same one twice.
+        ValueError: an unknown task, or the same task twice.
     """
     if tasks is not None:
         for task in tasks:
@@ -101,15 +101,15 @@ def pareto_chart(data: ReportData, tasks: tuple[str, str] | None) -> Chart | Non
 
 
 def reach_of(gains: Sequence[Sequence[Record | None]]) -> tuple[float, bool]:
-    """How far the axis of gains goes to both sides, and whether something lies beyond: one arm that went astray must
-    not press all others into a line."""
+    """Extent of the axis of gains to both sides, and whether any arm lies beyond it: a single outlier must not compress
+    all others."""
     known = [end for end in map(_end, gains) if end > 0] or [1.0]
     reach = ROOM * min(max(known), ASTRAY * median(known))
     return reach, max(known) > reach
 
 
 def _end(gains: Sequence[Record | None]) -> float:
-    """The end of an interval that is farthest from 0."""
+    """The larger distance of an interval's ends from 0."""
     ends = [end for gain in gains if gain for end in (gain["mean"], gain["low"], gain["high"]) if end is not None]
     return max(map(abs, ends), default=0.0)
 

@@ -1,5 +1,5 @@
-"""The report's panels: each a small figure of its own, so that a page lays them out in as many columns as it has room
-for, and its text keeps its size on a phone."""
+"""Panels of the report. Each is a figure of its own, so that a page fits them into columns and text stays readable on a
+phone."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,16 +17,16 @@ from dlrm_mtl.reporting.runs.report_data import Record
 from dlrm_mtl.statistics.families import MARGIN
 
 WIDTH, HEIGHT = 380, 230
-"""Of a panel, in pixels: the width of a phone's screen."""
+"""Width of a panel in pixels, that of a phone's screen."""
 DASHES = ("-", (0, (5, 2)), (0, (1.2, 1.5)), (0, (6, 2, 1.2, 2)))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "p", "<", ">")
 LABEL = 17
-"""Characters of a name that has to fit beside an axis."""
+"""Maximum number of characters of a name beside an axis."""
 
 
 @dataclass(frozen=True)
 class Look:
-    """What tells a line or point from others, with and without colours."""
+    """Colour, marker and dash that identify a line or point, also without colours."""
 
     color: str
     dashes: Any
@@ -37,7 +37,7 @@ BASELINE = Look(MUTED, (0, (3, 2)), "")
 
 
 def look(index: int) -> Look:
-    """Of the index-th task, pair or arm."""
+    """The look of the index-th task, pair or arm."""
     return Look(SERIES[index % len(SERIES)], DASHES[index % len(DASHES)], MARKERS[index % len(MARKERS)])
 
 
@@ -56,11 +56,11 @@ def swatch(key: str, style: Look, line: bool = True) -> str:
 def gain_panel(
     key: str, label: str, gains: Sequence[tuple[str, Record | None]], reach: float, *, apart: bool = True
 ) -> str:
-    """NE gains as intervals, one row each; the margin of equivalence is shaded.
+    """NE gains as intervals, one per row; the margin of equivalence is shaded.
 
     Args:
-        reach: the axis goes from -reach to reach; what lies beyond has an arrow.
-        apart: whether the first row, of an average, is set apart.
+        reach: the axis goes from -reach to reach; an arrow marks values beyond.
+        apart: whether the first row is an average and is set apart.
     """
     names = [shorten(name) for name, _ in gains]
     height, left = 26 * len(gains) + 52, 24 + 6.6 * max(map(len, names))
@@ -89,8 +89,8 @@ def decile_panel(key: str, label: str, lines: Sequence[tuple[Look, Sequence[floa
     """Predicted / observed by decile.
 
     Args:
-        lines: by decile, from the lowest predictions on; None where there is no ratio.
-        reach: the axis goes from 1 / reach to reach, alike for half and twice; what lies beyond is at its end.
+        lines: ratios by decile, from the lowest predictions on; None if undefined.
+        reach: the logarithmic axis goes from 1 / reach to reach; values beyond are drawn at its ends.
     """
     figure = Figure(figsize=(WIDTH / 72, HEIGHT / 72))
     axes = figure.subplots()
@@ -145,7 +145,7 @@ def curve_panel(
             linestyle=style.dashes,
             marker=style.marker,
             markersize=5,
-            # Markers of curves that lie upon each other stand side by side.
+            # Markers are staggered, so that overlapping curves stay distinguishable.
             markevery=(start, every),
         )
     axes.set(xlabel="training step", ylabel=unit)
@@ -173,7 +173,7 @@ def pareto_panel(
     """Gains of one task against those of another, with both intervals; the control is at the origin.
 
     Args:
-        reaches: both axes end at most so far from 0; intervals may run out of the figure.
+        reaches: maximum distance of both axes' ends from 0; intervals may run out of the figure.
     """
     width, height = 420, 340
     figure = Figure(figsize=(width / 72, height / 72))
@@ -206,7 +206,7 @@ def pareto_panel(
 
 
 def shorten(name: str, length: int = LABEL) -> str:
-    """A name with its middle left out where it is too long; legends and tables have it in full."""
+    """A name with its middle cut out if it is too long; legends and tables have it in full."""
     if len(name) <= length:
         return name
     return f"{name[: length // 2]}…{name[-(length - length // 2 - 1) :]}"
@@ -214,11 +214,11 @@ def shorten(name: str, length: int = LABEL) -> str:
 
 _ZERO: Record = {"mean": 0.0, "low": 0.0, "high": 0.0}
 VERDICT_MARKS = {"gain": (BETTER, "^", BETTER), "loss": (WORSE, "v", WORSE), "equivalent": (INK, "s", INK)}
-"""Colour, marker and its face; what has no verdict or an inconclusive one is an open circle."""
+"""Colour, marker and its face by verdict; an open circle without a verdict or with an inconclusive one."""
 
 
 def _sides(gain: Record) -> list[list[float]] | None:
-    """How far the interval goes to both sides of the mean; None if there is none."""
+    """Extent of the interval to both sides of the mean; None if there is none."""
     if gain["low"] is None:
         return None
     return [[gain["mean"] - gain["low"]], [gain["high"] - gain["mean"]]]
@@ -241,7 +241,7 @@ def _draw_gain(axes: Axes, row: int, gain: Record, reach: float) -> None:
 
 
 def _logarithmic_ticks(axes: Axes) -> None:
-    """Powers of ten, written as numbers; within less than a factor of 100, others, too."""
+    """Ticks at powers of ten, written as numbers; also between them if the axis spans less than a factor of 100."""
     low, high = axes.get_ylim()
     powers = np.arange(floor(log10(low)), ceil(log10(high)) + 1)
     factors = (1,) if high / low > 1000 else (1, 3) if high / low > 30 else (1, 2, 5)

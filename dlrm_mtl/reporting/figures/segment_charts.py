@@ -7,13 +7,13 @@ from dlrm_mtl.reporting.figures.svg import drawing
 from dlrm_mtl.reporting.runs.report_data import Record, ReportData
 
 MOST_PANELS = 40
-"""Of a segment; with more arms and tasks, the average over tasks stands for them."""
+"""Maximum number of panels of a segment; beyond, only the average over tasks is drawn."""
 MOST_VALUES = 40
-"""Of a segment; of one with more, those with the most rows are drawn."""
+"""Maximum number of values of a segment; beyond, those with the most rows are drawn."""
 
 
 def segment_charts(data: ReportData) -> list[Chart]:
-    """NE gains by value, a chart per segment, in it a panel per arm and task."""
+    """NE gains by value: one chart per segment, one panel per arm and task."""
     arms = data.comparison["arms"]
     segments = dict.fromkeys(name for arm in data.treatments for name in arms[arm]["segments"])
     charts = (_chart(data, segment, f"segment-{index}") for index, segment in enumerate(segments))
@@ -52,7 +52,7 @@ def _chart(data: ReportData, segment: str, key: str) -> Chart | None:
 
 
 def _most_rows(values: Record, task: str | None) -> list[tuple[str, Record]]:
-    """Gains of the values with the most rows, in the values' own order."""
+    """Gains of the values with the most rows, in the order of the values."""
     most = sorted(values, key=lambda value: -int(values[value]["rows"]))[:MOST_VALUES]
     gains = [
         (value, (found["tasks"][task]["ne_gain_percent"] if task else found["average_ne_gain_percent"]))

@@ -1,4 +1,4 @@
-"""Figures as SVG that can stand in an HTML page: its fonts, its colours in light and dark, no names that clash."""
+"""Figures as SVG for an HTML page: with the page's fonts and colours, light and dark, and unique ids."""
 
 import html
 import io
@@ -11,13 +11,13 @@ from contextlib import contextmanager
 from matplotlib.figure import Figure
 from matplotlib.style import context
 
-# A message on the first start of an installation, of no concern to who reads the report.
+# matplotlib logs its font cache on the first start.
 logging.getLogger("matplotlib").setLevel(logging.ERROR)
 
 INK, MUTED, GRID, PAPER = "#a0b001", "#a0b002", "#a0b003", "#a0b004"
 BETTER, WORSE, SHADE = "#a0b005", "#a0b006", "#a0b007"
 SERIES = tuple(f"#a0b1{index:02x}" for index in range(7))
-"""Colours that stand for the page's CSS variables."""
+"""Placeholder colours for the page's CSS variables."""
 
 VARIABLES = {
     **dict(zip((INK, MUTED, GRID, PAPER), ("ink", "muted", "grid", "paper"), strict=True)),
@@ -58,7 +58,7 @@ STYLE = {
 
 @contextmanager
 def drawing() -> Iterator[None]:
-    """Draws with this report's style and matplotlib's defaults, whatever the user's are."""
+    """Draws with the report's style on top of matplotlib's defaults, without the user's settings."""
     with context(["default", STYLE]):
         yield
 
@@ -67,12 +67,12 @@ def to_svg(figure: Figure, key: str, label: str) -> str:
     """The figure as an ``<svg>`` element.
 
     Args:
-        key: unlike that of any other figure on the page; prefixes the names of what the figure refers to.
-        label: what a screen reader says; empty for an ornament.
+        key: unique on the page; prefixes the ids within the figure.
+        label: text for screen readers; empty for an ornament.
     """
     buffer = io.StringIO()
     with warnings.catch_warnings():
-        # Only where text is measured are glyphs looked for: it stays text, and the reader's fonts show it.
+        # Missing glyphs matter only for measuring: the text stays text, shown in the reader's fonts.
         warnings.filterwarnings("ignore", r"Glyph \d+ \(.*\) missing from font\(s\)", UserWarning)
         figure.savefig(buffer, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
     text = buffer.getvalue()
@@ -91,7 +91,7 @@ def to_svg(figure: Figure, key: str, label: str) -> str:
 
 
 def _own_names(text: str, key: str) -> str:
-    """Ids that something refers to get a prefix, the others go."""
+    """Prefixes ids that are referred to, and removes the others."""
     used = set(re.findall(r'(?:url\(#|href="#)([^)"]+)', text))
     text = re.sub(r' id="([^"]*)"', lambda found: f' id="{key}-{found[1]}"' if found[1] in used else "", text)
     return re.sub(r'(url\(#|href="#)', rf"\g<1>{key}-", text)
@@ -103,7 +103,7 @@ def _page_colors(text: str) -> str:
 
 
 def _short_numbers(text: str) -> str:
-    """A tenth of a pixel is enough; with what else is of no effect this makes a third of the file."""
+    """Rounds to a tenth of a pixel and removes attributes without effect, which takes a third off the file."""
 
     def shorten(attribute: re.Match[str]) -> str:
         rounded = re.sub(r"-?\d+\.\d{2,}", lambda number: f"{float(number[0]):.1f}", attribute[0])

@@ -1,1 +1,1 @@
-"""Run directories: what they say, checked, and comparisons of several, joined."""
+"""Run directories, read and checked; comparisons of several runs, joined."""

@@ -8,11 +8,11 @@ from dlrm_mtl.statistics.looks import error_of_looks
 
 
 def describe_seeds(runs: Sequence[Run], control: str) -> dict[str, Any]:
-    """``planned_seeds``, and in ``added_seeds`` the arms that have others: which, after how many seeds the arm could be
-    looked at, and how often its interval, were there no difference, would exclude 0 at one of these looks.
+    """``planned_seeds``, and ``added_seeds`` for arms with seeds outside the plan: which seeds, at how many seeds the
+    arm could be looked at, and how often its interval would exclude 0 at one of these looks if there were no
+    difference.
 
-    The plan of an arm is that of the job that began first of those that train it; where separate jobs were planned
-    together, ``--planned-seeds`` says so.
+    An arm's plan is that of the first job that trains it; ``--planned-seeds`` tells of jobs planned together.
     """
     in_time = sorted(runs, key=lambda run: str(run.environment["time"]))
     plans: dict[str, list[int]] = {}
@@ -30,7 +30,7 @@ def describe_seeds(runs: Sequence[Run], control: str) -> dict[str, Any]:
 
 
 def _added(plan: Sequence[int], jobs: Sequence[Sequence[int]]) -> Mapping[str, Any]:
-    """Args: ``jobs``: the seeds of each job, in the order in which they began."""
+    """``jobs`` holds the seeds of each job, in order of their start."""
     there: set[int] = set()
     looks: list[int] = []
     for seeds in jobs:

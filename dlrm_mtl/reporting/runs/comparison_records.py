@@ -1,4 +1,4 @@
-"""comparison.json, checked by type and range when it is read: as this version writes it, and as earlier ones did."""
+"""comparison.json of this version and of earlier ones, checked by type and range when it is read."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ from dlrm_mtl.training_length import TrainingLength
 
 @dataclass(frozen=True, kw_only=True)
 class OtherGain(Gain):
-    """A gain in another metric than NE, or in a segment."""
+    """A gain in a metric other than NE, or in a segment."""
 
     covers: str | None
     over_seeds: Bounds | None
@@ -62,7 +62,7 @@ class SeedDeciles(MayHoldMore):
 
 @dataclass(frozen=True)
 class Change(MayHoldMore):
-    """A change of speed (%), with its interval where there is one."""
+    """A change of speed (%), with its interval if there is one."""
 
     median: float
     low: float | None
@@ -85,7 +85,7 @@ class Speed(MayHoldMore):
 
 @dataclass(frozen=True, kw_only=True)
 class OlderTask(MayHoldMore):
-    """What an arm reached on a task; None where a prediction was not finite."""
+    """An arm's metrics on a task; None if a prediction was not finite."""
 
     ne: float | None
     auc: float | None
@@ -117,14 +117,14 @@ class ComparedTask(OlderTask):
 
 @dataclass(frozen=True)
 class SegmentTask(MayHoldMore):
-    """A task among the rows of a segment's value."""
+    """A task's gain on the rows of one segment value."""
 
     ne_gain_percent: OtherGain | None
 
 
 @dataclass(frozen=True)
 class SegmentValue(MayHoldMore):
-    """The rows of a segment's value."""
+    """Gains on the rows of one segment value."""
 
     rows: int
     average_ne_gain_percent: OtherGain | None
@@ -166,7 +166,7 @@ class ComparedArm(OlderArm):
 
 @dataclass(frozen=True)
 class Families(MayHoldMore):
-    """How verdicts were taken."""
+    """The procedure of the verdicts, and the sizes of the families."""
 
     procedure: str
     level: float
@@ -187,7 +187,7 @@ class Evaluated(MayHoldMore):
 
 @dataclass(frozen=True)
 class ChanceRange(MayHoldMore):
-    """What chance does."""
+    """How many intervals exclude 0, and how many would by chance."""
 
     exclude_zero: int
     intervals: int
@@ -228,9 +228,9 @@ class AddedSeeds(MayHoldMore):
 
     seeds: tuple[int, ...]
     looks: tuple[int, ...]
-    """After how many seeds the arm could be looked at."""
+    """Numbers of seeds at which the arm could be looked at."""
     error_rate: float
-    """How often, without a difference, its interval excludes 0 at one of these looks."""
+    """How often its interval excludes 0 at one of these looks if there is no difference."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -249,10 +249,10 @@ class Comparison(OlderComparison):
 
 
 def read_comparison(path: Path) -> Mapping[str, Any]:
-    """A comparison.json; what earlier versions wrote is completed.
+    """Reads a comparison.json; one of an earlier version is completed.
 
     Raises:
-        ValueError: it is not there, no valid JSON, or no comparison; the message names it.
+        ValueError: the file is missing, not valid JSON, or not a comparison; the message names it.
     """
     value = read_json(path)
     is_older = isinstance(value, dict) and "families" not in value

@@ -1,4 +1,4 @@
-"""Comparisons of separate jobs, joined: more seeds, or more arms, against a control that they have in common."""
+"""Joins comparisons of separate jobs that trained other seeds or arms against a common control."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,28 +13,29 @@ from dlrm_mtl.run_directory import CHANGEABLE, flat
 from dlrm_mtl.task_weights import share_weights
 
 OF_ONE_JOB = ("arms", "seeds", "first_seed", "planned_seeds", "task_weights", *CHANGEABLE)
-"""Options in which jobs that are joined may differ: what each of them trains, where, and how the work is done. Weights
-of tasks are compared as comparison.json has them."""
+"""Options that may differ between joined jobs: what each trains, where, and how the work is done. Task weights are
+compared by comparison.json."""
 
 OF_ALL_JOBS = ("data_set", "training")
-"""What comparison.json says beside the comparison: of jobs that are joined, alike in all."""
+"""Fields of comparison.json that must be equal in all joined jobs."""
 
 
 def join_runs(runs: Sequence[Run], control: str | None = None, task_weights: Sequence[str] = ()) -> Record:
     """The comparison over all arms and seeds of some runs.
 
     Every arm is compared with the control of its own run, seed by seed, and its speed window by window; the control's
-    own numbers are those of the first run that has the seed. The comparison that a single run wrote is returned as it
-    is if it has no seed-S.json. ``added_seeds`` are those that were not planned when the first job began; ``reweighed``
-    says whether tasks are weighed otherwise than in the runs.
+    own numbers are those of the first run that has the seed. A single run without seed-S.json keeps the comparison that
+    it wrote. ``added_seeds`` were not planned when the first job began; ``reweighed`` says whether the task weights
+    differ from those of the runs.
 
     Args:
         control: an arm of every run; by default the control of the first run.
-        task_weights: ``TASK=WEIGHT`` of every task for their average; by default the weights of the runs.
+        task_weights: ``TASK=WEIGHT`` for every task, for the average; by default the weights of the runs.
 
     Raises:
-        ValueError: runs of other data, options or buckets of rows, without the control, with an arm and seed in common,
-            without seed-S.json; another control for arms of a single seed; or weights of other tasks.
+        ValueError: the runs differ in data, options or buckets of rows; one lacks the control or a seed-S.json; two
+            have an arm and seed in common; another control is asked for where arms have a single seed; or the weights
+            name other tasks.
     """
     first = runs[0]
     control = first.control if control is None else control
@@ -91,7 +92,7 @@ def join_runs(runs: Sequence[Run], control: str | None = None, task_weights: Seq
 
 
 def _require_same_weights(runs: Sequence[Run]) -> None:
-    """Raises a ValueError that names the first run whose average over tasks is another."""
+    """Raises a ValueError that names the first run with other task weights."""
     first = runs[0]
     for run in runs[1:]:
         if run.comparison["task_weights"] != first.comparison["task_weights"]:
@@ -102,7 +103,7 @@ def _require_same_weights(runs: Sequence[Run]) -> None:
 
 
 def _require_same_buckets(runs: Sequence[Run]) -> None:
-    """Raises a ValueError that names the first seed-S.npz that was not evaluated as the first of all."""
+    """Raises a ValueError that names the first seed-S.npz with other buckets or segments than the first run's."""
     shapes = {
         run.directory / f"seed-{seed}.npz": evaluation_shape(next(iter(arms.values())))
         for run in runs
@@ -152,15 +153,15 @@ def _require_same(first: Run, run: Run) -> None:
 
 
 def _require_complete(run: Run) -> None:
-    """Raises a ValueError that names the first seed-S.json that is not there."""
+    """Raises a ValueError that names the first missing seed-S.json."""
     there = {summary["seed"] for summary in run.seeds}
     for seed in sorted({seed for arm in run.comparison["arms"].values() for seed in arm["seeds"]} - there):
         raise ValueError(f"{run.directory / f'seed-{seed}.json'}: not found")
 
 
 def _against(control: str, summary: Record) -> dict[str, Any]:
-    """A seed's arms, the control first, with the control's windows beside theirs and gains over the control. Against
-    another control than the run's the gains have no interval over rows."""
+    """A seed's arms, the control first, each with the control's windows and its gain over the control. Against a
+    control other than the run's, gains have no interval over rows."""
     arms = summary["arms"]
     baseline = arms[control]
     own = next(iter(arms)) == control

@@ -1,4 +1,4 @@
-"""A comparison.json of an earlier version, with what can still be said of it: verdicts from its intervals."""
+"""Completes a comparison.json of an earlier version; verdicts follow from its intervals."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,10 +15,10 @@ Record = Mapping[str, Any]
 
 
 def complete(comparison: Record) -> Record:
-    """A comparison as this version has it; one that is so already is returned as it is.
+    """The comparison in this version's form; unchanged if it has that form already.
 
-    Earlier versions kept nothing of the evaluation rows once there were several seeds: such intervals cover other seeds
-    on the same rows. Of several seeds' QPS they kept no median by seed: such changes have no interval.
+    With several seeds, earlier versions kept neither the error over rows nor the median QPS of each seed. So intervals
+    cover other seeds on the same rows only, and changes of QPS have no interval.
     """
     if "families" in comparison:
         return comparison
@@ -41,7 +41,7 @@ def complete(comparison: Record) -> Record:
 
 
 def _planned(comparison: Record) -> list[int]:
-    """Of a comparison that does not say what was planned, what was trained."""
+    """The planned seeds; where they were not kept, the trained ones."""
     trained = {seed for arm in comparison["arms"].values() for seed in arm["seeds"]}
     return list(comparison.get("planned_seeds") or sorted(trained))
 
@@ -57,7 +57,7 @@ def _effects(arm: Record) -> ArmEffects:
 
 
 def _arm(arm: Record, judged: Record | None) -> Record:
-    """Args: ``judged`` is None of the control."""
+    """``judged`` is None for the control."""
     no_others = NO_METRIC_GAINS if judged is None else dict.fromkeys(NO_METRIC_GAINS)
     return {
         **arm,

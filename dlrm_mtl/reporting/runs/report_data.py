@@ -1,4 +1,4 @@
-"""What the report reads: run directories of ``dlrm_mtl.compare``, as plain data."""
+"""Run directories of ``dlrm_mtl.compare`` as plain data, for the report."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -28,7 +28,7 @@ LOGGED = (
     *("step", "qps", "task_weights", "gradient_norms", "weighted_gradient_norms", "cosines", "pareto_gap"),
     "skipped_steps",
 )
-"""What the report takes from a line of metrics.jsonl."""
+"""Fields of a line of metrics.jsonl that the report uses."""
 
 
 @dataclass(frozen=True)
@@ -42,12 +42,11 @@ class Run:
     shards: Sequence[Record] | None
     """Checksums of the data; None if the directory has no data.json."""
     seeds: Sequence[Record]
-    """Summaries of the seeds whose seed-S.json is there."""
+    """Summaries of the seeds that have a seed-S.json."""
     estimates: Mapping[int, Mapping[str, EvaluationEstimates]]
-    """By seed and arm, of the seeds whose seed-S.npz is there."""
+    """By seed and arm, for seeds that have a seed-S.npz."""
     windows: Mapping[str, Mapping[int, Sequence[Record]]]
-    """Of each arm and seed the training windows in metrics.jsonl, oldest first; without those that have no such file.
-    """
+    """Training windows from metrics.jsonl by arm and seed, oldest first; pairs without the file are left out."""
 
     @property
     def control(self) -> str:
@@ -60,16 +59,16 @@ class Run:
 
 @dataclass(frozen=True)
 class ReportData:
-    """A comparison, of one run or joined, with what else the report shows."""
+    """A comparison of one or several runs, with what else the report shows."""
 
     name: str
-    """Of the data set."""
+    """Name of the data set."""
     comparison: Record
     runs: Sequence[Run]
 
     @classmethod
     def of(cls, runs: Sequence[Run], comparison: Record) -> "ReportData":
-        """Runs and the comparison over them, under the data set's name: that of its directory, if it is not said."""
+        """Runs and the comparison over them; the data set's name is that of its directory unless given."""
         name = runs[0].comparison.get("data_set") or Path(runs[0].config["data"]).name
         return cls(str(name), comparison, runs)
 
@@ -90,7 +89,7 @@ class ReportData:
         return [arm for arm in self.arms if arm != self.control]
 
     def windows(self, arm: str) -> list[Sequence[Record]]:
-        """The training windows of an arm, a sequence per seed; of the first run that has arm and seed."""
+        """Training windows of an arm, one sequence per seed, from the first run that has arm and seed."""
         found: dict[int, Sequence[Record]] = {}
         for run in self.runs:
             found = {**run.windows.get(arm, {}), **found}
@@ -101,7 +100,7 @@ def read_run(directory: Path) -> Run:
     """Reads a run directory.
 
     Raises:
-        ValueError: no finished comparison is there, or a file cannot be read; the message names it.
+        ValueError: the directory holds no finished comparison, or a file cannot be read; the message names it.
     """
     comparison = read_comparison(directory / "comparison.json")
     seeds = {seed for arm in comparison["arms"].values() for seed in arm["seeds"]}
@@ -129,7 +128,7 @@ def read_run(directory: Path) -> Run:
 
 
 def _read_shards(file: Path) -> list[Record] | None:
-    """Shards by their checksums; None unless all have one."""
+    """Checksums of the shards; None unless all have one."""
     shards = read_record(file, RecordedData)["shards"]
     if not all(shard["sha256"] for shard in shards):
         return None

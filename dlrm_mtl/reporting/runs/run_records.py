@@ -1,5 +1,4 @@
-"""The files of a run directory that the report reads, checked by type and range when they are read. What else they say,
-as files of a later version may, is left as it is."""
+"""Files of a run directory, checked by type and range when the report reads them. Unknown fields are ignored."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Gain(MayHoldMore):
-    """A gain (%), with its interval where there is one."""
+    """A gain (%), with its interval if there is one."""
 
     mean: float
     low: float | None = None
@@ -29,7 +28,7 @@ class Gain(MayHoldMore):
 
 
 def require_ends(low: float | None, high: float | None) -> None:
-    """Raises a ValueError unless an interval has both ends in order, or none."""
+    """Raises a ValueError unless an interval has both ends in order, or neither."""
     if low is None or high is None:
         require("low and high", (low, high), low is high, "both or none")
     else:
@@ -38,7 +37,7 @@ def require_ends(low: float | None, high: float | None) -> None:
 
 @dataclass(frozen=True)
 class Bounds(MayHoldMore):
-    """Of an interval."""
+    """The ends of an interval."""
 
     low: float
     high: float
@@ -63,7 +62,7 @@ class Decile(MayHoldMore):
 
 @dataclass(frozen=True)
 class TrainedTask(MayHoldMore):
-    """What an arm reached on a task; None where a prediction was not finite, or an earlier version did not measure."""
+    """An arm's metrics on a task; None if a prediction was not finite or an earlier version did not measure it."""
 
     ne: float | None
     auc: float | None
@@ -83,7 +82,7 @@ class TrainedTask(MayHoldMore):
 
 @dataclass(frozen=True)
 class TrainedArm(MayHoldMore):
-    """An arm that was trained from one seed."""
+    """An arm trained with one seed."""
 
     qps: tuple[float, ...]
     skipped_steps: int
@@ -111,7 +110,7 @@ class Seed(MayHoldMore):
 
 @dataclass(frozen=True)
 class RunConfig(MayHoldMore):
-    """config.json, as far as the report needs it."""
+    """The part of config.json that the report needs."""
 
     data: str
 
@@ -170,7 +169,7 @@ def read_record(path: Path, kind: type[T]) -> dict[str, Any]:
     """A file of a run directory.
 
     Raises:
-        ValueError: it is not there, no valid JSON, or not of the kind; the message names it.
+        ValueError: the file is missing, not valid JSON, or of another kind; the message names it.
     """
     value: dict[str, Any] = read_json(path)
     check_record(value, kind, path)
@@ -178,7 +177,7 @@ def read_record(path: Path, kind: type[T]) -> dict[str, Any]:
 
 
 def check_record(value: Any, kind: type, path: Path) -> None:
-    """Raises a ValueError that names the file unless its value is of the kind."""
+    """Raises a ValueError that names the file unless its content is of this kind."""
     try:
         build(kind, value, "")
     except ValueError as error:
@@ -186,10 +185,10 @@ def check_record(value: Any, kind: type, path: Path) -> None:
 
 
 def read_seed_estimates(path: Path, arms: Sequence[str], tasks: Sequence[str]) -> dict[str, EvaluationEstimates] | None:
-    """A seed-S.npz; None if there is none, as earlier versions wrote none.
+    """Reads a seed-S.npz; None if there is none, as in runs of earlier versions.
 
     Raises:
-        ValueError: it is not what a seed with these arms and tasks writes; the message names it.
+        ValueError: the file does not have these arms and tasks; the message names it.
     """
     if not path.is_file():
         return None
@@ -211,7 +210,7 @@ def read_seed_estimates(path: Path, arms: Sequence[str], tasks: Sequence[str]) -
 
 
 def evaluation_shape(arm: EvaluationEstimates) -> tuple[Any, ...]:
-    """Buckets, and rows by segment and value: what arms that were evaluated on the same rows have in common."""
+    """Buckets, and rows by segment and value; equal for arms evaluated on the same rows."""
     segments = {
         (name, value): (segment.rows, segment.ne.influence.shape)
         for name, values in arm.segments.items()

@@ -1,4 +1,4 @@
-"""What arms gain: NE with its verdicts, other metrics, segments."""
+"""Tables of gains: NE with verdicts, other metrics, segments."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -21,7 +21,7 @@ TITLES = {
 
 
 def claims_table(comparison: Record) -> Table:
-    """What can be claimed of each arm."""
+    """The claim for each arm."""
     return Table(
         ["arm", "claim on its tasks", "on average", "speed"],
         [
@@ -32,7 +32,7 @@ def claims_table(comparison: Record) -> Table:
 
 
 def gains_table(comparison: Record) -> Table:
-    """NE gains: a row per arm, with the average and each task."""
+    """NE gains: one row per arm, with the average and each task."""
     tasks = comparison["tasks"]
     return Table(
         ["arm", "average", *map(Name, tasks)],
@@ -48,7 +48,7 @@ def gains_table(comparison: Record) -> Table:
 
 
 def verdicts_table(comparison: Record) -> Table:
-    """A row per arm and task, and per average: verdict, intervals by what they cover, what could have been shown."""
+    """One row per arm and task, and per average: verdict, intervals by what they cover, detectable effect."""
     return Table(
         ["arm", "task", "verdict", "gain (%)", "other seeds", "other rows", "both", "p", "p (Holm)", "detectable"],
         [
@@ -64,7 +64,7 @@ def verdicts_table(comparison: Record) -> Table:
 
 
 def metric_gains_table(comparison: Record) -> Table | None:
-    """Gains in other metrics, a column for each that is known of any arm; None if none is."""
+    """Gains in other metrics, one column per metric that any arm has; None if there is none."""
     of_tasks = [
         (name, task, arm["tasks"][task]) for name, arm in treatments(comparison).items() for task in comparison["tasks"]
     ]
@@ -82,7 +82,7 @@ def metric_gains_table(comparison: Record) -> Table | None:
 
 
 def segment_tables(comparison: Record) -> dict[str, Table]:
-    """NE gains by segment, a row per arm and value that has evaluation rows."""
+    """NE gains by segment, one row per arm and value with evaluation rows."""
     tasks, arms = comparison["tasks"], treatments(comparison)
     segments = dict.fromkeys(segment for arm in arms.values() for segment in arm["segments"])
     return {

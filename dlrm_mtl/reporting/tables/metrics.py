@@ -1,4 +1,4 @@
-"""What arms reached: metrics, calibration, speed."""
+"""Tables of metrics, calibration and speed."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,7 +12,7 @@ Record = Mapping[str, Any]
 
 
 def evaluation_table(comparison: Record) -> Table | None:
-    """On how many rows each task was evaluated; None if that was not kept."""
+    """Evaluation rows of each task; None if they were not kept."""
     evaluation = comparison["evaluation"]
     if not evaluation:
         return None
@@ -25,7 +25,7 @@ def evaluation_table(comparison: Record) -> Table | None:
 
 
 def metrics_table(comparison: Record) -> Table:
-    """A row per task and arm."""
+    """One row per task and arm."""
     tasks, arms, bayes_ne = comparison["tasks"], comparison["arms"], comparison["bayes_ne"]
     reached = [arm["tasks"][task] for arm in arms.values() for task in tasks]
     keys = [key for key in METRICS if any(values[key] is not None for values in reached)]
@@ -48,7 +48,7 @@ def metrics_table(comparison: Record) -> Table:
 
 
 def calibration_table(comparison: Record) -> Table | None:
-    """A row per task and arm, a column per seed; None if seeds were not kept."""
+    """One row per task and arm, one column per seed; None if seeds were not kept."""
     arms = comparison["arms"]
     seeds = sorted({seed for arm in arms.values() for seed in arm["seeds"]})
     rows = []
@@ -62,7 +62,7 @@ def calibration_table(comparison: Record) -> Table | None:
 
 
 def deciles_table(comparison: Record) -> Table | None:
-    """A row per task and arm, a column per tenth of the rows; None if these were not kept."""
+    """One row per task and arm, one column per tenth of the rows; None if these were not kept."""
     rows = [
         [Name(task), Name(name), *map(_ratios, zip(*by_seed, strict=True))]
         for task in comparison["tasks"]
@@ -80,12 +80,12 @@ def deciles_table(comparison: Record) -> Table | None:
 
 
 def decile_ratio(decile: Record) -> float | None:
-    """Mean prediction / rate of positives; None where there is no positive."""
+    """Mean prediction / rate of positives; None without positives."""
     return decile["predicted"] / decile["rate"] if decile["rate"] > 0 else None
 
 
 def speed_table(arms: Record) -> Table:
-    """A row per arm."""
+    """One row per arm."""
     header = ["arm", "QPS median", "P10 to P90", "change (%)"]
     rows = [[Name(name), *_rate(arm["qps"])] for name, arm in arms.items()]
     if any(arm.get("end_to_end_qps") for arm in arms.values()):
@@ -97,7 +97,7 @@ def speed_table(arms: Record) -> Table:
 
 
 def result_table(arms: Record) -> Table:
-    """Of a single run: a row per task and arm."""
+    """The table of a single run: one row per task and arm."""
     return Table(
         ["task", "arm", "NE", "AUC", "calibration"],
         [
@@ -132,7 +132,7 @@ def _calibration(one: Record | None) -> str:
 
 
 def _ratios(seeds: tuple[Record, ...]) -> str:
-    """Of one decile, from the lowest seed to the highest."""
+    """Lowest and highest ratio of one decile over seeds."""
     ratios = [ratio for decile in seeds if (ratio := decile_ratio(decile)) is not None]
     if len(ratios) < len(seeds):
         return "no positive"
@@ -141,6 +141,6 @@ def _ratios(seeds: tuple[Record, ...]) -> str:
 
 
 def _ne(task: Record) -> str:
-    """NE; marked NEX (NE explosion) if it exploded in some seed."""
+    """NE; marked NEX (NE explosion) if it exploded with any seed."""
     exploded = task["exploded_seeds"]
     return " ".join(filter(None, [number(task["ne"]), f"NEX in {name_seeds(exploded)}" if exploded else ""]))

@@ -8,20 +8,20 @@ from dlrm_mtl.reporting.escaping import text
 
 
 class Name(str):
-    """A cell with a name of the user's, which may hold anything."""
+    """A cell with a user-given name, which may hold any characters."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """Cells as text; those of the header, too, may be names."""
+    """Cells as text or names, also in the header."""
 
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
     names: int = 1
-    """Columns that name a row, from the left."""
+    """Number of columns, from the left, that name a row."""
 
     def markdown(self) -> str:
-        """As Markdown that reads well in a terminal, too."""
+        """As Markdown that is also readable in a terminal."""
         header, *rows = ([_escaped(cell) for cell in line] for line in (self.header, *self.rows))
         widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
 
@@ -37,14 +37,14 @@ def number(value: float | None, digits: int = 4) -> str:
 
 
 def gain_cell(gain: Mapping[str, Any] | None, without: str = "NEX") -> str:
-    """A gain with its interval. ``without``: what stands where there is no gain."""
+    """A gain with its interval; ``without`` stands for a missing gain."""
     return without if gain is None else f"{gain['mean']:+.3f} {ends_cell(gain, without='(no interval)')}"
 
 
 def ends_cell(
     interval: Mapping[str, Any] | None, digits: int = 3, *, sign: str = "+", without: str = "no interval"
 ) -> str:
-    """An interval. ``without``: what stands where it is not known."""
+    """An interval; ``without`` stands for an unknown one."""
     if interval is None or interval["low"] is None:
         return without
     return f"[{interval['low']:{sign}.{digits}f}, {interval['high']:{sign}.{digits}f}]"

@@ -1,1 +1,1 @@
-"""What a comparison found, in sentences made from its numbers."""
+"""Sentences about a comparison, made from its numbers."""

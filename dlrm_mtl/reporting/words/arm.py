@@ -1,4 +1,4 @@
-"""What is to be said of one arm."""
+"""Sentences about one arm."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ Gains = Mapping[str, Record]
 Claim = Literal[
     "gain", "gain-open", "trade-off", "loss", "no-loss", "equivalent", "inconclusive", "one-pair", "exploded"
 ]
-"""What is claimed of an arm, from the verdicts on all its tasks."""
+"""The claim for an arm, from the verdicts on all its tasks."""
 
 CLAIMS: dict[Claim, str] = {
     "gain": f"gains, no task loses {MARGIN:g}",
@@ -31,7 +31,7 @@ CLAIMS: dict[Claim, str] = {
 
 @dataclass(frozen=True)
 class ArmWords:
-    """What is to be said of one arm."""
+    """Claim and sentences of one arm."""
 
     arm: str
     claim: Claim
@@ -59,7 +59,7 @@ def describe_arm(comparison: Record, name: str) -> ArmWords:
 
 
 def claim_of(arm: Record) -> Claim:
-    """What can be claimed of an arm's tasks together."""
+    """The claim for all tasks of an arm together."""
     gains = [values["ne_gain_percent"] for values in arm["tasks"].values()]
     if None in gains or on_explosions(arm):
         return "exploded"
@@ -84,7 +84,7 @@ def on_explosions(arm: Record) -> list[str]:
 
 
 def verdict_text(gain: Record) -> str:
-    """A gain's verdict in a word or few."""
+    """A gain's verdict in a few words."""
     verdict = gain["verdict"]
     if verdict is None:
         return "no verdict"
@@ -115,7 +115,7 @@ def _on_tasks(gains: Gains) -> list[str]:
 
 
 def _with_gain(task: str, gain: Record) -> str:
-    """A task with its gain; where that is inconclusive, with what the data could have shown."""
+    """A task with its gain; if that is inconclusive, with the detectable difference."""
     words = f"{task} {gain_text(gain)}"
     if gain["verdict"] == "equivalent" and (sign := _certain_sign(gain)):
         return f"{words} (a {sign} too small to matter)"
@@ -145,7 +145,7 @@ def _on_losing(gains: Gains, loses_nothing: bool | None) -> list[str]:
 
 
 def _on_one_pair(gains: Gains) -> list[str]:
-    """What other evaluation rows would say of two models: nothing of the arm."""
+    """Sentences for a single seed, which compares two models and not two arms."""
     parts = {
         "higher": [task for task, gain in gains.items() if _certain_sign(gain) == "gain"],
         "lower": [task for task, gain in gains.items() if _certain_sign(gain) == "loss"],

@@ -1,4 +1,4 @@
-"""A comparison as a whole: first what an engineer asks, then how far it can be trusted."""
+"""Sentences about a whole comparison: its claims first, then how far to trust them."""
 
 from collections.abc import Sequence
 
@@ -23,7 +23,7 @@ OF_ARMS: dict[Claim, str] = {
 
 
 def describe_comparison(comparison: Record) -> list[str]:
-    """The comparison as a whole."""
+    """Sentences about the whole comparison."""
     control, arms = comparison["control"], comparison["arms"]
     treatments = [name for name in arms if name != control]
     claims = {name: claim_of(arms[name]) for name in treatments}
@@ -39,7 +39,7 @@ def describe_comparison(comparison: Record) -> list[str]:
 
 
 def warn_of_length(record: Record) -> list[str]:
-    """That the training of a comparison, or of one arm, was too short to tell anything, if it was."""
+    """A warning if the training of a comparison or an arm was too short."""
     length = TrainingLength.from_json(record["training"]) if "training" in record else None
     warning = length.warning() if length else None
     return [warning] if warning else []

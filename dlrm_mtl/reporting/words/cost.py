@@ -1,4 +1,4 @@
-"""What an arm costs, and what of its training had no effect."""
+"""Sentences about an arm's speed, skipped steps and lost rows."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,7 +10,7 @@ SIGNIFICANT_COST = 5.0
 
 
 def on_cost(qps: Mapping[str, Any] | None) -> str:
-    """What an arm costs in samples per second: claims are made by the end of the interval, not by its middle."""
+    """The change of an arm's speed. Claims are made by the end of the interval, not by its middle."""
     if qps is None:
         return "Speed was not timed: too few steps."
     change = qps["change_percent"]
@@ -46,7 +46,7 @@ def cost_claim(qps: Mapping[str, Any] | None) -> str:
 
 
 def on_losses(arm: Mapping[str, Any]) -> list[str]:
-    """What of an arm's training had no effect."""
+    """Skipped steps and lost rows of an arm."""
     sentences = []
     if skipped := arm.get("skipped_steps", 0):
         sentences.append(f"{count(skipped, 'step')} skipped, as a loss or gradient was not finite.")

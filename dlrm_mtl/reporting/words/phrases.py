@@ -5,21 +5,21 @@ from typing import Any
 
 
 def gain_text(gain: Mapping[str, Any] | None) -> str:
-    """A gain with its interval, as far as there is one."""
+    """A gain with its interval, if there is one."""
     if gain is None:
         return "NEX"
     return f"{gain['mean']:+.3f} % {interval_text(gain, 3)}".rstrip()
 
 
 def interval_text(interval: Mapping[str, Any] | None, digits: int) -> str:
-    """``[low, high]``; empty where there is none."""
+    """``[low, high]``; empty if there is no interval."""
     if interval is None or interval["low"] is None:
         return ""
     return f"[{interval['low']:+.{digits}f}, {interval['high']:+.{digits}f}]"
 
 
 def join_words(items: Sequence[str]) -> str:
-    """Items that hold commas themselves, as the names of many arms do, are kept apart by semicolons."""
+    """``a, b and c``; with semicolons if an item contains a comma, as names of arms may."""
     if len(items) < 2:
         return "".join(items)
     comma = "; " if any("," in item for item in items) else ", "

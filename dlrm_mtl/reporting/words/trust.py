@@ -9,7 +9,7 @@ from dlrm_mtl.reporting.words.phrases import count, join_words, name_seeds
 
 
 def on_trust(comparison: Mapping[str, Any]) -> Iterator[str]:
-    """Seeds, what intervals cover, rows that belong together, how many verdicts were taken and what chance does."""
+    """Sentences about seeds, what intervals cover, clusters of rows, the number of verdicts, chance and ties."""
     treatments = {name: arm for name, arm in comparison["arms"].items() if name != comparison["control"]}
     seeds = {len(arm["seeds"]) for arm in treatments.values()}
     if 1 in seeds:
@@ -40,7 +40,7 @@ def on_trust(comparison: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _on_plan(comparison: Mapping[str, Any]) -> Iterator[str]:
-    """Seeds that were added to the plan, or are missing of it; weights that were chosen late."""
+    """Seeds added to the plan or missing from it; task weights chosen later."""
     for name, added in comparison["added_seeds"].items():
         looks = " and ".join(str(look) for look in added["looks"])
         yield (
