@@ -292,16 +292,8 @@ class BalancingLayer(InitialState):
         if self._delayed is not None:
             destination.update({prefix + key: value for key, value in self._delayed.store().items()})
 
-    def _load_from_state_dict(
-        self,
-        state_dict: dict[str, Any],
-        prefix: str,
-        local_metadata: dict[str, Any],
-        strict: bool,
-        missing_keys: list[str],
-        unexpected_keys: list[str],
-        error_msgs: list[str],
-    ) -> None:
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *arguments: Any) -> None:
+        _, _, missing_keys, unexpected_keys, _ = arguments
         others = state_dict
         if self._delayed is not None and any(key.startswith(prefix) for key in state_dict):
             own = {key for key in state_dict if self._delayed.owns(key.removeprefix(prefix))}
@@ -312,7 +304,7 @@ class BalancingLayer(InitialState):
             missing_keys += [prefix + key for key in sorted(missing)]
             unexpected_keys += [prefix + key for key in sorted(unused)]
             others = {key: value for key, value in state_dict.items() if key not in own}
-        super()._load_from_state_dict(others, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs)
+        super()._load_from_state_dict(others, prefix, *arguments)
 
     def _replicate_for_data_parallel(self) -> NoReturn:
         raise RuntimeError(

@@ -5,6 +5,7 @@ what they return, the next step may overwrite.
 """
 
 from collections.abc import Callable
+from functools import cache
 from types import FunctionType
 from typing import Any, NamedTuple, TypeVar
 
@@ -114,7 +115,7 @@ class Steps:
 
     def _run(self, stage: Callable[..., Result], *inputs: Any, **options: Any) -> Result:
         balancer = self._balancer
-        if not may_be_captured(balancer.step) or not balancer.may_be_replayed:
+        if not may_be_captured(balancer.step) or not may_be_replayed(balancer):
             with np.errstate(all="ignore"):  # what is not finite is found and dealt with
                 return stage(*inputs, **options)
         return self._captured(stage, inputs, options, _state(balancer), _options(balancer))
@@ -186,6 +187,24 @@ def bounded_coefficients(coefficients: Array, gramian: Array, finite: Truth, dty
     """
     bounded = abs(coefficients) @ namespace(gramian).sqrt(gramian.diagonal()) < LARGEST[dtype]
     return choose(finite & bounded, coefficients, torch.nan)
+
+
+def may_be_replayed(balancer: Balancer) -> bool:
+    """Whether a CUDA graph may replay a method's step: the method is portable, functions among its options
+    depend on their arguments alone, and its classes have not changed since this was first asked."""
+    kind: type = type(balancer)
+    functions = [value for value in vars(balancer).values() if callable(value)]
+    return (
+        balancer.is_portable
+        and all(isinstance(value, FunctionType) and value.__closure__ is None for value in functions)
+        and all(vars(base) == attributes for base, attributes in _first_attributes(kind))
+    )
+
+
+@cache
+def _first_attributes(kind: type) -> list[tuple[type, dict[str, Any]]]:
+    """A class of methods and its bases, each with its attributes when this is first called."""
+    return [(base, dict(vars(base))) for base in kind.__mro__ if issubclass(base, Balancer)]
 
 
 def _state(balancer: Balancer) -> tuple[Tensor, ...]:

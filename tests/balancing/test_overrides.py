@@ -9,16 +9,14 @@ from torch import Tensor
 
 from dlrm_mtl.balancing import Balancer, BalancingLayer, MultiBalance, available_balancers, create_balancer
 from dlrm_mtl.balancing.methods.create import METHODS, method_class
-from dlrm_mtl.balancing.methods.definition import Definition
 from dlrm_mtl.balancing.methods.graddrop import GradDrop
 from dlrm_mtl.balancing.methods.recommended import MultiBalanceRecommended
+from dlrm_mtl.balancing.step import may_be_replayed
 from tests.balancing.backward import backward_with
 
 TASKS = 3
 DTYPES = (torch.float64, torch.float32, torch.bfloat16)
-NOT_OF_A_STEP = {"__init__", "__init_subclass__", "__module__", "__doc__", "__annotations__"}
-ABOUT_PATHS = {"is_portable", "may_be_replayed"}
-"""They say which path is taken, and not what a step does."""
+NOT_OF_A_STEP = {"__init__", "__init_subclass__", "__module__", "__doc__", "__annotations__", "is_portable"}
 
 
 def overridable(kind: type[Balancer]) -> list[str]:
@@ -28,7 +26,7 @@ def overridable(kind: type[Balancer]) -> list[str]:
     return [
         name
         for name, value in found.items()
-        if (callable(value) or isinstance(value, property)) and name not in NOT_OF_A_STEP | ABOUT_PATHS
+        if (callable(value) or isinstance(value, property)) and name not in NOT_OF_A_STEP
     ]
 
 
@@ -170,25 +168,21 @@ def test_what_a_graph_must_not_replay() -> None:
         return 1 / (1 + step)
 
     rate = 0.5
-    assert MultiBalance(TASKS, own).may_be_replayed
-    assert not MultiBalance(TASKS, lambda step: step * 0 + rate).may_be_replayed  # its rate may change
+    assert may_be_replayed(MultiBalance(TASKS, own))
+    assert not may_be_replayed(MultiBalance(TASKS, lambda step: step * 0 + rate))  # its rate may change
     replaced = MultiBalance(TASKS)
     replaced.coefficients = replaced.coefficients  # type: ignore[method-assign]
-    assert not replaced.may_be_replayed
+    assert not may_be_replayed(replaced)
     switched_off = MultiBalance(TASKS)
     switched_off.portable = False  # type: ignore[misc]
-    assert not switched_off.may_be_replayed
+    assert not may_be_replayed(switched_off)
 
 
-def test_a_definition_knows_what_was_added() -> None:
-    class Base:
-        def step(self) -> int:
-            return 1
+def test_a_graph_is_not_replayed_for_a_class_that_has_changed() -> None:
+    class Derived(MultiBalance):
+        portable = True
 
-    class Derived(Base):
-        definition = Definition()
-
-    Derived.definition.remember((Derived, Base))
-    assert Derived.definition.holds()
-    Derived.step = lambda self: 2  # type: ignore[method-assign, assignment]
-    assert not Derived.definition.holds()
+    balancer = Derived(TASKS)
+    assert may_be_replayed(balancer)
+    Derived._divisor = property(lambda self: 2.0)  # type: ignore[method-assign, assignment]
+    assert not may_be_replayed(balancer)

@@ -1,8 +1,8 @@
 """What every balancing method is: a function from the Gramian to coefficients, with a little state."""
 
 from collections.abc import Callable, Sequence
-from types import FunctionType
-from typing import Any, ClassVar, Literal, Self
+from functools import cache
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -23,7 +23,6 @@ from dlrm_mtl.balancing.kernels.empty_tasks import losses_of_rows
 from dlrm_mtl.balancing.kernels.gramian import local_gramian
 from dlrm_mtl.balancing.kernels.pooling import local_pooled
 from dlrm_mtl.balancing.kernels.weighted_sum import combine_gradients, elements_are_finite
-from dlrm_mtl.balancing.methods.definition import Definition
 from dlrm_mtl.balancing.methods.loss_weighting import LossWeighting
 from dlrm_mtl.balancing.methods.options import uniform_weights
 from dlrm_mtl.balancing.state.task_state import TaskState
@@ -60,13 +59,6 @@ class Balancer(TaskState):
     numbers, strings or functions. It is then given NumPy arrays on a CPU, and a GPU may record it in a CUDA graph and
     replay it in later steps; any other method is given tensors. Not inherited: a subclass may do otherwise, and says it
     itself."""
-
-    _definition: ClassVar[Definition]
-
-    def __init_subclass__(cls, **options: Any) -> None:
-        super().__init_subclass__(**options)
-        cls._definition = Definition()
-        cls._definition.remember(tuple(base for base in cls.__mro__ if issubclass(base, Balancer)))
 
     def __init__(self, num_tasks: int, task_names: Sequence[str] | None = None) -> None:
         if num_tasks < 1:
@@ -114,25 +106,10 @@ class Balancer(TaskState):
 
     @property
     def is_portable(self) -> bool:
-        """Whether ``portable`` holds of this object: its class says so itself, and nothing of the object has been
-        replaced but settings that are numbers or strings."""
-        definition = type(self)._definition
-        return (
-            self.portable
-            and definition.declared("portable")
-            and all(isinstance(value, (int, float, str)) for value in definition.replaced_in(self).values())
-        )
-
-    @property
-    def may_be_replayed(self) -> bool:
-        """Whether what a CUDA graph has recorded of a portable method is still what it does: nothing of its classes has
-        been replaced since, and no function that it calls knows more than its arguments."""
-        functions = [value for value in vars(self).values() if callable(value)]
-        return (
-            self.is_portable
-            and all(isinstance(value, FunctionType) and value.__closure__ is None for value in functions)
-            and type(self)._definition.holds()
-        )
+        """Whether ``portable`` holds for this object: its own class declares it, and no function of the class is
+        replaced on the object."""
+        own: type = type(self)
+        return self.portable and "portable" in vars(own) and vars(self).keys().isdisjoint(_functions(own))
 
     @property
     def degree(self) -> int:
@@ -287,6 +264,12 @@ class Balancer(TaskState):
             if buffer.dtype != before[name].dtype:
                 self._buffers[name] = before[name].to(buffer.device)
         return self
+
+
+@cache
+def _functions(kind: type) -> frozenset[str]:
+    """Names of a class's functions, inherited ones too."""
+    return frozenset(name for name in dir(kind) if callable(getattr(kind, name)))
 
 
 def _of_tasks_with_rows(coefficients: Array, losses: Array) -> Array:

@@ -97,19 +97,9 @@ class TorchJD(Balancer):
                 case _:
                     self.register_buffer(name, torch.zeros_like(value))
 
-    def _load_from_state_dict(
-        self,
-        state_dict: dict[str, Any],
-        prefix: str,
-        local_metadata: dict[str, Any],
-        strict: bool,
-        missing_keys: list[str],
-        unexpected_keys: list[str],
-        error_msgs: list[str],
-    ) -> None:
-        super()._load_from_state_dict(
-            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
-        )
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *arguments: Any) -> None:
+        super()._load_from_state_dict(state_dict, prefix, *arguments)
+        _, _, missing_keys, unexpected_keys, _ = arguments
         averages = tuple(prefix + name for name in self._averages)
         stored = [key for key in state_dict if key.startswith(averages)]
         if stored and any(key.startswith(averages) for key in missing_keys):

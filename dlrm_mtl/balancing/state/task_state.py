@@ -66,16 +66,8 @@ class TaskState(InitialState):
             for entry, index in entries.items():
                 destination[f"{prefix}{name}.{entry}"] = values[index]
 
-    def _load_from_state_dict(
-        self,
-        state_dict: dict[str, Any],
-        prefix: str,
-        local_metadata: dict[str, Any],
-        strict: bool,
-        missing_keys: list[str],
-        unexpected_keys: list[str],
-        error_msgs: list[str],
-    ) -> None:
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *arguments: Any) -> None:
+        _, _, missing_keys, unexpected_keys, error_msgs = arguments
         # With assign=True, too, the state is this module's own.
         device = device_of_stored(state_dict, prefix)
         others = {
@@ -104,7 +96,7 @@ class TaskState(InitialState):
                 else:
                     values[entries[entry]] = value
             others[prefix + name] = values
-        super()._load_from_state_dict(others, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs)
+        super()._load_from_state_dict(others, prefix, *arguments)
 
     def _of_stored_width(self, name: str, stored: Sequence[Tensor]) -> Tensor:
         """A copy of a buffer. One of rows (M, D) starts afresh in the stored width, if either had none yet."""
