@@ -32,7 +32,7 @@ class InitialState(nn.Module):
                 )
             self._initial[name] = tensor.detach().to("cpu", copy=True)
             if tensor.is_cpu:
-                tensor = tensor.to(torch.get_default_device())
+                tensor = tensor.to(torch.empty(0).device)
         super().register_buffer(name, tensor, persistent)
 
     def reset_parameters(self) -> None:
