@@ -6,12 +6,11 @@ Contenders take turns in one process group and are compared window by window.
 from collections.abc import Callable
 from typing import Any
 
-import tyro
-
 from dlrm_mtl import cli
 from dlrm_mtl.benchmarks.cases import CheckpointCase, LoopCase, MethodsCase, OverheadCase, ProfileCase, ReaderCase
 from dlrm_mtl.benchmarks.synthetic_cases import GrowthCase, LayerCase, PeersCase, WatchCase
 from dlrm_mtl.distributed.versions import check_versions
+from dlrm_mtl.extras import TRAINING
 from dlrm_mtl.files import write_json, write_text
 
 CASES: dict[str, Callable[..., Any]] = {
@@ -29,6 +28,8 @@ CASES: dict[str, Callable[..., Any]] = {
 
 
 def main() -> None:
+    import tyro
+
     case = tyro.extras.subcommand_cli_from_dict(
         CASES, prog=cli.command_name("dlrm_mtl.bench"), description=__doc__, console_outputs=cli.is_first_rank()
     )
@@ -52,4 +53,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.run("bench", main)
+    cli.run("bench", main, TRAINING)

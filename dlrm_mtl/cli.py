@@ -13,9 +13,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-import tyro
-
 from dlrm_mtl.ending import FAILED, INTERRUPTED, TERMINATED, Terminated, complain, describe, end_process, exit_code
+from dlrm_mtl.extras import check_installed
 from dlrm_mtl.option_file import as_arguments, read_options
 from dlrm_mtl.srun import become_rank
 
@@ -42,6 +41,8 @@ def parse(
         ValueError: the file cannot be read, has an unknown option or one of another type, or a value is out of range.
         SystemExit: the parser's own message for unknown options and wrong types, with exit code 2.
     """
+    import tyro
+
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     from_file: list[str] = []
     file, arguments = _take_config(arguments)
@@ -85,7 +86,7 @@ def as_dict(config: Any) -> dict[str, Any]:
     return values
 
 
-def run(program: str, main: Callable[[], None]) -> None:
+def run(program: str, main: Callable[[], None], kind: str | None = None) -> None:
     """Runs an entry point: an error of the user's (ValueError) or of the file system (OSError) is shown as one line,
     without a traceback, with exit code 2; an interrupt likewise, with 130, and preemption, with 143; any other
     error by its traceback, with 1. Whatever threads of the process still wait for, it ends.
@@ -94,11 +95,16 @@ def run(program: str, main: Callable[[], None]) -> None:
     (see :class:`dlrm_mtl.distributed.watch.Watch`). What is wrong with an option is found on every rank alike. The
     first one says it; the others give the launcher time to end them, and speak only if they are still there: then the
     error is theirs alone.
+
+    Args:
+        kind: of the entry point, where it needs an extra: see :mod:`dlrm_mtl.extras`.
     """
     code: int = 0
     message = ""
     try:
         become_rank()
+        if kind is not None:
+            check_installed(kind)
         main()
         sys.stdout.flush()
     except Terminated as stop:

@@ -6,8 +6,9 @@ from importlib import import_module
 from types import MappingProxyType
 from typing import NamedTuple
 
+from dlrm_mtl import cli
 from dlrm_mtl.ending import REFUSED, complain
-from dlrm_mtl.extras import PREPARE, REPORT, TRAINING, check_installed
+from dlrm_mtl.extras import PREPARE, REPORT, TRAINING, end_unless_installed
 from dlrm_mtl.quoting import quote
 
 
@@ -16,12 +17,12 @@ class Command(NamedTuple):
 
     Args:
         module: with the function ``main``.
-        extra: what the module needs, see :mod:`dlrm_mtl.extras`.
+        kind: of the module, which decides what it needs; see :mod:`dlrm_mtl.extras`.
         summary: a line for the list of commands.
     """
 
     module: str
-    extra: str
+    kind: str
     summary: str
 
 
@@ -53,18 +54,13 @@ def main() -> None:
     if name not in COMMANDS and (not name or arguments[words - 1 :][:1] in ([], ["-h"], ["--help"])):
         print(_help(arguments[: words - 1]))
         return
-    try:
-        if name not in COMMANDS:
-            raise ValueError(f"command {quote(name)}, expected one of {', '.join(COMMANDS)}")
-        check_installed(COMMANDS[name].extra)
-    except ValueError as error:
-        complain(f"dlrm-mtl: {error}")
-        raise SystemExit(REFUSED) from None
-    # These import third-party modules of the extra.
-    from dlrm_mtl import cli
-
+    if name not in COMMANDS:
+        complain(f"dlrm-mtl: command {quote(name)}, expected one of {', '.join(COMMANDS)}")
+        raise SystemExit(REFUSED)
+    program = name.split()[-1]
+    end_unless_installed(program, COMMANDS[name].kind)
     sys.argv = [f"dlrm-mtl {name}", *rest]
-    cli.run(name.split()[-1], import_module(COMMANDS[name].module).main)
+    cli.run(program, import_module(COMMANDS[name].module).main)
 
 
 def _help(words: list[str]) -> str:

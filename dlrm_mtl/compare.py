@@ -7,6 +7,7 @@ newest checkpoint of its first unfinished seed when it is started again with the
 from dlrm_mtl import cli
 from dlrm_mtl.config import CompareConfig
 from dlrm_mtl.distributed.versions import check_versions
+from dlrm_mtl.extras import TRAINING
 
 
 def main() -> None:
@@ -25,4 +26,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.run("compare", main)
+    cli.run("compare", main, TRAINING)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dlrm_mtl import cli
 from dlrm_mtl.config import ExperimentConfig
 from dlrm_mtl.distributed.versions import check_versions
+from dlrm_mtl.extras import TRAINING
 from dlrm_mtl.files import write_json
 from dlrm_mtl.studies.catalog import SCALE, STUDIES, THEORY
 from dlrm_mtl.studies.scale_case import ScaleCase
@@ -96,4 +97,4 @@ def choose_studies(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 if __name__ == "__main__":
-    cli.run("experiments", main)
+    cli.run("experiments", main, TRAINING)

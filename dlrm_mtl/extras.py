@@ -2,8 +2,10 @@
 
 from importlib.util import find_spec
 
+from dlrm_mtl.ending import REFUSED, complain
+
 PREPARE, REPORT, TRAINING = "prepare", "report", "training"
-"""Kinds of entry points. What trains needs the extra cuda or the extra cpu."""
+"""Kinds of entry points. TRAINING, which is everything, needs the extra cuda or the extra cpu."""
 
 _MODULES = {
     PREPARE: ("pyarrow", "tqdm", "tyro"),
@@ -13,17 +15,27 @@ _MODULES = {
 _INSTALL = {
     PREPARE: 'pip install "dlrm-mtl[prepare]"',
     REPORT: 'pip install "dlrm-mtl[report]"',
-    TRAINING: 'pip install "dlrm-mtl[cuda]"; without a GPU pip install "dlrm-mtl[cpu]" and '
-    "pip install --no-deps torchrec==1.8.0",
+    TRAINING: 'pip install "dlrm-mtl[cuda]" or, without a GPU, pip install "dlrm-mtl[cpu]" and then pip install'
+    " --no-deps torchrec==1.8.0",
 }
 
 
 def check_installed(kind: str) -> None:
-    """Checks that the third-party modules of a kind of entry points are there, without importing them.
+    """Checks that the third-party modules of a kind of entry points are installed, without importing them.
 
     Raises:
         ValueError: some are missing; the message says how to install them.
     """
     missing = [module for module in _MODULES[kind] if find_spec(module) is None]
     if missing:
-        raise ValueError(f"not installed: {', '.join(missing)}. {_INSTALL[kind]}")
+        raise ValueError(f"not installed: {', '.join(missing)}; {_INSTALL[kind]}")
+
+
+def end_unless_installed(program: str, kind: str) -> None:
+    """Ends a program that cannot be imported without the modules of its kind, with a line that says how to install
+    them."""
+    try:
+        check_installed(kind)
+    except ValueError as error:
+        complain(f"{program}: {error}")
+        raise SystemExit(REFUSED) from None

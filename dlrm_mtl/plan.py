@@ -8,6 +8,7 @@ import sys
 
 from dlrm_mtl import cli
 from dlrm_mtl.distributed.versions import check_versions
+from dlrm_mtl.extras import TRAINING
 from dlrm_mtl.files import write_json
 from dlrm_mtl.planning.options import PlanConfig
 from dlrm_mtl.planning.presets import PRESETS
@@ -33,4 +34,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.run("plan", main)
+    cli.run("plan", main, TRAINING)

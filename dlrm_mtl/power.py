@@ -2,6 +2,7 @@
 any run."""
 
 from dlrm_mtl import cli
+from dlrm_mtl.extras import REPORT
 from dlrm_mtl.files import write_json
 from dlrm_mtl.power_analysis.options import PowerOptions
 
@@ -18,4 +19,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.run("power", main)
+    cli.run("power", main, REPORT)

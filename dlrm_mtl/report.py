@@ -5,11 +5,13 @@ it is: from its ``seed-S.json`` and ``seed-S.npz`` or, if they are gone, from wh
 """
 
 from dlrm_mtl import cli
+from dlrm_mtl.extras import REPORT
 from dlrm_mtl.files import write_json
-from dlrm_mtl.reporting.options import ReportOptions
 
 
 def main() -> None:
+    from dlrm_mtl.reporting.options import ReportOptions
+
     options = cli.parse(ReportOptions, "dlrm_mtl.report")
     # matplotlib takes a second to import, which --help and a wrong option need not wait for.
     from dlrm_mtl.reporting.html import write_report
@@ -25,4 +27,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.run("report", main)
+    cli.run("report", main, REPORT)

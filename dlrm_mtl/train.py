@@ -7,6 +7,7 @@ newest checkpoint when it is started again with the same options.
 from dlrm_mtl import cli
 from dlrm_mtl.config import TrainConfig
 from dlrm_mtl.distributed.versions import check_versions
+from dlrm_mtl.extras import TRAINING
 from dlrm_mtl.files import write_json
 
 
@@ -29,4 +30,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.run("train", main)
+    cli.run("train", main, TRAINING)

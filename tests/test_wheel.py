@@ -12,8 +12,7 @@ from torchx.specs import finder
 
 from tests.entry_points.processes import ROOT
 
-KINDS = {"dlrm_mtl": {".py", ".typed", ".j2"}, "data_prep": {".py", ".toml"}}
-C_SOURCES = {".c", ".h"}
+KINDS = {"dlrm_mtl": {".py", ".typed", ".j2", ".c", ".h"}, "data_prep": {".py", ".toml"}}
 BUILD = "from setuptools import build_meta; print(build_meta.build_wheel('dist'))"
 
 
@@ -47,9 +46,8 @@ def test_its_top_level_names(installed: Path) -> None:
 @pytest.mark.parametrize("package", ["dlrm_mtl", "data_prep"])
 def test_it_holds_every_file_of_the_packages(installed: Path, package: str) -> None:
     tracked = subprocess.check_output(["git", "ls-files", package], cwd=ROOT, text=True).split()
-    needed = {name for name in tracked if Path(name).suffix not in C_SOURCES and (ROOT / name).exists()}
-    assert {Path(name).suffix for name in needed} == KINDS[package]
-    assert needed <= files(installed)
+    assert {Path(name).suffix for name in tracked} == KINDS[package]
+    assert {name for name in tracked if (ROOT / name).exists()} <= files(installed)
 
 
 def test_torchx_finds_its_components_and_its_own(installed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
