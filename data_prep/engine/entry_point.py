@@ -10,6 +10,7 @@ from data_prep.columns.layout import read_layout
 from data_prep.engine.options import ContextOptions, IdOptions, SplitOptions, WorkOptions
 from data_prep.engine.prepare import peak_memory, prepare
 from data_prep.output.summary import report, summary
+from data_prep.sources.source import OpenSource, open_source
 from dlrm_mtl.schema import Schema
 
 
@@ -30,17 +31,35 @@ class LogOptions:
     work: Annotated[WorkOptions, tyro.conf.arg(name="")] = field(default_factory=WorkOptions)
 
 
-def prepare_log(generator: str, layout_name: str, options: LogOptions) -> None:
+def prepare_log(
+    generator: str,
+    layout_name: str,
+    options: LogOptions,
+    open_source: OpenSource = open_source,
+    reader_version: str = "",
+) -> None:
     """Prepares the data set and prints what became of the log.
 
     Args:
         generator: module of the entry point.
         layout_name: a ready layout, or a TOML file.
+        open_source, reader_version: as for :func:`prepare`.
     """
     layout = options.context.apply(read_layout(layout_name))
     if options.tasks:
         layout = layout.with_tasks(options.tasks)
-    schema = prepare(layout.name, generator, layout, options.raw, options.out, options.ids, options.split, options.work)
+    schema = prepare(
+        layout.name,
+        generator,
+        layout,
+        options.raw,
+        options.out,
+        options.ids,
+        options.split,
+        options.work,
+        open_source,
+        reader_version=reader_version,
+    )
     print_outcome(schema, options.out)
 
 

@@ -59,6 +59,8 @@ class Preparation:
     """Files and directories beside those of the log that are none of it, by their names."""
     times: Times | None = None
     """Of the rows, where the layout has a column of them."""
+    reader_version: str = ""
+    """Of code outside this project that reads the log; empty: there is none."""
 
     @cached_property
     def source(self) -> Source:
@@ -151,6 +153,7 @@ class Preparation:
             "quarantine": self.quarantine,
             "segment_bytes": SEGMENT_BYTES,
             "pyarrow": pa.__version__,
+            **({"reader_version": self.reader_version} if self.reader_version else {}),
         }
 
 

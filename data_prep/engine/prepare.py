@@ -48,6 +48,7 @@ def prepare(
     work: WorkOptions,
     open_source: OpenSource = open_source,
     groundwork: Groundwork | None = None,
+    reader_version: str = "",
 ) -> Schema:
     """Prepares a data set, or goes on where an earlier run was stopped.
 
@@ -56,6 +57,7 @@ def prepare(
         generator: name of the entry point, for the schema.
         open_source: opens the log.
         groundwork: what must be done before the log can be read.
+        reader_version: of code outside this project that reads the log; another value begins anew.
 
     Raises:
         ValueError: an option, a file or a row is not as it should be.
@@ -78,6 +80,7 @@ def prepare(
         open_source,
         groundwork,
         passed_over,
+        reader_version=reader_version,
     )
     if layout.time_column:
         preparation = replace(preparation, times=_times_of(preparation, split))

@@ -4,14 +4,13 @@ Every value is read twice: to check it, then to count it. Memory holds one row g
 that are counted in one pass or of the one largest feature, however many rows and features there are.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from tqdm import tqdm
 
 from data_prep.ids.vocabulary import Integers
 from data_prep.statistics.column_statistics import (
@@ -24,8 +23,9 @@ from data_prep.statistics.column_statistics import (
     ValueStatistics,
     ratio_or_none,
 )
+from data_prep.statistics.row_groups import with_progress
 from dlrm_mtl.data.checks import check_values
-from dlrm_mtl.data.dataset import Dataset, RowGroup, open_dataset
+from dlrm_mtl.data.dataset import Dataset, open_dataset
 from dlrm_mtl.schema import SPLITS, CategoricalFeature, Schema, Task
 
 COUNTED_AT_ONCE = 1 << 25
@@ -108,7 +108,7 @@ def describe(directory: Path, counted_at_once: int = COUNTED_AT_ONCE) -> Descrip
     """
     dataset = open_dataset(directory)
     schema = dataset.schema
-    for split, group in _progress(dataset, "check"):
+    for split, group in with_progress(dataset, "check"):
         check_values(replace(dataset, row_groups={split: (group,)}))
     tasks, dense = _describe_rows(dataset)
     features = _passes(schema.categorical, counted_at_once)
@@ -125,7 +125,7 @@ def reserves_ids(schema: Schema) -> bool:
     """Whether the ids for an empty field and for a value outside the vocabulary have been set apart: where
     ``data_prep`` assigned the ids of values, other than by generating them."""
     generator = str(schema.source.get("generator", ""))
-    return generator.startswith("data_prep.") and generator != "data_prep.synthetic"
+    return generator.startswith("data_prep.") and generator not in ("data_prep.synthetic", "data_prep.schema")
 
 
 def stability_index(train: Integers, evaluated: Integers) -> float | None:
@@ -166,7 +166,7 @@ def _describe_rows(dataset: Dataset) -> tuple[tuple[TaskDescription, ...], tuple
     schema = dataset.schema
     labels = {split: [LabelCounter(task) for task in schema.tasks] for split in SPLITS}
     values = {split: [ValueMoments(name) for name in schema.dense] for split in SPLITS}
-    for split, group in _progress(dataset, "labels and dense features"):
+    for split, group in with_progress(dataset, "labels and dense features"):
         table = dataset.read(group, [*schema.label_columns, *schema.dense])
         for label_counter in labels[split]:
             label_counter.add(table)
@@ -186,7 +186,7 @@ def _describe_rows(dataset: Dataset) -> tuple[tuple[TaskDescription, ...], tuple
 def _describe_ids(dataset: Dataset, features: Sequence[CategoricalFeature]) -> list[CategoricalDescription]:
     counters = {split: [IdCounter(feature) for feature in features] for split in SPLITS}
     names = [feature.name for feature in features]
-    for split, group in _progress(dataset, "ids"):
+    for split, group in with_progress(dataset, "ids"):
         table = dataset.read(group, names)
         for counter in counters[split]:
             counter.add(table)
@@ -247,13 +247,3 @@ def _passes(features: Sequence[CategoricalFeature], counted_at_once: int) -> lis
         passes[-1].append(feature)
         room -= feature.cardinality
     return passes
-
-
-def _progress(dataset: Dataset, what: str) -> Iterator[tuple[str, RowGroup]]:
-    """(split, row group) of all row groups, under a progress bar on stderr."""
-    total = sum(dataset.schema.rows(split) for split in SPLITS)
-    with tqdm(desc=what, total=total, unit="rows", unit_scale=True, mininterval=1.0, leave=False) as bar:
-        for split in SPLITS:
-            for group in dataset.row_groups[split]:
-                yield split, group
-                bar.update(group.rows)

@@ -116,15 +116,18 @@ class Dataset:
         return good
 
 
-def open_dataset(directory: Path, on_bad_shard: OnBadShard = "stop") -> Dataset:
+def open_dataset(directory: Path, on_bad_shard: OnBadShard = "stop", schema: Schema | None = None) -> Dataset:
     """Opens a data set. With ``on_bad_shard="skip"``, a shard with one of the faults below is left out; see
     :attr:`Dataset.left_out`.
+
+    Args:
+        schema: by default that of the directory's ``schema.json``.
 
     Raises:
         ValueError: no data set; a file is missing, truncated or has another row count than the schema says; a column is
             missing or has the wrong type. The message names file and column. A split has no rows or no good shard.
     """
-    schema = read_schema(directory)
+    schema = schema or read_schema(directory)
     row_groups: dict[tuple[str, str], Sequence[int]] = {}
     bad = []
     for split in SPLITS:

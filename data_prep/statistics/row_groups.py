@@ -1,0 +1,18 @@
+"""Row groups of a data set, one after the other."""
+
+from collections.abc import Iterator
+
+from tqdm import tqdm
+
+from dlrm_mtl.data.dataset import Dataset, RowGroup
+from dlrm_mtl.schema import SPLITS
+
+
+def with_progress(dataset: Dataset, what: str) -> Iterator[tuple[str, RowGroup]]:
+    """(split, row group) of all row groups, under a progress bar on stderr."""
+    total = sum(dataset.schema.rows(split) for split in SPLITS)
+    with tqdm(desc=what, total=total, unit="rows", unit_scale=True, mininterval=1.0, leave=False) as bar:
+        for split in SPLITS:
+            for group in dataset.row_groups[split]:
+                yield split, group
+                bar.update(group.rows)
