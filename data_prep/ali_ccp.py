@@ -15,7 +15,7 @@ from data_prep.engine.entry_point import print_outcome
 from data_prep.engine.options import ContextOptions, IdOptions, SplitOptions, WorkOptions
 from data_prep.engine.preparation import Groundwork, Preparation
 from data_prep.engine.prepare import prepare
-from data_prep.engine.workplace import Workplace
+from data_prep.engine.work_directory import Workplace
 from data_prep.sources.raw_files import find_named
 from data_prep.sources.text_file import COMPRESSED_SUFFIXES
 from dlrm_mtl import cli

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from data_prep.engine.encode_pass import assignments_of
 from data_prep.engine.evaluation_rows import KeptContext
-from data_prep.engine.passes import assignments_of
 from data_prep.engine.preparation import Preparation, key_of
-from data_prep.engine.time_spans import count_later, join_spans
 from data_prep.ids.encoding import Encoder
 from data_prep.ids.fingerprints import of_dense, of_hash, of_mark, of_modulo
+from data_prep.output.time_spans import count_later, join_spans
 from dlrm_mtl.file_names import file_names
 from dlrm_mtl.files import synchronize, write_whole
 from dlrm_mtl.meaning import Fingerprints, TableFingerprint

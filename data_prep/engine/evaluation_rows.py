@@ -18,11 +18,11 @@ from data_prep.columns.arrays import one_chunk
 from data_prep.columns.layout import DAY, USER
 from data_prep.engine.preparation import Preparation, key_of
 from data_prep.engine.stages import Records
-from data_prep.engine.time_spans import join_spans
 from data_prep.output.days import days_of, find_unit
 from data_prep.output.raw_context import RawContext, distinct_keys
 from data_prep.output.segment_values import ValueCounter, are_among, encode, known_or_new
 from data_prep.output.shards import ShardWriter, context_fields, sha256
+from data_prep.output.time_spans import join_spans
 from dlrm_mtl.files import write_whole
 from dlrm_mtl.schema import Shard
 from dlrm_mtl.segments import Segment, cluster_column, segment_column

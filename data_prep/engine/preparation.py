@@ -16,9 +16,9 @@ import pyarrow as pa
 from data_prep.columns.layout import Layout
 from data_prep.columns.rows import BadRow, Rows
 from data_prep.engine.options import IdOptions, Split
-from data_prep.engine.parsed import read_parsed
-from data_prep.engine.workplace import Workplace
+from data_prep.engine.work_directory import Workplace
 from data_prep.output.raw_context import RawContext
+from data_prep.sources.parsed_rows import read_parsed
 from data_prep.sources.raw_files import names_of
 from data_prep.sources.raw_text import SEGMENT_BYTES, BrokenFile
 from data_prep.sources.source import OpenSource, Source, open_source

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from data_prep.engine.preparation import Part, Preparation, parts_of, records
-from data_prep.engine.running import Progress, Workers, run
+from data_prep.engine.workers import Progress, Workers, run
 
 CHANGED = "a file of the log has changed since the preparation began"
 

@@ -199,7 +199,7 @@ def test_segments_and_blocks_hold_the_same_rows(
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from data_prep.engine.workplace import Workplace
+from data_prep.engine.work_directory import Workplace
 from tests.data_prep.ali_ccp_log.test_ali_ccp import run
 finish, left = Workplace.finish, [{left}]
 def killed(self, stage, key, record, files):

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from data_prep.engine import passes
+from data_prep.engine import encode_pass
 from data_prep.engine.options import IdOptions, SplitOptions
 from data_prep.output import shards
 from tests.data_prep.logs import (
@@ -72,7 +72,7 @@ def no_space(*_: Any, **__: Any) -> Any:
 
 @pytest.mark.parametrize(
     ("module", "name"),
-    [(passes, "ShardWriter"), (shards.ShardWriter, "close"), (passes.CountPass, "begin"), (np, "save")],
+    [(encode_pass, "ShardWriter"), (shards.ShardWriter, "close"), (encode_pass.CountPass, "begin"), (np, "save")],
 )
 def test_after_a_full_disk_it_goes_on(
     log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: Any, name: str
@@ -137,7 +137,7 @@ def test_two_processes_at_once(log: Path, tmp_path: Path) -> None:
 def begin(log: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A preparation that is stopped before it writes shards."""
     with monkeypatch.context() as patch:
-        patch.setattr(passes, "ShardWriter", no_space)
+        patch.setattr(encode_pass, "ShardWriter", no_space)
         with pytest.raises(OSError, match="No space"):
             run_prepare(log, out)
 
@@ -171,14 +171,14 @@ def test_other_files_than_begun(log: Path, tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_a_file_that_changes_meanwhile(log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    begin_work: Callable[..., Any] = passes.EncodePass.begin
+    begin_work: Callable[..., Any] = encode_pass.EncodePass.begin
 
-    def changing(stage: passes.EncodePass, preparation: Any, file: int, segment: int) -> Any:
+    def changing(stage: encode_pass.EncodePass, preparation: Any, file: int, segment: int) -> Any:
         with (log / "day_0").open("a") as sink:
             sink.write(lines_of(1)[0] + "\n")
         return begin_work(stage, preparation, file, segment)
 
-    monkeypatch.setattr(passes.EncodePass, "begin", changing)
+    monkeypatch.setattr(encode_pass.EncodePass, "begin", changing)
     with pytest.raises(ValueError, match=naming("changed")):
         run_prepare(log, tmp_path / "out")
     assert not (tmp_path / "out").exists()
@@ -190,7 +190,7 @@ def test_a_complete_data_set_is_returned_at_once(log: Path, tmp_path: Path, monk
     before = checksums(out)
     times = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
     with monkeypatch.context() as patch:
-        patch.setattr(passes.CountPass, "begin", no_space)
+        patch.setattr(encode_pass.CountPass, "begin", no_space)
         assert run_prepare(log, out) == schema
     assert times == {path: path.stat().st_mtime_ns for path in out.rglob("*")}
     # What a process left that was killed before it could clear up is taken away; the work of another plan is not.
@@ -200,7 +200,7 @@ def test_a_complete_data_set_is_returned_at_once(log: Path, tmp_path: Path, monk
     assert not work.exists()
     other = IdOptions(min_count=2)
     with monkeypatch.context() as patch:
-        patch.setattr(passes, "ShardWriter", no_space)
+        patch.setattr(encode_pass, "ShardWriter", no_space)
         with pytest.raises(OSError, match="No space"):
             run_prepare(log, out, ids=other)
     run_prepare(log, out)
@@ -216,7 +216,7 @@ def test_a_data_set_is_replaced_as_a_whole(log: Path, tmp_path: Path, monkeypatc
     run_prepare(log, out, ids=HASH)
     before = checksums(out)
     with monkeypatch.context() as patch:
-        patch.setattr(passes, "ShardWriter", no_space)
+        patch.setattr(encode_pass, "ShardWriter", no_space)
         with pytest.raises(OSError, match="No space"):
             run_prepare(log, out)
     assert checksums(out) == before

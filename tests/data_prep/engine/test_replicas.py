@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from data_prep.engine import workplace
-from data_prep.engine.workplace import Replica, Workplace
+from data_prep.engine.work_directory import Replica, Workplace
 from dlrm_mtl.files import write_json
 from tests.data_prep.logs import CONTEXT, checksums, command, finish, lines_of, start, write_log, write_toml
 from tests.messages import mentions, naming

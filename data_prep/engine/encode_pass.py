@@ -13,15 +13,15 @@ import pyarrow.compute as pc
 
 from data_prep.columns.arrays import numbers, one_chunk
 from data_prep.columns.rows import Rows
-from data_prep.engine.parsed import ParsedWriter
 from data_prep.engine.preparation import Preparation, SegmentWork, key_of
-from data_prep.engine.time_spans import SeenTimes
 from data_prep.ids.assignment import Assignment, Hashed, Modulo, load
 from data_prep.ids.counting import SegmentCounter
 from data_prep.ids.encoding import Encoder, needed_labels, transform
 from data_prep.ids.scaling import Moments, Scaler
 from data_prep.output.raw_context import SeenClusters
 from data_prep.output.shards import ShardWriter, arrow_schema, sha256
+from data_prep.output.time_spans import SeenTimes
+from data_prep.sources.parsed_rows import ParsedWriter
 from dlrm_mtl.files import PendingFile
 from dlrm_mtl.schema import SPLITS
 

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import pyarrow as pa
 from tqdm import tqdm
 
-from data_prep.engine.workplace import Workplace, read_marker
+from data_prep.engine.work_directory import Workplace, read_marker
 
 Item = TypeVar("Item")
 
