@@ -12,9 +12,10 @@ from data_prep.ali_ccp_log.common_features import USER_FIELDS, build, built_file
 from data_prep.ali_ccp_log.skeleton_log import ROW_FIELDS, AliCcpLog, stem_of
 from data_prep.columns.layout import Layout, read_layout
 from data_prep.engine.entry_point import print_outcome
-from data_prep.engine.options import ContextOptions, IdOptions, SplitOptions, WorkOptions
+from data_prep.engine.options import ContextOptions, IdOptions, WorkOptions
 from data_prep.engine.preparation import Groundwork, Preparation
 from data_prep.engine.prepare import prepare
+from data_prep.engine.split import SplitOptions
 from data_prep.engine.work_directory import Workplace
 from data_prep.sources.raw_files import find_named
 from data_prep.sources.text_file import COMPRESSED_SUFFIXES

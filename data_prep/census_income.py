@@ -9,8 +9,9 @@ import tyro
 
 from data_prep.columns.layout import read_layout
 from data_prep.engine.entry_point import print_outcome
-from data_prep.engine.options import ContextOptions, IdOptions, SplitOptions, TimeOptions, WorkOptions
+from data_prep.engine.options import ContextOptions, IdOptions, WorkOptions
 from data_prep.engine.prepare import prepare
+from data_prep.engine.split import SplitOptions, TimeOptions
 from data_prep.sources.raw_files import find_named
 from dlrm_mtl import cli
 from dlrm_mtl.schema import Schema

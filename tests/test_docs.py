@@ -12,8 +12,9 @@ import pytest
 
 from data_prep.benchmark.ratios import format_results
 from data_prep.columns.layout import CategoricalColumn, DenseColumn, LabelColumn, Layout, read_layout
-from data_prep.engine.options import IdOptions, SplitOptions, WorkOptions
+from data_prep.engine.options import IdOptions, WorkOptions
 from data_prep.engine.prepare import prepare
+from data_prep.engine.split import SplitOptions
 from dlrm_mtl import cli
 from dlrm_mtl.benchmarks.checkpoint import format_checkpoint
 from dlrm_mtl.benchmarks.growth_page import growth_page

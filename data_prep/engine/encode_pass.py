@@ -1,8 +1,8 @@
-"""What the passes over a log do with the rows of a segment: count and encode."""
+"""The pass that writes the shards."""
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,35 +13,17 @@ import pyarrow.compute as pc
 
 from data_prep.columns.arrays import numbers, one_chunk
 from data_prep.columns.rows import Rows
-from data_prep.engine.preparation import Preparation, SegmentWork, key_of
+from data_prep.engine.preparation import Preparation, key_of
+from data_prep.engine.segments import SegmentWork
+from data_prep.engine.split_rows import CHUNK_ROWS, SplitRows
 from data_prep.ids.assignment import Assignment, Hashed, Modulo, load
-from data_prep.ids.counting import SegmentCounter
-from data_prep.ids.encoding import Encoder, needed_labels, transform
-from data_prep.ids.scaling import Moments, Scaler
+from data_prep.ids.encoding import Encoder, needed_labels
+from data_prep.ids.scaling import Scaler
 from data_prep.output.raw_context import SeenClusters
 from data_prep.output.shards import ShardWriter, arrow_schema, sha256
 from data_prep.output.time_spans import SeenTimes
-from data_prep.sources.parsed_rows import ParsedWriter
 from dlrm_mtl.files import PendingFile
 from dlrm_mtl.schema import SPLITS
-
-CHUNK_ROWS = 65_536
-"""Rows counted or encoded at a time, about: enough that the work outweighs the calls."""
-
-
-@dataclass(frozen=True)
-class CountPass:
-    """Counts keys and moments of the training rows.
-
-    Args:
-        starts: number of the first row of each segment, where rows are split by number.
-    """
-
-    starts: Mapping[str, int]
-    name: str = "count"
-
-    def begin(self, preparation: Preparation, file: int, segment: int) -> SegmentWork:
-        return _Counting(preparation, file, segment, self.starts.get(key_of(file, segment), 0))
 
 
 @dataclass(frozen=True)
@@ -61,98 +43,12 @@ class EncodePass:
         return _Encoding(preparation, self, file, segment)
 
 
-class _Chunks:
-    """Collects blocks of rows of one segment until they are worth a call, split by split."""
-
-    def __init__(
-        self,
-        preparation: Preparation,
-        file: int,
-        start: int,
-        splits: Sequence[str] = SPLITS,
-        seen: SeenTimes | None = None,
-    ) -> None:
-        self.split = preparation.split
-        self._times = preparation.times
-        self._seen = seen
-        self.file = file
-        self._next = start
-        self._pending: dict[str, list[pa.Table]] = {split: [] for split in splits}
-        self.outside = 0
-        """Rows of no split."""
-
-    def add(self, rows: Rows) -> None:
-        used = 0
-        times = self._times.of(rows.table) if self._times is not None and len(rows.table) else None
-        for split, mask in self.split.masks(self.file, self._next + rows.positions, times).items():
-            if mask is not False:
-                if times is not None and self._seen is not None:
-                    self._seen.add(split, times if mask is True else times[mask])
-                table = rows.table if mask is True else rows.table.filter(pa.array(mask))
-                used += len(table)
-                if split in self._pending:
-                    self._pending[split].append(table)
-        self.outside += len(rows.table) - used
-        self._next += rows.lines
-
-    def ready(self, split: str, at_least: int = CHUNK_ROWS) -> pa.Table | None:
-        """The collected rows of a split, once they are enough."""
-        if sum(map(len, self._pending[split])) < at_least:
-            return None
-        table = pa.concat_tables(self._pending[split])
-        self._pending[split] = []
-        return table
-
-
-class _Counting:
-    def __init__(self, preparation: Preparation, file: int, segment: int, start: int) -> None:
-        self._layout = preparation.layout
-        self._chunks = _Chunks(preparation, file, start, ["train"])
-        self._counter = SegmentCounter(preparation.layout)
-        self._moments = {column.feature: Moments() for column in preparation.layout.dense if column.standardise}
-        self._path = preparation.workplace.file("runs", f"{key_of(file, segment)}.arrow")
-        self._file = PendingFile(self._path)
-        self._parsed = ParsedWriter(preparation.parsed_file(file, segment)) if preparation.keeps_parsed else None
-
-    def add(self, rows: Rows) -> None:
-        if self._parsed is not None:
-            self._parsed.add(rows)
-        self._chunks.add(rows)
-        self._take(CHUNK_ROWS)
-
-    def finish(self) -> tuple[dict[str, Any], dict[Path, str]]:
-        parsed = self._parsed.close() if self._parsed is not None else None
-        self._take(1)
-        self._counter.write(self._file.temporary)
-        checksum = sha256(self._file.temporary)
-        self._file.commit()
-        moments = {name: moments.as_record() for name, moments in self._moments.items()}
-        return {"moments": moments, "parsed": parsed}, {self._path: checksum}
-
-    def abandon(self) -> None:
-        if self._parsed is not None:
-            self._parsed.abandon()
-        self._file.discard()
-
-    def _take(self, at_least: int) -> None:
-        table = self._chunks.ready("train", at_least)
-        if table is None:
-            return
-        self._counter.add(table)
-        for column in self._layout.dense:
-            if column.standardise:
-                values, missing, _ = transform(table, column)
-                self._moments[column.feature].add(
-                    np.where(missing, np.nan, values) if missing is not None else values.astype(np.float64)
-                )
-
-
 class _Encoding:
     def __init__(self, preparation: Preparation, stage: EncodePass, file: int, segment: int) -> None:
         place, key = preparation.workplace, key_of(file, segment)
         self._layout = preparation.layout
         self._seen = SeenTimes(preparation.times_file(file, segment) if preparation.keeps_times else None)
-        self._chunks = _Chunks(preparation, file, stage.starts.get(key, 0), seen=self._seen)
+        self._chunks = SplitRows(preparation, file, stage.starts.get(key, 0), seen=self._seen)
         assignments = assignments_of(preparation)
         scalers = {name: Scaler(*values) for name, values in stage.scalers.items()}
         self._encoders = {

@@ -7,8 +7,9 @@ from typing import Annotated
 import tyro
 
 from data_prep.columns.layout import read_layout
-from data_prep.engine.options import ContextOptions, IdOptions, SplitOptions, WorkOptions
+from data_prep.engine.options import ContextOptions, IdOptions, WorkOptions
 from data_prep.engine.prepare import peak_memory, prepare
+from data_prep.engine.split import SplitOptions
 from data_prep.output.summary import report, summary
 from data_prep.sources.source import OpenSource, open_source
 from dlrm_mtl.schema import Schema

@@ -12,10 +12,13 @@ import pyarrow.parquet as pq
 
 from data_prep.columns.layout import Layout
 from data_prep.engine.assembly import assemble
-from data_prep.engine.encode_pass import CountPass, EncodePass
+from data_prep.engine.count_pass import CountPass
+from data_prep.engine.encode_pass import EncodePass
 from data_prep.engine.evaluation_rows import EvaluationRows, KeptContext
-from data_prep.engine.options import IdOptions, Split, SplitOptions, WorkOptions
-from data_prep.engine.preparation import Groundwork, Preparation, index_part, key_of, run_part
+from data_prep.engine.options import IdOptions, WorkOptions
+from data_prep.engine.preparation import Groundwork, Preparation, key_of
+from data_prep.engine.segments import index_part, run_part
+from data_prep.engine.split import Split, SplitOptions
 from data_prep.engine.stages import CHANGED, Records, StageRunner
 from data_prep.engine.work_directory import Replica, Workplace
 from data_prep.engine.workers import Workers

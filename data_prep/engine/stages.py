@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from data_prep.engine.preparation import Part, Preparation, parts_of, records
+from data_prep.engine.preparation import Preparation
+from data_prep.engine.segments import Part, parts_of, records
 from data_prep.engine.workers import Progress, Workers, run
 
 CHANGED = "a file of the log has changed since the preparation began"

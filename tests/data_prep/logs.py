@@ -17,8 +17,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data_prep.columns.layout import CategoricalColumn, DenseColumn, LabelColumn, Layout
-from data_prep.engine.options import IdOptions, SplitOptions, WorkOptions
+from data_prep.engine.options import IdOptions, WorkOptions
 from data_prep.engine.prepare import prepare
+from data_prep.engine.split import SplitOptions
 from dlrm_mtl.schema import Schema, Task
 
 COLUMNS = ("click", "count", "weight", "site", "user", "word", "tags", "unused")

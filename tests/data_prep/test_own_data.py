@@ -63,7 +63,7 @@ def test_a_bad_file_of_ones_own_format_is_named(shop: Path, tmp_path: Path, line
     good = (shop / "log.jsonl").read_text().partition("\n")[0]
     bad = json.dumps({**json.loads(good), "clicked": "maybe"}) if line == "a bad label" else line
     (tmp_path / "log.jsonl").write_text(f"{bad}\n")
-    arguments = ["--layout", ROOT / EXAMPLE / "shop.toml", "--out", tmp_path / "out"]
+    arguments: list[str | Path] = ["--layout", ROOT / EXAMPLE / "shop.toml", "--out", tmp_path / "out"]
     process = python("docs.examples.own_data.json_lines", "--raw", tmp_path / "log.jsonl", *arguments)
     assert process.returncode == 2
     assert "Traceback" not in process.stderr

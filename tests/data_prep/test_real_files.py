@@ -17,8 +17,9 @@ import pytest
 
 from data_prep import census_income
 from data_prep.columns.layout import DenseColumn, Layout, read_layout
-from data_prep.engine.options import IdOptions, SplitOptions, WorkOptions
+from data_prep.engine.options import IdOptions, WorkOptions
 from data_prep.engine.prepare import prepare
+from data_prep.engine.split import SplitOptions
 from dlrm_mtl.meaning import TableFingerprint, without_fingerprint
 from dlrm_mtl.schema import Schema, read_schema
 from tests.data_prep.ids.test_fingerprints import digest

@@ -12,8 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from data_prep.columns.layout import CategoricalColumn, DenseColumn, LabelColumn, Layout
-from data_prep.engine.options import IdOptions, SplitOptions, WorkOptions
+from data_prep.engine.options import IdOptions, WorkOptions
 from data_prep.engine.prepare import prepare
+from data_prep.engine.split import SplitOptions
 from dlrm_mtl.config import CheckpointConfig, CompareConfig, ModelConfig
 from dlrm_mtl.distributed.processes import Ranks
 from dlrm_mtl.planning.options import PlanConfig

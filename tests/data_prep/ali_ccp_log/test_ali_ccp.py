@@ -17,7 +17,8 @@ import pytest
 from data_prep.ali_ccp import prepare_ali_ccp
 from data_prep.columns.layout import Layout, read_layout
 from data_prep.engine import preparation
-from data_prep.engine.options import IdOptions, SplitOptions, WorkOptions
+from data_prep.engine.options import IdOptions, WorkOptions
+from data_prep.engine.split import SplitOptions
 from data_prep.sources import raw_text
 from dlrm_mtl.meaning import without_fingerprint
 from dlrm_mtl.schema import Schema, read_schema

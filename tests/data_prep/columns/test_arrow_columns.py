@@ -13,8 +13,9 @@ import pytest
 
 from data_prep.columns.arrow_columns import Column, read_lists, read_values
 from data_prep.columns.layout import CategoricalColumn, LabelColumn, Layout
-from data_prep.engine.options import IdOptions, SplitOptions, WorkOptions
+from data_prep.engine.options import IdOptions, WorkOptions
 from data_prep.engine.prepare import prepare
+from data_prep.engine.split import SplitOptions
 from data_prep.ids.keys import keys_of
 from data_prep.sources.parquet_log import ParquetLog
 from dlrm_mtl.schema import Task

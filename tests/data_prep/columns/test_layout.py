@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from data_prep.columns.layout import READY, CategoricalColumn, LabelColumn, Layout, read_layout
-from data_prep.engine.options import IdOptions, SplitOptions, WorkOptions
+from data_prep.engine.options import IdOptions, WorkOptions
 from data_prep.engine.prepare import prepare
+from data_prep.engine.split import SplitOptions
 from dlrm_mtl.records import build
 from dlrm_mtl.schema import Task
 from tests.messages import naming

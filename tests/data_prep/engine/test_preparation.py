@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from data_prep.engine import preparation
-from data_prep.engine.options import IdOptions, SplitOptions
+from data_prep.engine.options import IdOptions
+from data_prep.engine.split import SplitOptions
 from data_prep.sources import raw_text, text_file
 from dlrm_mtl.schema import Schema
 from tests.data_prep.logs import (

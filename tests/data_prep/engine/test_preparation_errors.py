@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from data_prep.engine import encode_pass
-from data_prep.engine.options import IdOptions, SplitOptions
+from data_prep.engine import count_pass, encode_pass
+from data_prep.engine.options import IdOptions
+from data_prep.engine.split import SplitOptions
 from data_prep.output import shards
 from tests.data_prep.logs import (
     LAYOUT,
@@ -72,7 +73,7 @@ def no_space(*_: Any, **__: Any) -> Any:
 
 @pytest.mark.parametrize(
     ("module", "name"),
-    [(encode_pass, "ShardWriter"), (shards.ShardWriter, "close"), (encode_pass.CountPass, "begin"), (np, "save")],
+    [(encode_pass, "ShardWriter"), (shards.ShardWriter, "close"), (count_pass.CountPass, "begin"), (np, "save")],
 )
 def test_after_a_full_disk_it_goes_on(
     log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: Any, name: str
@@ -190,7 +191,7 @@ def test_a_complete_data_set_is_returned_at_once(log: Path, tmp_path: Path, monk
     before = checksums(out)
     times = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
     with monkeypatch.context() as patch:
-        patch.setattr(encode_pass.CountPass, "begin", no_space)
+        patch.setattr(count_pass.CountPass, "begin", no_space)
         assert run_prepare(log, out) == schema
     assert times == {path: path.stat().st_mtime_ns for path in out.rglob("*")}
     # What a process left that was killed before it could clear up is taken away; the work of another plan is not.

@@ -96,14 +96,14 @@ def test_a_failure_of_an_earlier_attempt_stops_nobody(arguments: list[str], tmp_
 
 
 def test_a_replica_that_failed_before_the_other_began(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workplace, "POLL_S", 0.01)
+    monkeypatch.setattr(work_directory, "POLL_S", 0.01)
     first = Workplace(tmp_path / "out", Replica(1, 2))
     (first.work / "failures").mkdir(parents=True)
     first.fail(ValueError("no such file"))
     time.sleep(0.01)
     second = Workplace(tmp_path / "out", Replica(0, 2))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(workplace, "GRACE_S", 0.5)
+        patch.setattr(work_directory, "GRACE_S", 0.5)
         begun = time.monotonic()
         with pytest.raises(ValueError, match=naming("replica 1", "no such file")):
             second.wait_for(lambda: False)
@@ -114,7 +114,7 @@ def test_a_replica_that_failed_before_the_other_began(tmp_path: Path, monkeypatc
 
 
 def test_failures_of_another_attempt_do_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workplace, "POLL_S", 0.01)
+    monkeypatch.setattr(work_directory, "POLL_S", 0.01)
     one, other = (Workplace(tmp_path / "out", Replica(rank, 2)) for rank in (0, 1))
     (one.work / "failures").mkdir(parents=True)
     monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "0")

@@ -12,7 +12,8 @@ import pytest
 
 from data_prep import kuairand, synthetic
 from data_prep.columns.layout import DenseColumn
-from data_prep.engine.options import IdOptions, SplitOptions
+from data_prep.engine.options import IdOptions
+from data_prep.engine.split import SplitOptions
 from data_prep.generated.ground_truth import Distribution
 from data_prep.ids.fingerprints import of_vocabulary
 from dlrm_mtl.meaning import DenseFingerprint, without_fingerprint

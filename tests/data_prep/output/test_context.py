@@ -19,8 +19,9 @@ from data_prep import synthetic
 from data_prep.census_income import Options as CensusOptions
 from data_prep.census_income import prepare_census
 from data_prep.columns.layout import CategoricalColumn, LabelColumn, Layout
-from data_prep.engine.options import ContextOptions, IdOptions, SplitOptions, TimeOptions, WorkOptions
+from data_prep.engine.options import ContextOptions, IdOptions, WorkOptions
 from data_prep.engine.prepare import prepare
+from data_prep.engine.split import SplitOptions, TimeOptions
 from data_prep.generated.ground_truth import Distribution
 from data_prep.output.summary import summary
 from dlrm_mtl.data.dataset import open_dataset

@@ -11,8 +11,9 @@ import pytest
 
 from data_prep.columns import rows
 from data_prep.columns.layout import CategoricalColumn, DenseColumn, LabelColumn, Layout
-from data_prep.engine.options import IdOptions, SplitOptions, WorkOptions
+from data_prep.engine.options import IdOptions, WorkOptions
 from data_prep.engine.prepare import prepare
+from data_prep.engine.split import SplitOptions
 from data_prep.output.summary import report
 from data_prep.sources import raw_text
 from dlrm_mtl.schema import Schema, Task

@@ -15,8 +15,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from data_prep.columns.layout import CategoricalColumn, DenseColumn, LabelColumn, Layout
-from data_prep.engine.options import IdOptions, SplitOptions, WorkOptions
+from data_prep.engine.options import IdOptions, WorkOptions
 from data_prep.engine.prepare import prepare
+from data_prep.engine.split import SplitOptions
 from dlrm_mtl.schema import Schema, Task
 from tests.entry_points.processes import complaint, python
 from tests.messages import mentions, naming

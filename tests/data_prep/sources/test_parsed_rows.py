@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from data_prep.engine import prepare as preparing
-from data_prep.engine.options import IdOptions, SplitOptions, WorkOptions
+from data_prep.engine.options import IdOptions, WorkOptions
 from data_prep.engine.prepare import prepare
+from data_prep.engine.split import SplitOptions
 from data_prep.sources import raw_text
 from dlrm_mtl.schema import Schema
 from tests.data_prep.logs import LAYOUT, checksums, lines_of, write_log

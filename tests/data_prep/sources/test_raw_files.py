@@ -18,8 +18,9 @@ import pytest
 from data_prep.ali_ccp import find_parts
 from data_prep.census_income import find_evaluation, find_training
 from data_prep.columns.layout import CategoricalColumn, DenseColumn, LabelColumn, Layout
-from data_prep.engine.options import IdOptions, SplitOptions, WorkOptions
+from data_prep.engine.options import IdOptions, WorkOptions
 from data_prep.engine.prepare import prepare
+from data_prep.engine.split import SplitOptions
 from data_prep.kuairand_log import csv_files
 from data_prep.output.summary import report
 from data_prep.sources.raw_files import find_files

@@ -13,8 +13,9 @@ import pytest
 
 from data_prep.ali_ccp import prepare_ali_ccp
 from data_prep.columns.layout import CategoricalColumn, DenseColumn, LabelColumn, Layout, read_layout
-from data_prep.engine.options import IdOptions, SplitOptions, WorkOptions
+from data_prep.engine.options import IdOptions, WorkOptions
 from data_prep.engine.prepare import prepare
+from data_prep.engine.split import SplitOptions
 from data_prep.output.summary import report
 from dlrm_mtl.schema import Schema, Task
 from tests.messages import mentions, naming

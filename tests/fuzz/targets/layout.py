@@ -6,8 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from data_prep.columns.layout import read_layout
-from data_prep.engine.options import IdOptions, SplitOptions, WorkOptions
+from data_prep.engine.options import IdOptions, WorkOptions
 from data_prep.engine.prepare import prepare
+from data_prep.engine.split import SplitOptions
 from dlrm_mtl.data.checks import check_values
 from dlrm_mtl.data.dataset import open_dataset
 from dlrm_mtl.files import read_toml

@@ -5,8 +5,9 @@ import random
 import shutil
 from pathlib import Path
 
-from data_prep.engine.options import IdOptions, SplitOptions, WorkOptions
+from data_prep.engine.options import IdOptions, WorkOptions
 from data_prep.engine.prepare import prepare
+from data_prep.engine.split import SplitOptions
 from tests.data_prep.logs import LAYOUT, lines_of, read_split
 from tests.fuzz.mutations import mutate_bytes
 from tests.fuzz.target import Target, WrongError
