@@ -13,10 +13,10 @@ from data_prep.ali_ccp_log.skeleton_log import ROW_FIELDS, AliCcpLog, stem_of
 from data_prep.columns.layout import Layout, read_layout
 from data_prep.engine.entry_point import print_outcome
 from data_prep.engine.options import ContextOptions, IdOptions, WorkOptions
-from data_prep.engine.preparation import Groundwork, Preparation
+from data_prep.engine.preparation import Preparation, Preprocessing
 from data_prep.engine.prepare import prepare
 from data_prep.engine.split import SplitOptions
-from data_prep.engine.work_directory import Workplace
+from data_prep.engine.work_directory import WorkDirectory
 from data_prep.sources.raw_files import find_named
 from data_prep.sources.text_file import COMPRESSED_SUFFIXES
 from dlrm_mtl import cli
@@ -71,8 +71,8 @@ def prepare_ali_ccp(
         ids,
         split,
         work,
-        partial(AliCcpLog, common=common_directory(Workplace(out.absolute()))),
-        Groundwork(tuple(common), build_part),
+        partial(AliCcpLog, common=common_directory(WorkDirectory(out.absolute()))),
+        Preprocessing(tuple(common), build_part),
     )
 
 
@@ -115,27 +115,27 @@ def find_parts(raw: Path, name: str) -> list[Path]:
     return files
 
 
-def common_directory(place: Workplace) -> Path:
+def common_directory(directory: WorkDirectory) -> Path:
     """Where the common features are, in the form that workers share."""
-    return place.work / "common"
+    return directory.work / "common"
 
 
 def build_part(preparation: Preparation, part: int) -> Iterator[dict[str, Any]]:
     """Brings the common features of a part into the form that workers share; yields its record."""
-    place, key = preparation.workplace, f"{part:03d}"
-    if record := place.finished("groundwork", key):
+    directory, key = preparation.directory, f"{part:03d}"
+    if record := directory.finished("preprocess", key):
         yield record
         return
-    assert preparation.groundwork is not None
-    path = preparation.groundwork.files[part]
-    stem = stem_of(common_directory(place), part)
+    assert preparation.preprocessing is not None
+    path = preparation.preprocessing.files[part]
+    stem = stem_of(common_directory(directory), part)
     stem.parent.mkdir(parents=True, exist_ok=True)
     features = preparation.layout.categorical
     record = {"lines": 0}
     for lines in build(path, stem, features):
-        place.leave_if_orphaned()
+        directory.leave_if_orphaned()
         record["lines"] = lines
-    place.finish("groundwork", key, record, built_files(stem, features))
+    directory.finish("preprocess", key, record, built_files(stem, features))
     yield record
 
 

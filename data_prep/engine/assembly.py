@@ -124,7 +124,7 @@ def _fingerprints(preparation: Preparation, scalers: Mapping[str, tuple[float, f
     for number, (table, features) in enumerate(layout.tables.items()):
         kind, size = features[0].kind, ids.cap(layout, table)
         if ids.ids == "vocabulary":
-            merged = preparation.workplace.record("merge", f"{number:03d}")
+            merged = preparation.directory.record("merge", f"{number:03d}")
             assert merged is not None  # the stage is over
             tables[table] = TableFingerprint(**merged["fingerprint"])
         else:
@@ -170,8 +170,8 @@ def _write_quarantine(preparation: Preparation, encoded: Records) -> int:
     """Writes ``quarantine.jsonl``, if there is anything to write: file, line, column, value, reason and text of each
     row that could not be used. Returns their number."""
     number = 0
-    preparation.workplace.data.mkdir(parents=True, exist_ok=True)
-    path = preparation.workplace.data / "quarantine.jsonl"
+    preparation.directory.data.mkdir(parents=True, exist_ok=True)
+    path = preparation.directory.data / "quarantine.jsonl"
     path.unlink(missing_ok=True)
     firsts: dict[int, int] = {}
     for (file, segment), record in encoded.items():
@@ -184,7 +184,7 @@ def _write_quarantine(preparation: Preparation, encoded: Records) -> int:
             if file not in firsts:
                 firsts[file] = preparation.source.line(file, 1, 0)
             before = firsts[file] + sum(encoded[file, other]["lines"] for other in range(1, segment))
-        part = preparation.workplace.file("quarantine", f"{key_of(file, segment)}.jsonl")
+        part = preparation.directory.file("quarantine", f"{key_of(file, segment)}.jsonl")
         with part.open() as lines, path.open("a") as sink:
             for line in lines:
                 bad = json.loads(line)
@@ -198,11 +198,11 @@ def _write_quarantine(preparation: Preparation, encoded: Records) -> int:
 def _copy_vocabularies(preparation: Preparation) -> None:
     if preparation.ids.ids != "vocabulary":
         return
-    directory = preparation.workplace.data / "vocabulary"
+    directory = preparation.directory.data / "vocabulary"
     directory.mkdir(exist_ok=True)
     for number, file in enumerate(file_names(preparation.layout.tables).values()):
         with write_whole(directory / f"{file}.parquet") as temporary:
-            shutil.copyfile(preparation.workplace.file("vocabulary", f"{number:03d}.parquet"), temporary)
+            shutil.copyfile(preparation.directory.file("vocabulary", f"{number:03d}.parquet"), temporary)
 
 
 def _sum(encoded: Records, key: str) -> int:

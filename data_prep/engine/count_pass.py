@@ -40,7 +40,7 @@ class _Counting:
         self._chunks = SplitRows(preparation, file, start, ["train"])
         self._counter = SegmentCounter(preparation.layout)
         self._moments = {column.feature: Moments() for column in preparation.layout.dense if column.standardise}
-        self._path = preparation.workplace.file("runs", f"{key_of(file, segment)}.arrow")
+        self._path = preparation.directory.file("runs", f"{key_of(file, segment)}.arrow")
         self._file = PendingFile(self._path)
         self._parsed = ParsedWriter(preparation.parsed_file(file, segment)) if preparation.keeps_parsed else None
 

@@ -45,7 +45,7 @@ class EncodePass:
 
 class _Encoding:
     def __init__(self, preparation: Preparation, stage: EncodePass, file: int, segment: int) -> None:
-        place, key = preparation.workplace, key_of(file, segment)
+        directory, key = preparation.directory, key_of(file, segment)
         self._layout = preparation.layout
         self._seen = SeenTimes(preparation.times_file(file, segment) if preparation.keeps_times else None)
         self._chunks = SplitRows(preparation, file, stage.starts.get(key, 0), seen=self._seen)
@@ -61,7 +61,7 @@ class _Encoding:
         )
         self._schemas = dict.fromkeys(SPLITS, columns)
         self._shards: dict[str, ShardWriter] = {}
-        self._paths = {split: place.data / split / f"part-{key}.parquet" for split in SPLITS}
+        self._paths = {split: directory.data / split / f"part-{key}.parquet" for split in SPLITS}
         self._context = preparation.context
         self._clusters: SeenClusters | None = None
         if self._context is not None:
@@ -72,7 +72,7 @@ class _Encoding:
         self._labels: dict[str, dict[str, list[int]]] = {
             split: {task.name: [0, 0] for task in preparation.layout.tasks} for split in SPLITS
         }
-        self._quarantine_file = PendingFile(place.file("quarantine", f"{key}.jsonl"))
+        self._quarantine_file = PendingFile(directory.file("quarantine", f"{key}.jsonl"))
         self._quarantine = self._quarantine_file.temporary.open("w")
 
     def add(self, rows: Rows) -> None:
@@ -147,7 +147,7 @@ def assignments_of(preparation: Preparation) -> dict[str, Assignment]:
     for number, table in enumerate(preparation.layout.tables):
         cap = preparation.ids.cap(preparation.layout, table)
         if preparation.ids.ids == "vocabulary":
-            assignments[table] = load(preparation.workplace.file("vocabulary", f"{number:03d}.npy"))
+            assignments[table] = load(preparation.directory.file("vocabulary", f"{number:03d}.npy"))
         else:
             assignments[table] = Hashed(cap) if preparation.ids.ids == "hash" else Modulo(cap)
     return assignments

@@ -70,12 +70,12 @@ class EvaluationRows:
 
     def describe(self, number: int) -> Iterator[dict[str, Any]]:
         """The one piece of the stage ``context``: finds the values of the segments and the known clusters."""
-        place, key = self.preparation.workplace, f"{number:03d}"
-        if record := place.finished("context", key):
+        directory, key = self.preparation.directory, f"{number:03d}"
+        if record := directory.finished("context", key):
             yield record
             return
         clusters, known = self._find_known()
-        path = place.file("context", "known.npy")
+        path = directory.file("context", "known.npy")
         with write_whole(path) as temporary, temporary.open("wb") as file:
             np.save(file, known, allow_pickle=False)
         counters = {name: ValueCounter(name) for name in self.segments}
@@ -91,19 +91,19 @@ class EvaluationRows:
             "segments": {name: found.told() for name, found in values.items()},
             "clusters": {"evaluated": len(clusters), "of_which_known": len(known), "rows_without": rows_without},
         }
-        place.finish("context", key, record, {path: sha256(path)})
+        directory.finish("context", key, record, {path: sha256(path)})
         yield record
 
     def write(self, number: int) -> Iterator[dict[str, Any]]:
         """A piece of the stage ``evaluation``: writes the shard of one part."""
-        place, key = self.preparation.workplace, f"{number:03d}"
-        if record := place.finished("evaluation", key):
+        directory, key = self.preparation.directory, f"{number:03d}"
+        if record := directory.finished("evaluation", key):
             yield record
             return
-        known = np.load(place.file("context", "known.npy"), mmap_mode="r", allow_pickle=False)
+        known = np.load(directory.file("context", "known.npy"), mmap_mode="r", allow_pickle=False)
         segments = self._described[0]
         raw = {field.name for field in self.context.fields}
-        path = place.data / "eval" / f"part-{self.parts[number]}.parquet"
+        path = directory.data / "eval" / f"part-{self.parts[number]}.parquet"
         path.parent.mkdir(parents=True, exist_ok=True)
         with pq.ParquetFile(self.preparation.evaluation_file(self.parts[number])) as file:
             fields = [field for field in file.schema_arrow if field.name not in raw]
@@ -111,7 +111,7 @@ class EvaluationRows:
             writer = ShardWriter(path, schema)
             try:
                 for group in range(file.num_row_groups):
-                    place.leave_if_orphaned()
+                    directory.leave_if_orphaned()
                     table = file.read_row_group(group, use_threads=False)
                     columns = {field.name: table[field.name] for field in schema if field.name in table.column_names}
                     for segment in segments:
@@ -123,14 +123,14 @@ class EvaluationRows:
                 writer.abandon()
                 raise
         record = {"file": f"eval/{path.name}", "rows": shard["rows"], "sha256": shard["sha256"]}
-        place.finish("evaluation", key, record, {path: shard["sha256"]})
+        directory.finish("evaluation", key, record, {path: shard["sha256"]})
         yield record
 
     def result(self) -> KeptContext:
         """What the two stages have made."""
         segments, described = self._described
-        place = self.preparation.workplace
-        written = [place.record("evaluation", f"{number:03d}") for number in range(len(self.parts))]
+        directory = self.preparation.directory
+        written = [directory.record("evaluation", f"{number:03d}") for number in range(len(self.parts))]
         shards = tuple(Shard(shard["file"], shard["rows"], shard["sha256"]) for shard in written if shard is not None)
         of_clusters = {"column": self.context.cluster_column, **described["clusters"]} if self.context.cluster else None
         return KeptContext(shards, tuple(segments), {"cluster": of_clusters, "segments": described["segments"]})
@@ -138,7 +138,7 @@ class EvaluationRows:
     @property
     def _described(self) -> tuple[list[Segment], dict[str, Any]]:
         """The segments that the stage ``context`` has found, and its record."""
-        record = self.preparation.workplace.record("context", "000")
+        record = self.preparation.directory.record("context", "000")
         assert record is not None  # the stage is over
         return [Segment(name, tuple(told["rows"])) for name, told in record["segments"].items()], record
 

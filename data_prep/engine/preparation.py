@@ -15,7 +15,7 @@ import pyarrow as pa
 from data_prep.columns.layout import Layout
 from data_prep.engine.options import IdOptions
 from data_prep.engine.split import Split
-from data_prep.engine.work_directory import Workplace
+from data_prep.engine.work_directory import WorkDirectory
 from data_prep.output.raw_context import RawContext
 from data_prep.sources.raw_files import names_of
 from data_prep.sources.raw_text import SEGMENT_BYTES
@@ -27,13 +27,13 @@ FORMAT = 3
 
 
 @dataclass(frozen=True)
-class Groundwork:
+class Preprocessing:
     """What must be done before a log can be read, file by file."""
 
     files: tuple[Path, ...]
     """Files that it reads; the data set depends on them as on those of the log."""
     work: Callable[["Preparation", int], Iterator[Any]]
-    """Does it for one of the files, by its number, and marks ``groundwork`` of that number (three digits) as
+    """Does it for one of the files, by its number, and marks ``preprocess`` of that number (three digits) as
     finished."""
 
 
@@ -49,9 +49,9 @@ class Preparation:
     split: Split
     quarantine: bool
     keep_parsed: bool
-    workplace: Workplace
+    directory: WorkDirectory
     open_source: OpenSource = open_source
-    groundwork: Groundwork | None = None
+    preprocessing: Preprocessing | None = None
     passed_over: int = 0
     """Files and directories beside those of the log that are none of it, by their names."""
     times: Times | None = None
@@ -87,7 +87,7 @@ class Preparation:
         if known is not None or stage != "encode" or not self.keeps_parsed:
             return known
         number = 0
-        while record := self.workplace.record("count", key_of(file, number)):
+        while record := self.directory.record("count", key_of(file, number)):
             number += 1
             if record["last"]:
                 return number
@@ -95,7 +95,7 @@ class Preparation:
 
     def parsed_file(self, file: int, segment: int) -> Path:
         """Where the parsed rows of a segment are kept."""
-        return self.workplace.file("parsed", f"{key_of(file, segment)}.arrow")
+        return self.directory.file("parsed", f"{key_of(file, segment)}.arrow")
 
     @cached_property
     def context(self) -> RawContext | None:
@@ -104,11 +104,11 @@ class Preparation:
 
     def evaluation_file(self, key: str) -> Path:
         """Where the evaluation rows of a segment stay until the values of all rows' segments are known."""
-        return self.workplace.file("evaluation-rows", f"{key}.parquet")
+        return self.directory.file("evaluation-rows", f"{key}.parquet")
 
     def clusters_file(self, key: str) -> Path:
         """Where the clusters of a segment's training rows are kept."""
-        return self.workplace.file("clusters", f"{key}.npy")
+        return self.directory.file("clusters", f"{key}.npy")
 
     @property
     def keeps_times(self) -> bool:
@@ -117,7 +117,7 @@ class Preparation:
 
     def times_file(self, file: int, segment: int) -> Path:
         """Where the times of a segment's training rows are kept."""
-        return self.workplace.file("times", f"{key_of(file, segment)}.npy")
+        return self.directory.file("times", f"{key_of(file, segment)}.npy")
 
     def files_of(self, stage: str) -> range:
         """The files that a pass reads: what is counted is training rows alone."""
@@ -142,7 +142,7 @@ class Preparation:
                 {**_stamp(path), "name": name, "segments": self.source.segments(number)}
                 for number, (path, name) in enumerate(zip(self.files, self.names, strict=True))
             ]
-            + [_stamp(path) for path in (self.groundwork.files if self.groundwork else ())],
+            + [_stamp(path) for path in (self.preprocessing.files if self.preprocessing else ())],
             "ids": asdict(self.ids),
             "split": self.split.describe(),
             "times": None if self.times is None else asdict(self.times),

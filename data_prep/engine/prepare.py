@@ -16,11 +16,11 @@ from data_prep.engine.count_pass import CountPass
 from data_prep.engine.encode_pass import EncodePass
 from data_prep.engine.evaluation_rows import EvaluationRows, KeptContext
 from data_prep.engine.options import IdOptions, WorkOptions
-from data_prep.engine.preparation import Groundwork, Preparation, key_of
+from data_prep.engine.preparation import Preparation, Preprocessing, key_of
 from data_prep.engine.segments import index_part, run_part
 from data_prep.engine.split import Split, SplitOptions
 from data_prep.engine.stages import CHANGED, Records, StageRunner
-from data_prep.engine.work_directory import Replica, Workplace
+from data_prep.engine.work_directory import Replica, WorkDirectory
 from data_prep.engine.workers import Workers
 from data_prep.ids.assignment import keep
 from data_prep.ids.counting import merge_runs
@@ -50,7 +50,7 @@ def prepare(
     split: SplitOptions,
     work: WorkOptions,
     open_source: OpenSource = open_source,
-    groundwork: Groundwork | None = None,
+    preprocessing: Preprocessing | None = None,
     reader_version: str = "",
 ) -> Schema:
     """Prepares a data set, or goes on where an earlier run was stopped.
@@ -59,7 +59,7 @@ def prepare(
         raw: files and directories of the log.
         generator: name of the entry point, for the schema.
         open_source: opens the log.
-        groundwork: what must be done before the log can be read.
+        preprocessing: what must be done before the log can be read.
         reader_version: of code outside this project that reads the log; another value begins anew.
 
     Raises:
@@ -79,36 +79,36 @@ def prepare(
         Split.of(split, len(files)),
         work.on_bad_row == "quarantine",
         work.keep_parsed,
-        Workplace(out.absolute(), Replica.from_environment()),
+        WorkDirectory(out.absolute(), Replica.from_environment()),
         open_source,
-        groundwork,
+        preprocessing,
         passed_over,
         reader_version=reader_version,
     )
     if layout.time_column:
         preparation = replace(preparation, times=_times_of(preparation, split))
     plan = preparation.plan()
-    place = preparation.workplace
+    directory = preparation.directory
     if (done := _complete(out, plan)) is not None:
-        place.clear_after(plan)
+        directory.clear_after(plan)
         return done
-    lock = place.lock()
+    lock = directory.lock()
 
     def check_published() -> None:
         # The first replica takes the work away in the end, maybe before the others have looked.
-        if place.replica.rank and _complete(out, plan) is not None:
+        if directory.replica.rank and _complete(out, plan) is not None:
             raise _Published
 
     try:
-        place.open(plan, check_published)
+        directory.open(plan, check_published)
         with Workers(work.workers) as workers:
             return _run_stages(StageRunner(preparation, workers, check_published), generator, plan)
     except _Published:
-        place.clear()
+        directory.clear()
         return read_schema(out)
     except BaseException as error:
-        place.fail(error)
-        kept = f"what is finished stays in {place.partial}, run again to go on"
+        directory.fail(error)
+        kept = f"what is finished stays in {directory.partial}, run again to go on"
         if isinstance(error, OSError):
             raise OSError(f"{error}; {kept}") from None
         if isinstance(error, KeyboardInterrupt):
@@ -147,9 +147,9 @@ def _complete(out: Path, plan: Mapping[str, Any]) -> Schema | None:
 
 def _run_stages(runner: StageRunner, generator: str, plan: Mapping[str, Any]) -> Schema:
     preparation = runner.preparation
-    if (groundwork := preparation.groundwork) is not None:
-        work = partial(groundwork.work, preparation)
-        runner.over_numbers("groundwork", work, len(groundwork.files), " files")
+    if (preprocessing := preparation.preprocessing) is not None:
+        work = partial(preprocessing.work, preparation)
+        runner.over_numbers("preprocess", work, len(preprocessing.files), " files")
     starts: dict[str, int] = {}
     if preparation.split.needs_row_numbers:
         lines = runner.over_segments("index", partial(index_part, preparation))
@@ -167,7 +167,7 @@ def _run_stages(runner: StageRunner, generator: str, plan: Mapping[str, Any]) ->
             tables = len(preparation.layout.tables)
             runner.over_numbers("merge", partial(merge_table, preparation), tables, " tables")
     encode = partial(run_part, preparation, EncodePass(starts, scalers))
-    if preparation.workplace.replica.rank and preparation.context is None:
+    if preparation.directory.replica.rank and preparation.context is None:
         runner.over_segments_to_the_end("encode", encode)
     encoded = runner.over_segments("encode", encode)
     kept = _finish_evaluation(runner, preparation.context, encoded) if preparation.context is not None else None
@@ -175,9 +175,9 @@ def _run_stages(runner: StageRunner, generator: str, plan: Mapping[str, Any]) ->
         if any(file[key] != now[key] for key in ("bytes", "modified_ns")):
             raise ValueError(CHANGED)
     schema = assemble(preparation, generator, encoded, scalers, kept)
-    write_json(preparation.workplace.data / "plan.json", plan)
-    write_schema(schema, preparation.workplace.data)
-    preparation.workplace.publish()
+    write_json(preparation.directory.data / "plan.json", plan)
+    write_schema(schema, preparation.directory.data)
+    preparation.directory.publish()
     return schema
 
 
@@ -186,7 +186,7 @@ def _finish_evaluation(runner: StageRunner, context: RawContext, encoded: Record
     rows = EvaluationRows.of(runner.preparation, context, encoded)
     if rows.parts:
         runner.over_numbers("context", rows.describe, 1, " pieces")
-    if runner.preparation.workplace.replica.rank:
+    if runner.preparation.directory.replica.rank:
         runner.over_numbers_to_the_end("evaluation", rows.write, len(rows.parts), " shards")
     if not rows.parts:
         return None
@@ -196,18 +196,18 @@ def _finish_evaluation(runner: StageRunner, context: RawContext, encoded: Record
 
 def merge_table(preparation: Preparation, number: int) -> Iterator[dict[str, Any]]:
     """Merges the counts of one embedding table into its vocabulary; yields its record."""
-    place, key = preparation.workplace, f"{number:03d}"
-    if record := place.finished("merge", key):
+    directory, key = preparation.directory, f"{number:03d}"
+    if record := directory.finished("merge", key):
         yield record
         return
     name, features = list(preparation.layout.tables.items())[number]
-    runs = sorted(place.file("runs", "x").parent.glob("*.arrow"))
+    runs = sorted(directory.file("runs", "x").parent.glob("*.arrow"))
     cap = preparation.ids.cap(preparation.layout, name)
-    keys_file = place.file("vocabulary", f"{key}.npy")
+    keys_file = directory.file("vocabulary", f"{key}.npy")
     readable = keep(merge_runs(runs, number, name), features[0], preparation.ids.min_count, cap, keys_file)
     fingerprint = of_vocabulary(pq.read_table(readable, columns=["value"])["value"])
     record = {"table": name, "fingerprint": asdict(fingerprint)}
-    place.finish("merge", key, record, {path: sha256(path) for path in (keys_file, readable)})
+    directory.finish("merge", key, record, {path: sha256(path) for path in (keys_file, readable)})
     yield record
 
 

@@ -63,9 +63,9 @@ def run_part(preparation: Preparation, stage: Stage, part: Part) -> Iterator[dic
     Raises:
         ValueError: a row is bad or a file broken, and the preparation is to stop then.
     """
-    place = preparation.workplace
+    directory = preparation.directory
     first, last = (part.segment, part.segment) if part.segment is not None else (0, None)
-    while record := place.finished(stage.name, key_of(part.file, first)):
+    while record := directory.finished(stage.name, key_of(part.file, first)):
         yield record
         if last is not None or record["last"]:
             return
@@ -73,7 +73,7 @@ def run_part(preparation: Preparation, stage: Stage, part: Part) -> Iterator[dic
     work, segment, record = None, first, _empty_record()
     try:
         for rows, number, size in _kept_rows(preparation, stage, part) or _rows(preparation, part.file, first, last):
-            place.leave_if_orphaned()
+            directory.leave_if_orphaned()
             if number != segment and work is not None:
                 yield _finish(preparation, stage, part.file, segment, work, record)
                 work, record = None, _empty_record()
@@ -103,9 +103,9 @@ def index_part(preparation: Preparation, part: Part) -> Iterator[dict[str, Any]]
     Raises:
         ValueError: a file is broken, and the preparation is to stop then.
     """
-    place = preparation.workplace
+    directory = preparation.directory
     first, last = (part.segment, part.segment) if part.segment is not None else (0, None)
-    while record := place.finished("index", key_of(part.file, first)):
+    while record := directory.finished("index", key_of(part.file, first)):
         yield record
         if last is not None or record["last"]:
             return
@@ -115,7 +115,7 @@ def index_part(preparation: Preparation, part: Part) -> Iterator[dict[str, Any]]
     segment = first
     try:
         for segment, number in preparation.source.count(part.file, first, last):
-            place.leave_if_orphaned()
+            directory.leave_if_orphaned()
             lines[segment] = lines.get(segment, 0) + number
     except BrokenFile as broken:
         if not preparation.quarantine:
@@ -124,7 +124,7 @@ def index_part(preparation: Preparation, part: Part) -> Iterator[dict[str, Any]]
     for segment, number in lines.items():
         share = size // (preparation.source.segments(part.file) or len(lines))
         record = {"lines": number, "bytes": share, "last": last is None and segment == max(lines)}
-        place.finish("index", key_of(part.file, segment), record, {})
+        directory.finish("index", key_of(part.file, segment), record, {})
         yield record
 
 
@@ -135,7 +135,7 @@ def records(preparation: Preparation, stage: str) -> dict[tuple[int, int], dict[
         segments = preparation.source.segments(file)
         segment = 0
         while segments is None or segment < segments:
-            record = preparation.workplace.record(stage, key_of(file, segment))
+            record = preparation.directory.record(stage, key_of(file, segment))
             if record is None:
                 return None
             found[file, segment] = record
@@ -158,7 +158,7 @@ def _kept_rows(preparation: Preparation, stage: Stage, part: Part) -> Iterator[t
     if stage.name != "encode" or part.segment is None or not preparation.keeps_parsed:
         return None
     segment = part.segment
-    counted = preparation.workplace.record("count", key_of(part.file, segment))
+    counted = preparation.directory.record("count", key_of(part.file, segment))
     if counted is None or counted["parsed"] is None:
         return None
     blocks = read_parsed(preparation.parsed_file(part.file, segment), counted["parsed"])
@@ -196,7 +196,7 @@ def _finish(
 ) -> dict[str, Any]:
     results, files = work.finish()
     record = {**record, **results}
-    preparation.workplace.finish(stage.name, key_of(file, segment), record, files)
+    preparation.directory.finish(stage.name, key_of(file, segment), record, files)
     if stage.name == "encode":
         preparation.parsed_file(file, segment).unlink(missing_ok=True)
     return record

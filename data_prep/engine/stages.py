@@ -41,10 +41,10 @@ class StageRunner:
 
     def over_numbers(self, stage: str, work: Callable[[int], Iterator[Any]], count: int, unit: str) -> None:
         """Runs a stage whose pieces, and their markers, are numbers, until all replicas are through."""
-        place = self.preparation.workplace
+        directory = self.preparation.directory
 
         def is_done() -> bool:
-            return all(place.marker(stage, f"{number:03d}").is_file() for number in range(count))
+            return all(directory.marker(stage, f"{number:03d}").is_file() for number in range(count))
 
         self._run_numbers(stage, work, count, unit, is_done)
 
@@ -58,18 +58,18 @@ class StageRunner:
     def _run_numbers(
         self, stage: str, work: Callable[[int], Iterator[Any]], count: int, unit: str, is_done: Callable[[], bool]
     ) -> None:
-        place = self.preparation.workplace
+        directory = self.preparation.directory
 
         def is_over() -> bool:
             self.check()
             return is_done()
 
-        progress = Progress(place.stage(stage), count, {}, unit, place.replica.rank == 0)
-        run(work, list(range(count)), self.workers, place, is_over, progress)
+        progress = Progress(directory.stage(stage), count, {}, unit, directory.replica.rank == 0)
+        run(work, list(range(count)), self.workers, directory, is_over, progress)
 
     def _run_pass(self, stage: str, work: Callable[[Part], Iterator[Any]], is_done: Callable[[], bool]) -> None:
         preparation = self.preparation
-        place = preparation.workplace
+        directory = preparation.directory
         parts = parts_of(preparation, stage)
 
         def is_over() -> bool:
@@ -83,5 +83,5 @@ class StageRunner:
         files = preparation.files_of(stage)
         total = sum(preparation.files[file].stat().st_size for file in files)
         segments = {file: preparation.segments(file, stage) for file in files}
-        progress = Progress(place.stage(stage), total, segments, "B", place.replica.rank == 0)
-        run(work, parts, self.workers, place, is_over, progress)
+        progress = Progress(directory.stage(stage), total, segments, "B", directory.replica.rank == 0)
+        run(work, parts, self.workers, directory, is_over, progress)

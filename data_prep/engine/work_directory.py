@@ -45,7 +45,7 @@ class Replica:
 
 
 @dataclass(frozen=True)
-class Workplace:
+class WorkDirectory:
     """The directories of one preparation."""
 
     out: Path

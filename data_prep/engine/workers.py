@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import pyarrow as pa
 from tqdm import tqdm
 
-from data_prep.engine.work_directory import Workplace, read_marker
+from data_prep.engine.work_directory import WorkDirectory, read_marker
 
 Item = TypeVar("Item")
 
@@ -141,7 +141,7 @@ def run(
     work: Callable[[Item], Iterator[Any]],
     items: Sequence[Item],
     workers: Workers,
-    place: Workplace,
+    directory: WorkDirectory,
     is_done: Callable[[], bool],
     progress: Progress,
 ) -> None:
@@ -151,8 +151,8 @@ def run(
         ValueError, OSError: of the first piece of work that failed, on whichever replica.
     """
     try:
-        workers.run(work, items[place.replica.rank :: place.replica.size], progress)
-        place.wait_for(is_done, progress.update)
+        workers.run(work, items[directory.replica.rank :: directory.replica.size], progress)
+        directory.wait_for(is_done, progress.update)
     finally:
         progress.close()
 

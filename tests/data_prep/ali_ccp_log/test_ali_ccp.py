@@ -200,15 +200,15 @@ def test_segments_and_blocks_hold_the_same_rows(
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from data_prep.engine.work_directory import Workplace
+from data_prep.engine.work_directory import WorkDirectory
 from tests.data_prep.ali_ccp_log.test_ali_ccp import run
-finish, left = Workplace.finish, [{left}]
+finish, left = WorkDirectory.finish, [{left}]
 def killed(self, stage, key, record, files):
     if left[0] == 0:
         os.kill(os.getpid(), signal.SIGKILL)
     left[0] -= 1
     finish(self, stage, key, record, files)
-Workplace.finish = killed
+WorkDirectory.finish = killed
 run(Path({raw!r}), Path({out!r}))
 """
 

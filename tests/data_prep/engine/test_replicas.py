@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from data_prep.engine.work_directory import Replica, Workplace
+from data_prep.engine import work_directory
+from data_prep.engine.work_directory import Replica, WorkDirectory
 from dlrm_mtl.files import write_json
 from tests.data_prep.logs import CONTEXT, checksums, command, finish, lines_of, start, write_log, write_toml
 from tests.messages import mentions, naming
@@ -97,11 +98,11 @@ def test_a_failure_of_an_earlier_attempt_stops_nobody(arguments: list[str], tmp_
 
 def test_a_replica_that_failed_before_the_other_began(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(work_directory, "POLL_S", 0.01)
-    first = Workplace(tmp_path / "out", Replica(1, 2))
+    first = WorkDirectory(tmp_path / "out", Replica(1, 2))
     (first.work / "failures").mkdir(parents=True)
     first.fail(ValueError("no such file"))
     time.sleep(0.01)
-    second = Workplace(tmp_path / "out", Replica(0, 2))
+    second = WorkDirectory(tmp_path / "out", Replica(0, 2))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(work_directory, "GRACE_S", 0.5)
         begun = time.monotonic()
@@ -115,7 +116,7 @@ def test_a_replica_that_failed_before_the_other_began(tmp_path: Path, monkeypatc
 
 def test_failures_of_another_attempt_do_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(work_directory, "POLL_S", 0.01)
-    one, other = (Workplace(tmp_path / "out", Replica(rank, 2)) for rank in (0, 1))
+    one, other = (WorkDirectory(tmp_path / "out", Replica(rank, 2)) for rank in (0, 1))
     (one.work / "failures").mkdir(parents=True)
     monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "0")
     other.fail(ValueError("before"))
