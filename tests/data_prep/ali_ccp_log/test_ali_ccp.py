@@ -296,31 +296,41 @@ BAD_ROWS: list[tuple[Callable[[str], str], str, str, str]] = [
 @pytest.mark.parametrize("number", range(len(BAD_ROWS)))
 def test_bad_rows(tmp_path: Path, number: int) -> None:
     make, column, value, reason = BAD_ROWS[number]
-    raw, out = tmp_path / "raw", tmp_path / "out"
-    write(raw, rows=30)
-    skeleton = raw / "sample_skeleton_train.csv"
+    write(tmp_path / "raw", rows=30)
+    skeleton = tmp_path / "raw" / "sample_skeleton_train.csv"
     lines = read_lines(skeleton)
-    index = read_lines(raw / "common_features_train.csv")[3].split(",")[0]
-    bad = make(index)
+    index = read_lines(tmp_path / "raw" / "common_features_train.csv")[3].split(",")[0]
     value = value.format(index=index)
-    write_lines(skeleton, [*lines[:7], bad, *lines[7:]])
-    found = f"column {column!r}: {value!r}, {reason}" if column else f": {value}{', ' if value else ''}{reason}"
+    write_lines(skeleton, [*lines[:7], make(index), *lines[7:]])
+    fault = f"column {column!r}: {value!r}, {reason}" if column else f": {value}{', ' if value else ''}{reason}"
     with pytest.raises(ValueError) as error:  # noqa: PT011
-        run(raw, out)
-    assert str(error.value) == f"{skeleton}, line 8{', ' if column else ''}{found}"
-    schema = run(raw, tmp_path / "other", on_bad_row="quarantine")
-    [kept] = [json.loads(line) for line in (tmp_path / "other" / "quarantine.jsonl").read_text().splitlines()]
-    assert kept == {
-        "file": skeleton.name,
-        "line": 8,
-        "column": column,
-        "value": value,
-        "reason": reason,
-        "text": bad,
-    }
-    assert schema.source["rows_quarantined"] == 1
+        run(tmp_path / "raw", tmp_path / "out")
+    assert str(error.value) == f"{skeleton}, line 8{', ' if column else ''}{fault}"
+
+
+def test_bad_rows_in_quarantine(tmp_path: Path) -> None:
+    write(tmp_path / "raw", rows=30)
+    skeleton = tmp_path / "raw" / "sample_skeleton_train.csv"
+    lines = read_lines(skeleton)
+    index = read_lines(tmp_path / "raw" / "common_features_train.csv")[3].split(",")[0]
+    bad = [make(index) for make, *_ in BAD_ROWS]
+    write_lines(skeleton, [*lines[:7], *bad, *lines[7:]])
+    schema = run(tmp_path / "raw", tmp_path / "out", on_bad_row="quarantine")
+    rows = [json.loads(line) for line in (tmp_path / "out" / "quarantine.jsonl").read_text().splitlines()]
+    assert rows == [
+        {
+            "file": skeleton.name,
+            "line": 8 + number,
+            "column": column,
+            "value": value.format(index=index),
+            "reason": reason,
+            "text": bad[number],
+        }
+        for number, (_, column, value, reason) in enumerate(BAD_ROWS)
+    ]
+    assert schema.source["rows_quarantined"] == len(BAD_ROWS)
     write_lines(skeleton, lines)
-    assert decoded(tmp_path / "other", "train") == join(raw, "train")
+    assert decoded(tmp_path / "out", "train") == join(tmp_path / "raw", "train")
 
 
 def test_a_list_may_be_empty(tmp_path: Path) -> None:
