@@ -24,10 +24,10 @@ def valid_of(array: pa.Array) -> Mask:
 
 
 def missing_of(array: pa.Array) -> Mask | None:
-    """Which values are null (B,); None where none is."""
+    """Which values are null (B,); None: no value is."""
     return ~valid_of(array) if array.null_count else None
 
 
 def numbers(array: pa.Array, kind: type[np.generic]) -> np.ndarray:
-    """The values of a primitive array of that kind, without a copy; anything where null."""
+    """The values of a primitive array as NumPy type ``kind``, without a copy; undefined where null."""
     return np.frombuffer(array.buffers()[1], kind, len(array), array.offset * np.dtype(kind).itemsize)

@@ -1,4 +1,4 @@
-"""Columns of parquet files, of any type that they may have there, as the types that the uses of a layout have."""
+"""Arrow columns of any type, converted to the type of their use in a layout."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from data_prep.columns.value_texts import exact_texts, float_texts
 HEX = "^[0-9a-fA-F]{8}$"
 
 EXACT = {16: 2**11, 32: 2**24, 64: 2**53}
-"""By the bits of a float: below this size, any integer has a float of its own; from here on, one float may stand for
+"""By the bits of a float: below this magnitude every integer is exact; from it on, one float may stand for
 several integers."""
 
 INEXACT = "a float of {bits} bits holds integers exactly only below {limit}; store it as an integer"
@@ -24,7 +24,7 @@ INEXACT = "a float of {bits} bits holds integers exactly only below {limit}; sto
 NARROW = "a fraction of {bits} bits is another number than the same digits in other files' type; store it in one type"
 
 Fault = tuple[Mask, str]
-"""Rows (B,), and what is wrong with them."""
+"""Mask of the bad rows (B,), and why they are bad."""
 
 TEXTS = (
     pa.types.is_string,
@@ -53,7 +53,7 @@ FAMILIES = {
     "timestamp with a time zone": (lambda kind: pa.types.is_timestamp(kind) and kind.tz is not None,),
     "nothing": (pa.types.is_null,),
 }
-"""Types between which the text of a value does not depend on the type."""
+"""Groups of types; within a group, the text of a value does not depend on the type."""
 
 READABLE = {
     "hex": ("text", "nothing"),
@@ -62,7 +62,7 @@ READABLE = {
     "number": ("number", "boolean", "nothing"),
     "binary": ("number", "boolean", "nothing"),
 }
-"""Families that each use can be read from."""
+"""Families of types that each use can be read from."""
 
 
 @dataclass(frozen=True)
@@ -70,44 +70,44 @@ class Column:
     """A column of B rows in the type of its use."""
 
     values: pa.Array
-    """(B,): uint32 of a hexadecimal use, int64, float64, string or int8; of a list, lists of these. Null where it is
-    missing; anything where there is a fault."""
+    """(B,): uint32 of a hexadecimal use, int64, float64, string or int8; of a list, lists of these. Null where missing;
+    undefined where there is a fault."""
     faults: Sequence[Fault] = ()
 
 
 def value_type(kind: pa.DataType) -> pa.DataType:
-    """The type of values that a dictionary may encode."""
+    """The type of the values, also where a dictionary encodes them."""
     return kind.value_type if pa.types.is_dictionary(kind) else kind
 
 
 def item_type(kind: pa.DataType) -> pa.DataType | None:
-    """The type of a list's items; that of no value where all lists are missing; None where it is no list."""
+    """The type of a list's items (null where all lists are missing); None: not a list."""
     if pa.types.is_null(kind):
         return kind
     return value_type(kind.value_type) if any(is_kind(kind) for is_kind in LISTS) else None
 
 
 def family(kind: pa.DataType) -> str | None:
-    """The name of the family of a type; None where values of the type cannot be read."""
+    """The name of the family of a type; None: its values cannot be read."""
     names = (name for name, checks in FAMILIES.items() if any(is_kind(kind) for is_kind in checks))
     return next(names, None)
 
 
 def is_narrow(kind: pa.DataType) -> bool:
-    """Whether a type has fractions that are other ones than the same digits have in 64 bits."""
+    """Whether fractions of a type differ from the same digits in 64 bits."""
     return bool(pa.types.is_floating(kind)) and kind.bit_width < 64
 
 
 def read_lists(column: pa.Array, use: str, narrow_fractions: bool) -> Column:
-    """A column of lists (B,) whose items have a use; a missing list is an empty one. Arguments as for
-    ``read_values``."""
+    """Converts a column of lists (B,) whose items have a use; a missing list becomes an empty one. Arguments as for
+    :func:`read_values`."""
     if pa.types.is_null(column.type):
         column = column.cast(pa.list_(pa.null()))
     lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy()
     offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32))
     items = read_values(pc.list_flatten(column), use, narrow_fractions)
     rows = np.repeat(np.arange(len(column)), lengths)
-    # A missing value in a list is as bad as a wrong one.
+    # A list with a missing value makes its row a bad one.
     missing: Fault = (np.asarray(items.values.is_null()), "expected a list of values")
     faults = []
     for mask, reason in [*items.faults, missing]:
@@ -118,7 +118,7 @@ def read_lists(column: pa.Array, use: str, narrow_fractions: bool) -> Column:
 
 
 def read_values(column: pa.Array, use: str, narrow_fractions: bool) -> Column:
-    """A column of values (B,) for a use, ``list`` apart.
+    """Converts a column of values (B,) for a use other than ``list``.
 
     Args:
         narrow_fractions: whether fractions of fewer than 64 bits may be values of a ``string``.
@@ -134,14 +134,14 @@ def read_values(column: pa.Array, use: str, narrow_fractions: bool) -> Column:
 
 
 def _plain(column: pa.Array) -> pa.Array:
-    """Without a dictionary; texts as their bytes, which need not be what their type says."""
+    """Decodes a dictionary; text becomes bytes, which may be no valid UTF-8."""
     if pa.types.is_dictionary(column.type):
         return _plain(column.dictionary).take(column.indices)
     return column.cast(pa.binary()) if family(column.type) == "text" else column
 
 
 def _holds(mask: pa.Array) -> Mask:
-    """Where a condition (B,) holds, which is null where a value is."""
+    """Where a nullable condition (B,) holds."""
     return np.asarray(pc.fill_null(mask, False))
 
 
@@ -225,7 +225,7 @@ def _binary(column: pa.Array) -> Column:
 
 
 class _Floats:
-    """A column of floats (B,), looked at in 64 bits; a value that is not a number is a missing one."""
+    """A column of floats (B,) in 64 bits; NaN is a missing value."""
 
     def __init__(self, column: pa.Array) -> None:
         bits = column.type.bit_width
@@ -239,5 +239,5 @@ class _Floats:
         self._is_integer = (sizes < limit) & ~self.is_fraction
 
     def integers(self) -> pa.Int64Array:
-        """The integers; null where there is none, or not for certain."""
+        """The integers (B,); null where the value is none or not exact."""
         return pa.array(np.where(self._is_integer, self.values, 0.0).astype(np.int64), mask=~self._is_integer)

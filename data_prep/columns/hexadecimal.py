@@ -10,8 +10,8 @@ NO_HEX = 0x100
 
 
 def _hex_pairs() -> npt.NDArray[np.uint16]:
-    """The byte that each pair of characters stands for, at the number that the pair is in memory; ``NO_HEX`` for pairs
-    that are none of hexadecimal digits."""
+    """Table from a pair of characters, read as a little-endian 16-bit number, to its byte; ``NO_HEX`` for other
+    characters than hexadecimal digits."""
     pairs = np.full(1 << 16, NO_HEX, np.uint16)
     digits = {ord(digit): int(digit, 16) for digit in "0123456789abcdefABCDEF"}
     for first, high in digits.items():
@@ -24,7 +24,7 @@ HEX_PAIRS = _hex_pairs()
 
 
 def decode_hex(array: pa.FixedSizeBinaryArray) -> tuple[pa.UInt32Array, bool]:
-    """The numbers that fields of 8 hexadecimal digits stand for, nulls kept, and whether all are such digits."""
+    """Decodes fields of 8 hexadecimal digits (B,), nulls kept; also returns whether all are valid."""
     size = len(array)
     pairs = np.frombuffer(array.buffers()[1], np.uint16, 4 * size, 8 * array.offset)
     decoded = HEX_PAIRS.take(pairs.astype(np.intp), mode="clip").reshape(size, 4)

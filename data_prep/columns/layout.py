@@ -1,5 +1,5 @@
-"""Layouts: which columns of raw logs are what. Ready ones stand in ``data_prep/layouts``; a log of one's own needs
-a TOML file of the same form (docs/data/parquet.md)."""
+"""Layouts: what the columns of a raw log are. ``data_prep/layouts`` has those of public logs; other logs need a TOML
+file of the same form (docs/data/parquet.md)."""
 
 import math
 from collections import Counter
@@ -15,9 +15,9 @@ from dlrm_mtl.schema import Task, check_names
 from dlrm_mtl.segments import check_context
 
 DAY = "day"
-"""Name of the segment that rows with a time have by themselves."""
+"""Name of the segment that is added where rows have a time."""
 USER = "user"
-"""Name of the segment that rows with a cluster have by themselves: whether the cluster has training rows."""
+"""Name of the segment that is added where rows have a cluster: whether the cluster has training rows."""
 
 Kind = Literal["hex", "integer", "string"]
 """``hex``: 8 hexadecimal digits, as Criteo's logs have."""
@@ -37,11 +37,11 @@ class CategoricalColumn:
     multi_hot: bool = False
     """Whether a value is a list: a list column of a parquet file, or a text of values with a separator."""
     separator: str = ""
-    """What stands between the values of a multi-hot text."""
+    """Separator of the values in a multi-hot text."""
     table: str = ""
-    """Embedding table, where features share one: they share its ids then, and must be of one kind."""
+    """Embedding table, for features that share one. They share its ids and must be of one kind."""
     max_ids: int = 0
-    """Cap of the table's number of ids, reserved ones included; 0: that of the command line."""
+    """Maximum number of the table's ids, reserved ones included; 0: that of the command line."""
 
     @property
     def feature(self) -> str:
@@ -65,9 +65,9 @@ class DenseColumn:
     """``log``: log(x + shift), where x below 1 - shift counts as 1 - shift (such values are counted)."""
     shift: float = 1.0
     standardise: bool = False
-    """Whether mean and standard deviation over the training rows, after the transform, become 0 and 1."""
+    """Whether the transformed values are scaled to mean 0 and standard deviation 1 over the training rows."""
     mark_missing: bool = True
-    """Whether a column ``NAME_missing`` tells missing values (1) from others (0). A missing value itself becomes 0."""
+    """Whether there is a column ``NAME_missing``, 1 where the value is missing. The missing value itself becomes 0."""
 
     @property
     def feature(self) -> str:
@@ -75,7 +75,7 @@ class DenseColumn:
 
     @property
     def mark(self) -> str:
-        """The column that tells missing values from others."""
+        """Name of the column that marks missing values."""
         return f"{self.feature}_missing"
 
 
@@ -89,12 +89,12 @@ class LabelColumn:
     positive: tuple[str, ...] = ()
     """Texts that count as 1."""
     negative: tuple[str, ...] = ()
-    """Texts that count as 0, beside ``positive``; a row with any other is a bad one. Empty: all others."""
+    """Texts that count as 0; any other makes its row a bad one. Empty: all but ``positive`` count as 0."""
     at_least: float | None = None
     """Numbers from here on (and below ``below``) count as 1, others as 0."""
     below: float | None = None
     missing_is_negative: bool = False
-    """Whether a missing value counts as 0; else its row is a bad one."""
+    """Whether a missing value counts as 0; otherwise it makes its row a bad one."""
 
     def __post_init__(self) -> None:
         by_size = self.at_least is not None or self.below is not None
@@ -130,26 +130,26 @@ class Layout:
     tasks: tuple[Task, ...]
     dense: tuple[DenseColumn, ...] = ()
     time_column: str = ""
-    """Column of each row's time, for a split by time; another use of the column stays what it is."""
+    """Column of each row's time, for a split by time. It may have another use, too."""
     cluster: str = ""
-    """Column whose value the rows of a cluster share, such as the user's: kept for evaluation, whatever other use it
-    has. Here and in ``segments``, the name of a one-hot feature stands for its column."""
+    """Column whose value the rows of a cluster share, such as the user's; kept for evaluation. It may have another use,
+    too. Here and in ``segments``, the name of a one-hot feature stands for its column."""
     segments: tuple[str, ...] = ()
-    """Columns by whose values evaluation rows are divided: likewise."""
+    """Columns whose values divide the evaluation rows."""
     licence: str = ""
     columns: tuple[str, ...] = ()
     """Text logs: names of the fields of a line, in their order. Empty: the first line of each file names them."""
     separator: str = ","
-    """Text logs: what stands between fields, one character."""
+    """Text logs: separator of fields, one character."""
     quoted: bool = False
     """Text logs: whether a field may stand in double quotes."""
     trim: bool = False
     """Text logs: whether spaces around a field are dropped."""
     missing: tuple[str, ...] = ("",)
-    """Text logs: texts of a missing value."""
+    """Text logs: texts that stand for a missing value."""
     comment: str = ""
-    """Text logs: a line that begins with this is none of the log's rows; nor is an empty one, where this is given.
-    Such lines are counted."""
+    """Text logs: lines that begin with this are ignored and counted, as are empty lines. Empty: there are none of
+    either."""
 
     def __post_init__(self) -> None:
         if len(self.separator) != 1:
@@ -226,7 +226,7 @@ class Layout:
 
     @property
     def dense_names(self) -> list[str]:
-        """Dense columns of the data set: each feature, then the marks of missing values."""
+        """Dense columns of the data set: the features, then the marks of missing values."""
         marks = [column.mark for column in self.dense if column.mark_missing]
         return [column.feature for column in self.dense] + marks
 
@@ -253,7 +253,7 @@ class Layout:
         return uses
 
     def column_of(self, name: str) -> str:
-        """The column of the log that a cluster or a segment means: that of the name, or of the one-hot feature."""
+        """The column of the log behind a cluster or a segment, which may be named by a one-hot feature."""
         of_features = {feature.feature: feature.column for feature in self.categorical if not feature.multi_hot}
         return name if name in of_features.values() else of_features.get(name, name)
 

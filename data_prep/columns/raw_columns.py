@@ -1,4 +1,4 @@
-"""Columns of parsed rows, as a layout names them."""
+"""Features and labels from the columns of parsed rows."""
 
 import numpy as np
 import numpy.typing as npt
@@ -10,15 +10,15 @@ from data_prep.columns.layout import CategoricalColumn, LabelColumn, Layout
 
 
 def values_of(table: pa.Table, feature: CategoricalColumn) -> tuple[pa.Array, npt.NDArray[np.int32] | None]:
-    """Values of a categorical feature: (B,) and None, or those of a multi-hot one, all rows' together, and the
-    lists' lengths (B,). A missing list is an empty one."""
+    """Values of a categorical feature. One-hot: (B,), and None. Multi-hot: the values of all rows (N,), and the length
+    of each row's list (B,); a missing list is empty."""
     column = one_chunk(table[feature.column])
     if not feature.multi_hot:
         return column, None
     if feature.separator:
         empty = pc.equal(pc.fill_null(column, ""), "")
         lists = pc.split_pattern(pc.fill_null(column, ""), feature.separator)
-        # An empty text splits into one empty value, which is none.
+        # An empty text splits into one empty value, but stands for an empty list.
         lists = pc.if_else(empty, pa.scalar([], lists.type), lists)
     else:
         lists = column
@@ -30,12 +30,12 @@ def values_of(table: pa.Table, feature: CategoricalColumn) -> tuple[pa.Array, np
 
 
 def required_labels(layout: Layout) -> set[str]:
-    """The columns of labels in which a missing value makes a row a bad one."""
+    """Label columns in which a missing value makes its row a bad one."""
     return {label.source for label in layout.labels if not label.missing_is_negative}
 
 
 def known_texts(layout: Layout) -> dict[str, list[str]]:
-    """The texts that a column of a label may hold, for columns whose labels name those that count as 0."""
+    """The texts that a label column may hold, for labels that list their negative texts."""
     known: dict[str, list[str]] = {}
     for label in layout.labels:
         if label.negative:

@@ -1,4 +1,4 @@
-"""Parsed rows of a log, and those that could not be."""
+"""Parsed rows of a log, and rows that cannot be used."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ LINE_BYTES = 1 << 20
 """A longer line is a bad row."""
 
 LARGEST = float(np.finfo(np.float32).max)
-"""Of a number: the data set has 32 bits for it."""
+"""Largest magnitude of a number: a data set stores it in 32 bits."""
 
 EXPECTED = {
     "hex": "8 hexadecimal digits",
@@ -20,7 +20,7 @@ EXPECTED = {
     "string": "UTF-8 text",
     "binary": "a label, 0 or 1",
 }
-"""What a value must be, by the use of its column (``Layout.uses``)."""
+"""What is expected of a value, by the use of its column (``Layout.uses``)."""
 
 LABEL_MISSING = (
     "a label is missing; in the layout, missing_is_negative = true counts it as 0, and given = another label keeps it"
@@ -28,7 +28,7 @@ LABEL_MISSING = (
 )
 
 TEXT_OF_TOO_LONG = 200
-"""Bytes of a line that is too long which its bad row keeps."""
+"""Bytes that the bad row of a too long line keeps."""
 
 
 @dataclass(frozen=True)
@@ -36,33 +36,33 @@ class BadRow:
     """A row that cannot be used."""
 
     line: int
-    """Line, or row of a parquet file: counted from 1, within the segment."""
+    """Number of the line (of a parquet file: the row) within the segment, from 1."""
     column: str
-    """Empty where it is the whole line that is wrong."""
+    """Empty where the whole line is wrong."""
     value: str
     reason: str
     text: str
-    """The line as it stands, or the beginning of one that is too long; bytes that are no UTF-8 as surrogates
-    (``surrogateescape``). A row of a parquet file as JSON."""
+    """The line as it stands, or the beginning of a too long one; invalid UTF-8 as surrogates (``surrogateescape``). A
+    row of a parquet file as JSON."""
 
 
 @dataclass(frozen=True)
 class Rows:
-    """What a block of a log holds."""
+    """The rows of a block of a log."""
 
     table: pa.Table
-    """The good rows; a column of hexadecimal values is of uint32."""
+    """The good rows; hexadecimal columns are uint32."""
     positions: npt.NDArray[np.int64]
     """Number of each row's line within the block, (B,), from 0."""
     lines: int
-    """Lines of the block, of whatever sort."""
+    """Lines of the block, good, bad and ignored."""
     bad: Sequence[BadRow] = ()
     ignored: int = 0
-    """Comments and empty lines, where the layout allows any."""
+    """Comments and empty lines, where the layout allows them."""
     blank_end: int = 0
-    """Blank lines that end the file: none of ``lines``, ignored whatever the layout."""
+    """Blank lines at the end of the file. They are always ignored, and not part of ``lines``."""
     broken: str = ""
-    """Why the file cannot be read on from here; empty where it can."""
+    """Why the file cannot be read beyond this block; empty where it can."""
 
 
 @dataclass(frozen=True)
@@ -72,16 +72,16 @@ class Piece:
     segment: int
     rows: Rows
     file_bytes: int
-    """Bytes of the file that were read for them."""
+    """Bytes of the file that were read for these rows."""
     first_line: int
-    """Number of the first of their lines within the segment, from 1."""
+    """Number of their first line within the segment, from 1."""
 
 
 def too_long(empty: pa.Table, text: memoryview, line: int) -> Rows:
     """The rows of one line that is too long.
 
     Args:
-        empty: no row, of the columns' types.
+        empty: a table without rows, with the columns' types.
         text: the beginning of the line.
         line: its number within the segment, from 1.
     """

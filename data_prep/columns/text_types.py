@@ -1,4 +1,4 @@
-"""Whether the types that parquet files have for the columns of one embedding table give one value one text, its key."""
+"""Checks that equal values of one embedding table have equal texts, although files may store them in several types."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from dlrm_mtl.quoting import quote, shorten
 
 
 class TextTypes:
-    """The types of the columns whose values are keys by their text."""
+    """The types of the columns whose keys are texts."""
 
     def __init__(self, layout: Layout) -> None:
         self._table_of = {
@@ -22,10 +22,10 @@ class TextTypes:
         self._found: dict[str, dict[pa.DataType, str]] = {table: {} for table in self._table_of.values()}
 
     def add(self, path: Path, schema: pa.Schema) -> None:
-        """Takes the types of a file.
+        """Adds the types of a file.
 
         Raises:
-            ValueError: an equal value may have another text in a column that was there before.
+            ValueError: an equal value may have another text in a column that was added before.
         """
         for column in [name for name in schema.names if name in self._table_of]:
             whole = schema.field(column).type
@@ -42,7 +42,7 @@ class TextTypes:
 
     @property
     def with_narrow_fractions(self) -> set[str]:
-        """Columns in which a fraction may be of fewer than 64 bits: no other type is there that has fractions."""
+        """Columns in which fractions of fewer than 64 bits are allowed, since no other type of theirs has fractions."""
         return {column for column, table in self._table_of.items() if self._has_one_width(table)}
 
     def _has_one_width(self, table: str) -> bool:

@@ -1,9 +1,8 @@
-"""The one text of a value that is no text: what a categorical column of ``kind = "string"`` takes for its value,
-whatever type a file stores it in.
+"""The text of a value of any type: the value of a categorical column of ``kind = "string"``.
 
 A number is its decimal digits, without an exponent and without zeros at the end of a fraction; a boolean ``true`` or
 ``false``; a date ``2024-01-31``; a time of day ``23:59:59.25``; a timestamp ``2024-01-31 23:59:59.25``, with a ``Z``
-(UTC) where it has a time zone. None depends on the width, scale or unit in which it is stored.
+(UTC) where it has a time zone. The text does not depend on the width, scale or unit in which the value is stored.
 """
 
 from collections.abc import Callable
@@ -17,7 +16,7 @@ import pyarrow.compute as pc
 from data_prep.columns.arrays import missing_of
 
 TICKS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
-"""Ticks of a second, by the unit of a time."""
+"""Ticks per second, by the unit of a time."""
 
 
 def exact_texts(column: pa.Array) -> pa.StringArray:
@@ -37,7 +36,7 @@ def exact_texts(column: pa.Array) -> pa.StringArray:
 
 
 def float_texts(column: pa.DoubleArray) -> pa.StringArray:
-    """Texts (B,) of finite numbers, the shortest that are read as the same number; nulls kept."""
+    """Texts (B,) of finite numbers, the shortest that parse to the same number; nulls kept."""
     texts = column.cast(pa.string())
     if not pc.any(pc.match_substring(texts, "e")).as_py():
         return texts
@@ -45,7 +44,7 @@ def float_texts(column: pa.DoubleArray) -> pa.StringArray:
 
 
 def by_value(column: pa.Array, text_of: Callable[[Any], str]) -> pa.StringArray:
-    """Texts (B,) by a function that is asked once for each distinct value; nulls kept."""
+    """Texts (B,) by a function that is called once for each distinct value; nulls kept."""
     encoded = column.dictionary_encode()
     texts = [text_of(value) for value in encoded.dictionary.to_pylist()]
     return pa.array(texts, pa.string()).take(encoded.indices)
@@ -57,7 +56,7 @@ def _decimal_text(value: Decimal) -> str:
 
 
 def _moment_texts(column: pa.Array, unit: str, whole_seconds: pa.DataType) -> pa.StringArray:
-    """Texts of whole seconds, as a type of arrow's has them, with a fraction where there is one."""
+    """Texts of times (B,): Arrow's text of the whole seconds, and a fraction where it is not 0."""
     stored = column.cast(pa.int64()).fill_null(0).to_numpy()
     seconds, rest = np.divmod(stored, TICKS[unit])
     whole = pa.array(seconds, mask=missing_of(column))

@@ -1,4 +1,4 @@
-"""From keys to ids: by a vocabulary learnt from training rows, by a hash, or modulo the table's size.
+"""Keys to ids: by a vocabulary learnt from training rows, by a hash, or modulo the table's size.
 
 Every table reserves ``MISSING_ID`` (no value) and ``UNSEEN_ID`` (outside the vocabulary).
 """
@@ -79,7 +79,7 @@ class Learnt:
     def ids(self, keys: Keys) -> Ids:
         if not len(self._keys):
             return np.full(len(keys), UNSEEN_ID, np.int32)
-        # Most values of a batch are the same few: each distinct one is looked up once.
+        # Few values make up most of a batch, so each distinct one is looked up once.
         encoded = pa.array(keys).dictionary_encode()
         distinct = numbers(encoded.dictionary, keys.dtype.type)
         position = np.minimum(np.searchsorted(self._keys, distinct), len(self._keys) - 1)
@@ -95,11 +95,11 @@ def with_missing(ids: Ids, missing: np.ndarray | None) -> Ids:
 
 
 def keep(spans: Iterable[Span], feature: CategoricalColumn, min_count: int, max_ids: int, keys_file: Path) -> Path:
-    """Writes the vocabulary of a table: the keys that occur ``min_count`` times or more, and of these, where a cap
-    leaves room for fewer, the most frequent (the smaller key where two are equally so).
+    """Writes the vocabulary of a table: the keys that occur at least ``min_count`` times. With a cap, the most frequent
+    of them, of equally frequent ones the smaller key.
 
-    The keys go to ``keys_file`` (.npy, ascending), and beside it, as .parquet, the values as they stand in the log
-    with their counts: value number i has id i + 2.
+    The keys go to ``keys_file`` (.npy, ascending); the values as they stand in the log, with their counts, go to a
+    .parquet file beside it. Value number i has id i + 2.
     """
     kind = key_type(feature.kind)
     keys, counts, values = [np.empty(0, kind)], [np.empty(0, np.int64)], [pa.array([], pa.string())]
@@ -126,7 +126,7 @@ def keep(spans: Iterable[Span], feature: CategoricalColumn, min_count: int, max_
 
 
 def most_frequent(counts: np.ndarray, number: int) -> np.ndarray:
-    """Positions, ascending, of the largest counts; of equal ones the first."""
+    """Positions of the ``number`` largest counts, ascending; of equal counts, the first."""
     least = np.partition(counts, len(counts) - number)[len(counts) - number] if number else np.inf
     above = np.flatnonzero(counts > least)
     equal = np.flatnonzero(counts == least)[: number - len(above)]

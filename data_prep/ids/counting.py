@@ -22,10 +22,10 @@ from data_prep.ids.vocabulary import grouped
 from dlrm_mtl.quoting import quote, shorten
 
 SPAN_ENTRIES = 1 << 24
-"""Entries of all runs that are merged at a time, about: 192 MiB, more with strings, without temporaries."""
+"""Entries, over all runs, that are merged at a time: about 192 MiB without temporaries, more with strings."""
 
 PENDING_KEYS = 1 << 22
-"""Keys of a table that are collected, at least, before they are counted: 32 MiB."""
+"""Keys of a table that are collected before they are counted: 32 MiB."""
 
 RUN = pa.schema([("key", pa.uint64()), ("count", pa.uint32()), ("value", pa.string())])
 
@@ -121,11 +121,11 @@ class Span:
     keys: Keys
     counts: np.ndarray
     values: pa.Array
-    """Strings; nulls where keys are no hashes."""
+    """Strings; null where the keys are no hashes."""
 
 
 def merge_runs(paths: Sequence[Path], table: int, name: str) -> Iterator[Span]:
-    """The summed counts of one table (by its number in a run) over all runs, span after span, ascending.
+    """Sums the counts of one table (its number within a run) over all runs; yields span after span, ascending.
 
     Raises:
         ValueError: two strings of one table have the same 64-bit hash.
@@ -136,7 +136,7 @@ def merge_runs(paths: Sequence[Path], table: int, name: str) -> Iterator[Span]:
         for path in paths:
             batch = _open(path, table)
             start, stop = np.searchsorted(numbers(batch["key"], np.uint64), np.array([low, high], np.uint64))
-            # The last border is the largest key itself.
+            # The last border is the largest key.
             stop = batch.num_rows if high == borders[-1] else stop
             if stop > start:
                 parts.append(batch.slice(start, stop - start))
@@ -145,7 +145,7 @@ def merge_runs(paths: Sequence[Path], table: int, name: str) -> Iterator[Span]:
 
 
 def _borders(paths: Sequence[Path], table: int) -> list[int]:
-    """Keys between which lie about ``SPAN_ENTRIES`` entries of all runs, by a sample of each run's keys."""
+    """Keys that cut the entries of all runs into spans of about ``SPAN_ENTRIES``, from a sample of each run's keys."""
     samples = []
     entries = 0
     for path in paths:

@@ -1,4 +1,4 @@
-"""Rows of a log to rows of a data set: ids, dense values, labels. What was missing, unseen or raised is counted."""
+"""Encodes rows of a log as rows of a data set: ids, dense values, labels. Counts missing, unseen and raised values."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -50,7 +50,7 @@ class Encoder:
 
     @property
     def features(self) -> list[CategoricalFeature]:
-        """The categorical features that come out."""
+        """The categorical features of the encoded rows."""
         return [
             CategoricalFeature(
                 feature.feature,
@@ -62,7 +62,7 @@ class Encoder:
         ]
 
     def encode(self, table: pa.Table) -> pa.Table:
-        """All columns of the data set."""
+        """All columns of the data set (B,) for rows of a log."""
         columns: dict[str, pa.Array] = {}
         for feature in self._layout.categorical:
             name = feature.feature
@@ -100,8 +100,8 @@ class Encoder:
 
 
 def transform(table: pa.Table, column: DenseColumn) -> tuple[Floats32, npt.NDArray[np.bool_] | None, int]:
-    """A dense feature before it is standardised (B,), which values are missing (anything there), and how many were
-    raised to 1 - shift for the logarithm."""
+    """A dense feature (B,) before standardisation, undefined where missing; the mask of missing values (B,), None where
+    none is; and how many values were raised to 1 - shift for the logarithm."""
     array = one_chunk(table[column.column])
     missing = missing_of(array)
     values = numbers(array, np.int64 if column.kind == "integer" else np.float64).astype(np.float32)

@@ -1,4 +1,4 @@
-"""What the ids and dense values of a prepared data set stand for, as its schema says it."""
+"""Fingerprints of tables and dense features, for the schema of a prepared data set."""
 
 import hashlib
 from collections.abc import Mapping
@@ -16,17 +16,17 @@ KEYS: Mapping[Kind, str] = {
     "integer": "64-bit integer",
     "string": "64-bit hash of the text",
 }
-"""What the ids of a column are a function of: see ``keys``."""
+"""The key of each kind of column, see ``keys``."""
 
 MIXERS: Mapping[Kind, str] = {"hex": "murmur3 finaliser", "integer": "splitmix64", "string": "splitmix64"}
-"""The hash of such a key: see ``assignment.Hashed``."""
+"""The hash of each key type, see ``assignment.Hashed``."""
 
 
 def of_vocabulary(values: pa.ChunkedArray) -> TableFingerprint:
     """The fingerprint of a table whose ids are learnt.
 
     Args:
-        values: what has ids of its own, in their order: integers or strings, no nulls.
+        values: the values that have ids of their own, in the order of the ids: integers or strings, no nulls.
     """
     digest = hashlib.sha256()
     chunks = [chunk for chunk in values.chunks if len(chunk)]
@@ -62,7 +62,7 @@ def of_dense(column: DenseColumn, scaling: tuple[float, float, bool] | None) -> 
 
 
 def of_mark() -> DenseFingerprint:
-    """The fingerprint of a dense feature that tells missing values of another one from others."""
+    """The fingerprint of a dense feature that marks missing values of another one."""
     return DenseFingerprint("missing")
 
 

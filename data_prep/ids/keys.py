@@ -14,7 +14,8 @@ Keys = npt.NDArray[np.unsignedinteger]
 
 
 def hash_strings(array: pa.StringArray) -> npt.NDArray[np.uint64]:
-    """64-bit hashes of strings (nulls: any), a function of their bytes alone: 8 bytes at a time, all rows at once."""
+    """64-bit hashes (B,) of strings by their bytes, undefined for nulls. Takes 8 bytes at a time of all rows at
+    once."""
     size = len(array)
     if size == 0:
         return np.empty(0, np.uint64)
@@ -39,7 +40,7 @@ def hash_strings(array: pa.StringArray) -> npt.NDArray[np.uint64]:
 
 
 def keys_of(array: pa.Array) -> Keys:
-    """Keys (B,) of a column of uint32 (hex), int64 or strings; anything where null."""
+    """Keys (B,) of a column of uint32 (hex), int64 or strings; undefined where null."""
     if pa.types.is_uint32(array.type):
         return numbers(array, np.uint32)
     if pa.types.is_int64(array.type):
@@ -48,5 +49,5 @@ def keys_of(array: pa.Array) -> Keys:
 
 
 def key_type(kind: str) -> type[np.unsignedinteger]:
-    """Type of the keys of a kind of categorical column."""
+    """NumPy type of the keys of a kind of categorical column."""
     return np.uint32 if kind == "hex" else np.uint64

@@ -1,5 +1,5 @@
-"""Deterministic multi-hot expansion of one-hot ids, as MLPerf's DLRM benchmark makes it from Criteo's logs: an id
-always expands to the same ids, of which the first is itself and the others are drawn uniformly from its table."""
+"""Deterministic multi-hot expansion of one-hot ids, as in MLPerf's DLRM benchmark: an id always expands to the same
+list, whose first element is the id itself; the others are drawn uniformly from its table."""
 
 import zlib
 
@@ -10,8 +10,8 @@ from dlrm_mtl.mixing import mix
 
 
 def expand(ids: Ids, feature: str, length: int, cardinality: int) -> Ids:
-    """Expands ids (B,) to (B, length). The ids drawn are a function of feature, id and place alone, no table is
-    stored, and no reserved id is drawn."""
+    """Expands ids (B,) to (B, length). The drawn ids are a function of feature, id and position; reserved ids are not
+    drawn."""
     expanded = np.empty((len(ids), length), np.int32)
     expanded[:, 0] = ids
     stream = np.uint64(zlib.crc32(feature.encode())) << np.uint64(32)

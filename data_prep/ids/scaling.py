@@ -14,9 +14,9 @@ class Scaler:
 
     mean: float
     deviation: float
-    """1 where all values are equal, or none is there."""
+    """1 where all values are equal or there are none."""
     has_missing: bool
-    """Whether values were missing among those it was learnt from: then an indicator column is worth having."""
+    """Whether values were missing among the training rows."""
 
     def apply(self, values: Floats) -> npt.NDArray[np.float32]:
         return np.nan_to_num((values - self.mean) / self.deviation, nan=0.0).astype(np.float32)
@@ -32,7 +32,7 @@ class Moments:
         self._squares = 0.0
 
     def add(self, values: Floats, weights: Integers | None = None) -> None:
-        """Counts each value once, or as often as its weight says."""
+        """Counts each value once, or by its weight."""
         weights = np.ones(len(values), np.int64) if weights is None else weights
         known = ~np.isnan(values)
         self._missing += int(weights[~known].sum())
@@ -43,12 +43,12 @@ class Moments:
             self._combine(count, mean, float(np.sum(weights * (values - mean) ** 2)))
 
     def merge(self, other: "Moments") -> None:
-        """Counts what another has counted."""
+        """Adds the counts of another."""
         self._missing += other._missing
         self._combine(other._count, other._mean, other._squares)
 
     def as_record(self) -> list[float]:
-        """What was counted, for JSON."""
+        """The counts, for JSON."""
         return [self._count, self._missing, self._mean, self._squares]
 
     @staticmethod
@@ -59,7 +59,7 @@ class Moments:
         return moments
 
     def _combine(self, count: int, mean: float, squares: float) -> None:
-        # Chan's update of a mean and a sum of squares by those of a batch: no cancellation of large sums.
+        # Chan et al., 1983: merges means and sums of squares without cancellation of large sums.
         if count == 0:
             return
         total = self._count + count
@@ -70,7 +70,7 @@ class Moments:
 
     def scaler(self) -> Scaler:
         deviation = float(np.sqrt(self._squares / self._count)) if self._count else 0.0
-        # Equal values leave a deviation of rounding size, which must not be divided by.
+        # The deviation of equal values is a rounding error, not a divisor.
         if deviation <= 1e-9 * max(abs(self._mean), 1.0):
             deviation = 1.0
         return Scaler(self._mean, deviation, self._missing > 0)

@@ -23,7 +23,7 @@ RESERVED_IDS = 2
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The values that have ids of their own, ascending; the ids are their positions, after the reserved ones."""
+    """The values that have ids of their own, ascending. An id is the position of its value + ``RESERVED_IDS``."""
 
     values: Integers
 
@@ -51,7 +51,7 @@ class ValueCounter:
         self._pending_size = 0
 
     def add(self, values: Integers, weights: Integers | None = None) -> None:
-        """Counts each value once, or as often as its weight says; ``NULL`` and weight 0 are no occurrence."""
+        """Counts each value once, or by its weight; ``NULL`` and weight 0 do not count."""
         if weights is None:
             distinct, counts = np.unique(values[values != NULL], return_counts=True)
         else:
@@ -59,7 +59,7 @@ class ValueCounter:
             distinct, counts = grouped(values[occurs], weights[occurs])
         self._pending.append((distinct, counts))
         self._pending_size += len(distinct)
-        # Merged once the new values are as many as the old ones, so that each is sorted O(log batches) times.
+        # Merging when new values outnumber old ones sorts each value O(log batches) times.
         if self._pending_size >= len(self._values):
             self._merge()
 
