@@ -58,7 +58,7 @@ def prepare_ali_ccp(
     """Prepares the data set, or goes on where an earlier run was stopped.
 
     Raises:
-        ValueError: an option, a file or a row is not as it should be.
+        ValueError: an option, a file or a row is invalid.
     """
     check_layout(split.apply(layout))
     skeletons, common = (find_parts(raw, name) for name in ("sample_skeleton", "common_features"))

@@ -1,9 +1,8 @@
-"""Ali-CCP's common features: a file of some 10 GB that the rows of a log refer to, brought into a form that all
-workers map into memory and share.
+"""Ali-CCP's common features: a file of about 10 GB that the rows of a log refer to, converted to files that all workers
+map into memory and share.
 
-Of each file there is a table with one row per line, sorted by the hash of its index: one-hot features as they are, of
-a multi-hot one where its values begin and how many there are. The values stand in a file of their own, in the order
-of the lines.
+Each file becomes a table with one row per line, sorted by the hash of its index. It has the one-hot features, and
+start and length of each multi-hot list. The values of the lists are in a file of their own, in the order of the lines.
 """
 
 from collections.abc import Iterator, Sequence
@@ -38,15 +37,15 @@ Indices = npt.NDArray[np.int64]
 
 
 def user_features(features: Sequence[CategoricalColumn]) -> list[CategoricalColumn]:
-    """Those of the features that are common ones."""
+    """The features that are common features."""
     return [feature for feature in features if feature.column in USER_FIELDS]
 
 
 class CommonFeatures:
-    """The common features of one file, as :func:`build` left them.
+    """The common features of one file, built by :func:`build`.
 
     Args:
-        stem: as it was for :func:`build`.
+        stem: as for :func:`build`.
     """
 
     def __init__(self, stem: Path, features: Sequence[CategoricalColumn]) -> None:
@@ -60,14 +59,14 @@ class CommonFeatures:
         }
 
     def find(self, indices: pa.StringArray) -> tuple[Indices, npt.NDArray[np.bool_]]:
-        """Rows (B,) of the common feature indices (B,), and whether there is such a row; anything where not."""
+        """Rows (B,) of common feature indices (B,), and whether each exists (B,); undefined where it does not."""
         rows = np.searchsorted(self._hashes, hash_strings(indices))
         rows = np.minimum(rows, len(self._hashes) - 1)
         return rows, np.asarray(pc.equal(self._table["index"].take(pa.array(rows)), indices))
 
     def take(self, rows: Indices) -> dict[str, pa.Array]:
-        """The columns of rows (B,): int64 with nulls; lists of int32, or int64 where they need it, of a multi-hot
-        feature."""
+        """The columns of rows (B,): int64 with nulls; for a multi-hot feature lists of int32, or int64 for large
+        values."""
         columns: dict[str, pa.Array] = {}
         for feature in self._features:
             column = feature.column
@@ -81,11 +80,11 @@ class CommonFeatures:
 
 
 def build(path: Path, stem: Path, features: Sequence[CategoricalColumn]) -> Iterator[int]:
-    """Brings a file of common features into files whose names begin with ``stem``; yields the number of its lines so
-    far after each block. Memory grows with the lines, not with their lists.
+    """Converts a file of common features to files whose names begin with ``stem``; yields the number of lines so far,
+    block by block. Memory grows with the lines, not with their lists.
 
     Raises:
-        ValueError: a line is not as it should be, an index is there twice, or the file cannot be read.
+        ValueError: a line is bad, an index occurs twice, or the file cannot be read.
     """
     check_is_text(path)
     builder = _Builder(path, stem, user_features(features))
@@ -175,7 +174,7 @@ class _Builder:
             self._write_values(column)
 
     def _write_values(self, column: str) -> None:
-        """Copies the values to a file that can be mapped, as 32-bit integers where they are small enough."""
+        """Copies the values to a file that can be memory-mapped, as 32-bit integers where they fit."""
         raw, target = _raw_path(self._stem, column), _values_path(self._stem, column)
         low, high = self._span[column]
         kind = np.int32 if low >= -(2**31) and high < 2**31 else np.int64
@@ -197,7 +196,7 @@ class _Builder:
         return None if columns is None else (one_chunk(table["common_feature_index"]), columns)
 
     def _explain(self, text: bytes) -> str:
-        """What is wrong with the first line of a block that cannot be used."""
+        """The message for the first bad line of a block."""
         for number, content in enumerate(text.split(b"\n")[:-1], self.lines + 1):
             fields, fault = split_fields(content, NAMES)
             if fault is None:
@@ -217,7 +216,7 @@ class _Builder:
 
 
 def read_fields(text: bytes, names: Sequence[str]) -> pa.Table | None:
-    """The fields of lines, by name, as strings; None where any line is not as it should be."""
+    """The fields of lines, by name, as strings; None where any line is bad."""
     if b"\0" in text:
         return None
     try:
@@ -232,7 +231,7 @@ def read_fields(text: bytes, names: Sequence[str]) -> pa.Table | None:
 
 
 def split_fields(line: bytes, names: Sequence[str]) -> tuple[list[str], tuple[str, str, str] | None]:
-    """The fields of one line, and column, value and reason of what is wrong with it as such."""
+    """The fields of one line, and column, value and reason of a fault of the whole line."""
     if b"\r" in line.rstrip(b"\r") or b"\0" in line:
         return [], ("", "", "a carriage return or NUL inside the line")
     fields = line.rstrip(b"\r").split(b",")

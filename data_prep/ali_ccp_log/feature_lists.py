@@ -1,7 +1,7 @@
-"""Lists of features in one text, as Ali-CCP's files have them, to typed columns.
+"""Parses Ali-CCP's lists of features to typed columns.
 
 A list is ``FIELD \\x02 ID \\x03 VALUE`` (without the spaces), joined by ``\\x01``. All lists of a block are parsed at
-once: with commas and line ends for separators they are a CSV text of three columns.
+once: with commas and line ends as separators they are CSV text of three columns.
 """
 
 import re
@@ -22,7 +22,7 @@ END, FIELD_END, ID_END, LIST_END = 1, 2, 3, 10
 TO_CSV = bytes.maketrans(b"\x01\x02\x03", b"\n,,")
 
 ALLOWED = b"0123456789.+-eE_\x01\x02\x03\n"
-"""The CSV reader would take spaces and hexadecimal numbers, too."""
+"""The CSV reader would also accept spaces and hexadecimal numbers."""
 
 ITEM = re.compile(r"([^\x02\x03]*)\x02([^\x02\x03]*)\x03([^\x02\x03]*)")
 VALUE = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
@@ -39,9 +39,8 @@ class FeatureLists:
     """Parses feature lists of one kind of file.
 
     Args:
-        features: what to take of the lists; ``column`` is a field. A field of a one-hot feature may stand once in a
-            list.
-        known: all fields that may stand in a list.
+        features: the features to read; ``column`` is a field. The field of a one-hot feature may occur once in a list.
+        known: all fields that may occur in a list.
     """
 
     def __init__(self, features: Sequence[CategoricalColumn], known: Collection[str]) -> None:
@@ -50,13 +49,13 @@ class FeatureLists:
         self._one_hot = {feature.column for feature in features if not feature.multi_hot}
 
     def parse(self, lists: pa.StringArray, sizes: pa.StringArray) -> dict[str, pa.Array] | None:
-        """The columns of lists (B,) that have the sizes (B,) which the file says: int64 with nulls, or lists of int64
-        for a multi-hot feature. None where any list is not as it should be."""
+        """The columns of lists (B,), whose sizes (B,) must be those that the file states: int64 with nulls, or lists of
+        int64 for a multi-hot feature. None where any list is bad."""
         filled = np.flatnonzero(pc.binary_length(lists))
         text = _lines(lists if len(filled) == len(lists) else lists.take(pa.array(filled)))
         if text.translate(None, ALLOWED):
             return None
-        # The only allowed bytes up to the line's end are the separators.
+        # Separators are the only control characters that are allowed.
         separators = np.frombuffer(text, np.uint8)
         separators = separators[separators <= LIST_END]
         if len(separators) % 3:
@@ -124,7 +123,7 @@ class FeatureLists:
 
 def lists_of(values: pa.Array, lengths: npt.NDArray[np.integer]) -> pa.ListArray:
     """Lists (B,) of so many values each."""
-    # Fails, instead of wrapping around, where the values are too many for 32-bit offsets.
+    # Raises where the values are too many for 32-bit offsets.
     offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int32())
     return pa.ListArray.from_arrays(offsets, values)
 

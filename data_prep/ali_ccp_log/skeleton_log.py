@@ -1,4 +1,4 @@
-"""Ali-CCP's rows as a log: each line of a sample skeleton, joined with the common features it refers to."""
+"""Ali-CCP as a log: each line of a sample skeleton joined with its common features."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -24,7 +24,7 @@ class AliCcpLog:
     """Sample skeletons, plain or compressed.
 
     Args:
-        common: directory of the common features of each file, by its number as :func:`stem_of` has it.
+        common: directory of the common features, with file names by :func:`stem_of`.
 
     Raises:
         ValueError: a file cannot be read or is no sample skeleton.
@@ -52,7 +52,7 @@ class AliCcpLog:
         return segments_of(self.files[file])
 
     def read(self, file: int, first: int, last: int | None) -> Iterator[Piece]:
-        # Opened here, not kept: what a process has mapped cannot be sent to its workers.
+        # Not kept: memory-mapped files cannot be sent to workers.
         parser = _Parser(self._layout, CommonFeatures(stem_of(self._common, file), self._layout.categorical))
         segment, line = first, 1
         for block in read_blocks(self.files[file], first, last):
@@ -74,7 +74,7 @@ class AliCcpLog:
 
 
 def stem_of(common: Path, file: int) -> Path:
-    """What the names of a file's common features begin with."""
+    """Beginning of the names of a file's common features."""
     return common / f"{file:04d}"
 
 
@@ -89,7 +89,7 @@ class _Parser:
 
     @property
     def empty(self) -> pa.Table:
-        """No row."""
+        """A table without rows."""
         return pa.table({name: pa.nulls(0) for name in self._uses})
 
     def parse(self, text: bytes, lines: int, first_line: int) -> Rows:
@@ -115,7 +115,7 @@ class _Parser:
         return Rows(table, np.array(positions, np.int64), lines, bad)
 
     def _convert(self, text: bytes) -> pa.Table | None:
-        """The typed columns; None where any line is not as it should be."""
+        """The typed columns; None where any line is bad."""
         table = read_fields(text, NAMES)
         if table is None:
             return None

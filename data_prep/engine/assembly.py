@@ -1,4 +1,4 @@
-"""The last step of a preparation: what the segments recorded, put together to a data set."""
+"""The last step of a preparation: builds the schema from the records of all segments."""
 
 import json
 import shutil
@@ -19,8 +19,8 @@ from dlrm_mtl.meaning import Fingerprints, TableFingerprint
 from dlrm_mtl.schema import SPLITS, Schema, Shard
 
 COUNTED = ("missing", "unseen", "raised")
-"""What the schema counts by split and feature: missing values, ids outside the vocabulary, values raised to what the
-logarithm can take."""
+"""Counts by split and feature in the schema: missing values, ids outside the vocabulary, values raised for the
+logarithm."""
 
 Records = Mapping[tuple[int, int], Mapping[str, Any]]
 
@@ -32,10 +32,10 @@ def assemble(
     scalers: Mapping[str, tuple[float, float, bool]],
     kept: KeptContext | None,
 ) -> Schema:
-    """The schema of the data set; puts the quarantined rows and the vocabularies beside the shards.
+    """Returns the schema of the data set; writes quarantined rows and vocabularies beside the shards.
 
     Args:
-        kept: the evaluation rows; None where the records have their shards.
+        kept: shards of the eval split that have clusters or segments; None: the records list its shards.
 
     Raises:
         ValueError: a split is empty, or a task has one class only among the training rows.
@@ -135,7 +135,7 @@ def _fingerprints(preparation: Preparation, scalers: Mapping[str, tuple[float, f
 
 
 def _times(preparation: Preparation, encoded: Records) -> dict[str, Any] | None:
-    """What the schema says of the rows' times."""
+    """The entry ``time`` of the schema's source."""
     if (times := preparation.times) is None:
         return None
     spans = join_spans(record["times"] for record in encoded.values())
@@ -167,8 +167,8 @@ def _where_times_run(preparation: Preparation, encoded: Records) -> str:
 
 
 def _write_quarantine(preparation: Preparation, encoded: Records) -> int:
-    """Writes ``quarantine.jsonl``, if there is anything to write: file, line, column, value, reason and text of each
-    row that could not be used. Returns their number."""
+    """Writes file, line, column, value, reason and text of each bad row to ``quarantine.jsonl``; no file without bad
+    rows. Returns their number."""
     number = 0
     preparation.directory.data.mkdir(parents=True, exist_ok=True)
     path = preparation.directory.data / "quarantine.jsonl"
@@ -180,7 +180,7 @@ def _write_quarantine(preparation: Preparation, encoded: Records) -> int:
         number += record["bad"]
         before = 0
         if segment:
-            # Only the source knows of a header; the lines of the other segments need not be counted again.
+            # The source knows whether there is a header; lines of later segments are already counted.
             if file not in firsts:
                 firsts[file] = preparation.source.line(file, 1, 0)
             before = firsts[file] + sum(encoded[file, other]["lines"] for other in range(1, segment))
@@ -215,7 +215,7 @@ def _add_pairs(pairs: Any) -> tuple[int, int]:
 
 
 def _counts(encoded: Records, kind: str, split: str) -> dict[str, int]:
-    """Sums by feature; features with none are left out."""
+    """Sums by feature; features with 0 are left out."""
     total: Counter[str] = Counter()
     for record in encoded.values():
         total.update(record[kind][split])

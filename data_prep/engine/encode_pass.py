@@ -142,7 +142,7 @@ class _Encoding:
 
 
 def assignments_of(preparation: Preparation) -> dict[str, Assignment]:
-    """Ids of each embedding table."""
+    """The assignment of ids of each embedding table."""
     assignments: dict[str, Assignment] = {}
     for number, table in enumerate(preparation.layout.tables):
         cap = preparation.ids.cap(preparation.layout, table)

@@ -1,4 +1,4 @@
-"""What the entry points that prepare one raw log by a layout share."""
+"""Options and steps that all entry points with a layout share."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,7 +39,7 @@ def prepare_log(
     open_source: OpenSource = open_source,
     reader_version: str = "",
 ) -> None:
-    """Prepares the data set and prints what became of the log.
+    """Prepares the data set and prints the summary.
 
     Args:
         generator: module of the entry point.
@@ -65,5 +65,5 @@ def prepare_log(
 
 
 def print_outcome(schema: Schema, out: Path) -> None:
-    """Prints what became of a log, and the memory that it took."""
+    """Prints the summary and the peak memory."""
     print(f"{summary(schema, out)}\n{report(schema)}\n{peak_memory()}")

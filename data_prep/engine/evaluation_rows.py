@@ -1,8 +1,8 @@
-"""The last two stages of a log whose evaluation rows keep a cluster or segments: the values of each segment and the
-known clusters are found, then the shards of the eval split are written.
+"""The stages ``context`` and ``evaluation``, for evaluation rows with clusters or segments: the first finds the values
+of each segment and the known clusters, the second writes the shards of the eval split.
 
-A cluster is known where it has training rows. Memory holds the distinct keys of the evaluation clusters while those of
-the training rows pass by, segment by segment of the log; then each worker maps those that are known, 8 MB per million.
+A cluster is known if it has training rows. Memory holds the distinct keys of the evaluation clusters while the keys of
+training rows are read, one log segment at a time; then each worker maps the known keys, 8 MB per million.
 """
 
 from collections.abc import Iterator, Sequence
@@ -32,29 +32,29 @@ Keys = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class KeptContext:
-    """What a data set keeps of its evaluation rows, and the shards that hold it."""
+    """Shards, segments and counts of the evaluation rows."""
 
     shards: tuple[Shard, ...]
     segments: tuple[Segment, ...]
     told: dict[str, Any]
-    """What ``source`` of the schema says: of the clusters, how many there are, how many have training rows and how many
-    rows have none; of each segment, the rows of each value, and how many values are in ``other``."""
+    """Entries of the schema's ``source``: clusters, how many of them are known and how many rows have none; of each
+    segment, the rows of each value and how many values are in ``other``."""
 
 
 @dataclass(frozen=True)
 class EvaluationRows:
-    """What the encoding has left of the evaluation rows."""
+    """The evaluation rows that the stage ``encode`` has left in the work directory."""
 
     preparation: Preparation
     context: RawContext
     parts: Sequence[str]
-    """Segments of the log that have any, as markers name them."""
+    """Log segments that have evaluation rows, by their keys."""
     time_unit: str | None
-    """Unit of the rows' times; None where there are none, or numbers that may be anything."""
+    """Unit of the rows' times; None: there are no times, or their unit is unknown."""
 
     @staticmethod
     def of(preparation: Preparation, context: RawContext, encoded: Records) -> "EvaluationRows":
-        """What the records of the encoding tell."""
+        """From the records of the stage ``encode``."""
         parts = [key_of(*part) for part, record in encoded.items() if "eval" in record["shards"]]
         spans = join_spans(record["times"] for record in encoded.values())
         unit = None
@@ -64,12 +64,12 @@ class EvaluationRows:
 
     @property
     def segments(self) -> list[str]:
-        """Names of the segments: those of raw columns, then those that come by themselves."""
+        """Names of the segments: those of raw columns, then ``day`` and ``user``."""
         by_themselves = [DAY] * (self.time_unit is not None) + [USER] * bool(self.context.cluster)
         return list(dict.fromkeys([*self.context.segments, *by_themselves]))
 
     def describe(self, number: int) -> Iterator[dict[str, Any]]:
-        """The one piece of the stage ``context``: finds the values of the segments and the known clusters."""
+        """The stage ``context``: finds the values of the segments and the known clusters."""
         directory, key = self.preparation.directory, f"{number:03d}"
         if record := directory.finished("context", key):
             yield record
@@ -95,7 +95,7 @@ class EvaluationRows:
         yield record
 
     def write(self, number: int) -> Iterator[dict[str, Any]]:
-        """A piece of the stage ``evaluation``: writes the shard of one part."""
+        """One piece of the stage ``evaluation``: writes one shard."""
         directory, key = self.preparation.directory, f"{number:03d}"
         if record := directory.finished("evaluation", key):
             yield record
@@ -127,7 +127,7 @@ class EvaluationRows:
         yield record
 
     def result(self) -> KeptContext:
-        """What the two stages have made."""
+        """The results of both stages."""
         segments, described = self._described
         directory = self.preparation.directory
         written = [directory.record("evaluation", f"{number:03d}") for number in range(len(self.parts))]
@@ -137,7 +137,7 @@ class EvaluationRows:
 
     @property
     def _described(self) -> tuple[list[Segment], dict[str, Any]]:
-        """The segments that the stage ``context`` has found, and its record."""
+        """The segments, and the record of the stage ``context``."""
         record = self.preparation.directory.record("context", "000")
         assert record is not None  # the stage is over
         return [Segment(name, tuple(told["rows"])) for name, told in record["segments"].items()], record
@@ -161,7 +161,7 @@ class EvaluationRows:
         return pq.read_table(self.preparation.evaluation_file(part), columns=columns, use_threads=False)
 
     def _texts(self, name: str, table: pa.Table, known: Keys) -> pa.StringArray:
-        """Values (B,) of a segment, null where there is none."""
+        """Texts (B,) of a segment; null: no value."""
         if name in self.context.segments:
             return one_chunk(table[segment_column(name)])
         if name == DAY:

@@ -1,4 +1,4 @@
-"""What the command lines of preparations from raw logs share."""
+"""Command-line options of preparations from raw logs."""
 
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -10,15 +10,15 @@ from data_prep.ids.vocabulary import RESERVED_IDS
 
 @dataclass(frozen=True)
 class ContextOptions:
-    """What is kept of evaluation rows beside features and labels, for intervals and for metrics by segment. The columns
-    may be features, and need not be. By themselves come the segments day, where rows have a time, and user (known, new:
-    whether the cluster has training rows), where there is a cluster."""
+    """Columns kept of evaluation rows, for intervals and for metrics by segment; they may also be features. Two
+    segments
+    are added: day, where rows have a time, and user, where there is a cluster (known: it has training rows; new)."""
 
     cluster: str = ""
-    """Column whose value the rows of a cluster share, such as the user's, which makes them depend on each other; by
-    default the layout's, where it names one. A row without a value is a cluster by itself."""
+    """Column whose value the rows of a cluster share, such as the user's: such rows are not independent. By default the
+    layout's. A row without a value is a cluster of its own."""
     segments: tuple[str, ...] = ()
-    """Columns by whose values evaluation rows are divided: the 64 most frequent of each, and other. By default the
+    """Columns whose values divide the evaluation rows: the 64 most frequent values, and other. By default the
     layout's."""
 
     def apply(self, layout: Layout) -> Layout:
@@ -35,19 +35,20 @@ class IdOptions:
     """How categorical values become ids. Ids 0 (missing) and 1 (not in the vocabulary) are reserved in every table."""
 
     ids: Method = "vocabulary"
-    """vocabulary: learnt from the training rows in a pass of its own. hash, modulo: without a pass, of any value."""
+    """vocabulary: learnt from the training rows, in a pass over the log. hash, modulo: functions of the value, without
+    that pass."""
     min_count: int = 1
-    """vocabulary: occurrences in training rows from which a value has an id of its own."""
+    """vocabulary: a value needs at least so many occurrences in training rows for an id of its own."""
     max_ids: int = 0
-    """Cap of each table's ids, reserved ones included. vocabulary: the most frequent values are kept, 0 is no cap.
-    hash and modulo: the size of the tables."""
+    """Maximum number of each table's ids, reserved ones included. vocabulary: the most frequent values are kept; 0: no
+    maximum. hash and modulo: the size of the tables."""
     table_max_ids: dict[str, int] = field(default_factory=dict)
-    """Caps of single tables, by name, instead: cat_0 40000000 cat_9 1000."""
+    """max_ids of single tables, by name: cat_0 40000000 cat_9 1000."""
     multi_hot: dict[str, int] = field(default_factory=dict)
     """Ids per row to which one-hot features are expanded, by name: cat_0 3 cat_20 100."""
 
     def validate(self, layout: Layout) -> None:
-        """Raises ValueError where an option is out of range or names what is not there."""
+        """Raises ValueError where an option is out of range or names an unknown table or feature."""
         if self.min_count < 1:
             raise ValueError(f"min_count {self.min_count}: expected at least 1")
         for name in self.table_max_ids:
@@ -67,7 +68,7 @@ class IdOptions:
                 raise ValueError(f"table {table!r}: max_ids {cap}, expected {RESERVED_IDS + 1} to {2**31 - 1}")
 
     def cap(self, layout: Layout, table: str) -> int:
-        """Cap of a table's ids: of the command line for this table, of the layout, of the command line for all."""
+        """Maximum number of a table's ids: ``table_max_ids``, else that of the layout, else ``max_ids``."""
         return self.table_max_ids.get(table, layout.tables[table][0].max_ids or self.max_ids)
 
 
@@ -82,8 +83,8 @@ class WorkOptions:
     OUT/quarantine.jsonl, count them, go on."""
 
     keep_parsed: bool = True
-    """Keep what the first of two passes has parsed on disk for the second, which is faster and takes disk space
-    in the meantime. Of text logs only."""
+    """Keep the rows that the first of two passes has parsed on disk for the second: faster, at the cost of temporary
+    disk space. Text logs only."""
 
     def validate(self) -> None:
         """Raises ValueError where an option is out of range."""

@@ -1,7 +1,7 @@
-"""A data set from a raw log: count -> merge -> encode, by any number of workers on any number of machines.
+"""What a preparation consists of: the log, the options, the work directory.
 
-Each stage goes through the segments of the log (the merge: through the embedding tables) and marks what is finished,
-so that a killed preparation goes on, and ends with the same bytes, whatever the number of workers.
+Stages (count -> merge -> encode) go through the segments of the log (merge: through the embedding tables) and mark each
+finished piece, so that a killed preparation resumes and gives the same bytes with any number of workers.
 """
 
 from collections.abc import Callable, Iterator
@@ -23,23 +23,22 @@ from data_prep.sources.source import OpenSource, Source, open_source
 from data_prep.sources.times import TimedLog, Times
 
 FORMAT = 3
-"""Of the work directory and of what comes out: another value begins anew."""
+"""Version of the work directory and the data set; work of another version is not resumed."""
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """What must be done before a log can be read, file by file."""
+    """Work that must precede the reading of a log, file by file."""
 
     files: tuple[Path, ...]
-    """Files that it reads; the data set depends on them as on those of the log."""
+    """Files that it reads; the data set depends on them, too."""
     work: Callable[["Preparation", int], Iterator[Any]]
-    """Does it for one of the files, by its number, and marks ``preprocess`` of that number (three digits) as
-    finished."""
+    """Does the work for one file, by its number, and marks it (three digits) as finished in stage ``preprocess``."""
 
 
 @dataclass(frozen=True)
 class Preparation:
-    """All that a worker needs to know."""
+    """A preparation, as workers receive it."""
 
     name: str
     """Of the data set."""
@@ -53,21 +52,21 @@ class Preparation:
     open_source: OpenSource = open_source
     preprocessing: Preprocessing | None = None
     passed_over: int = 0
-    """Files and directories beside those of the log that are none of it, by their names."""
+    """Number of files and directories that were skipped because of their names."""
     times: Times | None = None
-    """Of the rows, where the layout has a column of them."""
+    """Times of the rows, where the layout has a time column."""
     reader_version: str = ""
-    """Of code outside this project that reads the log; empty: there is none."""
+    """Version of code outside this project that reads the log; empty: there is none."""
 
     @cached_property
     def source(self) -> Source:
-        """The log, opened when it is first asked for."""
+        """The log, opened on first use."""
         source = self.open_source(self.layout, self.files)
         return source if self.times is None else TimedLog(source, self.times)
 
     @cached_property
     def names(self) -> list[str]:
-        """What tells the files of the log from one another."""
+        """Distinct names of the files."""
         return names_of(self.files)
 
     @property
@@ -77,12 +76,12 @@ class Preparation:
 
     @property
     def keeps_parsed(self) -> bool:
-        """Whether the count leaves its parsed rows to the encoding."""
+        """Whether the stage ``count`` keeps its parsed rows for ``encode``."""
         return self.keep_parsed and self.needs_counts and self.source.is_slow
 
     def segments(self, file: int, stage: str) -> int | None:
-        """Number of segments that a pass can take one by one; None where it must read the file from its beginning. What
-        the count has left of a compressed file need not be."""
+        """Number of segments that a pass can read in any order; None: it must read the file from its beginning. With
+        the parsed rows that ``count`` has kept, ``encode`` can read a compressed file in any order."""
         known = self.source.segments(file)
         if known is not None or stage != "encode" or not self.keeps_parsed:
             return known
@@ -94,38 +93,38 @@ class Preparation:
         return None
 
     def parsed_file(self, file: int, segment: int) -> Path:
-        """Where the parsed rows of a segment are kept."""
+        """File for the parsed rows of a segment."""
         return self.directory.file("parsed", f"{key_of(file, segment)}.arrow")
 
     @cached_property
     def context(self) -> RawContext | None:
-        """What is kept of evaluation rows beside features and labels; None: nothing."""
+        """Columns kept of evaluation rows beside features and labels; None: there are none."""
         return RawContext.of(self.layout, self.times)
 
     def evaluation_file(self, key: str) -> Path:
-        """Where the evaluation rows of a segment stay until the values of all rows' segments are known."""
+        """File for the evaluation rows of a log segment until the stage ``evaluation``."""
         return self.directory.file("evaluation-rows", f"{key}.parquet")
 
     def clusters_file(self, key: str) -> Path:
-        """Where the clusters of a segment's training rows are kept."""
+        """File for the clusters of a log segment's training rows."""
         return self.directory.file("clusters", f"{key}.npy")
 
     @property
     def keeps_times(self) -> bool:
-        """Whether the times of training rows are to be compared with those of evaluation rows."""
+        """Whether times of training rows are kept, to compare them with those of evaluation rows."""
         return self.times is not None and self.split.eval_from is None
 
     def times_file(self, file: int, segment: int) -> Path:
-        """Where the times of a segment's training rows are kept."""
+        """File for the times of a log segment's training rows."""
         return self.directory.file("times", f"{key_of(file, segment)}.npy")
 
     def files_of(self, stage: str) -> range:
-        """The files that a pass reads: what is counted is training rows alone."""
+        """The files that a pass reads; ``count`` reads only files with training rows."""
         first, stop = self.split.files["train"] if stage == "count" else (0, len(self.files))
         return range(int(first), int(min(stop, len(self.files))))
 
     def plan(self) -> dict[str, Any]:
-        """What the data set depends on; opens the log.
+        """Everything that the data set depends on; opens the log.
 
         Raises:
             ValueError: the log is not as the layout says, or a file of it cannot be read.
@@ -136,7 +135,7 @@ class Preparation:
         return {
             "format": FORMAT,
             "name": self.name,
-            # Base rates come out of the preparation; before it they are NaN, which JSON has not.
+            # Base rates are not known yet: NaN, which JSON lacks.
             "layout": {**asdict(self.layout), "tasks": [[t.name, t.label, t.given] for t in self.layout.tasks]},
             "files": [
                 {**_stamp(path), "name": name, "segments": self.source.segments(number)}
@@ -155,7 +154,7 @@ class Preparation:
 
 
 def _stamp(path: Path) -> dict[str, Any]:
-    """What tells a file from another one."""
+    """Name, size and time of change of a file."""
     return {"name": path.name, "bytes": (stat := path.stat()).st_size, "modified_ns": stat.st_mtime_ns}
 
 

@@ -1,4 +1,4 @@
-"""The way from a raw log to a data set, stage by stage."""
+"""Prepares a data set from a raw log, stage by stage."""
 
 import json
 import resource
@@ -37,7 +37,7 @@ from dlrm_mtl.schema import Schema, read_schema, write_schema
 
 
 class _Published(Exception):
-    """The first replica has put the data set together."""
+    """The first replica has published the data set."""
 
 
 def prepare(
@@ -53,17 +53,17 @@ def prepare(
     preprocessing: Preprocessing | None = None,
     reader_version: str = "",
 ) -> Schema:
-    """Prepares a data set, or goes on where an earlier run was stopped.
+    """Prepares a data set, or resumes an interrupted preparation.
 
     Args:
         raw: files and directories of the log.
         generator: name of the entry point, for the schema.
         open_source: opens the log.
-        preprocessing: what must be done before the log can be read.
-        reader_version: of code outside this project that reads the log; another value begins anew.
+        preprocessing: work that must precede the reading of the log.
+        reader_version: version of code outside this project that reads the log; work of another version is not resumed.
 
     Raises:
-        ValueError: an option, a file or a row is not as it should be.
+        ValueError: an option, a file or a row is invalid.
     """
     ids.validate(layout)
     work.validate()
@@ -95,7 +95,7 @@ def prepare(
     lock = directory.lock()
 
     def check_published() -> None:
-        # The first replica takes the work away in the end, maybe before the others have looked.
+        # The first replica removes the work directory at the end, maybe before the others have checked.
         if directory.replica.rank and _complete(out, plan) is not None:
             raise _Published
 
@@ -128,18 +128,18 @@ def _times_of(preparation: Preparation, split: SplitOptions) -> Times:
 
 
 def peak_memory() -> str:
-    """The most memory that this process and its largest worker have had resident."""
+    """Peak resident memory of this process and of its largest worker, as text."""
     own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     status = Path("/proc/self/status")
     if status.exists():
-        # On Linux the figure above begins with what the process had in memory that started this one.
+        # On Linux the figure above includes the memory of the process that started this one.
         [own] = (int(line.split()[1]) / 1024 for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
     worker = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
     return f"peak memory: {own:,.0f} MiB" + (f", largest worker {worker:,.0f} MiB" if worker else "")
 
 
 def _complete(out: Path, plan: Mapping[str, Any]) -> Schema | None:
-    """The data set, where it is there already and came from the same plan."""
+    """The finished data set of the same plan; None: there is none."""
     if not ((out / "schema.json").is_file() and (out / "plan.json").is_file()):
         return None
     return read_schema(out) if read_json(out / "plan.json") == json.loads(json.dumps(plan)) else None
@@ -182,7 +182,7 @@ def _run_stages(runner: StageRunner, generator: str, plan: Mapping[str, Any]) ->
 
 
 def _finish_evaluation(runner: StageRunner, context: RawContext, encoded: Records) -> KeptContext | None:
-    """Brings the evaluation rows that the encoding has left into their final shards; None where there are none."""
+    """Writes the final shards of the evaluation rows; None: there are none."""
     rows = EvaluationRows.of(runner.preparation, context, encoded)
     if rows.parts:
         runner.over_numbers("context", rows.describe, 1, " pieces")
@@ -212,7 +212,7 @@ def merge_table(preparation: Preparation, number: int) -> Iterator[dict[str, Any
 
 
 def _scalers(preparation: Preparation, counted: list[dict[str, Any]]) -> dict[str, tuple[float, float, bool]]:
-    """Mean, deviation and whether values were missing, of the features that are standardised."""
+    """Mean, deviation and whether values were missing, by standardised feature."""
     scalers = {}
     for column in preparation.layout.dense:
         if column.standardise:

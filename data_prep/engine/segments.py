@@ -1,4 +1,4 @@
-"""Passes over the segments of a log: each marks what is finished, and goes on from there."""
+"""Passes over the segments of a log; each marks finished segments and resumes after them."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,16 +25,16 @@ class Part:
 
 
 class SegmentWork(Protocol):
-    """What a stage does with the rows of one segment."""
+    """The work of a pass on one segment."""
 
     def add(self, rows: Rows) -> None:
-        """Takes a block of rows."""
+        """Adds a block of rows."""
 
     def finish(self) -> tuple[dict[str, Any], dict[Path, str]]:
-        """Ends the segment: its record, and its files with their checksums."""
+        """Ends the segment; returns its record, and its files with their checksums."""
 
     def abandon(self) -> None:
-        """Leaves nothing unfinished behind."""
+        """Discards unfinished files."""
 
 
 class Stage(Protocol):
@@ -42,10 +42,10 @@ class Stage(Protocol):
 
     @property
     def name(self) -> str:
-        """Of its markers."""
+        """Name of its markers."""
 
     def begin(self, preparation: Preparation, file: int, segment: int) -> SegmentWork:
-        """Work on one segment."""
+        """Begins the work on one segment."""
 
 
 def parts_of(preparation: Preparation, stage: str) -> list[Part]:
@@ -58,10 +58,10 @@ def parts_of(preparation: Preparation, stage: str) -> list[Part]:
 
 
 def run_part(preparation: Preparation, stage: Stage, part: Part) -> Iterator[dict[str, Any]]:
-    """Does a piece of work, from where it was left; yields the record of each segment.
+    """Does a piece of work, after the segments that are finished; yields the record of each segment.
 
     Raises:
-        ValueError: a row is bad or a file broken, and the preparation is to stop then.
+        ValueError: a row is bad or a file broken, and bad rows are not quarantined.
     """
     directory = preparation.directory
     first, last = (part.segment, part.segment) if part.segment is not None else (0, None)
@@ -101,7 +101,7 @@ def index_part(preparation: Preparation, part: Part) -> Iterator[dict[str, Any]]
     """Counts the lines of a piece of work; yields the record of each segment.
 
     Raises:
-        ValueError: a file is broken, and the preparation is to stop then.
+        ValueError: a file is broken, and bad rows are not quarantined.
     """
     directory = preparation.directory
     first, last = (part.segment, part.segment) if part.segment is not None else (0, None)
@@ -129,7 +129,7 @@ def index_part(preparation: Preparation, part: Part) -> Iterator[dict[str, Any]]
 
 
 def records(preparation: Preparation, stage: str) -> dict[tuple[int, int], dict[str, Any]] | None:
-    """The records of all segments of a pass, in the order of the log; None where any is not finished yet."""
+    """The records of all segments of a pass, in the order of the log; None: some are not finished yet."""
     found: dict[tuple[int, int], dict[str, Any]] = {}
     for file in preparation.files_of(stage):
         segments = preparation.source.segments(file)
@@ -146,7 +146,7 @@ def records(preparation: Preparation, stage: str) -> dict[tuple[int, int], dict[
 
 
 def explain(source: Source, file: int, segment: int, bad: BadRow) -> str:
-    """What is wrong with a row, and where."""
+    """The message for a bad row: place, value, reason."""
     place = f"{source.files[file]}, line {source.line(file, segment, bad.line)}"
     if bad.column:
         return f"{place}, column {quote(bad.column)}: {quote(bad.value)}, {bad.reason}"
@@ -154,7 +154,7 @@ def explain(source: Source, file: int, segment: int, bad: BadRow) -> str:
 
 
 def _kept_rows(preparation: Preparation, stage: Stage, part: Part) -> Iterator[tuple[Rows, int, int]] | None:
-    """Blocks of a segment that the count has left, as ``_rows`` gives them; None where there are none."""
+    """Blocks of a segment that ``count`` has kept, in the form of ``_rows``; None: there are none."""
     if stage.name != "encode" or part.segment is None or not preparation.keeps_parsed:
         return None
     segment = part.segment
@@ -169,7 +169,7 @@ def _kept_rows(preparation: Preparation, stage: Stage, part: Part) -> Iterator[t
 
 
 def _rows(preparation: Preparation, file: int, first: int, last: int | None) -> Iterator[tuple[Rows, int, int]]:
-    """Blocks of rows with their segment and their bytes; a file that breaks off ends with a bad row."""
+    """Blocks of rows with their segment and bytes; a file that breaks off ends with a bad row."""
     segment = first
     try:
         for piece in preparation.source.read(file, first, last):

@@ -18,17 +18,16 @@ class TimeOptions:
     """Which rows train and which evaluate, by their times."""
 
     time_column: str = ""
-    """Column of each row's time: a number, a date or timestamp, or text of ISO 8601 (UTC where it names no zone); by
-    default the layout's, where it names one. A row without a time is a bad row."""
+    """Column of each row's time: numbers, dates, timestamps, or text of ISO 8601 (UTC without a zone). By default the
+    layout's. A row without a time is a bad row."""
     eval_from: str = ""
-    """Rows from this time on evaluate, earlier ones train: a number for times that are numbers, or a date or time of
-    ISO 8601."""
+    """Rows from this time on evaluate, earlier ones train: a number, or a date or time of ISO 8601."""
 
     def apply(self, layout: Layout) -> Layout:
         """The layout with the time column of these options.
 
         Raises:
-            ValueError: there is none but it is needed, or it cannot be compared with ``eval_from``.
+            ValueError: ``eval_from`` lacks a time column, or cannot be compared with it.
         """
         layout = replace(layout, time_column=self.time_column or layout.time_column)
         if layout.time_column:
@@ -40,10 +39,9 @@ class TimeOptions:
 
 @dataclass(frozen=True)
 class SplitOptions(TimeOptions):
-    """Which rows train and which evaluate, by half-open ranges: ``A:B`` from A up to, not including, B; an empty end
-    is open. A row belongs to a split when both its file and its row number do. By default the last of several files
-    evaluates and the others train; a single file's last tenth of the rows does. With ``eval_from`` times decide, within
-    whatever ranges are given."""
+    """Which rows train and which evaluate, by half-open ranges: ``A:B`` from A up to, not including, B; either end may
+    be empty. A row belongs to a split when both its file and its row number do. By default the last of several files
+    evaluates, and of a single file the last tenth of the rows. With ``eval_from``, times decide within these ranges."""
 
     train_files: str = ""
     """Files of the training split, counted from 0 in their order: 0:23."""
@@ -55,7 +53,7 @@ class SplitOptions(TimeOptions):
     """Rows of the evaluation split."""
 
     def validate(self) -> None:
-        """Raises ValueError where a range is none."""
+        """Raises ValueError for an invalid range."""
         for name in ("train_files", "eval_files", "train_rows", "eval_rows"):
             _range(name, getattr(self, name))
 
@@ -67,7 +65,7 @@ class Split:
     files: dict[str, tuple[float, float]]
     rows: dict[str, tuple[float, float]]
     eval_from: Time | None = None
-    """The first time that evaluates; None where times do not decide."""
+    """The first time that evaluates; None: times do not decide."""
 
     @staticmethod
     def of(options: SplitOptions, files: int) -> "Split":
@@ -98,7 +96,7 @@ class Split:
         return any(span != (0, np.inf) for span in self.rows.values())
 
     def resolve(self, rows: int) -> "Split":
-        """With the last tenth of so many rows as numbers."""
+        """The split with the last tenth of so many rows as row numbers."""
         ends = {LAST_TENTH: float(rows - rows // 10)}
         spans = {name: (ends.get(a, a), ends.get(b, b)) for name, (a, b) in self.rows.items()}
         return replace(self, rows=spans)
@@ -106,8 +104,7 @@ class Split:
     def masks(
         self, file: int, numbers: npt.NDArray[np.int64], times: TimeArray | None
     ) -> dict[str, npt.NDArray[np.bool_] | bool]:
-        """Which rows (B,) of a file, by their numbers and times, each split has; True or False where it is all or
-        none."""
+        """Masks of the rows (B,) of a file in each split, by their numbers and times; True or False for all or none."""
         masks: dict[str, npt.NDArray[np.bool_] | bool] = {}
         for split in SPLITS:
             first, stop = self.files[split]

@@ -1,4 +1,4 @@
-"""Blocks of parsed rows, collected by split until they are worth a call."""
+"""Parsed rows, collected by split into chunks."""
 
 from collections.abc import Sequence
 
@@ -10,11 +10,11 @@ from data_prep.output.time_spans import SeenTimes
 from dlrm_mtl.schema import SPLITS
 
 CHUNK_ROWS = 65_536
-"""Rows counted or encoded at a time, about: enough that the work outweighs the calls."""
+"""Rows counted or encoded at a time, at least: enough to outweigh the overhead of calls."""
 
 
 class SplitRows:
-    """Collects blocks of rows of one segment until they are worth a call, split by split."""
+    """Collects the rows of one segment by split, until there are enough for a chunk."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class SplitRows:
         self._next += rows.lines
 
     def ready(self, split: str, at_least: int = CHUNK_ROWS) -> pa.Table | None:
-        """The collected rows of a split, once they are enough."""
+        """Takes the collected rows of a split; None: they are not enough yet."""
         if sum(map(len, self._pending[split])) < at_least:
             return None
         table = pa.concat_tables(self._pending[split])

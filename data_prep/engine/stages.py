@@ -1,4 +1,4 @@
-"""Runs the stages of a preparation on its workers, and waits for the other replicas between them."""
+"""Runs the stages of a preparation and waits for the other replicas after each."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -21,10 +21,10 @@ class StageRunner:
     preparation: Preparation
     workers: Workers
     check: Callable[[], None]
-    """Called while others are waited for; raises to end the wait."""
+    """Called while waiting for other replicas; raises to end the wait."""
 
     def over_segments(self, stage: str, work: Callable[[Part], Iterator[Any]]) -> Records:
-        """Runs a pass until all replicas are through; the records of its segments."""
+        """Runs a pass until all replicas have finished; returns the records of its segments."""
         found: Records = {}
 
         def is_done() -> bool:
@@ -40,7 +40,7 @@ class StageRunner:
         raise AssertionError("the wait has no other end")
 
     def over_numbers(self, stage: str, work: Callable[[int], Iterator[Any]], count: int, unit: str) -> None:
-        """Runs a stage whose pieces, and their markers, are numbers, until all replicas are through."""
+        """Runs a stage of numbered pieces until all replicas have finished."""
         directory = self.preparation.directory
 
         def is_done() -> bool:

@@ -1,8 +1,8 @@
-"""Where a preparation stands: markers of what is finished, so that a killed one goes on where it was.
+"""The work directory of a preparation: markers of finished pieces, so that a killed preparation resumes.
 
-``OUT.partial/data`` becomes ``OUT`` in the end; ``OUT.partial/work`` holds the plan, a marker for each finished piece
-of work, and what later stages need. A marker names the files of its piece with their checksums, and is written after
-them; a piece whose marker or files are not as they should be is done again.
+``OUT.partial/data`` becomes ``OUT`` at the end; ``OUT.partial/work`` holds the plan, a marker for each finished piece
+of work, and files for later stages. A marker lists the files of its piece with their checksums and is written after
+them; a piece whose marker or files are damaged is done again.
 """
 
 import fcntl
@@ -21,26 +21,26 @@ from data_prep.output.shards import sha256
 from dlrm_mtl.files import publish, read_json, read_object, remove_leftovers, write_json
 
 GRACE_S = 60.0
-"""Seconds for which a failure from before this process began may be one of an earlier attempt, whose replica has yet to
-begin again."""
+"""Seconds for which a failure that is older than this process counts as one of an earlier attempt, whose replica may
+not have started again yet."""
 
 POLL_S = 0.5
-"""Seconds between two looks at what other replicas have done."""
+"""Seconds between checks of other replicas."""
 
 ATTEMPT = ("TORCHELASTIC_RUN_ID", "TORCHELASTIC_RESTART_COUNT", "SLURM_JOB_ID", "SLURM_RESTART_COUNT")
-"""Environment variables that tell one attempt of a job from the next."""
+"""Environment variables that identify an attempt of a job."""
 
 
 @dataclass(frozen=True)
 class Replica:
-    """One of the processes, on one machine or several, that share the files of a data set."""
+    """One of the processes, on one machine or several, that prepare a data set together."""
 
     rank: int = 0
     size: int = 1
 
     @staticmethod
     def from_environment() -> "Replica":
-        """As torchrun says it, in RANK and WORLD_SIZE; alone where they are not set."""
+        """From RANK and WORLD_SIZE, as torchrun sets them; by default one of one."""
         return Replica(int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1")))
 
 
@@ -51,7 +51,7 @@ class WorkDirectory:
     out: Path
     replica: Replica = field(default_factory=Replica)
     parent: int = field(default_factory=os.getpid)
-    """Process that a worker works for."""
+    """Id of the main process."""
     begun: float = field(default_factory=time.time)
 
     @property
@@ -67,11 +67,10 @@ class WorkDirectory:
         return self.partial / "work"
 
     def open(self, plan: Mapping[str, Any], check: Callable[[], None] = lambda: None) -> None:
-        """Begins, or goes on with what was begun by the same plan; ``check`` is called while the first replica is
-        waited for.
+        """Begins, or resumes work of the same plan; ``check`` is called while waiting for the first replica.
 
         Raises:
-            ValueError: what is there was begun by another plan.
+            ValueError: the work was begun by another plan.
         """
         plan = json.loads(json.dumps(plan))
         (self.work / "failures").mkdir(parents=True, exist_ok=True)
@@ -87,10 +86,10 @@ class WorkDirectory:
             _check_same(plan, read_object(file), self.partial)
 
     def lock(self) -> IO[str]:
-        """Takes this replica's lock until the file that is returned is closed.
+        """Takes this replica's lock, until the returned file is closed.
 
         Raises:
-            ValueError: another process has it.
+            ValueError: another process holds it.
         """
         self.work.mkdir(parents=True, exist_ok=True)
         file = (self.work / f"lock-{self.replica.rank}").open("w")
@@ -101,7 +100,7 @@ class WorkDirectory:
         return file
 
     def file(self, kind: str, name: str) -> Path:
-        """A file for later stages; its directory is made."""
+        """Path of a file for later stages; creates its directory."""
         path = self.work / kind / name
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
@@ -114,7 +113,8 @@ class WorkDirectory:
         return self.work / stage / f"{key}.json"
 
     def finished(self, stage: str, key: str) -> dict[str, Any] | None:
-        """The record of a piece of work; None where it is not finished, or a file of it is not as it was."""
+        """The record of a piece of work, after a check of its files; None: it is not finished, or a file has
+        changed."""
         marker = self.marker(stage, key)
         record = read_marker(marker)
         if record is None:
@@ -136,18 +136,18 @@ class WorkDirectory:
         write_json(marker, {**sealed, "seal": _seal(sealed)})
 
     def record(self, stage: str, key: str) -> dict[str, Any] | None:
-        """The record of a piece that its worker has found finished; None where there is none."""
+        """The record of a finished piece, without a check of its files; None: it is not finished."""
         return read_marker(self.marker(stage, key))
 
     def leave_if_orphaned(self) -> None:
-        """Ends a worker whose main process is gone: another one may have taken over."""
+        """Ends a worker whose main process is gone, since another one may have taken over."""
         if self.parent not in (os.getpid(), os.getppid()):
             os._exit(1)
 
     def fail(self, error: BaseException) -> None:
-        """Tells the other replicas."""
+        """Tells the other replicas that this one has failed."""
         if self.replica.size > 1 and self.work.is_dir():
-            # The error itself may be that nothing can be written.
+            # The disk may be full.
             with suppress(OSError):
                 message = str(error) or type(error).__name__
                 write_json(self._failure(self.replica.rank), {"attempt": _attempt(), "error": message})
@@ -166,14 +166,14 @@ class WorkDirectory:
             time.sleep(POLL_S)
 
     def publish(self) -> None:
-        """Moves the data set into place, and takes the work away."""
+        """Moves the data set into place and removes the work directory."""
         for directory in [self.data, *(path for path in self.data.iterdir() if path.is_dir())]:
             remove_leftovers(directory)
         publish(self.data, self.out)
         self.clear()
 
     def clear_after(self, plan: Mapping[str, Any]) -> None:
-        """Takes away what a process left that was killed after it had moved the data set of that plan into place."""
+        """Removes the work of a process that was killed after it had published the data set of that plan."""
         if self.replica.rank or not self.partial.is_dir():
             return
         lock = self.lock()
@@ -185,7 +185,7 @@ class WorkDirectory:
             lock.close()
 
     def clear(self) -> None:
-        """Takes the work away; where others are still about to leave it, as far as can be."""
+        """Removes the work directory, as far as other replicas do not use it."""
         shutil.rmtree(self.partial, ignore_errors=True)
 
     def _error_of(self, rank: int) -> str | None:
@@ -203,7 +203,7 @@ class WorkDirectory:
 
 
 def read_marker(marker: Path) -> dict[str, Any] | None:
-    """What a marker says; None where it is not there, or broken."""
+    """The record in a marker; None: it is missing or damaged."""
     try:
         record = read_json(marker)
     except ValueError:

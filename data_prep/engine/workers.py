@@ -1,4 +1,4 @@
-"""Runs pieces of work on this replica's workers, and waits for the other replicas' pieces."""
+"""Runs pieces of work on the workers of this replica and waits for the other replicas."""
 
 import multiprocessing
 import os
@@ -23,12 +23,12 @@ REFRESH_S = 1.0
 
 
 class Progress:
-    """A bar on the first replica's stderr: how much is done, files, rows per second, time left. It reads the markers,
-    and so shows the work of all workers and replicas; what an earlier run had finished is shown as already done.
+    """A progress bar on the first replica's stderr. It reads the markers, so it shows the work of all workers and
+    replicas, and of an earlier run.
 
     Args:
-        total: sum of the ``bytes`` of all markers; for markers without, their number.
-        files: segments of each file, None where only reading tells; empty where the work is not on files.
+        total: sum of ``bytes`` over all markers, or the number of markers where they have no bytes.
+        files: number of segments of each file, None where unknown; empty for work that is not on files.
     """
 
     def __init__(self, stage: Path, total: int, files: Mapping[int, int | None], unit: str, visible: bool) -> None:
@@ -67,7 +67,7 @@ class Progress:
         if not self._visible:
             return
         for marker in self._stage.glob("[!.]*.json"):
-            # One that is broken, or gone by now, is not this one's concern.
+            # Damaged or removed markers are left to the workers.
             if marker.name not in self._seen and (record := read_marker(marker)):
                 self._seen[marker.name] = record
 
@@ -85,7 +85,7 @@ class Progress:
 
 
 class Workers:
-    """The worker processes of this machine, which all stages share; a single one is this process itself.
+    """The worker processes of this replica, shared by all stages; a single worker is this process.
 
     ::
 
@@ -95,7 +95,7 @@ class Workers:
 
     def __init__(self, number: int) -> None:
         self._number = number
-        # Forked workers would inherit the threads of the parent's libraries, and their locks.
+        # Forked workers would inherit locks of the parent's threads.
         context = multiprocessing.get_context("spawn")
         self._pool = ProcessPoolExecutor(number, mp_context=context, initializer=_begin_worker) if number > 1 else None
 
@@ -111,7 +111,7 @@ class Workers:
             for process in multiprocessing.active_children():
                 process.terminate()
         self._pool.shutdown(cancel_futures=True)
-        # An error ends the process without the clearing up that would give its semaphores back.
+        # Without this, an error would leave the semaphores of the pool behind.
         self._pool = None
 
     def run(self, work: Callable[[Item], Iterator[Any]], items: Sequence[Item], progress: Progress) -> None:
@@ -158,14 +158,14 @@ def run(
 
 
 def _begin_worker() -> None:
-    # An interrupt reaches all processes of a terminal; the main one ends the others.
+    # An interrupt reaches all processes of a terminal; the main process ends the workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _use_one_thread()
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
 def _end_with_parent() -> None:
-    """Ends a worker whose main process is gone: it would wait for work forever."""
+    """Ends a worker whose main process is gone."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()

@@ -1,4 +1,4 @@
-"""Times to days, as text."""
+"""Days of times, as text."""
 
 import datetime
 
@@ -11,19 +11,19 @@ from data_prep.ids.vocabulary import NULL, Integers
 SECONDS_PER_DAY = 86_400
 
 FROM, TO = datetime.date(1990, 1, 1), datetime.date(2100, 1, 1)
-"""Numbers that all lie between these dates, in one of the units below, are taken for times in it. No two of the units
-have a number in common there."""
+"""Numbers that all lie between these dates in one of the units below are times in that unit. The ranges of the units
+do not overlap."""
 
 PER_DAY = {"s": SECONDS_PER_DAY, "ms": SECONDS_PER_DAY * 10**3, "us": SECONDS_PER_DAY * 10**6}
 PER_DAY |= {"ns": SECONDS_PER_DAY * 10**9}
-"""Units since 1970 in UTC, by how many of them a day has."""
+"""Ticks per day of each unit; times count from 1970 in UTC."""
 
 YYYYMMDD = "YYYYMMDD"
-"""The unit of dates that are written as one number."""
+"""The unit of dates written as one number, such as 20240131."""
 
 
 def find_unit(first: float, last: float) -> str | None:
-    """The unit of numbers between two, see ``FROM``; None where they may be anything."""
+    """The unit of times between two numbers, see ``FROM``; None: unknown."""
     for unit, per_day in PER_DAY.items():
         if day_number(FROM) * per_day <= first <= last < day_number(TO) * per_day:
             return unit
@@ -32,7 +32,7 @@ def find_unit(first: float, last: float) -> str | None:
 
 
 def days_of(times: npt.NDArray[np.int64] | npt.NDArray[np.float64], unit: str) -> pa.StringArray:
-    """Days (B,) of times (B,) as ``2024-01-31``; null where a date that is written as a number is none."""
+    """Days (B,) of times (B,) as ``2024-01-31``; null where a number is no date."""
     if unit == YYYYMMDD:
         return day_texts(to_days(times.astype(np.int64)))
     return day_texts(np.floor_divide(times, PER_DAY[unit]).astype(np.int64))

@@ -1,7 +1,7 @@
-"""Whose row each is, and the texts of its segments, from the raw columns of a log.
+"""Clusters and texts of segments of evaluation rows, from the raw columns of a log.
 
-What the values of a segment are, and which clusters are known, is said only when all rows were read. Until then the
-evaluation rows of a segment of the log stand in a file of the work directory, with the columns of ``fields``.
+The values of a segment and the known clusters are settled only when all rows have been read. Until then evaluation
+rows are kept in files of the work directory, with the columns of ``fields``.
 """
 
 from collections.abc import Mapping
@@ -34,13 +34,13 @@ class RawContext:
     """Name of the cluster; empty: none."""
     cluster_column: str
     segments: Mapping[str, str]
-    """Column of each segment that is kept by its raw values, by its name."""
+    """Raw column of each segment, by the segment's name."""
     times: Times | None
-    """Of the rows, for the segment of days; None where they have none, or a column takes its place."""
+    """Times of the rows, for the segment ``day``; None: there are no times, or a column is the segment ``day``."""
 
     @staticmethod
     def of(layout: Layout, times: Times | None) -> "RawContext | None":
-        """What a layout keeps; None where it keeps nothing."""
+        """The columns that a layout keeps; None: it keeps none."""
         times = None if DAY in layout.segments else times
         if not layout.cluster and not layout.segments and times is None:
             return None
@@ -49,7 +49,8 @@ class RawContext:
 
     @property
     def fields(self) -> list[pa.Field]:
-        """Columns of the work files, beside features and labels: texts of segments, keys of clusters, times."""
+        """Columns of the files in the work directory, beside features and labels: texts of segments, keys of clusters,
+        times."""
         found = [pa.field(segment_column(name), pa.string()) for name in self.segments]
         if self.cluster:
             found.append(pa.field(cluster_column(self.cluster), pa.int64()))
@@ -61,7 +62,7 @@ class RawContext:
         """The columns (B,) of evaluation rows.
 
         Raises:
-            ValueError: a segment has too many values, or a number is not certain to be the one that was stored.
+            ValueError: a segment has too many values, or a number is too large to be exact.
         """
         columns: dict[str, pa.Array] = {}
         for name, column in self.segments.items():
@@ -85,10 +86,10 @@ class RawContext:
 
 
 def texts_of(column: pa.Array, name: str) -> pa.StringArray:
-    """The one text of each value (B,) of a parsed column, see :mod:`data_prep.columns.value_texts`; nulls kept.
+    """The text (B,) of each value of a parsed column, see :mod:`data_prep.columns.value_texts`; nulls kept.
 
     Raises:
-        ValueError: a number is too large to be certain of.
+        ValueError: a number is too large to be exact.
     """
     if pa.types.is_string(column.type):
         return column
@@ -103,15 +104,15 @@ def texts_of(column: pa.Array, name: str) -> pa.StringArray:
 
 
 def cluster_keys(texts: pa.StringArray) -> pa.Int64Array:
-    """Keys (B,) of clusters by their texts: hashes of 64 bits, whatever data set the text stands in."""
+    """Keys (B,) of clusters: 64-bit hashes of their texts, the same in every data set."""
     return pa.array(hash_strings(texts).view(np.int64), mask=~valid_of(texts))
 
 
 class SeenClusters:
-    """The clusters of a segment's training rows: a file of their sorted keys.
+    """Collects the clusters of a log segment's training rows in a file of sorted keys.
 
     Args:
-        path: the file, which appears with ``finish``.
+        path: the file, which :meth:`finish` writes.
     """
 
     def __init__(self, path: Path) -> None:
@@ -119,16 +120,16 @@ class SeenClusters:
         self._keys = np.empty(0, np.int64)
 
     def add(self, keys: pa.Int64Array) -> None:
-        """Takes the keys (B,) of rows."""
+        """Adds the keys (B,) of rows."""
         self._keys = np.union1d(self._keys, distinct_keys(keys))
 
     def finish(self) -> dict[Path, str]:
-        """Writes the keys; the file with its checksum."""
+        """Writes the keys; returns the file with its checksum."""
         with write_whole(self._path) as temporary, temporary.open("wb") as file:
             np.save(file, self._keys, allow_pickle=False)
         return {self._path: sha256(self._path)}
 
 
 def distinct_keys(keys: pa.Array | pa.ChunkedArray) -> npt.NDArray[np.int64]:
-    """The keys (U,) that are not null, each once and sorted."""
+    """The distinct keys (U,) that are not null, sorted."""
     return np.unique(keys.drop_null().to_numpy())

@@ -1,4 +1,4 @@
-"""Texts of evaluation rows to the values of a segment: the most frequent ones, ``other`` and ``missing``."""
+"""The values of a segment, from the texts of evaluation rows: the most frequent ones, ``other`` and ``missing``."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -15,13 +15,13 @@ from dlrm_mtl.quoting import quote
 from dlrm_mtl.segments import MAX_NAME, Segment
 
 KEPT = 64
-"""Values of a segment that have metrics of their own."""
+"""Most frequent values that a segment keeps."""
 
 MAX_DISTINCT = 10_000
-"""Values of a column beyond which it divides nothing."""
+"""Distinct values that a column of a segment may have."""
 
 OTHER = "other"
-"""All values that are not kept: rarer ones, and those that are empty, too long or not printable."""
+"""Value for all texts that are not kept: rarer ones, empty, too long or not printable."""
 MISSING = "missing"
 """No value."""
 
@@ -30,14 +30,15 @@ KNOWN, NEW = "known", "new"
 
 
 def are_among(keys: npt.NDArray[np.int64], some: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-    """Which keys (B,) are among some (U,), which are sorted: without a copy of these, which may be mapped."""
+    """Which keys (B,) are in a sorted array (U,). The array may be memory-mapped and is not copied."""
     if not len(some):
         return np.zeros(len(keys), bool)
     return some[np.minimum(np.searchsorted(some, keys), len(some) - 1)] == keys
 
 
 def known_or_new(keys: pa.Int64Array, known: npt.NDArray[np.int64]) -> pa.StringArray:
-    """The segment ``user`` (B,): whether the cluster of a key has training rows; null where there is no key.
+    """Texts (B,) of the segment ``user``: ``known`` where the cluster has training rows, else ``new``; null without
+    key.
 
     Args:
         known: (U,) sorted keys of the clusters with training rows.
@@ -48,7 +49,7 @@ def known_or_new(keys: pa.Int64Array, known: npt.NDArray[np.int64]) -> pa.String
 
 @dataclass(frozen=True)
 class SegmentValues:
-    """The values of a segment, and what became of the rows."""
+    """The values of a segment, and how many rows each has."""
 
     segment: Segment
     rows: dict[str, int]
@@ -57,22 +58,22 @@ class SegmentValues:
     """How many distinct values are in ``other``."""
 
     def told(self) -> dict[str, Any]:
-        """What ``source`` of the schema says of the segment."""
+        """The segment's entry in ``source`` of the schema."""
         return {"rows": self.rows, "values_in_other": self.in_other}
 
 
 class ValueCounter:
-    """Counts the values of a segment. Both values of the segment ``user`` are there, whether or not rows have them."""
+    """Counts the values of a segment. The segment ``user`` always has both of its values."""
 
     def __init__(self, name: str) -> None:
         self._name = name
         self._rows: Counter[str] = Counter(dict.fromkeys((KNOWN, NEW), 0) if name == USER else ())
 
     def add(self, texts: pa.Array, rows: npt.NDArray[np.int64] | None = None) -> None:
-        """Counts a column (B,) of strings, null where there is no value.
+        """Counts a column (B,) of strings; null: no value.
 
         Args:
-            rows: (B,) how often each is there; by default once.
+            rows: (B,) how many rows each string counts for; by default one.
 
         Raises:
             ValueError: there are too many values.
@@ -88,8 +89,8 @@ class ValueCounter:
             )
 
     def values(self) -> SegmentValues:
-        """The values in order: the most frequent ones by number or by text, then ``other`` and ``missing`` where rows
-        have them. At least one row must have been counted."""
+        """The most frequent values, sorted by number or by text, then ``other`` and ``missing`` where rows have them.
+        At least one row must have been counted."""
         own = [text for text in self._rows if text not in (OTHER, MISSING) and _is_name(text)]
         kept = sorted(own, key=lambda text: (-self._rows[text], text))[:KEPT]
         in_other = [text for text in self._rows if text not in kept and text != MISSING]
@@ -102,7 +103,7 @@ class ValueCounter:
 
 
 def encode(segment: Segment, texts: pa.Array) -> npt.NDArray[np.int32]:
-    """Codes (B,) of a column of strings whose values were counted, null where there is no value."""
+    """Codes (B,) of a column of strings that was counted; null: no value."""
     codes = pc.index_in(texts.fill_null(MISSING), value_set=pa.array(segment.values, texts.type))
     if codes.null_count:
         codes = codes.fill_null(segment.values.index(OTHER))

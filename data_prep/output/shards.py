@@ -1,4 +1,4 @@
-"""Parquet shards that are whole or not there: written under another name, then renamed; with a checksum."""
+"""Parquet shards with checksums, written under a temporary name and renamed when complete."""
 
 import hashlib
 from collections.abc import Sequence
@@ -15,16 +15,16 @@ from dlrm_mtl.schema import CategoricalFeature
 from dlrm_mtl.segments import cluster_column, segment_column
 
 ROW_GROUP_ROWS = 16_384
-"""Rows of a parquet row group, the unit that readers take: small enough that a few of them can be shuffled in
-memory, large enough that a column chunk is worth a read."""
+"""Rows of a parquet row group, the unit of reading: small enough to shuffle several in memory, large enough for
+efficient reads."""
 
 
 RECURRING = 0.25
-"""Share of distinct values below which a column is worth a dictionary."""
+"""Share of distinct values below which a column gets a dictionary."""
 
 
 def arrow_schema(categorical: Sequence[CategoricalFeature], dense: Sequence[str], labels: Sequence[str]) -> pa.Schema:
-    """Columns of a data set's shards, but for those of cluster and segments. None can hold a null."""
+    """Columns of a data set's shards without cluster and segments. None is nullable."""
     ids = pa.list_(pa.field("element", pa.int32(), nullable=False))
     types = {feature.name: ids if feature.multi_hot else pa.int32() for feature in categorical}
     types |= dict.fromkeys(dense, pa.float32()) | dict.fromkeys(labels, pa.int8())
@@ -32,7 +32,7 @@ def arrow_schema(categorical: Sequence[CategoricalFeature], dense: Sequence[str]
 
 
 def context_fields(cluster: str, segments: Sequence[str]) -> list[pa.Field]:
-    """Columns of cluster (empty: there is none) and segments, in the shards of the eval split."""
+    """Columns of cluster (empty: none) and segments in the shards of the eval split."""
     codes = [pa.field(segment_column(name), pa.int32(), nullable=False) for name in segments]
     return [pa.field(cluster_column(cluster), pa.int64()), *codes] if cluster else codes
 
@@ -40,7 +40,7 @@ def context_fields(cluster: str, segments: Sequence[str]) -> list[pa.Field]:
 class ShardWriter:
     """Writes one parquet file in row groups of equal size; memory holds one of them.
 
-    The file appears under its name with ``close``, or not at all.
+    The file appears under its name when :meth:`close` succeeds.
     """
 
     def __init__(self, path: Path, schema: pa.Schema, row_group_rows: int = ROW_GROUP_ROWS) -> None:
@@ -62,7 +62,7 @@ class ShardWriter:
             pending = pa.concat_tables(self._pending)
             whole = len(pending) - len(pending) % self._row_group_rows
             self._write_row_groups(pending.slice(0, whole))
-            # Copied out, so that the written part can be freed.
+            # A copy, so that the written part can be freed.
             self._pending = [pending.slice(whole).combine_chunks()]
             self._pending_rows = len(pending) - whole
 
@@ -78,8 +78,8 @@ class ShardWriter:
         return written
 
     def abandon(self) -> None:
-        """Leaves nothing."""
-        # A full disk may be why: then the rest cannot be written either.
+        """Discards the file."""
+        # If the disk is full, closing fails, too.
         with suppress(OSError):
             if self._writer is not None:
                 self._writer.close()
@@ -90,9 +90,8 @@ class ShardWriter:
         self._writer.write_table(table, row_group_size=self._row_group_rows)
 
     def _open(self, sample: pa.Table) -> pq.ParquetWriter:
-        """Columns whose values recur get a dictionary, which leaves nothing to compress; those whose values do not
-        are compressed, the first bytes of all values apart from the second ones and so on. Faster than a
-        dictionary and compression for all, at about the same size."""
+        """Columns with recurring values get a dictionary and no compression, the others byte stream split and LZ4. That
+        is faster than a dictionary and compression for all columns, at about the same size."""
         sample = sample.slice(0, ROW_GROUP_ROWS)
         recurring = [name for name in sample.column_names if _distinct_share(sample[name]) < RECURRING]
         spread = [name for name in sample.column_names if name not in recurring]

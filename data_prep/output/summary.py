@@ -1,4 +1,4 @@
-"""What the entry points of ``data_prep`` print when they are done."""
+"""The summary that entry points of ``data_prep`` print when they are done."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ SHOWN_VALUES = 6
 
 
 def summary(schema: Schema, directory: Path) -> str:
-    """The lines that an entry point prints when it is done: sizes, features and tasks of the data set."""
+    """Sizes, features and tasks of a data set, in lines."""
     rows = ", ".join(f"{split} {schema.rows(split):,} rows" for split in schema.splits)
     names = 2 + max(map(len, ("task", *schema.task_names)))
     labels = 2 + max(map(len, ("label", *schema.label_columns)))
@@ -34,7 +34,7 @@ def summary(schema: Schema, directory: Path) -> str:
 
 
 def _on_context(schema: Schema) -> list[str]:
-    """What evaluation rows keep beside features and labels."""
+    """Clusters and segments of the evaluation rows."""
     lines = []
     if cluster := schema.source.get("cluster"):
         lines.append(
@@ -50,7 +50,7 @@ def _on_context(schema: Schema) -> list[str]:
 
 
 def report(schema: Schema) -> str:
-    """The lines that tell what became of the rows and values of a raw log."""
+    """Counts of used, ignored and bad rows and of missing and unseen values of a raw log, in lines."""
     source = schema.source
     lines = [
         f"{source['rows_read']:,} rows read: {source['rows_outside']:,} in no split,"
@@ -72,7 +72,7 @@ def report(schema: Schema) -> str:
 
 
 def _on_times(schema: Schema) -> str:
-    """How rows were split, with regard to their times."""
+    """Whether rows were split by time, and the times of each split."""
     time = schema.source["time"]
     if time is None:
         return "split by files and row numbers, whatever the rows' times; --time-column and --eval-from split by time"

@@ -11,11 +11,11 @@ from dlrm_mtl.files import write_whole
 
 
 class SeenTimes:
-    """The times of a segment's rows.
+    """Collects the times of a log segment's rows.
 
     Args:
-        path: where those of the training rows are kept, to be counted when the first time of evaluation is known; None
-            where they are not.
+        path: file for the times of training rows, which are compared with the first evaluation time later; None: they
+            are not kept.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -25,7 +25,7 @@ class SeenTimes:
         self._training: list[TimeArray] = []
 
     def add(self, split: str, times: TimeArray) -> None:
-        """Takes the times (B,) of rows of a split."""
+        """Adds the times (B,) of rows of a split."""
         if len(times):
             first, last = times.min().item(), times.max().item()
             before = self.spans.get(split, [first, last])
@@ -34,7 +34,7 @@ class SeenTimes:
                 self._training.append(times)
 
     def finish(self) -> dict[Path, str]:
-        """Writes what is kept; the file with its checksum."""
+        """Writes the times of training rows; returns the file with its checksum."""
         if self._path is None:
             return {}
         with write_whole(self._path) as temporary, temporary.open("wb") as file:
@@ -43,7 +43,7 @@ class SeenTimes:
 
 
 def join_spans(spans: Iterable[Mapping[str, Sequence[Time]]]) -> dict[str, tuple[Time, Time]]:
-    """First and last time of each split over all segments."""
+    """First and last time of each split, over all log segments."""
     ends: dict[str, list[Time]] = {}
     for segment in spans:
         for split, span in segment.items():

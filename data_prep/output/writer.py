@@ -23,7 +23,7 @@ UNKNOWN = Fingerprints()
 
 
 def check_destination(directory: Path) -> None:
-    """Raises ValueError unless a data set can go there: nothing, an empty directory, or a data set to replace."""
+    """Raises ValueError unless the directory is missing, empty, or holds a data set to replace."""
     if directory.exists() and not directory.is_dir():
         raise ValueError(f"{directory}: is a file, expected a directory")
     if directory.exists() and any(directory.iterdir()) and not (directory / "schema.json").is_file():
@@ -47,7 +47,7 @@ class DatasetWriter:
         directory: where the data set goes. Must not exist, or be an empty directory, or hold a data set
             (a ``schema.json``), which is then replaced.
         tasks: base rates are filled in.
-        fingerprints: what ids and dense values stand for; by default the data set does not say.
+        fingerprints: what ids and dense values stand for; by default unknown.
         cluster: raw column whose value the rows of a cluster share; empty: none. Its keys are a column
             ``cluster:NAME`` of the eval split.
         segments: of the eval split; their codes are columns ``segment:NAME``.

@@ -22,8 +22,8 @@ READ_ERRORS = (OSError, UnicodeDecodeError, pa.ArrowException)
 
 
 class ArrowRows:
-    """Types the rows of a log's files as a layout says, and sorts out the bad ones. Every file is added, in order,
-    before any row is read."""
+    """Converts rows to the types of a layout and separates bad rows. All files are added, in order, before any row is
+    parsed."""
 
     def __init__(self, layout: Layout) -> None:
         self._uses = layout.uses
@@ -35,7 +35,7 @@ class ArrowRows:
         self._types = TextTypes(layout)
 
     def add(self, path: Path, schema: pa.Schema | None) -> None:
-        """Takes the columns of the next file; None for a file without rows.
+        """Adds the next file by its columns; None for a file without rows.
 
         Raises:
             ValueError: the file lacks a column, has one of a type that cannot be used, or one whose values would have
@@ -49,7 +49,7 @@ class ArrowRows:
         self._types.add(path, schema)
 
     def columns(self, file: int) -> list[str]:
-        """The columns to read from a file: those that its path does not give."""
+        """The columns to read from a file; its path gives the others."""
         return [name for name in self._uses if name not in self._partitions[file]]
 
     def parse(self, file: int, batch: pa.RecordBatch, first_line: int) -> Rows:
@@ -104,7 +104,7 @@ class ArrowRows:
         return np.asarray(column.is_null()) if name in self._required else np.zeros(len(column), bool)
 
     def _is_unknown(self, name: str, column: pa.Array) -> np.ndarray:
-        """Which values are neither positive nor negative texts of a label that lists both."""
+        """Which values are neither positive nor negative, for a label that lists both."""
         if name not in self._known:
             return np.zeros(len(column), bool)
         is_known = pc.is_in(column, value_set=pa.array(self._known[name], pa.string()))
@@ -112,7 +112,7 @@ class ArrowRows:
 
 
 def _shown(value: pa.Scalar) -> Any:
-    """A value for JSON: as Python has it; text that is no UTF-8 with surrogates for its bytes."""
+    """A value for JSON; invalid UTF-8 as surrogates."""
     kind = value_type(value.type)
     try:
         if family(kind) == "text" and value.is_valid:

@@ -1,4 +1,4 @@
-"""Files of any format as a raw log, by a function that reads one of them."""
+"""A raw log in any format, by a function that reads one of its files."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -12,9 +12,9 @@ from data_prep.sources.raw_text import BrokenFile
 from dlrm_mtl.quoting import shorten
 
 ReadFile = Callable[[Path], Iterable[pa.RecordBatch]]
-"""Yields the rows of a file in order, in batches that fit into memory. Each time it yields the same rows. Columns have
-the names that the layout uses and any Arrow type that a parquet file could have (docs/data/parquet.md); all batches of
-a file have the same columns. Raises ValueError, OSError or ArrowException where the file cannot be read."""
+"""Yields the rows of a file as record batches, in order, and the same rows whenever it is called. Columns have the
+names of the layout and any Arrow type that docs/data/parquet.md lists; all batches of a file have the same columns.
+Raises ValueError, OSError or ArrowException where the file cannot be read."""
 
 
 class BatchLog:

@@ -1,5 +1,5 @@
-"""Lines of text to typed columns by pyarrow's CSV kernels. A block that they refuse is halved until the lines that are
-wrong stand alone: what is good is up to the same kernels, however the text is cut into blocks."""
+"""Parses delimited lines to typed columns with pyarrow's CSV kernels. A block that they refuse is halved until each bad
+line is isolated, so that the same lines are good however the text is cut into blocks."""
 
 import csv
 import re
@@ -20,20 +20,20 @@ from data_prep.sources.raw_text import CACHED_BYTES
 from dlrm_mtl.quoting import shorten
 
 CSV_BLOCK_BYTES = 1 << 20
-"""Bytes that pyarrow parses at a time: the columns stay in a core's cache. A line may not be longer."""
+"""Bytes that pyarrow parses at a time, so that the columns stay in a core's cache. No line may be longer."""
 
 BOM = b"\xef\xbb\xbf"
 
 BLANKS = " \t"
-"""What pyarrow drops around a number."""
+"""Characters that pyarrow drops around a number."""
 
 HEX = re.compile(r"[0-9a-fA-F]{8}")
 INTEGER = re.compile(r"(-?)0*([0-9]{1,19})")
-"""Others have more than 64 bits."""
+"""Longer ones have more than 64 bits."""
 NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 HEX_NUMBER = re.compile(rb"0[xX]")
-"""pyarrow takes such integers, which no log means."""
+"""pyarrow accepts these as integers; a log does not mean them so."""
 
 Fault = tuple[str, str, str]
 """Column, value, reason."""
@@ -41,7 +41,7 @@ Fault = tuple[str, str, str]
 UNKNOWN: Fault = ("", "", "fields cannot be told apart; is a quote left open?")
 
 FEW_LINES = 64
-"""So many lines are looked at one by one rather than halved."""
+"""Blocks of at most so many lines are parsed line by line instead of being halved."""
 
 TYPES = {
     "hex": pa.binary(8),
@@ -57,7 +57,7 @@ class DelimitedParser:
 
     Args:
         names: the fields of a line, in their order.
-        elsewhere: columns of the layout that are none of the lines'.
+        elsewhere: columns of the layout that the lines do not have.
     """
 
     def __init__(self, layout: Layout, names: Sequence[str], elsewhere: Collection[str] = ()) -> None:
@@ -71,7 +71,7 @@ class DelimitedParser:
         )
         self._convert = pa.csv.ConvertOptions(
             include_columns=list(self._uses),
-            # Spaces must be dropped before a value is compared with the missing ones, or converted.
+            # Spaces are dropped before values are compared with the missing ones and converted.
             column_types={name: pa.string() if layout.trim else TYPES[use] for name, use in self._uses.items()},
             null_values=[] if layout.trim else list(layout.missing),
             strings_can_be_null=not layout.trim,
@@ -83,7 +83,7 @@ class DelimitedParser:
 
     @property
     def empty(self) -> pa.Table:
-        """No row."""
+        """A table without rows."""
         types = {name: pa.uint32() if use == "hex" else TYPES[use] for name, use in self._uses.items()}
         return pa.table({name: pa.array([], kind) for name, kind in types.items()})
 
@@ -96,33 +96,33 @@ class DelimitedParser:
         return self._parse_by_line(bytes(text), first_line)
 
     def _needs_care(self, text: memoryview | bytes) -> bool:
-        """Whether there is anything in a block that pyarrow takes otherwise than it is meant here."""
+        """Whether a block has characters that pyarrow treats differently."""
         characters = np.frombuffer(text, np.uint8)
         if not characters.min():
             return True
-        # The largest character is found faster than one among others, and one faster than two.
+        # Finding the maximum is faster than a search for one character, and that than a search for two.
         holds = characters.max() >= ord("x") or _holds(characters, "X")
         if self._integers and holds and HEX_NUMBER.search(text):
             return True
         if self._layout.quoted:
-            # A line more by a carriage return could make up for one less by a line end between quotes.
+            # One line more, by a carriage return, could hide one line less, by a line end between quotes.
             returns = np.flatnonzero(characters == ord("\r"))
             if (characters[returns + 1] != ord("\n")).any():
                 return True
         if not self._layout.comment and "" in self._layout.missing and self._labels:
-            # An empty line is one of missing values for pyarrow; without a label it is refused in any case.
+            # pyarrow reads an empty line as missing values; where a label must not be missing, it is refused anyway.
             return False
         starts = (self._layout.comment.encode(), b"\n", b"\r\n") if self._layout.comment else (b"\n", b"\r\n")
         whole = b"\n" + text
         return any(b"\n" + start in whole for start in starts)
 
     def _convert_lines(self, text: memoryview | bytes, lines: int) -> pa.Table | None:
-        """The typed columns of so many lines; None where any line is not as it should be."""
+        """The typed columns of so many lines; None where any line is bad."""
         table = self._convert_all(text)
         if table is None or len(table) != lines:
             return None
         if self._layout.quoted:
-            # A quote that the last line leaves open shows only when a line follows.
+            # A quote that the last line leaves open is only noticed when a line follows.
             last = b"\n" + bytes(text).rsplit(b"\n", 2)[-2]
             twice = self._convert_all((last + last + b"\n")[1:]) if b'"' in last else None
             if b'"' in last and (twice is None or len(twice) != 2):
@@ -130,9 +130,10 @@ class DelimitedParser:
         return table
 
     def _convert_all(self, text: memoryview | bytes) -> pa.Table | None:
-        """The typed columns; None where any line is not as it should be."""
+        """The typed columns; None where any line is bad."""
         if text[:3] == BOM:
-            # The parser drops one at the beginning of what it is given, and this is not the beginning of the file.
+            # The parser drops a byte order mark at the beginning of its input, which is not the beginning of the file
+            # here.
             text = BOM + text
         try:
             table = pa.csv.read_csv(pa.BufferReader(text), self._read, self._parse, self._convert)
@@ -168,7 +169,7 @@ class DelimitedParser:
             return not len(labels) or bool((numbers(labels, np.uint8) <= 1).all())
         if use == "number":
             sizes = np.abs(numbers(column, np.float64))
-            # Not a number is not at most anything.
+            # NaN fails every comparison.
             if not (sizes <= LARGEST).all():
                 return bool((sizes[valid_of(column)] <= LARGEST).all())
         if name in self._negatives:
@@ -200,7 +201,7 @@ class DelimitedParser:
         return Rows(pa.concat_tables(tables).take(order), good[order], len(lines), bad, ignored)
 
     def _sift(self, lines: Sequence[bytes], positions: list[int]) -> Iterator[tuple[list[int], pa.Table | None]]:
-        """Lines in groups with their columns; None for a line that is not as it should be."""
+        """Groups of lines with their columns; None for a bad line."""
         if not positions:
             return
         table = self._convert_lines(b"\n".join([*(lines[position] for position in positions), b""]), len(positions))
@@ -211,7 +212,7 @@ class DelimitedParser:
         if len(positions) <= FEW_LINES:
             suspect = [position for position in positions if self._fault_of_field(lines[position])]
         for position in suspect:
-            # What pyarrow takes is good, whatever the look at the line says; it does not take another number of fields.
+            # A line that pyarrow accepts is good, whatever this check says; pyarrow refuses another number of fields.
             if not self._layout.quoted and len(self._split(lines[position])) != len(self._names):
                 yield [position], None
             else:
@@ -226,7 +227,7 @@ class DelimitedParser:
         return bool(comment) and (not line or line.startswith(comment))
 
     def _fault_of_line(self, line: bytes) -> Fault | None:
-        """What is wrong with a line that pyarrow may take for a good one."""
+        """The fault of a line that pyarrow might accept."""
         if b"\r" in line or b"\0" in line:
             return "", "", "a carriage return or NUL inside the line"
         if not line:
@@ -239,7 +240,7 @@ class DelimitedParser:
         return None
 
     def _fault_of_field(self, line: bytes) -> Fault | None:
-        """The first fault of a line; None where it is none of a field."""
+        """The first fault of a field of a line; None: no field has one."""
         fields = self._split(line)
         if not fields:
             return UNKNOWN
@@ -270,7 +271,7 @@ class DelimitedParser:
 
 
 def split_quoted(line: str, separator: str) -> list[str]:
-    """The fields of a line, which may stand in double quotes; none where they cannot be told apart."""
+    """The fields of a line, which may be in double quotes; empty where they cannot be split."""
     try:
         return next(csv.reader([line], delimiter=separator), [])
     except csv.Error:
@@ -287,7 +288,7 @@ def _bad(line: int, fault: Fault, text: bytes) -> BadRow:
 
 
 def integer_of(text: str) -> int | None:
-    """The 64-bit integer that a text is; None where it is none. Python itself converts no more than 4,300 digits."""
+    """The 64-bit integer in a text; None: it is none. (Python's ``int`` refuses more than 4,300 digits.)"""
     parts = INTEGER.fullmatch(text)
     value = int(parts[1] + parts[2]) if parts else 2**63
     return value if -(2**63) <= value < 2**63 else None
@@ -306,4 +307,4 @@ CHECKS: dict[str, Callable[[str], bool]] = {
 }
 
 BLANK = ("integer", "number", "binary")
-"""Uses whose values may have blanks around them."""
+"""Uses whose values may be surrounded by blanks."""

@@ -1,12 +1,12 @@
-"""What kind of file one is, by its first bytes: a name may say anything."""
+"""The kind of a file by its first bytes, since names may be wrong."""
 
 from pathlib import Path
 
 HEAD_BYTES = 512
-"""First bytes of a file that tell its kind."""
+"""First bytes of a file, enough to tell its kind."""
 
 COMPRESSED = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
-"""What is read as if it were the text inside."""
+"""Compressed files, which are read as the text inside."""
 
 PARQUET = "parquet"
 
@@ -38,12 +38,12 @@ MAGIC = {
     b"\xfe\xff": "UTF-16",
     b"version https://git-lfs": "Git LFS pointer",
 }
-"""Kinds by the bytes that files of them begin with; a longer beginning stands before a shorter one."""
+"""Kinds by the bytes that their files begin with; longer prefixes before shorter ones."""
 
 PRINTABLE = {bytes([number]) for number in (0x09, *range(0x20, 0x7F))}
 
 TAR_PLACE, TAR = 257, b"ustar"
-"""Where a tar archive has its mark."""
+"""Offset and bytes of the mark of a tar archive."""
 
 
 def head(path: Path) -> bytes:
@@ -53,9 +53,9 @@ def head(path: Path) -> bytes:
 
 
 def kind_of(first_bytes: bytes) -> str | None:
-    """The kind of file that begins so; None where it may be text."""
+    """The kind of a file by its first bytes; None: it may be text."""
     for magic, kind in MAGIC.items():
-        # Letters may be the beginning of a column's name.
+        # Letters may begin the name of a column.
         is_text = magic.isalnum() and first_bytes[len(magic) : len(magic) + 1] in PRINTABLE
         if first_bytes.startswith(magic) and not is_text:
             return kind

@@ -1,7 +1,6 @@
-"""Parsed rows of a segment, kept on disk from the first pass over a log to the second one, which then need not parse
-the text again.
+"""Parsed rows of a segment, kept on disk by the first pass over a log, so that the second one need not parse again.
 
-A mere cache: what is not there, or not as it was written, is parsed once more.
+A cache: segments that are missing or damaged are parsed again.
 """
 
 import json
@@ -35,7 +34,7 @@ class ParsedWriter:
             self._schema = rows.table.schema
             self._writer = pa.ipc.new_file(self._sink, self._schema, options=OPTIONS)
         assert self._writer is not None
-        # What stands for a file that breaks off has no rows and no types.
+        # The block that says that a file breaks off has no rows and no types.
         table = rows.table if len(rows.table) else self._schema.empty_table()
         note = {
             "lines": rows.lines,
@@ -50,7 +49,7 @@ class ParsedWriter:
         self._writer.write_batch(batch, {"note": json.dumps(note)})
 
     def close(self) -> int:
-        """Ends the file and moves it into place; its checksum, for ``read_parsed``."""
+        """Ends the file and moves it into place; returns its checksum, for :func:`read_parsed`."""
         if self._writer is not None:
             self._writer.close()
         self._sink.close()
@@ -59,13 +58,13 @@ class ParsedWriter:
         return checksum
 
     def abandon(self) -> None:
-        """Leaves nothing."""
+        """Discards the file."""
         self._sink.close()
         self._file.discard()
 
 
 def read_parsed(path: Path, checksum: int) -> Iterator[Rows] | None:
-    """The blocks of a segment; None where the file is not there or not as it was written."""
+    """The blocks of a segment; None where the file is missing or damaged."""
     if not path.is_file() or not path.stat().st_size:
         return None
     data = pa.memory_map(str(path)).read_buffer()

@@ -1,4 +1,4 @@
-"""Columns that a file has by its directories: ``KEY=VALUE``, as Hive and Spark name them, for all rows below."""
+"""Columns from the names of directories, ``KEY=VALUE`` as Hive and Spark write them, for all rows below."""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -42,8 +42,7 @@ def partition_of(path: Path) -> dict[str, str | None]:
 
 
 def partition_columns(path: Path, layout: Layout, in_file: Collection[str]) -> dict[str, pa.Array]:
-    """The columns of a layout that a file itself has not, but its path has: one value (1,) each, of the type of its
-    use.
+    """The columns of a layout that the path gives and the file lacks: one value (1,) each, of the type of its use.
 
     Raises:
         ValueError: a value cannot be used as the layout says.
@@ -69,5 +68,5 @@ def partition_columns(path: Path, layout: Layout, in_file: Collection[str]) -> d
 
 
 def repeated(columns: dict[str, pa.Array], rows: int) -> dict[str, pa.Array]:
-    """The columns with their value in each of so many rows."""
+    """The columns with their one value repeated for so many rows."""
     return {name: pa.repeat(column[0], rows) for name, column in columns.items()}

@@ -10,15 +10,14 @@ from data_prep.sources.text_file import COMPRESSED_SUFFIXES
 
 
 def find_files(paths: Sequence[Path]) -> tuple[list[Path], int]:
-    """The files of a log, in order: files as they are given; those below a directory by their paths, with numbers in
-    their order (``day_2`` before ``day_10``). Files and directories below it whose names begin with ``_`` or ``.`` are
-    passed over, as all readers of such directories do; ``_KEY=VALUE`` is a partition, though.
+    """The files of a log: paths in the given order; files below a directory sorted by path, with numbers by size
+    (``day_2`` before ``day_10``). Names that begin with ``_`` or ``.`` are skipped, but for partitions ``_KEY=VALUE``.
 
     Returns:
-        The files, and how many others were passed over (a directory is one).
+        The files, and how many files and directories were skipped.
 
     Raises:
-        ValueError: there is none, one is given twice, is there both plain and compressed, or cannot be followed.
+        ValueError: there is no file, a file is given twice, is there both plain and compressed, or is a broken link.
     """
     files: list[Path] = []
     passed_over = 0
@@ -39,11 +38,11 @@ def find_files(paths: Sequence[Path]) -> tuple[list[Path], int]:
 
 
 def find_named(directory: Path, name: str) -> list[Path]:
-    """Files of a directory by a pattern (``*`` and ``?`` as in a shell), plain or compressed by their names, in order.
-    Upper and lower case are one; other files are no matter.
+    """Files of a directory that match a pattern (``*`` and ``?`` as in a shell, any case), plain or compressed, in
+    order.
 
     Raises:
-        ValueError: the directory is none, or a file is there both plain and compressed.
+        ValueError: there is no such directory, or a file is there both plain and compressed.
     """
     if not directory.is_dir():
         raise ValueError(f"{directory}: not a directory; expected the one that holds the raw files")
@@ -58,8 +57,7 @@ def find_named(directory: Path, name: str) -> list[Path]:
 
 
 def names_of(files: Sequence[Path]) -> list[str]:
-    """What tells files from one another: their names, or, where two have the same, their paths below the directory
-    that all share."""
+    """Distinct names of files: their names, or, where two are equal, their paths below the common directory."""
     names = [path.name for path in files]
     if len(set(names)) == len(names):
         return names
@@ -68,7 +66,7 @@ def names_of(files: Sequence[Path]) -> list[str]:
 
 
 def natural_order(path: Path) -> list[list[tuple[int, str]]]:
-    """Sorts paths with the numbers in their names by size."""
+    """Sort key of paths; numbers in names count by size."""
     return [
         [(int(digits), "") if digits.isdecimal() else (-1, digits) for digits in re.split(r"([0-9]+)", name)]
         for name in path.parts
@@ -76,7 +74,7 @@ def natural_order(path: Path) -> list[list[tuple[int, str]]]:
 
 
 def _below(directory: Path, above: frozenset[Path]) -> Iterator[Path | None]:
-    """Files below a directory in order; None for each entry that is passed over."""
+    """Files below a directory in order; None for each entry that is skipped."""
     above |= {directory.resolve()}
     for path in sorted(directory.iterdir(), key=natural_order):
         is_directory = path.is_dir()
@@ -102,5 +100,5 @@ def _refuse_twice(files: Sequence[Path]) -> None:
 
 
 def _uncompressed(path: Path) -> Path:
-    """The path without a suffix of compression."""
+    """The path without the suffix of a compressed file."""
     return path.with_suffix("") if path.suffix.lower() in COMPRESSED_SUFFIXES else path

@@ -1,7 +1,7 @@
 """Text logs cut into segments: the unit of parallel work and of resuming.
 
-A segment is the lines that begin in one span of ``SEGMENT_BYTES`` of the uncompressed text. So a log and its
-compressed form have the same segments. Those of a plain file can be read in any order; a compressed one is read
+A segment holds the lines that begin in one span of ``SEGMENT_BYTES`` of the uncompressed text, so that a log and its
+compressed form have the same segments. Segments of a plain file can be read in any order; a compressed file is read
 from its beginning.
 """
 
@@ -17,7 +17,7 @@ from data_prep.sources.text_file import TextFile, check_is_text, codec_of
 from dlrm_mtl.quoting import shorten
 
 SEGMENT_BYTES = 128 << 20
-"""About 550,000 rows of Criteo's logs. Part of what a data set's shards are: another value gives other shards."""
+"""About 550,000 rows of Criteo's logs. Another value gives other shards."""
 
 BLOCK_BYTES = 4 << 20
 """Bytes read at a time: about 17,000 rows of Criteo's logs."""
@@ -26,11 +26,11 @@ CACHED_BYTES = 1 << 18
 """Bytes whose temporaries stay in a core's cache."""
 
 BOM = b"\xef\xbb\xbf"
-"""A mark at the beginning of some UTF-8 texts, none of their text."""
+"""Byte order mark, at the beginning of some UTF-8 texts."""
 
 
 class BrokenFile(ValueError):
-    """A file cannot be read on. ``line``: the last whole line before, relative to the segment."""
+    """A file cannot be read further. ``line``: the last whole line before, relative to the segment."""
 
     def __init__(self, message: str, line: int) -> None:
         super().__init__(message)
@@ -43,22 +43,22 @@ class Block:
 
     segment: int
     text: memoryview
-    """Good until the next block is asked for. Of a line that is too long, its beginning."""
+    """Valid until the next block is requested. Of a too long line, its beginning."""
     lines: int
     file_bytes: int
-    """Bytes of the file, as it is stored, that were read for it."""
+    """Bytes of the stored file that were read for it."""
     is_too_long: bool = False
     """Whether it is a line of more than ``LINE_BYTES``."""
     blank_end: int = 0
-    """Blank lines with which the file ends from here on; they are none of the block's lines."""
+    """Blank lines at the end of the file; not part of the block's lines."""
 
 
 def first_line(path: Path) -> str:
     """The first line of a file, without its end.
 
     Raises:
-        ValueError: the file is empty, or its first line is, or is too long, or is no text.
-        BrokenFile: it cannot be read that far.
+        ValueError: the file or its first line is empty, or the line is too long or no text.
+        BrokenFile: the line cannot be read.
     """
     check_is_text(path)
     buffer, size = bytearray(LINE_BYTES), 0
@@ -83,15 +83,15 @@ def first_line(path: Path) -> str:
 
 
 def segments_of(path: Path) -> int | None:
-    """Number of segments; None where only reading tells."""
+    """Number of segments; None: unknown until the file has been read."""
     if codec_of(path):
         return None
     return max(1, -(-path.stat().st_size // SEGMENT_BYTES))
 
 
 def read_blocks(path: Path, first: int, last: int | None) -> Iterator[Block]:
-    """The lines of segments ``first`` to ``last`` (None: to the end), in blocks; a last line without an end gets
-    one. A segment in which no line begins has no block. Blank lines at the end of the file are counted alone.
+    """The lines of segments ``first`` to ``last`` (None: to the end), in blocks. A last line without a line end gets
+    one. A segment in which no line begins has no block. Blank lines at the end of the file are only counted.
 
     Raises:
         BrokenFile: the file cannot be decompressed or read.
@@ -109,7 +109,7 @@ def read_blocks(path: Path, first: int, last: int | None) -> Iterator[Block]:
 
 
 def count_lines(text: memoryview | bytes) -> int:
-    """Number of line ends; several times as fast as ``bytes.count`` where lines are short."""
+    """Number of line ends; for short lines several times as fast as ``bytes.count``."""
     characters = np.frombuffer(text, np.uint8)
     spans = range(0, len(text), CACHED_BYTES)
     return sum(int(np.count_nonzero(characters[start : start + CACHED_BYTES] == ord("\n"))) for start in spans)
@@ -120,12 +120,12 @@ def _broken(error: OSError, line: int) -> BrokenFile:
 
 
 def _cut(file: TextFile, first: int) -> Iterator[Block]:
-    """The lines from segment ``first`` on, cut where segments meet and where a line is too long."""
+    """The lines from segment ``first`` on, cut at the borders of segments and around too long lines."""
     buffer = bytearray(LINE_BYTES + BLOCK_BYTES)
     view = memoryview(buffer)
-    # The line at the byte before a segment's span is the last one of the segment before.
+    # The line at the byte before a segment's span belongs to the segment before.
     passed = max(first * SEGMENT_BYTES - 1, 0)
-    # Cut alike wherever reading begins.
+    # Blocks are cut at the same positions wherever reading begins.
     position = passed // BLOCK_BYTES * BLOCK_BYTES
     passed -= position
     file.skip(position)
@@ -160,8 +160,8 @@ def _cut(file: TextFile, first: int) -> Iterator[Block]:
 
 
 def _spans(buffer: bytearray, start: int, stop: int, position: int) -> Iterator[tuple[int, int, int, bool]]:
-    """Cuts whole lines of a buffer where segments meet: segment, start and end of each cut, and whether it is one line
-    that is too long.
+    """Cuts whole lines of a buffer at the borders of segments: yields segment, start and end of each cut, and whether
+    it is one too long line.
 
     Args:
         position: of the buffer's first byte in the file.
@@ -186,8 +186,8 @@ def _spans(buffer: bytearray, start: int, stop: int, position: int) -> Iterator[
 
 
 def _without_blank_end(blocks: Iterator[Block], last: int | None) -> Iterator[Block]:
-    """Blocks up to segment ``last``; blank lines only once it is certain that others follow them. Those that end the
-    file are counted in a block of no lines for each segment."""
+    """Blocks up to segment ``last``. Blank lines are held back until other lines follow; at the end of the file they
+    are counted, in a block without lines for each segment."""
     held: Counter[int] = Counter()
     for block in blocks:
         is_beyond = last is not None and block.segment > last
@@ -207,7 +207,7 @@ def _without_blank_end(blocks: Iterator[Block], last: int | None) -> Iterator[Bl
 
 
 def _blank_end(text: memoryview) -> int:
-    """Where the last line that is not blank ends, in whole lines."""
+    """Offset at which the last line that is not blank ends."""
     end = len(text)
     while end and text[end - 1] in b"\r\n":
         end -= 1

@@ -12,36 +12,42 @@ from data_prep.sources.text_log import TextLog
 
 
 class Source(Protocol):
-    """The files of a log, each cut into segments."""
+    """The files of a log, each cut into segments: what the engine needs of a raw format. Workers receive it pickled.
+
+    Files and segments are numbered from 0, lines from 1. A segment yields the same rows whenever it is read."""
 
     files: Sequence[Path]
 
     @property
     def unreadable(self) -> Mapping[int, str]:
-        """Files, by their numbers, of which not even the beginning can be read, and why."""
+        """Files that cannot be opened, by their numbers, and why."""
 
     @property
     def is_slow(self) -> bool:
-        """Whether reading takes so long that what was read is worth keeping."""
+        """Whether parsing takes so long that parsed rows are kept on disk for a second pass."""
 
     def segments(self, file: int) -> int | None:
-        """Number of segments of a file; None where only reading tells."""
+        """Number of segments of a file; None: unknown until the file has been read."""
 
     def read(self, file: int, first: int, last: int | None) -> Iterator[Piece]:
-        """Rows of segments ``first`` to ``last`` (None: to the end)."""
+        """Yields the rows of segments ``first`` to ``last`` (None: to the end), good and bad.
+
+        Raises:
+            BrokenFile: the file cannot be read further."""
 
     def count(self, file: int, first: int, last: int | None) -> Iterator[tuple[int, int]]:
-        """Segments and numbers of lines in them, in one or more portions of each, without a look into the lines."""
+        """Yields (segment, number of lines) for segments ``first`` to ``last``, each in one or more portions, without
+        parsing the lines. Raises as :meth:`read` does."""
 
     def line(self, file: int, segment: int, line: int) -> int:
-        """Number of a line within its file from its number within its segment, both from 1."""
+        """Number of a line within its file, from its number within its segment."""
 
 
 OpenSource = Callable[[Layout, Sequence[Path]], Source]
 
 
 def open_source(layout: Layout, files: Sequence[Path]) -> Source:
-    """The log that the files are: parquet by its first bytes or its name, else text.
+    """Opens a log: parquet by its first bytes or its name, otherwise text.
 
     Raises:
         ValueError: parquet files are mixed with others; a file is missing, cannot be read, is of a kind that is

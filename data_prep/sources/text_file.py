@@ -1,4 +1,4 @@
-"""The text in a file, plain or compressed: what the file is, its first bytes tell."""
+"""The text in a file, plain or compressed; the first bytes decide which."""
 
 import zlib
 from collections.abc import Iterator
@@ -16,15 +16,14 @@ PIECE_BYTES = 1 << 16
 """Bytes decompressed at a time."""
 
 FINE_BYTES = 1 << 12
-"""Bytes of a damaged file that are looked at, at a time."""
+"""Bytes of a damaged file that are tried at a time."""
 
 GZIP_BITS = 31
-"""What zlib calls its largest window with a header of gzip."""
+"""zlib's ``wbits`` for its largest window and a gzip header."""
 
 
 def codec_of(path: Path) -> str | None:
-    """How a file is compressed: by its first bytes or, where they say nothing, by its name. Raises OSError where it
-    cannot be read."""
+    """The compression of a file, by its first bytes or else its name. Raises OSError where it cannot be read."""
     kind = kind_of(head(path))
     return kind if kind in COMPRESSED.values() else COMPRESSED_SUFFIXES.get(path.suffix.lower())
 
@@ -37,7 +36,7 @@ def open_text(path: Path) -> pa.NativeFile:
 
 
 class TextFile:
-    """The uncompressed text of a file, to be read from a position on."""
+    """The uncompressed text of a file."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -68,10 +67,10 @@ class TextFile:
         return self._file.tell()
 
     def read_into(self, buffer: memoryview) -> int:
-        """Fills a buffer as far as the text goes; the number of bytes.
+        """Fills a buffer as far as the text goes; returns the number of bytes.
 
         Raises:
-            OSError: nothing is left that can be decompressed, though the file does not end here.
+            OSError: no more text can be decompressed, although the file does not end here.
         """
         if not self.is_compressed:
             return self._stream.readinto(buffer)
@@ -83,7 +82,7 @@ class TextFile:
         return filled
 
     def skip(self, size: int) -> None:
-        """Passes over ``size`` bytes from the beginning, or to the end where it comes first."""
+        """Skips ``size`` bytes from the beginning, or all where there are fewer."""
         if not self.is_compressed:
             self._file.seek(size)
             return
@@ -95,14 +94,14 @@ class TextFile:
             size -= passed
 
     def _decompress_into(self, buffer: memoryview) -> int:
-        """Fills a buffer as far as the text can be decompressed; 0 bytes at its end, or where it is damaged."""
+        """Fills a buffer as far as the text can be decompressed; returns 0 at the end, or where the file is damaged."""
         if self._error is None:
             try:
                 size: int = self._stream.readinto(buffer)
                 self._position += size
                 return size
             except OSError as error:
-                # The stream has lost what it had decompressed before it failed.
+                # The failed stream has lost what it had decompressed before.
                 self._error = error
                 self._remains = _remains(self._path, str(self._codec), self._position)
         self._rest = self._rest or next(self._remains, b"")
@@ -152,7 +151,7 @@ def _decompressed_bytewise(path: Path, codec: str, position: int) -> Iterator[by
 
 
 def check_is_text(path: Path) -> None:
-    """Raises ValueError where a file is of a kind that is no text, compressed or not."""
+    """Raises ValueError where a file is no text, plain or compressed."""
     kinds = [kind_of(head(path))]
     with suppress(OSError), TextFile(path) as file:
         if file.is_compressed:

@@ -15,7 +15,7 @@ from data_prep.sources.text_file import check_is_text, codec_of
 from dlrm_mtl.quoting import quote, shorten
 
 LINES_LOOKED_AT = 100
-"""Lines at the beginning of a file of which one at least must have the layout's number of fields."""
+"""First lines of a file; at least one of them must have the layout's number of fields."""
 
 
 class TextLog:
@@ -34,7 +34,7 @@ class TextLog:
         self._layout = layout
         self._names: list[Sequence[str]] = []
         self._partitions: list[dict[str, pa.Array]] = []
-        # Where others have rows, an empty file is one that had none to write: it has no header either.
+        # An empty file among others had no rows to write, and has no header either.
         has_rows = any(path.stat().st_size for path in files)
         for number, path in enumerate(files):
             check_is_text(path)
@@ -83,7 +83,7 @@ class TextLog:
             yield block.segment, block.lines - is_first
 
     def line(self, file: int, segment: int, line: int) -> int:
-        # A segment's lines are counted with the header, so those before it must be, too.
+        # The header counts as a line of its segment, so it counts before later segments, too.
         header = 0 if self._layout.columns or segment == 0 else 1
         before = sum(lines for _, lines in self.count(file, 0, segment - 1)) if segment else 0
         return header + before + line
@@ -108,7 +108,7 @@ class TextLog:
         return names
 
     def _check_number_of_fields(self, path: Path) -> None:
-        """Refuses a file of another layout: one in which none of the first lines has as many fields."""
+        """Raises ValueError for a file of another layout: none of its first lines has as many fields."""
         blocks = (block for block in read_blocks(path, 0, 0) if block.lines and not block.is_too_long)
         block = next(blocks, None)
         if block is None:

@@ -36,10 +36,10 @@ class Times:
 
     column: str
     are_numbers: bool
-    """Whether they are compared as numbers, or as dates and times."""
+    """Whether they are numbers; otherwise they are dates and times."""
 
     def of(self, table: pa.Table) -> TimeArray:
-        """Times (B,) of rows that all have one."""
+        """Times (B,) of rows; none is missing."""
         return self.parse(one_chunk(table[self.column]))[0]
 
     @property
@@ -47,7 +47,7 @@ class Times:
         return "expected a number" if self.are_numbers else "expected a date or time of ISO 8601"
 
     def parse(self, values: pa.Array) -> tuple[TimeArray, npt.NDArray[np.bool_]]:
-        """Times (B,) of a column's values, and which of them (B,) are missing or none; these have any time."""
+        """Times (B,) of a column's values, and which (B,) are missing or invalid; their times are undefined."""
         if pa.types.is_integer(values.type) or pa.types.is_floating(values.type):
             bad = np.asarray(values.is_null())
             return values.fill_null(0).to_numpy(zero_copy_only=False), bad
@@ -60,7 +60,7 @@ class Times:
         return np.array([0 if time is None else time for time in times], kind), bad
 
     def text(self, time: Time) -> str:
-        """A time as it is shown."""
+        """A time as text."""
         if self.are_numbers:
             return str(time)
         moment = EPOCH + timedelta(microseconds=int(time) // 1000)
@@ -68,7 +68,7 @@ class Times:
 
 
 def parse_time(text: str) -> tuple[Time, bool]:
-    """A time that an option names, and whether it is a number.
+    """The time in an option's text, and whether it is a number.
 
     Raises:
         ValueError: it is neither a number nor a date or time of ISO 8601.
@@ -81,7 +81,7 @@ def parse_time(text: str) -> tuple[Time, bool]:
 
 
 def find_times(source: Source, column: str) -> Times:
-    """What the first time in a log says of all of them."""
+    """Whether the times of a log are numbers, by the first one."""
     for file in range(len(source.files)):
         try:
             for piece in source.read(file, 0, 0):
@@ -89,12 +89,12 @@ def find_times(source: Source, column: str) -> Times:
                 if len(values):
                     return Times(column, NUMBER.fullmatch(str(values[0].as_py())) is not None)
         except BrokenFile:
-            continue  # the passes say so
+            continue  # the passes report it
     return Times(column, are_numbers=False)
 
 
 class TimedLog:
-    """A log whose rows must have a time; a row without one is a bad row."""
+    """A log in which a row without a time is a bad row."""
 
     def __init__(self, source: Source, times: Times) -> None:
         self.files: Sequence[Path] = source.files
@@ -146,8 +146,7 @@ class TimedLog:
 
 
 def check_time_column(layout: Layout, eval_from: str) -> None:
-    """Raises ValueError where a layout's time column is read as what cannot be compared with the first time that
-    evaluates, which may be empty."""
+    """Raises ValueError where a layout's time column cannot be compared with ``eval_from``, which may be empty."""
     use = layout.uses[layout.time_column]
     if use not in ("string", *NUMERIC):
         raise ValueError(f"time column {layout.time_column!r} is read as {use}, expected string, integer or number")
@@ -156,7 +155,7 @@ def check_time_column(layout: Layout, eval_from: str) -> None:
 
 
 def _parse_all(values: pa.Array, are_numbers: bool) -> TimeArray | None:
-    """Times of texts (B,), those of missing ones aside; None where any is written in a way that takes a closer look."""
+    """Times of texts (B,), undefined where missing; None where any text needs the slow parser."""
     try:
         if are_numbers:
             return values.cast(pa.int64()).fill_null(0).to_numpy(zero_copy_only=False)
