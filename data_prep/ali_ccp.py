@@ -78,11 +78,11 @@ def prepare_ali_ccp(
 
 def check_layout(layout: Layout) -> None:
     """Raises ValueError where a layout wants what the files do not have."""
-    known = (*USER_FIELDS, *ROW_FIELDS)
+    fields_of_files = (*USER_FIELDS, *ROW_FIELDS)
     for feature in layout.categorical:
-        if feature.column not in known:
+        if feature.column not in fields_of_files:
             raise ValueError(
-                f"categorical {feature.feature!r}: no field {feature.column!r}; expected {', '.join(known)}"
+                f"categorical {feature.feature!r}: no field {feature.column!r}; expected {', '.join(fields_of_files)}"
             )
         if feature.kind != "integer" or feature.separator:
             raise ValueError(f"categorical {feature.feature!r}: expected kind integer, without a separator")
@@ -108,10 +108,10 @@ def find_parts(raw: Path, name: str) -> list[Path]:
     """
     files = []
     for part in PARTS:
-        found = find_named(raw, f"{name}_{part}.csv")
-        if not found:
+        matches = find_named(raw, f"{name}_{part}.csv")
+        if not matches:
             raise ValueError(f"{raw / f'{name}_{part}.csv'}: not found, nor with {' or '.join(COMPRESSED_SUFFIXES)}")
-        files += found
+        files += matches
     return files
 
 

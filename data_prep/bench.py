@@ -112,8 +112,8 @@ def line_up(options: Options) -> list[Contestant]:
         Contestant("torchrec", generated_log(options.out, few), few),
     ]
     if find_spec("pandas") is not None:
-        some = min(options.pandas_rows, options.rows)
-        contestants.append(Contestant("pandas", generated_log(options.out, some), some))
+        fewer = min(options.pandas_rows, options.rows)
+        contestants.append(Contestant("pandas", generated_log(options.out, fewer), fewer))
     for ids in ("hash", "vocabulary"):
         contestants.append(Contestant(ids, log, options.rows, ids=ids))
     for ids in ("hash", "vocabulary"):
@@ -204,13 +204,13 @@ def last_line(output: IO[str]) -> str:
 
 def versions() -> dict[str, str]:
     """Versions of the packages that are installed."""
-    found = {}
+    installed = {}
     for package in PACKAGES:
         try:
-            found[package] = version(package)
+            installed[package] = version(package)
         except PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
 def main() -> None:

@@ -166,7 +166,7 @@ def prepare(options: Options) -> Schema:
                 if split == "eval":
                     columns |= context.columns(selected)
                 writer.write(split, pa.table(columns))
-        return writer.finish({**source(options, files, counts, encoder), **context.told()})
+        return writer.finish({**source(options, files, counts, encoder), **context.as_record()})
 
 
 def learn(

@@ -121,8 +121,8 @@ def generate(options: Options) -> Schema:
                             rows.labels[:size, index][defined], rows.probabilities[:size, index][defined]
                         )
                 progress.update(size)
-        known = {name: value for name, ne in bayes.items() if (value := ne.value()) is not None}
-        return writer.finish(source=source(options), bayes_ne=known)
+        bayes_ne = {name: value for name, ne in bayes.items() if (value := ne.value()) is not None}
+        return writer.finish(source=source(options), bayes_ne=bayes_ne)
 
 
 def categorical_features(distribution: Distribution) -> list[CategoricalFeature]:

@@ -128,22 +128,22 @@ class _Builder:
         if parsed is None:
             raise ValueError(self._explain(text))
         indices, columns = parsed
-        kept: dict[str, pa.Array] = {"hash": pa.array(hash_strings(indices)), "index": indices}
+        entries: dict[str, pa.Array] = {"hash": pa.array(hash_strings(indices)), "index": indices}
         for feature in self._features:
             column = feature.column
             if not feature.multi_hot:
-                kept[column] = columns[column]
+                entries[column] = columns[column]
                 continue
             values = numbers(columns[column].values, np.int64)
             offsets = columns[column].offsets.to_numpy()
-            kept[_start(column)] = pa.array(offsets[:-1].astype(np.int64) + self._written[column])
-            kept[_length(column)] = pa.array(np.diff(offsets).astype(np.int64))
+            entries[_start(column)] = pa.array(offsets[:-1].astype(np.int64) + self._written[column])
+            entries[_length(column)] = pa.array(np.diff(offsets).astype(np.int64))
             if len(values):
                 values.tofile(self._raw[column])
                 low, high = self._span[column]
                 self._span[column] = (min(low, int(values.min())), max(high, int(values.max())))
             self._written[column] += len(values)
-        self._tables.append(pa.table(kept))
+        self._tables.append(pa.table(entries))
         self.lines += block.lines
 
     def close(self) -> None:

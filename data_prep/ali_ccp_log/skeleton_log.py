@@ -129,8 +129,8 @@ class _Parser:
         columns = self._lists.parse(one_chunk(table["feature_list"]), one_chunk(table["feature_num"]))
         if columns is None:
             return None
-        rows, found = self._common.find(one_chunk(table["common_feature_index"]))
-        if not found.all():
+        rows, exists = self._common.find(one_chunk(table["common_feature_index"]))
+        if not exists.all():
             return None
         columns |= self._common.take(rows)
         columns |= {name: one_chunk(label).cast(pa.int8()) for name, label in labels.items()}

@@ -246,8 +246,8 @@ class Layout:
         for column, use in wanted:
             if uses.setdefault(column, use) != use:
                 raise ValueError(f"column {column!r} is read as {uses[column]} and as {use}")
-        kept = [self.column_of(name) for name in (self.cluster, *self.segments) if name]
-        for column in (self.time_column, *kept):
+        context = [self.column_of(name) for name in (self.cluster, *self.segments) if name]
+        for column in (self.time_column, *context):
             if column:
                 uses.setdefault(column, "string")
         return uses
@@ -263,10 +263,10 @@ class Layout:
         Raises:
             ValueError: there is no such task.
         """
-        known = [task.name for task in self.tasks]
+        names_of_tasks = [task.name for task in self.tasks]
         for name in names:
-            if name not in known:
-                raise ValueError(f"task {name!r}: expected one of {', '.join(known)}")
+            if name not in names_of_tasks:
+                raise ValueError(f"task {name!r}: expected one of {', '.join(names_of_tasks)}")
         values = {item.name: getattr(self, item.name) for item in fields(self)}
         return Layout(**{**values, "tasks": tuple(task for task in self.tasks if task.name in names)})
 

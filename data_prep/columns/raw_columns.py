@@ -34,14 +34,14 @@ def required_labels(layout: Layout) -> set[str]:
     return {label.source for label in layout.labels if not label.missing_is_negative}
 
 
-def known_texts(layout: Layout) -> dict[str, list[str]]:
+def allowed_texts(layout: Layout) -> dict[str, list[str]]:
     """The texts that a label column may hold, for labels that list their negative texts."""
-    known: dict[str, list[str]] = {}
+    allowed: dict[str, list[str]] = {}
     for label in layout.labels:
         if label.negative:
             texts = [*label.positive, *label.negative]
-            known[label.source] = [text for text in known.get(label.source, texts) if text in texts]
-    return known
+            allowed[label.source] = [text for text in allowed.get(label.source, texts) if text in texts]
+    return allowed
 
 
 def label_values(table: pa.Table, label: LabelColumn) -> npt.NDArray[np.int8]:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from data_prep.engine.encode_pass import assignments_of
-from data_prep.engine.evaluation_rows import KeptContext
+from data_prep.engine.evaluation_rows import EvaluationSplit
 from data_prep.engine.preparation import Preparation, key_of
 from data_prep.ids.encoding import Encoder
 from data_prep.ids.fingerprints import of_dense, of_hash, of_mark, of_modulo
@@ -30,12 +30,12 @@ def assemble(
     generator: str,
     encoded: Records,
     scalers: Mapping[str, tuple[float, float, bool]],
-    kept: KeptContext | None,
+    evaluation: EvaluationSplit | None,
 ) -> Schema:
     """Returns the schema of the data set; writes quarantined rows and vocabularies beside the shards.
 
     Args:
-        kept: shards of the eval split that have clusters or segments; None: the records list its shards.
+        evaluation: shards of the eval split that have clusters or segments; None: the records list its shards.
 
     Raises:
         ValueError: a split is empty, or a task has one class only among the training rows.
@@ -51,8 +51,8 @@ def assemble(
         )
         for split in SPLITS
     }
-    if kept is not None:
-        splits["eval"] = kept.shards
+    if evaluation is not None:
+        splits["eval"] = evaluation.shards
     rows = {split: sum(shard.rows for shard in shards) for split, shards in splits.items()}
     for split in SPLITS:
         if not rows[split]:
@@ -97,7 +97,7 @@ def assemble(
         "dense_scaling": {
             name: {"mean": mean, "deviation": deviation} for name, (mean, deviation, _) in scalers.items()
         },
-        **(kept.told if kept is not None else {}),
+        **(evaluation.source if evaluation is not None else {}),
     }
     return Schema(
         name=preparation.name,
@@ -114,7 +114,7 @@ def assemble(
         source=source,
         fingerprints=_fingerprints(preparation, scalers),
         cluster=layout.cluster,
-        segments=kept.segments if kept is not None else (),
+        segments=evaluation.segments if evaluation is not None else (),
     )
 
 

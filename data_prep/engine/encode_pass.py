@@ -16,7 +16,7 @@ from data_prep.columns.rows import Rows
 from data_prep.engine.preparation import Preparation, key_of
 from data_prep.engine.segments import SegmentWork
 from data_prep.engine.split_rows import CHUNK_ROWS, SplitRows
-from data_prep.ids.assignment import Assignment, Hashed, Modulo, load
+from data_prep.ids.assignment import Assignment, Hashed, Modulo, read_vocabulary
 from data_prep.ids.encoding import Encoder, needed_labels
 from data_prep.ids.scaling import Scaler
 from data_prep.output.raw_context import SeenClusters
@@ -147,7 +147,7 @@ def assignments_of(preparation: Preparation) -> dict[str, Assignment]:
     for number, table in enumerate(preparation.layout.tables):
         cap = preparation.ids.cap(preparation.layout, table)
         if preparation.ids.ids == "vocabulary":
-            assignments[table] = load(preparation.directory.file("vocabulary", f"{number:03d}.npy"))
+            assignments[table] = read_vocabulary(preparation.directory.file("vocabulary", f"{number:03d}.npy"))
         else:
             assignments[table] = Hashed(cap) if preparation.ids.ids == "hash" else Modulo(cap)
     return assignments

@@ -31,12 +31,12 @@ Keys = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class KeptContext:
+class EvaluationSplit:
     """Shards, segments and counts of the evaluation rows."""
 
     shards: tuple[Shard, ...]
     segments: tuple[Segment, ...]
-    told: dict[str, Any]
+    source: dict[str, Any]
     """Entries of the schema's ``source``: clusters, how many of them are known and how many rows have none; of each
     segment, the rows of each value and how many values are in ``other``."""
 
@@ -88,7 +88,7 @@ class EvaluationRows:
                 counter.add(self._texts(name, table, known))
         values = {name: counter.values() for name, counter in counters.items()}
         record = {
-            "segments": {name: found.told() for name, found in values.items()},
+            "segments": {name: counted.as_record() for name, counted in values.items()},
             "clusters": {"evaluated": len(clusters), "of_which_known": len(known), "rows_without": rows_without},
         }
         directory.finish("context", key, record, {path: sha256(path)})
@@ -126,21 +126,21 @@ class EvaluationRows:
         directory.finish("evaluation", key, record, {path: shard["sha256"]})
         yield record
 
-    def result(self) -> KeptContext:
+    def result(self) -> EvaluationSplit:
         """The results of both stages."""
         segments, described = self._described
         directory = self.preparation.directory
         written = [directory.record("evaluation", f"{number:03d}") for number in range(len(self.parts))]
         shards = tuple(Shard(shard["file"], shard["rows"], shard["sha256"]) for shard in written if shard is not None)
         of_clusters = {"column": self.context.cluster_column, **described["clusters"]} if self.context.cluster else None
-        return KeptContext(shards, tuple(segments), {"cluster": of_clusters, "segments": described["segments"]})
+        return EvaluationSplit(shards, tuple(segments), {"cluster": of_clusters, "segments": described["segments"]})
 
     @property
     def _described(self) -> tuple[list[Segment], dict[str, Any]]:
         """The segments, and the record of the stage ``context``."""
         record = self.preparation.directory.record("context", "000")
         assert record is not None  # the stage is over
-        return [Segment(name, tuple(told["rows"])) for name, told in record["segments"].items()], record
+        return [Segment(name, tuple(entry["rows"])) for name, entry in record["segments"].items()], record
 
     def _find_known(self) -> tuple[Keys, Keys]:
         """Sorted keys of the evaluation clusters, and of those that have training rows."""

@@ -82,9 +82,9 @@ class Preparation:
     def segments(self, file: int, stage: str) -> int | None:
         """Number of segments that a pass can read in any order; None: it must read the file from its beginning. With
         the parsed rows that ``count`` has kept, ``encode`` can read a compressed file in any order."""
-        known = self.source.segments(file)
-        if known is not None or stage != "encode" or not self.keeps_parsed:
-            return known
+        segments = self.source.segments(file)
+        if segments is not None or stage != "encode" or not self.keeps_parsed:
+            return segments
         number = 0
         while record := self.directory.record("count", key_of(file, number)):
             number += 1

@@ -14,7 +14,7 @@ from data_prep.columns.layout import Layout
 from data_prep.engine.assembly import assemble
 from data_prep.engine.count_pass import CountPass
 from data_prep.engine.encode_pass import EncodePass
-from data_prep.engine.evaluation_rows import EvaluationRows, KeptContext
+from data_prep.engine.evaluation_rows import EvaluationRows, EvaluationSplit
 from data_prep.engine.options import IdOptions, WorkOptions
 from data_prep.engine.preparation import Preparation, Preprocessing, key_of
 from data_prep.engine.segments import index_part, run_part
@@ -22,7 +22,7 @@ from data_prep.engine.split import Split, SplitOptions
 from data_prep.engine.stages import CHANGED, Records, StageRunner
 from data_prep.engine.work_directory import Replica, WorkDirectory
 from data_prep.engine.workers import Workers
-from data_prep.ids.assignment import keep
+from data_prep.ids.assignment import write_vocabulary
 from data_prep.ids.counting import merge_runs
 from data_prep.ids.fingerprints import of_vocabulary
 from data_prep.ids.scaling import Moments
@@ -108,11 +108,11 @@ def prepare(
         return read_schema(out)
     except BaseException as error:
         directory.fail(error)
-        kept = f"what is finished stays in {directory.partial}, run again to go on"
+        note = f"what is finished stays in {directory.partial}, run again to go on"
         if isinstance(error, OSError):
-            raise OSError(f"{error}; {kept}") from None
+            raise OSError(f"{error}; {note}") from None
         if isinstance(error, KeyboardInterrupt):
-            raise KeyboardInterrupt(f"interrupted; {kept}") from None
+            raise KeyboardInterrupt(f"interrupted; {note}") from None
         raise
     finally:
         lock.close()
@@ -170,18 +170,18 @@ def _run_stages(runner: StageRunner, generator: str, plan: Mapping[str, Any]) ->
     if preparation.directory.replica.rank and preparation.context is None:
         runner.over_segments_to_the_end("encode", encode)
     encoded = runner.over_segments("encode", encode)
-    kept = _finish_evaluation(runner, preparation.context, encoded) if preparation.context is not None else None
+    evaluation = _finish_evaluation(runner, preparation.context, encoded) if preparation.context is not None else None
     for file, now in zip(plan["files"], preparation.plan()["files"], strict=True):
         if any(file[key] != now[key] for key in ("bytes", "modified_ns")):
             raise ValueError(CHANGED)
-    schema = assemble(preparation, generator, encoded, scalers, kept)
+    schema = assemble(preparation, generator, encoded, scalers, evaluation)
     write_json(preparation.directory.data / "plan.json", plan)
     write_schema(schema, preparation.directory.data)
     preparation.directory.publish()
     return schema
 
 
-def _finish_evaluation(runner: StageRunner, context: RawContext, encoded: Records) -> KeptContext | None:
+def _finish_evaluation(runner: StageRunner, context: RawContext, encoded: Records) -> EvaluationSplit | None:
     """Writes the final shards of the evaluation rows; None: there are none."""
     rows = EvaluationRows.of(runner.preparation, context, encoded)
     if rows.parts:
@@ -204,7 +204,7 @@ def merge_table(preparation: Preparation, number: int) -> Iterator[dict[str, Any
     runs = sorted(directory.file("runs", "x").parent.glob("*.arrow"))
     cap = preparation.ids.cap(preparation.layout, name)
     keys_file = directory.file("vocabulary", f"{key}.npy")
-    readable = keep(merge_runs(runs, number, name), features[0], preparation.ids.min_count, cap, keys_file)
+    readable = write_vocabulary(merge_runs(runs, number, name), features[0], preparation.ids.min_count, cap, keys_file)
     fingerprint = of_vocabulary(pq.read_table(readable, columns=["value"])["value"])
     record = {"table": name, "fingerprint": asdict(fingerprint)}
     directory.finish("merge", key, record, {path: sha256(path) for path in (keys_file, readable)})

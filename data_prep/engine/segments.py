@@ -130,7 +130,7 @@ def index_part(preparation: Preparation, part: Part) -> Iterator[dict[str, Any]]
 
 def records(preparation: Preparation, stage: str) -> dict[tuple[int, int], dict[str, Any]] | None:
     """The records of all segments of a pass, in the order of the log; None: some are not finished yet."""
-    found: dict[tuple[int, int], dict[str, Any]] = {}
+    finished: dict[tuple[int, int], dict[str, Any]] = {}
     for file in preparation.files_of(stage):
         segments = preparation.source.segments(file)
         segment = 0
@@ -138,11 +138,11 @@ def records(preparation: Preparation, stage: str) -> dict[tuple[int, int], dict[
             record = preparation.directory.record(stage, key_of(file, segment))
             if record is None:
                 return None
-            found[file, segment] = record
+            finished[file, segment] = record
             segment += 1
             if segments is None and record["last"]:
                 break
-    return found
+    return finished
 
 
 def explain(source: Source, file: int, segment: int, bad: BadRow) -> str:

@@ -132,8 +132,8 @@ LAST_TENTH = -1.0
 def _range(name: str, text: str) -> tuple[float, float]:
     if not text:
         return 0, np.inf
-    found = RANGE.fullmatch(text)
-    low, high = (float(found[1] or 0), float(found[2] or np.inf)) if found else (0.0, 0.0)
+    match = RANGE.fullmatch(text)
+    low, high = (float(match[1] or 0), float(match[2] or np.inf)) if match else (0.0, 0.0)
     if not low < high:
         raise ValueError(f"{name} {text!r}: expected a range A:B with A below B, either end left out if need be")
     return low, high

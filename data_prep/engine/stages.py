@@ -25,14 +25,14 @@ class StageRunner:
 
     def over_segments(self, stage: str, work: Callable[[Part], Iterator[Any]]) -> Records:
         """Runs a pass until all replicas have finished; returns the records of its segments."""
-        found: Records = {}
+        finished: Records = {}
 
         def is_done() -> bool:
-            found.update(records(self.preparation, stage) or {})
-            return bool(found)
+            finished.update(records(self.preparation, stage) or {})
+            return bool(finished)
 
         self._run_pass(stage, work, is_done)
-        return found
+        return finished
 
     def over_segments_to_the_end(self, stage: str, work: Callable[[Part], Iterator[Any]]) -> NoReturn:
         """Runs the last pass on a replica that is not the first, and waits until ``check`` ends it."""

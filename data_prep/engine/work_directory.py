@@ -192,11 +192,11 @@ class WorkDirectory:
         """Why another replica failed in this attempt."""
         file = self._failure(rank)
         try:
-            found = read_json(file)
+            failure = read_json(file)
             is_old = file.stat().st_mtime < self.begun and time.time() < self.begun + GRACE_S
         except (ValueError, OSError):
             return None
-        return None if found["attempt"] != _attempt() or is_old else found["error"]
+        return None if failure["attempt"] != _attempt() or is_old else failure["error"]
 
     def _failure(self, rank: int) -> Path:
         return self.work / "failures" / f"failed-{rank}.json"
@@ -224,18 +224,18 @@ def _attempt() -> str:
 def _check_same(plan: Mapping[str, Any], begun: Mapping[str, Any], partial: Path) -> None:
     for key in sorted(plan.keys() | begun.keys()):
         if plan.get(key) != begun.get(key):
-            found, given = _first_difference(begun.get(key), plan.get(key))
+            before, now = _first_difference(begun.get(key), plan.get(key))
             raise ValueError(
-                f"{partial}: was begun with {key} {found}, now it is {given}; go on with the same, or delete it"
+                f"{partial}: was begun with {key} {before}, now it is {now}; go on with the same, or delete it"
             )
 
 
-def _first_difference(begun: Any, given: Any) -> tuple[Any, Any]:
-    if isinstance(begun, dict) and isinstance(given, dict):
-        for key in sorted(begun.keys() | given.keys()):
-            if begun.get(key) != given.get(key):
-                inner = _first_difference(begun.get(key), given.get(key))
+def _first_difference(before: Any, now: Any) -> tuple[Any, Any]:
+    if isinstance(before, dict) and isinstance(now, dict):
+        for key in sorted(before.keys() | now.keys()):
+            if before.get(key) != now.get(key):
+                inner = _first_difference(before.get(key), now.get(key))
                 return f"{key} = {inner[0]}", f"{key} = {inner[1]}"
-    if isinstance(begun, list) and isinstance(given, list) and len(begun) == len(given):
-        return next(_first_difference(a, b) for a, b in zip(begun, given, strict=True) if a != b)
-    return begun, given
+    if isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
+        return next(_first_difference(a, b) for a, b in zip(before, now, strict=True) if a != b)
+    return before, now

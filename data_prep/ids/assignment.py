@@ -94,7 +94,9 @@ def with_missing(ids: Ids, missing: np.ndarray | None) -> Ids:
     return ids
 
 
-def keep(spans: Iterable[Span], feature: CategoricalColumn, min_count: int, max_ids: int, keys_file: Path) -> Path:
+def write_vocabulary(
+    spans: Iterable[Span], feature: CategoricalColumn, min_count: int, max_ids: int, keys_file: Path
+) -> Path:
     """Writes the vocabulary of a table: the keys that occur at least ``min_count`` times. With a cap, the most frequent
     of them, of equally frequent ones the smaller key.
 
@@ -111,8 +113,12 @@ def keep(spans: Iterable[Span], feature: CategoricalColumn, min_count: int, max_
     all_keys, all_counts = np.concatenate(keys), np.concatenate(counts)
     all_values = pa.chunked_array(values)
     if max_ids and len(all_keys) > max_ids - RESERVED_IDS:
-        kept = most_frequent(all_counts, max_ids - RESERVED_IDS)
-        all_keys, all_counts, all_values = all_keys[kept], all_counts[kept], all_values.take(pa.array(kept))
+        positions = most_frequent(all_counts, max_ids - RESERVED_IDS)
+        all_keys, all_counts, all_values = (
+            all_keys[positions],
+            all_counts[positions],
+            all_values.take(pa.array(positions)),
+        )
     if feature.kind == "hex":
         all_values = hex_text(all_keys)
     elif feature.kind == "integer":
@@ -133,6 +139,6 @@ def most_frequent(counts: np.ndarray, number: int) -> np.ndarray:
     return np.sort(np.concatenate([above, equal]))
 
 
-def load(keys_file: Path) -> Learnt:
+def read_vocabulary(keys_file: Path) -> Learnt:
     """A vocabulary, mapped into memory: the workers of a machine share one copy."""
     return Learnt(np.load(keys_file, mmap_mode="r", allow_pickle=False))

@@ -75,7 +75,7 @@ class KuaiRandContext:
         columns = {segment_column(name): pa.array(encode(self._values[name].segment, texts[name])) for name in texts}
         return {cluster_column(CLUSTER): cluster_keys(users.cast(pa.string())), **columns}
 
-    def told(self) -> dict[str, Any]:
+    def as_record(self) -> dict[str, Any]:
         """What ``source`` of the schema says of clusters and segments."""
         users = [user for user in self._evaluated if user != NULL]
         clusters = {
@@ -84,7 +84,7 @@ class KuaiRandContext:
             "of_which_known": int(are_among(np.array(users, np.int64), self._training).sum()),
             "rows_without": self._evaluated[NULL],
         }
-        return {"cluster": clusters, "segments": {name: values.told() for name, values in self._values.items()}}
+        return {"cluster": clusters, "segments": {name: values.as_record() for name, values in self._values.items()}}
 
     def _texts(self, impressions: Impressions) -> dict[str, pa.StringArray]:
         """Values (B,) of the segments but ``user``, null where there is none."""

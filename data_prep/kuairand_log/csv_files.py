@@ -32,8 +32,8 @@ def find_one(directory: Path, pattern: str) -> Path:
     """The one file that ``find`` finds. Raises ValueError where there is none, or more."""
     paths = find(directory, pattern)
     if len(paths) != 1:
-        found = ", ".join(path.name for path in paths) or "none"
-        raise ValueError(f"{directory}: expected one file {pattern}.csv or .csv.gz, found {found}")
+        names = ", ".join(path.name for path in paths) or "none"
+        raise ValueError(f"{directory}: expected one file {pattern}.csv or .csv.gz, found {names}")
     return paths[0]
 
 
@@ -92,10 +92,10 @@ def _errors_of(path: Path, names: Sequence[str]) -> Iterator[None]:
     try:
         yield
     except pa.ArrowInvalid as error:
-        found = re.search(r"CSV column #(\d+): Row #(\d+): CSV conversion error to (\S+): (.*)", str(error), re.DOTALL)
-        if found is None:
+        match = re.search(r"CSV column #(\d+): Row #(\d+): CSV conversion error to (\S+): (.*)", str(error), re.DOTALL)
+        if match is None:
             raise ValueError(f"{path}: {shorten(str(error).replace('Row #', 'line '))}") from None
-        column, line, kind, reason = found.groups()
+        column, line, kind, reason = match.groups()
         raise ValueError(
             f"{path}, line {line}: column {names[int(column)]!r} has an {shorten(reason)}, expected {kind}"
         ) from None

@@ -216,15 +216,15 @@ class Encoder:
         texts = pc.utf8_trim_whitespace(tags.flatten())
         codes = category_codes(texts)[:-1]
         # An empty field splits into one empty tag, which is none.
-        kept = np.asarray(pc.not_equal(texts, ""))
-        owner = np.repeat(np.arange(len(lengths)), lengths)[kept]
+        is_filled = np.asarray(pc.not_equal(texts, ""))
+        owner = np.repeat(np.arange(len(lengths)), lengths)[is_filled]
         counter = ValueCounter()
-        counter.add(codes[kept], counts[owner])
+        counter.add(codes[is_filled], counts[owner])
         vocabulary = counter.vocabulary(self._min_count)
         self._table_fingerprints["tag"] = of_vocabulary(texts_of_codes(texts, vocabulary.values))
         self._features.append(CategoricalFeature("tag", vocabulary.cardinality, multi_hot=True))
         lengths = np.bincount(owner, minlength=len(lengths))
-        self._multi_hot["tag"] = ("video", lists_and_an_empty_one(vocabulary.encode(codes[kept]), lengths))
+        self._multi_hot["tag"] = ("video", lists_and_an_empty_one(vocabulary.encode(codes[is_filled]), lengths))
 
     def _add_history(self, name: str, column: pa.ChunkedArray, length: int, statistics: Statistics) -> None:
         videos: Vocabulary = self._vocabularies["video_id"]
@@ -256,10 +256,10 @@ def category_codes(column: "pa.Array | pa.ChunkedArray") -> Integers:
 def texts_of_codes(column: "pa.Array | pa.ChunkedArray", codes: Integers) -> pa.ChunkedArray:
     """What codes of a column, none of them ``NULL``, stand for, (K,): texts, or the codes themselves."""
     values = _categories(column)
-    found = pa.array(codes)
+    column = pa.array(codes)
     if pa.types.is_dictionary(values.type):
-        found = values.dictionary.take(found)
-    return pa.chunked_array([found])
+        column = values.dictionary.take(column)
+    return pa.chunked_array([column])
 
 
 def _categories(column: "pa.Array | pa.ChunkedArray") -> pa.Array:

@@ -51,12 +51,12 @@ class RawContext:
     def fields(self) -> list[pa.Field]:
         """Columns of the files in the work directory, beside features and labels: texts of segments, keys of clusters,
         times."""
-        found = [pa.field(segment_column(name), pa.string()) for name in self.segments]
+        fields = [pa.field(segment_column(name), pa.string()) for name in self.segments]
         if self.cluster:
-            found.append(pa.field(cluster_column(self.cluster), pa.int64()))
+            fields.append(pa.field(cluster_column(self.cluster), pa.int64()))
         if self.times is not None:
-            found.append(pa.field(segment_column(DAY), pa.float64() if self.times.are_numbers else pa.int64()))
-        return found
+            fields.append(pa.field(segment_column(DAY), pa.float64() if self.times.are_numbers else pa.int64()))
+        return fields
 
     def columns(self, table: pa.Table) -> dict[str, pa.Array]:
         """The columns (B,) of evaluation rows.

@@ -29,11 +29,11 @@ KNOWN, NEW = "known", "new"
 """Values of the segment ``user``."""
 
 
-def are_among(keys: npt.NDArray[np.int64], some: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+def are_among(keys: npt.NDArray[np.int64], sorted_keys: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
     """Which keys (B,) are in a sorted array (U,). The array may be memory-mapped and is not copied."""
-    if not len(some):
+    if not len(sorted_keys):
         return np.zeros(len(keys), bool)
-    return some[np.minimum(np.searchsorted(some, keys), len(some) - 1)] == keys
+    return sorted_keys[np.minimum(np.searchsorted(sorted_keys, keys), len(sorted_keys) - 1)] == keys
 
 
 def known_or_new(keys: pa.Int64Array, known: npt.NDArray[np.int64]) -> pa.StringArray:
@@ -57,7 +57,7 @@ class SegmentValues:
     in_other: int
     """How many distinct values are in ``other``."""
 
-    def told(self) -> dict[str, Any]:
+    def as_record(self) -> dict[str, Any]:
         """The segment's entry in ``source`` of the schema."""
         return {"rows": self.rows, "values_in_other": self.in_other}
 
@@ -92,9 +92,9 @@ class ValueCounter:
         """The most frequent values, sorted by number or by text, then ``other`` and ``missing`` where rows have them.
         At least one row must have been counted."""
         own = [text for text in self._rows if text not in (OTHER, MISSING) and _is_name(text)]
-        kept = sorted(own, key=lambda text: (-self._rows[text], text))[:KEPT]
-        in_other = [text for text in self._rows if text not in kept and text != MISSING]
-        rows = {text: self._rows[text] for text in _in_order(kept)}
+        frequent = sorted(own, key=lambda text: (-self._rows[text], text))[:KEPT]
+        in_other = [text for text in self._rows if text not in frequent and text != MISSING]
+        rows = {text: self._rows[text] for text in _in_order(frequent)}
         if in_other:
             rows[OTHER] = sum(self._rows[text] for text in in_other)
         if MISSING in self._rows:

@@ -42,10 +42,10 @@ def _on_context(schema: Schema) -> list[str]:
             f" them with training rows; {cluster['rows_without']:,} rows without"
         )
     for name, segment in schema.source.get("segments", {}).items():
-        some = ", ".join(f"{value} {rows:,}" for value, rows in list(segment["rows"].items())[:SHOWN_VALUES])
-        more = f", and {left} more" if (left := len(segment["rows"]) - SHOWN_VALUES) > 0 else ""
+        values = ", ".join(f"{value} {rows:,}" for value, rows in list(segment["rows"].items())[:SHOWN_VALUES])
+        omitted = f", and {left} more" if (left := len(segment["rows"]) - SHOWN_VALUES) > 0 else ""
         other = f"; other holds {segment['values_in_other']:,} values" if segment["values_in_other"] else ""
-        lines.append(f"segment {name}: {some}{more}{other}")
+        lines.append(f"segment {name}: {values}{omitted}{other}")
     return lines
 
 
@@ -65,9 +65,9 @@ def report(schema: Schema) -> str:
         lines.append(f"{split}: files {ranges['files']}, rows {ranges['rows']}")
         for kind, words in COUNTS.items():
             counts = sorted(source[kind][split].items(), key=lambda item: -item[1])
-            some = ", ".join(f"{number:,} {name}" for name, number in counts[:4])
-            more = f", and {len(counts) - 4} more features" if len(counts) > 4 else ""
-            lines.append(f"{split}: {words}: {some or 'none'}{more}")
+            largest = ", ".join(f"{number:,} {name}" for name, number in counts[:4])
+            omitted = f", and {len(counts) - 4} more features" if len(counts) > 4 else ""
+            lines.append(f"{split}: {words}: {largest or 'none'}{omitted}")
     return "\n".join(lines)
 
 

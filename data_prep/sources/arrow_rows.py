@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from data_prep.columns.arrow_columns import READABLE, Column, family, item_type, read_lists, read_values, value_type
 from data_prep.columns.layout import Layout
-from data_prep.columns.raw_columns import known_texts, required_labels
+from data_prep.columns.raw_columns import allowed_texts, required_labels
 from data_prep.columns.rows import LABEL_MISSING, BadRow, Rows
 from data_prep.columns.text_types import TextTypes
 from data_prep.sources.partitions import partition_columns, repeated
@@ -28,7 +28,7 @@ class ArrowRows:
     def __init__(self, layout: Layout) -> None:
         self._uses = layout.uses
         self._kinds = {feature.column: feature.kind for feature in layout.categorical}
-        self._known = known_texts(layout)
+        self._known = allowed_texts(layout)
         self._required = required_labels(layout)
         self._layout = layout
         self._partitions: list[dict[str, pa.Array]] = []

@@ -14,7 +14,7 @@ import pyarrow.csv
 from data_prep.columns.arrays import numbers, one_chunk, valid_of
 from data_prep.columns.hexadecimal import decode_hex
 from data_prep.columns.layout import Layout
-from data_prep.columns.raw_columns import known_texts, required_labels
+from data_prep.columns.raw_columns import allowed_texts, required_labels
 from data_prep.columns.rows import EXPECTED, LABEL_MISSING, LARGEST, BadRow, Rows
 from data_prep.sources.raw_text import CACHED_BYTES
 from dlrm_mtl.quoting import shorten
@@ -77,7 +77,7 @@ class DelimitedParser:
             strings_can_be_null=not layout.trim,
             quoted_strings_can_be_null=True,
         )
-        self._negatives = {column: pa.array(texts) for column, texts in known_texts(layout).items()}
+        self._negatives = {column: pa.array(texts) for column, texts in allowed_texts(layout).items()}
         self._labels = required_labels(layout) & self._uses.keys()
         self._integers = [name for name, use in self._uses.items() if use in ("integer", "binary")]
 
@@ -189,13 +189,13 @@ class DelimitedParser:
                 positions.append(position)
         ignored = len(lines) - len(positions) - len(bad)
         tables, good = [self.empty], np.empty(0, np.int64)
-        for some, table in self._sift(lines, positions):
+        for indices, table in self._sift(lines, positions):
             if table is not None:
                 tables.append(table)
-                good = np.append(good, some)
+                good = np.append(good, indices)
             else:
-                line = lines[some[0]]
-                bad.append(_bad(first_line + some[0], self._fault_of_field(line) or UNKNOWN, line))
+                line = lines[indices[0]]
+                bad.append(_bad(first_line + indices[0], self._fault_of_field(line) or UNKNOWN, line))
         bad.sort(key=lambda row: row.line)
         order = np.argsort(good)
         return Rows(pa.concat_tables(tables).take(order), good[order], len(lines), bad, ignored)
@@ -258,8 +258,8 @@ class DelimitedParser:
                     return name, value, LABEL_MISSING
             elif not CHECKS[use](trimmed if self._layout.trim else value.strip(BLANKS) if use in BLANK else value):
                 return name, value, f"expected {EXPECTED[use]}"
-            elif name in self._negatives and trimmed not in (known := self._negatives[name].to_pylist()):
-                return name, value, f"expected {shorten(' or '.join(known))}"
+            elif name in self._negatives and trimmed not in (allowed := self._negatives[name].to_pylist()):
+                return name, value, f"expected {shorten(' or '.join(allowed))}"
         return None
 
     def _split(self, line: bytes) -> list[bytes]:

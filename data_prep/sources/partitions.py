@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from data_prep.columns.arrow_columns import read_values
 from data_prep.columns.layout import Layout
-from data_prep.columns.raw_columns import known_texts, required_labels
+from data_prep.columns.raw_columns import allowed_texts, required_labels
 from data_prep.columns.rows import EXPECTED, LABEL_MISSING
 from data_prep.sources.delimited import CHECKS
 from dlrm_mtl.quoting import quote, shorten
@@ -47,7 +47,7 @@ def partition_columns(path: Path, layout: Layout, in_file: Collection[str]) -> d
     Raises:
         ValueError: a value cannot be used as the layout says.
     """
-    known, required = known_texts(layout), required_labels(layout)
+    allowed, required = allowed_texts(layout), required_labels(layout)
     columns = {}
     for key, text in partition_of(path).items():
         use = layout.uses.get(key)
@@ -60,8 +60,8 @@ def partition_columns(path: Path, layout: Layout, in_file: Collection[str]) -> d
             raise ValueError(f"{place}: {LABEL_MISSING}")
         if text is not None and not CHECKS[use](text):
             raise ValueError(f"{place}: expected {EXPECTED[use]}")
-        if text is not None and text not in known.get(key, [text]):
-            raise ValueError(f"{place}: expected {shorten(' or '.join(known[key]))}")
+        if text is not None and text not in allowed.get(key, [text]):
+            raise ValueError(f"{place}: expected {shorten(' or '.join(allowed[key]))}")
         value = None if text is None else PARSERS[use](text)
         columns[key] = read_values(pa.array([value], TYPES[use]), use, narrow_fractions=True).values
     return columns

@@ -130,10 +130,10 @@ def _cut(file: TextFile, first: int) -> Iterator[Block]:
     passed -= position
     file.skip(position)
     begun = file.file_position
-    held = 0
+    unfinished = 0
     skipping = first > 0
-    while size := file.read_into(view[held : held + BLOCK_BYTES]):
-        filled = held + size
+    while size := file.read_into(view[unfinished : unfinished + BLOCK_BYTES]):
+        filled = unfinished + size
         start = buffer.find(b"\n", passed, filled) + 1 if skipping else 0
         passed = 0
         skipping = skipping and not start
@@ -147,15 +147,18 @@ def _cut(file: TextFile, first: int) -> Iterator[Block]:
                 low += len(BOM) if position + low == 0 and buffer.startswith(BOM) else 0
                 yield Block(segment, view[low:high], count_lines(view[low:high]), read)
         position += end
-        held = filled - end
-        buffer[:held] = bytes(view[end:filled])
-        if held > LINE_BYTES:
+        unfinished = filled - end
+        buffer[:unfinished] = bytes(view[end:filled])
+        if unfinished > LINE_BYTES:
             yield Block(position // SEGMENT_BYTES, view[:LINE_BYTES], 1, 0, is_too_long=True)
-            skipping, position, held = True, position + held, 0
-    if held:
-        text = bytes(view[:held]).removeprefix(BOM if position == 0 else b"") + b"\n"
+            skipping, position, unfinished = True, position + unfinished, 0
+    if unfinished:
+        text = bytes(view[:unfinished]).removeprefix(BOM if position == 0 else b"") + b"\n"
         yield Block(
-            position // SEGMENT_BYTES, memoryview(text), 1, file.file_position - begun if file.is_compressed else held
+            position // SEGMENT_BYTES,
+            memoryview(text),
+            1,
+            file.file_position - begun if file.is_compressed else unfinished,
         )
 
 
@@ -186,23 +189,23 @@ def _spans(buffer: bytearray, start: int, stop: int, position: int) -> Iterator[
 
 
 def _without_blank_end(blocks: Iterator[Block], last: int | None) -> Iterator[Block]:
-    """Blocks up to segment ``last``. Blank lines are held back until other lines follow; at the end of the file they
-    are counted, in a block without lines for each segment."""
-    held: Counter[int] = Counter()
+    """Blocks up to segment ``last``. Blank lines are held back until other lines follow; at the end of the file
+    they are counted, in a block without lines for each segment."""
+    blank_lines: Counter[int] = Counter()
     for block in blocks:
         is_beyond = last is not None and block.segment > last
         end = len(block.text) if block.is_too_long else _blank_end(block.text)
         if end:
-            yield from _blank_lines(held)
-            held.clear()
-        if is_beyond and not held:
+            yield from _blank_lines(blank_lines)
+            blank_lines.clear()
+        if is_beyond and not blank_lines:
             return
         blank = 0 if block.is_too_long else count_lines(block.text[end:])
         if end:
             yield replace(block, text=block.text[:end], lines=block.lines - blank)
         if blank and not is_beyond:
-            held[block.segment] += blank
-    for segment, number in held.items():
+            blank_lines[block.segment] += blank
+    for segment, number in blank_lines.items():
         yield Block(segment, memoryview(b""), 0, 0, blank_end=number)
 
 

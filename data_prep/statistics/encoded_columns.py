@@ -51,10 +51,10 @@ def provisional_schema(directory: Path, name: str, roles: Roles) -> Schema:
     clusters = [column for column in context if column.startswith(cluster_column(""))]
     if len(clusters) > 1:
         raise ValueError(f"{files['eval'][0]}: columns {', '.join(map(quote, clusters))}, expected one cluster at most")
-    for path, (_, found) in footers.items():
-        for column in sorted({*found.names} ^ {*columns.names}):
+    for path, (_, schema) in footers.items():
+        for column in sorted({*schema.names} ^ {*columns.names}):
             if column not in (*roles.ignored, *context):
-                there, lacking = (path, first) if column in found.names else (first, path)
+                there, lacking = (path, first) if column in schema.names else (first, path)
                 raise ValueError(f"{lacking}: column {quote(column)} is missing, which {there} has")
     labels = {column for task in roles.tasks for column in (task.label, task.given)}
     for column in roles.ignored:
