@@ -2,7 +2,7 @@
 
 A line is a label, 13 integers and 26 categorical values of 8 hex digits, separated by tabs; an empty field is a
 missing value. Every chunk of rows has a generator seeded by (seed, file, chunk), so that memory does not grow with the
-number of rows, and a larger log begins with the rows of a smaller one. The ids and what they do to the click rate
+number of rows, and a larger log begins with the rows of a smaller one. The ids and their effect on the click rate
 are the same with every seed.
 """
 
@@ -24,7 +24,7 @@ Floats = npt.NDArray[np.float64]
 Bits = npt.NDArray[np.uint32]
 
 CHUNK_ROWS = 1 << 14
-"""Rows generated at a time. Part of what the data are: another value gives other rows."""
+"""Rows generated at a time. Another value gives other rows."""
 
 SUFFIXES = {"none": "", "gz": ".gz", "zst": ".zst"}
 CODECS = {"gz": "gzip", "zst": "zstd"}

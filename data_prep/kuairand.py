@@ -1,7 +1,7 @@
 """``python -m data_prep.kuairand``: the raw KuaiRand files (Pure, 1K, 27K or a slice) as a data set.
 
-Two passes over the log: the first counts what the encoders are learnt from, over training rows; the second
-encodes. Memory holds the user and video tables, the vocabularies and one batch of the log.
+Two passes over the log: the first learns the encoders from training rows, the second encodes. Memory holds the user
+and video tables, the vocabularies and one batch of the log.
 """
 
 import datetime
@@ -49,7 +49,7 @@ LABEL_SOURCES = {
     "comment": ("is_comment",),
     "click_long_view": ("is_click", "long_view"),
 }
-"""Label columns: each is 1 where all these columns of the log are."""
+"""Label columns; each is 1 where all of these columns of the log are 1."""
 
 
 @dataclass(frozen=True)
@@ -77,8 +77,8 @@ class Options:
     """Occurrences in training rows from which a value has an id of its own; rarer ones share that of unseen
     values, which is trained then."""
     segments: tuple[str, ...] = ()
-    """Columns by whose values evaluation rows are divided, beside their day and whether their user has training rows:
-    hour, tab, duration_bucket, or categorical columns of the user or video table. The cluster is user_id."""
+    """Columns whose values divide the evaluation rows, beside their day and whether their user has training rows: hour,
+    tab, duration_bucket, or categorical columns of the user or video table. The cluster is user_id."""
 
     def validate(self) -> None:
         """Raises ValueError where options are out of range or contradict each other."""
@@ -109,7 +109,7 @@ class Options:
 
 @dataclass
 class Counts:
-    """What was read and where it went, for the schema and the printed summary."""
+    """Counts of rows and ids, for the schema and the summary."""
 
     rows_read: int = 0
     rows_outside_dates: int = 0
@@ -120,7 +120,7 @@ class Counts:
     """Per split and task."""
     defined: dict[str, dict[str, int]] = field(default_factory=dict)
     rows_not_in_table: dict[str, dict[str, int]] = field(default_factory=dict)
-    """Per split and table: rows whose user or video it lacks."""
+    """Per split and table: rows whose user or video the table lacks."""
     unseen_ids: dict[str, dict[str, int]] = field(default_factory=dict)
     """Per split and feature: ids outside the vocabulary of the training rows."""
     missing_ids: dict[str, dict[str, int]] = field(default_factory=dict)
@@ -271,7 +271,7 @@ def add(counts: dict[str, dict[str, int]], split: str, name: str, number: int) -
 
 
 def source(options: Options, files: RawFiles, counts: Counts, encoder: Encoder) -> dict[str, object]:
-    """Where the data came from and what became of every row and id."""
+    """The schema's ``source``: options, files, and counts of rows and ids."""
     first, last = (to_date(day) for day in counts.days)
     return {
         "generator": "data_prep.kuairand",
@@ -294,7 +294,7 @@ def source(options: Options, files: RawFiles, counts: Counts, encoder: Encoder) 
 
 
 def report(schema: Schema) -> str:
-    """The lines that tell what became of the rows and ids."""
+    """Counts of used and outside rows and of missing and unseen ids, in lines."""
     counts = schema.source
     lines = [f"{counts['rows_read']:,} rows read; {counts['rows_outside_dates']:,} outside the dates, the others used"]
     for split in schema.splits:

@@ -27,7 +27,7 @@ from dlrm_mtl.schema import CategoricalFeature, Schema, Task
 from dlrm_mtl.segments import Segment, cluster_column, segment_column
 
 CHUNK_ROWS = 1 << 14
-"""Rows generated at a time. Part of what the data are: another value gives other rows."""
+"""Rows generated at a time. Another value gives other rows."""
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,5 @@
-"""What ids and dense values stand for: a data set says it, a checkpoint keeps it, and whatever loads a checkpoint
-compares the two. Without that, weights that were learnt for other ids load without an error and predict nonsense."""
+"""The meaning of ids and dense values. A data set states it, a checkpoint keeps it, and whatever loads a checkpoint
+compares the two; otherwise weights for other ids would load without an error and predict nonsense."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -18,21 +18,21 @@ SHOWN_FUNCTION = 80
 
 @dataclass(frozen=True)
 class TableFingerprint:
-    """What the ids of an embedding table stand for: where two are equal, a value has the same id. Raises ValueError
-    where it contradicts itself."""
+    """The meaning of the ids of a table: with equal fingerprints, a value has the same id. Raises ValueError where the
+    fields contradict each other."""
 
     method: Literal["vocabulary", "hash", "modulo", "generated", "unknown"]
-    """How a value gets its id; unknown: the data set does not say."""
+    """How a value gets its id; unknown: not stated by the data set."""
     size: int
     """Number of ids, reserved ones included: the rows of the table."""
     function: str = ""
-    """hash, modulo, generated: the function that gives a value its id."""
+    """hash, modulo, generated: the function from a value to its id."""
     seed: int = 0
-    """Of that function."""
+    """Seed of that function."""
     sha256: str = ""
-    """vocabulary: in hexadecimal digits, of the values in the order of their ids: first the lengths in bytes of their
-    texts in UTF-8, as 32-bit little-endian numbers, then the texts. A vocabulary that only grew has the old one's
-    checksum up to the old one's last value."""
+    """vocabulary: checksum, in hexadecimal digits, of the values in the order of their ids: first the byte lengths of
+    their UTF-8 texts as 32-bit little-endian numbers, then the texts. A vocabulary that only grew has the old checksum
+    up to the old vocabulary's last value."""
 
     def __post_init__(self) -> None:
         if self.size < 1:
@@ -67,13 +67,13 @@ class TableFingerprint:
         return f"prepare the data with --ids {self.method}, {self.size} ids in this table, of columns of the same kind"
 
     def differs(self, other: "TableFingerprint") -> bool:
-        """Whether ids are known to stand for something else."""
+        """Whether the ids are known to differ in meaning."""
         return self.size != other.size or (self != other and not self.is_unknown and not other.is_unknown)
 
 
 @dataclass(frozen=True)
 class DenseFingerprint:
-    """How a value of the log becomes one of a dense feature: (transform(x) - mean) / deviation."""
+    """How a value x of the log becomes a dense value: (transform(x) - mean) / deviation."""
 
     transform: Literal["none", "log", "missing", "unknown"]
     """log: log(x + shift), where x below 1 - shift counts as 1 - shift. missing: 1 where the value is missing,
@@ -82,7 +82,7 @@ class DenseFingerprint:
     mean: float = 0.0
     deviation: float = 1.0
     missing: float = 0.0
-    """What a missing value becomes, after all this."""
+    """The dense value of a missing one."""
 
     def __str__(self) -> str:
         if self.transform == "unknown":
@@ -105,7 +105,7 @@ class DenseFingerprint:
         )
 
     def differs(self, other: "DenseFingerprint") -> bool:
-        """Whether values are known to stand for something else."""
+        """Whether the values are known to differ in meaning."""
         return self != other and not self.is_unknown and not other.is_unknown
 
 
@@ -114,7 +114,7 @@ Fingerprint = TypeVar("Fingerprint", TableFingerprint, DenseFingerprint)
 
 @dataclass(frozen=True)
 class Fingerprints:
-    """What a data set says of its ids and values."""
+    """The fingerprints of a data set's tables and dense features."""
 
     tables: Mapping[str, TableFingerprint] = field(default_factory=dict)
     """By embedding table."""
@@ -124,7 +124,7 @@ class Fingerprints:
 
 @dataclass(frozen=True)
 class Meaning:
-    """What a model's inputs stand for."""
+    """The meaning of a model's inputs."""
 
     features: Mapping[str, str]
     """The embedding table of each categorical feature, in the order in which the model takes them."""
@@ -147,24 +147,24 @@ class Meaning:
 
 @dataclass(frozen=True)
 class Difference:
-    """Something that stands for something else than before."""
+    """A table or feature whose meaning has changed."""
 
     what: str
     """The table or feature, in words."""
     before: str
     now: str
     remedy: str
-    """How to prepare data for which it stands for the same."""
+    """How to prepare data with the same meaning."""
 
 
 def find_difference(before: Meaning, now: Meaning) -> Difference | None:
-    """The first thing that is known to stand for something else than before, or that would be taken for another
-    feature; None if there is none."""
+    """The first table or feature that is known to have another meaning than before, or whose weights another feature
+    would get; None: there is none."""
     return next(_differences(before, now), None)
 
 
 def without_fingerprint(meaning: Meaning) -> list[str]:
-    """The tables and dense features, in words, of which nothing is known."""
+    """The tables and dense features, in words, whose meaning is unknown."""
     tables = [f"table {quote(name)}" for name, table in meaning.tables.items() if table.is_unknown]
     return tables + [f"dense feature {quote(name)}" for name, value in meaning.dense.items() if value.is_unknown]
 
@@ -186,7 +186,7 @@ def _compare(kind: str, before: Mapping[str, Fingerprint], now: Mapping[str, Fin
 
 
 def _compare_order(kind: str, before: Sequence[str], now: Sequence[str]) -> Iterator[Difference]:
-    """Weights go by the place of a feature among the others."""
+    """Weights belong to the position of a feature among the others."""
     for number, (old, new) in enumerate(zip_longest(before, now, fillvalue="none"), start=1):
         if old != new:
             remedy = "prepare the data with the same features in the same order"

@@ -1,4 +1,4 @@
-"""What a data set is: its features, tasks, splits; read from and written to ``schema.json``.
+"""The description of a data set: features, tasks, splits; read from and written to ``schema.json``.
 
 A data set is a directory::
 
@@ -17,9 +17,9 @@ Columns of every parquet file, by the names given in the schema:
 
 Columns of the files of the eval split, where the data set keeps them:
 
-- ``cluster:NAME`` for ``cluster``: an ``int64`` key of the row's cluster, of the user for example. Rows with one key
-  are not independent of each other; a null belongs to no other row.
-- ``segment:NAME`` for each of ``segments``: ``int32`` codes, which number the segment's values from 0. No nulls.
+- ``cluster:NAME`` for ``cluster``: an ``int64`` key of the row's cluster, for example of the user. Rows with the same
+  key are not independent; a row with a null is a cluster of its own. - ``segment:NAME`` for each of ``segments``:
+  ``int32`` codes, which number the segment's values from 0. No nulls.
 
 Further columns are ignored.
 """
@@ -44,7 +44,7 @@ FORMAT = 1
 SPLITS = ("train", "eval")
 
 MAX_CARDINALITY = 2**40
-"""Rows of a table; sizes in bytes of what is larger leave 64 bits."""
+"""Rows of a table; the size of a larger one in bytes would exceed 64 bits."""
 
 MAX_MEAN_LENGTH = 2**20
 """Ids per row of a multi-hot feature, far above what fits into a batch."""
@@ -88,14 +88,14 @@ class Task:
 
 @dataclass(frozen=True)
 class Shard:
-    """A parquet file of a split. Raises ValueError for a path that leaves the data set's directory, a negative number
-    of rows, or what is no checksum."""
+    """A parquet file of a split. Raises ValueError for a path outside the data set's directory, a negative number of
+    rows, or an invalid checksum."""
 
     file: str
     """Path, relative to the data set's directory."""
     rows: int
     sha256: str = ""
-    """Checksum of the file's bytes; empty where the writer of the data set gave none."""
+    """Checksum of the file's bytes; empty: unknown."""
 
     def __post_init__(self) -> None:
         path = PurePosixPath(self.file)
@@ -113,7 +113,7 @@ class Shard:
 
 @dataclass(frozen=True)
 class Schema:
-    """A data set's description. Raises ValueError where it contradicts itself."""
+    """The description of a data set. Raises ValueError where fields contradict each other."""
 
     name: str
     categorical: tuple[CategoricalFeature, ...]
@@ -123,7 +123,7 @@ class Schema:
     source: Mapping[str, Any] = field(default_factory=dict)
     """Where the data came from: command, options, counts of dropped and unseen values. Free form."""
     fingerprints: Fingerprints = field(default_factory=Fingerprints)
-    """What ids and dense values stand for, as far as the writer of the data set says."""
+    """The meaning of ids and dense values, as far as it is known."""
     cluster: str = ""
     """Raw column whose value the rows of a cluster share, such as the user's; empty: rows are independent."""
     segments: tuple[Segment, ...] = ()
@@ -197,7 +197,7 @@ class Schema:
 
     @property
     def meaning(self) -> Meaning:
-        """What the inputs of a model that is trained on the data set stand for."""
+        """The meaning of the inputs of a model that is trained on the data set."""
         known = self.fingerprints
         return Meaning(
             features={feature.name: feature.table_name for feature in self.categorical},
@@ -242,11 +242,11 @@ def check_names(
     labels: Sequence[str],
     tasks: Sequence[Task],
 ) -> None:
-    """Checks the names of a data set that is, or is to become one.
+    """Checks the names of features, tables, labels and tasks.
 
     Raises:
-        ValueError: there is no categorical feature or no task; a name is empty, too long or steers a terminal; columns
-            or tasks share one; a task is conditioned on its own label.
+        ValueError: there is no categorical feature or no task; a name is empty, too long or not printable; columns or
+            tasks share one; a task is conditioned on its own label.
     """
     if not categorical:
         raise ValueError("a data set needs at least one categorical feature")

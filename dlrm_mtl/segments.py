@@ -1,5 +1,4 @@
-"""What a data set says of an evaluation row beside its features and labels: whose row it is, and which segments it
-belongs to."""
+"""Clusters and segments of evaluation rows, as a data set keeps them beside features and labels."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -8,7 +7,7 @@ from dataclasses import dataclass
 from dlrm_mtl.quoting import quote
 
 MAX_NAME = 200
-"""Characters of a name: of a segment, of the cluster, of a value."""
+"""Characters of the name of a segment, a cluster or a value."""
 
 MAX_VALUES = 256
 """Values of a segment: each has metrics of its own."""
@@ -22,7 +21,7 @@ class Segment:
     name: str
     """Name of the segment, in options and reports."""
     values: tuple[str, ...]
-    """What the codes 0, 1, ... of its column stand for."""
+    """The values of the codes 0, 1, ... of its column."""
 
     def __post_init__(self) -> None:
         _check_name("segment", self.name)

@@ -1,8 +1,8 @@
 """``python -m data_prep.benchmark.contestants NAME OUT FILE...``: one of the ways to read or prepare Criteo logs that
 ``data_prep.bench`` compares with this project's.
 
-Prints one line of JSON: the rows, and the seconds without start-up and imports, which would weigh on the ways that are
-measured on few rows.
+Prints one line of JSON: the rows, and the seconds without start-up and imports, which would distort measurements on few
+rows.
 """
 
 import importlib

@@ -30,7 +30,7 @@ CALIBRATION_ROWS = 1 << 16
 
 @dataclass(frozen=True)
 class Distribution:
-    """The knobs of the generative model."""
+    """Options of the generative model."""
 
     cardinalities: tuple[int, ...] = (20_000, 5_000, 2_000, 500, 100, 50, 20, 10)
     """Number of ids of each one-hot feature."""
@@ -51,19 +51,19 @@ class Distribution:
     interaction: float = 0.2
     """Share of the logits' variance that is products of two features' factors, in [0, 1]."""
     conflict: float = 0.5
-    """0: all tasks need the same direction of the representation, and their logits have correlation 1; 1: as opposed
-    as M tasks can be, correlation -1 / (M - 1); linear in between."""
+    """0: all tasks need the same direction of the representation, and their logits have correlation 1; 1: the tasks are
+    as opposed as M tasks can be, correlation -1 / (M - 1); linear in between."""
     imbalance: float = 2.0
     """Standard deviation of the first task's logits over that of the last; geometric in between."""
     users: int = 0
     """Number of users. Each row is one user's, and all rows of a user have the same id of the first one-hot feature.
     The user is no feature, but the cluster of the evaluation rows. 0: no users, rows are independent."""
     user_effect: float = 1.0
-    """Standard deviation over users of what the logits of a user's rows have in common that no feature tells, drawn for
-    each task by itself. Of no use without users."""
+    """Standard deviation over users of an effect on the logits of all of a user's rows, which no feature shows; drawn
+    for each task independently. Unused without users."""
 
     def validate(self) -> None:
-        """Raises ValueError where a knob is out of its range."""
+        """Raises ValueError where an option is out of its range."""
         for name, sizes in (
             ("cardinalities", self.cardinalities),
             ("multi_hot_cardinalities", self.multi_hot_cardinalities),
@@ -110,8 +110,7 @@ class Rows:
     labels: npt.NDArray[np.int8]
     """(B, M). A conversion is 1 only where the click is."""
     probabilities: Floats
-    """(B, M): of the conversion, given the click; of every other task, unconditional. Of the features and, where there
-    are users, of the user."""
+    """(B, M) true probabilities, given the features and the user, if any; for the conversion also given the click."""
     users: UserNumbers | None = None
     """(B,); None where there are none."""
 
@@ -138,10 +137,10 @@ class CategoricalSource:
 
 
 class GroundTruth:
-    """The generative model with all its hidden factors, a function of the (valid) knobs and the seed.
+    """The generative model with all its hidden factors, a function of the (valid) options and the seed.
 
     Raises:
-        ValueError: the features have too little variety for as many tasks.
+        ValueError: the features vary in fewer directions than there are tasks.
     """
 
     def __init__(self, distribution: Distribution, seed: int) -> None:
@@ -212,7 +211,7 @@ class GroundTruth:
             ids = source.sample(rng, int(offsets[-1]))
             multi_hot.append((offsets, ids))
             sources.append(bag_sums(source.factors[ids], offsets) / np.sqrt(knobs.mean_length))
-        # Rounded as they are stored, so that the probabilities are those of the features a model sees.
+        # Rounded as they are stored, so that the probabilities belong to the features that a model sees.
         dense = rng.standard_normal((size, knobs.dense)).astype(np.float32).astype(np.float64)
         if knobs.dense:
             sources.append(dense @ self.projection)

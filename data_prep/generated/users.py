@@ -13,11 +13,11 @@ UserNumbers = npt.NDArray[np.int64]
 
 
 class Users:
-    """A population of users. Each row is one user's, with the same probability for all.
+    """A population of users. Each row belongs to one user; all users are equally likely.
 
     Args:
         first_ids: (U,) id of the first one-hot feature, which all rows of a user have.
-        effects: (U, M) what the logits of all rows of a user have in common that no feature tells.
+        effects: (U, M) effect of a user on the logits of all their rows, which no feature shows.
     """
 
     def __init__(self, first_ids: Ids, effects: Floats) -> None:

@@ -29,10 +29,10 @@ SEGMENTS = (*OF_LOG, *USER_CATEGORICAL, *VIDEO_TEXTS)
 
 
 class KuaiRandContext:
-    """Learns the values of segments and the known users from one pass over the log, and encodes in a second one.
+    """Learns the values of segments and the known users in one pass over the log, and encodes them in a second one.
 
     Args:
-        names: of the segments that are kept beside ``day`` (the log's date) and ``user``.
+        names: segments beside ``day`` (the log's date) and ``user``.
     """
 
     def __init__(self, tables: Tables, names: Sequence[str]) -> None:
@@ -42,7 +42,7 @@ class KuaiRandContext:
             for name in names:
                 if name in columns.column_names:
                     texts = one_chunk(columns[name]).cast(pa.string())
-                    # The last row is that of a user or video which the table lacks.
+                    # The last row stands for users or videos that the table lacks.
                     self._of_tables[name] = (table, pa.concat_arrays([texts, pa.nulls(1, pa.string())]))
         self._of_log = [name for name in names if name in OF_LOG]
         self._counters = {name: ValueCounter(name) for name in (*names, DAY)}
@@ -76,7 +76,7 @@ class KuaiRandContext:
         return {cluster_column(CLUSTER): cluster_keys(users.cast(pa.string())), **columns}
 
     def as_record(self) -> dict[str, Any]:
-        """What ``source`` of the schema says of clusters and segments."""
+        """The entries ``cluster`` and ``segments`` of the schema's source."""
         users = [user for user in self._evaluated if user != NULL]
         clusters = {
             "column": CLUSTER,
@@ -87,7 +87,7 @@ class KuaiRandContext:
         return {"cluster": clusters, "segments": {name: values.as_record() for name, values in self._values.items()}}
 
     def _texts(self, impressions: Impressions) -> dict[str, pa.StringArray]:
-        """Values (B,) of the segments but ``user``, null where there is none."""
+        """Texts (B,) of all segments except ``user``; null: no value."""
         of_log, rows = log_categorical(impressions), self._tables.join(impressions)
         texts = {name: _or_null(of_log[name]).cast(pa.string()) for name in self._of_log}
         texts |= {name: column.take(pa.array(rows[table])) for name, (table, column) in self._of_tables.items()}
@@ -95,5 +95,5 @@ class KuaiRandContext:
 
 
 def _or_null(values: Integers) -> pa.Int64Array:
-    """Values (B,), null where they are ``NULL``."""
+    """Values (B,); null where they are ``NULL``."""
     return pa.array(values, mask=values == NULL)

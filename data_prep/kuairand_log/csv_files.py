@@ -1,4 +1,4 @@
-"""CSV files, plain or compressed, streamed in bounded memory; what is wrong with one is said in one line."""
+"""CSV files, plain or compressed, streamed in bounded memory, with errors of one line."""
 
 import csv
 import re
@@ -23,13 +23,13 @@ def find(directory: Path, pattern: str) -> list[Path]:
     """Files ``pattern.csv`` of a directory, plain or compressed, by name.
 
     Raises:
-        ValueError: the directory is none, or a file is there both plain and compressed.
+        ValueError: there is no such directory, or a file is there both plain and compressed.
     """
     return find_named(directory, f"{pattern}.csv")
 
 
 def find_one(directory: Path, pattern: str) -> Path:
-    """The one file that ``find`` finds. Raises ValueError where there is none, or more."""
+    """The one file ``pattern.csv``. Raises ValueError where there is none or more than one."""
     paths = find(directory, pattern)
     if len(paths) != 1:
         names = ", ".join(path.name for path in paths) or "none"
@@ -66,7 +66,7 @@ def read_batches(path: Path, types: Mapping[str, pa.DataType]) -> Iterator[pa.Re
     with _errors_of(path, names):
         reader = pa.csv.open_csv(
             open_text(path),
-            # One thread: the parser numbers the rows, for its error messages, only then.
+            # With one thread the parser's error messages have row numbers.
             read_options=pa.csv.ReadOptions(block_size=BLOCK_BYTES, use_threads=False),
             convert_options=pa.csv.ConvertOptions(
                 include_columns=list(types), column_types=dict(types), null_values=[""], strings_can_be_null=True

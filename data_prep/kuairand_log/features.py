@@ -1,9 +1,9 @@
-"""KuaiRand features: which columns become what, learnt from training rows in one pass, applied in a second.
+"""KuaiRand's features, learnt from training rows in one pass over the log and encoded in a second one.
 
-Features that belong to a user or a video are encoded once per table row, and an impression takes the encoded row:
-what a training pass must count is then only how often each table row occurs.
+Features of a user or a video are encoded once per table row, and an impression takes the encoded row; so the first pass
+only counts how often each table row occurs.
 
-Notation: B impressions, N rows of a table; row N of an encoded table is the one of a user or video it lacks.
+Notation: B impressions, N rows of a table; row N of an encoded table stands for users or videos that it lacks.
 """
 
 from dataclasses import dataclass
@@ -65,7 +65,7 @@ class Tables:
 
 
 class Statistics:
-    """What the encoders are learnt from: counts over training impressions."""
+    """Counts over training impressions, from which encoders are learnt."""
 
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
@@ -86,10 +86,10 @@ class Statistics:
 
 
 def log_categorical(impressions: Impressions) -> dict[str, Integers]:
-    """Values (B,) of the categorical features that an impression itself has."""
+    """Values (B,) of the categorical features of the impression itself."""
     columns = impressions.columns
     hour = np.where(columns["hourmin"] == NULL, NULL, columns["hourmin"] // 100)
-    # Two buckets per doubling of the length; 0 ms is how the log writes an unknown one.
+    # Two buckets per doubling of the length; the log writes an unknown length as 0 ms.
     seconds = np.maximum(columns["duration_ms"], 1000) / 1000
     bucket = np.where(columns["duration_ms"] <= 0, NULL, np.floor(2 * np.log2(seconds)).astype(np.int64))
     return {
@@ -102,7 +102,7 @@ def log_categorical(impressions: Impressions) -> dict[str, Integers]:
 
 
 def log_dense(impressions: Impressions, upload_day: Integers) -> dict[str, Floats]:
-    """Log-scaled values (B,) of the dense features that an impression itself has; NaN where missing."""
+    """Log-scaled values (B,) of the dense features of the impression itself; NaN where missing."""
     duration = impressions.columns["duration_ms"]
     return {
         "duration_ms": log_scaled(np.where(duration <= 0, np.nan, duration)),
@@ -116,12 +116,12 @@ def log_scaled(values: Floats) -> Floats:
 
 
 class Encoder:
-    """Turns impressions into the columns of the data set; learnt from training impressions only.
+    """Encodes impressions as columns of the data set; learnt from training impressions alone.
 
     Args:
         statistics: of the training impressions.
         history_length: newest ids kept of each history.
-        min_count: occurrences in training rows from which a value has an id of its own.
+        min_count: a value needs at least so many occurrences in training rows for an id of its own.
     """
 
     def __init__(self, tables: Tables, statistics: Statistics, history_length: int, min_count: int) -> None:
@@ -215,7 +215,7 @@ class Encoder:
         lengths = pc.list_value_length(tags).to_numpy()
         texts = pc.utf8_trim_whitespace(tags.flatten())
         codes = category_codes(texts)[:-1]
-        # An empty field splits into one empty tag, which is none.
+        # An empty field splits into one empty tag, which does not count.
         is_filled = np.asarray(pc.not_equal(texts, ""))
         owner = np.repeat(np.arange(len(lengths)), lengths)[is_filled]
         counter = ValueCounter()
@@ -231,11 +231,11 @@ class Encoder:
         self._features.append(CategoricalFeature(name, videos.cardinality, multi_hot=True, table="video_id"))
         lists = one_chunk(column)
         lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy().astype(np.int64)
-        # A user whom the histories lack has watched nothing: a length of 0, which is not a missing value.
+        # A user without a history has watched nothing: length 0, not a missing value.
         self._add_dense(
             "history", f"{name}_length", np.append(lengths, 0).astype(np.float64), statistics.table_rows["history"]
         )
-        # Oldest first, so that the newest are those with the fewest behind them.
+        # Histories are sorted by age, so the newest ids are the last ones.
         behind = np.repeat(np.cumsum(lengths), lengths) - np.arange(lengths.sum()) - 1
         newest = to_integers(lists.flatten())[behind < length]
         self._multi_hot[name] = (
@@ -245,8 +245,8 @@ class Encoder:
 
 
 def category_codes(column: "pa.Array | pa.ChunkedArray") -> Integers:
-    """Codes of a column's values and, last, of the row that a table lacks, (N + 1,): the value itself where it is a
-    number, else a number for each distinct string; ``NULL`` where it is null."""
+    """Codes (N + 1,) of a column's values, the last one for rows that the table lacks: numbers as they are, distinct
+    strings numbered; ``NULL`` where null."""
     values = _categories(column)
     if pa.types.is_dictionary(values.type):
         values = values.indices
@@ -254,7 +254,7 @@ def category_codes(column: "pa.Array | pa.ChunkedArray") -> Integers:
 
 
 def texts_of_codes(column: "pa.Array | pa.ChunkedArray", codes: Integers) -> pa.ChunkedArray:
-    """What codes of a column, none of them ``NULL``, stand for, (K,): texts, or the codes themselves."""
+    """The values (K,) behind codes of a column, none of them ``NULL``: texts, or the codes themselves."""
     values = _categories(column)
     column = pa.array(codes)
     if pa.types.is_dictionary(values.type):
@@ -268,11 +268,11 @@ def _categories(column: "pa.Array | pa.ChunkedArray") -> pa.Array:
 
 
 def lists_and_an_empty_one(ids: npt.NDArray[np.int32], lengths: Integers) -> pa.ListArray:
-    """N + 1 lists of the lengths (N,), the last one empty."""
+    """N + 1 lists: N of the given lengths (N,), and an empty one."""
     offsets = np.concatenate([[0], np.cumsum(lengths), [lengths.sum()]]).astype(np.int32)
     return pa.ListArray.from_arrays(pa.array(offsets), pa.array(ids))
 
 
 def scaling(scalers: dict[str, Scaler]) -> dict[str, dict[str, float]]:
-    """Mean and standard deviation of log(1 + x) of each dense feature, to encode further data alike."""
+    """Mean and standard deviation of log(1 + x) of each dense feature, to encode further data in the same way."""
     return {name: {"mean": scaler.mean, "deviation": scaler.deviation} for name, scaler in scalers.items()}

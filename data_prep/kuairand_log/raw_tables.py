@@ -1,7 +1,7 @@
 """The raw KuaiRand files: found by name, checked, and the log streamed against the tables held in memory.
 
-Never read, as they are outcomes of the impression or contain its future: play_time_ms, profile_stay_time,
-comment_stay_time, is_rand, the table of video statistics, and, as a feature, any label.
+These are not read, because they are outcomes of the impression or contain its future: play_time_ms, profile_stay_time,
+comment_stay_time, is_rand and the table of video statistics. Labels are never features.
 """
 
 from collections.abc import Iterator, Sequence
@@ -37,7 +37,7 @@ USER_TYPES: dict[str, pa.DataType] = {
 VIDEO_TYPES: dict[str, pa.DataType] = {
     "video_id": pa.int64(),
     "author_id": pa.int64(),
-    # Has empty fields, and is therefore written as a float in some releases.
+    # Has empty fields, so some releases write it as a float.
     "music_id": pa.float64(),
     **dict.fromkeys(("video_type", "upload_type", "visible_status", "music_type"), STRING),
     "tag": pa.string(),
@@ -68,7 +68,7 @@ class RawFiles:
 
 
 def discover(raw: Path, include_random: bool, labels: Sequence[str]) -> RawFiles:
-    """Finds the files and checks that they have the columns, before any of them is read.
+    """Finds the files and checks their columns, before any of them is read.
 
     Raises:
         ValueError: a file or one of its columns is missing, or a file is there twice.
@@ -155,8 +155,8 @@ def read_history(path: Path) -> JoinTable:
 
 
 def _with_integers(path: Path, table: pa.Table, names: Sequence[str]) -> pa.Table:
-    """A table whose named columns, of any types that hold integers or lists of them, are of int64. Raises ValueError
-    where a value is not certain to be one."""
+    """A table with the named columns as int64 or lists of int64. Raises ValueError where a value is no exact
+    integer."""
     for name in names:
         values = one_chunk(table[name])
         read = (read_lists if name in HISTORY_LISTS else read_values)(values, "integer", narrow_fractions=False)
@@ -194,7 +194,7 @@ def read_log(paths: Sequence[Path], labels: Sequence[str]) -> Iterator[Impressio
     """The log files one after the other, batch by batch.
 
     Raises:
-        ValueError: naming file, line, column and value, where a label is not 0 or 1 or a date is none.
+        ValueError: a label is not 0 or 1, or a date is invalid; names file, line, column and value.
     """
     types = dict.fromkeys((*LOG_COLUMNS, *labels), pa.int64())
     for path in paths:

@@ -10,7 +10,7 @@ from data_prep.ids.vocabulary import MISSING_ID, UNSEEN_ID, Integers
 from dlrm_mtl.schema import CategoricalFeature, Task
 
 HEAD_IDS = 10
-"""Most frequent ids: those of ``head_share``, and those with a PSI bucket of their own."""
+"""Number of most frequent ids in ``head_share``, and of ids with a PSI bucket of their own."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class IdStatistics:
     empty_share: float
     """Share of the rows that have no id."""
     missing_share: float | None
-    """Share of the id for an empty field; null also where the data set reserves no such id."""
+    """Share of the id for missing values; null also where the data set reserves no such id."""
     unseen_share: float | None
     """Share of the id for a value outside the vocabulary; null also where the data set reserves no such id."""
     head_share: float | None
@@ -134,7 +134,7 @@ class ValueMoments:
         values = np.asarray(table[self._name]).astype(np.float64)
         if not len(values):
             return
-        # Chan's update of a mean and a sum of squares by those of a batch: no cancellation of large sums.
+        # Chan et al., 1983: merges means and sums of squares without cancellation of large sums.
         mean = float(values.mean())
         total = self._rows + len(values)
         shift = mean - self._mean
@@ -146,7 +146,7 @@ class ValueMoments:
         self._max = max(self._max, float(values.max()))
 
     def statistics(self) -> ValueStatistics:
-        # Equal values leave a deviation of rounding size, and a mean that is off by as much.
+        # For equal values, mean and deviation have rounding errors.
         equal = self._min == self._max
         return ValueStatistics(
             mean=self._min if equal else self._mean,

@@ -1,7 +1,7 @@
-"""What the rows of a data set look like, split by split, and how far eval rows drift from training rows.
+"""Statistics of a data set, by split, and how far eval rows drift from training rows.
 
-Every value is read twice: to check it, then to count it. Memory holds one row group, and the id counts of the features
-that are counted in one pass or of the one largest feature, however many rows and features there are.
+Every value is read twice: to check it, then to count it. Memory holds one row group and the id counts of the features
+of one pass (of the largest feature, at least).
 """
 
 from collections.abc import Mapping, Sequence
@@ -32,13 +32,13 @@ COUNTED_AT_ONCE = 1 << 25
 """Ids, summed over features, that are counted in one pass: 512 MiB of counts for the two splits."""
 
 TAIL_BUCKETS = 10
-"""PSI buckets of the ids that have none of their own."""
+"""PSI buckets that the other ids share."""
 PSI_FLOOR = 1e-4
 """Least share of a PSI bucket: a bucket that is empty in one split does not make PSI infinite."""
 
 THRESHOLDS = {"z": 3.0, "ratio": 0.1, "psi": 0.1, "new_share": 0.05, "smd": 0.1}
-"""A task drifts where |z| and |ratio - 1| both exceed theirs: a difference that is neither noise nor negligible. A
-categorical feature drifts where psi or new_share exceeds its own, a dense one where |smd| does."""
+"""A task drifts if |z| and |ratio - 1| both exceed their thresholds: the difference is neither noise nor negligible. A
+categorical feature drifts if psi or new_share does, a dense one if |smd| does."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class DenseDescription:
 
 @dataclass(frozen=True)
 class Description:
-    """A data set's rows in figures."""
+    """Statistics of a data set."""
 
     name: str
     rows: dict[str, int]
@@ -92,7 +92,7 @@ class Description:
     thresholds: Mapping[str, float] = field(default_factory=lambda: dict(THRESHOLDS))
 
     def as_dict(self) -> dict[str, Any]:
-        """As JSON holds it: numbers, strings and null, no NaN."""
+        """For JSON: numbers, strings and null, no NaN."""
         return asdict(self)
 
 
@@ -122,8 +122,8 @@ def describe(directory: Path, counted_at_once: int = COUNTED_AT_ONCE) -> Descrip
 
 
 def reserves_ids(schema: Schema) -> bool:
-    """Whether the ids for an empty field and for a value outside the vocabulary have been set apart: where
-    ``data_prep`` assigned the ids of values, other than by generating them."""
+    """Whether ids are reserved for missing values and for values outside the vocabulary: those of all preparations from
+    raw logs are."""
     generator = str(schema.source.get("generator", ""))
     return generator.startswith("data_prep.") and generator not in ("data_prep.synthetic", "data_prep.schema")
 
@@ -237,7 +237,7 @@ def _dense(name: str, splits: dict[str, ValueStatistics]) -> DenseDescription:
 
 
 def _passes(features: Sequence[CategoricalFeature], counted_at_once: int) -> list[list[CategoricalFeature]]:
-    """The features in order, cut into groups that are counted together."""
+    """The features in order, in groups that are counted in one pass."""
     passes: list[list[CategoricalFeature]] = []
     room = 0
     for feature in features:

@@ -16,13 +16,13 @@ from dlrm_mtl.segments import MAX_VALUES, Segment, cluster_column, segment_colum
 
 @dataclass(frozen=True)
 class Roles:
-    """What a user says of the columns."""
+    """The roles of columns, as the user gives them."""
 
     tasks: tuple[Task, ...]
     ignored: tuple[str, ...] = ()
     """Columns that are neither features nor labels."""
     tables: Mapping[str, str] | None = None
-    """Embedding table of each feature that does not have one of its own name."""
+    """Embedding tables of features that share one."""
     cardinalities: Mapping[str, int] | None = None
     """Rows of embedding tables, by name; the largest id + 1 where there is none."""
 
@@ -36,12 +36,12 @@ def _read_footer(path: Path) -> tuple[int, pa.Schema]:
 
 
 def provisional_schema(directory: Path, name: str, roles: Roles) -> Schema:
-    """The schema of the parquet files in the directories ``train`` and ``eval`` as far as their footers tell: ids and
-    codes have the largest bounds that a schema may have, and every base rate is 0.5.
+    """The schema of the parquet files in the directories ``train`` and ``eval``, as far as their footers tell. Ids and
+    codes have the largest bounds that a schema allows, and every base rate is 0.5.
 
     Raises:
-        ValueError: a file is no parquet file or has other columns than the first one; a column has a type that is none
-            of a data set's; a name of ``roles`` is none of the columns.
+        ValueError: a file is no parquet file or has other columns than the first one; a column has a type that no data
+            set may have; ``roles`` names an unknown column.
     """
     files = {split: find_files([directory / split])[0] for split in SPLITS}
     footers = {path: _read_footer(path) for split in SPLITS for path in files[split]}

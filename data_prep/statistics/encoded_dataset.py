@@ -23,18 +23,18 @@ from dlrm_mtl.schema import SPLITS, CategoricalFeature, Schema
 from dlrm_mtl.segments import Segment, segment_column
 
 BITS = 20
-"""Of the hashes by which distinct ids are estimated."""
+"""Bits of the hashes by which distinct ids are estimated."""
 
 SPARSE = 10
-"""Rows of a table per id that occurs, from which on a remark says so."""
+"""A remark names tables with more rows than this per distinct id."""
 
 SMALL_TABLE = 1_000
-"""Rows of a table that are no waste, however few ids occur."""
+"""No remark names tables of at most so many rows."""
 
 
 class IdRange:
-    """The ids of a categorical feature over any number of tables: the largest one, how many there are, and about how
-    many are distinct, by linear counting (Whang et al., 1990): of 2^20 hashes, those that no id has."""
+    """Largest id, number of ids and estimated number of distinct ids of a categorical feature, over any number of
+    tables. The estimate is linear counting with 2^20 buckets (Whang et al., 1990)."""
 
     def __init__(self, feature: CategoricalFeature) -> None:
         self._feature = feature
@@ -52,13 +52,13 @@ class IdRange:
 
     @property
     def distinct(self) -> float:
-        """Infinite where they are too many to tell."""
+        """Estimated number of distinct ids; infinite where they are too many for an estimate."""
         unused = len(self._hashes) - np.count_nonzero(self._hashes)
         return len(self._hashes) * float(np.log(len(self._hashes) / unused)) if unused else np.inf
 
 
 def describe_encoded(directory: Path, name: str, roles: Roles) -> tuple[Schema, list[str]]:
-    """The schema of the parquet files in the directories ``train`` and ``eval``, and remarks on what may be a mistake.
+    """The schema of the parquet files in the directories ``train`` and ``eval``, and remarks on likely mistakes.
 
     Integers and lists of integers are categorical features, floating-point numbers dense ones. The eval split may have
     a column ``cluster:NAME`` and columns ``segment:NAME``.

@@ -9,7 +9,7 @@ from dlrm_mtl.schema import SPLITS
 
 
 def with_progress(dataset: Dataset, what: str) -> Iterator[tuple[str, RowGroup]]:
-    """(split, row group) of all row groups, under a progress bar on stderr."""
+    """Yields (split, row group) for all row groups, with a progress bar on stderr."""
     total = sum(dataset.schema.rows(split) for split in SPLITS)
     with tqdm(desc=what, total=total, unit="rows", unit_scale=True, mininterval=1.0, leave=False) as bar:
         for split in SPLITS:

@@ -8,9 +8,9 @@ Item = TypeVar("Item")
 
 
 def ahead(items: Iterator[Item]) -> Iterator[Item]:
-    """The same items, each made by a thread while the one before is used.
+    """The same items, each computed in a thread while the previous one is used.
 
-    What ``items`` raises is raised where its item would have come.
+    An error of ``items`` is raised in place of its item.
     """
     end = object()
     with ThreadPoolExecutor(1, thread_name_prefix="reading") as reading:

@@ -23,14 +23,14 @@ class Rows:
     Args:
         table: the schema's columns.
         positions: (rows,) int64 position of each row in its split, or -1 for padding.
-        context: what batches are to say of clusters and segments; None: nothing. Its columns are in the table, too.
+        context: clusters and segments of the batches, whose columns are in the table, too; None: neither.
     """
 
     def __init__(self, schema: Schema, table: pa.Table, positions: Array, context: Context | None = None) -> None:
         table = table.combine_chunks()
         self._keys = [escape(feature.name) for feature in schema.categorical]
         largest = max((feature.cardinality for feature in schema.categorical), default=0)
-        # Half the bytes to exchange between ranks; kernels widen what they get.
+        # Half the bytes to exchange between ranks; kernels widen them.
         self._id_type = np.int32 if largest <= 1 << 31 else np.int64
         self._features = [_bags(table[feature.name], feature.multi_hot) for feature in schema.categorical]
         self._dense = np.empty((len(table), len(schema.dense)), dtype=np.float32)
@@ -50,7 +50,7 @@ class Rows:
         return len(self._positions)
 
     def batch(self, start: int, stop: int) -> MultiTaskBatch:
-        """Rows ``[start, stop)`` as a batch. The memory is its own."""
+        """Rows ``[start, stop)`` as a batch that owns its memory."""
         bags = [_slice(values, offsets, start, stop) for values, offsets in self._features]
         values = np.concatenate([ids for ids, _ in bags]).astype(self._id_type, copy=False)
         lengths = np.concatenate([counts for _, counts in bags])

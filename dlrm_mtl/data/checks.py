@@ -1,6 +1,5 @@
-"""Reads every value once before training, so that bad data is named in a line instead of corrupting a run.
-
-A scan costs a few percent of one epoch and is shared by the ranks."""
+"""Checks every value before training, so that bad data gives one line instead of a corrupt run. The scan takes a few
+percent of one epoch and is shared by the ranks."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,17 +22,17 @@ def check_values(dataset: Dataset, rank: int = 0, world_size: int = 1) -> None:
     """Checks this rank's share of the row groups.
 
     Raises:
-        ValueError: an id outside ``[0, cardinality)``, a label other than 0 and 1, a code that no value of its segment
-            has, a dense value that is NaN or infinite, or would be as a float32, a null, an unreadable row group. The
-            message names file, row group, column, row and value.
+        ValueError: an id outside ``[0, cardinality)``, a label other than 0 and 1, a segment code out of range, a dense
+            value that is not finite as float32, a null, or an unreadable row group. The message names file, row group,
+            column, row and value.
     """
     for bad in bad_values(dataset, rank, world_size):
         raise ValueError(bad.why)
 
 
 def bad_values(dataset: Dataset, rank: int = 0, world_size: int = 1) -> Iterator[BadShard]:
-    """The shards of this rank's share of the row groups that have a fault named in :func:`check_values`, each with the
-    first one, as soon as it is found."""
+    """Yields the shards in this rank's share of the row groups that have a fault named in :func:`check_values`, each
+    with its first fault."""
     found: set[Path] = set()
     groups = [(split, group) for split in SPLITS for group in dataset.row_groups.get(split, ())]
     for split, group in groups[rank::world_size]:
@@ -114,7 +113,7 @@ def _check_finite(group: RowGroup, column: pa.ChunkedArray, name: str) -> None:
 
 
 def _values(group: RowGroup, column: pa.ChunkedArray, name: str) -> npt.NDArray[Any]:
-    """The values of a column, those of a multi-hot feature's bags one after the other. Raises ValueError for a null."""
+    """The values of a column, of a multi-hot feature those of all bags. Raises ValueError for a null."""
     if column.null_count:
         raise _null(group, name, pc.index(column.is_null(), True).as_py())
     values = _flat(column)

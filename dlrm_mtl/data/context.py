@@ -1,4 +1,4 @@
-"""The context of evaluation rows: which rows belong together, and which segments they fall into.
+"""The context of evaluation rows: their clusters and segments.
 
 Notation: B rows, S segments.
 """
@@ -20,13 +20,12 @@ Codes = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Context:
-    """What the 1 + S columns of ``MultiTaskBatch.context`` mean.
+    """The meaning of the 1 + S columns of ``MultiTaskBatch.context``.
 
-    Column 0 is the key of the row's cluster. Rows of one cluster have one key, be they in whatever shard or batch; a
-    row without a cluster has a key of its own, by its position in the split. All 64 bits of a key are mixed, so that
-    ``key % K`` is a fair choice among K buckets of clusters; they count as unsigned, or as signed with a remainder that
-    is never negative (Python's, numpy's and torch's ``%``). Column 1 + s is the code of segment s: the row has the
-    value ``segments[s].values[code]``.
+    Column 0 is the key of the row's cluster. All rows of a cluster have the same key; a row without a cluster has a key
+    of its own, by its position in the split. All 64 bits of a key are mixed, so that ``key % K`` distributes clusters
+    evenly over K buckets (unsigned, or signed with a remainder that is never negative, as in Python, NumPy and torch).
+    Column 1 + s is the code of segment s: the row has the value ``segments[s].values[code]``.
     """
 
     cluster: str
@@ -64,7 +63,7 @@ class Context:
         return cls(schema.cluster, tuple(chosen) if names else schema.segments)
 
     def columns(self, schema: Schema) -> list[str]:
-        """Columns of the shards that hold the context: the cluster's, if there is one, then one for each segment."""
+        """Columns of the shards that hold the context: of the cluster, if there is one, then of each segment."""
         kept = {segment.name for segment in schema.segments}
         of_cluster = [cluster_column(self.cluster)] if self.cluster else []
         return of_cluster + [segment_column(s.name) if s.name in kept else s.name for s in self.segments]
@@ -77,10 +76,10 @@ class Context:
             positions: (B,) of each row in its split, or -1 for padding.
 
         Returns:
-            (B, 1 + S) int64. What it says of padding means nothing.
+            (B, 1 + S) int64, undefined for padding.
         """
         context = np.empty((len(table), 1 + len(self.segments)), dtype=np.int64)
-        # Negative numbers, which no writer takes for clusters.
+        # Negative numbers: no writer uses them for clusters.
         numbers = ~positions
         columns = self.columns(schema)
         if self.cluster:
@@ -93,7 +92,7 @@ class Context:
         return context
 
     def padding(self, schema: Schema, rows: int) -> dict[str, pa.Array]:
-        """Columns of rows that count nowhere, as far as they are not features."""
+        """Context columns of padding rows, except those that are features."""
         of_features = {feature.name for feature in schema.categorical}
         codes = pa.array(np.zeros(rows, dtype=np.int32))
         padding = {column: codes for column in self.columns(schema) if column not in of_features}

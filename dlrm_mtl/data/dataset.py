@@ -43,9 +43,9 @@ class Dataset:
     row_groups: dict[str, tuple[RowGroup, ...]]
     """By split."""
     left_out: tuple[BadShard, ...] = ()
-    """Shards whose rows have no place in the order of rows."""
+    """Shards that are left out from the beginning: their rows are not in the order of rows."""
     lost: tuple[BadShard, ...] = ()
-    """Shards whose rows keep their places, and come as padding."""
+    """Shards lost during a run: their rows keep their places and are read as padding."""
 
     @cached_property
     def columns(self) -> list[str]:
@@ -145,7 +145,7 @@ def open_dataset(directory: Path, on_bad_shard: OnBadShard = "stop", schema: Sch
 
 
 def open_recorded(directory: Path, record: DataRecord) -> Dataset:
-    """Opens the data set of a run that began before, as it was then: reads the schema, no shard.
+    """Opens the data set as a run recorded it when it began: reads the schema, no shard.
 
     Raises:
         ValueError: no data set, or its schema says that ids or dense values stand for something else, or lists other
@@ -199,7 +199,7 @@ def _row_groups(
 
 
 def _with_bags(table: pa.Table) -> pa.Table:
-    """Lists of a fixed size as lists of any size, which have offsets."""
+    """Converts lists of fixed size to lists with offsets."""
     for index, column in enumerate(table.columns):
         if pa.types.is_fixed_size_list(column.type):
             table = table.set_column(index, table.column_names[index], column.cast(pa.list_(column.type.value_type)))

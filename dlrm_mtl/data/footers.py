@@ -12,8 +12,8 @@ from dlrm_mtl.quoting import quote, shorten
 from dlrm_mtl.schema import Schema
 
 UNREADABLE = (OSError, ValueError, OverflowError, RuntimeError, MemoryError, pa.ArrowException)
-"""What pyarrow raises for a file that is damaged, be it by chance or by intent. Text that is no UTF-8 is a ValueError,
-a size that no integer holds an OverflowError."""
+"""What pyarrow raises for damaged files: ValueError for invalid UTF-8, OverflowError for impossible sizes, and
+others."""
 
 
 def read_footer(path: Path, rows: int, schema: Schema, split: str) -> tuple[int, ...]:
@@ -46,7 +46,7 @@ def read_footer(path: Path, rows: int, schema: Schema, split: str) -> tuple[int,
 
 
 def first_line(error: BaseException) -> str:
-    """What an error of pyarrow says, without the places in its source code that follow."""
+    """The message of a pyarrow error, without positions in its source code."""
     return shorten(str(error).strip().split("\n")[0])
 
 
@@ -82,5 +82,5 @@ def _check_columns(path: Path, schema: Schema, context_columns: Sequence[str], a
 
 
 def is_list(kind: pa.DataType) -> bool:
-    """Whether a column is one of bags of ids, of whatever kind of list."""
+    """Whether a column is of lists, of any list type."""
     return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))

@@ -1,7 +1,7 @@
-"""Hands batches to another process of this machine, in memory that both map.
+"""Sends batches to another process on this machine through shared memory.
 
-A batch is one file without a name (memfd), whose descriptor goes over the connection: it needs no room in /dev/shm, no
-socket in TMPDIR, one open file, and nothing of it is left when the two processes have ended.
+A batch is one anonymous file (memfd), whose descriptor is sent over the connection. It needs one open file, no space in
+/dev/shm and no socket in TMPDIR, and disappears with the two processes.
 """
 
 import errno
@@ -18,12 +18,12 @@ import torch
 from torch import Tensor
 
 ALIGNMENT = 64
-"""Bytes; of the first byte of each tensor."""
+"""Alignment of each tensor in bytes."""
 
 
 @dataclass(frozen=True)
 class Parcel:
-    """What is sent beside the memory.
+    """The message that accompanies the memory.
 
     Attributes:
         spans: first byte and size of each tensor in the memory.
@@ -54,7 +54,7 @@ def send(connection: Connection, value: Any) -> None:
                 spans.append((end, len(view)))
                 _write(descriptor, view, end)
                 end += -(-len(view) // ALIGNMENT) * ALIGNMENT
-        os.ftruncate(descriptor, max(end, 1))  # none of no bytes can be mapped
+        os.ftruncate(descriptor, max(end, 1))  # an empty file cannot be mapped
         with _socket(connection) as channel:
             connection.send(Parcel(tuple(spans), content.getvalue()))
             socket.send_fds(channel, [b"."], [descriptor])
@@ -63,7 +63,7 @@ def send(connection: Connection, value: Any) -> None:
 
 
 def receive(connection: Connection, parcel: Parcel) -> Any:
-    """The value of a parcel that has come. Its tensors lie in the shared memory, which lasts as long as they do.
+    """The value of a received parcel. Its tensors are in the shared memory and keep it alive.
 
     Raises:
         OSError: there is no file descriptor left.
@@ -73,7 +73,7 @@ def receive(connection: Connection, parcel: Parcel) -> Any:
         sent, descriptors, _, _ = socket.recv_fds(channel, 1, 1, socket.MSG_CMSG_CLOEXEC)
     if not sent:
         raise EOFError
-    if not descriptors:  # Linux leaves out what cannot be opened
+    if not descriptors:  # Linux omits descriptors that cannot be opened
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
     [descriptor] = descriptors
     try:
@@ -85,7 +85,7 @@ def receive(connection: Connection, parcel: Parcel) -> Any:
 
 
 class _Pickler(pickle.Pickler):
-    """Leaves the values of tensors out: the callback gets them."""
+    """Leaves out the values of tensors; the callback receives them."""
 
     def reducer_override(self, value: Any) -> Any:
         return (torch.from_numpy, (value.numpy(),)) if isinstance(value, Tensor) else NotImplemented

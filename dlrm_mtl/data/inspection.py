@@ -1,5 +1,5 @@
-"""Looks at every shard before a run begins or goes on: its values, its bytes, or whether it has changed since.
-Ranks share the work; the caller gathers what they found, so that all end with the same data set."""
+"""Inspects every shard before a run begins or resumes: its values, its bytes, and whether it has changed. Ranks share
+the work; the caller gathers their results, so that all use the same data set."""
 
 import hashlib
 from collections import defaultdict
@@ -56,8 +56,8 @@ def record_shards(dataset: Dataset, check: Check, on_bad_shard: OnBadShard, rank
 
 
 def combine(dataset: Dataset, parts: Sequence[DataRecord]) -> tuple[Dataset, DataRecord]:
-    """The data set without the bad shards that any rank found, and the record of what the run begins with: the same on
-    every rank.
+    """The data set without the bad shards of any rank, and the record of the shards that the run begins with: the same
+    on every rank.
 
     Args:
         parts: what :func:`record_shards` returned, by rank.
@@ -74,14 +74,14 @@ def combine(dataset: Dataset, parts: Sequence[DataRecord]) -> tuple[Dataset, Dat
 def recheck_shards(
     dataset: Dataset, record: DataRecord, check: Check, on_bad_shard: OnBadShard, rank: int, world_size: int
 ) -> DataRecord:
-    """Looks whether this rank's share of the shards is what it was when the run began. A shard whose size and time of
-    change are as recorded is not read again, unless a full check is wanted and there was none.
+    """Checks that this rank's share of the shards has not changed since the run began. A shard with the recorded size
+    and time of change is not read again, unless a full check is requested and there was none.
 
     Args:
-        record: of the run's beginning.
+        record: from the beginning of the run.
 
     Returns:
-        The shards as they were found, and those that are not what they were.
+        The shards as they are now, and as bad shards those that have changed.
 
     Raises:
         ValueError: the first of the latter, unless bad shards are skipped.
@@ -148,7 +148,7 @@ def _compare_with_schema(path: Path, shard: Shard, digest: str) -> None:
 
 
 def _state(path: Path) -> tuple[int, int]:
-    """A file's size in bytes, and when it was last changed."""
+    """A file's size in bytes and the time of its last change."""
     try:
         found = path.stat()
     except OSError as error:

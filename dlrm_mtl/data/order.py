@@ -44,7 +44,7 @@ class Order:
         return found
 
     def windows(self, start: int, stop: int, min_rows: int) -> list[tuple[int, int]]:
-        """The places ``[start, stop)`` cut at ends of row groups, as soon as a part holds ``min_rows`` rows: what is
+        """The places ``[start, stop)``, cut at ends of row groups into parts of at least ``min_rows`` rows, which are
         shuffled in memory."""
         found = []
         while start < stop:
@@ -63,17 +63,17 @@ def shuffled(row_groups: Sequence[RowGroup], seed: int, epoch: int) -> Order:
 
 @dataclass(frozen=True)
 class Share:
-    """The rows of the eval split that one rank reads, and in how many batches."""
+    """The rows of the eval split that one rank reads, and the number of batches."""
 
     start: int
     stop: int
     batches: int
-    """Number of batches, equal on all ranks: where a rank needs fewer, it ends on a batch of padding."""
+    """Number of batches, equal on all ranks; a rank that needs fewer ends with a batch of padding."""
 
 
 def evaluation_share(rows: int, batch_size: int, rank: int, world_size: int) -> Share:
-    """The share of one rank: every row once. Ranks differ by one row at most, so that the number of batches (equal on
-    all ranks) exceeds what a rank needs by one at most."""
+    """The share of one rank; all shares together hold every row once. Ranks differ by at most one row, so a rank has at
+    most one batch of padding."""
     start, stop = (index * rows // world_size for index in (rank, rank + 1))
     largest = -(-rows // world_size)
     return Share(start, stop, -(-largest // batch_size))

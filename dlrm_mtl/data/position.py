@@ -1,4 +1,4 @@
-"""How far a run has come within its passes over the training split."""
+"""The position of a run in its passes over the training split."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, astuple, dataclass, fields
@@ -24,10 +24,10 @@ class Phase:
 
 @dataclass(frozen=True)
 class Position:
-    """The next row to train on: of each phase of the present epoch, how many steps were trained on how many ranks.
+    """The next row to train on: for each phase of the present epoch, the number of steps and of ranks.
 
-    Which rows are left follows from it, because the order of an epoch and its division are functions of seed, epoch and
-    phase. The steps of an epoch and the global batch size are the same in all phases.
+    The rows that are left follow from it, because the order of an epoch and its division are functions of seed, epoch
+    and phase. Steps per epoch and global batch size are the same in all phases.
     """
 
     epoch: int = 0
@@ -44,7 +44,8 @@ class Position:
         return sum(phase.steps for phase in self.phases)
 
     def advance(self, steps: int, world_size: int, workers: int, steps_per_epoch: int) -> "Position":
-        """The position after further steps, possibly in a later epoch: the end of one is the beginning of the next.
+        """The position after further steps, possibly in a later epoch; the end of an epoch is the beginning of the
+        next.
 
         Raises:
             ValueError: ``steps`` is negative.

@@ -22,12 +22,12 @@ from dlrm_mtl.data.streams import Division, Piece
 from dlrm_mtl.schema import Schema
 
 READING = "## reading ##"
-"""What the profiler calls the time that training waits for a batch."""
+"""The profiler's name for the time that training waits for a batch."""
 
 
 class TrainingReader:
-    """One rank's batches of the rest of an epoch: every row of the split at most once, shuffled by seed and epoch, the
-    same number of equally large batches on every rank. ``rows_dropped`` rows of the split fill no batch.
+    """One rank's batches of the rest of an epoch: every row of the split at most once, shuffled by seed and epoch, in
+    the same number of equally large batches on every rank. ``rows_dropped`` rows do not fill a batch.
 
     Args:
         batch_size: local batch size B.
@@ -62,17 +62,17 @@ class TrainingReader:
         self._workers = workers
         self._position = Position()
         self.steps, self.rows_dropped = divmod(rows, global_batch)
-        """Steps of an epoch, and rows of the split that fill no batch."""
+        """Steps of an epoch, and rows of the split that do not fill a batch."""
 
     def __len__(self) -> int:
         return self.steps - self._position.steps
 
     def set_position(self, position: Position) -> None:
-        """Chooses where the next iteration begins; it ends with the epoch. With the ranks and workers of the last
-        phase, reading goes on as if it had not stopped.
+        """Sets where the next iteration begins; it ends with the epoch. With the ranks and workers of the last phase,
+        reading continues as if it had not stopped.
 
         Raises:
-            ValueError: a position that another data set or another global batch size must have led to.
+            ValueError: the position is impossible with this data set and global batch size.
         """
         if position.steps >= self.steps:
             raise ValueError(f"data position: {position.steps} steps of an epoch of {self.steps}, expected fewer")
@@ -93,10 +93,10 @@ class TrainingReader:
         return self.stream(0, 1)
 
     def stream(self, worker: int, workers: int) -> Iterator[MultiTaskBatch]:
-        """The batches of one of the reader streams, which take turns.
+        """The batches of one reader stream; streams take turns.
 
         Raises:
-            RuntimeError: there are other streams than the position counts.
+            RuntimeError: the number of streams is not that of the position.
         """
         if workers != self._workers:
             raise RuntimeError(f"{workers} reader processes read a position of {self._workers} reader streams")
@@ -120,7 +120,7 @@ class EvaluationReader:
 
     Args:
         batch_size: local batch size B; the last batch may be smaller.
-        segments: what batches say of a row beside its cluster, see :meth:`Context.of`; by default all that is kept.
+        segments: segments in the batches' context, see :meth:`Context.of`; by default all that the data set keeps.
 
     Raises:
         ValueError: there is no such segment.
@@ -130,7 +130,7 @@ class EvaluationReader:
         self, source: RowSource, batch_size: int, rank: int, world_size: int, segments: Sequence[str] = ()
     ) -> None:
         self.context = Context.of(source.dataset.schema, segments)
-        """What the batches' context means."""
+        """The meaning of the batches' context."""
         self._source = source
         self._batch_size = batch_size
         self._share = evaluation_share(source.dataset.schema.rows("eval"), batch_size, rank, world_size)
@@ -151,23 +151,23 @@ class EvaluationReader:
 
 
 def reader_streams(config: ReaderConfig, on_gpu: bool) -> int:
-    """Reader streams per rank of a training reader: one for each reader process, one without any."""
+    """Reader streams per rank of a training reader: one for each reader process; without processes, one."""
     return max(1, _processes(config, on_gpu))
 
 
 def batches(
     reader: TrainingReader | EvaluationReader, config: ReaderConfig, pin_memory: bool
 ) -> Iterator[MultiTaskBatch]:
-    """Runs a reader, in this process or in processes of their own that read ahead; into pinned memory for GPUs. To be
-    closed, if it is not exhausted: that ends the processes.
+    """Runs a reader, in this process or in reader processes that read ahead; into pinned memory for GPUs. Close it if
+    it is not exhausted, to end the processes.
 
     Raises:
-        ValueError: what the reader raises, also where it runs in another process.
-        RuntimeError: a reader process was killed, or has failed otherwise.
+        ValueError: raised by the reader, in whichever process.
+        RuntimeError: a reader process was killed or failed in another way.
     """
     with ExitStack() as stack:
         items = iter(reader)
-        # The evaluation pipeline reads ahead in a thread of its own.
+        # The evaluation pipeline has its own thread that reads ahead.
         processes = 0 if isinstance(reader, EvaluationReader) else _processes(config, on_gpu=pin_memory)
         if isinstance(reader, TrainingReader) and processes:
             streams = [partial(reader.stream, worker, processes) for worker in range(processes)]
@@ -175,7 +175,7 @@ def batches(
         if pin_memory:
             pinned = _pinned(items, torch.cuda.current_device())
             items = ahead(pinned) if processes else pinned
-        # Not yielded from: closing would first close the thread that waits for the processes, and so wait, too.
+        # No ``yield from``: closing would first wait for the thread that waits for the processes.
         while (batch := _next(items)) is not None:
             yield batch
 
@@ -185,13 +185,13 @@ def _processes(config: ReaderConfig, on_gpu: bool) -> int:
 
 
 def _pinned(items: Iterator[MultiTaskBatch], device: int) -> Iterator[MultiTaskBatch]:
-    torch.cuda.set_device(device)  # a new thread has the first one, and would take memory there
+    torch.cuda.set_device(device)  # a new thread starts on the first device and would allocate memory there
     for batch in items:
         yield batch.pin_memory()
 
 
 def _next(items: Iterator[MultiTaskBatch]) -> MultiTaskBatch | None:
-    """The next one, or None after the last; the profiler sees the time until it has come."""
+    """The next item, or None after the last; the profiler records the wait."""
     with record_function(READING):
         return next(items, None)
 
@@ -199,7 +199,7 @@ def _next(items: Iterator[MultiTaskBatch]) -> MultiTaskBatch | None:
 def _batches(
     schema: Schema, pieces: Iterable[tuple[pa.Table, Array]], batch_size: int, context: Context | None = None
 ) -> Iterator[MultiTaskBatch]:
-    """Cuts pieces into batches; what a piece leaves over opens the next one's first batch."""
+    """Cuts pieces into batches; the rest of a piece begins the next piece's first batch."""
     rest: list[tuple[pa.Table, Array]] = []
     for piece in pieces:
         rows = concatenate(schema, [*rest, piece], context)

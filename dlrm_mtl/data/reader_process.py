@@ -1,5 +1,5 @@
-"""A process that reads batches for another. It makes sure that it ends with its parent before it imports torch, which
-takes seconds.
+"""A process that reads batches for another. Before it imports torch, which takes seconds, it makes sure to end with its
+parent.
 """
 
 import sys
@@ -13,31 +13,31 @@ from dlrm_mtl.ending import REFUSED, describe, end_with_parent, exit_code
 
 @dataclass(frozen=True)
 class Task:
-    """What a reader process is to do."""
+    """The task of a reader process."""
 
     stream: Callable[[], Iterator[Any]]
     """Reads the batches."""
     prefetch: int
-    """Batches that are read before the first one is taken; with each that is taken, one more."""
+    """Batches that are read ahead."""
 
 
 @dataclass(frozen=True)
 class Failure:
-    """An error that ended a reader process; its last word."""
+    """The last message of a reader process: the error that ended it."""
 
     text: str
     """One line, or a traceback."""
     of_user: bool
-    """Whether the user or the file system is to blame: a ValueError or an OSError."""
+    """Whether it is a ValueError or an OSError: an error of the user or the file system."""
 
 
 @dataclass(frozen=True)
 class End:
-    """All batches were sent: likewise."""
+    """The last message of a reader process: all batches were sent."""
 
 
 def main() -> None:
-    """Reads as the connection says.
+    """Reads batches as the task from the connection says.
 
     Args (of the command line):
         DESCRIPTOR: of the connection to the parent, over which a :class:`Task` comes; batches, and at last a

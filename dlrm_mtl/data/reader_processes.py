@@ -1,4 +1,4 @@
-"""Streams of batches that processes of their own read ahead."""
+"""Streams of batches that reader processes read ahead."""
 
 import os
 import signal
@@ -17,18 +17,18 @@ from dlrm_mtl.data.reader_process import End, Failure, Task
 PROGRAM = f"from {reader_process.__name__} import main; main()"
 
 END_S = 5.0
-"""Seconds that a killed process is waited for: one that hangs in a file system that has gone may take longer."""
+"""Seconds to wait for a killed process; one that hangs in a lost file system may take longer."""
 
 
 class ReaderProcesses:
     """Takes batches from each stream in turn, until all have ended.
 
-    The processes end with the ``with`` block, and with this process, however it ends. They do not hear SIGTERM and
-    SIGINT, which launchers and terminals send to all processes of a job: until a rank that is told to end has written
-    its checkpoint, it needs batches.
+    The processes end with the ``with`` block, and with this process, however it ends. They ignore SIGTERM and SIGINT,
+    which launchers and terminals send to all processes of a job: a rank needs batches until it has written its
+    checkpoint.
 
     Args:
-        streams: each reads the batches of one process. They are pickled.
+        streams: one for each process, which receives it pickled.
         prefetch: batches that each process reads ahead.
     """
 
@@ -53,7 +53,7 @@ class ReaderProcesses:
         """The batches.
 
         Raises:
-            ValueError: a stream raised one, or an OSError; with its message.
+            ValueError: a stream raised a ValueError or an OSError; has its message.
             OSError: this process has no file descriptor left.
             RuntimeError: a stream raised another error, or a process was killed.
         """
@@ -66,7 +66,7 @@ class ReaderProcesses:
                 yield batch
 
     def close(self) -> None:
-        """Ends the processes. Who waits for a batch in another thread gets an error."""
+        """Ends the processes. A thread that waits for a batch gets an error."""
         for process in self._processes:
             process.kill()
         for process in self._processes:
@@ -84,7 +84,7 @@ class _Process:
                 pass_fds=[theirs.fileno()],
             )
         self._name = f"{name} (process id {self._process.pid})"
-        with suppress(BrokenPipeError):  # whoever waits for its first batch will hear of it
+        with suppress(BrokenPipeError):  # whoever waits for its first batch gets the error
             self._connection.send(task)
 
     def take(self) -> Any:
@@ -124,7 +124,7 @@ class _Process:
 
 @contextmanager
 def _signals_blocked() -> Iterator[None]:
-    """Processes that are started meanwhile inherit it, from their first instruction on."""
+    """Processes that are started meanwhile inherit it from their first instruction on."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))
     try:
         yield

@@ -1,4 +1,4 @@
-"""Shards as plain data: what a run began with, and which of them are bad. Kept in a run's ``data.json``."""
+"""The shards that a run began with, and bad shards, as plain data for a run's ``data.json``."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -19,7 +19,7 @@ class BadShard:
     rows: int
     """Rows that it should have, by schema.json."""
     why: str
-    """One line that names the file, what was found and what was expected."""
+    """One line with the file, the fault and what was expected."""
 
     def __str__(self) -> str:
         return f"{self.why}; the {self.rows} rows of this shard of split {self.split!r} are left out"
@@ -34,11 +34,11 @@ class ShardRecord:
     rows: int
     bytes: int
     sha256: str
-    """Of the file's bytes, once they and all values were checked; empty before that."""
+    """Checksum of the file's bytes, once they and all values have been checked; empty before."""
     row_groups: tuple[int, ...]
-    """Rows of each row group: the order of an epoch is made of row groups, also those that cannot be read any more."""
+    """Rows of each row group: they define the order of an epoch, even if they cannot be read any more."""
     mtime_ns: int = 0
-    """Time of the file's last change, when it was last looked at; 0 in a record from before that was kept."""
+    """Time of the file's last change, as of the last check; 0 in records of earlier versions."""
 
     def __post_init__(self) -> None:
         if sum(self.row_groups) != self.rows:
@@ -49,14 +49,14 @@ class ShardRecord:
 
 @dataclass(frozen=True)
 class DataRecord:
-    """What a run read at its start, so that a later one can tell whether the data are still the same."""
+    """The shards that a run began with, so that its continuation can tell whether they have changed."""
 
     shards: tuple[ShardRecord, ...]
     """In the order of schema.json."""
     bad: tuple[BadShard, ...]
     """Left out from the beginning."""
     meaning: Meaning | None = None
-    """What ids and dense values stood for; None in a record from before that was kept."""
+    """The meaning of ids and dense values; None in records of earlier versions."""
 
     def as_json(self) -> dict[str, Any]:
         record = {"shards": [asdict(shard) for shard in self.shards], "bad": [asdict(shard) for shard in self.bad]}
@@ -77,13 +77,13 @@ class DataRecord:
         return cls(shards, bad, meaning)
 
     def updated(self, shards: Iterable[ShardRecord]) -> "DataRecord":
-        """The record after some of its shards were looked at again."""
+        """The record with new records of some shards."""
         found = {(shard.split, shard.file): shard for shard in shards}
         return replace(self, shards=tuple(found.get((shard.split, shard.file), shard) for shard in self.shards))
 
 
 def first_of_each(bad: Iterable[BadShard]) -> tuple[BadShard, ...]:
-    """Each shard once, with the first reason."""
+    """Each bad shard once, with its first reason."""
     found: dict[tuple[str, str], BadShard] = {}
     for shard in bad:
         found.setdefault((shard.split, shard.file), shard)

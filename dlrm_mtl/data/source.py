@@ -15,14 +15,14 @@ from dlrm_mtl.data.order import Part
 
 
 class RowSource:
-    """Reads rows. The readers of a process, and their threads, share it, so that it names a lost file once.
+    """Reads rows. The readers and threads of a process share it, so that a lost file is reported once.
 
-    The rows of a lost shard become padding, in the same places: position -1, dense values, labels and one-hot ids 0,
-    empty multi-hot bags. So other rows come as they would have, and every rank has as many batches as before.
+    The rows of a lost shard become padding in the same places: position -1; dense values, labels and one-hot ids 0;
+    empty multi-hot bags. Other rows keep their places, and every rank keeps its number of batches.
 
     Args:
-        on_bad_shard: what to do when a row group cannot be read: raise, or count its file as lost from then on and
-            say so in a line on stderr.
+        on_bad_shard: whether a row group that cannot be read raises, or makes its file a lost shard, with a line on
+            stderr.
     """
 
     def __init__(self, dataset: Dataset, on_bad_shard: OnBadShard = "stop") -> None:
@@ -40,7 +40,7 @@ class RowSource:
         """Rows of some parts of row groups, and their positions in the split: (rows,) int64.
 
         Args:
-            context: what is read beside the columns that training needs.
+            context: clusters and segments, whose columns are read beside those of training.
 
         Raises:
             ValueError: a row group cannot be read, unless bad shards are skipped.
@@ -50,7 +50,7 @@ class RowSource:
         return pa.concat_tables(tables, promote_options="permissive"), np.concatenate(positions)
 
     def padding(self, rows: int, context: Context | None = None) -> tuple[pa.Table, Array]:
-        """Rows that count nowhere."""
+        """Padding rows."""
         schema = self.dataset.schema
         id_type, empty = pa.int32(), pa.array([[]] * rows, pa.list_(pa.int32()))
         columns: dict[str, Array | pa.Array] = {
@@ -79,7 +79,7 @@ class RowSource:
 
     def _lose(self, bad: RowGroup, error: ValueError) -> None:
         message = str(error)
-        if self._lost.setdefault(bad.file, message) is not message:  # another thread has named it
+        if self._lost.setdefault(bad.file, message) is not message:  # another thread has reported it
             return
         groups = [group for split in self.dataset.row_groups.values() for group in split if group.file == bad.file]
         rows = sum(group.rows for group in groups)

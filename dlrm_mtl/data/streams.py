@@ -1,8 +1,8 @@
-"""Which rows each reader stream has still to read, in which order: a pure function of the data position.
+"""The rows that each reader stream still has to read, in order: a pure function of the data position.
 
 An epoch's order is divided into one stream for each reader worker of each rank. Streams are cut into windows, whose
-rows are shuffled in memory. A run that goes on with other ranks or workers divides what is left of all streams anew;
-windows stay what they were, so every row comes exactly once."""
+rows are shuffled in memory. A run that resumes with other ranks or workers divides the rest of all streams anew; the
+windows stay the same, so every row is read exactly once."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -13,13 +13,13 @@ from dlrm_mtl.data.position import Phase
 
 @dataclass(frozen=True)
 class Window:
-    """Rows that are shuffled among each other."""
+    """Rows that are shuffled together."""
 
     start: int
     """Place of its first row in the epoch's order."""
     stop: int
     key: tuple[int, int, int]
-    """Rank, worker and number of the window in the stream that it was cut from: they seed its shuffle."""
+    """Rank, worker and number of the window in its stream; they seed the shuffle."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Piece:
 
 
 Stream = tuple[Piece, ...]
-"""What one reader worker reads."""
+"""The rows that one reader worker reads."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Division:
     """Divides epochs into streams.
 
     Args:
-        global_batch: rows of the batch of all ranks together; every world size must divide it.
+        global_batch: rows of the batch over all ranks; every world size must divide it.
         shuffle_rows: rows of a window, at least.
     """
 
@@ -55,8 +55,8 @@ class Division:
     shuffle_rows: int
 
     def streams(self, phases: Sequence[Phase], world_size: int, workers: int) -> list[list[Stream]]:
-        """What is left after some phases, by rank and worker. Workers take turns, beginning with the first: after k
-        batches of a rank, the first k mod K of its K workers have delivered one more than the others.
+        """The streams that are left after some phases, by rank and worker. Workers take turns, beginning with the
+        first: after k batches of a rank, the first k mod K of its K workers have delivered one more than the others.
         """
         present = Layout(world_size, workers)
         layouts = [Layout(phase.world_size, phase.workers) for phase in phases]
@@ -89,7 +89,7 @@ class Division:
         return layout.by_rank(_cut(pieces, layout.rows(steps, self.global_batch)))
 
     def _advance(self, streams: list[Stream], phase: Phase) -> list[Stream]:
-        """A rank's streams after the steps of a phase, the one whose turn is next first."""
+        """A rank's streams after the steps of a phase, beginning with the one whose turn is next."""
         batch = self.global_batch // phase.world_size
         left = []
         for stream, taken in zip(streams, _turns(phase.steps, phase.workers), strict=True):
@@ -107,7 +107,7 @@ class Layout:
     workers: int
 
     def rows(self, steps: int, global_batch: int) -> list[int]:
-        """Rows of each stream, rank by rank: as many steps on every rank, whole batches in every stream."""
+        """Rows of each stream, rank by rank: equally many steps on every rank, whole batches in every stream."""
         batch = global_batch // self.world_size
         return [count * batch for count in _turns(steps, self.workers)] * self.world_size
 
@@ -116,12 +116,12 @@ class Layout:
 
 
 def _turns(batches: int, workers: int) -> list[int]:
-    """How many of a rank's batches each worker delivers. They are taken in turns."""
+    """Number of a rank's batches that each worker delivers, in turns."""
     return [batches // workers + (worker < batches % workers) for worker in range(workers)]
 
 
 def _cut(pieces: Iterable[Piece], sizes: Sequence[int]) -> list[Stream]:
-    """Cuts a sequence of pieces into streams of the given numbers of rows, which add up to all there are."""
+    """Cuts a sequence of pieces into streams of the given numbers of rows, which add up to all rows."""
     remaining = iter(pieces)
     piece: Piece | None = None
     streams = []
