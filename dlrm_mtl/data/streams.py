@@ -12,7 +12,7 @@ from dlrm_mtl.data.position import Phase
 
 
 @dataclass(frozen=True)
-class Window:
+class ShuffleWindow:
     """Rows that are shuffled together."""
 
     start: int
@@ -26,7 +26,7 @@ class Window:
 class Piece:
     """Rows ``[first, last)`` of a shuffled window."""
 
-    window: Window
+    window: ShuffleWindow
     first: int
     last: int
 
@@ -77,7 +77,7 @@ class Division:
             windows = self.order.windows(start, start + rows, self.shuffle_rows)
             streams.append(
                 tuple(
-                    Piece(Window(first, last, (rank, worker, number)), 0, last - first)
+                    Piece(ShuffleWindow(first, last, (rank, worker, number)), 0, last - first)
                     for number, (first, last) in enumerate(windows)
                 )
             )

@@ -20,10 +20,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_prep.describe import render
 from data_prep.generated.ground_truth import Distribution
 from data_prep.output.writer import DatasetWriter
 from data_prep.statistics.description import Description, describe, stability_index
+from data_prep.statistics.text_tables import render
 from data_prep.synthetic import Options as SyntheticOptions
 from data_prep.synthetic import generate
 from dlrm_mtl.schema import CategoricalFeature, Task, read_schema

@@ -1,0 +1,164 @@
+"""The description of a data set as text tables."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import TypeVar
+
+from data_prep.statistics.column_statistics import HEAD_IDS
+from data_prep.statistics.description import (
+    CategoricalDescription,
+    DenseDescription,
+    Description,
+    TaskDescription,
+)
+from dlrm_mtl.schema import SPLITS
+
+Statistics = TypeVar("Statistics")
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a text table."""
+
+    group: str
+    """Header that adjacent columns share; empty: none."""
+    name: str
+    cells: Sequence[str]
+    left: bool = False
+    """Whether it is aligned on the left."""
+
+
+def render(description: Description) -> str:
+    """The description as text tables."""
+    sections = [
+        [f"{description.name}: " + ", ".join(f"{split} {rows:,} rows" for split, rows in description.rows.items())],
+        ["Tasks", *_table(_task_columns(description.tasks))],
+        ["Categorical features", *_table(_categorical_columns(description.categorical))],
+    ]
+    multi_hot = [feature for feature in description.categorical if feature.multi_hot]
+    if multi_hot:
+        sections.append(["Multi-hot features", *_table(_multi_hot_columns(multi_hot))])
+    if description.dense:
+        sections.append(["Dense features", *_table(_dense_columns(description.dense))])
+    sections.append(_legend(description))
+    return "\n\n".join("\n".join(lines) for lines in sections)
+
+
+def _task_columns(tasks: Sequence[TaskDescription]) -> list[Column]:
+    """Base rates and their drift."""
+    splits = [task.splits for task in tasks]
+    return [
+        Column("", "task", [task.name for task in tasks], left=True),
+        Column("", "label", [task.label for task in tasks], left=True),
+        Column("", "given", [task.given or "-" for task in tasks], left=True),
+        *_by_split("defined rows", splits, lambda labels: f"{labels.rows:,}"),
+        *_by_split("positives", splits, lambda labels: f"{labels.positives:,}"),
+        *_by_split("base rate", splits, lambda labels: _number(labels.base_rate, ".5f")),
+        Column("", "ratio", [_number(task.ratio, ".3f") for task in tasks]),
+        Column("", "z", [_number(task.z, "+.1f") for task in tasks]),
+        _marks(task.drifts for task in tasks),
+    ]
+
+
+def _categorical_columns(features: Sequence[CategoricalDescription]) -> list[Column]:
+    """Ids and their drift."""
+    splits = [feature.splits for feature in features]
+    return [
+        Column("", "feature", [feature.name for feature in features], left=True),
+        Column("", "cardinality", [f"{feature.cardinality:,}" for feature in features]),
+        *_by_split("distinct ids", splits, lambda ids: f"{ids.distinct:,}"),
+        *_by_split("missing", splits, lambda ids: _percent(ids.missing_share)),
+        *_by_split("unseen", splits, lambda ids: _percent(ids.unseen_share)),
+        *_by_split(f"top {HEAD_IDS}", splits, lambda ids: _percent(ids.head_share)),
+        Column("", "new", [_percent(feature.new_share) for feature in features]),
+        Column("", "PSI", [_number(feature.psi, ".3f") for feature in features]),
+        _marks(feature.drifts for feature in features),
+    ]
+
+
+def _multi_hot_columns(features: Sequence[CategoricalDescription]) -> list[Column]:
+    """Lengths of lists."""
+    splits = [feature.splits for feature in features]
+    return [
+        Column("", "feature", [feature.name for feature in features], left=True),
+        Column("", "table", [feature.table for feature in features], left=True),
+        *_by_split("ids", splits, lambda ids: f"{ids.ids:,}"),
+        *_by_split("mean length", splits, lambda ids: f"{ids.mean_length:.3f}"),
+        *_by_split("max length", splits, lambda ids: f"{ids.max_length:,}"),
+        *_by_split("empty", splits, lambda ids: _percent(ids.empty_share)),
+    ]
+
+
+def _dense_columns(features: Sequence[DenseDescription]) -> list[Column]:
+    """Values and their drift."""
+    splits = [feature.splits for feature in features]
+    return [
+        Column("", "feature", [feature.name for feature in features], left=True),
+        *_by_split("mean", splits, lambda values: _number(values.mean, ".3g")),
+        *_by_split("std", splits, lambda values: _number(values.std, ".3g")),
+        *_by_split("min", splits, lambda values: _number(values.min, ".3g")),
+        *_by_split("max", splits, lambda values: _number(values.max, ".3g")),
+        *_by_split("zero", splits, lambda values: _percent(values.zero_share)),
+        Column("", "SMD", [_number(feature.smd, "+.3f") for feature in features]),
+        _marks(feature.drifts for feature in features),
+    ]
+
+
+def _legend(description: Description) -> list[str]:
+    """What the columns mean, and when something drifts."""
+    limits = description.thresholds
+    return [
+        "Shares of a categorical feature are of its ids; -: not defined, or no such id is reserved.",
+        f"top {HEAD_IDS}: share of the {HEAD_IDS} most frequent ids. new: share of eval ids that no training row has.",
+        "PSI: population stability index of the ids that training rows have. SMD: standardised mean difference.",
+        f"A task drifts where |z| > {limits['z']:g} (two proportions) and the ratio of the base rates is more than"
+        f" {limits['ratio']:g} from 1;",
+        f"a categorical feature where PSI > {limits['psi']:g} or new > {limits['new_share']:.0%};"
+        f" a dense one where |SMD| > {limits['smd']:g}.",
+        "Without drift, chance makes PSI about 20 / eval ids, and |SMD| up to 2 / sqrt(eval rows).",
+    ]
+
+
+def _by_split(
+    group: str, splits: Sequence[dict[str, Statistics]], cell: Callable[[Statistics], str]
+) -> Iterable[Column]:
+    """A column for each split."""
+    return [Column(group, split, [cell(statistics[split]) for statistics in splits]) for split in SPLITS]
+
+
+def _marks(drifts: Iterable[bool]) -> Column:
+    """The column that marks what drifts."""
+    return Column("", "", ["drifts" if drift else "" for drift in drifts], left=True)
+
+
+def _table(columns: Sequence[Column]) -> list[str]:
+    """Lines of a table: two of header, one per row."""
+    parts = []
+    for group, members in groupby(columns, key=lambda column: column.group):
+        blocks = [_block(column) for column in members]
+        lines = ["  ".join(cells) for cells in zip(*blocks, strict=True)]
+        width = max(len(lines[0]), len(group))
+        parts.append([f"{group:^{width}}", *(line.rjust(width) for line in lines)])
+    return ["  ".join(cells).rstrip() for cells in zip(*parts, strict=True)]
+
+
+def _block(column: Column) -> list[str]:
+    """Name and cells, of equal width."""
+    cells = [column.name, *column.cells]
+    width = max(len(cell) for cell in cells)
+    return [cell.ljust(width) if column.left else cell.rjust(width) for cell in cells]
+
+
+def _number(value: float | None, form: str) -> str:
+    """A number, or a dash for none."""
+    return "-" if value is None else f"{value:{form}}"
+
+
+def _percent(share: float | None) -> str:
+    """A share, in which a few of many are told from none."""
+    if share is None:
+        return "-"
+    if share == 0.0:
+        return "0"
+    return f"{share:.1%}" if share >= 0.0005 else "<0.1%"
