@@ -67,7 +67,8 @@ class WorkDirectory:
         return self.partial / "work"
 
     def open(self, plan: Mapping[str, Any], check: Callable[[], None] = lambda: None) -> None:
-        """Begins, or resumes work of the same plan; ``check`` is called while waiting for the first replica.
+        """Begins, or resumes work of the same plan; ``check`` is called while waiting for the first replica. A single
+        replica discards work of another plan that has not finished a segment.
 
         Raises:
             ValueError: the work was begun by another plan.
@@ -77,13 +78,25 @@ class WorkDirectory:
         self._failure(self.replica.rank).unlink(missing_ok=True)
         file = self.work / "plan.json"
         if self.replica.rank == 0:
-            if file.exists():
-                _check_same(plan, read_object(file), self.partial)
-            else:
-                write_json(file, plan)
+            begun = read_object(file) if file.exists() else None
+            if begun is not None and (self.replica.size > 1 or self._has_finished_work):
+                _check_same(plan, begun, self.partial)
+            elif begun != plan:
+                self._begin_anew(file, plan)
         else:
             self.wait_for(file.exists, check)
             _check_same(plan, read_object(file), self.partial)
+
+    @property
+    def _has_finished_work(self) -> bool:
+        """Whether anything but the number of lines is finished."""
+        return any(marker.parent.name not in ("index", "failures") for marker in self.work.glob("*/*.json"))
+
+    def _begin_anew(self, file: Path, plan: Mapping[str, Any]) -> None:
+        stages = [path for path in self.work.iterdir() if path.is_dir() and path.name != "failures"]
+        for directory in (self.data, *stages):
+            shutil.rmtree(directory, ignore_errors=True)
+        write_json(file, plan)
 
     def lock(self) -> IO[str]:
         """Takes this replica's lock, until the returned file is closed.
@@ -226,7 +239,7 @@ def _check_same(plan: Mapping[str, Any], begun: Mapping[str, Any], partial: Path
         if plan.get(key) != begun.get(key):
             before, now = _first_difference(begun.get(key), plan.get(key))
             raise ValueError(
-                f"{partial}: was begun with {key} {before}, now it is {now}; go on with the same, or delete it"
+                f"{partial}: was begun with {key} {before}, now it is {now}; delete it, or go on with the same"
             )
 
 

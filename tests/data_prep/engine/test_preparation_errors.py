@@ -164,6 +164,18 @@ def test_other_options_than_begun(
     run_prepare(log, out)
 
 
+def test_other_options_before_anything_is_finished(log: Path, tmp_path: Path) -> None:
+    """A layout is corrected after the first bad row."""
+    lines = (log / "day_0").read_text()
+    (log / "day_0").write_text(lines.partition("\t")[2])
+    split = SplitOptions(train_rows="0:500", eval_rows="500:")
+    with pytest.raises(ValueError, match=naming("day_0, line 1")):
+        run_prepare(log, tmp_path / "out", split=split)
+    schema = run_prepare(log, tmp_path / "out", split=split, quarantine=True)
+    assert schema.source["rows_quarantined"] == 1
+    assert not (tmp_path / "out.partial").exists()
+
+
 def test_other_files_than_begun(log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     begin(log, tmp_path / "out", monkeypatch)
     write_log(log / "day_1", lines_of(4001, seed=1))
