@@ -6,7 +6,6 @@ from collections.abc import Sequence
 import torch.distributed as dist
 
 from dlrm_mtl.balancing import BalancingLayer, MissingModuleError, ParameterLevelLayer, create_balancer
-from dlrm_mtl.config import ModelConfig
 from dlrm_mtl.module_names import escape
 from dlrm_mtl.quoting import quote
 from dlrm_mtl.recipe import Recipe, parse_recipe
@@ -48,13 +47,13 @@ def check_arm(recipe: Recipe, task_names: Sequence[str]) -> None:
         raise ValueError(f"arm {quote(recipe.text)}: {SINGLE_TASK} has no options")
 
 
-def check_level(recipe: Recipe, model: ModelConfig) -> None:
+def check_level(recipe: Recipe, interaction_has_parameters: bool) -> None:
     """Checks that the model has the parameters whose gradients an arm balances.
 
     Raises:
         ValueError: it has none.
     """
-    if recipe.level == "interaction" and model.interaction == "dot":
+    if recipe.level == "interaction" and not interaction_has_parameters:
         raise ValueError(
             f"arm {quote(recipe.text)}: level=interaction: this interaction has no parameters, expected one that has,"
             " such as model.interaction=dcn"

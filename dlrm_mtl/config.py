@@ -3,14 +3,29 @@
 Every field can be set on the command line (``--model.interaction dcn``) and in a TOML or JSON file (``--config``)."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal
 
 from dlrm_mtl.quoting import MAX_LENGTH, quote
 from dlrm_mtl.task_weights import parse_task_weights
 
-Interaction = Literal["dot", "dcn", "low_rank_dcn", "deepfm", "projection"]
+INTERACTIONS: Mapping[str, str] = MappingProxyType(
+    {
+        "dot": "dlrm_mtl.models.interactions.dot:Dot",
+        "dcn": "dlrm_mtl.models.interactions.dcn:DCN",
+        "low_rank_dcn": "dlrm_mtl.models.interactions.dcn:LowRankDCN",
+        "deepfm": "dlrm_mtl.models.interactions.deepfm:DeepFM",
+        "projection": "dlrm_mtl.models.interactions.projection:Projection",
+    }
+)
+"""Names of interactions, with their classes. A new one is one file and one line here."""
+
+SHARING: Mapping[str, str] = MappingProxyType({"bottom": "dlrm_mtl.models.sharing.bottom:Bottom"})
+"""Names of architectures between the interaction and the heads, likewise."""
+
 TableOptimizer = Literal["rowwise_adagrad", "adagrad", "sgd", "adam"]
 DenseOptimizer = Literal["adam", "adamw", "adagrad", "sgd"]
 ShardingKind = Literal["table_wise", "column_wise", "table_column_wise", "row_wise", "table_row_wise", "grid_shard"]
@@ -29,11 +44,12 @@ def require(name: str, value: object, valid: bool, expected: str) -> None:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The ranker: tables and bottom MLP, interaction, shared over-arch, balancing layer, one head per task."""
+    """The ranker: tables and bottom MLP, interaction, what the tasks share above it, one head per task."""
 
-    interaction: Interaction = "dot"
-    """How table and dense embeddings meet: pairwise dot products (DLRM), full or low-rank cross network (DCN v2),
-    DeepFM, or the product of two learned projections."""
+    interaction: str = "dot"
+    """How table and dense embeddings meet: dot (pairwise inner products, DLRM), dcn or low_rank_dcn (cross network with
+    full or low-rank kernels, DCN v2), deepfm, projection (product of two learned projections), or a class of your own,
+    MODULE:CLASS."""
     embedding_dim: int = 16
     """Embedding dimension D of the tables and of the bottom MLP's output; a multiple of 4."""
     embedding_dims: dict[str, int] = field(default_factory=dict)
@@ -49,11 +65,19 @@ class ModelConfig:
     projection_sizes: tuple[int, int] = (8, 8)
     """Widths F1, F2 of projection's two branches, in embeddings."""
     over_mlp: tuple[int, ...] = ()
-    """Layer sizes of a shared over-arch between interaction and balancing layer; none by default."""
+    """Layer sizes of a shared MLP behind the interaction; none by default."""
+    sharing: str = "bottom"
+    """What the tasks share between the interaction and their heads: bottom (all heads read the same vector), or a class
+    of your own, MODULE:CLASS."""
     head_mlp: tuple[int, ...] = (256, 128)
     """Hidden layer sizes of each task's head."""
 
     def __post_init__(self) -> None:
+        for name, value, names in (
+            ("interaction", self.interaction, INTERACTIONS),
+            ("sharing", self.sharing, SHARING),
+        ):
+            require(f"model.{name}", value, value in names or ":" in value, f"{', '.join(names)} or MODULE:CLASS")
         for name, dim in [("embedding_dim", self.embedding_dim), *self.embedding_dims.items()]:
             require(f"model.{name}", dim, dim > 0 and dim % 4 == 0, "a positive multiple of 4")
         for name in ("bottom_mlp", "deep_mlp", "projection_sizes", "over_mlp", "head_mlp"):

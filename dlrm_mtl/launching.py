@@ -121,7 +121,7 @@ def _check_arms(config: RunConfig, schema: Schema | None) -> None:
 
     arms = [config.arm] if isinstance(config, TrainConfig) else config.arms
     for arm in map(parse_recipe, arms):
-        check_level(arm, config.model)
+        check_level(arm, config.model.interaction != "dot")
         try:
             if schema is None:
                 check_arm_without_data(arm)

@@ -47,6 +47,7 @@ CHANGED = TrainConfig(
         deep_mlp=(9,),
         projection_sizes=(2, 3),
         over_mlp=(17, 5),
+        sharing="my_module:MyArchitecture",
         head_mlp=(),
     ),
     optimizer=OptimizerConfig(

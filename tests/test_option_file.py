@@ -144,7 +144,7 @@ WRONG_OPTIONS = [
     ('{"arms": ["mean", "sum", "--seeds", "7"]}', "arms: '--seeds', expected a text that does not begin with '-'"),
     ('{"arms": ["mean", ["sum"]]}', "arms[1]: "),
     ('{"model": "dcn"}', "model: expected an object"),
-    ('{"model": {"interaction": "--seeds"}}', "model.interaction: '--seeds', expected dot or"),
+    ('{"model": {"interaction": "--seeds"}}', "model.interaction: '--seeds', expected a text"),
     ('{"model": {"embedding_dims": {"--seeds": 7}}}', "model.embedding_dims: '--seeds', expected a text"),
     ('{"model": {"embedding_dims": {"user": "7"}}}', "model.embedding_dims.user: '7', expected int"),
     ('{"optimizer": {"table_lr": [0.1]}}', "optimizer.table_lr: "),

@@ -15,7 +15,7 @@ from dlrm_mtl.data.batch import MultiTaskBatch
 from dlrm_mtl.distributed.sharding import sharders
 from dlrm_mtl.distributed.tables import initialize_tables
 from dlrm_mtl.models.embeddings import build_embedding_bags
-from dlrm_mtl.models.ranker import SharedRepresentation, TaskHeads
+from dlrm_mtl.models.ranker import build_dense_modules
 from dlrm_mtl.training.optimizers import apply_table_optimizer
 from dlrm_mtl.training.session import Session
 
@@ -40,13 +40,12 @@ class _DensePart(nn.Module):
     def __init__(self, session: Session) -> None:
         super().__init__()
         schema = session.source.dataset.schema
-        self.shared = SharedRepresentation(schema, session.config.model)
-        self.heads = TaskHeads(schema, session.config.model, self.shared.out_features)
+        self.shared, self.sharing, self.heads = build_dense_modules(schema, session.config.model)
         self._num_tasks = len(schema.tasks)
 
     def forward(self, embeddings: KeyedTensor, batch: MultiTaskBatch) -> Output:
         representation = self.shared(embeddings, batch.dense)
-        logits = self.heads((representation,) * self._num_tasks)
+        logits = self.heads(self.sharing.head_inputs(representation, lambda cut: (cut,) * self._num_tasks))
         losses = F.binary_cross_entropy_with_logits(logits, batch.labels, weight=batch.masks, reduction="none")
         loss = losses.mean(dim=0).sum()
         return loss, (loss.detach(), logits.detach(), batch.labels)

@@ -4,8 +4,10 @@ Notation: B batch, N dense features, F categorical features, D width of the shar
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -21,13 +23,14 @@ from dlrm_mtl.models.embeddings import build_embedding_bags, embedding_dims
 from dlrm_mtl.models.interaction import build_interaction
 from dlrm_mtl.models.losses import TaskLosses
 from dlrm_mtl.models.onednn import use_onednn
+from dlrm_mtl.models.sharing.architecture import SharingArchitecture, build_sharing
 from dlrm_mtl.module_names import escape
 from dlrm_mtl.schema import Schema
 
 
 @dataclass
 class Predictions:
-    """What a step leaves behind for metrics; without gradients."""
+    """A batch's predictions and labels, for metrics; without gradients."""
 
     logits: Tensor
     """(B, M) float32."""
@@ -42,12 +45,7 @@ class Predictions:
 
 
 class SharedRepresentation(nn.Module):
-    """Bottom MLP, interaction, optional over-arch: everything dense that the tasks share.
-
-    Args:
-        schema: its features.
-        config: architecture.
-    """
+    """Bottom MLP, interaction, and the over-arch if the configuration has one."""
 
     def __init__(self, schema: Schema, config: ModelConfig) -> None:
         super().__init__()
@@ -57,7 +55,7 @@ class SharedRepresentation(nn.Module):
         # Without dense features the bottom MLP learns a constant.
         self.bottom = DenseArch(max(len(schema.dense), 1), [*config.bottom_mlp, config.embedding_dim])
         self.interaction = build_interaction(config, list(dims.values()))
-        width: int = self.interaction.out_features  # type: ignore[assignment]
+        width = self.interaction.out_features
         self.over = MLP(width, list(config.over_mlp)) if config.over_mlp else nn.Identity()
         self.out_features = config.over_mlp[-1] if config.over_mlp else width
 
@@ -84,10 +82,8 @@ def head_name(task: str) -> str:
 
 
 class TaskHeads(nn.Module):
-    """One MLP per task on its own view of the shared representation.
-
-    The last bias starts at the log-odds of the task's base rate; without that the first steps only learn it.
-    """
+    """One MLP per task. Its last bias starts at the log-odds of the task's base rate; without that the first steps only
+    learn it."""
 
     def __init__(self, schema: Schema, config: ModelConfig, in_features: int) -> None:
         super().__init__()
@@ -95,34 +91,52 @@ class TaskHeads(nn.Module):
             {head_name(task.name): _head(in_features, config.head_mlp, task.base_rate) for task in schema.tasks}
         )
 
-    def forward(self, views: tuple[Tensor, ...]) -> Tensor:
-        """M tensors (B, D) to logits (B, M)."""
-        return torch.cat([head(view) for head, view in zip(self.heads.values(), views, strict=True)], dim=1)
+    def forward(self, inputs: Sequence[Tensor]) -> Tensor:
+        """M tensors (B, in_features) to logits (B, M)."""
+        return torch.cat([head(rows) for head, rows in zip(self.heads.values(), inputs, strict=True)], dim=1)
+
+
+class DenseModules(NamedTuple):
+    """Everything dense that is trained, but for the balancing layer."""
+
+    shared: SharedRepresentation
+    sharing: SharingArchitecture
+    heads: TaskHeads
+
+
+def build_dense_modules(schema: Schema, config: ModelConfig) -> DenseModules:
+    """Builds the dense modules, on torch's default device and from its random numbers.
+
+    Raises:
+        ValueError: the configuration does not fit the data set, or a class of the user's cannot be imported.
+    """
+    shared = SharedRepresentation(schema, config)
+    sharing = build_sharing(config, shared.out_features, [head_name(task.name) for task in schema.tasks])
+    return DenseModules(shared, sharing, TaskHeads(schema, config, sharing.out_features))
 
 
 class DensePart(nn.Module):
-    """Everything but the tables. A module of its own, since the train pipeline traces what calls the tables and takes
-    this as a leaf."""
+    """Everything but the tables. A separate module, since the train pipeline traces the module that calls the tables
+    and takes this one as a leaf."""
 
     def __init__(
         self,
-        shared: SharedRepresentation,
+        modules: DenseModules,
         balancing: BalancingLayer | ParameterLevelLayer,
-        heads: TaskHeads,
         losses: TaskLosses,
         bf16: bool,
     ) -> None:
         super().__init__()
-        self.shared = shared
+        self.shared, self.sharing = modules.shared, modules.sharing
         self.balancing = balancing
-        self.heads = heads
+        self.heads = modules.heads
         self.losses = losses
         self._bf16 = bf16
 
     def forward(self, embeddings: KeyedTensor, batch: MultiTaskBatch) -> tuple[Tensor, Predictions]:
         with torch.autocast(batch.dense.device.type, dtype=torch.bfloat16, enabled=self._bf16):
             representation = self.shared(embeddings, batch.dense)
-            logits = self.heads(self.balancing(representation)).float()
+            logits = self.heads(self.sharing.head_inputs(representation, self.balancing)).float()
         # Rows of an evaluation are not spread evenly over the ranks, so a reduced loss would mean nothing there.
         losses = logits.new_zeros(logits.shape[1])
         if self.training:
@@ -131,10 +145,10 @@ class DensePart(nn.Module):
 
 
 class MultiTaskRanker(nn.Module):
-    """Shared-bottom multi-task DLRM with the balancing layer at the shared representation.
+    """Multi-task DLRM with the balancing layer where the shared layers end.
 
     ``forward(batch) -> (losses (M,), predictions)``, the form that torchrec's train pipelines take: they run one
-    backward over the sum of the losses.
+    backward pass over the sum of the losses.
     """
 
     def __init__(self, embedding_bags: EmbeddingBagCollection, dense_part: DensePart) -> None:
@@ -163,9 +177,8 @@ def build_ranker(
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        shared = SharedRepresentation(schema, config)
-        heads = TaskHeads(schema, config, shared.out_features)
-    dense_part = DensePart(shared, balancing, heads, losses, bf16).to(device)
+        modules = build_dense_modules(schema, config)
+    dense_part = DensePart(modules, balancing, losses, bf16).to(device)
     if device.type == "cpu":
         use_onednn(dense_part)
     return MultiTaskRanker(build_embedding_bags(schema, config), dense_part)

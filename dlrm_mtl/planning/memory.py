@@ -12,7 +12,7 @@ from torchrec.distributed.planner.utils import build_sharder_data_map, sharder_n
 from dlrm_mtl.config import DenseOptimizer, ModelConfig
 from dlrm_mtl.distributed.planner import TablePlan
 from dlrm_mtl.distributed.sharding import sharders
-from dlrm_mtl.models.ranker import SharedRepresentation, TaskHeads
+from dlrm_mtl.models.ranker import build_dense_modules
 from dlrm_mtl.schema import Schema
 
 FLOAT32 = 4
@@ -61,9 +61,8 @@ def dense_memory(schema: Schema, config: ModelConfig, optimizer: DenseOptimizer)
     which every rank holds whole. Gradients lie in the buckets of DistributedDataParallel, once. Activations are left
     out."""
     with torch.device("meta"):
-        shared = SharedRepresentation(schema, config)
-        heads = TaskHeads(schema, config, shared.out_features)
-    parameters = sum(parameter.numel() for module in (shared, heads) for parameter in module.parameters())
+        modules = build_dense_modules(schema, config)
+    parameters = sum(parameter.numel() for module in modules for parameter in module.parameters())
     return parameters, FLOAT32 * parameters * (2 + DENSE_STATE[optimizer])
 
 

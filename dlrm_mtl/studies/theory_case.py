@@ -35,6 +35,7 @@ class TheoryCase:
     def __post_init__(self) -> None:
         for name in ("steps", "train_batch_size", "population", "batches", "seeds", "log_every"):
             require(name, getattr(self, name), getattr(self, name) > 0, "a positive number")
+        require("model.sharing", self.model.sharing, self.model.sharing == "bottom", "bottom, as in the paper")
         valid = bool(self.batch_sizes) and all(0 < size <= self.population for size in self.batch_sizes)
         require("batch_sizes", self.batch_sizes, valid, f"sizes from 1 to the population's {self.population} rows")
         if self.json is not None:

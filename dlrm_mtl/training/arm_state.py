@@ -18,8 +18,8 @@ from dlrm_mtl.training.arm import Arm
 BALANCING = "dense_part.balancing."
 """The part of the model whose state grows with the first step, and is by task."""
 
-HEADS = "dense_part.heads.heads."
-"""The part of the model that has a module per task."""
+OF_TASKS = ("dense_part.heads.", "dense_part.sharing.")
+"""The parts of the model that may have a module per task."""
 
 SCHEDULE = "__warmup"
 """The parameter under which torchrec keeps the position of a learning-rate schedule."""
@@ -184,7 +184,7 @@ def _check(
     """
     other_tasks = bool(new_tasks or gone_tasks)
     for name, value in ours.items():
-        if _is_head(name, new_tasks) or (BALANCING in name and (other_tasks or name in saved)):
+        if _belongs_to(name, new_tasks) or (BALANCING in name and (other_tasks or name in saved)):
             continue  # what the balancing layer makes of its own state, it decides itself
         if name not in checkpoint.sizes:
             raise ValueError(f"{checkpoint.path}: has no {name}, which this run needs")
@@ -194,7 +194,9 @@ def _check(
                 f"{checkpoint.path}: {name} has size {list(found)}, expected {list(expected)}"
                 f"{_sharding_hint(arm, checkpoint, name)}"
             )
-    unknown = [name for name in saved if name not in known and BALANCING not in name and not _is_head(name, gone_tasks)]
+    unknown = [
+        name for name in saved if name not in known and BALANCING not in name and not _belongs_to(name, gone_tasks)
+    ]
     if unknown:
         raise ValueError(f"{checkpoint.path}: has {min(unknown)}, which this run does not have")
 
@@ -225,8 +227,9 @@ def _optimizer_name(prefix: str, parameter: str, name: str) -> str:
     return f"{prefix}/optimizer/{parameter}/{name}"
 
 
-def _is_head(name: str, tasks: Collection[str]) -> bool:
-    return any(f"{HEADS}{head_name(task)}." in name for task in tasks)
+def _belongs_to(name: str, tasks: Collection[str]) -> bool:
+    """Whether a name is that of a parameter of one of these tasks alone."""
+    return any(part in name for part in OF_TASKS) and any(f".{head_name(task)}." in name for task in tasks)
 
 
 def _is_sharded(value: Any) -> bool:

@@ -18,6 +18,7 @@ from dlrm_mtl.distributed.processes import Ranks, process_group
 from dlrm_mtl.distributed.quiet import silence_known_warnings
 from dlrm_mtl.distributed.versions import check_versions
 from dlrm_mtl.files import write_json
+from dlrm_mtl.models.ranker import build_dense_modules
 from dlrm_mtl.recipe import parse_recipe
 from dlrm_mtl.run_directory import describe_environment, open_run_directory
 from dlrm_mtl.training.arm import make_plan
@@ -82,8 +83,10 @@ def prepare(config: RunConfig, arms: Sequence[str], ranks: Ranks) -> Session:
     ranks.agree(lambda: check_machine(config, machine_of(ranks.device)))
     torch.set_float32_matmul_precision("high" if config.tf32 else "highest")
     dataset, began = open_run_data(config, ranks)
+    with torch.device("meta"):
+        modules = build_dense_modules(dataset.schema, config.model)
     for recipe in map(parse_recipe, arms):
-        check_level(recipe, config.model)
+        check_level(recipe, any(True for _ in modules.shared.interaction.parameters()))
         check_arm(recipe, dataset.schema.task_names)
     Context.of(dataset.schema, config.segments)
     if config.init_from is not None:

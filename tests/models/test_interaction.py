@@ -1,12 +1,12 @@
 """Interactions: the widths they state, the dimensions they take, features found by name."""
 
 from itertools import permutations
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 import torch
 
-from dlrm_mtl.config import Interaction, ModelConfig
+from dlrm_mtl.config import INTERACTIONS, ModelConfig
 from dlrm_mtl.models.embeddings import build_embedding_bags, embedding_dims
 from dlrm_mtl.models.interaction import build_interaction
 from dlrm_mtl.models.ranker import SharedRepresentation
@@ -14,7 +14,6 @@ from dlrm_mtl.schema import Schema
 from tests.messages import naming
 from tests.models.batches import SCHEMA, WITHOUT_DENSE, keyed, pooled
 
-INTERACTIONS: tuple[Any, ...] = get_args(Interaction)
 MIXED = {"item": 8, "tags": 12}
 """Dimensions of two tables; that of `item` holds for the features item and history."""
 WIDTHS = {

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from dlrm_mtl.config import ModelConfig
+from dlrm_mtl.config import INTERACTIONS, ModelConfig
 from dlrm_mtl.distributed.planner import TablePlan
 from dlrm_mtl.planning.candidate import plan_candidate
 from dlrm_mtl.planning.memory import dense_memory
@@ -124,8 +124,8 @@ def test_the_dense_part_must_find_room_in_the_reserve() -> None:
     assert "sharding.reserve is too small" in format_report(found)
 
 
-@pytest.mark.parametrize("interaction", ["dot", "dcn", "low_rank_dcn", "deepfm", "projection"])
-def test_the_dense_part_is_the_rankers(interaction: Any) -> None:
+@pytest.mark.parametrize("interaction", INTERACTIONS)
+def test_the_dense_part_is_the_rankers(interaction: str) -> None:
     config = ModelConfig(interaction=interaction, over_mlp=(8,))
     parameters = sum(parameter.numel() for parameter in build(SCHEMA, config).dense_part.parameters())
     assert dense_memory(SCHEMA, config, "sgd") == (parameters, 8 * parameters)

@@ -98,7 +98,7 @@ def test_how_the_work_was_done_may_differ(tmp_path: Path) -> None:
     first = write_run(tmp_path / "a", [seed(0, {"mean": 0.9, "x": 0.8})], shards=[SHARD])
     second = write_run(
         *(tmp_path / "b", [seed(1, {"mean": 0.9, "x": 0.8})]),
-        config={"timeout_s": 60, "data": "/elsewhere"},
+        config={"timeout_s": 60, "data": "/elsewhere", "model": {"interaction": "dot", "sharing": "bottom"}},
         shards=[SHARD],
     )
     assert join(first, second)["arms"]["x"]["seeds"] == [0, 1]

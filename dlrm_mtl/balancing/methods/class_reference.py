@@ -2,23 +2,15 @@
 
 import importlib
 import os
-import re
 import sys
 import traceback
 from typing import Any
 
 from dlrm_mtl.balancing.methods.options import shown
 
-_FORM = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
-
 
 class MissingModuleError(ValueError):
     """The module of a class is not on this machine."""
-
-
-def is_class_reference(name: str) -> bool:
-    """Whether a name has the form ``MODULE:CLASS``."""
-    return _FORM.fullmatch(name) is not None
 
 
 def import_class(reference: str, *bases: type) -> type[Any]:

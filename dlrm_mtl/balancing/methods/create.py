@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Any
 
 from dlrm_mtl.balancing.methods.balancer import Balancer
-from dlrm_mtl.balancing.methods.class_reference import import_class, is_class_reference
+from dlrm_mtl.balancing.methods.class_reference import import_class
 from dlrm_mtl.balancing.methods.loss_weighting import LossWeighting
 from dlrm_mtl.balancing.methods.options import shown
 
@@ -72,7 +72,7 @@ def method_class(name: str) -> type[Balancer] | type[LossWeighting]:
         ValueError: no such name, module or class, or a class that is neither.
     """
     reference = METHODS.get(name) or LOSS_WEIGHTINGS.get(name) or name
-    if not is_class_reference(reference):
+    if ":" not in reference:
         names = ", ".join(available_balancers())
         raise ValueError(f"unknown balancer {shown(name)}, expected one of {names}, {TORCHJD}NAME or MODULE:CLASS")
     return import_class(reference, Balancer, LossWeighting)

@@ -1,8 +1,11 @@
 """Joins comparisons of separate jobs that trained other seeds or arms against a common control."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+from dlrm_mtl.cli import as_dict
+from dlrm_mtl.config import CompareConfig
 from dlrm_mtl.quoting import quote
 from dlrm_mtl.reporting.comparison import RATES, compare_seeds
 from dlrm_mtl.reporting.effects.gains import Gains, gains_of_seed
@@ -123,9 +126,10 @@ def _require_same_buckets(runs: Sequence[Run]) -> None:
 
 
 def _require_same(first: Run, run: Run) -> None:
-    """Raises a ValueError that names what differs in data or options."""
-    pairs = [(flat(one.config), one) for one in (first, run)]
-    (wanted, _), (found, _) = pairs
+    """Raises a ValueError that names what differs in data or options. An option that a run lacks, since an earlier
+    version wrote it, had its default."""
+    defaults = flat(as_dict(CompareConfig(Path("data"), Path("out"))))
+    wanted, found = ({**defaults, **flat(one.config)} for one in (first, run))
     for key in sorted(wanted.keys() | found.keys()):
         if key in OF_ONE_JOB or key.partition(".")[0] in OF_ONE_JOB:
             continue

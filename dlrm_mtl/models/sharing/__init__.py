@@ -1,0 +1,1 @@
+"""What an architecture between the interaction and the heads is, and one file per architecture."""
