@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 
 import pytest
 import torch
@@ -89,15 +88,15 @@ def test_bottom_hands_the_representation_itself_to_the_layer() -> None:
 
 
 @pytest.mark.parametrize(
-    ("option", "name", "message"),
+    ("config", "message"),
     [
-        ("sharing", f"{__name__}:WithoutWidth", "sets out_features"),
-        ("sharing", "torch.nn:Linear", "SharingArchitecture"),
-        ("sharing", "tests.models.nowhere:Mine", "no module 'tests.models.nowhere'"),
-        ("interaction", "torch.nn:Linear", "Interaction"),
-        ("interaction", "torch.nn:Linnear", "'Linnear'"),
+        (ModelConfig(sharing=f"{__name__}:WithoutWidth"), "sets out_features"),
+        (ModelConfig(sharing="torch.nn:Linear"), "SharingArchitecture"),
+        (ModelConfig(sharing="tests.models.nowhere:Mine"), "no module 'tests.models.nowhere'"),
+        (ModelConfig(interaction="torch.nn:Linear"), "Interaction"),
+        (ModelConfig(interaction="torch.nn:Linnear"), "'Linnear'"),
     ],
 )
-def test_a_class_that_cannot_be_built(option: str, name: str, message: str) -> None:
+def test_a_class_that_cannot_be_built(config: ModelConfig, message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
-        build_dense_modules(SCHEMA, replace(ModelConfig(), **{option: name}))
+        build_dense_modules(SCHEMA, config)
