@@ -63,7 +63,7 @@ def test_it_installs_by_the_projects_own_script() -> None:
     assert "PATH=/opt/venv/bin:$PATH" in of_kind("ENV")[0]
 
 
-def test_the_pins_of_both_builds_agree() -> None:
+def test_the_pins_of_both_builds_run_on_all() -> None:
     builds = PROJECT["optional-dependencies"]
     torchrec = pin("torchrec", builds["cuda"])
     assert pin("torch", builds["cuda"]) == pin("torch", builds["cpu"])

@@ -50,7 +50,7 @@ def measure_checkpoint(case: CheckpointCase) -> dict[str, Any]:
     """
     with open_benchmark(case, case.directory, EVEN_READING) as session:
         trainers = {arm: session.trainer(arm, seed=0) for arm in ARMS}
-        directory = session.ranks.share(session.config.out)
+        directory = session.ranks.broadcast(session.config.out)
         with RunCheckpoints(session, trainers, directory) as checkpoints:
             training = _Training(session, trainers, checkpoints, directory / DIRECTORY)
             turns = training.count_turns(case.seconds)
@@ -105,7 +105,7 @@ class _Training:
     def count_turns(self, seconds: float) -> int:
         """Turns of all arms that fill a window, the same on every rank. Collective."""
         self.window(turns=1)  # the first steps take longer
-        return self.session.ranks.share(math.ceil(seconds / self.window(turns=1).seconds))
+        return self.session.ranks.broadcast(math.ceil(seconds / self.window(turns=1).seconds))
 
     def window(self, turns: int) -> Window:
         """Collective."""

@@ -73,7 +73,7 @@ def format_growth(results: Mapping[str, Any]) -> str:
 def _measure(case: GrowthCase, size: Size, reference: Steps, ranks: Ranks) -> dict[str, Any]:
     arms = {arm: Steps(arm, size, case.table_rows, ranks) for arm in (CONTROL, BALANCED)}
     contenders: dict[str, Contender] = {BASE: reference.step, **{arm: steps.step for arm, steps in arms.items()}}
-    rates = compare_collective_rates(contenders, case.windows, case.seconds, ranks.synchronize, ranks.share)
+    rates = compare_collective_rates(contenders, case.windows, case.seconds, ranks.synchronize, ranks.broadcast)
     del arms, contenders
     gc.collect()  # sharded models refer to themselves, and the next one needs their memory
     return {

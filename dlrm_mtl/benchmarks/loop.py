@@ -31,7 +31,7 @@ def measure_loop(case: LoopCase) -> dict[str, Any]:
             **{f"this project, {arm}": _training(session, arm) for arm in ARMS},
         }
         ranks = session.ranks
-        rates = compare_collective_rates(contenders, case.windows, case.seconds, ranks.synchronize, ranks.share)
+        rates = compare_collective_rates(contenders, case.windows, case.seconds, ranks.synchronize, ranks.broadcast)
         limits = measure_default_limits(session)
         environment = read_environment(session)
     return {

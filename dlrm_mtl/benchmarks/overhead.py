@@ -24,7 +24,7 @@ def measure_overhead(case: OverheadCase) -> dict[str, Any]:
         alone, *two = (session.trainer(DEFAULT_ARM, seed=0) for _ in range(3))
         contenders = {ALONE: _training(session, [alone]), IN_TURNS: _training(session, two)}
         ranks = session.ranks
-        rates = compare_collective_rates(contenders, case.windows, case.seconds, ranks.synchronize, ranks.share)
+        rates = compare_collective_rates(contenders, case.windows, case.seconds, ranks.synchronize, ranks.broadcast)
         environment = read_environment(session)
     return {
         "environment": environment,

@@ -54,4 +54,4 @@ def open_benchmark(
 def read_environment(session: Session) -> dict[str, Any]:
     """Versions, machine, command and time, on every rank. Collective."""
     file = session.config.out / "environment.json"
-    return session.ranks.share(read_json(file) if session.ranks.is_first else {})
+    return session.ranks.broadcast(read_json(file) if session.ranks.is_first else {})

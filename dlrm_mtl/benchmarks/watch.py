@@ -12,8 +12,8 @@ from typing import Any
 from dlrm_mtl.benchmarks.markdown import cell, markdown_table
 from dlrm_mtl.benchmarks.synthetic_cases import WatchCase
 from dlrm_mtl.benchmarks.windows import Spread
-from dlrm_mtl.distributed.admission import MEET_S, Meeting, admit, connect, listen
-from dlrm_mtl.distributed.hub import Hub
+from dlrm_mtl.distributed.authentication import CONNECT_S, Endpoint, accept_ranks, connect, listen
+from dlrm_mtl.distributed.coordinator import FailureCoordinator
 from dlrm_mtl.distributed.links import pair
 from dlrm_mtl.distributed.versions import check_versions
 from dlrm_mtl.distributed.watch import Watch
@@ -45,17 +45,17 @@ def format_watch(results: Mapping[str, Any]) -> str:
 @contextmanager
 def _watched(ranks: int) -> Iterator[None]:
     _allow_descriptors(DESCRIPTORS + 2 * ranks)
-    server, meeting = listen("127.0.0.1")
+    server, endpoint = listen("127.0.0.1")
     context = multiprocessing.get_context("spawn")
     over = context.Event()
-    others = context.Process(target=_play, args=(meeting, range(1, ranks), over))
+    others = context.Process(target=_play, args=(endpoint, range(1, ranks), over))
     others.start()
-    links = admit(server, meeting.word, frozenset(range(1, ranks)), time.monotonic() + MEET_S)
+    links = accept_ranks(server, endpoint.secret, frozenset(range(1, ranks)), time.monotonic() + CONNECT_S)
     if len(links) < ranks - 1:
-        raise RuntimeError(f"{len(links)} of {ranks - 1} ranks connected within {MEET_S} s")
-    own, of_hub = pair(0)
-    hub = Hub({0: of_hub, **links})
-    watch = Watch(0, own, hub, timeout_s=10 * MEET_S)
+        raise RuntimeError(f"{len(links)} of {ranks - 1} ranks connected within {CONNECT_S} s")
+    own, coordinators_link = pair(0)
+    coordinator = FailureCoordinator({0: coordinators_link, **links})
+    watch = Watch(0, own, coordinator, timeout_s=10 * CONNECT_S)
     over_here = threading.Event()
     stepping = threading.Thread(target=_step, args=([watch], over_here))
     stepping.start()
@@ -76,10 +76,10 @@ def _share_of_a_core(seconds: float) -> float:
     return 100 * (time.process_time() - busy) / (time.perf_counter() - start)
 
 
-def _play(meeting: Meeting, ranks: Sequence[int], over: Any) -> None:
+def _play(endpoint: Endpoint, ranks: Sequence[int], over: Any) -> None:
     _allow_descriptors(DESCRIPTORS * (len(ranks) + 1))
-    deadline = time.monotonic() + MEET_S
-    watches = [Watch(rank, connect(meeting, rank, deadline), timeout_s=10 * MEET_S) for rank in ranks]
+    deadline = time.monotonic() + CONNECT_S
+    watches = [Watch(rank, connect(endpoint, rank, deadline), timeout_s=10 * CONNECT_S) for rank in ranks]
     _step(watches, over)
     for watch in watches:
         watch.leave()

@@ -1,10 +1,9 @@
-"""How the ranks of a job, and nobody else, connect to rank 0.
+"""Connections of the ranks of a job to rank 0; other programs are refused.
 
-Rank 0 draws a word and gives it to the ranks through their process group. A caller shows that it knows it, without
-saying it: rank 0 greets with a nonce, the caller answers with its rank, a nonce of its own and the HMAC of all three,
-and rank 0 shows in the same way that it is rank 0. What a caller must send has a fixed length, and nothing else is read
-before it has proved who it is. What was recorded of another connection proves nothing.
-"""
+Rank 0 draws a random secret and broadcasts it through the process group. On each connection rank 0 sends a nonce, the
+rank answers with its number, a nonce of its own and the HMAC of all three, and rank 0 proves in the same way that it is
+rank 0: the secret itself is never sent, and a replayed answer is refused. An answer has a fixed length, and no more is
+read before it is verified."""
 
 import errno
 import hmac
@@ -20,15 +19,15 @@ from dataclasses import dataclass, field
 
 from dlrm_mtl.distributed.links import Link
 
-MEET_S = 30
-"""Seconds in which all ranks connect."""
-SILENCE_S = 30
-"""Seconds after which a machine that does not answer at all counts as gone."""
-MAX_CALLERS = 256
-"""Connections at a time that have not proved who they are; the oldest is closed for a new one, and calls again if it is
-a rank."""
-CALLS_AT_ONCE = 64
-CALL_S = 5.0
+CONNECT_S = 30
+"""Seconds that all ranks have to connect."""
+UNANSWERED_S = 30
+"""Seconds without an answer after which a machine is taken to be lost."""
+MAX_CANDIDATES = 256
+"""Unauthenticated connections at a time. A new one closes the oldest; a rank whose connection is closed connects
+again."""
+ACCEPTS_AT_ONCE = 64
+ATTEMPT_S = 5.0
 PAUSE_S = 0.05
 
 _NONCE_BYTES = 16
@@ -37,12 +36,12 @@ _PROOF_BYTES = 32
 
 
 @dataclass(frozen=True)
-class Meeting:
-    """Where rank 0 listens, and the word by which the ranks of its job know each other."""
+class Endpoint:
+    """Where rank 0 listens, and the secret of its job."""
 
     host: str
     port: int
-    word: bytes = field(repr=False)
+    secret: bytes = field(repr=False)
 
 
 def store_address() -> str:
@@ -51,8 +50,9 @@ def store_address() -> str:
 
 
 def host_of_first(store_addresses: Sequence[str]) -> str:
-    """The address by which the other ranks reach this host, rank 0's: its own on the way to the job's store. A loopback
-    address says that the store is here; then it is the one by which another host reaches the store, if there is one.
+    """The address by which the other ranks reach this host, rank 0's: the local address of its route to the job's
+    store. If that is a loopback address, the store is on this host, and the address by which another host reaches the
+    store is taken.
 
     Args:
         store_addresses: what :func:`store_address` gave on every rank.
@@ -65,72 +65,74 @@ def host_of_first(store_addresses: Sequence[str]) -> str:
     return next((candidate for candidate in candidates if not _is_loopback(candidate)), own)
 
 
-def listen(host: str) -> tuple[socket.socket, Meeting]:
-    """Rank 0's listening socket, on a free port of an address of this host, and of no other address."""
+def listen(host: str) -> tuple[socket.socket, Endpoint]:
+    """Rank 0's listening socket, on a free port of the given address only."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         server = socket.create_server((host, 0), family=family, backlog=socket.SOMAXCONN)
     except OSError as error:
         if error.errno != errno.EADDRNOTAVAIL:
             raise
-        # The others reach this host by an address that it does not know of, as behind a gateway.
+        # No interface of this host has the address, as behind a gateway.
         server = socket.create_server(("", 0), family=family, backlog=socket.SOMAXCONN)
-    return server, Meeting(host, server.getsockname()[1], secrets.token_bytes(32))
+    return server, Endpoint(host, server.getsockname()[1], secrets.token_bytes(32))
 
 
-def admit(server: socket.socket, word: bytes, ranks: Set[int], deadline: float) -> dict[int, Link]:
-    """The connections of the ranks that come before the deadline, by rank; everyone else is turned away. Then nobody
-    listens any more.
+def accept_ranks(server: socket.socket, secret: bytes, ranks: Set[int], deadline: float) -> dict[int, Link]:
+    """Accepts the connections of ranks until all are there or the deadline has passed, then closes the server.
 
     Args:
         deadline: on the monotonic clock.
+
+    Returns:
+        the connections by rank; ranks that did not connect in time are missing.
     """
-    admitted: dict[int, Link] = {}
-    callers: dict[int, _Caller] = {}
+    links: dict[int, Link] = {}
+    candidates: dict[int, _Candidate] = {}
     server.setblocking(False)
     with server, selectors.DefaultSelector() as selector:
         selector.register(server, selectors.EVENT_READ)
-        while len(admitted) < len(ranks) and (left := deadline - time.monotonic()) > 0:
+        while len(links) < len(ranks) and (left := deadline - time.monotonic()) > 0:
             for key, _ in selector.select(left):
                 if key.fileobj is server:
-                    _take_calls(server, selector, callers)
+                    _accept_connections(server, selector, candidates)
                     continue
-                caller = callers.get(key.fd)
-                if caller is None or not caller.hear():  # closed meanwhile, or not done
+                candidate = candidates.get(key.fd)
+                if candidate is None or not candidate.read():  # closed since, or more to read
                     continue
-                del callers[key.fd]
-                selector.unregister(caller.peer)
-                rank = caller.prove(word)
-                if rank is not None and rank in ranks - admitted.keys():
-                    admitted[rank] = caller.welcome(word)
+                del candidates[key.fd]
+                selector.unregister(candidate.peer)
+                rank = candidate.authenticate(secret)
+                if rank is not None and rank in ranks - links.keys():
+                    links[rank] = candidate.accept(secret)
                 else:
-                    caller.peer.close()
-        for caller in callers.values():
-            caller.peer.close()
-    return admitted
+                    candidate.peer.close()
+        for candidate in candidates.values():
+            candidate.peer.close()
+    return links
 
 
-def connect(meeting: Meeting, rank: int, deadline: float) -> Link:
+def connect(endpoint: Endpoint, rank: int, deadline: float) -> Link:
     """This rank's connection to rank 0.
 
     Args:
         deadline: on the monotonic clock.
 
     Raises:
-        OSError: rank 0 cannot be reached at that address, or did not let this rank in before the deadline.
+        OSError: rank 0 cannot be reached at that address, or did not accept this rank before the deadline.
     """
-    place = f"rank {rank} cannot reach rank 0 at {meeting.host}:{meeting.port}"
+    place = f"rank {rank} cannot reach rank 0 at {endpoint.host}:{endpoint.port}"
     while True:
         try:
-            return _call(meeting, rank, min(deadline, time.monotonic() + CALL_S))
+            return _attempt(endpoint, rank, min(deadline, time.monotonic() + ATTEMPT_S))
         except OSError as error:
             if isinstance(error, (ConnectionRefusedError, PermissionError)) or time.monotonic() > deadline - PAUSE_S:
                 raise OSError(f"{place}: {error}") from None
         time.sleep(PAUSE_S)
 
 
-class _Caller:
-    """A connection that has not proved yet which rank it is."""
+class _Candidate:
+    """A connection that is not authenticated yet."""
 
     def __init__(self, peer: socket.socket) -> None:
         peer.setblocking(False)
@@ -140,8 +142,8 @@ class _Caller:
         self._gone = False
         self._send(self._nonce)
 
-    def hear(self) -> bool:
-        """Reads on; True after all that is to be read."""
+    def read(self) -> bool:
+        """Reads what has arrived; True when the answer is complete or the connection closed."""
         try:
             part = self.peer.recv(_ANSWER.size - len(self._answer))
         except BlockingIOError:
@@ -151,56 +153,58 @@ class _Caller:
         self._answer += part
         return not part or len(self._answer) == _ANSWER.size
 
-    def prove(self, word: bytes) -> int | None:
-        """The rank that the caller has shown itself to be, None if it is a stranger."""
+    def authenticate(self, secret: bytes) -> int | None:
+        """The rank that the answer proves, None if it proves none."""
         if len(self._answer) < _ANSWER.size:
             return None
         rank, nonce, proof = _ANSWER.unpack(self._answer)
-        genuine = hmac.compare_digest(proof, _proof(word, b"rank", self._nonce, nonce, rank))
+        genuine = hmac.compare_digest(proof, _proof(secret, b"rank", self._nonce, nonce, rank))
         return int(rank) if genuine else None
 
-    def welcome(self, word: bytes) -> Link:
+    def accept(self, secret: bytes) -> Link:
         rank, nonce, _ = _ANSWER.unpack(self._answer)
-        self._send(_proof(word, b"hub", self._nonce, nonce, rank))
+        self._send(_proof(secret, b"rank 0", self._nonce, nonce, rank))
         return _link(self.peer, rank)
 
     def _send(self, part: bytes) -> None:
         try:
             self.peer.send(part)  # fits into any buffer
-        except OSError:  # it has gone, which the next read tells
+        except OSError:  # closed, as the next read shows
             return
 
 
-def _take_calls(server: socket.socket, selector: selectors.BaseSelector, callers: dict[int, _Caller]) -> None:
-    for _ in range(CALLS_AT_ONCE):
+def _accept_connections(
+    server: socket.socket, selector: selectors.BaseSelector, candidates: dict[int, _Candidate]
+) -> None:
+    for _ in range(ACCEPTS_AT_ONCE):
         try:
             peer, _ = server.accept()
         except BlockingIOError:
             return
         except OSError as error:
             if error.errno not in (errno.EMFILE, errno.ENFILE):
-                return  # the caller has gone again
-            if not callers:
+                return  # the connection was closed again
+            if not candidates:
                 raise
             peer = None
-        if callers and (peer is None or len(callers) >= MAX_CALLERS):
-            oldest = callers.pop(next(iter(callers)))
+        if candidates and (peer is None or len(candidates) >= MAX_CANDIDATES):
+            oldest = candidates.pop(next(iter(candidates)))
             selector.unregister(oldest.peer)
             oldest.peer.close()
         if peer is not None:
             selector.register(peer, selectors.EVENT_READ)
-            callers[peer.fileno()] = _Caller(peer)
+            candidates[peer.fileno()] = _Candidate(peer)
 
 
-def _call(meeting: Meeting, rank: int, deadline: float) -> Link:
+def _attempt(endpoint: Endpoint, rank: int, deadline: float) -> Link:
     with_timeout = max(PAUSE_S, deadline - time.monotonic())
-    peer = socket.create_connection((meeting.host, meeting.port), timeout=with_timeout)
+    peer = socket.create_connection((endpoint.host, endpoint.port), timeout=with_timeout)
     try:
         theirs, ours = _read(peer, _NONCE_BYTES, deadline), secrets.token_bytes(_NONCE_BYTES)
-        peer.sendall(_ANSWER.pack(rank, ours, _proof(meeting.word, b"rank", theirs, ours, rank)))
-        expected = _proof(meeting.word, b"hub", theirs, ours, rank)
+        peer.sendall(_ANSWER.pack(rank, ours, _proof(endpoint.secret, b"rank", theirs, ours, rank)))
+        expected = _proof(endpoint.secret, b"rank 0", theirs, ours, rank)
         if not hmac.compare_digest(_read(peer, _PROOF_BYTES, deadline), expected):
-            raise PermissionError("another program answers there")
+            raise PermissionError("another program listens there")
     except BaseException:
         peer.close()
         raise
@@ -213,22 +217,22 @@ def _read(peer: socket.socket, size: int, deadline: float) -> bytes:
         peer.settimeout(max(PAUSE_S, deadline - time.monotonic()))
         part = peer.recv(size - len(read))
         if not part:
-            raise ConnectionResetError("turned away")
+            raise ConnectionResetError("connection refused by rank 0")
         read += part
     return read
 
 
-def _proof(word: bytes, role: bytes, nonce_of_hub: bytes, nonce_of_caller: bytes, rank: int) -> bytes:
-    return hmac.digest(word, role + nonce_of_hub + nonce_of_caller + struct.pack("!I", rank), "sha256")
+def _proof(secret: bytes, role: bytes, nonce_of_rank_0: bytes, nonce_of_rank: bytes, rank: int) -> bytes:
+    return hmac.digest(secret, role + nonce_of_rank_0 + nonce_of_rank + struct.pack("!I", rank), "sha256")
 
 
 def _link(peer: socket.socket, rank: int) -> Link:
     peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     peer.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, SILENCE_S // 2)
-    peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, SILENCE_S // 6)
+    peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, UNANSWERED_S // 2)
+    peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, UNANSWERED_S // 6)
     # Unanswered data would be sent again for a quarter of an hour.
-    peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1000 * SILENCE_S)
+    peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1000 * UNANSWERED_S)
     return Link(peer, rank)
 
 

@@ -108,7 +108,7 @@ class CheckpointWriter:
         partial = partial_path(self._directory, step)
         first = self._ranks.is_first
         try:
-            self._agree(lambda: _make_empty(partial) if first else None)
+            self._run_on_all(lambda: _make_empty(partial) if first else None)
             try:
                 save(
                     tensors,
@@ -119,15 +119,15 @@ class CheckpointWriter:
             except CheckpointException as error:
                 raise OSError(_first_failure(error)) from None
             mine = sorted(file.name for file in partial.glob(f"__{self._ranks.rank}_*.distcp"))
-            records = self._agree(lambda: record_files(partial, [*mine, *([DESCRIPTION] if first else [])]))
+            records = self._run_on_all(lambda: record_files(partial, [*mine, *([DESCRIPTION] if first else [])]))
             files = [record for rank in records for record in rank]
-            self._agree(lambda: complete(self._directory, step, facts, files, self._keep) if first else None)
+            self._run_on_all(lambda: complete(self._directory, step, facts, files, self._keep) if first else None)
         except Exception:
             if first:
                 shutil.rmtree(partial, ignore_errors=True)
             raise
 
-    def _agree(self, action: Callable[[], Any]) -> list[Any]:
+    def _run_on_all(self, action: Callable[[], Any]) -> list[Any]:
         """Every rank's result; an action that fails on one rank fails on all."""
         outcome: tuple[bool, Any]
         try:
@@ -150,10 +150,10 @@ def find_checkpoint(directory: Path, ranks: Ranks) -> Checkpoint | None:
     Raises:
         ValueError: there are checkpoints, but all are damaged.
     """
-    for path in ranks.share(remove_unfinished(directory) if ranks.is_first else []):
+    for path in ranks.broadcast(remove_unfinished(directory) if ranks.is_first else []):
         _say(ranks, f"{path}: a checkpoint that was not finished, removed")
     damaged = []
-    for path in ranks.share(list_checkpoints(directory) if ranks.is_first else []):
+    for path in ranks.broadcast(list_checkpoints(directory) if ranks.is_first else []):
         try:
             return open_checkpoint(path, ranks)
         except ValueError as error:
@@ -183,7 +183,7 @@ def open_checkpoint(path: Path, ranks: Ranks) -> Checkpoint:
             raise ValueError(f"{path}: {error}") from None
         return manifest, {name: torch.Size(tensor.size) for name, tensor in tensors.items()}
 
-    return Checkpoint(path, *ranks.agree(check))
+    return Checkpoint(path, *ranks.run_on_all(check))
 
 
 def load_tensors(checkpoint: Checkpoint, targets: Tensors, names: Collection[str], ranks: Ranks) -> dict[str, Tensor]:

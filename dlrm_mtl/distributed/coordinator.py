@@ -1,4 +1,5 @@
-"""Rank 0's end of the watch: it hears all ranks, decides which failure came first, shows it and ends the job."""
+"""Rank 0's part of the watch: receives the failures of all ranks, decides which came first, shows it and ends the
+job."""
 
 import selectors
 import threading
@@ -15,25 +16,25 @@ from dlrm_mtl.distributed.failure import (
     format_ranks,
 )
 from dlrm_mtl.distributed.links import Link
-from dlrm_mtl.distributed.messages import End, Word
+from dlrm_mtl.distributed.messages import End, Signal
 from dlrm_mtl.ending import end_process
 
 SETTLE_S = 1.0
-"""Seconds in which failures count as one: an error and the collectives that break with it, or an error of all ranks.
-Ranks that have not said within them how far they have come do not answer."""
+"""Seconds after the first failure in which further ones are taken for its consequences, as collectives that break. A
+rank that does not send its position within them is reported as not answering."""
 LEAVE_S = 3.0
-"""Seconds that rank 0, which may hold the job's store, waits for the others to end."""
+"""Seconds that rank 0, which may hold the job's store, waits for the other ranks to end."""
 
 
-class Hub:
+class FailureCoordinator:
     """A thread of rank 0's process.
 
-    A rank sends its position now and then, a failure when it fails, and ``LEFT`` before it leaves properly. When one
-    has failed, the hub asks all how far they have come, and then sends the job's exit code, once the failure has been
-    shown. Rank 0's process ends last.
+    Each rank sends its position at intervals, a failure if it fails, and ``LEFT`` when it has finished. After a failure
+    the coordinator asks all ranks for their positions, shows the failure, and sends every rank the job's exit code.
+    Rank 0's process ends last.
 
     Args:
-        links: a connection from each rank, by rank; rank 0 too.
+        links: connection to each rank, rank 0 included, by rank.
     """
 
     def __init__(self, links: Mapping[int, Link]) -> None:
@@ -43,7 +44,7 @@ class Hub:
         self._selector = selectors.DefaultSelector()
         for link in links.values():
             self._selector.register(link, selectors.EVENT_READ, link)
-        self._thread = threading.Thread(target=self._run, name="hub", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="coordinator", daemon=True)
         self._thread.start()
 
     def join(self, timeout_s: float) -> None:
@@ -52,29 +53,33 @@ class Hub:
 
     def _run(self) -> None:
         while not self._failures and self._selector.get_map():
-            self._hear(None)
+            self._receive(None)
         if self._failures:
-            self._ask()
+            self._ask_positions()
             deadline = time.monotonic() + SETTLE_S
             while (left := deadline - time.monotonic()) > 0:
-                self._hear(left)
+                self._receive(left)
             self._end_job()
         self._selector.close()
 
     @property
     def _links(self) -> list[Link]:
-        """Of the ranks that are still there."""
+        """Of the ranks that are still connected."""
         return [key.data for key in self._selector.get_map().values()]
 
-    def _hear(self, patience_s: float | None) -> None:
-        """Takes in what comes next."""
-        for key, _ in self._selector.select(patience_s):
-            if not self._take_in(key.data):
+    def _receive(self, timeout_s: float | None) -> None:
+        """Processes the next messages.
+
+        Args:
+            timeout_s: seconds to wait for one; None: until there is one.
+        """
+        for key, _ in self._selector.select(timeout_s):
+            if not self._process(key.data):
                 self._selector.unregister(key.data)
                 key.data.close()
 
-    def _take_in(self, link: Link) -> bool:
-        """Whether there is more to come."""
+    def _process(self, link: Link) -> bool:
+        """Processes the messages of a rank; False if it has left or is lost."""
         messages = link.receive()
         if messages is None:
             self._failures.append(Failure(Kind.LOST, link.rank, 1, ""))
@@ -86,21 +91,21 @@ class Hub:
                     self._silent.discard(link.rank)
                 case Failure():
                     self._failures.append(message)
-                case Word.LEFT:
+                case Signal.LEFT:
                     return False
         return True
 
-    def _ask(self) -> None:
+    def _ask_positions(self) -> None:
         for link in self._links:
             self._silent.add(link.rank)
-            link.send(Word.ASK)
+            link.send(Signal.ASK)
 
     def _end_job(self) -> None:
         first = min(self._failures, key=lambda failure: failure.kind)
         if first.kind is Kind.LOST:
             lost = [failure.rank for failure in self._failures if failure.kind is Kind.LOST]
             reports = {rank: position._replace(line="") for rank, position in self._positions.items()}
-            text = f"{format_ranks(lost)} ended without a word; last reports: {format_positions(reports)}"
+            text = f"{format_ranks(lost)} ended unexpectedly; last reports: {format_positions(reports)}"
             first = replace(first, rank=0, text=text)
         elif first.kind is Kind.TIMEOUT:
             text = f"{first.text}; last reports: {format_positions(self._positions)}"
@@ -113,5 +118,5 @@ class Hub:
                 link.send(End(first.code))
         deadline = time.monotonic() + LEAVE_S
         while any(link.rank != 0 for link in self._links) and (left := deadline - time.monotonic()) > 0:
-            self._hear(left)
+            self._receive(left)
         end_process(first.code)

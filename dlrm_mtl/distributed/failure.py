@@ -1,4 +1,4 @@
-"""What ends a job: the failure of a rank, as ranks tell each other and as the user reads it."""
+"""Failures of ranks, as ranks send them to each other and as the user reads them."""
 
 import sys
 from collections import defaultdict
@@ -15,10 +15,10 @@ class Position(NamedTuple):
     """How far a rank has come.
 
     Attributes:
-        begun: steps of whatever kind that it has begun.
-        where: what the last of them is part of.
-        step: its number there.
-        line: what the main thread does just now.
+        begun: number of steps of all kinds that it has begun.
+        where: what the last of them is part of, such as ``training``.
+        step: number of that step in ``where``.
+        line: function, file and line that the main thread executes.
     """
 
     begun: int = 0
@@ -28,13 +28,13 @@ class Position(NamedTuple):
 
 
 class Kind(IntEnum):
-    """Kinds of failures; of those that come at about the same time, the first kind explains the others."""
+    """Kinds of failures. Of failures at about the same time, the one of the lowest kind is the cause of the others."""
 
     ERROR = 0
     LOST = 1
     TIMEOUT = 2
     SUSPECT = 3
-    """A RuntimeError: what collectives raise when a peer has gone, but also a defect."""
+    """A RuntimeError, which a collective raises when another rank has ended, but a defect may raise as well."""
 
 
 @dataclass(frozen=True)
@@ -53,13 +53,13 @@ class Failure:
 
 
 def describe_error(error: BaseException, rank: int) -> Failure:
-    """The failure of a rank that an exception has stopped."""
+    """The failure of a rank that an exception ends."""
     kind = Kind.SUSPECT if isinstance(error, RuntimeError) else Kind.ERROR
     return Failure(kind, rank, exit_code(error), describe(error))
 
 
 def announce(failure: Failure, *, of_all: bool = False) -> None:
-    """Shows a failure on stderr; ``of_all``: every rank has it, or it speaks of the ranks itself."""
+    """Shows a failure on stderr, with its rank unless ``of_all``: all ranks have it, or its text names the ranks."""
     program = Path(sys.argv[0]).stem
     if "\n" in failure.text:
         message = f"{program}: rank {failure.rank} failed\n{failure.text}"
@@ -69,12 +69,12 @@ def announce(failure: Failure, *, of_all: bool = False) -> None:
 
 
 def format_positions(positions: Mapping[int, Position]) -> str:
-    """``rank 1 at training step 6; ranks 0, 2-4 at training step 7, in all_reduce``: those that are behind first."""
-    together: dict[Position, list[int]] = defaultdict(list)
+    """``rank 1 at training step 6; ranks 0, 2-4 at training step 7, in all_reduce``; the earliest position first."""
+    ranks_at: dict[Position, list[int]] = defaultdict(list)
     for rank, position in positions.items():
-        together[position].append(rank)
+        ranks_at[position].append(rank)
     parts = []
-    for (begun, where, step, line), ranks in sorted(together.items()):
+    for (begun, where, step, line), ranks in sorted(ranks_at.items()):
         place = f"at {where} step {step}" if begun else "at no step yet"
         parts.append(f"{format_ranks(ranks)} {place}" + (f", in {line}" if line else ""))
     return "; ".join(parts)

@@ -1,5 +1,5 @@
-"""Connections between rank 0 and every rank, beside the collectives: they close when a process ends, however it ends,
-and stay open while it is stopped."""
+"""Connections between rank 0 and every rank, beside the collectives. The kernel closes them when a process ends, but
+not while it is stopped."""
 
 import socket
 from contextlib import suppress
@@ -7,11 +7,11 @@ from contextlib import suppress
 from dlrm_mtl.distributed.messages import MAX_BYTES, Message, decode, encode
 
 SEND_S = 5
-"""Seconds after which an end that takes no message in counts as gone."""
+"""Seconds that sending may take before the other end is taken to be lost."""
 
 
 class Link:
-    """One end of a connection, over which messages come and go.
+    """One end of a connection for messages.
 
     Args:
         peer: a connected socket, which the link owns.
@@ -28,13 +28,16 @@ class Link:
         return self._peer.fileno()
 
     def send(self, message: Message) -> None:
-        """Sends a message; to one that has gone it is not sent."""
+        """Sends a message, unless the connection is closed."""
         with suppress(OSError):
             self._peer.sendall(encode(message))
 
     def receive(self) -> list[Message] | None:
-        """The messages that have come, maybe none yet; None if the other end has gone, or sends what is no message. To
-        be called when there is something to read."""
+        """The messages that have arrived in full. To be called when there is something to read.
+
+        Returns:
+            None if the other end has closed the connection or sends something else than messages.
+        """
         try:
             part = self._peer.recv(MAX_BYTES)
             *lines, self._begun = (self._begun + part).split(b"\n")
@@ -49,6 +52,6 @@ class Link:
 
 
 def pair(rank: int) -> tuple[Link, Link]:
-    """Both ends of a connection of a rank with itself."""
+    """Both ends of a connection within a process."""
     one, other = socket.socketpair()
     return Link(one, rank), Link(other, rank)

@@ -1,4 +1,4 @@
-"""What ranks tell each other beside the collectives: lines of JSON, short, and checked in full where they arrive."""
+"""Messages between rank 0 and the other ranks, beside the collectives: short lines of JSON, validated when received."""
 
 import json
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from typing import Any
 from dlrm_mtl.distributed.failure import Failure, Kind, Position
 
 MAX_BYTES = 1 << 18
-"""Of a message; no rank sends a longer one."""
+"""Of a message, at most."""
 MAX_TEXT = 20_000
 """Characters of a failure's text; JSON takes at most 12 bytes for one."""
 MAX_PLACE = 200
@@ -17,13 +17,13 @@ MAX_COUNT = 1 << 62
 MAX_CODE = 255
 
 
-class Word(Enum):
-    """Messages of one word."""
+class Signal(Enum):
+    """Messages without content."""
 
     ASK = "ask"
-    """Rank 0 asks how far a rank has come."""
+    """Rank 0 asks for a rank's position."""
     LEFT = "left"
-    """A rank leaves properly."""
+    """A rank has finished."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class End:
     """Exit code of every rank."""
 
 
-Message = Position | Failure | Word | End
+Message = Position | Failure | Signal | End
 
 
 def encode(message: Message) -> bytes:
@@ -43,18 +43,19 @@ def encode(message: Message) -> bytes:
 
 
 def decode(line: bytes, rank: int) -> Message:
-    """The message of a line, without its end.
+    """The message of a line.
 
     Args:
-        rank: who has sent it.
+        line: without the newline.
+        rank: the sender.
 
     Raises:
-        ValueError: it is none.
+        ValueError: the line is not a message.
     """
     try:
         value = json.loads(line)
     except RecursionError:
-        raise ValueError("no message: nested too deeply") from None
+        raise ValueError("not a message: nested too deeply") from None
     match value:
         case ["position", begun, str(where), step, str(code_line)] if _is_count(begun) and _is_count(step):
             return Position(begun, where, step, code_line)
@@ -63,8 +64,8 @@ def decode(line: bytes, rank: int) -> Message:
         case ["end", code] if _is_count(code, MAX_CODE):
             return End(code)
         case [str(word)]:
-            return Word(word)
-    raise ValueError("no message")
+            return Signal(word)
+    raise ValueError("not a message")
 
 
 def _plain(message: Message) -> list[Any]:
@@ -75,12 +76,12 @@ def _plain(message: Message) -> list[Any]:
             return ["failure", int(message.kind), message.code, _shortened(message.text, MAX_TEXT)]
         case End():
             return ["end", message.code]
-        case Word():
+        case Signal():
             return [message.value]
 
 
 def _shortened(text: str, limit: int) -> str:
-    """Without its middle, where it is too long: a traceback tells most at its ends."""
+    """The text, without its middle if it is too long: of a traceback, the ends say most."""
     left_out = len(text) - limit
     if left_out <= 0:
         return text

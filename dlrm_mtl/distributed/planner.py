@@ -100,7 +100,7 @@ def plan_sharding(
                 fetch_ahead(found.plan)
             plans[0] = found.plan
 
-    ranks.agree(plan)
+    ranks.run_on_all(plan)
     torch.distributed.broadcast_object_list(plans, src=0, group=ranks.group)
     assert plans[0] is not None
     return plans[0]

@@ -1,4 +1,4 @@
-"""The process group and this process's place in it."""
+"""The process group, and this process as one of its ranks."""
 
 import os
 import time
@@ -11,23 +11,23 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 
-from dlrm_mtl.distributed.admission import MEET_S, admit, connect, host_of_first, listen, store_address
 from dlrm_mtl.distributed.affinity import own_cpus
-from dlrm_mtl.distributed.hub import Hub
+from dlrm_mtl.distributed.authentication import CONNECT_S, accept_ranks, connect, host_of_first, listen, store_address
+from dlrm_mtl.distributed.coordinator import FailureCoordinator
 from dlrm_mtl.distributed.links import Link, pair
-from dlrm_mtl.distributed.rendezvous import bounded_meeting, place, store_of_one
+from dlrm_mtl.distributed.rendezvous import bounded_rendezvous, store_endpoint, store_of_one
 from dlrm_mtl.distributed.watch import Watch
 from dlrm_mtl.srun import become_rank
 
 MARGIN_S = 10
-"""Seconds that the backend waits longer than the watch, which knows more about a collective that hangs."""
+"""Seconds that the backend's timeout exceeds the watch's, whose message says more about a collective that hangs."""
 
 Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process among all."""
+    """This process as a rank, and collectives of Python objects."""
 
     rank: int
     world_size: int
@@ -47,7 +47,7 @@ class Ranks:
             torch.cuda.synchronize(self.device)
         dist.barrier(group=self.group)
 
-    def share(self, value: Result) -> Result:
+    def broadcast(self, value: Result) -> Result:
         """Rank 0's value, on every rank. Collective."""
         values = [value]
         dist.broadcast_object_list(values, src=0, group=self.group)
@@ -65,28 +65,31 @@ class Ranks:
         dist.all_reduce(joined, dist.ReduceOp.MAX, group=self.group)
         return [bool(flag) for flag in joined.tolist()]
 
-    def agree(self, action: Callable[[], Result]) -> Result:
-        """Runs an action on every rank; if it fails on one, every rank raises, instead of waiting for that rank in a
+    def run_on_all(self, action: Callable[[], Result]) -> Result:
+        """Runs an action on every rank. If it fails on one, every rank raises, instead of waiting for that rank in a
         later collective. Collective.
+
+        Returns:
+            this rank's result.
 
         Raises:
             ValueError: with the message of the first rank whose error is the user's or the file system's.
             RuntimeError: on the other ranks, if an action fails otherwise; the failing one raises its own error.
         """
         result: Result | None = None
-        mine: Exception | None = None
+        own_error: Exception | None = None
         try:
             result = action()
         except Exception as error:
-            mine = error
-        usual = isinstance(mine, (ValueError, OSError))
-        for rank, failure in enumerate(self.gather(None if mine is None else (usual, str(mine)))):
+            own_error = error
+        is_users = isinstance(own_error, (ValueError, OSError))
+        for rank, failure in enumerate(self.gather(None if own_error is None else (is_users, str(own_error)))):
             if failure is None:
                 continue
-            is_usual, message = failure
-            if is_usual:
+            is_users, message = failure
+            if is_users:
                 raise ValueError(message)
-            raise mine or RuntimeError(f"rank {rank} failed: {message}")
+            raise own_error or RuntimeError(f"rank {rank} failed: {message}")
         return result  # type: ignore[return-value]
 
 
@@ -98,15 +101,15 @@ def process_group(timeout_s: int) -> Iterator[Ranks]:
 
     NCCL, one process per GPU, where there are GPUs; gloo elsewhere, each process on CPUs of its own (:func:`own_cpus`).
 
-    In a job of several ranks, an exception on one ends all of them within seconds, see :class:`Watch`; so does the end
-    of a process. In a job of one rank it is raised as it is. A SystemExit must be raised by all: they leave together.
-    Ranks that do not meet in time end with exit code 2, see :func:`bounded_meeting`.
+    In a job of several ranks, an exception on one rank, or the end of its process, ends all of them within seconds, see
+    :class:`Watch`. In a job of one rank the exception is raised unchanged. A SystemExit must be raised by all ranks.
+    Ranks that do not connect in time end with exit code 2, see :func:`bounded_rendezvous`.
 
     Args:
-        timeout_s: seconds after which a step that does not end, or a collective that does not complete, ends the job.
+        timeout_s: seconds after which a step or collective that does not complete ends the job.
 
     Raises:
-        ValueError: more processes on a node than it has GPUs; the ranks cannot meet; a launcher whose restarts may
+        ValueError: more processes on a node than it has GPUs; the ranks cannot connect; a launcher whose restarts may
             hang; tasks of srun that :func:`dlrm_mtl.srun.become_rank` refuses.
     """
     become_rank()
@@ -130,7 +133,7 @@ def process_group(timeout_s: int) -> Iterator[Ranks]:
 @contextmanager
 def _join(device: torch.device, local_world_size: int, timeout_s: int) -> Iterator[Ranks]:
     try:
-        with bounded_meeting(timeout_s + MARGIN_S):
+        with bounded_rendezvous(timeout_s + MARGIN_S):
             group = _init_process_group(device, timeout_s + MARGIN_S)
             ranks = Ranks(dist.get_rank(), dist.get_world_size(), local_world_size, device, group)
             ranks = replace(ranks, watch=_start_watch(ranks, timeout_s))
@@ -141,12 +144,12 @@ def _join(device: torch.device, local_world_size: int, timeout_s: int) -> Iterat
             except SystemExit as error:
                 stop = error
             ranks.watch.pause()
-            # A rank that leaves while others still talk to it takes them down.
+            # A rank that leaves while others still communicate with it makes them fail.
             dist.barrier()
         except BaseException as error:
             if ranks.world_size > 1:
                 ranks.watch.fail(error)
-            ranks.watch.leave()  # an error of a job of one rank is its caller's, as anywhere in Python
+            ranks.watch.leave()  # a job of one rank raises to its caller
             raise
         ranks.watch.leave()
         if stop is not None:
@@ -165,42 +168,42 @@ def _init_process_group(device: torch.device, timeout_s: int) -> dist.ProcessGro
             rank=0 if alone else -1,
             world_size=1 if alone else -1,
             timeout=timedelta(seconds=timeout_s),
-            # So that NCCL need not guess the GPU of a barrier.
+            # Otherwise NCCL guesses the GPU of a barrier.
             device_id=device if device.type == "cuda" else None,
         )
     except dist.DistError as error:
         reason = str(error).splitlines()[0]
-        raise ValueError(f"the {os.environ['WORLD_SIZE']} ranks did not meet at {place()}: {reason}") from None
+        raise ValueError(f"the {os.environ['WORLD_SIZE']} ranks did not meet at {store_endpoint()}: {reason}") from None
     group = dist.group.WORLD
     assert group is not None
     return group
 
 
 def _connect_ranks(ranks: Ranks) -> dict[int, Link]:
-    """Links from rank 0 to all others, by rank; there, one to rank 0. Collective."""
-    addresses = ranks.gather(ranks.agree(store_address))
-    opened = ranks.agree(lambda: listen(host_of_first(addresses)) if ranks.is_first else None)
-    meeting = ranks.share(opened and opened[1])
-    assert meeting is not None
-    deadline = time.monotonic() + MEET_S
+    """On rank 0, connections to all other ranks, by rank; elsewhere the one to rank 0. Collective."""
+    addresses = ranks.gather(ranks.run_on_all(store_address))
+    opened = ranks.run_on_all(lambda: listen(host_of_first(addresses)) if ranks.is_first else None)
+    endpoint = ranks.broadcast(opened and opened[1])
+    assert endpoint is not None
+    deadline = time.monotonic() + CONNECT_S
     others = frozenset(range(1, ranks.world_size))
 
     def connect_rank() -> dict[int, Link]:
         if opened is None:
-            return {0: connect(meeting, ranks.rank, deadline)}
-        return admit(opened[0], meeting.word, others, deadline)
+            return {0: connect(endpoint, ranks.rank, deadline)}
+        return accept_ranks(opened[0], endpoint.secret, others, deadline)
 
-    return ranks.agree(connect_rank)
+    return ranks.run_on_all(connect_rank)
 
 
 def _start_watch(ranks: Ranks, timeout_s: int) -> Watch:
     links = _connect_ranks(ranks) if ranks.world_size > 1 else {}
-    hub: Hub | None = None
+    coordinator: FailureCoordinator | None = None
     if ranks.is_first:
-        links[0], of_hub = pair(0)
-        hub = Hub({**links, 0: of_hub})
+        links[0], coordinators_link = pair(0)
+        coordinator = FailureCoordinator({**links, 0: coordinators_link})
     deputy = ranks.rank == 1 or ranks.rank % ranks.local_world_size == 0
-    return Watch(ranks.rank, links[0], hub, timeout_s, deputy)
+    return Watch(ranks.rank, links[0], coordinator, timeout_s, deputy)
 
 
 def _default_environment() -> None:
@@ -211,8 +214,8 @@ def _default_environment() -> None:
 
 
 def _check_restarts() -> None:
-    """torchrun otherwise keeps one store over its restarts, in which new processes find the addresses of dead ones and
-    wait for them (pytorch #135712, #167288)."""
+    """Raises a ValueError for a torchrun that keeps its store over restarts: new processes would find the addresses of
+    dead ones there and wait for them (pytorch #135712, #167288)."""
     if (
         os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
         and int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0")) > 0

@@ -1,5 +1,5 @@
-"""The meeting of a job's ranks at its store, which torch waits for without a word, and for ever where the port belongs
-to a program that does not answer."""
+"""The rendezvous of a job's ranks at its store, with a message and a time limit. torch waits silently, and without
+limit if another program owns the port and does not answer."""
 
 import os
 import socket
@@ -22,47 +22,47 @@ LOOPBACK = "lo"
 
 
 @contextmanager
-def bounded_meeting(timeout_s: int) -> Iterator[None]:
-    """Within, ranks meet: the first rank of each node says after some seconds what it waits for, and the process ends,
-    with exit code 2, if it takes longer than ``timeout_s``."""
+def bounded_rendezvous(timeout_s: int) -> Iterator[None]:
+    """Limits the time of the block in which the ranks connect to the store. The first rank of each node says after some
+    seconds what it waits for; after ``timeout_s`` the process ends with exit code 2."""
     if os.environ["WORLD_SIZE"] == "1":
         yield
         return
-    met = threading.Event()
-    guard = threading.Thread(target=_guard, args=(met, timeout_s), name="meeting", daemon=True)
+    connected = threading.Event()
+    guard = threading.Thread(target=_guard, args=(connected, timeout_s), name="rendezvous", daemon=True)
     guard.start()
     try:
         yield
     finally:
-        met.set()
+        connected.set()
         guard.join()
 
 
-def place() -> str:
-    """Where the ranks meet."""
+def store_endpoint() -> str:
+    """HOST:PORT of the job's store."""
     return "{MASTER_ADDR}:{MASTER_PORT}".format_map(os.environ)
 
 
 def store_of_one() -> Store:
-    """The store of a job of one rank, which nobody else needs to reach. Its process group is reached by this machine at
-    most: gloo always listens."""
+    """The store of a job of one rank, inside its process. gloo always listens, so it is bound to the loopback
+    interface."""
     if LOOPBACK in (name for _, name in socket.if_nameindex()):
         os.environ.setdefault("GLOO_SOCKET_IFNAME", LOOPBACK)
     return dist.HashStore()  # type: ignore[attr-defined, no-any-return]
 
 
-def _guard(met: threading.Event, timeout_s: int) -> None:
+def _guard(connected: threading.Event, timeout_s: int) -> None:
     rank, world_size = int(os.environ["RANK"]), os.environ["WORLD_SIZE"]
-    speaks = os.environ["LOCAL_RANK"] == "0"
+    is_first_of_node = os.environ["LOCAL_RANK"] == "0"
     notice_s = min(NOTICE_S, timeout_s)
-    if met.wait(notice_s):
+    if connected.wait(notice_s):
         return
-    if speaks:
-        what = f"rank {rank} waits for all {world_size} ranks to meet at {place()}, for {timeout_s} s at most"
+    if is_first_of_node:
+        what = f"rank {rank} waits for all {world_size} ranks to meet at {store_endpoint()}, for {timeout_s} s at most"
         print(f"{Path(sys.argv[0]).stem}: {what}", file=sys.stderr, flush=True)
-    if met.wait(timeout_s - notice_s):
+    if connected.wait(timeout_s - notice_s):
         return
-    if speaks:
-        text = f"the {world_size} ranks did not meet at {place()} within {timeout_s} s"
+    if is_first_of_node:
+        text = f"the {world_size} ranks did not meet at {store_endpoint()} within {timeout_s} s"
         announce(Failure(Kind.ERROR, rank, REFUSED, text))
     end_process(REFUSED)

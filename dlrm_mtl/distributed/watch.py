@@ -1,4 +1,4 @@
-"""A rank's end of the watch over all ranks: none waits for long for one that has failed, ended or stopped."""
+"""Each rank's part of the watch, which ends all ranks soon after one has failed, ended or stopped."""
 
 import sys
 import threading
@@ -7,6 +7,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, NoReturn
 
+from dlrm_mtl.distributed.coordinator import LEAVE_S, FailureCoordinator
 from dlrm_mtl.distributed.failure import (
     Failure,
     Kind,
@@ -15,42 +16,40 @@ from dlrm_mtl.distributed.failure import (
     describe_error,
     format_positions,
 )
-from dlrm_mtl.distributed.hub import LEAVE_S, Hub
 from dlrm_mtl.distributed.links import Link
-from dlrm_mtl.distributed.messages import End, Word
+from dlrm_mtl.distributed.messages import End, Signal
 from dlrm_mtl.ending import end_process
 
 TICK_S = 1.0
 REPORT_TICKS = 10
-"""So many ticks after its last report a rank that goes on says how far it has come; rank 0 asks where it must know."""
+"""Ticks between two reports of a rank's position; after a failure rank 0 asks for it at once."""
 ANSWER_S = 5
-"""Seconds after which rank 0 is taken to be stopped, if it does not answer to a failure."""
+"""Seconds without an answer to a failure after which rank 0 is taken to be stopped."""
 
 
 class Watch:
-    """Ends this process with the job's first failure, even while the main thread waits for a collective or a device.
+    """Ends this process after the job's first failure, even while the main thread waits for a collective or a device.
 
-    A thread of its own reports to rank 0 how far this rank has come, and hears from it which failure came first. The
-    first failure is shown once, by rank 0; every rank ends with the same exit code. A job of one rank is watched by the
-    same two threads.
+    A thread reports this rank's position and failure to rank 0 and receives the job's exit code. Rank 0 shows the first
+    failure, once; every rank ends with the same exit code. A job of one rank uses the same two threads.
 
     Args:
-        link: connection to rank 0; None before the ranks have met, when nothing is watched.
-        hub: rank 0's, None elsewhere.
+        link: connection to rank 0; None before the ranks are connected, when nothing is watched.
+        coordinator: on rank 0; None elsewhere.
         timeout_s: seconds without progress that end the job.
-        deputy: whether this rank speaks where rank 0 no longer can.
+        deputy: whether this rank shows the failure if rank 0 cannot.
     """
 
     def __init__(
         self,
         rank: int = 0,
         link: Link | None = None,
-        hub: Hub | None = None,
+        coordinator: FailureCoordinator | None = None,
         timeout_s: int = 0,
         deputy: bool = False,
     ) -> None:
         self._rank = rank
-        self._hub = hub
+        self._coordinator = coordinator
         self._timeout_s = timeout_s
         self._deputy = deputy
         self._position = Position()
@@ -64,7 +63,7 @@ class Watch:
             self._thread.start()
 
     def progress(self, where: str, step: int) -> None:
-        """Begins a step that all ranks take: from here to the next call, or to ``pause``, ``timeout_s`` runs.
+        """Begins a step that all ranks take. The next call of this or of ``pause`` must follow within ``timeout_s``.
 
         Args:
             where: what the step is part of, such as ``training``.
@@ -73,29 +72,29 @@ class Watch:
         self._watching = True
 
     def pause(self) -> None:
-        """Ends a row of steps: what comes may take as long as it takes."""
+        """Stops the time limit until the next step."""
         self._watching = False
 
     def fail(self, error: BaseException) -> None:
-        """Ends the job with this error, or with the one that came first."""
+        """Ends the job with this error, or with an earlier one of another rank."""
         if self._thread is not None:
             self._failure = describe_error(error, self._rank)
             self._wakeup.send_bytes(b"")
             self._thread.join()
 
     def leave(self) -> None:
-        """Ends the watch, on every rank, once no rank needs another any more."""
+        """Ends the watch. To be called on every rank once no rank needs another any more."""
         if self._thread is not None:
             self._leaving = True
             self._wakeup.send_bytes(b"")
             self._thread.join()
-        if self._hub is not None:
-            self._hub.join(LEAVE_S)
+        if self._coordinator is not None:
+            self._coordinator.join(LEAVE_S)
 
     def _run(self, link: Link, wakeup: Connection) -> None:
         reported: Failure | None = None
         unanswered = waited = 0.0
-        last = told = self._position
+        last = last_reported = self._position
         quiet_ticks = REPORT_TICKS
         ends: list[Any] = [link, wakeup]
         while True:
@@ -105,15 +104,15 @@ class Watch:
             if link in ready:
                 self._listen(link, reported)
             if self._leaving:
-                link.send(Word.LEFT)
+                link.send(Signal.LEFT)
                 link.close()
                 return
             position = self._position
             quiet_ticks += 1
-            if position != told and quiet_ticks >= REPORT_TICKS:
+            if position != last_reported and quiet_ticks >= REPORT_TICKS:
                 link.send(position._replace(line=_current_line()))
-                told, quiet_ticks = position, 0
-            # Counted in ticks: a process that was stopped itself has not waited.
+                last_reported, quiet_ticks = position, 0
+            # Counted in ticks, so that the time in which this process was itself stopped does not count.
             waited = waited + TICK_S if position == last and self._watching and not ready else 0.0
             last = position
             if reported is not None:
@@ -128,19 +127,20 @@ class Watch:
                 link.send(reported)
 
     def _listen(self, link: Link, reported: Failure | None) -> None:
-        """Answers rank 0, and ends when it says so."""
+        """Answers rank 0's questions, and ends this process when rank 0 ends the job."""
         messages = link.receive()
         if messages is None:
-            self._end_alone(reported, "rank 0 ended without a word")
+            self._end_alone(reported, "rank 0 ended unexpectedly")
         for message in messages:
             match message:
                 case End():
                     end_process(message.code)
-                case Word.ASK:
+                case Signal.ASK:
                     link.send(self._position._replace(line=_current_line()))
 
     def _end_alone(self, failure: Failure | None, what: str) -> NoReturn:
-        """Without rank 0: an error of this rank is its own to show; for the rest one rank speaks."""
+        """Ends this process without rank 0. This rank shows an error of its own; anything else is shown by the
+        deputy."""
         failure = self._failure or failure
         if failure is not None and failure.kind is Kind.ERROR:
             announce(failure)

@@ -71,7 +71,7 @@ class Evaluator:
             if measurement is not None:
                 found = measurement.measure(task, metrics, log_calibration.of_task(task))
             if ranks is not None:
-                found = ranks.share(found)
+                found = ranks.broadcast(found)
             assert found is not None
             measured.append(found)
         if ranks is not None:

@@ -19,9 +19,9 @@ def run_comparison(config: CompareConfig, ranks: Ranks) -> None:
         Terminated: when a rank was told to end by SIGTERM.
     """
     # Checked before the data are read, which takes long.
-    ranks.agree(lambda: share_weights(config.task_weights, read_schema(config.data).task_names))
+    ranks.run_on_all(lambda: share_weights(config.task_weights, read_schema(config.data).task_names))
     session = prepare(config, config.arms, ranks)
-    finished = ranks.share([seed for seed in config.own_seeds if seed_file(config.out, seed).is_file()])
+    finished = ranks.broadcast([seed for seed in config.own_seeds if seed_file(config.out, seed).is_file()])
     if ranks.is_first:
         for seed in finished:
             print(f"seed {seed}: finished before, taken from {seed_file(config.out, seed)}", flush=True)

@@ -128,7 +128,7 @@ def _restore(
     ours = {name: value for name, value in state.items() if wanted(name)}
     saved = [name for name in checkpoint.sizes if wanted(name)]
     known = ranks.gather(list(ours))
-    ranks.agree(lambda: _check(arm, checkpoint, ours, saved, set().union(*known), new_tasks, gone_tasks))
+    ranks.run_on_all(lambda: _check(arm, checkpoint, ours, saved, set().union(*known), new_tasks, gone_tasks))
 
     sharded = {name: value for name, value in ours.items() if name in checkpoint.sizes and _is_sharded(value)}
     # The balancing layer may take more than it shows before its first step.

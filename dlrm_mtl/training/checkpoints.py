@@ -157,7 +157,7 @@ def require_checkpoint(directory: Path, step: int, ranks: Ranks) -> None:
         ValueError: they are not; on every rank.
     """
     path = checkpoint_path(directory / DIRECTORY, step)
-    if not ranks.share(path.is_dir()):
+    if not ranks.broadcast(path.is_dir()):
         raise ValueError(
             f"{path}: not there, so the trained models cannot be kept (see above why it was not written); the same"
             " command goes on from the newest checkpoint"

@@ -25,13 +25,15 @@ def open_run_data(config: RunConfig, ranks: Ranks) -> tuple[Dataset, DataRecord 
         ValueError: see :func:`open_dataset` and :func:`open_recorded`.
     """
     # What rank 0 finds decides for all: a network's file system may show a file to one rank and not yet to another.
-    began = ranks.share(ranks.agree(lambda: _read_record(config.out / DATA_RECORD) if ranks.is_first else None))
+    began = ranks.broadcast(
+        ranks.run_on_all(lambda: _read_record(config.out / DATA_RECORD) if ranks.is_first else None)
+    )
 
     def open_data() -> Dataset:
         return open_dataset(config.data, config.on_bad_shard) if began is None else open_recorded(config.data, began)
 
     # A data set that one node does not see must not leave the others waiting for its ranks.
-    return ranks.agree(open_data), began
+    return ranks.run_on_all(open_data), began
 
 
 def inspect_run_data(
@@ -48,18 +50,18 @@ def inspect_run_data(
     """
     check, policy, rank, world_size = config.check, config.on_bad_shard, ranks.rank, ranks.world_size
     if began is not None:
-        found = ranks.gather(ranks.agree(lambda: recheck_shards(dataset, began, check, policy, rank, world_size)))
+        found = ranks.gather(ranks.run_on_all(lambda: recheck_shards(dataset, began, check, policy, rank, world_size)))
         dataset = dataset.losing(_joined(part.bad for part in found))
         record = began.updated(shard for part in found for shard in part.shards)
     else:
         dataset = dataset.without(_joined(ranks.gather(dataset.left_out)))
         if check == "full":
-            bad = ranks.agree(lambda: inspect_values(dataset, policy, rank, world_size))
+            bad = ranks.run_on_all(lambda: inspect_values(dataset, policy, rank, world_size))
             dataset = dataset.without(_joined(ranks.gather(bad)))
-        part = ranks.agree(lambda: record_shards(dataset, check, policy, rank, world_size))
+        part = ranks.run_on_all(lambda: record_shards(dataset, check, policy, rank, world_size))
         dataset, record = combine(dataset, ranks.gather(part))
         if check == "full":
-            ranks.agree(lambda: check_both_classes(dataset) if ranks.is_first else None)
+            ranks.run_on_all(lambda: check_both_classes(dataset) if ranks.is_first else None)
     _check_same(dataset, ranks)
     if ranks.is_first:
         for shard in (*dataset.left_out, *dataset.lost):

@@ -80,7 +80,7 @@ def prepare(config: RunConfig, arms: Sequence[str], ranks: Ranks) -> Session:
     """
     versions = check_versions()
     silence_known_warnings()
-    ranks.agree(lambda: check_machine(config, machine_of(ranks.device)))
+    ranks.run_on_all(lambda: check_machine(config, machine_of(ranks.device)))
     torch.set_float32_matmul_precision("high" if config.tf32 else "highest")
     dataset, began = open_run_data(config, ranks)
     with torch.device("meta"):
@@ -96,7 +96,7 @@ def prepare(config: RunConfig, arms: Sequence[str], ranks: Ranks) -> Session:
         check_init_from(config.init_from, manifest, config.data, dataset.schema, arms)
     dataset, record = inspect_run_data(dataset, began, config, ranks)
     plan = make_plan(config, dataset.schema, ranks)
-    changed = ranks.agree(lambda: open_run_directory(config) if ranks.is_first else {})
+    changed = ranks.run_on_all(lambda: open_run_directory(config) if ranks.is_first else {})
     environment = describe_environment(versions, ranks.world_size, str(ranks.device))
     if ranks.is_first:
         tables = describe_plan(plan)

@@ -60,7 +60,7 @@ def test_bytes_of_the_layer_are_those_of_its_passes(tasks: int) -> None:
     assert point.plain_bytes == sum(3 * one for _ in range(tasks - 1))
 
 
-def test_peers_agree(tmp_path: Path) -> None:
+def test_peers_run_on_all(tmp_path: Path) -> None:
     model = ["--batch-size", "32", "--width", "16", "--layers", "2", "--head", "8"]
     results = results_of("peers", tmp_path / "peers.json", *model, "--tasks", "2")
     [size] = results["sizes"]

@@ -22,7 +22,7 @@ def act(action: str, ranks: Ranks) -> None:
         case "user":
             raise ValueError("rows of day 3:\n  no such column")
         case "all":
-            ranks.agree(lambda: act("user", ranks))
+            ranks.run_on_all(lambda: act("user", ranks))
         case "defect":
             raise KeyError("a defect")
         case "runtime":

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 import pytest
 
 from dlrm_mtl.distributed import processes
-from dlrm_mtl.distributed.admission import Meeting, admit, connect, host_of_first, listen
+from dlrm_mtl.distributed.authentication import Endpoint, accept_ranks, connect, host_of_first, listen
 from dlrm_mtl.distributed.failure import Position
 from dlrm_mtl.distributed.links import Link
 from dlrm_mtl.distributed.processes import Ranks
@@ -23,21 +23,24 @@ BOUND_S = 20.0
 
 
 @contextmanager
-def admitting(ranks: Sequence[int]) -> Iterator[tuple[Meeting, Future[dict[int, Link]]]]:
-    server, meeting = listen("127.0.0.1")
+def admitting(ranks: Sequence[int]) -> Iterator[tuple[Endpoint, Future[dict[int, Link]]]]:
+    server, endpoint = listen("127.0.0.1")
     assert server.getsockname()[0] == "127.0.0.1"
     with ThreadPoolExecutor(1) as thread:
-        yield meeting, thread.submit(admit, server, meeting.word, frozenset(ranks), time.monotonic() + BOUND_S)
+        yield (
+            endpoint,
+            thread.submit(accept_ranks, server, endpoint.secret, frozenset(ranks), time.monotonic() + BOUND_S),
+        )
 
 
-def call(meeting: Meeting) -> socket.socket:
-    return socket.create_connection((meeting.host, meeting.port), timeout=BOUND_S)
+def call(endpoint: Endpoint) -> socket.socket:
+    return socket.create_connection((endpoint.host, endpoint.port), timeout=BOUND_S)
 
 
-def check_that_ranks_meet(ranks: Sequence[int], meeting: Meeting, admitted: Future[dict[int, Link]]) -> None:
+def check_that_ranks_meet(ranks: Sequence[int], endpoint: Endpoint, admitted: Future[dict[int, Link]]) -> None:
     """Each rank gets in, its messages come as its own, and then nobody listens."""
     start = time.monotonic()
-    theirs = {rank: connect(meeting, rank, start + BOUND_S) for rank in ranks}
+    theirs = {rank: connect(endpoint, rank, start + BOUND_S) for rank in ranks}
     links = admitted.result(BOUND_S)
     assert time.monotonic() - start < BOUND_S
     assert set(ranks) <= links.keys()
@@ -48,7 +51,7 @@ def check_that_ranks_meet(ranks: Sequence[int], meeting: Meeting, admitted: Futu
         link.close()
         links[rank].close()
     with pytest.raises(ConnectionRefusedError):
-        call(meeting)
+        call(endpoint)
 
 
 @pytest.mark.parametrize(
@@ -65,12 +68,12 @@ def check_that_ranks_meet(ranks: Sequence[int], meeting: Meeting, admitted: Futu
 )
 def test_whatever_strangers_say_no_rank_is_kept_out(parts: Sequence[bytes]) -> None:
     strangers = []
-    with admitting([1, 2, 3]) as (meeting, admitted):
+    with admitting([1, 2, 3]) as (endpoint, admitted):
         for part in parts:
-            strangers.append(call(meeting))
+            strangers.append(call(endpoint))
             with suppress(OSError):  # turned away while it speaks
                 strangers[-1].sendall(part)
-        check_that_ranks_meet([1, 2, 3], meeting, admitted)
+        check_that_ranks_meet([1, 2, 3], endpoint, admitted)
     for stranger in strangers:
         stranger.close()
 
@@ -78,17 +81,17 @@ def test_whatever_strangers_say_no_rank_is_kept_out(parts: Sequence[bytes]) -> N
 def test_a_flood_of_connections_keeps_no_rank_out() -> None:
     over = threading.Event()
 
-    def flood(meeting: Meeting) -> None:
+    def flood(endpoint: Endpoint) -> None:
         while not over.is_set():
-            with suppress(OSError), call(meeting) as stranger:
+            with suppress(OSError), call(endpoint) as stranger:
                 stranger.send(b"x")
 
-    with admitting([1, 2, 3]) as (meeting, admitted), ThreadPoolExecutor(3) as threads:
+    with admitting([1, 2, 3]) as (endpoint, admitted), ThreadPoolExecutor(3) as threads:
         for _ in range(3):
-            threads.submit(flood, meeting)
+            threads.submit(flood, endpoint)
         try:
             time.sleep(0.3)
-            check_that_ranks_meet([1, 2, 3], meeting, admitted)
+            check_that_ranks_meet([1, 2, 3], endpoint, admitted)
         finally:
             over.set()
 
@@ -97,18 +100,18 @@ def besieged(ranks: Ranks) -> list[int]:
     """The ranks to which this one gets connected while rank 0's port is flooded with what strangers may say."""
     over = threading.Event()
 
-    def flood(meeting: Meeting) -> None:
+    def flood(endpoint: Endpoint) -> None:
         while not over.is_set():
             for part in (b"", b"\0", struct.pack("!iQ", -1, 2**62), b"[" * 10_000, b"\0" * 52):
-                with suppress(OSError), call(meeting) as stranger:
+                with suppress(OSError), call(endpoint) as stranger:
                     stranger.sendall(part)
 
-    def listen_besieged(host: str) -> tuple[socket.socket, Meeting]:
-        server, meeting = listen(host)
-        silent.extend(call(meeting) for _ in range(100))
+    def listen_besieged(host: str) -> tuple[socket.socket, Endpoint]:
+        server, endpoint = listen(host)
+        silent.extend(call(endpoint) for _ in range(100))
         for _ in range(2):
-            threads.submit(flood, meeting)
-        return server, meeting
+            threads.submit(flood, endpoint)
+        return server, endpoint
 
     silent: list[socket.socket] = []
     with ThreadPoolExecutor(2) as threads, pytest.MonkeyPatch.context() as patch:
@@ -129,9 +132,9 @@ def test_the_ranks_of_a_job_meet_under_siege(rank_pool: RankPool, world_size: in
     assert others == [[0]] * (world_size - 1)
 
 
-def turned_away(meeting: Meeting, answer: Callable[[bytes], bytes]) -> bool:
+def turned_away(endpoint: Endpoint, answer: Callable[[bytes], bytes]) -> bool:
     """Whether rank 0 closes the connection of a caller that answers its nonce like this."""
-    with call(meeting) as stranger:
+    with call(endpoint) as stranger:
         stranger.sendall(answer(stranger.recv(1000)))
         try:
             return stranger.recv(1000) == b""
@@ -141,32 +144,32 @@ def turned_away(meeting: Meeting, answer: Callable[[bytes], bytes]) -> bool:
 
 def test_a_replay_and_a_rank_that_is_taken_or_none_are_turned_away() -> None:
     with (
-        admitting([1, 2]) as (meeting, admitted),
+        admitting([1, 2]) as (endpoint, admitted),
         ThreadPoolExecutor(1) as thread,
         socket.create_server(("127.0.0.1", 0)) as server,
-        call(meeting) as inside,
+        call(endpoint) as inside,
     ):
-        between = Meeting("127.0.0.1", server.getsockname()[1], meeting.word)
+        between = Endpoint("127.0.0.1", server.getsockname()[1], endpoint.secret)
         connecting = thread.submit(connect, between, 1, time.monotonic() + BOUND_S)
         outside, _ = server.accept()
         outside.sendall(inside.recv(1000))
         recorded = outside.recv(1000)
         inside.sendall(recorded)
         outside.sendall(inside.recv(1000))
-        assert turned_away(meeting, lambda nonce: recorded)
-        assert turned_away(meeting, lambda nonce: struct.pack("!I", 2) + recorded[4:])
+        assert turned_away(endpoint, lambda nonce: recorded)
+        assert turned_away(endpoint, lambda nonce: struct.pack("!I", 2) + recorded[4:])
         for rank in (0, 1, 3, 2**32 - 1):
             with pytest.raises(OSError, match=naming(f"rank {rank}", "rank 0")):
-                connect(meeting, rank, time.monotonic() + 0.1)
-        check_that_ranks_meet([2], meeting, admitted)
+                connect(endpoint, rank, time.monotonic() + 0.1)
+        check_that_ranks_meet([2], endpoint, admitted)
         for end in (connecting.result(), outside, admitted.result()[1]):
             end.close()
 
 
 def test_another_program_in_the_place_of_rank_0_is_recognised() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(1) as thread:
-        meeting = Meeting("127.0.0.1", server.getsockname()[1], b"w" * 32)
-        connecting = thread.submit(connect, meeting, 1, time.monotonic() + BOUND_S)
+        endpoint = Endpoint("127.0.0.1", server.getsockname()[1], b"w" * 32)
+        connecting = thread.submit(connect, endpoint, 1, time.monotonic() + BOUND_S)
         peer, _ = server.accept()
         with peer:
             peer.sendall(b"n" * 16)
@@ -177,9 +180,9 @@ def test_another_program_in_the_place_of_rank_0_is_recognised() -> None:
 
 
 def test_ranks_that_do_not_come_are_waited_for_until_the_deadline() -> None:
-    server, meeting = listen("127.0.0.1")
-    with call(meeting):
-        assert admit(server, meeting.word, {1, 2}, time.monotonic() + 0.2) == {}
+    server, endpoint = listen("127.0.0.1")
+    with call(endpoint):
+        assert accept_ranks(server, endpoint.secret, {1, 2}, time.monotonic() + 0.2) == {}
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ from tests.messages import mentions
 from tests.ranks import RankPool
 
 
-def agree(ranks: Ranks, failing: list[int], kind: type[Exception]) -> str:
-    """What ``Ranks.agree`` returns or raises where the action fails on some ranks."""
+def run_on_all(ranks: Ranks, failing: list[int], kind: type[Exception]) -> str:
+    """What ``Ranks.run_on_all`` returns or raises where the action fails on some ranks."""
 
     def action() -> int:
         if ranks.rank in failing:
@@ -20,29 +20,29 @@ def agree(ranks: Ranks, failing: list[int], kind: type[Exception]) -> str:
         return 10 * ranks.rank
 
     try:
-        return f"returned {ranks.agree(action)}"
+        return f"returned {ranks.run_on_all(action)}"
     except ValueError as error:
         return f"raised {error}"
 
 
-def agree_twice(ranks: Ranks) -> tuple[str, str]:
-    return agree(ranks, [1], ValueError), agree(ranks, [], ValueError)
+def run_twice(ranks: Ranks) -> tuple[str, str]:
+    return run_on_all(ranks, [1], ValueError), run_on_all(ranks, [], ValueError)
 
 
 def share(ranks: Ranks) -> tuple[str, bool, int]:
-    return ranks.share(f"from {ranks.rank}"), ranks.is_first, ranks.world_size
+    return ranks.broadcast(f"from {ranks.rank}"), ranks.is_first, ranks.world_size
 
 
 @pytest.mark.parametrize("kind", [ValueError, FileNotFoundError])
 @pytest.mark.parametrize("failing", [[0], [1], [2], [1, 2]])
 def test_an_error_on_one_rank_is_raised_on_all(rank_pool: RankPool, failing: list[int], kind: type[Exception]) -> None:
-    assert rank_pool.run(3, agree, failing, kind) == [f"raised rank {failing[0]} is unhappy"] * 3
+    assert rank_pool.run(3, run_on_all, failing, kind) == [f"raised rank {failing[0]} is unhappy"] * 3
 
 
 def unusual_failure(ranks: Ranks) -> str:
     """What each rank raises where rank 1 fails for a reason that is not the user's."""
     try:
-        agree(ranks, [1], KeyError)
+        run_on_all(ranks, [1], KeyError)
     except Exception as error:
         return f"{type(error).__name__}: {error}"
     return "nothing"
@@ -55,11 +55,11 @@ def test_another_kind_of_error_ends_all_ranks_too(rank_pool: RankPool) -> None:
 
 
 def test_without_an_error_each_rank_has_its_own_result(rank_pool: RankPool) -> None:
-    assert rank_pool.run(3, agree, [], ValueError) == ["returned 0", "returned 10", "returned 20"]
+    assert rank_pool.run(3, run_on_all, [], ValueError) == ["returned 0", "returned 10", "returned 20"]
 
 
 def test_the_job_goes_on_after_an_error(rank_pool: RankPool) -> None:
-    assert rank_pool.run(2, agree_twice) == [
+    assert rank_pool.run(2, run_twice) == [
         ("raised rank 1 is unhappy", "returned 0"),
         ("raised rank 1 is unhappy", "returned 10"),
     ]
@@ -91,7 +91,7 @@ for repetition in range(2):
         for stranger in strangers:
             stranger.sendall(b"[" * 100_000)
         ranks.synchronize()
-        print(ranks.rank, ranks.world_size, ranks.local_world_size, ranks.is_first, ranks.share("x"))
+        print(ranks.rank, ranks.world_size, ranks.local_world_size, ranks.is_first, ranks.broadcast("x"))
     assert not dist.is_initialized()
 try:
     with process_group(30):

@@ -13,7 +13,7 @@ import pytest
 
 from dlrm_mtl.distributed.failure import Position, format_positions
 from dlrm_mtl.distributed.links import pair
-from dlrm_mtl.distributed.messages import Word
+from dlrm_mtl.distributed.messages import Signal
 from dlrm_mtl.distributed.watch import Watch
 from tests.entry_points.launched import listening_ports
 from tests.entry_points.processes import QUIET_CPU, ROOT
@@ -139,7 +139,7 @@ def test_a_killed_rank() -> None:
 def test_the_first_rank_killed_and_the_store_with_it() -> None:
     codes, messages = run(3, "0=kill")
     assert codes == [-signal.SIGKILL, 1, 1]
-    line = "failing: rank 0 ended without a word; last report: rank 1 at training step 5\n"
+    line = "failing: rank 0 ended unexpectedly; last report: rank 1 at training step 5\n"
     assert messages == ["", line, ""]
 
 
@@ -211,20 +211,20 @@ def test_under_torchrun() -> None:
 
 
 def test_a_rank_reports_rarely_and_whenever_it_is_asked() -> None:
-    link, of_hub = pair(1)
+    link, coordinators_link = pair(1)
     watch = Watch(1, link, timeout_s=600)
     for step in range(25):
         watch.progress("training", step)
         time.sleep(0.1)
-    [report] = of_hub.receive() or []
+    [report] = coordinators_link.receive() or []
     assert isinstance(report, Position)
-    of_hub.send(Word.ASK)
-    [answer] = of_hub.receive() or []
+    coordinators_link.send(Signal.ASK)
+    [answer] = coordinators_link.receive() or []
     assert isinstance(answer, Position)
     assert (answer.where, answer.step) == ("training", 24)
     watch.leave()
-    assert of_hub.receive() == [Word.LEFT]
-    of_hub.close()
+    assert coordinators_link.receive() == [Signal.LEFT]
+    coordinators_link.close()
 
 
 def test_positions_are_grouped_and_those_behind_come_first() -> None:

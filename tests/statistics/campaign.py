@@ -26,7 +26,7 @@ class Finding:
     of: int
 
     @property
-    def share(self) -> float:
+    def broadcast(self) -> float:
         return self.true / self.of
 
 
