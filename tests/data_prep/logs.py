@@ -1,4 +1,4 @@
-"""Small raw logs, and what is asked of a preparation, for the tests."""
+"""Small raw logs and helpers to prepare them."""
 
 import gzip
 import hashlib
@@ -42,7 +42,7 @@ LAYOUT = Layout(
 HEADED = replace(LAYOUT, columns=())
 
 CONTEXT = ("--cluster", "user", "--segments", "word", "unused")
-"""Options that keep a feature and a column that is none."""
+"""Options that keep a feature, and a column that is no feature."""
 
 WAIT_S = 60.0
 
@@ -72,7 +72,7 @@ def lines_of(rows: int, seed: int = 0) -> list[str]:
 
 
 def write_log(path: Path, lines: Sequence[str], header: bool = False) -> Path:
-    """Writes lines, compressed as the name says."""
+    """Writes lines, compressed by the suffix of the name."""
     text = "".join(f"{line}\n" for line in ([*["\t".join(COLUMNS)], *lines] if header else lines))
     return write_bytes(path, text.encode(errors="surrogateescape"))
 
@@ -106,7 +106,7 @@ def run_prepare(
 
 
 def checksums(directory: Path, pattern: str = "*") -> dict[str, str]:
-    """Of all files, hidden ones too."""
+    """Checksums of all files, including hidden ones."""
     return {
         str(path.relative_to(directory)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(directory.rglob(pattern))
@@ -143,7 +143,7 @@ def command(*arguments: object) -> list[str]:
 
 
 def start(arguments: Sequence[str], **environment: str) -> subprocess.Popen[str]:
-    """A process with a group of its own."""
+    """Starts a process in its own process group."""
     return subprocess.Popen(
         arguments,
         env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
@@ -155,7 +155,7 @@ def start(arguments: Sequence[str], **environment: str) -> subprocess.Popen[str]
 
 
 def finish(process: subprocess.Popen[str], timeout: float = WAIT_S) -> tuple[int, str]:
-    """Exit code and stderr, without the progress bars. The process and all of its group are gone then."""
+    """Waits for the end and kills the process group; exit code, and stderr without progress bars."""
     try:
         _, errors = process.communicate(timeout=timeout)
     finally:

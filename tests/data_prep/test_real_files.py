@@ -107,7 +107,7 @@ def read_raw(path: Path, layout: Layout) -> Iterator[list[str]]:
         lines = (line for line in file if not (layout.comment and (line.startswith(layout.comment) or line == "\n")))
         fields_of = partial(csv.reader, lines, delimiter=layout.separator)
         for fields in fields_of() if layout.quoted else fields_of(quoting=csv.QUOTE_NONE):
-            # Interned, since the fields of the larger files would not fit into memory otherwise.
+            # Interned, so that the fields of the larger files fit into memory.
             yield [sys.intern(field.strip() if layout.trim else field) for field in fields]
 
 

@@ -1,4 +1,4 @@
-"""Generated files in Ali-CCP's published format, and what a plain join of them says."""
+"""Generated files in Ali-CCP's published format, and a plain join of them."""
 
 import gzip
 import random

@@ -1,4 +1,4 @@
-"""Ali-CCP from files in its published format: against a plain join, with what is wrong, and after a kill."""
+"""Ali-CCP from files in its published format: against a plain join, with bad input, and after a kill."""
 
 import json
 import signal
@@ -48,7 +48,7 @@ def bytes_of(out: Path) -> dict[str, bytes]:
 
 
 def decoded(out: Path, split: str) -> list[dict[str, Any]]:
-    """The rows of a split with the values that their ids stand for: None where missing, "unseen" where that."""
+    """The rows of a split with values in place of ids: None where missing, "unseen" for unseen ones."""
     schema, layout = read_schema(out), read_layout("ali_ccp")
     tables = [pq.read_table(out / shard.file).to_pydict() for shard in schema.splits[split]]
     columns: dict[str, list[Any]] = {name: [v for table in tables for v in table[name]] for name in tables[0]}
@@ -407,7 +407,7 @@ def test_ids_of_64_bits(tmp_path: Path) -> None:
     run(raw, tmp_path / "out")
     expected = join(raw, "train")
     assert expected[-1]["110_14"] == [2**63 - 1, -5]
-    # The integer that stands for a missing value elsewhere is none of these.
+    # The integer that marks a missing value elsewhere is an ordinary value here.
     assert expected[-1]["101"] == np.iinfo(np.int64).min
     assert decoded(tmp_path / "out", "train")[-1]["853"] == [2**62]
     assert decoded(tmp_path / "out", "train")[-1]["110_14"] == expected[-1]["110_14"]

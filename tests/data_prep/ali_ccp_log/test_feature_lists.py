@@ -1,4 +1,4 @@
-"""Feature lists: all at once, and one by one to say what is wrong, must agree."""
+"""Feature lists: parsing all at once and the search for the fault of a single list agree."""
 
 import random
 

@@ -1,4 +1,4 @@
-"""The comparison of ways to prepare Criteo logs: a tiny one, and what is refused."""
+"""The comparison of ways to prepare Criteo logs, with few rows, and bad options."""
 
 import json
 import subprocess

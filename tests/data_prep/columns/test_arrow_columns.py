@@ -1,4 +1,4 @@
-"""Values of every arrow type, as the keys and numbers that a layout's uses make of them."""
+"""Values of every Arrow type, read for each use of a layout."""
 
 import datetime
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Layouts: the ready ones load, and a file that is wrong is refused in one line that says where."""
+"""Layouts: those of public logs load, and a faulty file is refused with one line that names the place."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""A preparation that is killed goes on, and ends with the same bytes."""
+"""A killed preparation resumes and ends with the same bytes."""
 
 import json
 import os
@@ -41,7 +41,7 @@ def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def arguments_of(raw: Path, out: Path, workers: int) -> list[str]:
-    # By rows, so that there is a stage that counts the lines.
+    # A split by rows has a stage that counts the lines.
     splits = ("--train-rows", f"0:{3 * ROWS}", "--eval-rows", f"{3 * ROWS}:")
     context = ("--cluster", "cat_0", "--segments", "int_0")
     return command("--raw", raw, "--out", out, "--workers", workers, *splits, *context)
@@ -55,7 +55,7 @@ def uninterrupted(raw: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[s
 
 
 def has_begun(out: Path, stage: str, finished: int) -> bool:
-    """Whether a stage has finished so many pieces; of 0, whether the stage before it is finished."""
+    """Whether a stage has finished so many pieces; 0: whether the stage before it is finished."""
     work = out.with_name(f"{out.name}.partial") / "work"
     if finished:
         return len(list((work / stage).glob("*.json"))) >= finished
@@ -65,7 +65,7 @@ def has_begun(out: Path, stage: str, finished: int) -> bool:
 
 
 def kill_main(process: subprocess.Popen[str]) -> None:
-    """Kills the main process alone; its workers have no parent then."""
+    """Kills the main process alone, which leaves its workers without a parent."""
     os.kill(process.pid, signal.SIGKILL)
     process.wait(WAIT_S)
 
@@ -102,7 +102,7 @@ def test_it_goes_on_after_every_kill(raw: Path, uninterrupted: dict[str, str], t
         killed += process.poll() is None
         if draw.random() < 0.5:
             kill_main(process)
-            # A worker that is left must not go on for long, nor be in the way of those of the next run.
+            # A worker that is left must end soon, and must not disturb those of the next run.
         else:
             kill_group(process)
         close(process)
@@ -116,7 +116,7 @@ def test_it_goes_on_after_every_kill(raw: Path, uninterrupted: dict[str, str], t
 
 @pytest.mark.parametrize("finished", [0, 1, FILES - 1])
 def test_workers_end_with_their_main_process(raw: Path, tmp_path: Path, finished: int) -> None:
-    """Those at work as well as one that waits for work, when the last piece is the other's."""
+    """Both those at work and one that waits for work while another does the last piece."""
     out = tmp_path / "out"
     process = start(arguments_of(raw, out, 2))
     await_that(lambda: has_begun(out, "count", finished), process)
@@ -134,7 +134,7 @@ def test_workers_end_with_their_main_process(raw: Path, tmp_path: Path, finished
 
 @pytest.fixture
 def begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A preparation with all stages finished but not put together: its OUT."""
+    """OUT of a preparation whose stages are all finished, but which is not published."""
     for day in range(3):
         lines = lines_of(500, seed=day)
         write_log(tmp_path / "raw" / f"day_{day}", lines)

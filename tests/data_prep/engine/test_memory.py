@@ -1,4 +1,4 @@
-"""Memory stays where it is, however large the log."""
+"""Peak memory does not depend on the size of the log."""
 
 import re
 from pathlib import Path
@@ -25,7 +25,7 @@ def large_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("ids", [["hash", "--max-ids", "100000"], ["vocabulary"]], ids=lambda options: options[0])
 def test_peak_memory_is_bounded(large_log: Path, ids: list[str], tmp_path: Path) -> None:
-    # The text alone is larger than the bound, and parsed it is twice as large.
+    # The text alone exceeds the bound, and twice as much once it is parsed.
     assert large_log.stat().st_size > 1.4 * BOUND_MIB * 2**20
     process = run("python", "-m", "data_prep.criteo", "--raw", large_log, "--out", tmp_path / "out", "--ids", *ids)
     assert process.returncode == 0, process.stderr

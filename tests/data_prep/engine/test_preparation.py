@@ -212,7 +212,7 @@ def test_every_bad_row_is_in_quarantine(tmp_path: Path, suffix: str, layout: Any
     without = run_prepare(clean, tmp_path / "out2", layout, split=split)
     for name in ("train", "eval"):
         one, other = read_split(out, schema, name), read_split(tmp_path / "out2", without, name)
-        # Bad rows put others into other segments, whose sums are of another order.
+        # Bad rows move others to other segments, whose sums are added in another order.
         assert one["weight"].to_pylist() == pytest.approx(other["weight"].to_pylist(), rel=1e-5, abs=1e-6)
         assert one.drop(["weight"]).equals(other.drop(["weight"]))
     assert not (tmp_path / "out2" / "quarantine.jsonl").exists()
@@ -250,7 +250,7 @@ def test_a_byte_order_mark_is_no_part_of_the_first_value(tmp_path: Path) -> None
     lines = lines_of(60)
     marked = write_log(tmp_path / "marked" / "log", ["\ufeff" + lines[0], *lines[1:]])
     plain = write_log(tmp_path / "plain" / "log", lines)
-    # With a bad row, too, which makes every line be looked at.
+    # Also with a bad row, so that every line is parsed by itself.
     worse = write_log(tmp_path / "worse" / "log", ["\ufeff" + lines[0], *lines[1:], "bad"])
     split = SplitOptions(train_rows="0:50", eval_rows="50:60")
     for path, out in ((marked, "out1"), (plain, "out2"), (worse, "out3")):

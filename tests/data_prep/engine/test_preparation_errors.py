@@ -1,4 +1,4 @@
-"""What stops a preparation, what it says then, and what goes on afterwards."""
+"""Errors that stop a preparation, their messages, and how it resumes afterwards."""
 
 import errno
 import fcntl
@@ -53,7 +53,7 @@ def test_a_full_disk_is_one_clear_line(log: Path, tmp_path: Path, limit: int, wo
     layout = write_toml(tmp_path / "small.toml")
     out = tmp_path / "out"
     arguments = command("--raw", log, "--out", out, "--layout", layout, "--workers", workers)
-    # The spawned workers begin anew, but limits and ignored signals are passed on.
+    # Spawned workers inherit limits and ignored signals.
     code, errors = finish(start([sys.executable, "-c", LIMITED.format(limit=limit), *arguments[3:]]))
     assert code == 2
     assert len(errors.splitlines()) == 1, errors
@@ -206,7 +206,7 @@ def test_a_complete_data_set_is_returned_at_once(log: Path, tmp_path: Path, monk
         patch.setattr(count_pass.CountPass, "begin", no_space)
         assert run_prepare(log, out) == schema
     assert times == {path: path.stat().st_mtime_ns for path in out.rglob("*")}
-    # What a process left that was killed before it could clear up is taken away; the work of another plan is not.
+    # Work left by a process that was killed after publishing is removed; work of another plan is not.
     work = tmp_path / "out.partial" / "work"
     (work / "count").mkdir(parents=True)
     run_prepare(log, out)
@@ -238,7 +238,7 @@ def test_a_data_set_is_replaced_as_a_whole(log: Path, tmp_path: Path, monkeypatc
 
     def replace_file(source: Any, target: Any) -> None:
         if Path(target) == out:
-            # There is no moment at which a part of a data set is there.
+            # At no moment is there a part of a data set.
             replaced.append(out.exists())
         original(source, target)
 

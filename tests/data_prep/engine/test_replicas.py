@@ -41,8 +41,8 @@ def test_replicas_make_the_same_bytes(arguments: list[str], tmp_path: Path, size
 
 @pytest.mark.parametrize("delay", [0.0, 1.5])
 def test_the_last_stage_may_end_anyhow(arguments: list[str], tmp_path: Path, delay: float) -> None:
-    """Without vocabularies there is but one stage: a replica that has done its share looks again only when the other
-    has put the data set together."""
+    """Without vocabularies there is one stage: a replica that has done its share may check again only after the other
+    has published the data set."""
     hashed = [*arguments, "--ids", "hash", "--max-ids", "100"]
     for attempt in range(2):
         assert together(hashed, tmp_path / f"out{attempt}", delays=(delay,)) == [(0, "")] * 2
@@ -53,7 +53,7 @@ def test_the_last_stage_may_end_anyhow(arguments: list[str], tmp_path: Path, del
 def test_a_replica_without_work_ends_with_the_others(
     arguments: list[str], tmp_path: Path, delays: tuple[float, ...]
 ) -> None:
-    """The first may have finished all stages between two looks of the other."""
+    """The first replica may have finished all stages between two checks of the other."""
     raw = write_log(tmp_path / "single" / "log", lines_of(300))
     single = [*arguments, "--raw", str(raw), *CONTEXT]
     for attempt in range(2):
@@ -65,7 +65,7 @@ def test_a_replica_without_work_ends_with_the_others(
 def test_when_one_fails_the_other_stops(arguments: list[str], tmp_path: Path, day: int) -> None:
     lines = lines_of(2000, seed=day)
     write_log(tmp_path / "raw" / f"day_{day}{'.gz' if day % 2 else ''}", [*lines, "bad"])
-    # The other begins first: a failure from before that would, for a minute, be taken for one of an earlier attempt.
+    # The other begins first: an older failure would count as one of an earlier attempt for a minute.
     # The file's number says whose it is.
     running = start([*arguments, "--out", str(tmp_path / "out")], RANK=str(1 - day), WORLD_SIZE="2")
     while not (tmp_path / "out.partial" / "work" / f"lock-{1 - day}").exists():
@@ -81,7 +81,7 @@ def test_when_one_fails_the_other_stops(arguments: list[str], tmp_path: Path, da
     assert all(len(errors.splitlines()) == 1 for _, errors in (failed, stopped))
     assert not (tmp_path / "out").exists()
 
-    # Started again, in either order, they are not stopped by what was before.
+    # Started again, in either order, they are not stopped by the earlier failure.
     again = [*arguments, "--on-bad-row", "quarantine"]
     results = together(again, tmp_path / "out")
     assert all(mentions(errors, "quarantine", False, True) for _, errors in results)

@@ -39,7 +39,7 @@ def fields(path: Path) -> list[list[str]]:
 
 @pytest.fixture(scope="module")
 def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of two chunks, the second one cut."""
+    """Two chunks, the second one cut."""
     [path] = generate(Options(tmp_path_factory.mktemp("log") / "day_0", rows=CHUNK_ROWS + 100, seed=3))
     return path
 

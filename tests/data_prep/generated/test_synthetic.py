@@ -1,4 +1,4 @@
-"""The synthetic data set: reproducible, and distributed as its knobs say."""
+"""The synthetic data set: reproducible, and distributed as its options say."""
 
 import math
 import subprocess
@@ -81,7 +81,7 @@ def test_label_rates_are_those_asked_for(data_set: tuple[Path, Schema]) -> None:
         ("conversion", 0.1, clicked),
     ):
         rows = defined.sum()
-        # Four standard errors of these rows, and as much for the sample that the bias was set on.
+        # Four standard errors of these rows, and as much for the sample from which the bias was set.
         tolerance = 4 * math.sqrt(asked * (1 - asked) / rows) + 4 * math.sqrt(
             asked * (1 - asked) / (65_536 * defined.mean())
         )
@@ -150,7 +150,7 @@ def test_bayes_ne_is_that_of_the_written_rows(tmp_path: Path) -> None:
 
 
 def test_bayes_ne_agrees_with_the_entropy_of_the_probabilities(data_set: tuple[Path, Schema]) -> None:
-    """Without any label: were these drawn from other probabilities, their log loss would be another."""
+    """If labels were drawn from other probabilities, their log loss would differ."""
     truth = GroundTruth(Distribution(), seed=3)
     rows = truth.rows(CALIBRATION, 1, 200_000)
     p = rows.probabilities

@@ -1,4 +1,4 @@
-"""Counts of keys: runs, their merge, and the vocabularies that are kept."""
+"""Counts of keys: runs, their merge, and vocabularies."""
 
 import tempfile
 from collections import Counter

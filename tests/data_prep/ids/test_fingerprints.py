@@ -1,4 +1,4 @@
-"""Fingerprints that preparations give: equal where, and only where, each id and value stands for the same."""
+"""Fingerprints of prepared data sets are equal if and only if all ids and values have the same meaning."""
 
 import hashlib
 import struct
@@ -65,7 +65,7 @@ def test_every_table_and_dense_feature_has_one(tmp_path: Path, ids: IdOptions) -
     scale = first.source["dense_scaling"]["weight"]
     assert dense["weight"] == DenseFingerprint("none", 0.0, scale["mean"], scale["deviation"])
     assert dense["weight_missing"] == DenseFingerprint("missing")
-    # Both halves have all sites, users, words and tags: the same ids, though their rows and counts are others.
+    # Both halves have all sites, users, words and tags, so they have the same ids, although rows and counts differ.
     assert changed(first, second) == {"weight"}
 
 

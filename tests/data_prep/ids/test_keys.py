@@ -32,7 +32,7 @@ def test_hexadecimal_digits_are_the_numbers_that_python_reads(values: list[str |
 def test_other_characters_are_no_hexadecimal_digits(character: bytes, place: int) -> None:
     wrong = b"1234abCD"[:place] + character + b"1234abCD"[place + 1 :]
     assert not decode_hex(pa.array([b"00000000", wrong], pa.binary(8)))[1]
-    # What stands where a value is missing is nobody's concern.
+    # Keys of missing values are undefined.
     hidden = pa.Array.from_buffers(pa.binary(8), 2, [pa.py_buffer(b"\1"), pa.py_buffer(b"0000000f" + wrong)])
     numbers, valid = decode_hex(hidden)
     assert valid
@@ -73,7 +73,7 @@ def test_similar_strings_have_different_hashes() -> None:
     strings = sorted({*numbers, *zeros, *repeated, *padded, *swapped})
     hashes = hash_strings(pa.array(strings))
     assert len(np.unique(hashes)) == len(strings)
-    # And their bits are spread: each is set in half of them.
+    # Each bit is set in half of the hashes.
     shares = [float(np.mean((hashes >> np.uint64(bit)) & np.uint64(1))) for bit in range(64)]
     assert all(abs(share - 0.5) < 0.005 for share in shares)
 

@@ -1,4 +1,4 @@
-"""KuaiRand preparation on handwritten files: joins, splits, ids, scales, histories, and what must not matter."""
+"""KuaiRand preparation on handwritten files: joins, splits, ids, scales, histories, and invariances."""
 
 import datetime
 import math
@@ -294,7 +294,7 @@ def test_outcomes_and_other_labels_change_nothing(tmp_path: Path, column: str) -
     for number, row in enumerate(changed):
         row[column] = number % 2
     raw = write_raw(tmp_path / "b", changed)
-    # Not even read.
+    # These columns are not read.
     (raw / "video_features_statistic_tiny.csv").write_text("nonsense")
     prepared(reference)
     schema, train, _ = prepared(raw)

@@ -61,7 +61,7 @@ def kept(directory: Path) -> pa.Table:
 
 
 def values_of(directory: Path, name: str) -> list[str]:
-    """A segment's value of each evaluation row, as batches tell them."""
+    """A segment's value of each evaluation row, from batches."""
     reader = EvaluationReader(RowSource(open_dataset(directory)), 64, 0, 1, (name,))
     [segment] = reader.context.segments
     return [segment.values[code] for batch in reader for code in batch.context[:, 1].tolist()]
@@ -73,7 +73,7 @@ USERS = [None if row % 9 == 0 else int(row * 7919 % 83) for row in range(ROWS)]
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
 @pytest.mark.parametrize("kind", ["", "string", "integer"])
 def test_rows_of_a_user_share_a_key_and_known_users_have_training_rows(tmp_path: Path, suffix: str, kind: Any) -> None:
-    """Whether or not the user is a feature; with rare users, who would share an id, too."""
+    """The user may be a feature or not; rare users, who share an id, stay distinct."""
     users = [None if user is None else user if row < TRAINED else user * 2 for row, user in enumerate(USERS)]
     layout = replace(LAYOUT, cluster="user")
     if kind:

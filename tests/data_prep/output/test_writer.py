@@ -1,4 +1,4 @@
-"""The data set writer: what it counts, and that a data set is there whole or not at all."""
+"""The data set writer: its counts, and that a data set is complete or missing."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Text that breaks off, does not end, or ends in nothing: what becomes of the rows around it."""
+"""Text that breaks off, has too long lines, or ends in blank lines: the rows around it."""
 
 import gzip
 import json
@@ -109,7 +109,7 @@ def test_a_compressed_file_that_is_damaged(tmp_path: Path, damage: Callable[[byt
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\n\n\n\n", "\r\n\r\n", "\n\r\n\n"])
 @pytest.mark.parametrize("suffix", ["", ".gz"])
 def test_blank_lines_at_the_end_are_no_rows(tmp_path: Path, end: str, suffix: str) -> None:
-    """A single file's last tenth evaluates: of its rows."""
+    """The last tenth of a single file evaluates, counted in rows."""
     newline = "\r\n" if "\r" in end else "\n"
     text = (HEADER + "".join(lines(20))).replace("\n", newline) + end
     path = tmp_path / f"log.csv{suffix}"
@@ -135,7 +135,7 @@ def test_blank_lines_elsewhere_are_bad_without_comments(tmp_path: Path) -> None:
 @pytest.mark.parametrize("suffix", ["", ".gz"])
 @pytest.mark.parametrize("where", [0, 150, ROWS])
 def test_a_line_without_end_is_one_bad_row(tmp_path: Path, where: int, suffix: str) -> None:
-    """Reading goes on behind it, in the memory of a block."""
+    """Reading continues after it, in the memory of a block."""
     good = lines()
     long = "x" * 3_500_000 + "\n"
     text = (HEADER + "".join(good[:where]) + long + "".join(good[where:])).encode()

@@ -100,7 +100,7 @@ def parse(layout: Layout, lines: list[str], first: int = 1) -> Rows:
 
 @dataclass(frozen=True)
 class Fault:
-    """What the reference finds wrong; column None: the line."""
+    """A fault by the reference parser; column None: the whole line."""
 
     column: str | None
 

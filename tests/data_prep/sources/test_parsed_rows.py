@@ -1,4 +1,4 @@
-"""What the count leaves for the encoding changes nothing but the time."""
+"""Parsed rows that the stage count keeps for encode do not change the data set."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What lies in the folders that users and other programs write: which files are read, of what kind, what columns."""
+"""Folders that users and other programs write: which files are read, of which kind, with which columns."""
 
 import bz2
 import gzip
@@ -67,7 +67,7 @@ def test_what_other_programs_leave_is_passed_over(tmp_path: Path) -> None:
     schema = run(raw, tmp_path / "out")
     assert schema.source["files_passed_over"] == 9
     assert mentions(report(schema), 9, "passed over")
-    # What is given by its own name is meant.
+    # A file that is named itself is read.
     assert find_files([put(tmp_path / "_odd", table())]) == ([tmp_path / "_odd"], 0)
     with pytest.raises(ValueError, match=naming(2, "_")):
         find_files(
@@ -183,7 +183,7 @@ def test_a_header_of_no_text_is_quoted_briefly(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["log.csv", "log.CSV.GZ", "LOG.ZST", "log.snappy", "log.parq", "log"])
 def test_what_a_file_holds_decides(tmp_path: Path, name: str) -> None:
-    """Not what it is called; a mark of UTF-8 at the beginning is none of the text."""
+    """The content decides, not the name; a byte order mark is no part of the text."""
     for number, data in enumerate(
         (
             gzip.compress(TEXT.encode()),

@@ -154,7 +154,7 @@ def test_reading_goes_on_behind_a_line_that_is_too_long(tmp_path: Path, suffix: 
 
 
 def read_broken(path: Path, first: int) -> dict[int, list[bytes]]:
-    """Lines up to where the file cannot be read on."""
+    """Lines up to the point where the file cannot be read."""
     segments: dict[int, list[bytes]] = defaultdict(list)
     with pytest.raises(BrokenFile, match="cannot be read on") as error:
         read_into(segments, path, first)
@@ -181,7 +181,7 @@ def test_a_file_that_breaks_off(tmp_path: Path, suffix: str) -> None:
         assert found == lines[: len(found)]
         last = max(whole_run)
         assert last > 1
-        # Where a run goes on after an interruption, it ends at the same line.
+        # A run that resumes after an interruption ends at the same line.
         for first in range(last + 1):
             assert read_broken(path, first) == {part: lines for part, lines in whole_run.items() if part >= first}
 

@@ -1,4 +1,4 @@
-"""Splits by time, and what a data set says of times where others decide."""
+"""Splits by time, and the times in a schema where rows are split in another way."""
 
 from collections.abc import Callable
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Descriptions of data sets: figures against a plain recount, drift, the entry point, and what is refused."""
+"""Descriptions of data sets: statistics against a plain recount, drift, the entry point, and bad data."""
 
 import json
 import math
