@@ -55,7 +55,7 @@ class Options:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} {getattr(self, name)}: expected at least 1")
         if self.json is not None and not self.json.parent.is_dir():
-            raise ValueError(f"json {self.json}: expected a file in a directory that is there")
+            raise ValueError(f"json {self.json}: expected a file in an existing directory")
 
 
 @dataclass(frozen=True)

@@ -203,7 +203,7 @@ def learn(
     if tables.history is not None and last_day(tables.history) >= first_used:
         raise ValueError(
             f"{files.history}: histories run to {to_date(last_day(tables.history))}, but rows are used from"
-            f" {to_date(first_used)}: they would tell labels; give a later --train-from or take the file away"
+            f" {to_date(first_used)}: they would leak labels; give a later --train-from or take the file away"
         )
     return counts, statistics
 

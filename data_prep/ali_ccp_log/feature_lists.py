@@ -85,7 +85,7 @@ class FeatureLists:
                 return "feature_list", item, "expected a field, \\x02, an id, \\x03 and a number"
             field, number, value = parts.groups()
             if field not in self._known:
-                return "feature_list", field, "a field that is none of this file's"
+                return "feature_list", field, "a field that this file does not have"
             if integer_of(number) is None:
                 return field, number, "expected a 64-bit integer"
             if not VALUE.fullmatch(value) or not np.isfinite(float(value)):

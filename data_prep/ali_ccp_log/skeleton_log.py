@@ -148,5 +148,5 @@ class _Parser:
         if buy == "1" and click == "0":
             return "buy", buy, "a purchase without a click"
         if not self._common.find(pa.array([index]))[1][0]:
-            return "common_feature_index", index, "is none of the common features"
+            return "common_feature_index", index, "is no index of the common features"
         return self._lists.fault(features, size)

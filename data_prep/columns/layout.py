@@ -99,14 +99,16 @@ class LabelColumn:
     def __post_init__(self) -> None:
         by_size = self.at_least is not None or self.below is not None
         if self.positive and by_size:
-            raise ValueError(f"label {self.name!r} has positive texts and a range of numbers, expected one of both")
+            raise ValueError(f"label {self.name!r} has positive texts and a range of numbers, expected either of them")
         if self.negative and not self.positive:
             raise ValueError(f"label {self.name!r} has negative texts, but no positive ones")
         both = sorted({*self.positive} & {*self.negative})
         if both:
-            raise ValueError(f"label {self.name!r} has {both[0]!r} as positive and as negative")
+            raise ValueError(f"label {self.name!r} has {both[0]!r} among its positive and its negative texts")
         if self.at_least is not None and self.below is not None and not self.at_least < self.below:
-            raise ValueError(f"label {self.name!r} has at_least {self.at_least} and below {self.below}: no number is")
+            raise ValueError(
+                f"label {self.name!r} has at_least {self.at_least} and below {self.below}: no number is between"
+            )
 
     @property
     def source(self) -> str:
@@ -192,7 +194,9 @@ class Layout:
         inputs = {*(column.column for column in self.categorical), *(column.column for column in self.dense)}
         for label in self.labels:
             if label.source in inputs:
-                raise ValueError(f"column {label.source!r} is a feature, but tells label {label.name!r}")
+                raise ValueError(
+                    f"column {label.source!r} is a feature, and cannot be the source of label {label.name!r}"
+                )
 
     def _check_context(self) -> None:
         names = list(dict.fromkeys([*self.segments, DAY, USER]))
@@ -203,7 +207,7 @@ class Layout:
             if self.segments.count(name) > 1:
                 raise ValueError(f"segment {quote(name)} is named twice")
             if name and self.uses[self.column_of(name)] == "list":
-                raise ValueError(f"{kind} {quote(name)}: a column of lists, expected one of a value per row")
+                raise ValueError(f"{kind} {quote(name)}: a column of lists, expected a column of single values")
 
     def _check_features(self) -> None:
         for column in self.dense:

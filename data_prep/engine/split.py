@@ -33,7 +33,7 @@ class TimeOptions:
         if layout.time_column:
             check_time_column(layout, self.eval_from)
         elif self.eval_from:
-            raise ValueError(f"eval_from {self.eval_from!r}: expected time_column beside it, the column of times")
+            raise ValueError(f"eval_from {self.eval_from!r}: expected time_column, too")
         return layout
 
 
@@ -135,7 +135,7 @@ def _range(name: str, text: str) -> tuple[float, float]:
     match = RANGE.fullmatch(text)
     low, high = (float(match[1] or 0), float(match[2] or np.inf)) if match else (0.0, 0.0)
     if not low < high:
-        raise ValueError(f"{name} {text!r}: expected a range A:B with A below B, either end left out if need be")
+        raise ValueError(f"{name} {text!r}: expected a range A:B with A below B, where either may be left out")
     return low, high
 
 

@@ -66,7 +66,7 @@ class BatchLog:
         try:
             for batch in self._read(self.files[file]):
                 if batch.schema != self._schemas[file]:
-                    raise ValueError("its columns are others than those of the first rows")
+                    raise ValueError("its columns differ from those of the first rows")
                 yield batch
                 rows += batch.num_rows
         except (ValueError, *READ_ERRORS) as error:
@@ -74,4 +74,4 @@ class BatchLog:
 
 
 def _explain(error: Exception) -> str:
-    return f"cannot be read on ({shorten(' '.join(str(error).split()))})"
+    return f"cannot be read further ({shorten(' '.join(str(error).split()))})"

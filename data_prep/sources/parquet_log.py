@@ -58,7 +58,9 @@ class ParquetLog:
                         yield Piece(segment, rows, size, line)
                         line, size = line + rows.lines, 0
             except READ_ERRORS as error:
-                raise BrokenFile(f"cannot be read on ({shorten(' '.join(str(error).split()))})", line - 1) from None
+                raise BrokenFile(
+                    f"cannot be read further ({shorten(' '.join(str(error).split()))})", line - 1
+                ) from None
 
     def count(self, file: int, first: int, last: int | None) -> Iterator[tuple[int, int]]:
         self._refuse_unreadable(file)

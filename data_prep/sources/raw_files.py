@@ -87,7 +87,7 @@ def _below(directory: Path, above: frozenset[Path]) -> Iterator[Path | None]:
         elif path.is_file():
             yield path
         else:
-            raise ValueError(f"{path}: neither a file nor a directory; a link to nothing?")
+            raise ValueError(f"{path}: neither a file nor a directory; is it a broken link?")
 
 
 def _refuse_twice(files: Sequence[Path]) -> None:

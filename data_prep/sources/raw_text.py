@@ -116,7 +116,7 @@ def count_lines(text: memoryview | bytes) -> int:
 
 
 def _broken(error: OSError, line: int) -> BrokenFile:
-    return BrokenFile(f"cannot be read on ({shorten(' '.join(str(error).split()))})", line)
+    return BrokenFile(f"cannot be read further ({shorten(' '.join(str(error).split()))})", line)
 
 
 def _cut(file: TextFile, first: int) -> Iterator[Block]:

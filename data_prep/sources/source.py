@@ -61,5 +61,5 @@ def open_source(layout: Layout, files: Sequence[Path]) -> Source:
     if any(parquet) and not all(parquet):
         other = parquet.index(False)
         what = f" but {kinds[other]}" if kinds[other] else ""
-        raise ValueError(f"{files[other]}: no parquet file{what}, though others are; give files of one sort")
+        raise ValueError(f"{files[other]}: no parquet file{what}, although others are; give files of one kind")
     return ParquetLog(layout, files) if all(parquet) else TextLog(layout, files)

@@ -258,9 +258,9 @@ BAD_ROWS: list[tuple[Callable[[str], str], str, str, str]] = [
     (lambda i: item(index=i, buy=1), "buy", "1", "a purchase without a click"),
     (lambda i: item(index=i, click=2), "click", "2", "expected a label, 0 or 1"),
     (lambda i: item(index=i, click=1, buy=""), "buy", "", "expected a label, 0 or 1"),
-    (lambda i: item(index=f"{i}0"), "common_feature_index", "{index}0", "is none of the common features"),
-    (lambda i: item(index=i, features=[("999", 1)]), "feature_list", "999", "a field that is none of this file's"),
-    (lambda i: item(index=i, features=[("101", 1)]), "feature_list", "101", "a field that is none of this file's"),
+    (lambda i: item(index=f"{i}0"), "common_feature_index", "{index}0", "is no index of the common features"),
+    (lambda i: item(index=i, features=[("999", 1)]), "feature_list", "999", "a field that this file does not have"),
+    (lambda i: item(index=i, features=[("101", 1)]), "feature_list", "101", "a field that this file does not have"),
     (
         lambda i: item(index=i, features=[("205", 5), ("205", 6)]),
         "205",
@@ -351,7 +351,7 @@ BAD_COMMON: list[tuple[Callable[[str], str], str]] = [
     ),
     (
         lambda i: common_line("new", [("205", 1)]),
-        "line 21, column 'feature_list': '205', a field that is none of this file's",
+        "line 21, column 'feature_list': '205', a field that this file does not have",
     ),
     (
         lambda i: common_line("new", [("101", 1), ("101", 2)]),

@@ -85,5 +85,5 @@ def test_bad_options(tmp_path: Path, name: str) -> None:
     values: dict[str, Any] = {name: 0}
     with pytest.raises(ValueError, match=naming(name, 0, 1)):
         bench.run(Options(tmp_path, **values))
-    with pytest.raises(ValueError, match="directory that is there"):
+    with pytest.raises(ValueError, match="existing directory"):
         bench.run(Options(tmp_path, json=tmp_path / "none" / "results.json"))

@@ -256,7 +256,7 @@ def test_what_is_wrong_with_the_files(tmp_path: Path) -> None:
         ([log, write_log(tmp_path / "day_0.gz", lines_of(50))], "is there twice"),
         ([log, log], "is there twice"),
         ([write_log(tmp_path / "empty", [])], "empty: is empty"),
-        ([log, write_log(tmp_path / "x.parquet", [])], "no parquet file, though others are"),
+        ([log, write_log(tmp_path / "x.parquet", [])], "no parquet file, although others are"),
     ):
         with pytest.raises(ValueError, match=message):
             run_prepare(raw, tmp_path / "out")

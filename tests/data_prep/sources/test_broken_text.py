@@ -72,7 +72,7 @@ def test_a_compressed_file_cut_anywhere(tmp_path: Path, layout: Layout, suffix: 
         [bad] = quarantined(out)
         assert bad["file"] == cut.name
         assert list(schema.source["files_broken"]) == [cut.name]
-        assert f"{cut.name}: cannot be read on" in report(schema)
+        assert f"{cut.name}: cannot be read further" in report(schema)
     assert found == sorted(found)
     assert found[0] == 0
     if suffix == ".gz":

@@ -156,7 +156,7 @@ def test_reading_goes_on_behind_a_line_that_is_too_long(tmp_path: Path, suffix: 
 def read_broken(path: Path, first: int) -> dict[int, list[bytes]]:
     """Lines up to the point where the file cannot be read."""
     segments: dict[int, list[bytes]] = defaultdict(list)
-    with pytest.raises(BrokenFile, match="cannot be read on") as error:
+    with pytest.raises(BrokenFile, match="cannot be read further") as error:
         read_into(segments, path, first)
     assert error.value.line == len(segments[max(segments)])
     return dict(segments)
@@ -190,7 +190,7 @@ def test_a_file_that_breaks_off(tmp_path: Path, suffix: str) -> None:
 def test_a_file_that_is_not_what_its_name_says(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"log{suffix}"
     path.write_bytes(b"1\t2\t3\n" * 100)
-    with pytest.raises(BrokenFile, match="cannot be read on") as error:
+    with pytest.raises(BrokenFile, match="cannot be read further") as error:
         read(path, 0, None)
     assert error.value.line == 0
     with pytest.raises(ValueError, match="cannot be read"):
@@ -201,7 +201,7 @@ def test_a_file_that_is_not_what_its_name_says(tmp_path: Path, suffix: str) -> N
 def test_what_follows_the_compressed_text_breaks_it(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"log{suffix}"
     path.write_bytes(compressed(b"a\nb\n", suffix) + b"garbage behind it")
-    with sizes(1000, 2), pytest.raises(BrokenFile, match="cannot be read on") as error:
+    with sizes(1000, 2), pytest.raises(BrokenFile, match="cannot be read further") as error:
         read(path, 0, None)
     assert error.value.line == 2
 

@@ -174,7 +174,7 @@ def test_a_row_without_a_time_is_a_bad_row(tmp_path: Path, eval_from: str, bad: 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (SplitOptions(eval_from="2024-01-01"), "expected time_column beside it"),
+        (SplitOptions(eval_from="2024-01-01"), "expected time_column, too"),
         (SplitOptions(time_column="at", eval_from="soon"), "'soon': expected a number, or a date or time"),
         (SplitOptions(time_column="when"), r"log.csv.*column 'when' is missing"),
         (SplitOptions(time_column="click"), "time column 'click' is read as binary"),
