@@ -6,7 +6,7 @@ Three lines in any PyTorch model::
     losses = [loss(head(h), y) for head, h, y in zip(heads, layer(representation), labels)]
     sum(losses).backward()
 
-Pure torch: this package imports nothing else of the project, nor torchrec.
+It needs torch and NumPy, and imports nothing else of the project.
 """
 
 from dlrm_mtl.balancing.algebra.simplex import min_norm_point, project_to_simplex

@@ -1,4 +1,4 @@
-"""What the micro-batches of one optimizer step add up to."""
+"""Sums over the micro-batches of one optimizer step."""
 
 from dataclasses import dataclass
 
@@ -7,16 +7,16 @@ from dlrm_mtl.balancing.algebra.arrays import Array
 
 @dataclass(frozen=True)
 class MicroBatches:
-    """Of one rank, so far."""
+    """Sums of one rank over the micro-batches so far."""
 
     statistic: Array
-    """(M, M) Gramian, or (M, D) pooled gradients: rows of micro-batches are rows of one batch, so theirs add up."""
+    """(M, M) Gramian, or (M, D) pooled gradients."""
     losses: Array | None
-    """(M,) sums of the micro-batches' losses."""
+    """(M,)"""
     count: int
 
     def plus(self, others: "MicroBatches") -> "MicroBatches":
-        """Both together."""
+        """The sums over both."""
         losses = others.losses if self.losses is None or others.losses is None else self.losses + others.losses
         return MicroBatches(_sum(self.statistic, others.statistic), losses, self.count + others.count)
 
@@ -27,5 +27,5 @@ class MicroBatches:
 
 
 def _sum(first: Array, second: Array) -> Array:
-    """Pooled gradients of a batch without any have no width."""
+    """Pooled gradients are (M, 0) where no task has a gradient."""
     return second if 0 in first.shape else first if 0 in second.shape else first + second

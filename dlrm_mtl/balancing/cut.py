@@ -1,8 +1,8 @@
-"""The cut: the tensors where the parameters that tasks share end. Each task gets views of those that it reads.
+"""The cut: the tensors at which the shared part of a model ends. Each task gets views of those that it reads.
 
-Every path from a loss to a parameter that several losses reach leads through a tensor of the cut. So the parameters
-below receive the balanced gradient exactly, and all else keeps its own. With a shared bottom the cut is the shared
-representation alone; with shared experts it is what they return, and what the tasks' gates read.
+Every path from a loss to a shared parameter leads through a tensor of the cut. So the parameters below it receive the
+balanced gradient exactly, and all others keep their own. With a shared bottom the cut is the shared representation;
+with shared experts it is their outputs and the inputs of the tasks' gates.
 
 Notation: B batch, M tasks, K experts, d their width, R mixtures.
 """
@@ -19,14 +19,14 @@ from dlrm_mtl.balancing.kernels.cut_gradients import CutGradients
 from dlrm_mtl.balancing.kernels.mixture import MixtureGradients, join_reads
 
 Reads = Sequence[Sequence[Tensor]]
-"""For each of M tasks, the tensors that it reads. A tensor that several tasks read is the same object in each."""
+"""For each of M tasks, the tensors that it reads. A tensor that several tasks read is the same object in each list."""
 
 Views = tuple[Tensor, ...] | tuple[tuple[Tensor, ...], ...]
-"""What the tasks read instead: M tensors for one shared representation, else M tuples in the order of the reads."""
+"""The views that the tasks read: M tensors for one shared representation, else M tuples in the order of the reads."""
 
 
 class Balances(Protocol):
-    """What a cut hands its gradients to."""
+    """What balances the gradients of a cut: one of the layers."""
 
     one_backward: ClassVar[bool]
     """Whether a second backward pass through the same forward is an error."""
@@ -35,14 +35,14 @@ class Balances(Protocol):
     def num_tasks(self) -> int: ...
 
     def balance(self, cut: CutGradients) -> list[Tensor | None]:
-        """M gradients at each tensor of the cut, to one at each."""
+        """Turns M gradients at each tensor of the cut into one."""
 
 
 class Mixture:
     """Mixes experts by the gates of each task: ``mixture(gates) -> (B, M, d)``.
 
-    Gives what the weighted sum of experts handed out as a plain tensor of the cut would, forward and backward. Its
-    backward pass never forms a task's gradient at the experts, (B, K, d).
+    Its result and gradients are those of the weighted sum of the experts as a tensor of the cut. But its backward pass
+    never forms the gradients of single tasks at the experts, (B, K, d).
     """
 
     def __init__(self, experts: Tensor, num_tasks: int) -> None:
@@ -72,7 +72,7 @@ class Mixture:
         return mixed
 
     def connect(self, owner: Balances, readers: Sequence[Sequence[int]], tensors: Sequence[Tensor]) -> list[Tensor]:
-        """Views of other tensors of the same cut, after which a scalar stands for the experts in the graph."""
+        """Views of the other tensors of the cut. From here on a scalar represents the experts in the graph."""
         *views, self._node = _Cut.apply(owner, readers, self._reads, *tensors, self._experts)
         return views
 
@@ -82,7 +82,7 @@ def hand_out(owner: Balances, representation: Tensor | Reads, active: bool) -> V
 
     Args:
         owner: what balances the gradients.
-        active: whether a backward pass may follow that is to be balanced.
+        active: whether to balance the backward pass that may follow.
     """
     reads = _reads(representation, owner.num_tasks)
     if active and isinstance(representation, Tensor):
@@ -115,7 +115,7 @@ def _like(representation: Tensor | Reads, views: Reads) -> Views:
 
 
 def _connected(owner: Balances, reads: Reads, mixture: Mixture | None) -> Reads:
-    """Views of the tensors that have a gradient; others stay as they are."""
+    """Views of the tensors that require a gradient; others stay as they are."""
     tensors = {id(tensor): tensor for of_task in reads for tensor in of_task if tensor.requires_grad}
     readers = [
         tuple(task for task, of_task in enumerate(reads) if any(tensor is each for each in of_task))
@@ -133,8 +133,8 @@ def _connected(owner: Balances, reads: Reads, mixture: Mixture | None) -> Reads:
 
 
 class _Cut(torch.autograd.Function):
-    """Identity to the readers' views of each tensor, and to a scalar that stands for experts, if mixtures read some.
-    Backward hands all gradients to the owner at once."""
+    """Identity: views of each tensor for its readers, and a scalar that represents the experts, if there are any.
+    Backward passes all gradients to the owner at once."""
 
     @staticmethod
     def forward(
@@ -144,7 +144,7 @@ class _Cut(torch.autograd.Function):
         mixture_reads: list[MixtureGradients] | None,
         *tensors: Tensor,
     ) -> tuple[Tensor, ...]:
-        # Not the Mixture itself, which holds the scalar: a circle through the graph is never freed.
+        # Not the Mixture itself, which holds the scalar: a reference cycle through the graph is never freed.
         ctx.owner, ctx.readers, ctx.mixture_reads = owner, readers, mixture_reads
         ctx.fired = False
         # A head that the loss does not use must arrive as None, not as a materialised zero tensor.
@@ -174,7 +174,7 @@ class _Cut(torch.autograd.Function):
 
 
 class _Mix(torch.autograd.Function):
-    """The mixtures; backward gives the gates their gradient, and leaves that of the experts to the cut."""
+    """The mixtures. Backward returns the gradient of the gates; that of the experts is left to the cut."""
 
     @staticmethod
     def forward(

@@ -1,5 +1,5 @@
-"""``reduction="delayed"``: a step's coefficients come from the statistics of the step before, whose all-reduce was
-hidden behind the rest of that step. And micro-batches, which one step's coefficients weigh."""
+"""``reduction="delayed"``: a step's coefficients follow from the statistics of the previous step, whose all-reduce ran
+behind the rest of that step. With it micro-batches, all weighed by the coefficients of one step."""
 
 from collections.abc import Mapping
 
@@ -16,14 +16,14 @@ from dlrm_mtl.balancing.delayed_state import (
 )
 from dlrm_mtl.balancing.exchange.reduction import PendingReduction, Reducer
 from dlrm_mtl.balancing.methods.balancer import Balancer
-from dlrm_mtl.balancing.step import Decision, Measurement, Source
+from dlrm_mtl.balancing.step import Decision, Measurement, Reduced
 
 
 class Delayed:
-    """What one step leaves to the next.
+    """What one step passes to the next.
 
     Raises:
-        ValueError: task names whose pairs have one name, which state could not be stored by.
+        ValueError: two pairs of tasks have the same name, FIRST/SECOND.
     """
 
     def __init__(self, balancer: Balancer, reducer: Reducer) -> None:
@@ -31,30 +31,30 @@ class Delayed:
         self._reducer = reducer
         self._entries = delayed_entries(balancer)
         self.accumulating = False
-        """Whether the next measurement is of a micro-batch that is not its step's last."""
+        """Whether the next measurement is of a micro-batch that is not the last of its step."""
         self._pending: PendingReduction | None = None
-        """What the next step's coefficients come from."""
+        """The statistics of the last step."""
         self._decision: Decision | None = None
-        """Of the last step, or of the step under way."""
+        """Of the last step or micro-batch."""
         self._accumulated: MicroBatches | None = None
-        """Of the step under way, if it has had micro-batches."""
+        """Sums of the present step, if it has had micro-batches."""
 
     def reset(self) -> None:
-        """As before the first step."""
+        """Returns to the state before the first step."""
         self.accumulating = False
         self._pending = self._decision = self._accumulated = None
 
-    def exchange(self, measurement: Measurement) -> Source | Decision | None:
-        """Takes what the last step handed over, and hands over this step's. Collective.
+    def exchange(self, measurement: Measurement) -> Reduced | Decision | None:
+        """Finishes the reduction of the last step, and starts that of this one. Collective.
 
         Returns:
-            what this step's coefficients come from; a decision, if they are those of the micro-batch before; None in a
+            the statistics of the last step; the decision of the previous micro-batch, if this step has one; None in a
             first step.
         """
-        source = self._source(measurement)
+        reduced = self._reduced(measurement)
         losses = measurement.losses if self._balancer.needs_losses else None
         statistic = measurement.statistic
-        if isinstance(statistic, Tensor):  # kept until the next step, which may overwrite what a graph returned
+        if isinstance(statistic, Tensor):  # the next step may overwrite what a graph returned
             statistic, losses = statistic.clone(), None if losses is None else losses.clone()
         rows = MicroBatches(statistic, losses, 1)
         if self._accumulated is not None:
@@ -64,23 +64,23 @@ class Delayed:
         else:
             self._accumulated = None
             self._pending = self._reducer.start(rows.statistic, self._balancer.degree, rows.mean_losses)
-        return source
+        return reduced
 
     def remember(self, decision: Decision) -> None:
-        """What this step applies."""
+        """Keeps the decision of this step."""
         self._decision = decision
 
-    def _source(self, measurement: Measurement) -> Source | Decision | None:
+    def _reduced(self, measurement: Measurement) -> Reduced | Decision | None:
         if self._accumulated is not None:
             return self._decision
         if self._pending is None or self._decision is None:
             return None
         statistic, losses = self._pending.wait()
         values = (statistic, losses, self._decision.coefficients)
-        return Source(*(None if value is None else in_kind_of(measurement.statistic, value) for value in values))
+        return Reduced(*(None if value is None else in_kind_of(measurement.statistic, value) for value in values))
 
     def store(self) -> dict[str, Tensor]:
-        """State by key; none before the first step. Waits for the all-reduce in flight.
+        """State by key; empty before the first step. Waits for the all-reduce in flight.
 
         Raises:
             RuntimeError: between micro-batches of one step.
@@ -99,14 +99,14 @@ class Delayed:
         return store_delayed_state(state, self._entries)
 
     def owns(self, key: str) -> bool:
-        """Whether a key of a state dict, without prefix, is of this state."""
+        """Whether a key of a state dict, without prefix, belongs to this state."""
         return key.startswith(tuple(f"{name}." for name in self._entries))
 
     def restore(self, stored: Mapping[str, Tensor], device: torch.device) -> tuple[set[str], set[str]]:
-        """Takes a stored state over, if it is complete; without it the next step is as a first one.
+        """Loads a stored state, if it is complete; else the next step is like a first one.
 
         Returns:
-            keys that are missing, and keys that are not used; none of either if nothing is stored.
+            missing keys and unused keys; both empty if nothing is stored.
         """
         self.reset()
         expected = {f"{name}.{entry}" for name, entries in self._entries.items() for entry in entries}

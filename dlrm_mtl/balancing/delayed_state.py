@@ -1,4 +1,4 @@
-"""What the next step of ``reduction="delayed"`` comes from, in the checkpoint by task name."""
+"""The state of ``reduction="delayed"`` between two steps, stored by task name."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,15 +12,15 @@ from dlrm_mtl.balancing.state.task_state import Entries, pair_entries, task_entr
 
 @dataclass(frozen=True)
 class DelayedState:
-    """Between two delayed steps; float64."""
+    """Float64."""
 
     statistic: Tensor
-    """(M, M) Gramian or (M, D) pooled gradients of the last step, reduced: the next step's coefficients follow from
-    it. Zeros, not stored, if the method measures nothing."""
+    """(M, M) Gramian or (M, D) pooled gradients of the last step, reduced. Zeros, not stored, if the method measures
+    nothing."""
     losses: Tensor | None
-    """(M,) the last step's losses, reduced, if the method needs them."""
+    """(M,) of the last step, reduced, if the method needs them."""
     coefficients: Tensor
-    """(M,) applied last."""
+    """(M,) of the last step."""
 
 
 def delayed_entries(balancer: Balancer) -> dict[str, Entries]:
@@ -28,7 +28,7 @@ def delayed_entries(balancer: Balancer) -> dict[str, Entries]:
     ``delayed_coefficients.A``.
 
     Raises:
-        ValueError: task names whose pairs have one name.
+        ValueError: two pairs of tasks have the same name, FIRST/SECOND.
     """
     tasks = task_entries(balancer.task_names)
     entries = {"delayed_coefficients": tasks}

@@ -1,4 +1,4 @@
-"""What the layer accepts, checked where it is handed over: what torch says later names neither."""
+"""Checks of the layer's inputs, since later errors of torch would not name them."""
 
 from collections.abc import Sequence
 from typing import NoReturn
@@ -15,9 +15,9 @@ _EXPECTED = "expected one dense tensor (B, D) of float64, float32, bfloat16 or f
 def require_representation(representation: object) -> None:
     """
     Raises:
-        TypeError: not a tensor, or one of a dtype or layout that has no gradients to balance.
-        ValueError: no dimension.
-        RuntimeError: within a transform of torch.func, which calls backward by other rules.
+        TypeError: not a tensor, or of a dtype or layout without gradients to balance.
+        ValueError: a tensor without dimensions.
+        RuntimeError: within a transform of torch.func, which does not run one backward pass.
     """
     if not isinstance(representation, Tensor):
         if not isinstance(representation, Proxy):  # torch.fx traces the identity of evaluation
@@ -101,5 +101,5 @@ def require_losses(losses: object, num_tasks: int, device: torch.device) -> None
         raise ValueError(f"losses are on {losses.device}, expected {device}, where the layer is")
 
 
-def _refuse(found: str) -> NoReturn:
-    raise TypeError(f"the representation is {found}, {_EXPECTED}")
+def _refuse(description: str) -> NoReturn:
+    raise TypeError(f"the representation is {description}, {_EXPECTED}")

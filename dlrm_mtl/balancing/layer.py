@@ -1,4 +1,4 @@
-"""The balancing layer: M aliases of the shared representation forward, one balanced gradient backward."""
+"""The balancing layer: M views of the shared representation forward, one balanced gradient backward."""
 
 import math
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ from dlrm_mtl.balancing.methods.loss_weighting import weigh_with_rows
 from dlrm_mtl.balancing.methods.options import shown
 from dlrm_mtl.balancing.record import BalancingRecord
 from dlrm_mtl.balancing.state.initial_state import InitialState, device_of_stored
-from dlrm_mtl.balancing.step import Decision, Measurement, Source, Steps
+from dlrm_mtl.balancing.step import Decision, Measurement, Reduced, Steps
 
 Reduction = Literal["exact", "delayed", "local"]
 REDUCTIONS: tuple[str, ...] = get_args(Reduction)
@@ -36,14 +36,14 @@ REDUCTIONS: tuple[str, ...] = get_args(Reduction)
 
 @dataclass
 class StepState:
-    """Not of the module itself, whose attributes take long to set."""
+    """What changes in every step. Apart from the module, whose attributes take long to set."""
 
     losses: Tensor | None = None
-    """(M,) of this rank, for the next backward."""
+    """(M,) of this rank, for the next backward pass."""
     observe: bool = False
-    """Whether the next backward is to record the Gramian in any case."""
+    """Whether the next backward pass records the Gramian even if the method needs none."""
     decision: Decision | None = None
-    """Of the last backward."""
+    """Of the last backward pass."""
 
 
 class BalancingLayer(InitialState):
@@ -57,14 +57,12 @@ class BalancingLayer(InitialState):
     Under data parallelism each rank holds its rows and the local *mean* loss; every rank must build all M losses in
     every step (masked, never skipped), since the Gramian's all-reduce runs inside backward.
 
-    A step that is not finite: where a gradient is not, or a loss handed over by :meth:`weigh_losses`, the rank that
-    sees it passes NaN on in every element. So the gradients that data parallelism averages or exchanges are NaN on all
-    ranks, and a GradScaler, or whoever else checks them, skips the step. With "exact" and "delayed" the state of a
-    method that measures something stays as it was, on all ranks alike; with "local", on that rank. A method that
-    measures nothing has no state but its count of steps.
+    If a gradient, or a loss passed to :meth:`weigh_losses`, is not finite, the rank that sees it passes NaN on in every
+    element. The gradients that data parallelism averages are then NaN on all ranks, and a GradScaler skips the step.
+    The method's state stays as it was: with "exact" and "delayed" on all ranks, with "local" on that rank.
 
-    ``nonfinite_tasks``, (M,) int64, counts the tasks that this rank found not to be finite, for messages; set it to
-    zero at will. Methods that measure nothing know the tasks by their losses, or in a step that is observed.
+    ``nonfinite_tasks``, (M,) int64, counts the tasks that were not finite on this rank; it may be set to zero. For
+    methods that measure nothing, the losses tell, or the Gramian of an observed step.
 
     Args:
         balancer: the method; its state is part of this module.
@@ -72,11 +70,10 @@ class BalancingLayer(InitialState):
             model's own group: two communicators in flight are a hang hazard.
         reduction: "exact" all-reduces the Gramian before the weights are applied: the weights are those of one process
             with the whole batch. "delayed" applies the coefficients of the previous step and hides the all-reduce
-            behind the rest of the step. "local" does without: each rank weighs by its own rows.
+            behind the rest of the step. "local" has no all-reduce: each rank weighs by its own rows.
 
-    With "delayed", what the next step's coefficients come from is state too, after the first step, by task name; saving
-    waits for the all-reduce in flight. Loaded without a part of it, as in a task set with a new task, the layer leaves
-    all of it out: its next step applies the initial coefficients, as a first one does.
+    With "delayed", the statistics of the last step are state too, by task name; saving waits for the all-reduce in
+    flight. If a checkpoint lacks a part of them, as for a new task, the next step is like a first one.
 
     Raises:
         ValueError: unknown reduction; with "delayed", names like "a/b" that make two pairs of tasks look alike.
@@ -109,7 +106,7 @@ class BalancingLayer(InitialState):
 
     @property
     def record(self) -> BalancingRecord | None:
-        """What the last backward did; None before the first one."""
+        """What the last backward pass did; None before the first one."""
         decision = self._step.decision
         if decision is None:
             return None
@@ -163,37 +160,40 @@ class BalancingLayer(InitialState):
         return self.training and torch.is_grad_enabled()
 
     def observe(self) -> None:
-        """Has the next backward record the Gramian even where the method needs none (the control). Call it on every
-        rank alike: it adds that step's all-reduce."""
+        """Makes the next backward pass record the Gramian even if the method needs none (the control). Call it on every
+        rank: it adds an all-reduce to that step."""
         self._step.observe = True
 
     def weigh_losses(self, losses: Tensor) -> Tensor:
-        """What to minimise instead of the (M,) local mean losses: they themselves, unless the method learns weights for
-        them. Hands the losses to methods that depend on them.
+        """Passes the losses to methods that depend on them, and applies learned loss weights.
 
         ::
 
             layer.weigh_losses(torch.stack(losses)).sum().backward()
 
-        A task without a row in the batch may have the loss NaN, as the mean of no values: with a gradient that is zero
-        or None, it counts as 0.
+        Args:
+            losses: (M,) local mean losses. A task without a row in the batch may have the loss NaN: if its gradient is
+                zero or None, the loss counts as 0.
+
+        Returns:
+            (M,) losses to minimise: the same, unless the method learns weights for them.
 
         Raises:
             TypeError: not a tensor of a floating dtype.
             ValueError: not M losses, or on another device than the layer.
         """
         require_losses(losses, self.num_tasks, self.balancer.step.device)
-        if self.training and torch.is_grad_enabled():  # else there is no backward that they are for
+        if self.training and torch.is_grad_enabled():
             self._step.losses = losses.detach()
         weighting = self.balancer.loss_weighting
         return losses if weighting is None else weigh_with_rows(weighting, losses)
 
     @contextmanager
     def accumulating(self) -> Iterator[None]:
-        """Backward passes within are of micro-batches of one optimizer step, and not the last of it.
+        """For gradient accumulation: encloses the backward passes of all micro-batches but the last.
 
-        As with ``DistributedDataParallel.no_sync``, the last micro-batch's backward comes after, outside. All of them
-        are weighed by the same coefficients, and the method's state steps once, with the Gramian over the rows of all::
+        As with ``DistributedDataParallel.no_sync``, the backward pass of the last one comes after the block. The same
+        coefficients weigh all micro-batches, and the method takes one step, with the Gramian over the rows of all::
 
             with layer.accumulating():
                 for micro_batch in micro_batches[:-1]:
@@ -201,12 +201,11 @@ class BalancingLayer(InitialState):
             (layer.weigh_losses(losses_of(micro_batches[-1])).sum() / len(micro_batches)).backward()
             optimizer.step()
 
-        The losses that a method depends on are the mean over the micro-batches. Methods that depend on nothing
-        (``mean`` and the like) count every micro-batch as a step. Every rank enters and leaves alike.
+        Methods that need losses get their mean over the micro-batches. Methods that depend on nothing (such as
+        ``mean``) count every micro-batch as a step. Every rank must enter and leave the block.
 
         Raises:
-            ValueError: not ``reduction="delayed"``: the coefficients of a whole step cannot depend on rows that are yet
-                to come.
+            ValueError: the reduction is not "delayed": the coefficients of a step would depend on rows to come.
         """
         if self.reduction != "delayed" and self.balancer.depends_on_batch:
             raise ValueError(f"reduction is {self.reduction!r}, expected 'delayed' to accumulate micro-batches")
@@ -220,7 +219,7 @@ class BalancingLayer(InitialState):
             self._delayed.accumulating = before
 
     def reset_parameters(self) -> None:
-        """Gives all state, the method's too, the values that it has in a new layer."""
+        """Resets the state of the layer and the method to that of a new layer."""
         super().reset_parameters()
         self._step = StepState()
         if self._delayed is not None:
@@ -228,10 +227,10 @@ class BalancingLayer(InitialState):
         self.balancer.reset_parameters()
 
     def balance(self, cut: CutGradients) -> list[Tensor | None]:
-        """The backward pass: M gradients of the local rows at each tensor of the cut, to one at each. Collective."""
+        """The backward pass: M gradients of the local rows at each tensor of the cut become one. Collective."""
         measurement = self._measure(cut)
-        source = self._reduce(measurement)
-        decision = self._decide(measurement, source, cut)
+        reduced = self._reduce(measurement)
+        decision = self._decide(measurement, reduced, cut)
         return self._combine(cut, decision)
 
     def _measure(self, cut: CutGradients) -> Measurement:
@@ -245,13 +244,13 @@ class BalancingLayer(InitialState):
         losses = self._step.losses
         silent = None if losses is None else self._silent(cut, losses)
         measurement = self._steps.measurement(measured, None if losses is None else _readable(losses.double()), silent)
-        if measurement.broken is not None:
-            self.nonfinite_tasks += to_tensor(measurement.broken)
+        if measurement.nonfinite is not None:
+            self.nonfinite_tasks += to_tensor(measurement.nonfinite)
         return measurement
 
     def _silent(self, cut: CutGradients, losses: Tensor) -> Array | None:
-        """(M,) bool, tasks without a gradient, whose NaN loss means that they have no row. None where the Gramian says
-        it, or no loss is NaN. None too on a GPU for a method that depends on nothing: to look costs what it saves."""
+        """(M,) bool, tasks without a gradient, whose NaN loss means that they have no row. None where the Gramian tells
+        them, where the host reads that no loss is NaN, and on a GPU for methods that depend on nothing."""
         if self.balancer.measures == "gramian":
             return None
         if losses.is_cuda and not self.balancer.depends_on_batch:
@@ -260,31 +259,27 @@ class BalancingLayer(InitialState):
             return None
         return _readable(cut_silent_tasks(cut, losses.device))
 
-    def _reduce(self, measurement: Measurement) -> Source | Decision:
-        """What this step's coefficients come from: statistics over all ranks. Collective."""
+    def _reduce(self, measurement: Measurement) -> Reduced | Decision:
+        """The statistics over all ranks; a decision where it is made already ("delayed"). Collective."""
         balancer = self.balancer
         if self._delayed is not None and balancer.depends_on_batch:
             return self._delayed.exchange(measurement) or self._steps.initial(measurement)
         losses = measurement.losses if balancer.needs_losses else None
         if self.reduction == "local" or not (balancer.depends_on_batch or self._step.observe):
-            return Source(measurement.statistic, losses, None)
+            return Reduced(measurement.statistic, losses, None)
         pending = self._reducer.start(measurement.statistic, balancer.degree, losses)
-        return Source(*pending.wait(), None)
+        return Reduced(*pending.wait(), None)
 
-    def _decide(self, measurement: Measurement, source: Source | Decision, cut: CutGradients) -> Decision:
-        """The coefficients by which this rank weighs its gradients."""
-        bounded_in = self._steps.bounded_in(dtypes_of(cut))
-        if isinstance(source, Decision):
-            decision = self._steps.repeat(measurement, source, bounded_in)
-        else:
-            decision = self._steps.decide(measurement, source, bounded_in)
+    def _decide(self, measurement: Measurement, reduced: Reduced | Decision, cut: CutGradients) -> Decision:
+        """The coefficients of this rank's gradients."""
+        decision = self._steps.decide(measurement, reduced, dtypes_of(cut))
         if self._delayed is not None:
             self._delayed.remember(decision)
         self._step = StepState(decision=decision)
         return decision
 
     def _combine(self, cut: CutGradients, decision: Decision) -> list[Tensor | None]:
-        """The balanced gradients; NaN in every element where the step is not finite."""
+        """The balanced gradients; NaN in every element if the step is not finite."""
         return self.balancer.balanced_gradients(cut, to_tensor(decision.applied), decision.finite)
 
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
@@ -294,17 +289,17 @@ class BalancingLayer(InitialState):
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *arguments: Any) -> None:
         _, _, missing_keys, unexpected_keys, _ = arguments
-        others = state_dict
+        rest = state_dict
         if self._delayed is not None and any(key.startswith(prefix) for key in state_dict):
             own = {key for key in state_dict if self._delayed.owns(key.removeprefix(prefix))}
             device = self.balancer.step.device
-            if device.type == "meta":  # the method's state is yet to be loaded
+            if device.type == "meta":  # the method's state is not loaded yet
                 device = device_of_stored(state_dict, prefix) or device
             missing, unused = self._delayed.restore({key.removeprefix(prefix): state_dict[key] for key in own}, device)
             missing_keys += [prefix + key for key in sorted(missing)]
             unexpected_keys += [prefix + key for key in sorted(unused)]
-            others = {key: value for key, value in state_dict.items() if key not in own}
-        super()._load_from_state_dict(others, prefix, *arguments)
+            rest = {key: value for key, value in state_dict.items() if key not in own}
+        super()._load_from_state_dict(rest, prefix, *arguments)
 
     def _replicate_for_data_parallel(self) -> NoReturn:
         raise RuntimeError(

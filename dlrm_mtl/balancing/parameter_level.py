@@ -1,5 +1,5 @@
 """Balancing by the gradients of shared parameters: M extra backward passes per step (Algorithm 2 of the MultiBalance
-paper). Kept to measure what that costs (the paper's Table 2)."""
+paper). Its purpose is to measure what that costs (the paper's Table 2)."""
 
 from collections.abc import Sequence
 from typing import ClassVar
@@ -22,18 +22,18 @@ from dlrm_mtl.balancing.state.initial_state import InitialState
 class ParameterLevelLayer(InitialState):
     """Weighs the tasks by their gradients with respect to some shared parameters; used in place of a BalancingLayer.
 
-    :meth:`weigh_losses` runs one backward pass per task, down to the target parameters alone, and asks the balancer for
-    coefficients. The one backward pass that follows, over the sum of the losses, then passes the weighted gradient on
-    to everything below the layer, and each head its own. So tables updated inside backward are updated once.
+    :meth:`weigh_losses` runs one backward pass per task, which stops at the target parameters, and asks the balancer
+    for coefficients. The following backward pass, over the sum of the losses, passes the weighted gradient on to
+    everything below the layer, and to each head its own. So tables that are updated inside backward are updated once.
 
     Under data parallelism the M gradients are averaged over the ranks: M all-reduces of the target's size.
 
     Args:
-        balancer: any method; one with buffers of gradients (MoCo) then keeps them for the parameters, as published.
+        balancer: any method. MoCo averages the gradients of the parameters, as published.
         process_group: ranks that share the global batch; None is the default group, if one is initialised.
 
-    A step in which a loss or gradient is not finite is passed on as NaN in every element, leaves the balancer's state
-    as it was, and is counted by task in ``nonfinite_tasks``: as in the :class:`BalancingLayer`.
+    If a loss or gradient is not finite, the gradient is NaN in every element, the balancer's state stays as it was, and
+    ``nonfinite_tasks`` counts the tasks, as in the :class:`BalancingLayer`.
     """
 
     one_backward: ClassVar[bool] = False
@@ -62,7 +62,7 @@ class ParameterLevelLayer(InitialState):
         self._target = list(parameters)
 
     def reset_parameters(self) -> None:
-        """Gives all state, the method's too, the values that it has in a new layer."""
+        """Resets the state of the layer and the method to that of a new layer."""
         super().reset_parameters()
         self.record = None
         self.balancer.reset_parameters()
@@ -72,7 +72,7 @@ class ParameterLevelLayer(InitialState):
         return self.balancer.num_tasks
 
     def observe(self) -> None:
-        """Every step is recorded anyway."""
+        """Does nothing: every step is recorded."""
 
     def forward(self, representation: Tensor | Reads) -> Views:
         """As :meth:`BalancingLayer.forward`."""
@@ -85,19 +85,18 @@ class ParameterLevelLayer(InitialState):
         return hand_out_with_experts(self, representation, experts, self.training and torch.is_grad_enabled())
 
     def weigh_losses(self, losses: Tensor) -> Tensor:
-        """Decides this step's coefficients from the (M,) local mean losses, and returns what to minimise instead: they
-        themselves, unless the method learns weights for them. Collective. Raises what
-        :meth:`BalancingLayer.weigh_losses` does; a task without a row counts as there."""
+        """Computes this step's coefficients. Collective. Arguments, result and errors are those of
+        :meth:`BalancingLayer.weigh_losses`."""
         require_losses(losses, self.num_tasks, self.balancer.step.device)
         weighting = self.balancer.loss_weighting
         minimized = losses if weighting is None else weigh_with_rows(weighting, losses)
         gradients = torch.stack([self._gradient(loss) for loss in minimized])  # (M, n)
         losses = losses_of_rows(losses.detach(), list(gradients))
-        broken = ~torch.isfinite(losses)
-        # In a pass of its own, too, a task meets the loss that is not finite: zero times NaN.
-        broken = torch.where(broken.any(), broken, ~torch.isfinite(gradients.sum(dim=1)))
-        self.nonfinite_tasks += broken
-        gradients.masked_fill_(broken[:, None], torch.nan)  # the average tells every rank
+        nonfinite = ~torch.isfinite(losses)
+        # If a loss is not finite, the gradients of the other tasks are not finite either: zero times NaN.
+        nonfinite = torch.where(nonfinite.any(), nonfinite, ~torch.isfinite(gradients.sum(dim=1)))
+        self.nonfinite_tasks += nonfinite
+        gradients.masked_fill_(nonfinite[:, None], torch.nan)  # so that the average is NaN on every rank
         if self._world_size > 1:
             dist.all_reduce(gradients, group=self._process_group)
             gradients /= self._world_size
@@ -112,7 +111,8 @@ class ParameterLevelLayer(InitialState):
         return minimized
 
     def balance(self, cut: CutGradients) -> list[Tensor | None]:
-        """One rank's gradients below the layer: plain sums in the passes that decide, weighted ones afterwards."""
+        """One rank's gradients below the layer: plain sums while coefficients are computed, weighted sums
+        afterwards."""
         if self._coefficients is None:
             return self.balancer.balanced_gradients(cut, torch.ones_like(self.balancer.task_weights()))
         return self.balancer.balanced_gradients(cut, self._coefficients, self._finite)

@@ -11,7 +11,7 @@ from dlrm_mtl.balancing import Balancer, BalancingLayer, MultiBalance, available
 from dlrm_mtl.balancing.methods.create import METHODS, method_class
 from dlrm_mtl.balancing.methods.graddrop import GradDrop
 from dlrm_mtl.balancing.methods.recommended import MultiBalanceRecommended
-from dlrm_mtl.balancing.step import may_be_replayed
+from dlrm_mtl.balancing.methods.replay import may_be_replayed
 from tests.balancing.backward import backward_with
 
 TASKS = 3

@@ -1,8 +1,8 @@
 """Arithmetic on M numbers, written once for NumPy and torch.
 
-On a CPU an operation on M numbers costs torch several times what it costs NumPy, most of all in training, where the
-caches are full of other things. So there methods compute with NumPy arrays, and elsewhere with tensors on the device.
-Both take the same operators, and most functions by the same names: ``xp = namespace(statistic)``.
+On a CPU an operation on M numbers takes torch several times as long as NumPy. So methods compute with NumPy arrays
+there, and with tensors on other devices. Both have the same operators, and most functions by the same names:
+``xp = namespace(statistic)``.
 """
 
 from functools import cache
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 Array = Any
-"""A NumPy array, or a tensor; all that meet in one computation are of the same kind."""
+"""A NumPy array or a tensor; all arrays of a computation are of the same kind."""
 
 
 def namespace(values: Array) -> Any:
@@ -22,10 +22,10 @@ def namespace(values: Array) -> Any:
 
 
 def like(values: Array, tensor: Tensor) -> Array:
-    """A tensor's numbers in the kind of ``values``, in the same memory.
+    """The tensor as an array of the kind of ``values``, in the same memory.
 
     Raises:
-        ValueError: they are not on the CPU, where ``values`` are.
+        ValueError: ``values`` is a NumPy array, and the tensor is not on the CPU.
     """
     if isinstance(values, Tensor):
         return tensor
@@ -38,27 +38,27 @@ def like(values: Array, tensor: Tensor) -> Array:
 
 
 def to_tensor(values: Array) -> Tensor:
-    """The same numbers as a tensor, in the same memory."""
+    """The values as a tensor, in the same memory."""
     return values if isinstance(values, Tensor) else torch.from_numpy(values)
 
 
 def detached(values: Array) -> Array:
-    """The same numbers, without the graph that a tensor may be part of."""
+    """The values without an autograd graph."""
     return values.detach() if isinstance(values, Tensor) else values
 
 
 def floats(values: Array) -> Array:
-    """In float64."""
+    """The values in float64."""
     return values.double() if isinstance(values, Tensor) else np.asarray(values, dtype=np.float64)
 
 
 def at_least(values: Array, bound: float) -> Array:
-    """Each value, or the bound where that is larger."""
+    """Each value, raised to the bound where it is smaller."""
     return values.clamp(min=bound) if isinstance(values, Tensor) else np.maximum(values, bound)
 
 
 def at_most(values: Array, bound: float) -> Array:
-    """Each value, or the bound where that is smaller."""
+    """Each value, lowered to the bound where it is larger."""
     return values.clamp(max=bound) if isinstance(values, Tensor) else np.minimum(values, bound)
 
 
@@ -68,13 +68,13 @@ def norms_of(gramian: Array) -> Array:
 
 
 def ratio(dividend: Array, divisor: Array) -> Array:
-    """The quotient; 0 where there is nothing to divide by, or the quotient is beyond float64."""
+    """The quotient; 0 where it is not finite."""
     quotient = dividend / divisor
     return namespace(quotient).where(quotient - quotient == 0, quotient, 0.0)
 
 
 def ascending(values: Array) -> Array:
-    """(M,) sorted."""
+    """(M,) values, sorted."""
     return values.sort().values if isinstance(values, Tensor) else np.sort(values)
 
 
@@ -85,7 +85,7 @@ def counts(values: Array) -> Array:
     return np.arange(1, len(values) + 1)
 
 
-@cache  # never dropped: CUDA graphs read it
+@cache  # kept for good, since CUDA graphs read it
 def _counts_on_device(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     return torch.arange(1, size + 1, dtype=dtype, device=device)
 
@@ -97,18 +97,18 @@ def identity_like(gramian: Array) -> Array:
 
 
 def seen_on_host(condition: Array) -> bool:
-    """Whether a condition holds, and the host can read that: then iterations may end early."""
+    """Whether the host can read that a condition holds. Iterations may then end early."""
     return not isinstance(condition, Tensor) and bool(condition)
 
 
 def solve(systems: Array, sides: Array) -> tuple[Array, Array]:
-    """Solutions of linear systems, and 0 for each that has one: without an error for those that have none."""
+    """Solutions of linear systems, and a flag for each that is 0 if it was solved. A singular system is no error."""
     solutions, failed = torch.linalg.solve_ex(to_tensor(systems), to_tensor(sides))
     return like(systems, solutions), like(systems, failed)
 
 
 def in_kind_of(values: Array, others: Array) -> Array:
-    """Other numbers in the kind of ``values``, and where they are."""
+    """Other values as an array of the kind of ``values``, on the same device."""
     if isinstance(values, Tensor):
         return to_tensor(others).to(values.device)
     return others.cpu().numpy() if isinstance(others, Tensor) else others

@@ -1,4 +1,4 @@
-"""Whether values are finite: as a tensor on their device, or as a bool where the host can read them."""
+"""Whether values are finite: a tensor on their device, or a bool where the host can read them."""
 
 import math
 
@@ -11,24 +11,22 @@ from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 from dlrm_mtl.balancing.algebra.arrays import Array, namespace
 
 Truth = Tensor | bool
-"""Of one question: 0-d bool on the device, or a bool. ``&`` joins both."""
+"""A 0-d bool tensor or a bool; ``&`` combines either."""
 
 FEW_VALUES = 256
-"""So many are looked at one by one."""
+"""Up to this many are checked one by one."""
 
 
 def readable_on_host(values: Tensor) -> bool:
-    """Whether values may decide what is done: on a CPU, where nobody traces the operations. Elsewhere the host would
-    have to wait for the device."""
+    """Whether Python may branch on the values without waiting: they are on a CPU, and no operations are traced."""
     return values.is_cpu and not is_in_torch_dispatch_mode() and not is_compiling()
 
 
 def are_finite(values: Array) -> Array:
-    """As ``isfinite``; of tensors in two kernels instead of four, since in a step's few small tensors kernels are what
-    costs."""
+    """As ``isfinite``, but in two kernels instead of four for tensors."""
     if not isinstance(values, Tensor):
         return np.isfinite(values)
-    return values - values == 0  # infinity less infinity is NaN
+    return values - values == 0  # infinity minus infinity is NaN
 
 
 def all_finite(values: Array) -> Truth:
@@ -41,7 +39,7 @@ def all_finite(values: Array) -> Truth:
 
 
 def choose(condition: Truth, values: Array, fallback: Array | float) -> Array:
-    """``where``; where the host knows that it is, ``values`` themselves."""
+    """``where(condition, values, fallback)``; the values themselves if the host reads that the condition holds."""
     if condition is True:
         return values
     xp = namespace(values)
@@ -61,7 +59,7 @@ def count(counter: Tensor, condition: Truth) -> None:
 
 
 def assign_where(condition: Truth, target: Tensor, values: Array) -> None:
-    """Writes values of the same shape into ``target``, or leaves it as it is."""
+    """Writes values of the same shape into ``target`` if the condition holds."""
     if isinstance(values, np.ndarray):
         if condition:
             np.copyto(target.numpy(), values, casting="same_kind")

@@ -1,14 +1,14 @@
-"""Moving averages of batch-pooled gradients, for the methods that keep them."""
+"""Moving averages of batch-pooled gradients."""
 
 from dlrm_mtl.balancing.algebra.arrays import Array, namespace
 
 
 def advance_averages(averages: Array, gradients: Array, share: float | Array) -> Array:
-    """One step of each task's moving average. The first gradient of a task is its average; a task without a gradient in
-    this step keeps it.
+    """One step of each task's moving average, which starts at the task's first gradient. A task without a gradient
+    keeps its average.
 
     Args:
-        averages: (M, D) float64, zeros for a task that had no gradient yet; (M, 0) before the first step.
+        averages: (M, D) float64, zeros for a task that has had no gradient; (M, 0) before the first step.
         gradients: (M, D) float64; (M, 0) where no task had a gradient.
         share: of the new gradient.
     """

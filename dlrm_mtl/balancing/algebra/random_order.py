@@ -1,4 +1,4 @@
-"""Random orders that are a function of (seed, step): the same on every rank, on device, without a generator's state."""
+"""Random orders as a function of (seed, step): the same on every rank, on the device, without a generator."""
 
 from functools import cache
 
@@ -22,7 +22,7 @@ def random_orders(rows: int, columns: int, seed: int, step: Array) -> Array:
 
 
 def random_partners(num_tasks: int, seed: int, step: Array) -> Array:
-    """For each task all the others, in a random order.
+    """For each task the other tasks, in a random order.
 
     Returns:
         (M, M - 1) int64.
@@ -35,21 +35,21 @@ def _device(step: Array) -> torch.device:
     return step.device if namespace(step) is torch else torch.device("cpu")
 
 
-@cache  # never dropped: CUDA graphs read it
+@cache  # kept for good, since CUDA graphs read it
 def _tasks(num_tasks: int, device: torch.device) -> Tensor:
     """(M, 1)"""
     return torch.arange(num_tasks, device=device)[:, None]
 
 
-@cache  # never dropped: CUDA graphs read it
+@cache  # kept for good, since CUDA graphs read it
 def _cells(rows: int, columns: int, seed: int, device: torch.device) -> Tensor:
-    """(rows, columns) one random number each."""
+    """(rows, columns) random numbers."""
     counter = torch.arange(rows * columns, device=device).view(rows, columns)
     return _mix(counter + seed * 0x9E3779B9)
 
 
 def _mix(values: Array) -> Array:
-    """An integer hash: xor-shifts and odd multipliers, on int64 with wrap-around."""
+    """A hash of int64: xor-shifts and odd multipliers, with wrap-around."""
     values = (values ^ (values >> 30)) * -4658895280553007687
     values = (values ^ (values >> 27)) * -7723592293110705685
     return values ^ (values >> 31)

@@ -1,4 +1,4 @@
-"""The probability simplex: projection and min-norm point. With a fixed amount of work: no host sync on a device."""
+"""Projection and min-norm point on the probability simplex, by a fixed amount of work without host synchronisation."""
 
 import itertools
 from functools import cache
@@ -20,7 +20,7 @@ from dlrm_mtl.balancing.algebra.arrays import (
 )
 
 MAX_ENUMERATED_TASKS = 8
-"""Up to this many tasks the min-norm point enumerates all supports (255 systems of size 8); beyond, it iterates."""
+"""Most tasks for which all supports are enumerated (255 systems of size 8); with more, the solver iterates."""
 
 TINY = float(np.finfo(np.float64).tiny)
 
@@ -29,13 +29,13 @@ def project_to_simplex(vector: Array) -> Array:
     """Euclidean projection onto the probability simplex (Duchi et al., ICML 2008, figure 1).
 
     Args:
-        vector: (M,); minus infinity where an entry is to be 0, but not everywhere.
+        vector: (M,); minus infinity forces an entry to 0. At least one must be finite.
 
     Returns:
         (M,) the nearest point with non-negative entries that sum to 1.
     """
     descending = -ascending(-vector)
-    # With the k largest entries in the support, this is what brings their sum to 1; the right k maximises it.
+    # For the k largest entries as support, the threshold that brings their sum to 1; the right k maximises it.
     thresholds = (descending.cumsum(0) - 1) / counts(vector)
     return at_least(vector - thresholds.max(), 0)
 
@@ -84,10 +84,10 @@ def task_supports(gramian: Array) -> Array:
 
 
 def support_systems(gramian: Array) -> Array:
-    """(S, M, M) the Gramian of each support's tasks, the identity elsewhere, so that all can be solved at once.
+    """(S, M, M) the Gramian of each support's tasks, the identity elsewhere, so that one call solves all.
 
-    A ridge decides between duplicate gradients. It is relative to each task's own norm, or it would outweigh the small
-    ones; its constant is for zero gradients.
+    A ridge makes the solution unique for duplicate gradients. It is relative to each task's norm; the constant is for
+    zero gradients.
     """
     _, pairs, others = _support_tables(len(gramian), _device(gramian))
     ridge = namespace(gramian).diag(1e-13 * gramian.diagonal() + 1e-200)
@@ -95,7 +95,7 @@ def support_systems(gramian: Array) -> Array:
 
 
 def best_candidate(candidates: Array, objective: Array, feasible: Array) -> Array:
-    """(M,) the feasible row of the (S, M) candidates with the smallest objective (S,); without a host sync."""
+    """(M,) the feasible row of the (S, M) candidates with the smallest objective (S,)."""
     xp = namespace(candidates)
     objective = xp.where(feasible & xp.isfinite(objective), objective, xp.inf)
     if xp is np:
@@ -107,12 +107,12 @@ def _minimum_by_enumeration(gramian: Array, linear: Array, active: Array) -> Arr
     xp = namespace(gramian)
     supports = task_supports(gramian)  # (S, M)
     # Inside a support G w = mu 1 - q; outside w = 0.
-    sides = xp.stack([supports, supports * linear], axis=2)  # (S, M, 2)
-    solution, failed = solve(support_systems(gramian), sides)
+    right_sides = xp.stack([supports, supports * linear], axis=2)  # (S, M, 2)
+    solution, failed = solve(support_systems(gramian), right_sides)
     to_ones, to_linear = solution[:, :, 0], solution[:, :, 1]
     multiplier = (1 + to_linear.sum(axis=1)) / to_ones.sum(axis=1)  # (S,)
     weights = multiplier[:, None] * to_ones - to_linear
-    weights = weights / weights.sum(axis=1, keepdims=True)  # 1 up to rounding, which near-duplicates magnify
+    weights = weights / weights.sum(axis=1, keepdims=True)  # corrects rounding, which near-duplicates magnify
     feasible = (failed == 0) & (weights >= 0).all(axis=1) & (supports @ floats(~active) == 0)
     objective = ((weights @ gramian + 2 * linear) * weights).sum(axis=1)
     return best_candidate(weights, objective, feasible)
@@ -122,7 +122,7 @@ def _device(gramian: Array) -> torch.device:
     return torch.device("cpu") if isinstance(gramian, np.ndarray) else gramian.device
 
 
-@cache  # never dropped: CUDA graphs read it
+@cache  # kept for good, since CUDA graphs read it
 def _support_tables(num_tasks: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     """Per support: its members (S, M), the pairs of them (S, M, M), and the identity on the others (S, M, M)."""
     subsets = [bits for bits in itertools.product((0.0, 1.0), repeat=num_tasks) if any(bits)]
@@ -145,8 +145,8 @@ def _minimum_by_iteration(gramian: Array, linear: Array, active: Array, steps: i
         age = xp.where(uphill, 1.0, age)
         older = (1 + xp.sqrt(1 + 4 * age**2)) / 2
         momentum = following + (age - 1) / older * (following - weights)
-        settled = (following == weights).all()
+        converged = (following == weights).all()
         weights, age = following, older
-        if seen_on_host(settled):
+        if seen_on_host(converged):
             break
     return weights

@@ -1,7 +1,7 @@
 """Sums of a few numbers over the CPU ranks of one machine, in memory that they share.
 
-gloo leaves every collective to threads of its own, for which a rank that has one CPU must stop what it computes, and a
-socket takes several calls of the kernel. Here a rank writes its numbers, and reads those of the others; see
+gloo runs every collective in its own threads, which interrupt a rank that has one CPU, and a socket takes several
+system calls. Here each rank writes its numbers and reads those of the others; see
 ``kernels/c/shared_sums.c``.
 """
 
@@ -17,20 +17,20 @@ from dlrm_mtl.balancing.exchange.shared_sums import COMPLETE, MISSING, OTHER_COU
 from dlrm_mtl.balancing.kernels.c_structures import Exchange
 
 MAX_VALUES = 1 << 12
-"""More values use the process group."""
+"""The most values of a sum; larger ones use the process group."""
 
-PATIENCE_US = 100_000
-"""So long a rank waits before it looks whether the other is still there."""
+CHECK_US = 100_000
+"""How long a rank waits for another before it checks that the other still runs."""
 
 
 class DirectExchange:
-    """The memory that all ranks write their numbers to. All add them up in the order of ranks: to the same sums, bit by
-    bit.
+    """Sums in memory that all ranks write their numbers to. All add them in the order of ranks, so the sums are the
+    same on all, bit by bit.
 
     Args:
-        memory: the same on all ranks, zeros at first.
-        others: the processes of all other ranks, by rank.
-        timeout_s: how long to wait for a rank that has not.
+        memory: shared by all ranks, initially zeros.
+        others: processes of the other ranks, by rank.
+        timeout_s: how long to wait for a rank that still runs.
     """
 
     def __init__(
@@ -51,18 +51,18 @@ class DirectExchange:
         self._started = 0
 
     def start(self, values: Sequence[float]) -> "DirectSum":
-        """Hands this rank's values over, and does not wait. Every rank calls it, in the same order."""
+        """Writes this rank's values; does not wait. Every rank must call it, in the same order."""
         self._started += 1
         count = len(values)
         self._library.put(self._form, self._started, (ctypes.c_double * count)(*values), count)
         return DirectSum(self, self._started, count)
 
     def receive(self, number: int, count: int) -> list[float]:
-        """The sum over ranks of what each handed over in its call of this number.
+        """The sum over ranks of the values that each passed to its call of this number.
 
         Raises:
-            RuntimeError: a rank has gone, or did not come to it within the process group's timeout; or the ranks do not
-                call for the same sums.
+            RuntimeError: a rank has ended, or did not write its values within the timeout; or the ranks are not at the
+                same sum.
         """
         sums, culprit = (ctypes.c_double * count)(), ctypes.c_int()
         outcome = self._wait(number, sums, culprit)
@@ -73,20 +73,20 @@ class DirectExchange:
 
     def _wait(self, number: int, sums: "ctypes.Array[ctypes.c_double]", culprit: ctypes.c_int) -> int:
         start = time.monotonic()
-        gone: set[int] = set()
+        ended: set[int] = set()
         while True:
-            outcome: int = self._library.add_up(self._form, number, sums, len(sums), PATIENCE_US, culprit)
+            outcome: int = self._library.add_up(self._form, number, sums, len(sums), CHECK_US, culprit)
             if outcome != MISSING:
                 return outcome
-            if culprit.value in gone:  # before this look: it has written nothing since
+            if culprit.value in ended:  # before the last wait: it has written nothing since
                 raise RuntimeError(f"rank {culprit.value} has ended, for which rank {self._rank} waited")
             if time.monotonic() - start > self._timeout_s:
                 raise RuntimeError(f"rank {self._rank} waited for rank {culprit.value}: timed out")
-            gone = {rank for rank, process in self._others.items() if process.has_ended}
+            ended = {rank for rank, process in self._others.items() if process.has_ended}
 
 
 class DirectSum:
-    """A sum under way."""
+    """A sum that was started."""
 
     def __init__(self, exchange: DirectExchange, number: int, count: int) -> None:
         self._exchange = exchange
@@ -95,15 +95,15 @@ class DirectSum:
         self._sums: Sequence[float] | None = None
 
     def wait(self) -> Sequence[float]:
-        """The sums, as soon as all other ranks' values are here. See :meth:`DirectExchange.receive`."""
+        """The sums, once all ranks have written their values. Raises what :meth:`DirectExchange.receive` does."""
         if self._sums is None:
             self._sums = self._exchange.receive(self._number, self._count)
         return self._sums
 
 
 def connect_ranks(group: dist.ProcessGroup) -> DirectExchange | None:
-    """Has the ranks of a gloo group share memory, if they are few, on one Linux machine, and have the C extension; else
-    None, on all. Collective."""
+    """Connects the ranks of a gloo group, if all are on one Linux machine, at most MAX_RANKS, and have the C extension;
+    else returns None on all ranks. Collective."""
     library = shared_sums()
     size = None if library is None else lambda: int(library.shared_bytes(group.size(), MAX_VALUES))
     shared = share_memory(group, size)

@@ -1,7 +1,7 @@
 """Memory that the ranks of one machine share, and which of them have ended.
 
-Nobody listens and nobody is called. Rank 0 makes memory without a name in any file system; the others open it by way of
-/proc, which the kernel grants to processes of the same user alone.
+No port is opened. Rank 0 creates memory that has no name in any file system. The others open it through /proc, which
+the kernel allows only processes of the same user.
 """
 
 import mmap
@@ -18,10 +18,10 @@ import torch
 import torch.distributed as dist
 
 MAX_RANKS = 8
-"""More ranks do not meet: each would look at each other."""
+"""The most ranks that share memory, since each reads the values of all others."""
 
 _IDENTITY = struct.Struct("<qqq16s")
-"""Process, its start, descriptor of the memory, word that names the memory."""
+"""Process id, its start, descriptor of the memory, random name of the memory."""
 
 
 class Process(NamedTuple):
@@ -29,11 +29,11 @@ class Process(NamedTuple):
 
     number: int
     started: int
-    """In clock ticks since the machine started; a later process of the same number has another."""
+    """In clock ticks since the machine started. It tells a later process with the same id apart."""
 
     @classmethod
     def of(cls, number: int) -> "Process | None":
-        """None if there is none, or it has ended."""
+        """The process with this id; None if it does not exist or has ended."""
         with suppress(OSError):
             status = Path(f"/proc/{number}/stat").read_text()
             state, *fields = status.rpartition(")")[2].split()
@@ -47,10 +47,10 @@ class Process(NamedTuple):
 
 
 class SharedMemory(NamedTuple):
-    """Memory that the ranks of a process group share, on one machine."""
+    """Memory that the ranks of a process group share."""
 
     memory: mmap.mmap
-    """The same on all ranks, zeros at first."""
+    """Shared by all ranks, initially zeros."""
     others: Mapping[int, Process]
     """By rank."""
     timeout_s: float
@@ -58,11 +58,11 @@ class SharedMemory(NamedTuple):
 
 
 def share_memory(group: dist.ProcessGroup, size: Callable[[], int] | None) -> SharedMemory | None:
-    """Has the ranks of a gloo group share memory, if they are few, on one Linux machine, and all of them can; else
-    None, on all. Collective.
+    """Creates memory shared by the ranks of a gloo group, if all are on one Linux machine, at most MAX_RANKS, and none
+    passes None; else returns None on all ranks. Collective.
 
     Args:
-        size: how many bytes; None if this rank cannot.
+        size: returns the number of bytes; None if this rank cannot use shared memory.
     """
     rank, world_size = dist.get_rank(group), group.size()
     if sys.platform != "linux" or not 1 < world_size <= MAX_RANKS:
@@ -72,24 +72,24 @@ def share_memory(group: dist.ProcessGroup, size: Callable[[], int] | None) -> Sh
         return None
     memory: mmap.mmap | None = None
     others: dict[int, Process] = {}
-    word, descriptor = secrets.token_bytes(16), -1
+    name, descriptor = secrets.token_bytes(16), -1
     try:
         if size is not None and rank == 0:
             with suppress(OSError):
-                descriptor, memory = _make_memory(word, size())
+                descriptor, memory = _make_memory(name, size())
         myself = Process.of(os.getpid()) or Process(-1, -1)
-        identities = _gather(_IDENTITY.pack(*myself, descriptor, word), group)
+        identities = _gather(_IDENTITY.pack(*myself, descriptor, name), group)
         for other, identity in enumerate(identities):
             number, started, _, _ = _IDENTITY.unpack(identity)
             if other != rank and number > 0:
                 others[other] = Process(number, started)
         if size is not None and rank != 0:
-            number, _, of_first, word = _IDENTITY.unpack(identities[0])
+            number, _, its_descriptor, name = _IDENTITY.unpack(identities[0])
             with suppress(OSError):
-                memory = _open_memory(number, of_first, word, size())
-        # On another machine, or in a container of its own, there is no such process or no such memory.
-        seen = len(others) == world_size - 1 and not any(other.has_ended for other in others.values())
-        everywhere = torch.tensor(memory is not None and seen, dtype=torch.int64, device="cpu")
+                memory = _open_memory(number, its_descriptor, name, size())
+        # A rank on another machine, or in its own container, sees no such process or memory.
+        all_run = len(others) == world_size - 1 and not any(other.has_ended for other in others.values())
+        everywhere = torch.tensor(memory is not None and all_run, dtype=torch.int64, device="cpu")
         dist.all_reduce(everywhere, dist.ReduceOp.MIN, group=group)
     finally:
         if descriptor >= 0:
@@ -99,8 +99,8 @@ def share_memory(group: dist.ProcessGroup, size: Callable[[], int] | None) -> Sh
     return SharedMemory(memory, others, backend.options._timeout.total_seconds())
 
 
-def _make_memory(word: bytes, size: int) -> tuple[int, mmap.mmap]:
-    descriptor = os.memfd_create(_name(word))
+def _make_memory(name: bytes, size: int) -> tuple[int, mmap.mmap]:
+    descriptor = os.memfd_create(_file_name(name))
     try:
         os.ftruncate(descriptor, size)
         return descriptor, mmap.mmap(descriptor, size)
@@ -109,14 +109,14 @@ def _make_memory(word: bytes, size: int) -> tuple[int, mmap.mmap]:
         raise
 
 
-def _open_memory(process: int, descriptor: int, word: bytes, size: int) -> mmap.mmap:
+def _open_memory(process: int, descriptor: int, name: bytes, size: int) -> mmap.mmap:
     """Maps the memory of a process.
 
     Raises:
-        OSError: it has none by this word.
+        OSError: the process has no memory of this name.
     """
     path = f"/proc/{process}/fd/{descriptor}"
-    if os.readlink(path) != f"/memfd:{_name(word)} (deleted)":
+    if os.readlink(path) != f"/memfd:{_file_name(name)} (deleted)":
         raise FileNotFoundError(path)
     opened = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     try:
@@ -125,8 +125,8 @@ def _open_memory(process: int, descriptor: int, word: bytes, size: int) -> mmap.
         os.close(opened)
 
 
-def _name(word: bytes) -> str:
-    return f"dlrm-mtl-sums-{word.hex()}"
+def _file_name(name: bytes) -> str:
+    return f"dlrm-mtl-sums-{name.hex()}"
 
 
 def _gather(part: bytes, group: dist.ProcessGroup) -> list[bytes]:

@@ -10,7 +10,7 @@ from dlrm_mtl.balancing.exchange.direct_exchange import MAX_VALUES, DirectExchan
 
 
 class Reducer:
-    """Brings local statistics to those of the global batch, in one all-reduce.
+    """Turns the statistics of each rank into those of the global batch, by one all-reduce.
 
     With local *mean* losses and averaged gradients (DDP, TorchRec), the global batch's gradient on a rank's rows is 1/W
     of the local one. So a Gramian (degree 2 in the gradients) is (1/W^2) times the sum over ranks, and pooled gradients
@@ -24,7 +24,7 @@ class Reducer:
         self._process_group = process_group
         self._exchange: DirectExchange | None = None
         self._connected: dist.ProcessGroup | None = None
-        """The group whose ranks have tried to connect."""
+        """The group whose ranks have tried to share memory."""
 
     @property
     def world_size(self) -> int:
@@ -32,7 +32,7 @@ class Reducer:
         return 1 if group is None else group.size()
 
     def start(self, statistic: Array, degree: int, losses: Array | None) -> "PendingReduction":
-        """Starts the all-reduce and returns at once. Collective.
+        """Starts the all-reduce and does not wait. Collective.
 
         Args:
             statistic: float64, any shape; a NumPy array where the host can read it.
@@ -53,7 +53,7 @@ class Reducer:
         return PendingReduction(statistic, losses, buffer, work)
 
     def _direct_exchange(self, count: int) -> DirectExchange | None:
-        """What sums so many values of a CPU, if it is not the process group. Collective."""
+        """The exchange in shared memory for this many values; None where the process group sums them. Collective."""
         if count > MAX_VALUES:
             return None
         group = self._group
@@ -69,7 +69,7 @@ class Reducer:
         return dist.group.WORLD
 
     def __getstate__(self) -> dict[str, Any]:
-        """A copy has no connections yet."""
+        """A copy connects anew."""
         return {**vars(self), "_exchange": None, "_connected": None}
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
@@ -78,7 +78,7 @@ class Reducer:
 
 
 class PendingReduction:
-    """An all-reduce under way."""
+    """An all-reduce that was started."""
 
     def __init__(
         self, statistic: Array, losses: Array | None, buffer: Array | None, work: dist.Work | DirectSum | None
@@ -89,7 +89,7 @@ class PendingReduction:
         self._work = work
 
     def wait(self) -> tuple[Array, Array | None]:
-        """The reduced statistic and losses. On a GPU this orders streams and does not block the host."""
+        """The reduced statistic and losses. On a GPU the stream waits, not the host."""
         if self._work is None or self._buffer is None:
             return self._statistic, self._losses
         sums = self._work.wait()
@@ -100,6 +100,6 @@ class PendingReduction:
         return self._buffer[:size].reshape(self._statistic.shape), losses
 
     def __getstate__(self) -> dict[str, Any]:
-        """A copy has no connections."""
+        """A copy holds the result."""
         statistic, losses = self.wait()
         return {"_statistic": statistic, "_losses": losses, "_buffer": None, "_work": None}

@@ -7,11 +7,11 @@ from dlrm_mtl.balancing.kernels.c_structures import Exchange
 from dlrm_mtl.balancing.kernels.compiled import c_library
 
 COMPLETE, MISSING, OVERWRITTEN, OTHER_COUNT = range(4)
-"""What adding up comes to, as in the source."""
+"""Outcomes of ``add_up``, as in the C source."""
 
 
 class SharedSums:
-    """The compiled functions; their arguments are those of the source."""
+    """The C functions, with the arguments of the source."""
 
     def __init__(self, library: ctypes.CDLL) -> None:
         exchange, numbers, number = ctypes.POINTER(Exchange), ctypes.c_void_p, ctypes.c_uint32

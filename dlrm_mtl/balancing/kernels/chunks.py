@@ -1,4 +1,4 @@
-"""How gradients are passed over: flat, and as many elements at a time as stay in the cache, or may be widened."""
+"""Gradients as flat tensors, and in chunks of elements."""
 
 import sys
 from collections.abc import Iterator, Sequence
@@ -6,29 +6,29 @@ from collections.abc import Iterator, Sequence
 from torch import Tensor
 
 CACHE_ELEMENTS = 1 << 19
-"""float32 elements that a CPU core's second-level cache holds: chunks of all M gradients together stay within."""
+"""float32 elements that the second-level cache of a CPU core holds: the size of a chunk of all M gradients together."""
 
 WIDENED_ELEMENTS = 1 << 24
-"""Elements of all M gradients that are widened to float32 at a time on a GPU."""
+"""Elements of all M gradients together that a GPU widens to float32 at a time."""
 
 
 def flat(gradient: Tensor) -> Tensor:
-    # Contiguous: a flat gradient may still be an expanded element, whose products torch.dot adds one by one.
+    """(N,) contiguous. An expanded element, which is flat already, would make torch.dot slow."""
     return gradient.view(-1) if gradient.is_contiguous() else gradient.reshape(-1).contiguous()
 
 
 def is_wide(gradient: Tensor) -> bool:
-    """Whether nothing has to be widened."""
+    """Whether the dtype has at least 32 bits."""
     return gradient.element_size() >= 4
 
 
 def chunks_of(flat: Sequence[Tensor], size: int) -> Iterator[tuple[Tensor, ...]]:
-    """The same elements of all gradients together, ``size`` of each at a time."""
+    """Chunks of ``size`` elements of each gradient."""
     return zip(*(gradient.split(size) for gradient in flat), strict=True)
 
 
 def chunk_elements(gradient: Tensor) -> int:
-    """Elements of all gradients that are treated at a time."""
+    """Elements of all gradients together in a chunk."""
     if gradient.device.type == "cpu":
         return CACHE_ELEMENTS
     return sys.maxsize if is_wide(gradient) else WIDENED_ELEMENTS

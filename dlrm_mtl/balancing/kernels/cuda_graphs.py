@@ -1,4 +1,4 @@
-"""Computations on small tensors of a GPU, recorded in CUDA graphs: one launch instead of some dozens."""
+"""CUDA graphs of computations on small tensors: one launch instead of dozens."""
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from functools import partial
@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 from dlrm_mtl.balancing.kernels.choice import plain_only
 
 WARM_UP = 3
-"""Calls that run as they are, in which operators make the tables and workspaces that they keep."""
+"""Calls before the recording, in which operators allocate what they reuse."""
 
 MOST_GRAPHS = 8
 
@@ -31,20 +31,20 @@ def may_be_captured(tensor: Tensor) -> bool:
 
 
 class CapturedStages:
-    """Runs stages of a computation: each as it is for some calls, then by the replay of a CUDA graph.
+    """Runs stages of a computation: each directly in its first calls, then by replaying a CUDA graph.
 
-    A stage is a function of tensors, or None, that launches the same kernels in every call: it may write to tensors
-    that outlive it, its state, but neither wait for the device nor look at values. What it returns is overwritten by
-    its next call. A copy of this object starts without graphs.
+    A stage is a function of tensors that launches the same kernels in every call. It may write to tensors that outlive
+    it, its state, but must not wait for the device or read values. Its next call overwrites what it returned. A copy of
+    this object starts without graphs.
 
     Raises:
-        ValueError: ``DLRM_MTL_KERNELS`` has another value than it may.
+        ValueError: ``DLRM_MTL_KERNELS`` has no valid value.
     """
 
     def __init__(self) -> None:
         plain_only()  # refuses a bad setting before the first step
         self._graphs: dict[Hashable, _Graph | int] = {}
-        """Graphs, and counts of calls so far."""
+        """A graph, or the number of calls so far."""
 
     def __call__(
         self,
@@ -56,33 +56,33 @@ class CapturedStages:
     ) -> Result:
         """
         Args:
-            stage: a method; known by its name.
+            stage: a method, identified by its name.
             inputs: its tensors.
             options: its other arguments, by name.
-            state: the tensors that it reads and writes beside them.
-            others: all else that its result depends on.
+            state: other tensors that it reads and writes.
+            others: all other values that its result depends on.
 
-        Where an input's shape, the memory of the state, or an option changes, another graph is recorded.
+        A change of an input's shape, the memory of the state, an option or another value records a new graph.
         """
         addresses = tuple(tensor.data_ptr() for tensor in state)
         forms = tuple(None if tensor is None else (tensor.shape, tensor.dtype) for tensor in inputs)
         key = (stage.__name__, forms, tuple(options.values()), addresses, others)
-        known = self._graphs.get(key, 0)
-        if isinstance(known, int):
-            if known < WARM_UP:
+        graph = self._graphs.get(key, 0)
+        if isinstance(graph, int):
+            if graph < WARM_UP:
                 if len(self._graphs) >= MOST_GRAPHS:
                     self._graphs.clear()
-                self._graphs[key] = known + 1
+                self._graphs[key] = graph + 1
                 return stage(*inputs, **options)
-            known = self._graphs[key] = _Graph(partial(stage, **options), inputs)
-        return known.replay(inputs)
+            graph = self._graphs[key] = _Graph(partial(stage, **options), inputs)
+        return graph.replay(inputs)
 
     def __getstate__(self) -> dict[str, Any]:
         return {"_graphs": {}}
 
 
 class _Graph:
-    """A stage's kernels, with inputs and outputs at fixed places."""
+    """A recorded stage, with inputs and outputs in fixed memory."""
 
     def __init__(self, stage: Callable[..., Any], inputs: Sequence[Tensor | None]) -> None:
         self._inputs = [None if tensor is None else tensor.clone() for tensor in inputs]
@@ -90,7 +90,7 @@ class _Graph:
         here, stream = torch.cuda.current_stream(), torch.cuda.Stream()
         stream.wait_stream(here)
         with torch.cuda.stream(stream):
-            # Other threads, such as those that pin memory or watch NCCL, may call what this one may not.
+            # Other threads, such as those that pin memory or watch NCCL, may call functions that this one may not.
             self._graph.capture_begin(capture_error_mode="thread_local")
             try:
                 self._outputs = stage(*self._inputs)
@@ -100,12 +100,12 @@ class _Graph:
 
     def replay(self, inputs: Sequence[Tensor | None]) -> Any:
         pairs: dict[torch.dtype, tuple[list[Tensor], list[Tensor]]] = {}
-        for place, value in zip(self._inputs, inputs, strict=True):
-            if place is not None and value is not None:
-                places, values = pairs.setdefault(place.dtype, ([], []))
-                places.append(place)
+        for target, value in zip(self._inputs, inputs, strict=True):
+            if target is not None and value is not None:
+                targets, values = pairs.setdefault(target.dtype, ([], []))
+                targets.append(target)
                 values.append(value)
-        for places, values in pairs.values():  # one launch for all of a dtype
-            torch._foreach_copy_(places, values)
+        for targets, values in pairs.values():  # one launch per dtype
+            torch._foreach_copy_(targets, values)
         self._graph.replay()
         return self._outputs

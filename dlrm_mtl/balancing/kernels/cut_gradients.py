@@ -14,7 +14,7 @@ from dlrm_mtl.balancing.kernels.pooling import local_pooled
 from dlrm_mtl.balancing.kernels.weighted_sum import combine_and_check, elements_are_finite
 
 TensorGradients = Sequence[Tensor | None]
-"""M gradients of a tensor's shape; None of a task that does not read it, or whose loss does not depend on it."""
+"""M gradients of a tensor's shape; None for a task whose loss does not depend on the tensor."""
 
 CutGradients = Sequence[TensorGradients | MixtureGradients]
 
@@ -23,7 +23,7 @@ def cut_inner_products(cut: CutGradients, num_tasks: int, device: torch.device) 
     """Inner products of M gradients over all tensors of a cut.
 
     Returns:
-        of one tensor, what :func:`inner_products` returns; of several, the sum of their (M, M) Gramians, float64, a
+        for one tensor, what :func:`inner_products` returns; for several, the sum of their (M, M) Gramians, float64, a
         NumPy array where the host can read it.
     """
     first, *others = (_inner_products(gradients, device) for gradients in cut)
@@ -71,7 +71,7 @@ def per_task(gradients: TensorGradients | MixtureGradients) -> TensorGradients:
 
 
 def tensors_of(cut: CutGradients) -> Iterator[Tensor]:
-    """The gradients that there are, or what they are made of."""
+    """All gradients that are not None; for mixtures their deltas."""
     for gradients in cut:
         if isinstance(gradients, MixtureGradients):
             yield gradients.deltas

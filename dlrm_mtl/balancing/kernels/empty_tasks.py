@@ -1,6 +1,6 @@
-"""Tasks that have no row in a batch: the mean of no losses is NaN, and its gradient is zero.
+"""Tasks without a row in a batch: their loss, the mean of no values, is NaN, and their gradient is zero.
 
-A task that has diverged has a NaN loss, too. Its gradient tells it apart: that is not zero.
+A task that has diverged has a NaN loss too, but its gradient is not zero.
 """
 
 import math
@@ -14,9 +14,9 @@ from dlrm_mtl.balancing.algebra.finite import readable_on_host
 
 
 def losses_of_rows(losses: Tensor, gradients: Sequence[Tensor | None]) -> Tensor:
-    """The losses, with 0 for tasks without a row: NaN, while their gradient is zero or None.
+    """The losses, with 0 for tasks without a row, whose loss is NaN and whose gradient is zero or None.
 
-    So a rank without rows of a task adds nothing to its loss over the global batch, as it adds nothing to its gradient.
+    So a rank without rows of a task adds nothing to the task's global loss.
 
     Args:
         losses: (M,).
@@ -29,12 +29,12 @@ def losses_of_rows(losses: Tensor, gradients: Sequence[Tensor | None]) -> Tensor
 
 
 def zero_where_empty(losses: Array, silent: Array) -> Array:
-    """The losses, with 0 where they are NaN and their task, (M,) bool, is silent."""
+    """The losses, with 0 for NaN losses of silent tasks, (M,) bool."""
     return namespace(losses).where((losses != losses) & silent, 0.0, losses)
 
 
 def silent_tasks(gradients: Sequence[Tensor | None], device: torch.device) -> Tensor:
-    """(M,) bool, tasks whose gradient is zero or None. The host reads nothing."""
+    """(M,) bool, tasks whose gradient is zero or None. Without host synchronisation."""
     present = [gradient for gradient in gradients if gradient is not None]
     norms = iter(torch._foreach_norm(present, 1)) if present else iter(())
     silent = torch.ones((), dtype=torch.bool, device=device)

@@ -1,4 +1,4 @@
-"""Which operations on gradients Triton kernels do."""
+"""Where Triton kernels do the operations on gradients."""
 
 import importlib.util
 import os
@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 from dlrm_mtl.balancing.kernels.choice import plain_only
 
 MAX_TASKS = 16
-"""More leave no registers for the sums of all pairs."""
+"""With more, the sums of all pairs would not fit into registers."""
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
@@ -51,7 +51,7 @@ def _kernels() -> ModuleType | None:
 
 
 def _has_triton() -> bool:
-    """Whether there are Triton, a GPU that it is made for, and the C compiler that it starts kernels with."""
+    """Whether there are Triton, a GPU that it supports, and the C compiler that it needs at run time."""
     compilers = [os.environ["CC"]] if "CC" in os.environ else ["gcc", "clang"]
     return (
         torch.version.cuda is not None

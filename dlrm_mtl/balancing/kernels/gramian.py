@@ -14,8 +14,8 @@ from dlrm_mtl.balancing.kernels.cpu_kernels import cpu_kernels
 from dlrm_mtl.balancing.kernels.gpu_kernels import gpu_kernels
 
 DOT_ELEMENTS = 9 << 14
-"""Elements whose products a CPU sums in float32; the sums of such chunks are added in float64. The relative error of
-torch.dot grows with them: 1e-6 at so many, 1e-4 where all products are equal."""
+"""Elements whose products a CPU sums in float32; sums of such chunks are added in float64. The relative error of
+torch.dot grows with their number: 1e-6 here, 1e-4 if all products are equal."""
 
 
 def local_gramian(gradients: Sequence[Tensor | None], device: torch.device) -> Tensor:
@@ -26,18 +26,17 @@ def local_gramian(gradients: Sequence[Tensor | None], device: torch.device) -> T
 def inner_products(gradients: Sequence[Tensor | None], device: torch.device) -> Array:
     """Inner products of M gradients of one rank.
 
-    On a GPU by a Triton kernel, on a CPU by one in C, that reads each gradient once. Where neither applies, by pairwise
-    dots, on a CPU chunk by chunk, so that each is read from memory once; bf16 and fp16 gradients are then widened to
-    float32 a chunk at a time. Contiguous gradients are not copied.
+    A Triton kernel on a GPU, and a C kernel on a CPU, read each gradient once. Where neither applies: pairwise dots, on
+    a CPU in chunks that stay in the cache; bf16 and fp16 gradients are widened to float32 a chunk at a time. Contiguous
+    gradients are not copied.
 
     Args:
-        gradients: M tensors of one shape, any floating dtype; None is a task without a gradient: zeros.
-        device: where the result goes, if every gradient is None.
+        gradients: M tensors of one shape, any floating dtype; None is treated as zeros.
+        device: of the result, if every gradient is None.
 
     Returns:
         (M, M) symmetric, float64, a NumPy array where the host can read it; accumulated in float32, or in float64 for
-        float64 gradients. From a Triton kernel, (M (M + 1) / 2, P) float32 terms: :func:`gramian_of` adds them up,
-        which a CUDA graph may do.
+        float64 gradients. From the Triton kernel, (M (M + 1) / 2, P) float32 terms, which :func:`gramian_of` adds up.
     """
     num_tasks = len(gradients)
     present = {m: flat(gradient) for m, gradient in enumerate(gradients) if gradient is not None}
@@ -52,7 +51,7 @@ def inner_products(gradients: Sequence[Tensor | None], device: torch.device) -> 
 
 
 def gramian_of(products: Array, num_tasks: int) -> Array:
-    """(M, M) from what :func:`inner_products` returns."""
+    """(M, M) of what :func:`inner_products` returns."""
     if not isinstance(products, Tensor) or products.dtype == torch.float64:
         return products
     from dlrm_mtl.balancing.kernels.triton_kernels import triton_gramian  # only where there is Triton
@@ -79,7 +78,7 @@ def _plain_gramian(rows: Sequence[Tensor]) -> Tensor:
 
 
 def _pairwise_dots(rows: Sequence[Tensor]) -> Tensor:
-    """Inner products of every pair of gradients, in the order of :func:`_pairs`."""
+    """(M (M + 1) / 2,) in the order of :func:`_pairs`."""
     size = _dot_elements(rows)
     partial = []
     for chunk in [rows] if is_wide(rows[0]) and len(rows[0]) <= size else chunks_of(rows, size):
@@ -89,7 +88,7 @@ def _pairwise_dots(rows: Sequence[Tensor]) -> Tensor:
 
 
 def _dot_elements(rows: Sequence[Tensor]) -> int:
-    """Elements of each gradient whose products are taken at a time."""
+    """Elements of each gradient in a chunk."""
     size = chunk_elements(rows[0]) // len(rows)
     return min(size, DOT_ELEMENTS) if rows[0].device.type == "cpu" else size
 
@@ -102,7 +101,7 @@ def _pairs(items: Iterable[Item]) -> Iterator[tuple[Item, Item]]:
 
 
 def _with_zeros(rows: Array, tasks: Sequence[int], num_tasks: int) -> Array:
-    """(M, K): rows at the places of their tasks, zeros elsewhere."""
+    """(M, K): each row at its task's index, zeros elsewhere."""
     xp = namespace(rows)
     present = dict(zip(tasks, rows, strict=True))
     zeros = xp.zeros_like(rows[0])

@@ -1,8 +1,8 @@
 """Gradients of tasks at experts that they read through gated mixtures.
 
 A read r computes the mixture sum over k of gate_rk E_k (B, d). With delta_r (B, d), the gradient at this mixture, the
-gradient at the experts is the outer product gate_r delta_r (B, K, d). Inner products and weighted sums of such
-gradients are computed from the gates and the deltas, so that none of them is formed.
+gradient at the experts is the outer product gate_r delta_r (B, K, d). Inner products and weighted sums are computed
+from the gates and the deltas, without forming these products.
 
 Notation: B batch, K experts, d their width, R reads, M tasks.
 """
@@ -24,7 +24,7 @@ class MixtureGradients:
     deltas: Tensor
     """(B, R, d), in the dtype of the gates."""
     tasks: tuple[int, ...]
-    """(R,) whose reads they are. A task may have several, or none."""
+    """(R,) the task of each read. A task may have several, or none."""
     num_tasks: int
 
     def gramian(self) -> Tensor:
@@ -55,7 +55,7 @@ class MixtureGradients:
         return (norms if self._one_read_each else self._owners(norms).T @ norms) == 0
 
     def per_task(self) -> tuple[Tensor | None, ...]:
-        """M gradients (B, K, d), for methods that treat each element by itself."""
+        """M gradients (B, K, d), for elementwise methods."""
         gradients: list[Tensor | None] = [None] * self.num_tasks
         for read, task in enumerate(self.tasks):
             gradient = self.gates[:, read, :, None] * self.deltas[:, read, None, :]
@@ -68,7 +68,7 @@ class MixtureGradients:
         return self.tasks == tuple(range(self.num_tasks))
 
     def _owners(self, like: Tensor) -> Tensor:
-        """(R, M) float64, 1 where a read is a task's."""
+        """(R, M) float64, 1 where the read is of the task."""
         return _owners(self.tasks, self.num_tasks, like.device)
 
 

@@ -7,11 +7,11 @@ from torch import Tensor
 
 
 def local_pooled(gradients: Sequence[Tensor | None], device: torch.device) -> Tensor:
-    """Batch-pooled gradients of one rank: each gradient summed over its rows.
+    """Gradients of one rank, each summed over its rows.
 
     Args:
-        gradients: M tensors (B, D), or (D,) if pooled already; None is a task without a gradient: zeros.
-        device: where the result goes, if every gradient is None.
+        gradients: M tensors (B, D), or (D,) if pooled already; None is treated as zeros.
+        device: of the result, if every gradient is None.
 
     Returns:
         (M, D) float64.

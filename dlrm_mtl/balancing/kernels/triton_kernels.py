@@ -1,7 +1,7 @@
 # mypy: disable-error-code="no-untyped-def, assignment"
 """The two operations on whole gradients as Triton kernels, for NVIDIA GPUs: each reads every gradient once.
 
-Launched on the current GPU. Only imported where there is Triton.
+They run on the current GPU. Import this module only where Triton is installed.
 """
 
 from collections.abc import Sequence
@@ -15,22 +15,22 @@ WARPS = 4
 THREADS = 32 * WARPS
 
 LONGEST = 32
-"""Products that are added in float32 one after another; the sums of programs are added in float64."""
+"""Most products that are added in float32 one after another; the sums of programs are added in float64."""
 
 PROGRAMS = 512
-"""A GPU's multiprocessors are busy with so many; beyond, a program does more."""
+"""Enough to keep the multiprocessors of a GPU busy; for more elements each program does more."""
 
 SUM_BLOCK = 1024
 
 
 def triton_products(flat: Sequence[Tensor]) -> Tensor:
-    """Inner products of M gradients of one GPU, in parts.
+    """Partial sums of the inner products of M gradients on one GPU.
 
     Args:
         flat: M contiguous tensors (N,) of one dtype: float32, bfloat16 or float16.
 
     Returns:
-        (M (M + 1) / 2, P) float32: of each pair i <= j, in the order of nested loops, P terms of the product's sum.
+        (M (M + 1) / 2, P) float32: for each pair i <= j, in the order of nested loops, P terms of its inner product.
     """
     num_tasks, size, device = len(flat), flat[0].numel(), flat[0].device
     block = THREADS * _elements_of_a_thread(num_tasks)
@@ -66,7 +66,7 @@ def triton_weighted_sum(flat: Sequence[Tensor], weights: Tensor) -> Tensor:
 
 
 def _elements_of_a_thread(num_tasks: int) -> int:
-    """At a time: as many as leave the sums of all pairs in registers."""
+    """At a time: as many as fit into registers beside the sums of all pairs."""
     return next(count for most, count in ((4, 8), (8, 4), (11, 2), (num_tasks, 1)) if num_tasks <= most)
 
 
@@ -97,7 +97,7 @@ def _products(gradients, partial, size, iterations, BLOCK: tl.constexpr):
         for m in tl.static_range(len(gradients)):
             values += (tl.load(gradients[m] + offsets).to(tl.float32),)
         sums = _add_products(values, sums)
-    # The rest apart: loads under a mask are not vectorised.
+    # The rest separately, since masked loads are not vectorised.
     if program == programs - 1:
         offsets = blocks * BLOCK + lanes
         values = ()

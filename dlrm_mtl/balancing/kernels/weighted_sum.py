@@ -12,7 +12,7 @@ from dlrm_mtl.balancing.kernels.gpu_kernels import gpu_kernels
 
 
 def combine_gradients(gradients: Sequence[Tensor | None], coefficients: Tensor) -> Tensor | None:
-    """The weighted sum of :func:`combine_and_check` alone."""
+    """The weighted sum of :func:`combine_and_check`."""
     return combine_and_check(gradients, coefficients, check=False)[0]
 
 
@@ -24,40 +24,39 @@ def combine_and_check(
     Args:
         gradients: M tensors of one shape, or None.
         coefficients: (M,) float64, on the gradients' device.
-        check: whether the sum is to be looked at.
+        check: whether to check that the sum is finite.
 
     Returns:
-        sum over m of coefficients[m] * gradients[m] in the gradients' dtype, accumulated in at least float32;
-        None if every gradient is None. And whether all of it is finite; True if not checked.
+        the sum over m of coefficients[m] * gradients[m] in the gradients' dtype, accumulated in at least float32, or
+        None if every gradient is None; and whether all of it is finite, True if not checked.
     """
     present = {m: gradient for m, gradient in enumerate(gradients) if gradient is not None}
     if not present:
         return None, True
-    kept = list(present.values())
-    if len(kept) < len(gradients):
+    rows = list(present.values())
+    if len(rows) < len(gradients):
         coefficients = torch.stack([coefficients[m] for m in present])
-    kernels = gpu_kernels(kept)
+    kernels = gpu_kernels(rows)
     if kernels is not None:
-        flattened = [flat(gradient) for gradient in kept]
-        combined = kernels.triton_weighted_sum(flattened, coefficients.contiguous()).view(kept[0].shape)
+        flattened = [flat(gradient) for gradient in rows]
+        combined = kernels.triton_weighted_sum(flattened, coefficients.contiguous()).view(rows[0].shape)
     else:
-        on_cpu = cpu_kernels(kept) if readable_on_host(coefficients) else None
+        on_cpu = cpu_kernels(rows) if readable_on_host(coefficients) else None
         if on_cpu is not None:
             return on_cpu.weighted_sum(coefficients.tolist())
-        combined = _plain_weighted_sum(kept, coefficients.to(torch.promote_types(kept[0].dtype, torch.float32)))
+        combined = _plain_weighted_sum(rows, coefficients.to(torch.promote_types(rows[0].dtype, torch.float32)))
     return combined, elements_are_finite(combined) if check else True
 
 
 def elements_are_finite(values: Tensor) -> Truth:
-    """Whether a large tensor is finite, by the sum of its elements: the cheapest look at all of them. Not in a narrow
-    dtype, which would overflow where no element does."""
+    """Whether a large tensor is finite, by the sum of its elements: the cheapest check. In at least float32, since a
+    narrower sum may overflow where no element does."""
     return all_finite(values.sum(dtype=torch.promote_types(values.dtype, torch.float32)))
 
 
 def _plain_weighted_sum(gradients: Sequence[Tensor], weights: Tensor) -> Tensor:
     if gradients[0].dtype == weights.dtype:
         return _weighted_sum(gradients, weights)
-    # Widened a chunk at a time, as in the Gramian.
     flattened = [gradient.reshape(-1) for gradient in gradients]
     combined = torch.empty_like(flattened[0])
     size = chunk_elements(flattened[0]) // len(flattened)

@@ -1,4 +1,4 @@
-"""What every balancing method is: a function from the Gramian to coefficients, with a little state."""
+"""The base class of balancing methods: a function from the Gramian to coefficients, with a little state."""
 
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -34,8 +34,8 @@ class Balancer(TaskState):
     Notation: M tasks; g_m the gradient of task m's loss with respect to the shared representation, flattened over the
     global batch; G = (<g_i, g_j>) the (M, M) Gramian. A method defines :meth:`coefficients`.
 
-    State lives in buffers: on the model's device, in float64, in the checkpoint, by task name. Loaded into another task
-    set, weights need not sum to 1; every method's next step takes them as they are, and brings them back.
+    State is kept in buffers: on the model's device, in float64, in checkpoints by task name. After loading into another
+    task set, weights need not sum to 1; the next step corrects that.
 
     Args:
         num_tasks: M.
@@ -46,19 +46,17 @@ class Balancer(TaskState):
     """
 
     measures: ClassVar[Literal["gramian", "pooled", "nothing"]] = "gramian"
-    """What coefficients depend on: the Gramian; the batch-pooled gradients (M, D), for methods that keep a buffer of
-    gradients, since the rows of flattened gradients are other samples in each step; or nothing (the layer then computes
-    a Gramian for diagnostics alone)."""
+    """What coefficients depend on: the Gramian; the gradients summed over the batch, (M, D), for methods that average
+    gradients over steps; or nothing (the layer then computes a Gramian only for records)."""
 
     needs_losses: bool = False
-    """Whether coefficients depend on the losses too: they are then those of the global batch, on every rank."""
+    """Whether coefficients depend on the losses too, which are then those of the global batch on every rank."""
 
     portable: ClassVar[bool] = False
-    """Whether :meth:`coefficients` is written for NumPy arrays and tensors alike (``algebra/arrays.py``), does the same
-    operations in every call, keeps its state in buffers, and decides in Python by nothing but attributes that are
-    numbers, strings or functions. It is then given NumPy arrays on a CPU, and a GPU may record it in a CUDA graph and
-    replay it in later steps; any other method is given tensors. Not inherited: a subclass may do otherwise, and says it
-    itself."""
+    """Whether :meth:`coefficients` takes NumPy arrays as well as tensors (``algebra/arrays.py``), does the same
+    operations in every call, keeps its state in buffers, and branches only on attributes that are numbers, strings or
+    functions. A CPU then passes NumPy arrays, and a GPU may replay it from a CUDA graph; other methods get tensors. Not
+    inherited: each class declares it for itself."""
 
     def __init__(self, num_tasks: int, task_names: Sequence[str] | None = None) -> None:
         if num_tasks < 1:
@@ -78,30 +76,29 @@ class Balancer(TaskState):
             self.register_buffer("latest_coefficients", uniform_weights(num_tasks), persistent=False)
 
     def coefficients(self, statistic: Array, losses: Array | None) -> tuple[Array, dict[str, Array]]:
-        """One step of the method, as a pure function of what it measures and the present state.
+        """One step of the method, as a pure function of the statistic, the losses and the present state.
 
         Args:
-            statistic: (M, M) Gramian or (M, D) pooled gradients, float64; where it is not finite, the result is
-                discarded.
-            losses: (M,) mean losses of the global batch, for methods that need them; 0 for a task without a row in it.
+            statistic: (M, M) Gramian or (M, D) pooled gradients, float64. If it is not finite, the result is discarded.
+            losses: (M,) mean losses of the global batch, for methods that need them; 0 for a task without a row.
 
         Returns:
-            (M,) coefficients on the raw gradients, and the new values of the buffers that change.
+            (M,) coefficients of the raw gradients, and the new values of the buffers that change.
         """
         raise NotImplementedError
 
     def task_weights(self) -> Tensor:
-        """(M,) the present task weights as the method means them (lambda of MultiBalance), for logs. By default the
-        coefficients of the last step; 1/M each before it."""
+        """(M,) present task weights, for logs: lambda of MultiBalance. By default the coefficients of the last step;
+        1/M each before it."""
         return self.latest_coefficients
 
     def initial_coefficients(self) -> Tensor:
-        """(M,) coefficients for a step that has no Gramian yet (``reduction="delayed"``, first step)."""
+        """(M,) coefficients of a first step with ``reduction="delayed"``, which has no Gramian yet."""
         return self.task_weights()
 
     @property
     def depends_on_batch(self) -> bool:
-        """Whether coefficients depend on anything that ranks have to add up."""
+        """Whether coefficients depend on values that must be reduced over ranks."""
         return self.measures != "nothing" or self.needs_losses
 
     @property
@@ -113,7 +110,7 @@ class Balancer(TaskState):
 
     @property
     def degree(self) -> int:
-        """Degree of the statistic in the gradients: what its reduction over ranks is scaled by."""
+        """Degree of the statistic in the gradients: on W ranks its sum is divided by W^degree."""
         return 1 if self.measures == "pooled" else 2
 
     def measure(self, gradients: Sequence[Tensor | None], device: torch.device) -> Tensor:
@@ -139,16 +136,16 @@ class Balancer(TaskState):
     def balanced_gradients(
         self, cut: CutGradients, coefficients: Tensor, finite: Truth | None = None
     ) -> list[Tensor | None]:
-        """:meth:`apply_coefficients` at each tensor of a cut, but NaN in every element where something is not finite.
+        """:meth:`apply_coefficients` at each tensor of a cut, but NaN in every element if the step is not finite.
 
-        Everywhere, so that whatever lies below sees it: every embedding table, and a parameter behind units that are
-        off for some rows.
+        In every element, so that every parameter below sees it: all embedding tables, and parameters behind units that
+        are off for some rows.
 
         Args:
             cut: M gradients at each of its tensors.
             coefficients: (M,) float64.
-            finite: whether losses and statistic are; the results are then looked at too. None: the coefficients are NaN
-                where something is not finite.
+            finite: whether losses and statistic are finite; the results are then checked too. None if the coefficients
+                are NaN in a step that is not finite.
         """
         check = finite is not None
         balanced: list[Tensor | None] = []
@@ -164,8 +161,8 @@ class Balancer(TaskState):
         if applicable is True:
             return balanced
         if isinstance(applicable, Tensor):
-            spoiled = torch.where(applicable, 0.0, torch.nan)
-            return [None if combined is None else combined.add_(spoiled) for combined in balanced]
+            zero_or_nan = torch.where(applicable, 0.0, torch.nan)
+            return [None if combined is None else combined.add_(zero_or_nan) for combined in balanced]
         return [None if combined is None else combined.fill_(torch.nan) for combined in balanced]
 
     @torch.no_grad()
@@ -176,21 +173,21 @@ class Balancer(TaskState):
         fallback_coefficients: Array | None = None,
         finite: Truth | None = None,
     ) -> Array:
-        """Advances the state by one step. No host synchronisation.
+        """Advances the state by one step, without host synchronisation.
 
-        A statistic that is not finite leaves the state as it is and is counted in ``nonfinite_steps``.
+        If the statistic is not finite, the state stays as it is and ``nonfinite_steps`` counts the step.
 
         Args:
-            statistic: see :meth:`coefficients`; a tensor, or a NumPy array on a CPU. The other arrays are of its kind.
-            fallback_coefficients: (M,) what to return where the statistic is not finite; the initial coefficients by
-                default.
-            finite: whether statistic and losses are, where that is known.
+            statistic: see :meth:`coefficients`; a tensor, or a NumPy array on a CPU. The other arrays are of the same
+                kind.
+            fallback_coefficients: (M,) returned if the statistic is not finite; the initial coefficients by default.
+            finite: whether statistic and losses are finite; computed if None.
 
         Returns:
-            (M,) float64 coefficients on the raw gradients, of the statistic's kind.
+            (M,) float64 coefficients of the raw gradients, of the statistic's kind.
 
         Raises:
-            ValueError: the method needs losses and got none.
+            ValueError: the method needs losses, and they are None.
         """
         if self.needs_losses and losses is None:
             raise ValueError(f"{type(self).__name__} needs the losses: pass them through layer.weigh_losses(losses)")
@@ -205,7 +202,7 @@ class Balancer(TaskState):
             state = {**state, "latest_coefficients": coefficients}
         for name, values in state.items():
             buffer: Tensor = getattr(self, name)
-            if buffer.shape != values.shape:  # a buffer of gradients, whose width the first step tells
+            if buffer.shape != values.shape:  # the first step sets the width of averages
                 buffer = self._buffers[name] = torch.zeros_like(to_tensor(values))
             assign_where(finite, buffer, values)
         count(self.step, finite)
@@ -217,7 +214,7 @@ class Balancer(TaskState):
         return choose(finite, coefficients, fallback_coefficients)
 
     def _step(self, statistic: Array, losses: Array | None) -> tuple[Array, dict[str, Array]]:
-        """:meth:`coefficients`, in the kind of arrays that it is written for."""
+        """:meth:`coefficients`, called with arrays of the kind that it takes."""
         if isinstance(statistic, np.ndarray) == self.is_portable or not readable_on_host(to_tensor(statistic)):
             return self.coefficients(statistic, losses)
         of_other_kind = torch.from_numpy if isinstance(statistic, np.ndarray) else Tensor.numpy
@@ -228,14 +225,14 @@ class Balancer(TaskState):
         return in_kind_of(statistic, coefficients), values
 
     def combine(self, gradients: Tensor, losses: Tensor | None = None) -> Tensor:
-        """The same step without autograd.
+        """One step without a model and autograd.
 
         Args:
             gradients: (M, N) one row per task.
             losses: (M,), for methods that need them.
 
         Returns:
-            (N,) the balanced gradient, in the gradients' dtype; NaN everywhere if gradients or losses are not finite.
+            (N,) the balanced gradient, in the gradients' dtype; all NaN if gradients or losses are not finite.
 
         Raises:
             ValueError: the number of rows is not M, or losses are missing.
@@ -273,8 +270,8 @@ def _functions(kind: type) -> frozenset[str]:
 
 
 def _of_tasks_with_rows(coefficients: Array, losses: Array) -> Array:
-    """The coefficients; 0 where one, such as 1 / loss, is not finite for a task without rows, whose loss is 0. Its zero
-    gradient would become NaN."""
+    """The coefficients, with 0 for tasks without a row (loss 0) whose coefficient, such as 1 / loss, is not finite: it
+    would turn their zero gradient into NaN."""
     return namespace(losses).where((losses == 0) & ~are_finite(coefficients), 0.0, coefficients)
 
 
@@ -282,10 +279,11 @@ _MEASURE, _APPLY = Balancer.measure, Balancer.apply_coefficients
 
 
 def measures_the_gramian(balancer: Balancer) -> bool:
-    """Whether what a method measures is the Gramian of whatever gradients it is given: its measure is not its own."""
+    """Whether a method measures the Gramian, and does not override :meth:`Balancer.measure`."""
     return balancer.measures == "gramian" and getattr(balancer.measure, "__func__", None) is _MEASURE
 
 
 def adds_up_gradients(balancer: Balancer) -> bool:
-    """Whether a method applies coefficients as factors of whole gradients: their application is not its own."""
+    """Whether a method returns the weighted sum of gradients: it does not override
+    :meth:`Balancer.apply_coefficients`."""
     return getattr(balancer.apply_coefficients, "__func__", None) is _APPLY

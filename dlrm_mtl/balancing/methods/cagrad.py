@@ -19,14 +19,14 @@ RESCALES = ("mean", "official", "none")
 
 
 class CAGrad(Balancer):
-    """The direction within c |g_0| of the mean gradient g_0 that helps the worst task most.
+    """The direction within c |g_0| of the mean gradient g_0 that improves the worst task most.
 
     ::
 
         w = argmin over the simplex of  w' V' g_0 + kappa |V w|,   kappa = c |g_0|
         d = (g_0 + kappa V w / |V w|) / r
 
-    Solved exactly, in closed form per support. Gradients that cancel in V w leave g_0. A task without a gradient is
+    Solved exactly, in closed form per support. If V w = 0, the direction is g_0. A task without a gradient is
     left out of w. The mean convention divides by r = 1 + c, so that equal gradients give their mean; the authors' code
     divides by 1 + c^2.
 
@@ -70,7 +70,7 @@ class CAGrad(Balancer):
         return self.weights
 
     def _worst_case(self, gramian: Array, to_mean: Array, radius: Array, active: Array) -> Array:
-        """w, (M,). Without the silent tasks: as zero gradients they would be the worst off, and take all the weight."""
+        """w, (M,), without silent tasks: their zero gradients would be the worst case and take all the weight."""
         xp, supports = namespace(gramian), task_supports(gramian)
         sides = xp.stack([supports, supports * to_mean], axis=2)
         solution, failed = solve(support_systems(gramian), sides)
@@ -82,7 +82,7 @@ class CAGrad(Balancer):
         multiplier = (b + root) / a
         direction = multiplier[:, None] * to_ones - to_linear
         weights = direction / direction.sum(axis=1, keepdims=True)
-        # A vertex is feasible whatever the conditions say there; so one candidate always is.
+        # A vertex is always feasible, so there is at least one candidate.
         vertex = supports.sum(axis=1) == 1
         weights = xp.where(vertex[:, None], supports, weights)
         feasible = (weights >= 0).all(axis=1) & ((failed == 0) | vertex)

@@ -27,13 +27,13 @@ class DBMTL(Balancer):
 
     At the representation, as the MultiBalance paper runs it: norms of the flattened gradients of the losses themselves.
     The DB-MTL paper also takes the logarithm of the losses, and averages gradients over steps; both are options. The
-    median of an even number of tasks is the mean of the middle two. A task without a gradient counts for no norm.
+    median of an even number of tasks is the mean of the middle two. A task without a gradient is not counted.
 
     Args:
         target: t.
         log_losses: balance the gradients of log f_m, that is g_m / f_m.
-        average: share of the past in moving averages of the batch-pooled gradients, whose norms then stand for n_m; 0:
-            no averages. The first step's average is its gradient.
+        average: share of the past in moving averages of the batch-pooled gradients, whose norms then replace n_m; 0 for
+            no averages. They start at the first gradient.
 
     Raises:
         ValueError: an option out of its range.
@@ -61,7 +61,7 @@ class DBMTL(Balancer):
         self.register_task_state("weights", uniform_weights(num_tasks))
         if average:
             self.measures = "pooled"  # type: ignore[misc]
-            # Its width is known at the first step.
+            # The first step sets the width.
             self.register_task_state("averages", torch.zeros(num_tasks, 0, device="cpu"))
 
     def coefficients(self, statistic: Array, losses: Array | None) -> tuple[Array, dict[str, Array]]:

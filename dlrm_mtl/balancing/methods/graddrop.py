@@ -12,22 +12,22 @@ from dlrm_mtl.balancing.methods.balancer import Balancer
 from dlrm_mtl.balancing.methods.options import is_number, require_option, require_seed, uniform_weights
 
 CHUNK_ELEMENTS = 1 << 15
-"""Elements that a CPU treats at a time: intermediate results stay in the cache."""
+"""Elements of a chunk on a CPU, whose intermediate results stay in the cache."""
 
 
 class GradDrop(Balancer):
-    """Each element keeps the gradients of one sign, drawn with the probability of that sign's share.
+    """Each element keeps the gradients of one sign, drawn with a probability that is the share of that sign.
 
     Elementwise over (B, D), with P = (1 + sum g / sum |g|) / 2 and U uniform in [0, 1)::
 
         gradient = (1/M) sum over m of (leak + (1 - leak) [sign(g_m) is kept]) g_m
         kept: positive where P > U, negative where P <= U
 
-    Rows are independent, so that nothing is reduced over ranks: U is a function of (seed, rank, step). Where all signs
-    agree, the mean.
+    Rows are independent, so nothing is reduced over ranks. U is a function of (seed, rank, step). Where all signs
+    agree, the result is the mean.
 
     Args:
-        leak: share of every gradient that passes in any case.
+        leak: share of every gradient that always passes.
         seed: of the draws.
 
     Raises:
@@ -46,7 +46,7 @@ class GradDrop(Balancer):
         self.seed = seed
         self.weights: Tensor
         self.register_buffer("weights", uniform_weights(num_tasks), persistent=False)
-        # Steps as the host knows them, the skipped ones too: a generator is seeded there.
+        # All steps, counted on the host, which seeds the generator.
         self._steps = 0
 
     def coefficients(self, statistic: Tensor, losses: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
@@ -72,10 +72,10 @@ class GradDrop(Balancer):
             positive += gradient.clamp(min=0)
             negative += gradient.clamp(max=0)
         magnitude = positive - negative
-        # P > U without the division by zero: 1 where the positive parts are kept.
+        # P > U without a division by zero: 1 where the positive parts are kept.
         drawn = _uniform(positive, generator).mul_(magnitude)
         kept = torch.lt(drawn, positive, out=drawn)
-        # Not a choice but a sum, so that what is not finite is passed on: 0 times infinity is no number.
+        # A sum instead of where(), so that NaN and infinity are passed on: 0 times infinity is NaN.
         dropped = torch.addcmul(negative, kept, magnitude)
         if self.leak:
             dropped = torch.lerp(dropped, positive + negative, self.leak)
@@ -87,7 +87,7 @@ class GradDrop(Balancer):
     def _generator(self, device: torch.device) -> torch.Generator:
         rank = dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
         step = self._steps - 1
-        # Odd multipliers keep (seed, rank, step) apart; the generator hashes what it is seeded with.
+        # Odd multipliers keep (seed, rank, step) apart; the generator hashes its seed.
         mixed = (self.seed * 0x9E3779B97F4A7C15 + rank * 0xC2B2AE3D27D4EB4F + step * 0x165667B19E3779F9) % (1 << 63)
         return torch.Generator(device).manual_seed(mixed)
 
@@ -102,7 +102,7 @@ class GradDrop(Balancer):
 
 
 def _uniform(like: Tensor, generator: torch.Generator) -> Tensor:
-    """Uniform in (0, 1), in steps of 2^-16: four numbers from one draw of 64 bits, since drawing is what takes time."""
+    """Uniform in (0, 1), in steps of 2^-16: four numbers from each draw of 64 bits, to save time."""
     words = torch.empty(-(-like.numel() // 4), dtype=torch.int64, device=like.device)
     words.random_(-(1 << 63), None, generator=generator)
     numbers = words.view(torch.int16)[: like.numel()].to(like.dtype)

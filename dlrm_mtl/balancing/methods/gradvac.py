@@ -21,7 +21,7 @@ from dlrm_mtl.balancing.methods.options import is_number, require_option, requir
 
 
 class GradVac(Balancer):
-    """PCGrad with a target: a pair's cosine phi is raised to its moving average phi_hat wherever it lies below.
+    """PCGrad with a target: where a pair's cosine phi is below its moving average phi_hat, it is raised to it.
 
     For task i's current gradient g_i' and task j in a random order::
 
@@ -30,8 +30,8 @@ class GradVac(Balancer):
                                               / (|g_j| sqrt(1 - phi_hat^2))
         phi_hat <- (1 - beta) phi_hat + beta phi
 
-    The mean of the results. phi_hat starts at 0 (the first step is PCGrad's). The step divides by sqrt(1 - phi_hat^2),
-    so phi_hat is kept below 0.999. Pairs with a task without a gradient are left alone.
+    The result is the mean of all g_i'. phi_hat starts at 0, so the first step is PCGrad's. The step divides by
+    sqrt(1 - phi_hat^2), so phi_hat is bounded by 0.999. Pairs with a task without a gradient are skipped.
 
     Args:
         beta: share of the newest cosine in the moving average.
@@ -43,7 +43,7 @@ class GradVac(Balancer):
 
     LARGEST_TARGET = 0.999
     VANISHED = 1e-14
-    """Where |g_i'|^2 has fallen to this share of |g_i|^2, rounding is all that is left: it has no direction."""
+    """At this share of |g_i|^2, |g_i'|^2 is a rounding error, without a direction."""
 
     portable = True
 
@@ -80,7 +80,7 @@ class GradVac(Balancer):
             product = (products * position).sum(axis=1, keepdims=True)  # |g_i'| phi
             squares.append(square)
             inner.append(product)
-            # Positive just where phi lies below its target.
+            # Positive where phi is below its target.
             height = xp.sqrt(at_least(square - product * product, 0))
             step = at_least(slopes[:, turn, None] * height - product, 0)
             vaccinated = vaccinated + step * position

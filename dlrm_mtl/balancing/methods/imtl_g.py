@@ -21,9 +21,9 @@ class IMTLG(Balancer):
     """The combination with equal projections onto all unit gradients: w ~ G^-1 sqrt(diag G), summing to 1.
 
     Weights may be negative. Solved with unit gradients: C x = 1, w_m = x_m / |g_m|, where C holds the cosines; a
-    relative ridge decides between parallel gradients. A task without a gradient has weight 0.
+    relative ridge makes x unique for parallel gradients. A task without a gradient has weight 0.
 
-    Where the solution's sum is nearly 0, the weights explode: they are scaled down together until none exceeds 10.
+    If the solution's sum is nearly 0, the weights explode. They are scaled down together so that none exceeds 10.
     """
 
     RIDGE = 1e-13

@@ -1,4 +1,4 @@
-"""Learned weights of the losses themselves. Unlike the layer's coefficients they scale the heads' gradients too."""
+"""Learned weights of the losses. Unlike the layer's coefficients they also scale the gradients of the heads."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Self
@@ -12,16 +12,16 @@ from dlrm_mtl.balancing.algebra.finite import readable_on_host
 class LossWeighting(nn.Module):
     """Weighs M losses by learned scalars s, (M,), that start at 0 and are trained with the model in the same step.
 
-    They take part in the model's one backward; under data parallelism their averaged gradients are those of the global
-    batch. Leave them out of weight decay: it would pull the weights to their start.
+    The model's one backward pass trains them; under data parallelism their averaged gradients are those of the global
+    batch. Exclude them from weight decay, which would pull the weights to their initial values.
 
-    Each is a parameter of its own, ``scalars.task_NAME``, so that a checkpoint can be loaded into another task set.
+    Each scalar is a parameter, ``scalars.task_NAME``, so that a checkpoint can be loaded into another task set.
 
     Args:
         task_names: M unique names, in the losses' order.
 
     Raises:
-        ValueError: a name with a dot, which no parameter can have.
+        ValueError: a name contains a dot, which parameter names cannot.
     """
 
     def __init__(self, task_names: Sequence[str]) -> None:
@@ -31,7 +31,7 @@ class LossWeighting(nn.Module):
             raise ValueError(f"task {dotted[0]!r}: a task with a learned loss weight cannot have a '.' in its name")
         self.scalars = nn.ParameterDict({f"task_{name}": nn.Parameter(torch.zeros(())) for name in task_names})
 
-        self.register_load_state_dict_post_hook(_start_what_is_not_loaded)
+        self.register_load_state_dict_post_hook(_initialise_missing)
 
     def reset_parameters(self) -> None:
         """s = 0."""
@@ -41,12 +41,12 @@ class LossWeighting(nn.Module):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         built_on_meta = any(scalar.is_meta for scalar in self.scalars.values())
         super()._apply(fn, recurse)
-        if built_on_meta:  # scalars that received memory have no values yet
+        if built_on_meta:  # the memory has no values yet
             self.reset_parameters()
         return self
 
     def forward(self, losses: Tensor) -> Tensor:
-        """(M,) losses to what is minimised instead, (M,): weighted losses and the term that keeps s finite."""
+        """(M,) losses to (M,) terms to minimise: weighted losses plus a term that keeps s finite."""
         raise NotImplementedError
 
     def weights(self) -> Tensor:
@@ -58,8 +58,8 @@ class LossWeighting(nn.Module):
         return torch.stack(list(self.scalars.values()))
 
 
-def _start_what_is_not_loaded(module: nn.Module, incompatible_keys: Any) -> None:
-    """Scalars of new tasks, where a module that was built on the meta device is loaded with ``assign=True``."""
+def _initialise_missing(module: nn.Module, incompatible_keys: Any) -> None:
+    """Initialises scalars of new tasks when a module from the meta device is loaded with ``assign=True``."""
     scalars: nn.ParameterDict = module.scalars  # type: ignore[assignment]
     device = next((scalar.device for scalar in scalars.values() if not scalar.is_meta), None)
     if device is not None:
@@ -69,18 +69,18 @@ def _start_what_is_not_loaded(module: nn.Module, incompatible_keys: Any) -> None
 
 
 def weigh_with_rows(weighting: LossWeighting, losses: Tensor) -> Tensor:
-    """What is minimised instead of (M,) losses. A loss that is NaN leaves its scalar as it is, and counts as 0: its
-    task may have no row. If it has one, the gradient is NaN, and tells."""
+    """(M,) losses to (M,) terms to minimise. A NaN loss counts as 0 and does not train its scalar, since its task may
+    have no row in the batch. If it has one, the gradient is NaN too."""
     missing = losses.detach().isnan()
     if readable_on_host(missing) and not any(missing.tolist()):
         weighted: Tensor = weighting(losses)
         return weighted
-    counted: Tensor = _NanAsZero.apply(losses)
-    return torch.where(missing, counted, weighting(counted))
+    zeroed: Tensor = _NanAsZero.apply(losses)
+    return torch.where(missing, zeroed, weighting(zeroed))
 
 
 class _NanAsZero(torch.autograd.Function):
-    """0 where a value is NaN; the gradient passes everywhere."""
+    """Replaces NaN by 0; the gradient passes unchanged."""
 
     @staticmethod
     def forward(ctx: Any, values: Tensor) -> Tensor:

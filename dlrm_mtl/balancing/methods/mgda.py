@@ -15,8 +15,8 @@ NORMALIZATIONS = ("none", "l2", "loss", "loss+")
 class MGDA(Balancer):
     """The smallest convex combination of the gradients: w = argmin over the simplex of |sum of w_m g_m / c_m|.
 
-    The weights apply to the raw gradients, as in the authors' code. A task without a gradient is left out, or it would
-    take all the weight.
+    The weights apply to the raw gradients, as in the authors' code. A task without a gradient is left out; it would
+    otherwise take all the weight.
 
     Args:
         normalization: c_m: 1 ("none"), |g_m| ("l2"), f_m ("loss") or f_m |g_m| ("loss+").

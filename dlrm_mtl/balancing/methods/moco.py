@@ -59,7 +59,7 @@ class MoCo(Balancer):
         self.weights: Tensor
         self.averages: Tensor
         self.register_task_state("weights", uniform_weights(num_tasks))
-        # Its width is known at the first step.
+        # The first step sets the width.
         self.register_task_state("averages", torch.zeros(num_tasks, 0, device="cpu"))
 
     def coefficients(self, statistic: Array, losses: Array | None) -> tuple[Array, dict[str, Array]]:
@@ -68,10 +68,10 @@ class MoCo(Balancer):
         averages = advance_averages(like(statistic, self.averages), statistic, self.beta * decay)
         gramian = averages @ averages.T
         squares = gramian.diagonal()
-        active = (squares > 0) | (squares.sum() == 0)  # all, before any task has a gradient
+        active = (squares > 0) | (squares.sum() == 0)  # all tasks before the first gradient
         gramian = gramian * (active.sum() / at_least(squares.sum(), TINY))
         present = like(statistic, self.weights) * active
-        total = present.sum()  # 0 only where a checkpoint's weights were all on tasks that are gone
+        total = present.sum()  # 0 only if a checkpoint's weights all belonged to removed tasks
         weights = xp.where(total > 0, present / total, active / active.sum())
         slope = gramian @ weights + self.rho * weights
         target = xp.where(active, weights - self.step_size * decay * slope, -xp.inf)

@@ -87,7 +87,7 @@ class MultiBalance(Balancer):
         start = prior_option(self, num_tasks, prior)
         self.register_buffer("prior", start, persistent=False)
         self.register_task_state("weights", start.clone())
-        # 0 marks a task that had no gradient yet.
+        # 0: the task has had no gradient yet.
         self.register_task_state("norms", torch.zeros(num_tasks, device="cpu"))
 
     def coefficients(self, statistic: Array, losses: Array | None) -> tuple[Array, dict[str, Array]]:
@@ -115,20 +115,20 @@ class MultiBalance(Balancer):
         return like(statistic, detached(beta)) if isinstance(beta, Tensor) else beta
 
     def _slope(self, gramian: Array, norms: Array, rescale: Array) -> Array:
-        """s, (M,): how much each rescaled gradient agrees with the direction d."""
+        """s, (M,): cosine or inner product of each rescaled gradient with the direction d."""
         xp = namespace(gramian)
         mixture = rescale * self._with_prior(like(gramian, self.weights), self.rho)  # d = sum of mixture[m] g_m
-        # Not a matrix product, which may fuse operations: where gradients are opposed, terms must cancel exactly.
+        # Not a matrix product, which may fuse operations: the terms of opposed gradients must cancel exactly.
         products = (gramian * mixture).sum(axis=1)  # <g_m, d>
         if self.direction == "gradient":
             return rescale * products
         length = xp.sqrt(at_least((mixture * products).sum(), 0))  # |d|
-        # Where the gradients cancel, |d| is rounding: without bounds lambda would be thrown to a vertex.
+        # Where gradients cancel, |d| is a rounding error, and lambda would jump to a vertex without bounds.
         return at_most(at_least(ratio(products, norms * length), -1), 1)
 
     @property
     def _divisor(self) -> float:
-        """Of the coefficients."""
+        """All coefficients are divided by it."""
         return 1.0
 
     def _divided(self, coefficients: Array) -> Array:

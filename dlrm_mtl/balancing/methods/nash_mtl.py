@@ -20,19 +20,19 @@ from dlrm_mtl.balancing.methods.options import uniform_weights
 class NashMTL(Balancer):
     """The bargaining solution a > 0 of G a = 1 / a, with the weights scaled to sum to 1.
 
-    The minimiser of the convex 0.5 a' G a - sum of log a, found by damped Newton steps; a fixed number of them, so that
-    the host waits for nothing. Invariant to each task's scale. A task without a gradient has weight 0. At
-    Pareto-stationary points no solution exists: the steps end at finite weights of a combination that nearly vanishes.
+    It minimises the convex 0.5 a' G a - sum of log a, by a fixed number of damped Newton steps, so that the host does
+    not wait. Invariant to each task's scale. A task without a gradient has weight 0. At Pareto-stationary points no
+    solution exists: the result is finite weights of a combination that nearly vanishes.
     """
 
     STEPS = 16
-    """Gradients in general position or opposed pairwise take 5; three or more that nearly cancel, to 0.1 %, take 12."""
+    """5 are enough for most gradients; three or more that cancel to 0.1 % take 12."""
 
-    SETTLED = 1e-14
-    """Where a step changes no share by more, relatively, further ones change nothing."""
+    CONVERGED = 1e-14
+    """Relative change of the shares below which further steps change nothing."""
 
     CANCELLED = 1e-14
-    """Where unit gradients cancel to this, squared, rounding is all that is left."""
+    """Squared length of a sum of unit gradients that is a rounding error."""
 
     portable = True
 
@@ -46,9 +46,9 @@ class NashMTL(Balancer):
         norms = norms_of(statistic)
         active = norms > 0
         safe = xp.where(active, norms, 1.0)
-        # With unit gradients, C b = 1 / b and a = b / norms; a silent task is alone.
+        # With unit gradients, C b = 1 / b and a = b / norms; a silent task has no product with others.
         cosines = statistic / xp.outer(safe, safe) + xp.diag(floats(~active))
-        smallest = xp.where(active, norms, xp.inf).min()  # or tiny gradients would overflow
+        smallest = xp.where(active, norms, xp.inf).min()  # so that tiny gradients do not overflow
         weights = xp.where(active, self._bargain(cosines) * smallest / safe, 0.0)
         total = weights.sum()
         weights = xp.where(total > 0, weights / total, 1 / self.num_tasks)
@@ -67,13 +67,13 @@ class NashMTL(Balancer):
         xp = namespace(cosines)
         ones = xp.ones_like(cosines[0])
         identity = xp.diag(ones)
-        # Each task's share in a bargain with its strongest opponent alone, then the best multiple of these.
+        # Start: each task's share in a bargain with only its strongest opponent, then the best common factor.
         shares = 1 / xp.sqrt(at_least(1 + xp.amin(cosines, axis=1), self.CANCELLED))
         shares = shares * xp.sqrt(len(ones) / at_least(shares @ cosines @ shares, self.CANCELLED))
         for _ in range(self.STEPS):
             z, _ = solve(identity + cosines * shares * shares[:, None], ones)
             excess = at_least(0.5 - z.min(), 0)  # max(y, 0) / 2
             shares = shares * (z + excess) / (0.5 + excess)
-            if seen_on_host(abs(z - 0.5).max() <= self.SETTLED):
+            if seen_on_host(abs(z - 0.5).max() <= self.CONVERGED):
                 break
         return shares

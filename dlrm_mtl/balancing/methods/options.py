@@ -1,4 +1,4 @@
-"""Checks of the methods' options."""
+"""Checks of the options of methods."""
 
 import math
 import reprlib
@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def shown(value: object) -> str:
-    """A value in a message: as Python writes it, of a long one the beginning and the end."""
+    """A value for a message: its repr, shortened in the middle if it is long."""
     writer = reprlib.Repr()
     writer.maxstring = writer.maxother = writer.maxlong = 80
     return writer.repr(value)
@@ -32,7 +32,7 @@ def option_error(method: object, name: str, value: object, expected: str) -> Val
 
 
 def require_seed(method: object, seed: object) -> None:
-    """Raises a ValueError unless the seed is a non-negative integer that fits into 31 bits."""
+    """Raises a ValueError unless the seed is an integer in [0, 2^31)."""
     valid = isinstance(seed, int) and not isinstance(seed, bool) and 0 <= seed < 1 << 31
     require_option(method, "seed", seed, valid, "an integer in [0, 2^31)")
 
@@ -43,7 +43,7 @@ def uniform_weights(num_tasks: int) -> Tensor:
 
 
 def task_vector(values: Sequence[float]) -> Tensor | None:
-    """An option with one value per task as a float64 vector on the CPU; None if it is no sequence of numbers."""
+    """An option with one value per task, as a float64 vector on the CPU; None if it is not a sequence of numbers."""
     try:
         return torch.tensor(values, dtype=torch.float64, device="cpu").reshape(-1)
     except (TypeError, ValueError):
@@ -58,7 +58,12 @@ def prior_option(method: object, num_tasks: int, prior: Sequence[float] | None) 
     """
     if prior is None:
         return uniform_weights(num_tasks)
-    given = task_vector(prior)
-    if given is not None and len(given) == num_tasks and (given >= 0).all() and math.isclose(float(given.sum()), 1.0):
-        return given
+    values = task_vector(prior)
+    if (
+        values is not None
+        and len(values) == num_tasks
+        and (values >= 0).all()
+        and math.isclose(float(values.sum()), 1.0)
+    ):
+        return values
     raise option_error(method, "prior", prior, f"{num_tasks} non-negative numbers that sum to 1")

@@ -12,21 +12,21 @@ from dlrm_mtl.balancing.methods.options import require_seed, uniform_weights
 
 
 class PCGrad(Balancer):
-    """Each task's gradient is projected, in random order, onto the normal plane of every other one it conflicts with;
-    the mean of the results.
+    """The mean of the gradients, each projected, in random order, onto the normal plane of every other gradient that it
+    conflicts with.
 
     With row i of C the coefficients of task i's projected gradient, starting at the identity::
 
         for j in a random order, j != i:   if (C G)_ij < 0:   C_ij <- C_ij - (C G)_ij / G_jj
         w = column means of C
 
-    Orders are drawn from (seed, step), alike on all ranks. A task without a gradient conflicts with none.
+    Orders follow from (seed, step), the same on all ranks. A task without a gradient conflicts with none.
 
     Args:
         seed: of the orders.
 
     Raises:
-        ValueError: a seed that is no non-negative integer below 2^31.
+        ValueError: the seed is not an integer in [0, 2^31).
     """
 
     portable = True

@@ -1,5 +1,4 @@
-"""The recipe that this project recommends: MultiBalance with options chosen on validation days, see
-``docs/choosing.md``."""
+"""The recommended recipe: MultiBalance with options that were chosen on validation days, see ``docs/choosing.md``."""
 
 from collections.abc import Callable, Sequence
 
@@ -9,12 +8,12 @@ from dlrm_mtl.balancing.methods.multibalance import MultiBalance
 
 
 class MultiBalanceRecommended(MultiBalance):
-    """:class:`MultiBalance` with small steps of the task weights, a direction that keeps a share of the prior, so that
-    no task is given up, and no gradient made longer than it is::
+    """:class:`MultiBalance` with small steps of the task weights, a share of the prior in the direction, so that no
+    task is left without weight, and no gradient scaled up::
 
         gradient = V (lambda + prior_in_direction lambda_0) / (1 + prior_in_direction)
 
-    The division keeps it as long as the mean where tasks agree.
+    The division gives equal gradients their mean.
 
     Args:
         beta, rho, gamma, prior, prior_in_direction, max_rescale: see :class:`MultiBalance`.

@@ -16,7 +16,7 @@ class SDMGrad(Balancer):
 
     The subproblem (equation 5 of the MultiBalance paper) is solved exactly. The authors' double sampling needs two
     independent batches, which flattened gradients do not have. A task without a gradient is left out,
-    of the prior too.
+    also from the prior.
 
     Args:
         rho: strength of the prior; lambda in the SDMGrad paper.

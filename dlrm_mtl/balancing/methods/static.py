@@ -1,4 +1,4 @@
-"""Fixed task weights: the mean (the control of every comparison), the sum, and weights given by hand."""
+"""Fixed task weights: the mean (the control of every comparison), the sum, and weights of the user."""
 
 from collections.abc import Sequence
 
@@ -31,7 +31,7 @@ class Static(Balancer):
         if values is None or len(values) != num_tasks or not torch.isfinite(values).all():
             raise ValueError(f"weights are {shown(weights)}, expected {num_tasks} finite numbers")
         self.weights: Tensor
-        # Not state but an option: a checkpoint must not override what the run was configured with.
+        # An option, not state: a checkpoint must not override the run's configuration.
         self.register_buffer("weights", values, persistent=False)
 
     def coefficients(self, statistic: Array, losses: Array | None) -> tuple[Array, dict[str, Array]]:

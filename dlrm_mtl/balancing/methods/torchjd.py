@@ -18,21 +18,20 @@ from dlrm_mtl.balancing.methods.options import shown, uniform_weights
 class TorchJD(Balancer):
     """A TorchJD weighting on the Gramian, normalised to mean diagonal 1.
 
-    Its epsilons are absolute, and representation gradients so small that they would decide the weights. A task without
-    a gradient is shown to it as orthogonal to all others, with their mean norm. Weights are solved for on the CPU: the
-    host waits. Random orders are a function of the step, alike on all ranks.
+    Without that, TorchJD's absolute epsilons would decide the weights, since representation gradients are small. A task
+    without a gradient is passed as orthogonal to all others, with their mean norm. The weights are computed on the CPU,
+    so the host waits. Random orders are a function of the step, the same on all ranks.
 
-    Moving averages that a weighting keeps are state, in buffers ``weighting_NAME`` that start at 0. Where a checkpoint
-    lacks a task they start afresh for all, since the tasks may share a count of steps, and what is stored of them is
-    reported as unexpected keys.
+    Moving averages of a weighting are state, in buffers ``weighting_NAME`` that start at 0. If a checkpoint lacks a
+    task they start anew for all tasks, which may share a count of steps; the stored ones are reported as unexpected
+    keys.
 
     Args:
         name: of the weighting, without the suffix "Weighting".
         options: of its constructor; a list becomes a tensor.
 
     Raises:
-        ValueError: no such weighting, options that it does not take or that do not suit the number of tasks, or a
-            package that it needs is missing.
+        ValueError: an unknown weighting, wrong options, or a missing package.
     """
 
     def __init__(self, num_tasks: int, name: str, task_names: Sequence[str] | None = None, **options: Any) -> None:
@@ -50,12 +49,11 @@ class TorchJD(Balancer):
             for key, value in options.items()
         }
         try:
-            with torch.device("cpu"):  # where it solves
+            with torch.device("cpu"):  # where it computes the weights
                 weighting = weightings[name](**tensors)
         except ImportError as error:
             raise ValueError(f"torchjd:{name}: {error}") from None
-        # In a tuple, since as a submodule it would move with the model, and into the checkpoint with buffers that a
-        # fresh one cannot load.
+        # In a tuple: a submodule would move with the model, and would store buffers that a new one cannot load.
         self._weighting = (weighting,)
         self._averages: dict[str, str] = {}
         self.weights: Tensor
@@ -71,24 +69,26 @@ class TorchJD(Balancer):
             return self.weights.clone(), {}
         gramian = gramian / (squares.sum() / active.sum()) + torch.diag((~active).double())
         weighting = self._weighting[0]
-        for name, theirs in self._averages.items():
-            weighting.get_buffer(theirs).copy_(self.get_buffer(name))
+        for name, their_name in self._averages.items():
+            weighting.get_buffer(their_name).copy_(self.get_buffer(name))
         with _seeded(int(self.step)), torch.device("cpu"):
             weights = weighting(gramian).to(self.weights)
-        averages = {name: weighting.get_buffer(theirs).to(weights.device) for name, theirs in self._averages.items()}
+        averages = {
+            name: weighting.get_buffer(their_name).to(weights.device) for name, their_name in self._averages.items()
+        }
         return weights, {"weights": weights, **averages}
 
     def task_weights(self) -> Tensor:
         return self.weights
 
     def _register_averages(self) -> None:
-        """Buffers for those of the weighting. It has them, and knows them as its own, after its first step."""
+        """Registers buffers for those of the weighting, which it creates in its first step."""
         weighting = self._weighting[0]
         with _seeded(0), torch.device("cpu"):
             weighting(torch.eye(self.num_tasks, dtype=torch.float64))
-        for theirs, value in weighting.named_buffers():
-            name = f"weighting_{theirs.strip('_')}"
-            self._averages[name] = theirs
+        for their_name, value in weighting.named_buffers():
+            name = f"weighting_{their_name.strip('_')}"
+            self._averages[name] = their_name
             match value.dim():
                 case 1:
                     self.register_task_state(name, torch.zeros_like(value))
@@ -110,7 +110,7 @@ class TorchJD(Balancer):
 
 @contextlib.contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    """torch's generator on the CPU starts from the seed, and afterwards continues as if nothing had happened."""
+    """Within, torch's CPU generator starts from the seed; afterwards it continues from its former state."""
     state = torch.get_rng_state()
     torch.default_generator.manual_seed(seed)
     try:
@@ -121,9 +121,9 @@ def _seeded(seed: int) -> Iterator[None]:
 
 def torchjd_weightings() -> dict[str, Any]:
     """Constructors of TorchJD's Gramian-based weightings, by name."""
-    found = {}
+    weightings = {}
     for name, value in vars(torchjd.aggregation).items():
         is_weighting = inspect.isclass(value) and name.endswith("Weighting") and not inspect.isabstract(value)
         if is_weighting and any(base.__name__ == "_GramianWeighting" for base in value.__mro__):
-            found[name.removesuffix("Weighting")] = value
-    return dict(sorted(found.items()))
+            weightings[name.removesuffix("Weighting")] = value
+    return dict(sorted(weightings.items()))

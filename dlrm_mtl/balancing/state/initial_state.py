@@ -1,4 +1,4 @@
-"""Modules that know the initial values of their buffers, wherever they are built: the meta device holds none."""
+"""Modules that keep the initial values of their buffers, which the meta device cannot hold."""
 
 from collections.abc import Callable
 from typing import Any, Self
@@ -8,10 +8,10 @@ from torch import Tensor, nn
 
 
 class InitialState(nn.Module):
-    """A module whose buffers can be given their initial values again.
+    """A module whose buffers can be reset to their initial values.
 
-    They get them by :meth:`reset_parameters`; where a module that was built on the meta device receives memory
-    (``to_empty``); and where it is loaded with ``assign=True``, for what the state dict does not hold.
+    This happens in :meth:`reset_parameters`; when a module that was built on the meta device receives memory
+    (``to_empty``); and when it is loaded with ``assign=True``, for keys that the state dict lacks.
     """
 
     def __init__(self) -> None:
@@ -19,7 +19,7 @@ class InitialState(nn.Module):
         self._initial: dict[str, Tensor] = {}
 
     def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
-        """Registers a buffer. A tensor on the CPU goes to the default device, as one that is made there does.
+        """Registers a buffer. A tensor on the CPU is moved to the default device.
 
         Raises:
             ValueError: a tensor on the meta device, which has no values.
@@ -36,7 +36,7 @@ class InitialState(nn.Module):
         super().register_buffer(name, tensor, persistent)
 
     def reset_parameters(self) -> None:
-        """Gives all state the values that it has in a new module, on the device where it is."""
+        """Resets all state to that of a new module, on its present device."""
         for name, buffer in self._buffers.items():
             if buffer is not None:
                 self._give_initial_value(name, buffer.device)
@@ -71,6 +71,6 @@ class InitialState(nn.Module):
 
 
 def device_of_stored(state_dict: dict[str, Any], prefix: str) -> torch.device | None:
-    """Where a module's part of a state dict is; None if there is none."""
+    """The device of a module's part of a state dict; None if it has none."""
     stored = (value for key, value in state_dict.items() if key.startswith(prefix) and isinstance(value, Tensor))
     return next((value.device for value in stored), None)

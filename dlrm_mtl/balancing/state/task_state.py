@@ -1,4 +1,4 @@
-"""State that has one value per task, stored by task name, so that a checkpoint can be loaded into another task set."""
+"""State with one value per task, stored by task name, so that a checkpoint can be loaded into another task set."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,19 +9,19 @@ from torch import Tensor
 from dlrm_mtl.balancing.state.initial_state import InitialState, device_of_stored
 
 Entries = Mapping[str, tuple[int, ...]]
-"""Where in a tensor the value of each task, or pair of tasks, is."""
+"""The index in a tensor of each task, or pair of tasks, by its name."""
 
 
 def task_entries(names: Sequence[str]) -> Entries:
-    """Of a tensor (M, ...): each task's row, under its name."""
+    """For a tensor (M, ...): the row of each task."""
     return {name: (m,) for m, name in enumerate(names)}
 
 
 def pair_entries(names: Sequence[str]) -> Entries:
-    """Of a tensor (M, M): each pair's value, under ``FIRST/SECOND``.
+    """For a tensor (M, M): the index of each pair, named ``FIRST/SECOND``.
 
     Raises:
-        ValueError: two pairs have one name, as those of "a", "b", "a/b" and "b/a".
+        ValueError: two pairs have the same name, as may happen with tasks "a", "b", "a/b" and "b/a".
     """
     entries = {f"{first}/{second}": (i, j) for i, first in enumerate(names) for j, second in enumerate(names)}
     if len(entries) < len(names) ** 2:
@@ -33,8 +33,8 @@ class TaskState(InitialState):
     """A module whose state is keyed by task name.
 
     A buffer registered by :meth:`register_task_state` is stored under ``NAME.TASK``, one registered by
-    :meth:`register_pair_state` under ``NAME.FIRST/SECOND``. Tasks that a checkpoint does not know keep the state they
-    have, and are reported as missing keys; tasks that only the checkpoint knows, as unexpected keys.
+    :meth:`register_pair_state` under ``NAME.FIRST/SECOND``. Tasks that the checkpoint lacks keep their state
+    and are reported as missing keys; tasks that only the checkpoint has, as unexpected keys.
 
     Args:
         task_names: unique names, in order.
@@ -46,7 +46,7 @@ class TaskState(InitialState):
         self._entries: dict[str, Entries] = {}
 
     def register_task_state(self, name: str, initial: Tensor) -> None:
-        """Registers a float64 buffer with one row per task, (M,) or (M, D). (M, 0): the first step tells the width."""
+        """Registers a float64 buffer with one row per task, (M,) or (M, D). The first step sets the width of (M, 0)."""
         self.register_buffer(name, initial.double())
         self._entries[name] = task_entries(self.task_names)
 
@@ -54,7 +54,7 @@ class TaskState(InitialState):
         """Registers a (M, M) float64 buffer with one value per pair of tasks.
 
         Raises:
-            ValueError: task names whose pairs have one name.
+            ValueError: two pairs have the same name.
         """
         self.register_buffer(name, initial.double())
         self._entries[name] = pair_entries(self.task_names)
@@ -68,26 +68,26 @@ class TaskState(InitialState):
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *arguments: Any) -> None:
         _, _, missing_keys, unexpected_keys, error_msgs = arguments
-        # With assign=True, too, the state is this module's own.
+        # Copies, since assign=True must not make the state dict's tensors the module's state.
         device = device_of_stored(state_dict, prefix)
-        others = {
+        rest = {
             key: value.clone() if isinstance(value, Tensor) and key.removeprefix(prefix) in self._buffers else value
             for key, value in state_dict.items()
         }
         for name, entries in self._entries.items():
             start = f"{prefix}{name}."
-            stored = {key.removeprefix(start): others.pop(key) for key in state_dict if key.startswith(start)}
+            stored = {key.removeprefix(start): rest.pop(key) for key in state_dict if key.startswith(start)}
             missing_keys += [start + entry for entry in entries if entry not in stored]
             unexpected_keys += [start + entry for entry in stored if entry not in entries]
-            if prefix + name in state_dict:  # it is never stored as a whole
+            if prefix + name in state_dict:  # never stored under this name
                 unexpected_keys.append(prefix + name)
-            known = {entry: value for entry, value in stored.items() if entry in entries}
-            values = self._of_stored_width(name, list(known.values()))
-            if values.is_meta and device is not None:  # built there: tasks that are not stored start afresh
+            loaded = {entry: value for entry, value in stored.items() if entry in entries}
+            values = self._of_stored_width(name, list(loaded.values()))
+            if values.is_meta and device is not None:  # tasks that are not stored get their initial values
                 values = torch.zeros_like(values, device=device)
                 if values.shape == self._initial[name].shape:
                     values.copy_(self._initial[name])
-            for entry, value in known.items():
+            for entry, value in loaded.items():
                 expected = values[entries[entry]].shape
                 if value.shape != expected:
                     error_msgs.append(
@@ -95,11 +95,11 @@ class TaskState(InitialState):
                     )
                 else:
                     values[entries[entry]] = value
-            others[prefix + name] = values
-        super()._load_from_state_dict(others, prefix, *arguments)
+            rest[prefix + name] = values
+        super()._load_from_state_dict(rest, prefix, *arguments)
 
     def _of_stored_width(self, name: str, stored: Sequence[Tensor]) -> Tensor:
-        """A copy of a buffer. One of rows (M, D) starts afresh in the stored width, if either had none yet."""
+        """A copy of a buffer. Rows (M, D) become zeros of the stored width if either width is 0."""
         values = self.get_buffer(name)
         for row in {value.shape for value in stored}:
             if row != values.shape[1:] and len(row) == values.dim() - 1 and 0 in (*row, *values.shape[1:]):
