@@ -4,14 +4,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.balancing.looking import without_looking
+from tests.balancing.tracing import traced_operators
 
 
 @pytest.fixture(scope="module", params=[True, False], ids=["host", "device"])
 def both_ways(request: pytest.FixtureRequest) -> Iterator[None]:
-    """As a CPU does it, whose values the host looks at, and as a GPU does it."""
+    """As on a CPU, whose values the host reads, and as on a GPU."""
     if request.param:
         yield
     else:
-        with without_looking():
+        with traced_operators():
             yield

@@ -126,7 +126,7 @@ def test_a_micro_batch_that_is_not_finite() -> None:
 
 
 @pytest.mark.parametrize("reduction", ["exact", "local"])
-def test_rows_that_are_yet_to_come_cannot_decide(reduction: Any) -> None:
+def test_accumulation_needs_a_delayed_reduction(reduction: Any) -> None:
     layer = BalancingLayer(MultiBalance(2), reduction=reduction)
     with pytest.raises(ValueError, match="expected 'delayed'"), layer.accumulating():
         pass

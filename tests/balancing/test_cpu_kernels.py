@@ -102,7 +102,7 @@ def delayed_layer(num_tasks: int, dtype: torch.dtype) -> BalancingLayer:
 @pytest.mark.parametrize("threads", [1, 2, 3])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("num_tasks", [1, 2, 3, 4, 5, 8, 11, 16])
-def test_gramian_and_sum_in_one_pass_are_those_of_two(num_tasks: int, dtype: torch.dtype, threads: int) -> None:
+def test_a_delayed_layer_gives_the_results_of_the_kernels(num_tasks: int, dtype: torch.dtype, threads: int) -> None:
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(threads)
@@ -121,7 +121,7 @@ def test_gramian_and_sum_in_one_pass_are_those_of_two(num_tasks: int, dtype: tor
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("place", [0, 31, 2048, 4095, 6144])
 @pytest.mark.parametrize("value", [torch.inf, torch.nan])
-def test_one_pass_finds_what_is_not_finite(value: float, place: int, dtype: torch.dtype) -> None:
+def test_values_that_are_not_finite_are_found(value: float, place: int, dtype: torch.dtype) -> None:
     layer, gradients = delayed_layer(5, dtype), randn(5, 1, 2048 * 3 + 1, dtype)
     gradients[3][0, place] = value
     combined = layer.balance([tuple(gradients)])[0]
@@ -155,29 +155,29 @@ def test_right_in_every_layout(
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_closer_than_rounding_of_float32(dtype: torch.dtype) -> None:
+def test_products_are_more_accurate_than_float32_sums(dtype: torch.dtype) -> None:
     assert_right([*randn(2, 2048, 1025, dtype)], torch.tensor([0.5, -1.5]).double(), tolerance=2.0**-23)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
-def test_plain_for_other_numbers(dtype: torch.dtype) -> None:
+def test_other_dtypes_take_the_plain_path(dtype: torch.dtype) -> None:
     gradients = randn(2, 512, 1025, dtype)
     assert cpu_kernels(gradients) is None
     assert_right([*gradients], torch.tensor([0.5, -1.5]).double())
 
 
-def test_plain_for_more_tasks() -> None:
+def test_more_tasks_take_the_plain_path() -> None:
     gradients = randn(17, 64, 129)
     assert cpu_kernels(gradients) is None
     assert_right([*gradients], torch.linspace(-1, 1, 17, dtype=torch.float64))
 
 
-def test_a_gradient_given_twice() -> None:
+def test_one_gradient_for_two_tasks() -> None:
     first, second = randn(2, 1024, 1024)
     assert_right([first, second, first], torch.tensor([0.2, 0.3, 0.5]).double())
 
 
-def test_what_is_not_finite_is_not_hidden() -> None:
+def test_values_that_are_not_finite_reach_the_results() -> None:
     gradients = randn(3, 1024, 1024)
     gradients[1][5, 7] = torch.inf
     assert local_gramian(gradients, CPU).isfinite().tolist() == [[True, False, True], [False] * 3, [True, False, True]]
@@ -186,7 +186,7 @@ def test_what_is_not_finite_is_not_hidden() -> None:
     assert combined.isnan().all()
 
 
-def test_another_thread() -> None:
+def test_kernels_run_in_another_thread() -> None:
     gradients, coefficients = randn(3, 1024, 1025), torch.tensor([0.2, 0.3, 0.5]).double()
     failures: list[BaseException] = []
 
@@ -214,7 +214,7 @@ class Operators(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
-def test_plain_under_a_dispatch_mode() -> None:
+def test_traced_operators_take_the_plain_path() -> None:
     """Such a mode sees operators."""
     gradients, coefficients = randn(3, 512, 1024), torch.rand(3, dtype=torch.float64)
     with Operators() as seen:

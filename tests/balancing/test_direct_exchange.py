@@ -60,7 +60,7 @@ def not_finite(ranks: Ranks) -> list[float]:
     return list(exchange.start([1.0, float("nan") if ranks.rank else 2.0, float("inf")]).wait())
 
 
-def test_numbers_that_are_not_finite_reach_all(rank_pool: RankPool) -> None:
+def test_numbers_that_are_not_finite_reach_all_ranks(rank_pool: RankPool) -> None:
     for first, second, third in rank_pool.run(2, not_finite):
         assert first == 2.0
         assert second != second
@@ -82,7 +82,7 @@ def overlapping(ranks: Ranks) -> list[float]:
     return list(under_way.wait())
 
 
-def test_starting_does_not_wait_and_forgotten_sums_are_left_out(rank_pool: RankPool) -> None:
+def test_starting_a_sum_does_not_wait_and_sums_may_be_left_unread(rank_pool: RankPool) -> None:
     assert rank_pool.run(2, overlapping) == [[21.0, 21.0]] * 2
 
 
@@ -119,7 +119,7 @@ def without_sockets(ranks: Ranks) -> bool:
         return connect_ranks(ranks.group) is not None
 
 
-def test_nobody_can_connect_to_what_ranks_share(rank_pool: RankPool) -> None:
+def test_sharing_memory_opens_no_socket(rank_pool: RankPool) -> None:
     assert rank_pool.run(2, without_sockets) == [True, True]
 
 

@@ -1,4 +1,4 @@
-"""A task without a row in a batch: its mean loss is NaN, its gradient zero. It does the others no harm."""
+"""Tasks without a row in a batch, whose mean loss is NaN and whose gradient is zero."""
 
 from typing import Any
 
@@ -35,7 +35,7 @@ def create(name: str) -> Any:
 
 
 class Model(nn.Module):
-    """Bottom, layer, heads; the heads' tasks have the rows that masks say."""
+    """Bottom, layer and heads; masks select the rows of each task."""
 
     def __init__(self, layer: BalancingLayer | ParameterLevelLayer) -> None:
         super().__init__()
@@ -53,7 +53,7 @@ class Model(nn.Module):
 
 
 def steps(model: Model, empty: int | None, count: int = 4) -> None:
-    """Plain SGD, without a look at gradients. In step 2 a task has no row: its loss NaN, or left out."""
+    """SGD. In step 2 one task has no row: its loss is NaN, or left out."""
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
     for step in range(count):
         generator = torch.Generator().manual_seed(step)
@@ -69,7 +69,7 @@ def steps(model: Model, empty: int | None, count: int = 4) -> None:
 
 @pytest.mark.parametrize("empty", range(TASKS))
 @pytest.mark.parametrize("name", NAMES)
-def test_the_others_go_on(name: str, empty: int) -> None:
+def test_an_empty_task_does_not_change_the_other_tasks(name: str, empty: int) -> None:
     for model in (Model(BalancingLayer(create(name))), Model(BalancingLayer(create(name), reduction="delayed"))):
         steps(model, empty)
         assert all(parameter.isfinite().all() for parameter in model.parameters())
@@ -79,8 +79,8 @@ def test_the_others_go_on(name: str, empty: int) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_it_counts_as_a_zero_gradient_with_no_loss(name: str) -> None:
-    """Its own state is as if it had a loss of 0 and no gradient."""
+def test_an_empty_task_is_treated_as_a_zero_gradient_and_a_zero_loss(name: str) -> None:
+    """Also for its own state."""
     layer, twin = BalancingLayer(create(name)), BalancingLayer(create(name))
     for step in range(4):
         generator = torch.Generator().manual_seed(step)
@@ -98,7 +98,7 @@ def test_it_counts_as_a_zero_gradient_with_no_loss(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["uncertainty", "imtl_l", "imtl_l+imtl_g"])
-def test_a_learned_weight_waits(name: str) -> None:
+def test_a_learned_weight_is_not_trained_without_rows(name: str) -> None:
     layer = BalancingLayer(create(name))
     losses = torch.tensor([0.5, torch.nan, 2.0], requires_grad=True)
     minimized = layer.weigh_losses(losses)
@@ -114,8 +114,8 @@ def test_a_learned_weight_waits(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_what_diverged_is_none_of_these(name: str) -> None:
-    """A NaN loss with a gradient; and an infinite loss without one."""
+def test_a_diverged_task_is_not_taken_for_an_empty_one(name: str) -> None:
+    """Neither with a NaN loss and a gradient, nor with an infinite loss and none."""
     for loss, gradient in ((torch.nan, 1.0), (torch.nan, torch.nan), (torch.inf, 0.0)):
         layer = BalancingLayer(create(name))
         layer.weigh_losses(torch.tensor([1.0, loss, 1.0]))
@@ -127,7 +127,7 @@ def test_what_diverged_is_none_of_these(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_in_one_step_without_autograd(name: str) -> None:
+def test_an_empty_task_in_combine(name: str) -> None:
     rows = torch.randn(TASKS, 20, generator=torch.Generator().manual_seed(0))
     rows[1] = 0
     balancer = create(name)

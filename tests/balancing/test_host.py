@@ -1,4 +1,4 @@
-"""What a CPU leaves out because it looks at values, against what a GPU computes."""
+"""A CPU, whose values the host reads, gives what the operations of a GPU give."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,8 +10,8 @@ from torch import Tensor
 from dlrm_mtl.balancing import Balancer, BalancingLayer, Mean, MultiBalance
 from dlrm_mtl.balancing.algebra.finite import readable_on_host
 from tests.balancing.backward import backward_with, state_of
-from tests.balancing.looking import without_looking
 from tests.balancing.methods.test_invariants import GRADIENT_METHODS, Method, create, method_id
+from tests.balancing.tracing import traced_operators
 from tests.messages import naming
 
 METHODS: list[Method] = [
@@ -25,7 +25,7 @@ TASKS = 3
 
 
 def steps() -> list[tuple[list[Tensor | None], Tensor]]:
-    """Gradients and losses of steps one after the other: ordinary ones, some without a gradient, some not finite."""
+    """Gradients and losses of consecutive steps: ordinary ones, some without a gradient, some not finite."""
     generator = torch.Generator().manual_seed(0)
     draws = []
     for step in range(8):
@@ -58,24 +58,24 @@ def run(method: Method, reduction: Any) -> list[Any]:
 
 @pytest.mark.parametrize("reduction", ["exact", "delayed"])
 @pytest.mark.parametrize("method", METHODS, ids=method_id)
-def test_the_same_steps_with_and_without_looking(method: Method, reduction: str) -> None:
-    looking = run(method, reduction)
-    with without_looking():
+def test_numpy_and_tensors_give_the_same_steps(method: Method, reduction: str) -> None:
+    on_host = run(method, reduction)
+    with traced_operators():
         expected = run(method, reduction)
-    torch.testing.assert_close(looking, expected, rtol=2e-6, atol=1e-7, equal_nan=True)
-    counts = [step[-1]["balancer.nonfinite_steps"].item() for step in looking]
+    torch.testing.assert_close(on_host, expected, rtol=2e-6, atol=1e-7, equal_nan=True)
+    counts = [step[-1]["balancer.nonfinite_steps"].item() for step in on_host]
     assert counts == [step[-1]["balancer.nonfinite_steps"].item() for step in expected]
 
 
-def test_where_the_readable_on_host() -> None:
+def test_values_are_readable_on_the_host_unless_operators_are_traced() -> None:
     assert readable_on_host(torch.ones(2))
     assert not readable_on_host(torch.ones(2, device="meta"))
-    with without_looking():
+    with traced_operators():
         assert not readable_on_host(torch.ones(2))
 
 
-def test_results_are_not_those_of_the_next_step() -> None:
-    """Nothing that was handed out changes when the state does."""
+def test_the_next_step_does_not_change_results() -> None:
+    """Returned arrays are not the state's memory."""
     layer = BalancingLayer(create(("multibalance", {}), TASKS))
     backward_with(layer, list(torch.randn(TASKS, 6, 5)))
     assert layer.record is not None
@@ -87,7 +87,7 @@ def test_results_are_not_those_of_the_next_step() -> None:
 
 
 def test_the_default_device_does_not_matter() -> None:
-    """As where somebody has made it a GPU, and trains on the CPU."""
+    """The default device may be a GPU while training runs on the CPU."""
     layer = BalancingLayer(create(("multibalance", {}), TASKS))
     rows = list(torch.randn(TASKS, 6, 5))
     with torch.device("meta"):
@@ -101,7 +101,7 @@ def test_the_default_device_does_not_matter() -> None:
 
 
 class Half(MultiBalance):
-    """Another method by way of one that takes NumPy arrays."""
+    """A subclass, written for tensors, of a method that takes NumPy arrays."""
 
     def coefficients(self, statistic: Tensor, losses: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
         coefficients, state = super().coefficients(statistic, losses)
@@ -114,13 +114,13 @@ class Double(Mean):
 
 
 class OnlyFirst(MultiBalance):
-    """Measures otherwise."""
+    """Measures the Gramian of the first task's gradient alone."""
 
     def measure(self, gradients: Sequence[Tensor | None], device: torch.device) -> Tensor:
         return super().measure([gradients[0]] * self.num_tasks, device)
 
 
-def test_a_subclass_measures_its_own_way() -> None:
+def test_a_subclass_may_override_the_measure() -> None:
     layer = BalancingLayer(OnlyFirst(TASKS))
     rows: list[Tensor | None] = list(torch.randn(TASKS, 6, 5))
     backward_with(layer, rows)
@@ -130,7 +130,7 @@ def test_a_subclass_measures_its_own_way() -> None:
 
 
 @pytest.mark.parametrize(("derived", "base", "factor"), [(Half, MultiBalance, 0.5), (Double, Mean, 2.0)])
-def test_coefficients_of_a_subclass_are_its_own(derived: type[Balancer], base: type[Balancer], factor: float) -> None:
+def test_a_subclass_may_override_the_coefficients(derived: type[Balancer], base: type[Balancer], factor: float) -> None:
     rows: list[Tensor | None] = list(torch.randn(TASKS, 6, 5))
     combined, expected = (backward_with(BalancingLayer(kind(TASKS)), rows) for kind in (derived, base))
     assert combined is not None
@@ -138,7 +138,7 @@ def test_coefficients_of_a_subclass_are_its_own(derived: type[Balancer], base: t
     torch.testing.assert_close(combined, factor * expected)
 
 
-def test_state_that_is_elsewhere_is_named() -> None:
+def test_state_on_another_device_is_an_error() -> None:
     layer = BalancingLayer(MultiBalance(TASKS))
     layer.balancer.to("meta")
     with pytest.raises(ValueError, match=naming("(3,)", "torch.float64", "meta", "CPU")):
@@ -154,8 +154,8 @@ def test_a_rank_without_rows(method: str) -> None:
     assert layer.balancer.step == 1
 
 
-def test_what_is_part_of_a_graph() -> None:
-    """Losses as they come from a model, a statistic, and a schedule that somebody learns."""
+def test_inputs_that_are_part_of_a_graph() -> None:
+    """Losses of a model, a statistic, and a learned schedule."""
     rate = torch.tensor(0.1, dtype=torch.float64, requires_grad=True)
     rows, losses = torch.randn(TASKS, 5, dtype=torch.float64), torch.rand(TASKS, requires_grad=True)
     for balancer in (MultiBalance(TASKS, beta=lambda step: rate * 1), create(("db_mtl", {"log_losses": True}), TASKS)):

@@ -45,7 +45,7 @@ def test_a_representation_of_the_wrong_kind(case: str, training: bool) -> None:
             layer.train(training)(make())
 
 
-def test_what_is_taken() -> None:
+def test_valid_representations() -> None:
     """Narrow dtypes, an empty batch, more dimensions, subclasses; and, for the heads alone, what has no gradient."""
     for shape in ((4, 3), (0, 3), (4, 2, 3), (5,)):
         for dtype in (torch.float64, torch.float32, torch.bfloat16, torch.float16):

@@ -74,7 +74,7 @@ def assert_same(layer: BalancingLayer, expected: BalancingLayer) -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_memory_brings_the_initial_values(method: str) -> None:
+def test_to_empty_gives_initial_values(method: str) -> None:
     """With and without ``reset_parameters``, which frameworks call or do not."""
     for reset in (True, False):
         layer = on_meta(method).to_empty(device="cpu")
@@ -86,7 +86,7 @@ def test_memory_brings_the_initial_values(method: str) -> None:
 
 @pytest.mark.parametrize("reduction", ["exact", "delayed"])
 @pytest.mark.parametrize("method", METHODS)
-def test_a_layer_begins_anew(method: str, reduction: str) -> None:
+def test_a_reset_layer_is_like_a_new_one(method: str, reduction: str) -> None:
     layer = create(method, reduction)
     first = train(layer)
     for parameter in layer.parameters():
@@ -133,7 +133,7 @@ def test_the_state_is_the_layers_own() -> None:
 
 
 @pytest.mark.parametrize("method", ["multibalance", "moco", "uncertainty", "gradvac"])
-def test_a_new_task_starts_afresh_with_assign(method: str) -> None:
+def test_a_new_task_gets_initial_values_with_assign(method: str) -> None:
     source = BalancingLayer(create_balancer(method, 2, task_names=["a", "b"]))
     backward_with(source, list(torch.randn(2, 6, 5)))
     with torch.device("meta"):
@@ -159,7 +159,7 @@ def test_initial_values_without_values_are_refused() -> None:
 
 @pytest.mark.parametrize("reduction", ["exact", "delayed"])
 @pytest.mark.parametrize("method", METHODS)
-def test_copies_go_on_alike(method: str, reduction: str) -> None:
+def test_copies_continue_alike(method: str, reduction: str) -> None:
     layer = create(method, reduction)
     train(layer)
     twins = [copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))]

@@ -114,7 +114,7 @@ def test_exactly_opposed_gradients_leave_the_weights_alone() -> None:
         torch.testing.assert_close(balancer.task_weights(), torch.full((2,), 0.5, dtype=torch.float64))
 
 
-def test_tasks_that_come_and_go() -> None:
+def test_tasks_that_are_absent_from_some_steps() -> None:
     draws = random_gradients(3, np.full(3, 0.1), seed=9)
     for k, gradients in enumerate(draws):
         gradients[k % 3] = 0.0

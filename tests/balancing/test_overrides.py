@@ -153,7 +153,7 @@ def test_an_own_application_of_coefficients_may_not_be_finite() -> None:
         assert run(BalancingLayer(Exploding(TASKS)), dtype)[-1].isnan().all()
 
 
-def test_what_the_special_paths_take() -> None:
+def test_only_classes_that_declare_it_are_portable() -> None:
     """Those classes that they were made for, untouched."""
     for name in available_balancers():
         balancer = create_balancer(name, TASKS)
@@ -163,7 +163,7 @@ def test_what_the_special_paths_take() -> None:
         assert not mine.is_portable
 
 
-def test_what_a_graph_must_not_replay() -> None:
+def test_methods_that_a_graph_must_not_replay() -> None:
     def own(step: Tensor) -> Tensor:
         return 1 / (1 + step)
 

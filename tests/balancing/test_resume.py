@@ -89,7 +89,7 @@ def test_saving_between_steps_changes_nothing() -> None:
         (("mgda", {"normalization": "loss"}), {"pending_statistic.c/b", "pending_losses.c"}),
     ],
 )
-def test_what_is_in_flight_is_stored_by_task(method: Method, keys: set[str]) -> None:
+def test_the_pending_step_is_stored_by_task(method: Method, keys: set[str]) -> None:
     layer = make_layer(method, "delayed")
     starts = ("pending_", "delayed_")
     assert not any(key.startswith(starts) for key in layer.state_dict())
@@ -100,14 +100,14 @@ def test_what_is_in_flight_is_stored_by_task(method: Method, keys: set[str]) -> 
     assert not any(key.startswith(starts) for key in exact.state_dict())
 
 
-def test_a_layer_that_is_not_delayed_reports_what_is_in_flight() -> None:
+def test_a_layer_that_is_not_delayed_reports_a_pending_step() -> None:
     source, target = make_layer(("mgda", {}), "delayed"), make_layer(("mgda", {}), "exact")
     take_step(source, 0)
     with pytest.raises(RuntimeError, match="pending_statistic"):
         target.load_state_dict(source.state_dict())
 
 
-def test_loading_something_else_leaves_what_is_in_flight() -> None:
+def test_loading_another_module_keeps_the_pending_step() -> None:
     layer, twin = make_layer(("mgda", {}), "delayed"), make_layer(("mgda", {}), "delayed")
     for each in (layer, twin):
         take_step(each, 0)
@@ -140,7 +140,7 @@ def test_graddrop_resumes_exactly_at_the_level_of_parameters() -> None:
         assert_same(step(resumed, below_resumed), step(layer, below))
 
 
-def test_names_that_make_pairs_alike() -> None:
+def test_task_names_with_equal_pair_names() -> None:
     names = ["a", "b/a", "a/b"]
     with pytest.raises(ValueError, match=naming("FIRST/SECOND")):
         BalancingLayer(create_balancer("mgda", 3, task_names=names), reduction="delayed")

@@ -77,7 +77,7 @@ def test_loading_copies() -> None:
 
 
 @pytest.mark.parametrize("prefix", ["", "model.layer.balancer."])
-def test_another_task_set_keeps_what_it_knows(prefix: str) -> None:
+def test_another_task_set_keeps_the_state_of_common_tasks(prefix: str) -> None:
     source = trained("click", "like", "share")
     expected = by_task(source)
     target = MultiBalance(3, prior=[0.5, 0.2, 0.3], task_names=["follow", "share", "click"])
@@ -94,7 +94,7 @@ def test_another_task_set_keeps_what_it_knows(prefix: str) -> None:
     assert target.task_weights().sum().item() == pytest.approx(1)
 
 
-def test_reordered_tasks_need_no_leniency() -> None:
+def test_reordered_tasks_load_strictly() -> None:
     source = trained("a", "b", "c")
     target = MultiBalance(3, task_names=["c", "a", "b"])
     target.load_state_dict(source.state_dict())
@@ -130,7 +130,7 @@ def test_names_with_dots_and_common_prefixes() -> None:
     assert by_task(smaller) == {"like": by_task(source)["like"]}
 
 
-def test_state_stays_with_its_own_layer() -> None:
+def test_layers_share_no_state() -> None:
     model = nn.ModuleDict({"a": trained("x", steps=2), "ab": trained("x", steps=4)})
     fresh = nn.ModuleDict({"a": MultiBalance(1, task_names=["x"]), "ab": MultiBalance(1, task_names=["x"])})
     fresh.load_state_dict(model.state_dict())

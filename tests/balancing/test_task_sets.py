@@ -86,7 +86,7 @@ def test_another_order_of_the_tasks_is_the_same_state(method: Method, reduction:
 
 
 @pytest.mark.parametrize("name", ["multibalance", "moco", "mgda", "sdmgrad", "nash_mtl", "cagrad"])
-def test_all_weight_on_a_task_that_is_gone(name: str) -> None:
+def test_all_weight_on_a_removed_task(name: str) -> None:
     source, target = create_balancer(name, 3, task_names="abc"), create_balancer(name, 2, task_names="ab")
     rows = torch.randn(3, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     source.combine(rows)

@@ -89,7 +89,7 @@ def test_dtype_is_kept(dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
 @pytest.mark.parametrize("leak", [0.0, 0.5])
-def test_what_is_not_finite_is_passed_on(bad: float, leak: float) -> None:
+def test_values_that_are_not_finite_are_passed_on(bad: float, leak: float) -> None:
     rows = torch.ones(3, 400)
     rows[1] = -1
     rows[2, 7] = bad

@@ -109,7 +109,7 @@ def test_a_step_without_any_gradient_keeps_the_averages() -> None:
     assert np.isfinite(coefficients(first, sequence(2)[0])).all()
 
 
-def test_weights_that_were_all_on_a_task_that_is_gone() -> None:
+def test_all_weight_on_a_removed_task() -> None:
     balancer = create_balancer("moco", 3)
     balancer.get_buffer("weights").copy_(torch.tensor([0.0, 0.0, 1.0]))
     rows = sequence(3)[0]

@@ -76,7 +76,7 @@ def test_a_strong_prior_is_the_mean() -> None:
     np.testing.assert_allclose(fresh("sdmgrad", rows, rho=1e6), np.full(5, 0.2), rtol=0, atol=1e-5)
 
 
-def test_a_prior_on_a_silent_task_goes_to_nobody() -> None:
+def test_the_prior_of_a_silent_task_is_left_out() -> None:
     rows = gradients("generic", 3)
     rows[0] = 0
     found = fresh("sdmgrad", rows, rho=1.0, prior=[1.0, 0.0, 0.0])

@@ -57,7 +57,7 @@ long shared_bytes(int ranks, long capacity);
 /* Writes this rank's message. Numbers count up from 1. */
 void put(const struct exchange *exchange, uint32_t number, const double *values, long count);
 
-/* Adds up all ranks' messages of a number. Waits for each at most so many microseconds. If a message is missing, was
-   overwritten by a later one, or has another count, culprit is its rank. */
+/* Adds the messages of all ranks with this number, and waits for each for at most this long. If a message is missing,
+   was overwritten by a later one, or has another count, culprit is its rank. */
 enum outcome add_up(const struct exchange *exchange, uint32_t number, double *sums, long count, long microseconds,
                     int *culprit);

@@ -1,4 +1,4 @@
-/* The operations on M gradients for a CPU: threads share the elements, in the vectors of an instruction set. */
+/* The operations on M gradients, split into ranges of elements for threads. */
 
 #include "balancing.h"
 
@@ -23,7 +23,7 @@ enum instruction_set widest_instruction_set(void) {
     return BASELINE;
 }
 
-/* The first element of a thread; of one beyond the last, the end. */
+/* The first element of a thread's range; n for the thread after the last. */
 static long start_of(const struct gradients *gradients, int thread) {
     long block = BY_INSTRUCTION_SET[gradients->instruction_set]->block, n = gradients->n;
     long share = ((n + gradients->threads - 1) / gradients->threads + block - 1) / block * block;

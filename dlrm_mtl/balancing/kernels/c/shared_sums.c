@@ -1,8 +1,8 @@
-/* Sums of a few numbers over ranks that share memory: each writes its own there, and adds up those of all, in the order
-   of ranks. So a rank that is late costs the others nothing until they need its numbers.
+/* Sums of a few numbers over ranks that share memory: each rank writes its numbers there, and adds those of all ranks
+   in the order of ranks. A rank waits for another only when it needs the sum.
 
-   A rank's messages take turns in its ring of slots. Nobody confirms them: who reads so late that the slot holds another
-   message sees that, and says so. */
+   Each rank writes its messages into a ring of slots, without confirmation. A rank that reads so late that the slot
+   holds a later message returns OVERWRITTEN. */
 
 #define _GNU_SOURCE
 #include <limits.h>
@@ -22,13 +22,13 @@
 #define SPINS 512
 
 struct message {
-    _Atomic uint32_t state; /* twice its number; one less while it is written */
+    _Atomic uint32_t state; /* twice the message's number; one less while it is written */
     _Atomic uint32_t sleepers;
     long count;
     double values[];
 };
 
-/* Bytes of a slot for so many values, on a cache line of its own. */
+/* Bytes of a slot, in whole cache lines. */
 static long slot_bytes(long capacity) { return (sizeof(struct message) + capacity * sizeof(double) + 63) / 64 * 64; }
 
 long shared_bytes(int ranks, long capacity) { return ranks * SLOTS * slot_bytes(capacity); }
@@ -37,15 +37,15 @@ static struct message *slot(const struct exchange *exchange, int rank, uint32_t 
     return (struct message *)(exchange->memory + (rank * SLOTS + number % SLOTS) * slot_bytes(exchange->capacity));
 }
 
-/* Until somebody wakes it, its state is another, or the time is over. */
+/* Sleeps until another rank wakes this one, the state changes, or the time is over. */
 static void sleep_on(struct message *message, uint32_t state, long microseconds) {
 #ifdef __linux__
-    struct timespec patience = {microseconds / 1000000, microseconds % 1000000 * 1000};
-    syscall(SYS_futex, &message->state, FUTEX_WAIT, state, &patience, NULL, 0);
+    struct timespec timeout = {microseconds / 1000000, microseconds % 1000000 * 1000};
+    syscall(SYS_futex, &message->state, FUTEX_WAIT, state, &timeout, NULL, 0);
 #else
-    struct timespec moment = {0, 50000};
+    struct timespec pause = {0, 50000};
     (void)message, (void)state, (void)microseconds;
-    nanosleep(&moment, NULL);
+    nanosleep(&pause, NULL);
 #endif
 }
 
@@ -58,17 +58,17 @@ static void wake(struct message *message) {
 }
 
 void put(const struct exchange *exchange, uint32_t number, const double *values, long count) {
-    struct message *mine = slot(exchange, exchange->rank, number);
-    atomic_store_explicit(&mine->state, 2 * number - 1, memory_order_relaxed);
+    struct message *own = slot(exchange, exchange->rank, number);
+    atomic_store_explicit(&own->state, 2 * number - 1, memory_order_relaxed);
     atomic_thread_fence(memory_order_release);
-    mine->count = count;
-    memcpy(mine->values, values, count * sizeof(double));
-    /* Either this rank sees the sleeper, or the sleeper the message: both orders are sequentially consistent. */
-    atomic_store(&mine->state, 2 * number);
-    if (atomic_load(&mine->sleepers)) wake(mine);
+    own->count = count;
+    memcpy(own->values, values, count * sizeof(double));
+    /* Sequentially consistent: either this rank sees the sleeper, or the sleeper sees the message. */
+    atomic_store(&own->state, 2 * number);
+    if (atomic_load(&own->sleepers)) wake(own);
 }
 
-/* Waits for a message at most so long; returns its state. */
+/* Waits for a message for at most this long; returns its state. */
 static uint32_t await(struct message *message, uint32_t state, long microseconds) {
     uint32_t seen = atomic_load(&message->state);
     for (int spin = 0; spin < SPINS && (int32_t)(seen - state) < 0 && microseconds; spin++) {

@@ -1,8 +1,8 @@
 /* Inner products and weighted sums of M gradients of N elements, in vectors of LANES float32.
 
    Included once per instruction set, which defines LANES, TARGET and FUNCTIONS. Wider vectors than the processor has
-   would be taken apart, and their sums lie in memory. Sums of products are float32 over a block of elements, and float64
-   over blocks. Nothing is assumed about values: NaN and infinity stay so. */
+   would be slow. Sums of products are float32 over a block of elements, and float64 over blocks. NaN and infinity are
+   passed on. */
 
 #include <string.h>
 
@@ -13,12 +13,12 @@
 #define AT_ONCE (2 * PAIR)
 #define TILE 4
 #define SETS (MAX_TASKS / TILE)
-#define FETCHED 3 /* gradients, by each tile: where there is more than one set, all of them by all tiles */
+#define FETCHED 3 /* gradients of which each tile prefetches elements, if there is more than one set of gradients */
 #define FUNCTION static TARGET
 #define ALWAYS_INLINE static inline __attribute__((always_inline)) TARGET
 
-/* Elements of all gradients that are worked on before the next ones: as float32, 16 KB, which a first-level cache holds
-   together with the next ones, fetched meanwhile. */
+/* Elements of all gradients together that are processed at a time: 16 KB of float32, so that the first-level cache
+   holds them and the next ones, which are prefetched. */
 #define STEP_ELEMENTS 4096
 
 typedef float floats __attribute__((vector_size(4 * LANES), aligned(4)));
@@ -28,8 +28,8 @@ typedef int32_t words __attribute__((vector_size(4 * LANES), aligned(2)));
 typedef uint32_t unsigned_words __attribute__((vector_size(4 * LANES), aligned(2)));
 typedef floats totals[TILE][TILE];
 
-/* One half of PAIR elements from index k on, as float32. Of bfloat16, which is the upper half of a float32, a half is
-   every other element: the order is the same for all gradients, and for the sum. */
+/* One half of PAIR elements from index k on, as float32. A bfloat16 is the upper half of a float32, so a half is every
+   other element there. The order is the same for all gradients, and for the sum. */
 ALWAYS_INLINE floats load(const void *gradient, enum dtype dtype, long k, int half) {
     if (dtype == FLOAT32) return *(const floats *)((const float *)gradient + k + half * LANES);
     unsigned_words both = *(const unsigned_words *)((const uint16_t *)gradient + k);
@@ -52,7 +52,7 @@ ALWAYS_INLINE floats round_to_bfloat16(floats values) {
     return (floats)((rounded & ~nan) | (0x7fc00000 & nan));
 }
 
-/* Stores what load gave the two halves of, and makes it what is stored. */
+/* Stores two halves as load returns them, and rounds halves to the stored values. */
 ALWAYS_INLINE void store(void *result, enum dtype dtype, long k, floats *halves) {
     if (dtype == FLOAT32) {
         for (int half = 0; half < 2; half++) *(floats *)((float *)result + k + half * LANES) = halves[half];
@@ -62,7 +62,7 @@ ALWAYS_INLINE void store(void *result, enum dtype dtype, long k, floats *halves)
     *(unsigned_words *)((uint16_t *)result + k) = (unsigned_words)halves[0] >> 16 | (unsigned_words)halves[1];
 }
 
-/* Returns what is stored. */
+/* Returns the stored value. */
 ALWAYS_INLINE float store_one(void *result, enum dtype dtype, long k, float value) {
     if (dtype == FLOAT32) return ((float *)result)[k] = value;
     floats rounded = round_to_bfloat16((floats){value});
@@ -79,23 +79,23 @@ ALWAYS_INLINE double sum_of_lanes(floats values) {
     return sum;
 }
 
-/* PAIR elements from index k on, into the first-level cache. */
+/* Prefetches PAIR elements from index k on. */
 ALWAYS_INLINE void fetch(const void *gradient, enum dtype dtype, long k) {
     long size = dtype == FLOAT32 ? 4 : 2;
     for (long byte = 0; byte < PAIR * size; byte += 64) __builtin_prefetch((const char *)gradient + k * size + byte);
 }
 
-/* Elements to work on, and how far ahead of them others are fetched, of which gradients: none if that is 0. */
+/* A range of elements, and which gradients to prefetch how many elements ahead; none if ahead is 0. */
 struct span {
     long first, last, ahead;
     const void *fetched[FETCHED];
 };
 
-/* Adds inner products of a left and b right gradients over a span to sums, lane by lane; with one set of both, those of
-   i <= j. After inlining, dtype, a, b and one_set are constants, and all totals in registers. */
+/* Adds inner products of a left and b right gradients over a span to sums, lane by lane; if both are one set, those
+   with i <= j. After inlining, dtype, a, b and one_set are constants, and all totals are in registers. */
 ALWAYS_INLINE void add_tile(enum dtype dtype, int a, int b, int one_set, const void *const *left,
                             const void *const *right, const struct span *span, totals sums) {
-    totals total[2]; /* two chains of additions, which the processor does at the same time */
+    totals total[2]; /* two independent chains of additions */
     int chains = a * b <= 9 ? 2 : 1;
     long last = span->last, ahead = span->ahead;
     memset(total, 0, sizeof total);
@@ -135,8 +135,8 @@ ALWAYS_INLINE void add_tile(enum dtype dtype, int a, int b, int one_set, const v
 ADD_TILES(float32, FLOAT32)
 ADD_TILES(bfloat16, BFLOAT16)
 
-/* Of more than one set, the next elements are fetched, some by each tile, so that memory is read throughout: of one, the
-   processor does so by itself. */
+/* With more than one set of gradients each tile prefetches some of the next elements. With one set the processor's own
+   prefetching is enough. */
 FUNCTION void add_products(const struct gradients *gradients, long first, long last, totals (*sums)[SETS]) {
     int m = gradients->m, next = 0;
     struct span span = {first, last, m > TILE ? last - first : 0, {0}};
@@ -156,7 +156,7 @@ FUNCTION void add_products(const struct gradients *gradients, long first, long l
         }
 }
 
-/* Adds the sums of lanes to the products, and begins anew. */
+/* Adds the sums of the lanes to the products, and resets them. */
 FUNCTION void collect(totals (*sums)[SETS], int m, double *products) {
     for (int i = 0; i < m; i++)
         for (int j = i; j < m; j++, products++) {
@@ -166,7 +166,7 @@ FUNCTION void collect(totals (*sums)[SETS], int m, double *products) {
         }
 }
 
-/* The weighted sum of some elements; adds to zeros what is NaN, if not all of it is finite. */
+/* The weighted sum over a range; adds NaN to zeros if not all of it is finite. */
 ALWAYS_INLINE void weigh_as(enum dtype dtype, const void *const *gradients, int m, const float *weights, long first,
                             long last, void *result, floats *zeros) {
     floats nans[AT_ONCE / LANES];
@@ -199,7 +199,7 @@ FUNCTION int weigh(const struct gradients *gradients, const float *weights, long
     return sum_of_lanes(zeros) == 0;
 }
 
-/* All products of a thread's elements, i <= j. */
+/* All products over a range, i <= j. */
 FUNCTION void multiply(const struct gradients *gradients, long from, long to, double *products) {
     totals sums[SETS][SETS];
     int m = gradients->m;

@@ -1,4 +1,4 @@
-"""Has a CPU balance as a GPU does: without the host's looking at values."""
+"""Makes a CPU balance as a GPU does: with tensors, and without reading values on the host."""
 
 from contextlib import AbstractContextManager
 from typing import Any
@@ -11,6 +11,6 @@ class _Transparent(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
-def without_looking() -> AbstractContextManager[Any]:
-    """Within, operators are watched, as where they are traced: then nothing may depend on values."""
+def traced_operators() -> AbstractContextManager[Any]:
+    """Within, operators are traced, so nothing may branch on values."""
     return _Transparent()
