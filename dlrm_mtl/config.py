@@ -3,28 +3,13 @@
 Every field can be set on the command line (``--model.interaction dcn``) and in a TOML or JSON file (``--config``)."""
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from types import MappingProxyType
 from typing import Literal
 
+from dlrm_mtl.model_parts import INTERACTIONS, RELATIONS, SHARING
 from dlrm_mtl.quoting import MAX_LENGTH, quote
 from dlrm_mtl.task_weights import parse_task_weights
-
-INTERACTIONS: Mapping[str, str] = MappingProxyType(
-    {
-        "dot": "dlrm_mtl.models.interactions.dot:Dot",
-        "dcn": "dlrm_mtl.models.interactions.dcn:DCN",
-        "low_rank_dcn": "dlrm_mtl.models.interactions.dcn:LowRankDCN",
-        "deepfm": "dlrm_mtl.models.interactions.deepfm:DeepFM",
-        "projection": "dlrm_mtl.models.interactions.projection:Projection",
-    }
-)
-"""Names of interactions, with their classes. A new one is one file and one line here."""
-
-SHARING: Mapping[str, str] = MappingProxyType({"bottom": "dlrm_mtl.models.sharing.bottom:Bottom"})
-"""Names of architectures between the interaction and the heads, likewise."""
 
 TableOptimizer = Literal["rowwise_adagrad", "adagrad", "sgd", "adam"]
 DenseOptimizer = Literal["adam", "adamw", "adagrad", "sgd"]
@@ -67,8 +52,22 @@ class ModelConfig:
     over_mlp: tuple[int, ...] = ()
     """Layer sizes of a shared MLP behind the interaction; none by default."""
     sharing: str = "bottom"
-    """What the tasks share between the interaction and their heads: bottom (all heads read the same vector), or a class
-    of your own, MODULE:CLASS."""
+    """What the tasks share between the interaction and their heads: bottom (all heads read the same vector), mmoe (they
+    read mixtures of shared experts), cgc or ple (of shared experts and their own, in one or several levels), adatt (of
+    all tasks' experts), cross_stitch (of all tasks' layers), or a class of your own, MODULE:CLASS."""
+    shared_experts: int = 4
+    """Experts that all tasks read: of mmoe, and at each level of cgc and ple."""
+    own_experts: int = 1
+    """Experts of each task at each level of cgc, ple and adatt."""
+    expert_mlp: tuple[int, ...] = (256, 128)
+    """Layer sizes of each expert, and of a task's layers in cross_stitch."""
+    gate_mlp: tuple[int, ...] = ()
+    """Hidden layer sizes of the gates; none: a gate is one linear layer and a softmax."""
+    levels: int = 2
+    """Levels of ple, adatt and cross_stitch."""
+    relation: str = "independent"
+    """How the tasks' probabilities are related: independent, esmm (a task given another one is trained on the product
+    with it, over all rows), esm2 (the same, with two ways to some tasks), or a class of your own, MODULE:CLASS."""
     head_mlp: tuple[int, ...] = (256, 128)
     """Hidden layer sizes of each task's head."""
 
@@ -76,16 +75,18 @@ class ModelConfig:
         for name, value, names in (
             ("interaction", self.interaction, INTERACTIONS),
             ("sharing", self.sharing, SHARING),
+            ("relation", self.relation, RELATIONS),
         ):
             require(f"model.{name}", value, value in names or ":" in value, f"{', '.join(names)} or MODULE:CLASS")
         for name, dim in [("embedding_dim", self.embedding_dim), *self.embedding_dims.items()]:
             require(f"model.{name}", dim, dim > 0 and dim % 4 == 0, "a positive multiple of 4")
-        for name in ("bottom_mlp", "deep_mlp", "projection_sizes", "over_mlp", "head_mlp"):
+        for name in ("bottom_mlp", "deep_mlp", "projection_sizes", "over_mlp", "expert_mlp", "gate_mlp", "head_mlp"):
             sizes = getattr(self, name)
             require(f"model.{name}", sizes, all(size > 0 for size in sizes), "positive layer sizes")
-        require("model.deep_mlp", self.deep_mlp, len(self.deep_mlp) > 0, "at least one layer")
-        require("model.cross_layers", self.cross_layers, self.cross_layers > 0, "at least 1")
-        require("model.cross_rank", self.cross_rank, self.cross_rank > 0, "at least 1")
+        for name in ("deep_mlp", "expert_mlp"):
+            require(f"model.{name}", getattr(self, name), len(getattr(self, name)) > 0, "at least one layer")
+        for name in ("cross_layers", "cross_rank", "shared_experts", "own_experts", "levels"):
+            require(f"model.{name}", getattr(self, name), getattr(self, name) > 0, "at least 1")
         if self.interaction in ("dot", "projection"):
             others = {name: dim for name, dim in self.embedding_dims.items() if dim != self.embedding_dim}
             require(

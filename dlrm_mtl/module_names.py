@@ -7,11 +7,15 @@ unescaped where it leaves it. Ordinary names stay as they are.
 """
 
 import re
+from collections.abc import Collection
 from urllib.parse import unquote
 
 from torch import nn
 
 _SEPARATORS = re.compile(r"[%./@]")
+_SECOND = "%second"
+"""No name that is escaped ends so."""
+
 _RESERVED = frozenset(dir(nn.ModuleDict()))
 """What a container of modules refuses as the name of one."""
 
@@ -21,6 +25,22 @@ def escape(name: str) -> str:
     percent-encoded. Different names stay different."""
     escaped = _SEPARATORS.sub(lambda found: _encoded(found[0]), name)
     return _encoded(name[0]) + name[1:] if escaped in _RESERVED else escaped
+
+
+def head_name(task: str) -> str:
+    """The name of a task's modules, and so of its parameters in a checkpoint."""
+    return escape(f"task_{task}")
+
+
+def second_head_name(task: str) -> str:
+    """The same for the second head of a task that has two."""
+    return f"{head_name(task)}{_SECOND}"
+
+
+def belongs_to(parameter: str, tasks: Collection[str]) -> bool:
+    """Whether a parameter, or a value of its optimizer, is in a module of one of these tasks."""
+    owners = {head_name(task) for task in tasks}
+    return not owners.isdisjoint(part.removesuffix(_SECOND) for part in re.split("[./]", parameter))
 
 
 def unescape(name: str) -> str:

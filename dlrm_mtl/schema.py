@@ -80,6 +80,9 @@ class Task:
     """Column of its 0/1 label."""
     given: str = ""
     """Column of the label that must be 1 for the task to be defined; empty: defined in every row."""
+    through: str = ""
+    """Column of the label of another task, given the same, on one of the two ways to this one: an action between click
+    and purchase. For the relation esm2."""
     base_rate: float = math.nan
     """Share of positives among the training rows where the task is defined."""
     bayes_ne: float | None = None
@@ -266,6 +269,8 @@ def check_names(
     for task in tasks:
         if task.label == task.given:
             raise ValueError(f"task {task.name!r} is conditioned on its own label")
+        if task.through in {task.label, task.given} - {""}:
+            raise ValueError(f"task {task.name!r} goes through {task.through!r}, expected the label of a third task")
 
 
 def write_schema(schema: Schema, directory: Path) -> None:

@@ -48,6 +48,12 @@ CHANGED = TrainConfig(
         projection_sizes=(2, 3),
         over_mlp=(17, 5),
         sharing="my_module:MyArchitecture",
+        shared_experts=3,
+        own_experts=2,
+        expert_mlp=(32, 16),
+        gate_mlp=(8,),
+        levels=3,
+        relation="esmm",
         head_mlp=(),
     ),
     optimizer=OptimizerConfig(

@@ -43,12 +43,12 @@ def test_the_layer_under_ddp_trains_as_on_one_rank(rank_pool: RankPool) -> None:
 
 
 def test_an_own_interaction_and_architecture_train_as_on_one_rank(small_dataset: Path, rank_pool: RankPool) -> None:
-    model = ModelConfig(f"{OWN}:BiInteraction", sharing=f"{OWN}:SmallMMoE", head_mlp=(8,))
+    model = ModelConfig(f"{OWN}:BiInteraction", sharing=f"{OWN}:SharedAndOwn", head_mlp=(8,))
     config = run_config(small_dataset, model=model)
     one, two = (rank_pool.run(ranks, train_steps, config, "multibalance", 3) for ranks in (1, 2))
     expected = assemble(one, "final")
     for name, values in assemble(two, "final").items():
         np.testing.assert_allclose(values, expected[name], rtol=2e-4, atol=2e-6, err_msg=name)
-    gates = [name for name in expected if "sharing.gates.task_" in name]
-    assert gates
-    assert all(np.any(expected[name] != one[0]["initial"][name]) for name in gates)
+    own = [name for name in expected if "sharing.own.task_" in name]
+    assert own
+    assert all(np.any(expected[name] != one[0]["initial"][name]) for name in own)

@@ -11,6 +11,7 @@ from torchrec.optim.keyed import CombinedOptimizer, KeyedOptimizerWrapper
 from torchrec.optim.optimizers import in_backward_optimizer_filter
 from torchrec.sparse.jagged_tensor import KeyedTensor
 
+from dlrm_mtl.balancing import BalancingLayer, create_balancer
 from dlrm_mtl.data.batch import MultiTaskBatch
 from dlrm_mtl.distributed.sharding import sharders
 from dlrm_mtl.distributed.tables import initialize_tables
@@ -40,13 +41,16 @@ class _DensePart(nn.Module):
     def __init__(self, session: Session) -> None:
         super().__init__()
         schema = session.source.dataset.schema
-        self.shared, self.sharing, self.heads = build_dense_modules(schema, session.config.model)
-        self._num_tasks = len(schema.tasks)
+        self.shared, self.sharing, self.heads, self.relation = build_dense_modules(schema, session.config.model)
+        # In evaluation it is the identity. In a tuple it is no part of this module.
+        self._layer = (BalancingLayer(create_balancer("mean", len(schema.tasks))).eval(),)
 
     def forward(self, embeddings: KeyedTensor, batch: MultiTaskBatch) -> Output:
         representation = self.shared(embeddings, batch.dense)
-        logits = self.heads(self.sharing.head_inputs(representation, lambda cut: (cut,) * self._num_tasks))
-        losses = F.binary_cross_entropy_with_logits(logits, batch.labels, weight=batch.masks, reduction="none")
+        inputs = self.relation.inputs
+        logits = self.heads(self.sharing(representation, self._layer[0], inputs), inputs)
+        terms = self.relation.loss_terms(logits, batch.labels, batch.masks)
+        losses = F.binary_cross_entropy_with_logits(terms.logits, terms.labels, weight=terms.masks, reduction="none")
         loss = losses.mean(dim=0).sum()
         return loss, (loss.detach(), logits.detach(), batch.labels)
 

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from dlrm_mtl.balancing.methods.class_reference import import_class
-from dlrm_mtl.config import INTERACTIONS, ModelConfig, require
+from dlrm_mtl.config import ModelConfig, require
+from dlrm_mtl.model_parts import INTERACTIONS
 
 
 class Interaction(nn.Module):

@@ -23,7 +23,8 @@ from dlrm_mtl.models.embeddings import build_embedding_bags, embedding_dims
 from dlrm_mtl.models.interaction import build_interaction
 from dlrm_mtl.models.losses import TaskLosses
 from dlrm_mtl.models.onednn import use_onednn
-from dlrm_mtl.models.sharing.architecture import SharingArchitecture, build_sharing
+from dlrm_mtl.models.relations.relation import Head, Relation, build_relation
+from dlrm_mtl.models.sharing.architecture import HeadInput, SharingArchitecture, build_sharing
 from dlrm_mtl.module_names import escape
 from dlrm_mtl.schema import Schema
 
@@ -76,32 +77,29 @@ class SharedRepresentation(nn.Module):
         return output
 
 
-def head_name(task: str) -> str:
-    """A task's name among modules, and so in a checkpoint."""
-    return escape(f"task_{task}")
-
-
 class TaskHeads(nn.Module):
-    """One MLP per task. Its last bias starts at the log-odds of the task's base rate; without that the first steps only
-    learn it."""
+    """MLPs with one output, one per head.
 
-    def __init__(self, schema: Schema, config: ModelConfig, in_features: int) -> None:
+    The last bias starts at the log-odds of the task's base rate; without that the first steps only learn it.
+    """
+
+    def __init__(self, heads: Sequence[Head], config: ModelConfig, in_features: int) -> None:
         super().__init__()
-        self.heads = nn.ModuleDict(
-            {head_name(task.name): _head(in_features, config.head_mlp, task.base_rate) for task in schema.tasks}
-        )
+        self.heads = nn.ModuleDict({head.name: _head(in_features, config.head_mlp, head.base_rate) for head in heads})
 
-    def forward(self, inputs: Sequence[Tensor]) -> Tensor:
-        """M tensors (B, in_features) to logits (B, M)."""
-        return torch.cat([head(rows) for head, rows in zip(self.heads.values(), inputs, strict=True)], dim=1)
+    def forward(self, rows: Sequence[Tensor], inputs: Sequence[HeadInput]) -> Tensor:
+        """R tensors (B, in_features), for these heads, to logits (B, R)."""
+        heads = list(self.heads.values())
+        return torch.cat([heads[head](each) for (_, head), each in zip(inputs, rows, strict=True)], dim=1)
 
 
 class DenseModules(NamedTuple):
-    """Everything dense that is trained, but for the balancing layer."""
+    """Everything dense but the balancing layer."""
 
     shared: SharedRepresentation
     sharing: SharingArchitecture
     heads: TaskHeads
+    relation: Relation
 
 
 def build_dense_modules(schema: Schema, config: ModelConfig) -> DenseModules:
@@ -110,9 +108,11 @@ def build_dense_modules(schema: Schema, config: ModelConfig) -> DenseModules:
     Raises:
         ValueError: the configuration does not fit the data set, or a class of the user's cannot be imported.
     """
+    relation = build_relation(config, schema.tasks)
+    heads = relation.heads
     shared = SharedRepresentation(schema, config)
-    sharing = build_sharing(config, shared.out_features, [head_name(task.name) for task in schema.tasks])
-    return DenseModules(shared, sharing, TaskHeads(schema, config, sharing.out_features))
+    sharing = build_sharing(config, shared.out_features, [head.name for head in heads])
+    return DenseModules(shared, sharing, TaskHeads(heads, config, sharing.out_features), relation)
 
 
 class DensePart(nn.Module):
@@ -131,17 +131,22 @@ class DensePart(nn.Module):
         self.balancing = balancing
         self.heads = modules.heads
         self.losses = losses
+        self.relation = modules.relation
         self._bf16 = bf16
 
     def forward(self, embeddings: KeyedTensor, batch: MultiTaskBatch) -> tuple[Tensor, Predictions]:
+        relation = self.relation
         with torch.autocast(batch.dense.device.type, dtype=torch.bfloat16, enabled=self._bf16):
             representation = self.shared(embeddings, batch.dense)
-            logits = self.heads(self.sharing.head_inputs(representation, self.balancing)).float()
+            rows = self.sharing(representation, self.balancing, relation.inputs)
+            logits = self.heads(rows, relation.inputs).float()
+        of_tasks = relation.task_logits(logits)
         # Rows of an evaluation are not spread evenly over the ranks, so a reduced loss would mean nothing there.
-        losses = logits.new_zeros(logits.shape[1])
+        losses = logits.new_zeros(of_tasks.shape[1])
         if self.training:
-            losses = self.balancing.weigh_losses(self.losses(logits, batch.labels, batch.masks))
-        return losses, Predictions(logits.detach(), batch.labels, batch.masks, batch.rows, batch.context)
+            terms = relation.loss_terms(logits, batch.labels, batch.masks)
+            losses = self.balancing.weigh_losses(self.losses(terms.logits, terms.labels, terms.masks))
+        return losses, Predictions(of_tasks.detach(), batch.labels, batch.masks, batch.rows, batch.context)
 
 
 class MultiTaskRanker(nn.Module):

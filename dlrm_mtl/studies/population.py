@@ -53,6 +53,7 @@ class Population:
     def __init__(self, schema: Schema, dense_part: DensePart, batch: MultiTaskBatch, embeddings: KeyedTensor) -> None:
         self._shared = copy.deepcopy(dense_part.shared).double()
         self._heads = copy.deepcopy(dense_part.heads).double()
+        self._inputs = dense_part.relation.inputs
         self._losses = dense_part.losses
         self._parameters = list(self._shared.parameters())
         self._dense, self._labels, self._masks = batch.dense.double(), batch.labels, batch.masks
@@ -89,7 +90,7 @@ class Population:
         """A chunk's terms of :class:`BatchGradients`, all of which are sums over the batch's rows."""
         embeddings, representation = self._represent(rows)
         leaf = representation.detach().requires_grad_()
-        logits = self._heads((leaf,) * self._labels.shape[1])
+        logits = self._heads((leaf,) * len(self._inputs), self._inputs)
         losses = share * self._losses(logits, self._labels[rows], self._masks[rows])
         gradients = [torch.autograd.grad(loss, leaf, retain_graph=True)[0] for loss in losses]
         pulled = [self._pull_back(rows, embeddings, representation, gradient) for gradient in gradients]

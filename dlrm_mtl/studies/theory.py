@@ -108,6 +108,9 @@ def _check(session: Session, case: TheoryCase) -> None:
     require("number of processes", processes, processes == 1, "1: the study looks at whole batches")
     rows = session.source.dataset.schema.rows("train")
     require("population", case.population, case.population <= rows, f"at most the {rows} training rows")
+    # The lemma is about one shared representation.
+    require("model.sharing", case.model.sharing, case.model.sharing == "bottom", "bottom")
+    require("model.relation", case.model.relation, case.model.relation == "independent", "independent")
 
 
 def _train(session: Session, case: TheoryCase, seed: int) -> Population:

@@ -11,8 +11,7 @@ from dlrm_mtl.balancing import BalancingLayer
 from dlrm_mtl.distributed.checkpoint import Checkpoint, load_tensors
 from dlrm_mtl.distributed.plan_records import describe_plan
 from dlrm_mtl.distributed.processes import Ranks
-from dlrm_mtl.models.ranker import head_name
-from dlrm_mtl.module_names import escape
+from dlrm_mtl.module_names import belongs_to, escape
 from dlrm_mtl.training.arm import Arm
 
 BALANCING = "dense_part.balancing."
@@ -229,7 +228,7 @@ def _optimizer_name(prefix: str, parameter: str, name: str) -> str:
 
 def _belongs_to(name: str, tasks: Collection[str]) -> bool:
     """Whether a name is that of a parameter of one of these tasks alone."""
-    return any(part in name for part in OF_TASKS) and any(f".{head_name(task)}." in name for task in tasks)
+    return any(part in name for part in OF_TASKS) and belongs_to(name, tasks)
 
 
 def _is_sharded(value: Any) -> bool:

@@ -26,6 +26,8 @@ class SingleTaskTrainers:
     """
 
     def __init__(self, config: RunConfig, seed: int, source: RowSource, plan: ShardingPlan, ranks: Ranks) -> None:
+        # Under a funnel a task needs the tasks before it.
+        config = replace(config, model=replace(config.model, relation="independent"))
         self._trainers = {
             task: Trainer(config, parse_recipe("mean"), seed, source.of_tasks([task]), plan, ranks)
             for task in source.dataset.schema.task_names

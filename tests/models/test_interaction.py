@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 import torch
 
-from dlrm_mtl.config import INTERACTIONS, ModelConfig
+from dlrm_mtl.config import ModelConfig
+from dlrm_mtl.model_parts import INTERACTIONS
 from dlrm_mtl.models.embeddings import build_embedding_bags, embedding_dims
 from dlrm_mtl.models.interaction import build_interaction
 from dlrm_mtl.models.ranker import SharedRepresentation

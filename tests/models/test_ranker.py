@@ -14,6 +14,7 @@ from dlrm_mtl.config import ModelConfig
 from dlrm_mtl.data.batch import MultiTaskBatch
 from dlrm_mtl.models.embeddings import build_embedding_bags, embedding_dims
 from dlrm_mtl.models.ranker import MultiTaskRanker, TaskHeads
+from dlrm_mtl.models.relations.relation import Relation
 from dlrm_mtl.schema import Schema
 from tests.models.batches import RATES, SCHEMA, WITHOUT_DENSE, build, keyed, materialized, one_task, pooled
 
@@ -71,7 +72,7 @@ def test_tables_wait_on_the_meta_device() -> None:
 
 @pytest.mark.parametrize("head_mlp", [(), (8,), (256, 128)])
 def test_head_biases_start_at_the_log_odds(head_mlp: tuple[int, ...]) -> None:
-    heads = TaskHeads(SCHEMA, ModelConfig(head_mlp=head_mlp), 24)
+    heads = TaskHeads(Relation(SCHEMA.tasks).heads, ModelConfig(head_mlp=head_mlp), 24)
     modules = [list(head.modules()) for head in heads.heads.values()]
     logits = [[module for module in head if isinstance(module, nn.Linear)][-1] for head in modules]
     assert [layer.out_features for layer in logits] == [1, 1, 1]
@@ -94,15 +95,16 @@ def test_heads_are_stored_by_task_name() -> None:
     """Under names that nothing in a module is called by: "keys" and "type" are names of tasks as good as any."""
     names = ("type", "keys", "buy it")
     schema = replace(SCHEMA, tasks=tuple(replace(t, name=name) for t, name in zip(SCHEMA.tasks, names, strict=True)))
-    heads = TaskHeads(schema, ModelConfig(head_mlp=(8,)), 24)
+    heads = TaskHeads(Relation(schema.tasks).heads, ModelConfig(head_mlp=(8,)), 24)
     owners = {key.split(".")[1] for key in heads.state_dict()}
     assert owners == {"task_type", "task_keys", "task_buy it"}
-    fewer = TaskHeads(replace(schema, tasks=schema.tasks[:0:-1]), ModelConfig(head_mlp=(8,)), 24)
+    fewer = TaskHeads(Relation(schema.tasks[:0:-1]).heads, ModelConfig(head_mlp=(8,)), 24)
     result = fewer.load_state_dict(heads.state_dict(), strict=False)
     assert result.missing_keys == []
     assert {key.split(".")[1] for key in result.unexpected_keys} == {"task_type"}
+    inputs = Relation(schema.tasks).inputs
     views = tuple(torch.randn(3, 5, 24, generator=torch.Generator().manual_seed(1)))
-    torch.testing.assert_close(fewer(views[:0:-1]), heads(views)[:, [2, 1]], rtol=0, atol=0)
+    torch.testing.assert_close(fewer(views[:0:-1], inputs[:2]), heads(views, inputs)[:, [2, 1]], rtol=0, atol=0)
 
 
 def test_initial_heads_do_not_depend_on_their_names() -> None:
@@ -113,9 +115,9 @@ def test_initial_heads_do_not_depend_on_their_names() -> None:
 
 
 def test_heads_do_not_share_weights() -> None:
-    heads = TaskHeads(SCHEMA, ModelConfig(head_mlp=(8,)), 24)
+    heads = TaskHeads(Relation(SCHEMA.tasks).heads, ModelConfig(head_mlp=(8,)), 24)
     view = torch.randn(5, 24, generator=torch.Generator().manual_seed(1))
-    logits = heads((view, view, view))
+    logits = heads((view, view, view), Relation(SCHEMA.tasks).inputs)
     assert logits.shape == (5, 3)
     logits[:, 1].sum().backward()
     touched = [

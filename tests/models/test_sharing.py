@@ -1,102 +1,222 @@
-"""Architectures: the cut handed through the balancing layer, and classes that cannot be built."""
+"""Every architecture and relation in one balanced backward pass, against a backward pass per loss."""
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from dlrm_mtl.balancing import BalancingLayer, create_balancer
-from dlrm_mtl.config import SHARING, ModelConfig
-from dlrm_mtl.models.ranker import build_dense_modules
-from dlrm_mtl.models.sharing.architecture import SharingArchitecture, build_sharing
+from dlrm_mtl.balancing import BalancingLayer, ParameterLevelLayer, create_balancer
+from dlrm_mtl.config import ModelConfig
+from dlrm_mtl.model_parts import RELATIONS, SHARING
+from dlrm_mtl.models.ranker import TaskHeads, build_dense_modules
+from dlrm_mtl.models.relations.relation import build_relation
+from dlrm_mtl.models.sharing.architecture import HeadInput, Layer, SharingArchitecture, build_sharing
+from dlrm_mtl.schema import Task
 from tests.models.batches import SCHEMA
 
-TASKS = ("task_a", "task_b", "task_c")
+BATCH, WIDTH = 10, 6
+
+TASKS = (
+    Task("click", "clicked", base_rate=0.4),
+    Task("cart", "carted", given="clicked", base_rate=0.3),
+    Task("buy", "bought", given="clicked", through="carted", base_rate=0.2),
+)
+
+CONFIG = ModelConfig(head_mlp=(), expert_mlp=(9, 8), shared_experts=2, own_experts=2, levels=2, gate_mlp=(9,))
 
 
 class EveryKindOfReader(SharingArchitecture):
-    """A cut of which all tasks read one tensor, two read another, and one reads a third, of more dimensions."""
+    """Somebody's own: all heads read one tensor, two read another, and one reads a third, of more dimensions."""
 
-    def __init__(self, config: ModelConfig, in_features: int, tasks: Sequence[str]) -> None:
-        super().__init__(config, in_features, tasks)
+    def __init__(self, config: ModelConfig, in_features: int, heads: Sequence[str]) -> None:
+        super().__init__(config, in_features, heads)
         self.of_all, self.of_two = nn.Linear(in_features, 4), nn.Linear(in_features, 4)
         self.of_one = nn.Linear(in_features, 8)
         self.out_features = 4
 
-    def forward(self, representation: Tensor) -> tuple[Tensor, ...]:
-        one = self.of_one(representation).view(-1, 2, 4)
-        return self.of_all(representation), self.of_two(representation), one
-
-    def head_input(self, task: int, views: Sequence[Tensor]) -> Tensor:
-        everybodys, of_two, of_one = views
-        return everybodys + (of_one.sum(dim=1) if task == 2 else (task + 1) * of_two)
-
-
-class WithoutWidth(SharingArchitecture):
-    pass
+    def forward(self, representation: Tensor, layer: Layer, inputs: Sequence[HeadInput]) -> Sequence[Tensor]:
+        everybodys, of_two = self.of_all(representation), self.of_two(representation)
+        of_one = self.of_one(representation).view(-1, 2, 4)
+        reads = [(everybodys, of_one) if loss == 2 else (everybodys, of_two) for loss in range(layer.num_tasks)]
+        views = layer(reads)
+        mine = [first + second.view(len(first), -1, 4)[:, 0] for first, second in views]
+        return [(head + 1) * mine[loss] for loss, head in inputs]
 
 
-def losses_of(inputs: Sequence[Tensor]) -> list[Tensor]:
-    return [((task + 1) * rows - task).square().mean() for task, rows in enumerate(inputs)]
+ABOVE: dict[str, tuple[str, ...]] = {
+    "bottom": (),
+    "mmoe": ("gates",),
+    "cgc": ("level.own", "level.gates"),
+    "ple": ("last.own", "last.gates"),
+    "adatt": ("last.gates", "last.residuals"),
+    "cross_stitch": ("stitches.1",),
+    f"{__name__}:EveryKindOfReader": (),
+}
+"""Names of an architecture's parameters above the cut, which get their own gradients."""
 
 
-@pytest.mark.parametrize("method", ["mean", "multibalance", "imtl_g", "moco", "graddrop"])
-def test_all_that_is_below_the_cut_receives_the_weighted_sum(method: str) -> None:
-    torch.manual_seed(0)
-    sharing = EveryKindOfReader(ModelConfig(), 6, TASKS).double()
+class Model(nn.Module):
+    """What is between the interaction and the losses, with one shared layer below."""
+
+    def __init__(self, config: ModelConfig, layer: Layer, tasks: Sequence[Task] = TASKS) -> None:
+        super().__init__()
+        torch.manual_seed(1)
+        self.bottom = nn.Linear(WIDTH, WIDTH)
+        self.relation = build_relation(config, tasks)
+        names = [head.name for head in self.relation.heads]
+        self.sharing = build_sharing(config, WIDTH, names)
+        self.heads = TaskHeads(self.relation.heads, config, self.sharing.out_features)
+        self.layer = layer
+        self.double()
+
+    def forward(self, seed: int, absent: int | None = None) -> Tensor:
+        """(M,) losses of a random batch."""
+        generator = torch.Generator().manual_seed(seed)
+        features = torch.randn(BATCH, WIDTH, dtype=torch.float64, generator=generator)
+        labels = torch.randint(2, (BATCH, len(self.relation.tasks)), generator=generator).double()
+        masks = torch.stack(
+            [labels[:, 0] if task.given else torch.ones(BATCH).double() for task in self.relation.tasks], dim=1
+        )
+        if absent is not None:
+            masks = masks.clone()
+            masks[:, absent] = 0
+        inputs = self.relation.inputs
+        rows = self.sharing(self.bottom(features).tanh(), self.layer, inputs)
+        terms = self.relation.loss_terms(self.heads(rows, inputs), labels, masks)
+        losses = nn.functional.binary_cross_entropy_with_logits(terms.logits, terms.labels, reduction="none")
+        return (losses * terms.masks).mean(dim=0)
+
+    def gradients_by_loss(self, seed: int) -> list[dict[str, Tensor]]:
+        """Of every parameter, each loss in a backward pass of its own, without balancing."""
+        self.eval()
+        by_loss = []
+        for loss in self(seed).unbind():
+            self.zero_grad()
+            loss.backward(retain_graph=True)
+            by_loss.append({name: _gradient(parameter).clone() for name, parameter in self.named_parameters()})
+        self.train()
+        self.zero_grad()
+        return by_loss
+
+    def is_above(self, name: str, sharing: str) -> bool:
+        return name.startswith(("heads.", *(f"sharing.{part}" for part in ABOVE[sharing])))
+
+
+def _gradient(parameter: nn.Parameter) -> Tensor:
+    return torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+
+
+@pytest.mark.parametrize("method", ["mean", "multibalance", "imtl_g"])
+@pytest.mark.parametrize("relation", RELATIONS)
+@pytest.mark.parametrize("sharing", ABOVE)
+def test_every_parameter_gets_its_gradient(sharing: str, relation: str, method: str) -> None:
     layer = BalancingLayer(create_balancer(method, 3))
-    x = torch.randn(32, 6, dtype=torch.float64, requires_grad=True)
-    leaves = [x, *sharing.parameters()]
-    sum(losses_of(sharing.head_inputs(x, layer))).backward()  # type: ignore[union-attr]
-    plain = losses_of(sharing.head_inputs(x, lambda cut: [cut] * 3))
-    by_task = [torch.autograd.grad(loss, leaves, retain_graph=True, materialize_grads=True) for loss in plain]
+    model = Model(replace(CONFIG, sharing=sharing, relation=relation), layer)
+    for seed in range(2):
+        by_loss = model.gradients_by_loss(seed)
+        model(seed).sum().backward()
+        assert layer.record is not None
+        weights = layer.record.coefficients
+        for name, parameter in model.named_parameters():
+            factors = torch.ones(3) if model.is_above(name, sharing) else weights
+            expected = sum(float(factors[m]) * by_loss[m][name] for m in range(3))
+            torch.testing.assert_close(_gradient(parameter), expected, rtol=1e-9, atol=1e-14)
+            assert _gradient(parameter).abs().max() > 0, name
+
+
+@pytest.mark.parametrize("sharing", SHARING)
+def test_level_of_parameters(sharing: str) -> None:
+    layer = ParameterLevelLayer(create_balancer("multibalance", 3))
+    model = Model(replace(CONFIG, sharing=sharing), layer)
+    layer.bind(list(model.bottom.parameters()))
+    by_loss = model.gradients_by_loss(0)
+    layer.weigh_losses(model(0)).sum().backward()
     assert layer.record is not None
-    weights = layer.record.coefficients
-    if method != "graddrop":  # which has a weight for each element
-        for leaf, *gradients in zip(leaves, *by_task, strict=True):
-            expected = sum(weight * gradient for weight, gradient in zip(weights, gradients, strict=True))
-            torch.testing.assert_close(leaf.grad, expected, rtol=1e-10, atol=1e-14)
-    cut = [tensor.detach().requires_grad_() for tensor in sharing(x)]
-    losses = losses_of([sharing.head_input(task, cut) for task in range(3)])
-    rows = [torch.autograd.grad(loss, cut, materialize_grads=True) for loss in losses]
-    flat = torch.stack([torch.cat([part.flatten() for part in row]) for row in rows])
-    if method in ("multibalance", "imtl_g"):
-        torch.testing.assert_close(layer.record.gramian, flat @ flat.T)
+    for name, parameter in model.named_parameters():
+        factors = torch.ones(3) if model.is_above(name, sharing) else layer.record.coefficients
+        expected = sum(float(factors[m]) * by_loss[m][name] for m in range(3))
+        torch.testing.assert_close(_gradient(parameter), expected, rtol=1e-9, atol=1e-14)
 
 
-@pytest.mark.parametrize("name", SHARING)
-def test_architectures_of_the_project_train_every_parameter(name: str) -> None:
-    sharing = build_sharing(ModelConfig(sharing=name), 6, TASKS)
-    x = torch.randn(5, 6, requires_grad=True)
-    inputs = sharing.head_inputs(x, lambda cut: [cut] * 3)
-    assert [rows.shape for rows in inputs] == [(5, sharing.out_features)] * 3
-    sum(losses_of(inputs)).backward()  # type: ignore[union-attr]
-    assert all(leaf.grad is not None and leaf.grad.abs().max() > 0 for leaf in [x, *sharing.parameters()])
+@pytest.mark.parametrize("sharing", SHARING)
+def test_one_task(sharing: str) -> None:
+    model = Model(replace(CONFIG, sharing=sharing), BalancingLayer(create_balancer("multibalance", 1)), TASKS[:1])
+    (alone,) = model.gradients_by_loss(0)
+    model(0).sum().backward()
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(_gradient(parameter), alone[name])
 
 
-def test_bottom_hands_the_representation_itself_to_the_layer() -> None:
-    x, seen = torch.randn(2, 3), []
+@pytest.mark.parametrize("sharing", SHARING)
+def test_a_task_absent_from_a_batch(sharing: str) -> None:
+    layer = BalancingLayer(create_balancer("multibalance", 3))
+    model = Model(replace(CONFIG, sharing=sharing), layer)
+    for seed in range(2):
+        model(seed, absent=2).sum().backward()
+    assert layer.balancer.step == 2
+    assert all(_gradient(parameter).isfinite().all() for parameter in model.parameters())
 
-    def balance(cut: Tensor) -> list[Tensor]:
-        seen.append(cut)
-        return [cut] * 3
 
-    inputs = build_sharing(ModelConfig(), 3, TASKS).head_inputs(x, balance)
-    assert all(rows is x for rows in (*seen, *inputs))
+def test_one_expert_is_a_shared_layer() -> None:
+    """Its gate is constant, so that MMoE is a shared bottom with the expert as its last layers."""
+    layer, plain_layer = (BalancingLayer(create_balancer("multibalance", 3)) for _ in range(2))
+    model = Model(replace(CONFIG, sharing="mmoe", shared_experts=1), layer)
+    model(0).sum().backward()
+    expert = model.sharing.experts[0]  # type: ignore[index]
+
+    class AsBottom(SharingArchitecture):
+        def forward(self, representation: Tensor, layer: Layer, inputs: Sequence[HeadInput]) -> Sequence[Tensor]:
+            views = layer(expert(representation))  # type: ignore[operator]
+            return [views[loss] for loss, _ in inputs]
+
+    gradients = {name: _gradient(parameter).clone() for name, parameter in model.named_parameters()}
+    model.zero_grad()
+    model.sharing, model.layer = AsBottom(CONFIG, WIDTH, []), plain_layer
+    model(0).sum().backward()
+    for name, parameter in model.bottom.named_parameters():
+        torch.testing.assert_close(parameter.grad, gradients[f"bottom.{name}"])
+    assert layer.record is not None
+    assert plain_layer.record is not None
+    torch.testing.assert_close(layer.record.coefficients, plain_layer.record.coefficients)
+
+
+def test_cross_stitch_starts_near_the_identity() -> None:
+    matrix = build_sharing(replace(CONFIG, sharing="cross_stitch"), WIDTH, ["a", "b", "c"]).stitches[0]()  # type: ignore[index,operator]
+    torch.testing.assert_close(matrix, torch.full((3, 3), 0.05) + 0.85 * torch.eye(3))
+
+
+@pytest.mark.parametrize("sharing", SHARING)
+def test_what_a_task_brings_is_named_by_it(sharing: str) -> None:
+    """From a checkpoint of other tasks everything but what belongs to new tasks is taken."""
+    config = replace(CONFIG, sharing=sharing)
+    few, many = (build_sharing(config, WIDTH, names).state_dict() for names in (["a", "b"], ["a", "b", "task_new"]))
+    for name, value in few.items():
+        assert many[name].shape == value.shape
+    assert all("task_new" in name.split(".") for name in many.keys() - few.keys())
 
 
 @pytest.mark.parametrize(
-    ("config", "message"),
+    ("option", "name", "message"),
     [
-        (ModelConfig(sharing=f"{__name__}:WithoutWidth"), "sets out_features"),
-        (ModelConfig(sharing="torch.nn:Linear"), "SharingArchitecture"),
-        (ModelConfig(sharing="tests.models.nowhere:Mine"), "no module 'tests.models.nowhere'"),
-        (ModelConfig(interaction="torch.nn:Linear"), "Interaction"),
-        (ModelConfig(interaction="torch.nn:Linnear"), "'Linnear'"),
+        ("sharing", "torch.nn:Linear", "SharingArchitecture"),
+        ("sharing", "tests.models.nowhere:Mine", "no module 'tests.models.nowhere'"),
+        ("interaction", "torch.nn:Linear", "Interaction"),
+        ("interaction", "torch.nn:Linnear", "'Linnear'"),
+        ("relation", "torch.nn:Linear", "Relation"),
     ],
 )
-def test_a_class_that_cannot_be_built(config: ModelConfig, message: str) -> None:
+def test_a_class_that_cannot_be_built(option: str, name: str, message: str) -> None:
+    changed: dict[str, Any] = {option: name}
     with pytest.raises(ValueError, match=re.escape(message)):
-        build_dense_modules(SCHEMA, config)
+        build_dense_modules(SCHEMA, replace(ModelConfig(), **changed))
+
+
+@pytest.mark.parametrize("field", ["shared_experts", "own_experts", "levels"])
+def test_counts_of_nothing(field: str) -> None:
+    changed: dict[str, Any] = {field: 0}
+    with pytest.raises(ValueError, match=f"model.{field} is 0"):
+        replace(CONFIG, **changed)

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from dlrm_mtl.config import INTERACTIONS, ModelConfig
+from dlrm_mtl.config import ModelConfig
 from dlrm_mtl.distributed.planner import TablePlan
+from dlrm_mtl.model_parts import INTERACTIONS
 from dlrm_mtl.planning.candidate import plan_candidate
 from dlrm_mtl.planning.memory import dense_memory
 from dlrm_mtl.planning.presets import CRITEO_IDS_PER_ROW, CRITEO_ROWS, PRESETS

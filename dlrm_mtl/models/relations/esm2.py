@@ -1,0 +1,62 @@
+"""ESM2 (Wen et al., "Entire Space Multi-Task Modeling via Post-Click Behavior Decomposition for Conversion Rate
+Prediction", SIGIR 2020)."""
+
+from collections.abc import Iterator, Sequence
+
+from torch import Tensor
+
+from dlrm_mtl.models.relations.esmm import ESMM
+from dlrm_mtl.models.relations.relation import Head, mixture
+from dlrm_mtl.module_names import second_head_name
+from dlrm_mtl.schema import Task
+
+
+class ESM2(ESMM):
+    """ESMM, where a task may be reached in two ways, through another task or without it.
+
+    With purchase given click, ``through`` action, which is given click as well::
+
+        loss(click)    = BCE(click, y1)
+        loss(action)   = BCE(click and action, y1 y2)
+        loss(purchase) = BCE(click and purchase, y1 (y2 y3 + (1 - y2) y4))
+
+    Purchase has two heads: y3 after an action, y4 without one. Both start at its base rate.
+
+    Raises:
+        ValueError: as :class:`ESMM`; no task goes through another one, or through one that is given something else.
+    """
+
+    def __init__(self, tasks: Sequence[Task]) -> None:
+        if not any(task.through for task in tasks):
+            raise ValueError("model.relation=esm2 needs a task with 'through' in schema.json, and no task has it")
+        ways: dict[int, tuple[int, int]] = {}
+        by_label = {task.label: m for m, task in enumerate(tasks)}
+        second_heads: list[Head] = []
+        for m, task in enumerate(tasks):
+            if not task.through:
+                continue
+            between = by_label.get(task.through)
+            if between is None or tasks[between].given != task.given or tasks[between].through:
+                raise ValueError(
+                    f"model.relation=esm2: task {task.name} goes through {task.through}, expected the label of a task"
+                    f" that is given {task.given or 'nothing'} as well, and goes through none itself"
+                )
+            ways[m] = (between, len(tasks) + len(second_heads))
+            second_heads.append(Head(second_head_name(task.name), task.base_rate))
+        self._ways = ways
+        """Of a task with two ways: the task in between, and the head without it."""
+        super().__init__(tasks)
+        self.heads += second_heads
+
+    def _heads_of(self, chain: Sequence[int]) -> Iterator[int]:
+        for task in chain:
+            if task in self._ways:
+                between, without = self._ways[task]
+                yield from (between, task, without)
+            else:
+                yield task
+
+    def _log_odds(self, task: int, outputs: Iterator[Tensor]) -> Tensor:
+        if task not in self._ways:
+            return next(outputs)
+        return mixture(next(outputs), next(outputs), next(outputs))

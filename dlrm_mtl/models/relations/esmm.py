@@ -1,0 +1,82 @@
+"""ESMM (Ma et al., "Entire Space Multi-Task Model: An Effective Approach for Estimating Post-Click Conversion Rate",
+SIGIR 2018)."""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from dlrm_mtl.models.relations.relation import LossTerms, Relation, product
+from dlrm_mtl.models.sharing.architecture import HeadInput
+from dlrm_mtl.schema import Task
+
+
+class ESMM(Relation):
+    """The loss of a task given another one is of the product of both, over all rows::
+
+        loss(click) = BCE(click, p_click)
+        loss(conversion given click) = BCE(click and conversion, p_click p_conversion)
+
+    A task given a task given a third one has the product of all three. There is no loss on p_conversion alone, so that
+    the head learns from all impressions and not from clicked ones.
+
+    Raises:
+        ValueError: no task is given another one, or one is given a label that is no task's.
+    """
+
+    def __init__(self, tasks: Sequence[Task]) -> None:
+        super().__init__(tasks)
+        self._chains = _chains(tasks)
+        self.inputs = [HeadInput(m, head) for m, chain in enumerate(self._chains) for head in self._heads_of(chain)]
+
+    def task_logits(self, logits: Tensor) -> Tensor:
+        return torch.stack([of_loss[-1] for of_loss in self._by_loss(logits)], dim=1)
+
+    def loss_terms(self, logits: Tensor, labels: Tensor, masks: Tensor) -> LossTerms:
+        products, happened = [], []
+        for of_loss, chain in zip(self._by_loss(logits), self._chains, strict=True):
+            total = of_loss[0]
+            for logit in of_loss[1:]:
+                total = product(total, logit)
+            products.append(total)
+            happened.append((labels * masks)[:, chain].prod(dim=1))
+        return LossTerms(torch.stack(products, dim=1), torch.stack(happened, dim=1), torch.ones_like(masks))
+
+    def _heads_of(self, chain: Sequence[int]) -> Iterator[int]:
+        """The heads that a loss reads."""
+        yield from chain
+
+    def _by_loss(self, logits: Tensor) -> list[list[Tensor]]:
+        """For each loss, the log-odds (B,) of each task of its chain where it is defined."""
+        outputs = iter(logits.unbind(dim=1))
+        return [[self._log_odds(task, outputs) for task in chain] for chain in self._chains]
+
+    def _log_odds(self, task: int, outputs: Iterator[Tensor]) -> Tensor:
+        """Of one task, from the outputs of its heads, the next ones."""
+        return next(outputs)
+
+
+def _chains(tasks: Sequence[Task]) -> list[list[int]]:
+    """For each task, the tasks that it is given, from the unconditional one on, and itself.
+
+    Raises:
+        ValueError: no task is given another one, or one is given a label that is no task's, or a circle.
+    """
+    by_label = {task.label: m for m, task in enumerate(tasks)}
+    if not any(task.given for task in tasks):
+        names = ", ".join(task.name for task in tasks)
+        raise ValueError(f"model.relation: a funnel needs a task that is given another one, and of {names} none is")
+    of_tasks = []
+    for task in tasks:
+        chain = [by_label[task.label]]
+        while given := tasks[chain[0]].given:
+            if given not in by_label:
+                raise ValueError(
+                    f"model.relation: task {tasks[chain[0]].name} is given {given}, expected the label of a"
+                    f" task: {', '.join(by_label)}"
+                )
+            if by_label[given] in chain:
+                raise ValueError(f"model.relation: task {task.name} is given itself, by way of {given}")
+            chain.insert(0, by_label[given])
+        of_tasks.append(chain)
+    return of_tasks

@@ -1,0 +1,99 @@
+"""What a relation is: how the tasks' probabilities come from the heads' outputs. This one: they are independent.
+
+Notation: B batch, M tasks, H heads, R head inputs.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import logsigmoid
+
+from dlrm_mtl.balancing.methods.class_reference import import_class
+from dlrm_mtl.config import ModelConfig
+from dlrm_mtl.model_parts import RELATIONS
+from dlrm_mtl.models.sharing.architecture import HeadInput
+from dlrm_mtl.module_names import head_name
+from dlrm_mtl.schema import Task
+
+
+@dataclass(frozen=True)
+class Head:
+    """An MLP with one output."""
+
+    name: str
+    """Of its modules."""
+    base_rate: float
+    """Its last bias starts at the log-odds of this rate."""
+
+
+@dataclass(frozen=True)
+class LossTerms:
+    """What the binary cross entropy of each task is taken of."""
+
+    logits: Tensor
+    """(B, M)"""
+    labels: Tensor
+    """(B, M)"""
+    masks: Tensor
+    """(B, M) 1 where the loss is defined."""
+
+
+class Relation(nn.Module):
+    """The heads that each loss reads, and what it is computed from. Here each loss reads its own task's head alone.
+
+    Balancing takes one view of the shared tensors per loss. So a head that several losses read is evaluated once for
+    each of them, on the views of that loss: no view mixes the gradients of two losses.
+
+    Args:
+        tasks: M tasks of a data set.
+
+    Raises:
+        ValueError: the tasks' labels do not support the relation.
+    """
+
+    def __init__(self, tasks: Sequence[Task]) -> None:
+        super().__init__()
+        self.tasks = tuple(tasks)
+        self.heads = [Head(head_name(task.name), task.base_rate) for task in tasks]
+        self.inputs: Sequence[HeadInput] = [HeadInput(m, m) for m in range(len(tasks))]
+        """R inputs of heads, in the order in which their outputs come."""
+
+    def task_logits(self, logits: Tensor) -> Tensor:
+        """(B, R) outputs of the heads to (B, M) log-odds of each task where it is defined: what metrics look at."""
+        return logits
+
+    def loss_terms(self, logits: Tensor, labels: Tensor, masks: Tensor) -> LossTerms:
+        """
+        Args:
+            logits: (B, R) outputs of the heads.
+            labels: (B, M) 0 or 1.
+            masks: (B, M) 1 where the task is defined.
+        """
+        return LossTerms(logits, labels, masks)
+
+
+def product(first: Tensor, second: Tensor) -> Tensor:
+    """Log-odds of a b from those of the probabilities a and b, stable for all values::
+
+    log(a b / (1 - a b)) = -log(exp(-x) + exp(-y) + exp(-x - y)),   x, y the log-odds of a and b
+    """
+    return -torch.logsumexp(torch.stack([-first, -second, -first - second]), dim=0)
+
+
+def mixture(gate: Tensor, first: Tensor, second: Tensor) -> Tensor:
+    """Log-odds of g a + (1 - g) b from those of g, a and b, stable for all values."""
+    positive = torch.logaddexp(logsigmoid(gate) + logsigmoid(first), logsigmoid(-gate) + logsigmoid(second))
+    negative = torch.logaddexp(logsigmoid(gate) + logsigmoid(-first), logsigmoid(-gate) + logsigmoid(-second))
+    return positive - negative
+
+
+def build_relation(config: ModelConfig, tasks: Sequence[Task]) -> Relation:
+    """The relation that a configuration names.
+
+    Raises:
+        ValueError: its class cannot be imported, or the tasks do not support it.
+    """
+    relation: Relation = import_class(RELATIONS.get(config.relation, config.relation), Relation)(tasks)
+    return relation
