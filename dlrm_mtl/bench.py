@@ -9,7 +9,7 @@ from typing import Any
 from dlrm_mtl import cli
 from dlrm_mtl.benchmarks.cases import CheckpointCase, LoopCase, MethodsCase, OverheadCase, ProfileCase, ReaderCase
 from dlrm_mtl.benchmarks.synthetic_cases import GrowthCase, LayerCase, PeersCase, WatchCase
-from dlrm_mtl.distributed.versions import check_versions
+from dlrm_mtl.distributed.versions import torchrec_imports
 from dlrm_mtl.extras import TRAINING
 from dlrm_mtl.files import write_json, write_text
 
@@ -33,10 +33,8 @@ def main() -> None:
     case = tyro.extras.subcommand_cli_from_dict(
         CASES, prog=cli.command_name("dlrm_mtl.bench"), description=__doc__, console_outputs=cli.is_first_rank()
     )
-    check_versions()
-    # torchrec takes seconds to import, which --help and a wrong option need not wait for; and it is imported only now,
-    # since packages that do not go together fail in obscure ways.
-    from dlrm_mtl.benchmarks.running import BENCHMARKS
+    with torchrec_imports():
+        from dlrm_mtl.benchmarks.running import BENCHMARKS
 
     benchmark = BENCHMARKS[type(case)]
     results = benchmark.measure(case)

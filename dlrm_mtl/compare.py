@@ -6,17 +6,16 @@ newest checkpoint of its first unfinished seed when it is started again with the
 
 from dlrm_mtl import cli
 from dlrm_mtl.config import CompareConfig
-from dlrm_mtl.distributed.versions import check_versions
+from dlrm_mtl.distributed.versions import torchrec_imports
 from dlrm_mtl.extras import TRAINING
 
 
 def main() -> None:
     config = cli.parse(CompareConfig, "dlrm_mtl.compare")
-    check_versions()
-    # torchrec takes seconds to import, too long for --help; and incompatible versions are named before it fails.
-    from dlrm_mtl.distributed.processes import process_group
-    from dlrm_mtl.reporting.run_results import write_run_report
-    from dlrm_mtl.studies.comparison import run_comparison
+    with torchrec_imports():
+        from dlrm_mtl.distributed.processes import process_group
+        from dlrm_mtl.reporting.run_results import write_run_report
+        from dlrm_mtl.studies.comparison import run_comparison
 
     with process_group(config.timeout_s) as ranks:
         run_comparison(config, ranks)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from dlrm_mtl import cli
 from dlrm_mtl.config import ExperimentConfig
-from dlrm_mtl.distributed.versions import check_versions
+from dlrm_mtl.distributed.versions import torchrec_imports
 from dlrm_mtl.extras import TRAINING
 from dlrm_mtl.files import write_json
 from dlrm_mtl.studies.catalog import SCALE, STUDIES, THEORY
@@ -30,12 +30,10 @@ def main() -> None:
 
 def _run_comparisons(names: Sequence[str], arguments: Sequence[str]) -> None:
     config = cli.parse(ExperimentConfig, f"dlrm_mtl.experiments {sys.argv[1]}", arguments)
-    check_versions()
-    # torchrec takes seconds to import, which --help and a wrong option need not wait for; and it is imported only now,
-    # since packages that do not go together fail in obscure ways.
-    from dlrm_mtl.distributed.processes import process_group
-    from dlrm_mtl.schema import read_schema
-    from dlrm_mtl.studies.running import describe_work, finish_studies, plan_studies, run_studies
+    with torchrec_imports():
+        from dlrm_mtl.distributed.processes import process_group
+        from dlrm_mtl.schema import read_schema
+        from dlrm_mtl.studies.running import describe_work, finish_studies, plan_studies, run_studies
 
     schema = read_schema(config.data)
     plans = plan_studies(config, names, schema)
@@ -50,9 +48,9 @@ def _run_comparisons(names: Sequence[str], arguments: Sequence[str]) -> None:
 
 def _measure_theory(arguments: Sequence[str]) -> None:
     case = cli.parse(TheoryCase, f"dlrm_mtl.experiments {THEORY}", arguments)
-    check_versions()
-    from dlrm_mtl.studies.theory import measure_theory
-    from dlrm_mtl.studies.theory_table import format_theory
+    with torchrec_imports():
+        from dlrm_mtl.studies.theory import measure_theory
+        from dlrm_mtl.studies.theory_table import format_theory
 
     study = measure_theory(case)
     print(f"\n{format_theory({'studies': [study]})}", flush=True)

@@ -7,7 +7,7 @@ process. The exit code is 0 if the plan fits, 1 if it does not, and 2 for an err
 import sys
 
 from dlrm_mtl import cli
-from dlrm_mtl.distributed.versions import check_versions
+from dlrm_mtl.distributed.versions import torchrec_imports
 from dlrm_mtl.extras import TRAINING
 from dlrm_mtl.files import write_json
 from dlrm_mtl.planning.options import PlanConfig
@@ -18,11 +18,9 @@ def main() -> None:
     presets = {name: preset.options for name, preset in PRESETS.items()}
     config = cli.parse(PlanConfig, "dlrm_mtl.plan", presets=presets)
     config.check()
-    check_versions()
-    # torchrec takes seconds to import, which --help and a wrong option need not wait for; and it is imported only now,
-    # since packages that do not go together fail in obscure ways.
-    from dlrm_mtl.planning.report import make_report
-    from dlrm_mtl.planning.text import format_report
+    with torchrec_imports():
+        from dlrm_mtl.planning.report import make_report
+        from dlrm_mtl.planning.text import format_report
 
     report = make_report(config)
     print(format_report(report), flush=True)

@@ -6,20 +6,18 @@ newest checkpoint when it is started again with the same options.
 
 from dlrm_mtl import cli
 from dlrm_mtl.config import TrainConfig
-from dlrm_mtl.distributed.versions import check_versions
+from dlrm_mtl.distributed.versions import torchrec_imports
 from dlrm_mtl.extras import TRAINING
 from dlrm_mtl.files import write_json
 
 
 def main() -> None:
     config = cli.parse(TrainConfig, "dlrm_mtl.train")
-    check_versions()
-    # torchrec takes seconds to import, which --help and a wrong option need not wait for; and it is imported only now,
-    # since packages that do not go together fail in obscure ways.
-    from dlrm_mtl.reporting.markdown import format_result
-    from dlrm_mtl.reporting.seed_summary import summarize_seed
-    from dlrm_mtl.training.loop import train_arms
-    from dlrm_mtl.training.session import open_session
+    with torchrec_imports():
+        from dlrm_mtl.reporting.markdown import format_result
+        from dlrm_mtl.reporting.seed_summary import summarize_seed
+        from dlrm_mtl.training.loop import train_arms
+        from dlrm_mtl.training.session import open_session
 
     with open_session(config, [config.arm]) as session:
         results = train_arms(session, [config.arm], config.seed, config.out)

@@ -1,5 +1,8 @@
 """The start-up check of the torch / torchrec / fbgemm triple."""
 
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import metadata
 
 TORCH = "2.13"
@@ -22,6 +25,26 @@ def check_versions() -> dict[str, str]:
         have = ", ".join(f"{name} {version or 'is not installed'}" for name, version in found.items())
         raise ValueError(f"versions that do not go together: {have}; expected {wanted}, see docs/installing.md")
     return {name: str(version) for name, version in found.items()}
+
+
+@contextmanager
+def torchrec_imports() -> Iterator[None]:
+    """Around an entry point's imports of torchrec, which take seconds, so that they come after ``--help`` and errors in
+    options.
+
+    Collecting garbage meanwhile would take a fifth of that time: every collection visits all modules so far. Later
+    collections leave out what has been imported.
+
+    Raises:
+        ValueError: see :func:`check_versions`; imports of versions that do not go together fail in obscure ways.
+    """
+    check_versions()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def _version(name: str) -> str | None:

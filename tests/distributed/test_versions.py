@@ -1,10 +1,11 @@
 """The start-up check names the right versions."""
 
+import gc
 from importlib import metadata
 
 import pytest
 
-from dlrm_mtl.distributed.versions import check_versions
+from dlrm_mtl.distributed.versions import check_versions, torchrec_imports
 from tests.messages import mentions, naming
 
 EXPECTED = r"expected torch 2\.13, torchrec 1\.8 and fbgemm-gpu \(or fbgemm-gpu-cpu\) 1\.8"
@@ -68,3 +69,15 @@ def test_a_wrong_cuda_build_is_not_hidden_by_the_cpu_build(installed: dict[str, 
     installed["fbgemm-gpu"] = "1.6.0"
     with pytest.raises(ValueError, match=naming("fbgemm-gpu 1.6.0")):
         check_versions()
+
+
+def test_garbage_is_collected_again_after_the_imports() -> None:
+    with torchrec_imports():
+        assert not gc.isenabled()
+    assert gc.isenabled()
+
+
+def test_nothing_is_imported_of_other_versions(installed: dict[str, str]) -> None:
+    installed["torch"] = "2.12.0"
+    with pytest.raises(ValueError, match="torch"), torchrec_imports():
+        raise AssertionError("imported")
