@@ -1,4 +1,4 @@
-"""The layer's backward pass with gradients that are given, without heads."""
+"""The layer's backward pass with given gradients, without heads."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ def state_of(layer: BalancingLayer) -> dict[str, Tensor]:
 
 
 def backward_with(layer: BalancingLayer, gradients: Sequence[Tensor | None]) -> Tensor | None:
-    """What reaches the representation when head m sends `gradients[m]` (None: the loss does not use that head)."""
+    """The gradient at the representation if head m passes `gradients[m]`; None if the loss does not use that head."""
     given = next(gradient for gradient in gradients if gradient is not None)
     shared = torch.zeros_like(given, requires_grad=True)
     views = layer(shared)

@@ -1,4 +1,4 @@
-"""Kernels as a new process finds them."""
+"""Kernels as in a new process."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ from dlrm_mtl.balancing.kernels import choice, compiled, cpu_kernels
 
 @contextmanager
 def fresh_kernels(setting: str | None = None) -> Iterator[pytest.MonkeyPatch]:
-    """Within, settings and the C library are read anew.
+    """Within, the setting is read and the C library loaded as in a new process.
 
     Args:
         setting: of ``DLRM_MTL_KERNELS``.

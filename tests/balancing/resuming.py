@@ -1,4 +1,4 @@
-"""A run of the layer on given gradients, to be cut in two and resumed."""
+"""A run of the layer on given gradients, to be interrupted and resumed."""
 
 import io
 import zlib
@@ -62,7 +62,7 @@ def take_steps(layer: BalancingLayer, first: int, last: int, rank: int = 0) -> l
 
 
 def stored(layer: BalancingLayer) -> dict[str, Any]:
-    """The layer's state, by way of a file."""
+    """The layer's state, saved and loaded."""
     file = io.BytesIO()
     torch.save(layer.state_dict(), file)
     file.seek(0)
@@ -70,6 +70,6 @@ def stored(layer: BalancingLayer) -> dict[str, Any]:
     return state
 
 
-def assert_same(found: Any, expected: Any) -> None:
+def assert_same(actual: Any, expected: Any) -> None:
     """Bit for bit."""
-    torch.testing.assert_close(found, expected, rtol=0, atol=0, equal_nan=True)
+    torch.testing.assert_close(actual, expected, rtol=0, atol=0, equal_nan=True)

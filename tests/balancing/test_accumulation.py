@@ -1,4 +1,4 @@
-"""Micro-batches of one optimizer step: one step of the method, by the rows of all."""
+"""Micro-batches of one optimizer step: one step of the method, over the rows of all."""
 
 import copy
 from collections.abc import Sequence
@@ -46,10 +46,10 @@ def create(name: str, options: dict[str, Any]) -> BalancingLayer:
 
 
 def train(layer: BalancingLayer, micro_batches: int, first: int = 0, steps: int = STEPS) -> list[dict[str, Tensor]]:
-    """Gradients of each optimizer step, SGD, from the same batches in so many pieces."""
+    """Gradients of each SGD step, from the same batches in several micro-batches."""
     model = SmallModel(TASKS, layer)
     optimizer = torch.optim.SGD([*model.bottom.parameters(), *model.heads.parameters()], lr=0.1)
-    found = []
+    actual = []
     for step in range(first, first + steps):
         features, labels = batch(step, ROWS, TASKS)
         pieces = list(zip(features.chunk(micro_batches), labels.chunk(micro_batches), strict=True))
@@ -60,16 +60,16 @@ def train(layer: BalancingLayer, micro_batches: int, first: int = 0, steps: int 
                 (layer.weigh_losses(losses).sum() / micro_batches).backward()
         optimizer.step()
         gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
-        found.append({name: gradient.clone() for name, gradient in gradients.items()})
-    return found
+        actual.append({name: gradient.clone() for name, gradient in gradients.items()})
+    return actual
 
 
 @pytest.mark.parametrize("micro_batches", [2, 3])
 @pytest.mark.parametrize(("name", "options"), CASES)
 def test_the_same_as_one_batch(name: str, options: dict[str, Any], micro_batches: int) -> None:
     whole, pieces = create(name, options), create(name, options)
-    expected, found = train(whole, 1), train(pieces, micro_batches)
-    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
+    expected, actual = train(whole, 1), train(pieces, micro_batches)
+    torch.testing.assert_close(actual, expected, rtol=1e-9, atol=1e-12)
     torch.testing.assert_close(state_of(pieces), state_of(whole), rtol=1e-9, atol=1e-12)
     assert pieces.balancer.step.item() == STEPS - 1  # the last one's is under way
 
@@ -102,8 +102,8 @@ def send(layer: BalancingLayer, gradients: Sequence[Tensor]) -> np.ndarray[Any, 
 def test_micro_batches_may_differ_in_number() -> None:
     layer, whole = create("multibalance", {}), create("multibalance", {})
     for step, count in enumerate((1, 3, 2, 1, 4)):
-        found, expected = train(layer, count, step, 1), train(whole, 1, step, 1)
-        torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
+        actual, expected = train(layer, count, step, 1), train(whole, 1, step, 1)
+        torch.testing.assert_close(actual, expected, rtol=1e-9, atol=1e-12)
 
 
 def test_a_micro_batch_that_is_not_finite() -> None:
@@ -144,7 +144,7 @@ def test_methods_that_depend_on_nothing(name: str, reduction: Any) -> None:
 
 
 def test_state_between_micro_batches() -> None:
-    """It is neither this step's nor the last one's."""
+    """It would be the state of neither step."""
     layer = create("multibalance", {})
     send(layer, list(torch.ones(TASKS, 4, 2)))
     saved = state_of(layer)

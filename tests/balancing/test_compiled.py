@@ -1,4 +1,4 @@
-"""The C extension: built where there is a compiler, done without elsewhere, and switched off on request."""
+"""The C extension: built if there is a compiler, not needed, and switched off by an environment variable."""
 
 import ctypes
 import os

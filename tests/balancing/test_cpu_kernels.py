@@ -1,4 +1,4 @@
-"""Gradients on a CPU: C kernels are taken, agree with float64, and give way to plain operations where they must."""
+"""Gradients on a CPU: C kernels agree with float64, and plain operations take over where kernels do not apply."""
 
 import itertools
 import threading
@@ -32,7 +32,7 @@ LAYOUTS: dict[str, Layout] = {
 
 
 def assert_right(gradients: list[Tensor | None], coefficients: Tensor, tolerance: float = 1e-5) -> None:
-    """Gramian, to the norms, and combination, to half a unit of the result's last place beyond 1e-6."""
+    """The Gramian relative to the norms; the weighted sum to half a unit in the last place plus 1e-6."""
     dense = [gradient for gradient in gradients if gradient is not None]
     rows = torch.stack([torch.zeros_like(dense[0]) if gradient is None else gradient for gradient in gradients])
     rows = rows.double().flatten(1)
@@ -73,7 +73,7 @@ def test_any_number_of_tasks_and_threads(num_tasks: int, dtype: torch.dtype, thr
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("instruction_set", range(len(INSTRUCTION_SETS)), ids=INSTRUCTION_SETS)
 def test_every_instruction_set_gives_the_same(instruction_set: int, dtype: torch.dtype) -> None:
-    """As on processors that have no wider vectors."""
+    """Also the narrower ones, which this processor would not choose."""
     if instruction_set > _library()[1]:
         pytest.skip(f"this processor has no {INSTRUCTION_SETS[instruction_set]}")
     for num_tasks, elements in ((1, 100), (2, 4096 * 70), (3, 2048 * 3 + 1), (5, 1), (11, 4096 * 8 + 4095)):
@@ -93,7 +93,7 @@ def test_every_instruction_set_gives_the_same(instruction_set: int, dtype: torch
 
 
 def delayed_layer(num_tasks: int, dtype: torch.dtype) -> BalancingLayer:
-    """After its first step: the next one knows its coefficients before it reads gradients."""
+    """A layer after its first step, whose next step has its coefficients already."""
     layer = BalancingLayer(MultiBalance(num_tasks), reduction="delayed")
     layer.balance([tuple(randn(num_tasks, 2, 50, dtype))])[0]
     return layer
@@ -215,7 +215,6 @@ class Operators(TorchDispatchMode):
 
 
 def test_traced_operators_take_the_plain_path() -> None:
-    """Such a mode sees operators."""
     gradients, coefficients = randn(3, 512, 1024), torch.rand(3, dtype=torch.float64)
     with Operators() as seen:
         local_gramian(gradients, CPU)
@@ -240,9 +239,9 @@ def test_bfloat16_is_rounded_to_nearest_even() -> None:
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
 def test_inside_of_a_compiled_model() -> None:
-    """The layer's backward is the same where a model around it is compiled."""
+    """The layer's backward is the same in a compiled model."""
     gradients = randn(3, 1024, 1024)
-    found = []
+    actual = []
     for wrap in (lambda function: function, torch.compile(backend="eager")):
         layer = BalancingLayer(MultiBalance(3))
 
@@ -252,5 +251,5 @@ def test_inside_of_a_compiled_model() -> None:
         shared = torch.ones(1024, 1024, requires_grad=True)
         wrap(loss)(shared).backward()
         assert shared.grad is not None
-        found.append(shared.grad)
-    torch.testing.assert_close(found[1], found[0], rtol=1e-5, atol=1e-6)
+        actual.append(shared.grad)
+    torch.testing.assert_close(actual[1], actual[0], rtol=1e-5, atol=1e-6)

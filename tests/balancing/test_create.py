@@ -1,4 +1,4 @@
-"""Creating methods by name, and what bad names and options are told."""
+"""Creating methods by name; errors for unknown names and options."""
 
 import inspect
 import re

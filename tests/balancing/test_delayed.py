@@ -1,4 +1,4 @@
-"""reduction="delayed" in one process: each step is weighed by what the step before found."""
+"""reduction="delayed" in one process: each step applies the coefficients of the previous one."""
 
 import pytest
 import torch

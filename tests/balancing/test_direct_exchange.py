@@ -87,7 +87,7 @@ def test_starting_a_sum_does_not_wait_and_sums_may_be_left_unread(rank_pool: Ran
 
 
 def without_access(ranks: Ranks, unreachable: int) -> tuple[bool, list[float]]:
-    """Where one rank cannot see rank 0's memory: whether anyone shares it, and a sum by the layer's reducer."""
+    """Whether ranks share memory if one cannot open rank 0's, and a sum by the reducer."""
     with pytest.MonkeyPatch.context() as patch:
         if ranks.rank == unreachable:
             opened = machine_ranks._open_memory
@@ -113,7 +113,7 @@ def test_where_one_rank_has_no_c_functions_nobody_connects(rank_pool: RankPool) 
 
 
 def without_sockets(ranks: Ranks) -> bool:
-    """Whether ranks share memory where none can listen or call."""
+    """Whether ranks share memory without sockets."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(socket, "socket", None)
         return connect_ranks(ranks.group) is not None
@@ -124,7 +124,7 @@ def test_sharing_memory_opens_no_socket(rank_pool: RankPool) -> None:
 
 
 def in_turns(ranks: Ranks) -> list[list[float]]:
-    """Many sums, for which now one rank is late, now another, by less or by more than a wait takes."""
+    """Many sums for which one rank or another is late, by less or more than the spinning time."""
     exchange = connect_ranks(ranks.group)
     assert exchange is not None
     delays = np.random.default_rng(ranks.rank).choice([0, 0, 1e-5, 1e-4, 1e-3], size=600)
@@ -142,7 +142,7 @@ def test_ranks_that_are_late_in_turns(rank_pool: RankPool) -> None:
 
 
 def out_of_step(ranks: Ranks, how: str) -> str:
-    """What the last rank is told where another is not at the same sum."""
+    """The last rank's error if another rank is not at the same sum."""
     exchange = connect_ranks(ranks.group)
     assert exchange is not None
     if ranks.rank == 0:
@@ -168,7 +168,7 @@ def test_ranks_that_are_out_of_step(rank_pool: RankPool, how: str, message: str)
 
 
 def large(ranks: Ranks) -> tuple[int, list[float]]:
-    """All-reduces of the process group for a small and for a large statistic, and what comes out."""
+    """All-reduces of the process group for a small and a large statistic, and the results."""
     calls = 0
     all_reduce = dist.all_reduce
 
@@ -217,7 +217,7 @@ def test_a_copy_of_a_layer_connects_anew(rank_pool: RankPool, reduction: str) ->
 
 
 def leave(rank: int, port: int, how: str, answer: Connection) -> None:
-    """Two ranks of a group of their own, of which rank 1 ends or stops in between."""
+    """Two ranks, of which rank 1 ends or stops between two sums."""
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     dist.init_process_group("gloo", rank=rank, world_size=2, timeout=timedelta(seconds=3))
     assert dist.group.WORLD is not None
@@ -252,9 +252,9 @@ def test_a_rank_that_has_gone_or_stopped(how: str, message: str) -> None:
         process.start()
     try:
         assert ours.poll(60)
-        found = ours.recv()
+        actual = ours.recv()
     finally:
         for process in processes:
             process.kill()
             process.join()
-    assert re.search(message, found)
+    assert re.search(message, actual)

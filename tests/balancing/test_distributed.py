@@ -39,12 +39,12 @@ class Run:
     subgroup: bool = False
     observed: bool = False
     level: bool = False
-    """Whether the bottom's parameters decide."""
+    """Whether the gradients of the bottom's parameters decide."""
 
 
 @dataclass
 class Trace:
-    """What a rank saw."""
+    """Values of one rank."""
 
     weights: Tensor
     """(STEPS, M) task weights after each step."""
@@ -59,11 +59,11 @@ class Trace:
     all_reduces: int
     """Sums over ranks that Python code started."""
     probe: Tensor
-    """What GradDrop makes of the same three gradients on every rank: its draws."""
+    """GradDrop's draws for the same three gradients on every rank."""
 
 
 class InverseLosses(Balancer):
-    """Somebody's own method, that looks at the losses alone: w_m ~ 1 / f_m."""
+    """A method outside this package that uses only the losses: w_m ~ 1 / f_m."""
 
     measures = "nothing"
     needs_losses = True
@@ -109,7 +109,7 @@ RUNS = {
 }
 
 EMPTY_STEP = 2
-"""In which no rank has a row of the last task."""
+"""A step in which no rank has a row of the last task."""
 
 
 def train(run: Run, rank: int = 0, world_size: int = 1, group: dist.ProcessGroup | None = None) -> Trace:
@@ -164,7 +164,7 @@ def train(run: Run, rank: int = 0, world_size: int = 1, group: dist.ProcessGroup
 
 
 def train_counting(run: Run, rank: int, world_size: int, group: dist.ProcessGroup | None) -> Trace:
-    """As `train`, counting the sums over ranks, by whichever way."""
+    """As `train`, and counts the sums over ranks, in shared memory or by the process group."""
     calls: list[Any] = []
 
     def counting(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -327,7 +327,7 @@ def test_nan_on_one_rank_leaves_every_state_untouched(ranks: list[dict[str, Trac
 
 @pytest.mark.parametrize("name", [name for name, run in RUNS.items() if run.trouble == "shares without rows"])
 def test_tasks_without_rows_do_no_harm(ranks: list[dict[str, Trace]], name: str) -> None:
-    """On some ranks, and in one step on all: no step is skipped, and the others are weighed."""
+    """On some ranks, and in one step on all. No step is skipped."""
     for traces in ranks:
         trace = traces[name]
         counted = STEPS - (RUNS[name].reduction == "delayed")  # the last one is under way
@@ -352,7 +352,7 @@ def test_an_own_method_gets_the_losses_of_the_global_batch(ranks: list[dict[str,
 
 
 def test_delayed_applies_the_weights_of_the_step_before(ranks: list[dict[str, Trace]]) -> None:
-    """Replayed by hand: from the Gramian that a step reports, the coefficients that it applies."""
+    """The coefficients that a step applies follow from the Gramian that it reports."""
     for traces in ranks:
         trace, replay = traces["delayed"], create_balancer("multibalance", TASKS, beta=0.5, gamma=0.3)
         torch.testing.assert_close(trace.coefficients[0], torch.full((TASKS,), 1 / TASKS, dtype=torch.float64))

@@ -41,7 +41,7 @@ class Run:
         return self.scaler.get_scale() < before
 
     def state(self) -> dict[str, Tensor]:
-        """All but counts, and what a delayed step has in flight."""
+        """All but counts and the pending step of a delayed layer."""
         in_flight = ("pending_", "delayed_")
         stored = self.layer.state_dict().items()
         layer = {key: value for key, value in stored if "step" not in key and not key.startswith(in_flight)}
@@ -49,7 +49,7 @@ class Run:
 
 
 def same(left: dict[str, Tensor], right: dict[str, Tensor]) -> bool:
-    """Where a buffer of gradients has learned its width, it may still be empty."""
+    """A buffer of gradients may have got its width and still be empty."""
     pairs = [(left[key], right[key]) for key in left.keys() | right.keys()]
     return all(torch.equal(a, b) if a.shape == b.shape else not (a.any() or b.any()) for a, b in pairs)
 
@@ -57,7 +57,7 @@ def same(left: dict[str, Tensor], right: dict[str, Tensor]) -> bool:
 @pytest.mark.parametrize("reduction", ["exact", "delayed"])
 @pytest.mark.parametrize("name", METHODS)
 def test_a_scale_that_overflows_is_lowered_until_it_does_not(name: str, reduction: Any) -> None:
-    """In float16; what comes then is the run that began with the right scale."""
+    """In float16; afterwards the run equals one that began with the right scale."""
     run = Run(name, 2.0**30, torch.float16, reduction)
     start, skipped = run.state(), 0
     while run.step(0):

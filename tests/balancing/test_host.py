@@ -45,15 +45,15 @@ def steps() -> list[tuple[list[Tensor | None], Tensor]]:
 
 def run(method: Method, reduction: Any) -> list[Any]:
     layer = BalancingLayer(create(method, TASKS), reduction=reduction)
-    found: list[Any] = []
+    actual: list[Any] = []
     for step, (rows, losses) in enumerate(steps()):
         if step == 5:
             layer.observe()
         layer.weigh_losses(losses)
         combined = backward_with(layer, rows)
         assert layer.record is not None
-        found.append([combined, *vars(layer.record).values(), layer.nonfinite_tasks.clone(), state_of(layer)])
-    return found
+        actual.append([combined, *vars(layer.record).values(), layer.nonfinite_tasks.clone(), state_of(layer)])
+    return actual
 
 
 @pytest.mark.parametrize("reduction", ["exact", "delayed"])
@@ -91,11 +91,11 @@ def test_the_default_device_does_not_matter() -> None:
     layer = BalancingLayer(create(("multibalance", {}), TASKS))
     rows = list(torch.randn(TASKS, 6, 5))
     with torch.device("meta"):
-        found = layer.balancer.update(layer.balancer.measure(rows, rows[0].device))
+        actual = layer.balancer.update(layer.balancer.measure(rows, rows[0].device))
         combined = layer.balance([tuple(rows)])[0]
         assert layer.record is not None
         assert combined is not None
-        for values in (found, combined, *vars(layer.record).values()):
+        for values in (actual, combined, *vars(layer.record).values()):
             assert values.device.type == "cpu"
             assert values.isfinite().all()
 

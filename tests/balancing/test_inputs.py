@@ -1,4 +1,4 @@
-"""What is handed over and is not what the layer takes: named in forward, before torch says it in its way."""
+"""Invalid inputs of the layer, and their errors."""
 
 from collections.abc import Callable
 from typing import Any
@@ -46,7 +46,7 @@ def test_a_representation_of_the_wrong_kind(case: str, training: bool) -> None:
 
 
 def test_valid_representations() -> None:
-    """Narrow dtypes, an empty batch, more dimensions, subclasses; and, for the heads alone, what has no gradient."""
+    """Narrow dtypes, an empty batch, more dimensions, subclasses; and tensors that require no gradient."""
     for shape in ((4, 3), (0, 3), (4, 2, 3), (5,)):
         for dtype in (torch.float64, torch.float32, torch.bfloat16, torch.float16):
             layer = BalancingLayer(MultiBalance(2))

@@ -1,4 +1,4 @@
-"""The layer in one process: plain autograd where weights are fixed, the contract of one backward, odd gradients."""
+"""The layer in one process: fixed weights against plain autograd, one backward pass, unusual gradients."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -202,7 +202,7 @@ def test_unused_head_of_a_model() -> None:
 
 
 class NoGradient(torch.autograd.Function):
-    """A head that sends None back."""
+    """A head without a gradient."""
 
     @staticmethod
     def forward(ctx: Any, value: Tensor) -> Tensor:
@@ -341,7 +341,7 @@ def test_unknown_reduction() -> None:
 
 @pytest.mark.parametrize("reduction", ["exact", "delayed"])
 def test_an_own_method_logs_what_it_applies(reduction: Any) -> None:
-    """Where it says nothing of task weights of its own."""
+    """Unless it defines task weights."""
 
     class UnitNorm(Balancer):
         def coefficients(self, statistic: Tensor, losses: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:

@@ -1,4 +1,4 @@
-"""A layer that is built on the meta device, as for FSDP: what it is once it has memory."""
+"""A layer that is built on the meta device, as for FSDP, and then receives memory."""
 
 import copy
 import pickle
@@ -29,7 +29,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 
 
 class Unit(Balancer):
-    """Somebody's own, with state of every kind."""
+    """A method outside this package, with state of every kind."""
 
     def __init__(self, num_tasks: int, device: str = "cpu") -> None:
         super().__init__(num_tasks)
@@ -75,7 +75,7 @@ def assert_same(layer: BalancingLayer, expected: BalancingLayer) -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_to_empty_gives_initial_values(method: str) -> None:
-    """With and without ``reset_parameters``, which frameworks call or do not."""
+    """With and without ``reset_parameters``, which only some frameworks call."""
     for reset in (True, False):
         layer = on_meta(method).to_empty(device="cpu")
         if reset:
@@ -125,7 +125,7 @@ def with_state(layer: BalancingLayer, state: dict[str, Tensor]) -> BalancingLaye
 
 
 def test_the_state_is_the_layers_own() -> None:
-    """With assign=True, too: counts of steps of two layers must not be one."""
+    """Also with assign=True: two layers must not share a count of steps."""
     source, layer = create("multibalance"), on_meta("multibalance")
     layer.load_state_dict(source.state_dict(), assign=True)
     train(layer)

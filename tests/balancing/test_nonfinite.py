@@ -1,4 +1,4 @@
-"""Gradients, losses and results that are not finite: passed on everywhere, and without a trace in the state."""
+"""Gradients, losses and results that are not finite: NaN is passed on in every element, and the state is unchanged."""
 
 from typing import Any
 
@@ -59,7 +59,7 @@ def test_non_finite_gradient_under_fixed_weights(observed: bool) -> None:
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 @pytest.mark.parametrize("name", available_balancers())
 def test_non_finite_loss_with_finite_gradients(name: str, bad: float, reduction: Any) -> None:
-    """As of a logit that overflows: the loss is infinite, its derivative is not."""
+    """As with a logit that overflows: the loss is infinite, its derivative is not."""
     layer, twin = (BalancingLayer(create_balancer(name, 3), reduction=reduction) for _ in range(2))
     losses = torch.ones(3)
     for step in range(5):
@@ -86,7 +86,7 @@ def test_non_finite_loss_with_finite_gradients(name: str, bad: float, reduction:
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("name", ["mean", "multibalance", "graddrop", "moco"])
 def test_narrow_gradients_whose_sum_overflows_are_finite(name: str, dtype: torch.dtype) -> None:
-    """As scaled losses have them; the sum of all elements is beyond float16."""
+    """As with scaled losses; the sum of all elements overflows float16."""
     layer = BalancingLayer(create_balancer(name, 2))
     combined = backward_with(layer, [torch.full((64, 8), 4096.0, dtype=dtype)] * 2)
     assert combined is not None
@@ -100,7 +100,7 @@ def test_narrow_gradients_whose_sum_overflows_are_finite(name: str, dtype: torch
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
 def test_a_result_beyond_its_dtype_is_nan_everywhere(dtype: torch.dtype) -> None:
-    """Norms that are known bound the result, which is then not looked at; what they say is what a look says."""
+    """The bound by norms, which replaces a check of the result, agrees with that check."""
     balancer = MultiBalance(2)
     gradients = [torch.ones(3, 2, dtype=dtype), torch.full((3, 2), -2.0, dtype=dtype)]
     gradients[0][0, 0] = 4

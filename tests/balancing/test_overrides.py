@@ -1,4 +1,4 @@
-"""Whatever is overridden is obeyed, on every path: in a subclass, on an object, on a class."""
+"""Overrides are called on every path: in a subclass, on an object, on a class."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -22,16 +22,16 @@ NOT_OF_A_STEP = {"__init__", "__init_subclass__", "__module__", "__doc__", "__an
 def overridable(kind: type[Balancer]) -> list[str]:
     """Functions and properties of a class and of its bases in this package."""
     bases = [base for base in kind.__mro__ if base.__module__.startswith("dlrm_mtl.")]
-    found = {name: value for base in reversed(bases) for name, value in vars(base).items()}
+    actual = {name: value for base in reversed(bases) for name, value in vars(base).items()}
     return [
         name
-        for name, value in found.items()
+        for name, value in actual.items()
         if (callable(value) or isinstance(value, property)) and name not in NOT_OF_A_STEP
     ]
 
 
 def recording(kind: type[Balancer], name: str, calls: list[str]) -> type[Balancer]:
-    """A subclass that overrides one attribute: what it does is the same, and is seen."""
+    """A subclass that overrides one attribute, does the same, and notes the call."""
     inherited = getattr(kind, name)
     reads = isinstance(inherited, property)
     is_static = isinstance(vars(next(base for base in kind.__mro__ if name in vars(base)))[name], staticmethod)
@@ -50,9 +50,9 @@ def run(layer: BalancingLayer, dtype: torch.dtype, steps: int = 3) -> list[Tenso
         generator = torch.Generator().manual_seed(step)
         rows: list[Tensor | None] = list(torch.randn(TASKS, 6, 5, generator=generator).to(dtype))
         layer.weigh_losses(torch.rand(TASKS, generator=generator).to(dtype) + 0.1)
-        found = backward_with(layer, rows)
-        assert found is not None
-        combined.append(found)
+        actual = backward_with(layer, rows)
+        assert actual is not None
+        combined.append(actual)
     return combined
 
 
@@ -88,12 +88,12 @@ def test_every_override_is_called_in_every_dtype(kind: type[Balancer]) -> None:
 def test_parts_of_multibalance(base: type[MultiBalance], name: str, override: Any, dtype: torch.dtype) -> None:
     layer, plain = BalancingLayer(type("Mine", (base,), {name: override})(TASKS)), BalancingLayer(base(TASKS))
     wide = BalancingLayer(type("Mine", (base,), {name: override})(TASKS))
-    found, expected, without = (
+    actual, expected, without = (
         torch.stack(run(*each)).double() for each in ((layer, dtype), (wide, torch.float64), (plain, dtype))
     )
-    assert (found - expected).norm() < 0.3 * (without - expected).norm()
+    assert (actual - expected).norm() < 0.3 * (without - expected).norm()
     if dtype != torch.bfloat16:
-        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-5)
 
 
 def doubled(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -122,25 +122,25 @@ def test_what_is_replaced_on_a_class(owner: type[Balancer], dtype: torch.dtype, 
     expected = run(plain, dtype)
     with monkeypatch.context() as patch:
         patch.setattr(owner, "update", doubled(MultiBalance.update))
-        found = run(layer, dtype)
-    torch.testing.assert_close(found[-1], 2 * expected[-1], rtol=2e-2, atol=1e-6)
+        actual = run(layer, dtype)
+    torch.testing.assert_close(actual[-1], 2 * expected[-1], rtol=2e-2, atol=1e-6)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_state_and_options_that_are_set_between_steps(dtype: torch.dtype) -> None:
-    """Of another dtype, or a step size for each task."""
+    """State of another dtype, and a step size for each task."""
     layer, reference = BalancingLayer(MultiBalance(TASKS)), BalancingLayer(MultiBalance(TASKS))
     for each, of in ((layer, dtype), (reference, torch.float64)):
         run(each, of, 1)
         balancer = each.balancer
         balancer.weights = torch.tensor([0.5, 0.25, 0.25])  # type: ignore[assignment]
         balancer.beta = lambda step: torch.tensor([0.1, 0.2, 0.3], dtype=torch.float64)  # type: ignore[assignment]
-    found, expected = run(layer, dtype), run(reference, torch.float64)
-    torch.testing.assert_close(found[-1].double(), expected[-1], rtol=2e-2, atol=2e-2)
+    actual, expected = run(layer, dtype), run(reference, torch.float64)
+    torch.testing.assert_close(actual[-1].double(), expected[-1], rtol=2e-2, atol=2e-2)
 
 
 def test_an_own_application_of_coefficients_may_not_be_finite() -> None:
-    """Norms bound a weighted sum alone."""
+    """Norms bound only a weighted sum."""
 
     class Exploding(MultiBalance):
         def apply_coefficients(self, gradients: Sequence[Tensor | None], coefficients: Tensor) -> Tensor | None:
@@ -154,7 +154,7 @@ def test_an_own_application_of_coefficients_may_not_be_finite() -> None:
 
 
 def test_only_classes_that_declare_it_are_portable() -> None:
-    """Those classes that they were made for, untouched."""
+    """A subclass does not inherit it."""
     for name in available_balancers():
         balancer = create_balancer(name, TASKS)
         portable = not isinstance(balancer, GradDrop)

@@ -1,4 +1,4 @@
-"""Projection onto the simplex and the min-norm point: what defines them, not how they are computed."""
+"""Projection onto the simplex and the min-norm point, by their definitions."""
 
 import hypothesis.extra.numpy as arrays
 import numpy as np
@@ -163,7 +163,7 @@ def test_min_norm_point_of_many_tasks(num_tasks: int, seed: int) -> None:
 
 
 def test_many_tasks_agree_with_few() -> None:
-    """Repeating gradients takes the iteration past the enumeration's limit and leaves the direction as it is."""
+    """Repeated gradients exceed the limit of the enumeration, and do not change the direction."""
     rows = gradients(5, 20, 7)
     direction = min_norm_point(rows @ rows.T) @ rows
     repeated = rows.repeat(2, 1)
@@ -189,6 +189,6 @@ def test_min_norm_point_takes_a_float32_gramian() -> None:
 def test_minus_infinity_leaves_an_entry_out() -> None:
     vector = torch.tensor([0.3, -torch.inf, 0.9, 0.5], dtype=torch.float64)
     kept = [0, 2, 3]
-    found = project_to_simplex(vector)
-    assert found[1] == 0
-    assert torch.equal(found[kept], project_to_simplex(vector[kept]))
+    actual = project_to_simplex(vector)
+    assert actual[1] == 0
+    assert torch.equal(actual[kept], project_to_simplex(vector[kept]))

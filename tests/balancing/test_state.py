@@ -157,7 +157,7 @@ def test_deepcopy_is_independent(reduction: str) -> None:
 
 
 def test_copies_share_the_process_group() -> None:
-    """It cannot be copied."""
+    """A process group cannot be copied."""
     group = dist.ProcessGroup(0, 1)  # type: ignore[call-arg]
     twin = copy.deepcopy(BalancingLayer(MultiBalance(2), group))
     assert twin._reducer._process_group is group

@@ -60,7 +60,7 @@ def step(layer: BalancingLayer, device: str, dtype: torch.dtype, watched: bool =
 
 
 def build(layer: BalancingLayer, device: str, dtype: torch.dtype = torch.float32) -> BalancingLayer:
-    """On the device. A GPU's first step brings tables of constants there, for which the host waits."""
+    """On the device, after a first step, in which the host waits for tables of constants to be copied to a GPU."""
     if device == "cuda":
         step(layer.to(device), device, dtype, watched=False)
     return layer
@@ -88,7 +88,7 @@ def test_a_step_never_waits(name: str, dtype: torch.dtype, device: str) -> None:
 @pytest.mark.parametrize("num_tasks", [1, 3, 8])
 @pytest.mark.parametrize("method", GRADIENT_METHODS, ids=method_id)
 def test_options_never_wait(method: Method, num_tasks: int, device: str) -> None:
-    """Losses included; a silent and a not finite gradient too, where a method might branch."""
+    """With losses, and with gradients that are zero or not finite, where a method might branch."""
     layer = BalancingLayer(create(method, num_tasks)).to(device)
     losses = torch.rand(num_tasks, device=device)
     rows = torch.randn(num_tasks, 8, 4, device=device)

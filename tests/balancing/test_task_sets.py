@@ -1,4 +1,4 @@
-"""A checkpoint of tasks a, b, c in a run with a task more, a task less, or another order: every method."""
+"""A checkpoint of tasks a, b, c loaded with one more task, one less, or in another order: every method."""
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ SIMPLEX = ("multibalance", "mgda", "sdmgrad", "moco", "nash_mtl", "uncertainty+m
 SIGNED = ("imtl_g", "imtl_l+imtl_g", "torchjd:IMTLG")
 """Methods whose weights may be negative."""
 AVERAGES = (".weighting_", "delayed_", "pending_")
-"""What starts afresh as a whole where a task is new."""
+"""State that starts anew for all tasks if a task is new."""
 
 every = pytest.mark.parametrize("method", ALL_METHODS, ids=method_id)
 reductions = pytest.mark.parametrize("reduction", ["exact", "delayed"])
@@ -104,7 +104,7 @@ def test_all_weight_on_a_removed_task(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["multibalance", "moco", "sdmgrad"])
 def test_weights_that_sum_to_more_than_one(name: str) -> None:
-    """Kept tasks hold all the weight, and a new one has its prior on top."""
+    """Common tasks have all the weight, and a new one has its prior in addition."""
     source, target = create_balancer(name, 2, task_names="ab"), create_balancer(name, 3, task_names="abc")
     rows = torch.randn(3, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     source.combine(rows[:2])

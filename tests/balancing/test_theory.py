@@ -269,9 +269,9 @@ def test_the_residual_concentrates_at_the_covariance(rows: int) -> None:
     one_row = torch.einsum("bdn,mbd->bmn", jacobians - mean, gradients)  # r_m(x) of equation 9
     spread = (one_row - covariance).square().sum(dim=(1, 2)).mean()
     batches = [torch.tensor(drawn) for drawn in itertools.product(range(6), repeat=rows)]
-    found = torch.stack([residuals(jacobians[drawn], mean, gradients[:, drawn]) for drawn in batches])
-    torch.testing.assert_close(found.mean(dim=0), covariance, rtol=1e-9, atol=1e-13)
-    distance = (found - covariance).square().sum(dim=(1, 2)).mean()
+    actual = torch.stack([residuals(jacobians[drawn], mean, gradients[:, drawn]) for drawn in batches])
+    torch.testing.assert_close(actual.mean(dim=0), covariance, rtol=1e-9, atol=1e-13)
+    distance = (actual - covariance).square().sum(dim=(1, 2)).mean()
     torch.testing.assert_close(distance, spread / rows, rtol=1e-9, atol=0.0)
     assert covariance.norm() > 0.01 * one_row.norm(dim=(1, 2)).mean()
 

@@ -39,8 +39,8 @@ def coefficients(balancer: Balancer, rows: Array, losses: Array | None = None) -
     """One step on explicit gradients."""
     present = list(torch.from_numpy(rows))
     statistic = balancer.measure(present, torch.device("cpu"))
-    found: Array = balancer.update(statistic, None if losses is None else torch.from_numpy(losses)).numpy().copy()
-    return found
+    actual: Array = balancer.update(statistic, None if losses is None else torch.from_numpy(losses)).numpy().copy()
+    return actual
 
 
 def fresh(name: str, rows: Array, losses: Array | None = None, **options: Any) -> Array:

@@ -16,8 +16,8 @@ def nearest_weights(rows: Array) -> Array:
     system = np.vstack([rows.T / scale, np.ones(len(rows))])
     side = np.zeros(len(system))
     side[-1] = 1
-    found, _ = nnls(system, side, maxiter=1000)
-    weights: Array = found / found.sum()
+    actual, _ = nnls(system, side, maxiter=1000)
+    weights: Array = actual / actual.sum()
     return weights
 
 

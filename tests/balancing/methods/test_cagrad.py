@@ -35,8 +35,8 @@ def smallest(rows: Array, c: float) -> float:
     grid = np.linspace(np.log(norms.min()) - 12, np.log(norms.max()) + 3, 80)
     best = int(np.argmin([value(point) for point in grid]))
     bracket = (grid[max(best - 1, 0)], grid[min(best + 1, len(grid) - 1)])
-    found = minimize_scalar(value, bounds=bracket, method="bounded", options={"xatol": 1e-10})
-    return min(float(found.fun), value(grid[best]))
+    actual = minimize_scalar(value, bounds=bracket, method="bounded", options={"xatol": 1e-10})
+    return min(float(actual.fun), value(grid[best]))
 
 
 @pytest.mark.parametrize("c", [0.1, 0.4, 0.9, 3.0])
@@ -45,7 +45,7 @@ def smallest(rows: Array, c: float) -> float:
 def test_reference(num_tasks: int, case: str, c: float) -> None:
     rows = gradients(case, num_tasks)
     balancer = create_balancer("cagrad", num_tasks, c=c, rescale="none")
-    found = balancer.combine(torch.from_numpy(rows)).numpy()
+    actual = balancer.combine(torch.from_numpy(rows)).numpy()
     weights = balancer.task_weights().numpy()
     assert (weights >= 0).all()
     assert abs(weights.sum() - 1) <= 1e-12
@@ -54,14 +54,14 @@ def test_reference(num_tasks: int, case: str, c: float) -> None:
     # d is g_0 plus a step of length kappa towards V w.
     toward = weights @ rows
     expected = mean + c * np.linalg.norm(mean) * toward / np.linalg.norm(toward)
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-9 * float(np.linalg.norm(mean)))
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-9 * float(np.linalg.norm(mean)))
 
 
 @pytest.mark.parametrize("c", [0.4, 0.9])
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("num_tasks", TASKS)
 def test_strong_duality(num_tasks: int, case: str, c: float) -> None:
-    """The worst task gains exactly what the minimum over w says: no direction within the ball helps it more."""
+    """The gain of the worst task is the minimum over w, so no direction within the ball improves it more."""
     rows = gradients(case, num_tasks)
     direction = fresh("cagrad", rows, c=c, rescale="none") @ rows
     scale = np.linalg.norm(rows.mean(axis=0)) * np.linalg.norm(rows, axis=1).max()
@@ -92,9 +92,9 @@ def test_a_large_radius_points_along_mgda() -> None:
 def test_stationary_gradients_give_nothing() -> None:
     rows = gradients("generic", 3)
     rows -= rows.mean(axis=0)
-    found = fresh("cagrad", rows)
-    assert np.isfinite(found).all()
-    assert np.linalg.norm(found @ rows) <= 1e-6 * np.linalg.norm(rows)
+    actual = fresh("cagrad", rows)
+    assert np.isfinite(actual).all()
+    assert np.linalg.norm(actual @ rows) <= 1e-6 * np.linalg.norm(rows)
 
 
 @pytest.mark.parametrize(("option", "value"), [("c", -0.1), ("c", float("inf")), ("rescale", "sum"), ("rescale", 1)])

@@ -22,7 +22,7 @@ TARGETS: dict[str, Callable[[list[float]], float]] = {
 
 
 def scaled_to_one_norm(rows: Array, norms: Array, target: str) -> Array:
-    """The mean of the gradients, each brought to the target norm by the norm it is said to have."""
+    """The mean of the gradients, each scaled from the given norm to the target."""
     seen = [float(norm) for norm in norms if norm > 0]
     goal = TARGETS[target](seen) if seen else 0.0
     parts = [row * (goal / norm) if norm > 0 else np.zeros_like(row) for row, norm in zip(rows, norms, strict=True)]
@@ -45,10 +45,10 @@ def test_reference(num_tasks: int, case: str, target: str) -> None:
 def test_silent_tasks_count_for_no_norm(silent: tuple[int, ...], target: str) -> None:
     rows = gradients("generic", 5)
     rows[list(silent)] = 0
-    found = fresh("db_mtl", rows, target=target)
-    assert (found[list(silent)] == 0).all()
+    actual = fresh("db_mtl", rows, target=target)
+    assert (actual[list(silent)] == 0).all()
     expected = scaled_to_one_norm(rows, np.linalg.norm(rows, axis=1), target)
-    np.testing.assert_allclose(found @ rows, expected, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(actual @ rows, expected, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -57,8 +57,8 @@ def test_gradients_of_log_losses(num_tasks: int, target: str) -> None:
     rows, losses = gradients("generic", num_tasks), np.linspace(0.05, 4, num_tasks)
     logarithmic = rows / losses[:, None]
     expected = scaled_to_one_norm(logarithmic, np.linalg.norm(logarithmic, axis=1), target)
-    found = fresh("db_mtl", rows, losses, target=target, log_losses=True)
-    np.testing.assert_allclose(found @ rows, expected, rtol=0, atol=1e-11)
+    actual = fresh("db_mtl", rows, losses, target=target, log_losses=True)
+    np.testing.assert_allclose(actual @ rows, expected, rtol=0, atol=1e-11)
 
 
 @pytest.mark.parametrize("log_losses", [False, True])
@@ -80,18 +80,18 @@ def test_ten_steps_with_averages(num_tasks: int, average: float, log_losses: boo
             if row.any():
                 averages[m] = row if before is None else average * before + (1 - average) * row
         norms = np.array([0.0 if mean is None else np.linalg.norm(mean) for mean in averages])
-        found = coefficients(balancer, rows, losses if log_losses else None) @ rows
+        actual = coefficients(balancer, rows, losses if log_losses else None) @ rows
         expected = scaled_to_one_norm(logarithmic, norms, "max")
-        np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-10)
+        np.testing.assert_allclose(actual, expected, rtol=1e-10, atol=1e-10)
 
 
 def test_averages_are_of_pooled_gradients() -> None:
     """A batch of two rows counts as their sum."""
     random = np.random.default_rng(0)
     batch = random.standard_normal((3, 2, WIDTH))
-    found = fresh("db_mtl", batch, average=0.5)
-    np.testing.assert_allclose(found, fresh("db_mtl", batch.sum(axis=1)), rtol=1e-12)
-    assert not np.allclose(found, fresh("db_mtl", batch.reshape(3, -1)))
+    actual = fresh("db_mtl", batch, average=0.5)
+    np.testing.assert_allclose(actual, fresh("db_mtl", batch.sum(axis=1)), rtol=1e-12)
+    assert not np.allclose(actual, fresh("db_mtl", batch.reshape(3, -1)))
 
 
 @quick

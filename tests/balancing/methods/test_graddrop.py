@@ -28,8 +28,8 @@ def draws(rows: Array, count: int, leak: float = 0.0) -> Array:
     """(count, N), a tenth of them in each of ten steps."""
     balancer = create_balancer("graddrop", len(rows), leak=leak)
     given = torch.from_numpy(np.tile(rows, -(-count // 10)))
-    found: Array = torch.stack([balancer.combine(given) for _ in range(10)]).numpy()
-    return found.reshape(-1, rows.shape[1])[:count]
+    actual: Array = torch.stack([balancer.combine(given) for _ in range(10)]).numpy()
+    return actual.reshape(-1, rows.shape[1])[:count]
 
 
 @pytest.mark.parametrize("leak", [0.0, 0.3, 1.0])
@@ -41,8 +41,8 @@ def test_mean_over_draws(num_tasks: int, case: str, leak: float) -> None:
     purity = 0.5 * (1 + rows.sum(axis=0) / np.abs(rows).sum(axis=0))
     span = (1 - leak) * np.abs(rows).sum(axis=0) / num_tasks
     error = span * (5 * np.sqrt(purity * (1 - purity) / DRAWS) + 10 / DRAWS * (purity * (1 - purity) > 0))
-    found = draws(rows, DRAWS, leak).mean(axis=0)
-    assert (np.abs(found - expected_mean(rows, leak)) <= error + 1e-12 * np.abs(rows).max()).all()
+    actual = draws(rows, DRAWS, leak).mean(axis=0)
+    assert (np.abs(actual - expected_mean(rows, leak)) <= error + 1e-12 * np.abs(rows).max()).all()
 
 
 @pytest.mark.parametrize("leak", [0.0, 0.25])
@@ -61,8 +61,8 @@ def test_every_element_is_one_of_two(num_tasks: int, case: str, leak: float) -> 
 
 def test_elements_are_drawn_independently() -> None:
     """Two elements with P = 1/2 agree in half of the draws."""
-    found = draws(np.array([[1.0, 1.0], [-1.0, -1.0]]), DRAWS)
-    agreeing = (found[:, 0] == found[:, 1]).mean()
+    actual = draws(np.array([[1.0, 1.0], [-1.0, -1.0]]), DRAWS)
+    agreeing = (actual[:, 0] == actual[:, 1]).mean()
     assert abs(agreeing - 0.5) <= 5 * 0.5 / np.sqrt(DRAWS)
 
 
@@ -80,11 +80,11 @@ def test_elements_without_any_gradient_are_zero() -> None:
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
 def test_dtype_is_kept(dtype: torch.dtype) -> None:
     rows = torch.from_numpy(gradients("generic", 3)).to(dtype)
-    found = create_balancer("graddrop", 3).combine(rows)
-    assert found.dtype == dtype
+    actual = create_balancer("graddrop", 3).combine(rows)
+    assert actual.dtype == dtype
     exact = create_balancer("graddrop", 3).combine(rows.float())
     if dtype != torch.float64:  # whose draws have more digits
-        torch.testing.assert_close(found.float(), exact, rtol=1e-2, atol=1e-2)
+        torch.testing.assert_close(actual.float(), exact, rtol=1e-2, atol=1e-2)
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])

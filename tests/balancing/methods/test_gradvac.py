@@ -53,10 +53,10 @@ def test_ten_steps(num_tasks: int, beta: float) -> None:
         if step in (3, 6):  # silent: its pairs keep their targets
             rows[step % 2] = 0
         expected = reference(rows)
-        found = coefficients(balancer, rows)
-        np.testing.assert_allclose(found @ rows, expected, rtol=1e-9, atol=1e-9)
+        actual = coefficients(balancer, rows)
+        np.testing.assert_allclose(actual @ rows, expected, rtol=1e-9, atol=1e-9)
         np.testing.assert_allclose(balancer.get_buffer("targets").numpy(), reference.targets, rtol=0, atol=1e-10)
-        raised += np.abs(found - 1 / num_tasks).max() > 1e-3
+        raised += np.abs(actual - 1 / num_tasks).max() > 1e-3
     assert raised >= 5
 
 
@@ -76,8 +76,8 @@ def test_case_repeated(num_tasks: int, case: str) -> None:
 def test_the_first_step_is_pcgrads(num_tasks: int, case: str) -> None:
     rows = gradients(case, num_tasks)
     scale = np.linalg.norm(rows, axis=1).max()
-    found, expected = fresh("gradvac", rows) @ rows, fresh("pcgrad", rows) @ rows
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-9 * scale)
+    actual, expected = fresh("gradvac", rows) @ rows, fresh("pcgrad", rows) @ rows
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-9 * scale)
 
 
 def test_a_cosine_is_raised_to_its_target() -> None:
@@ -102,9 +102,9 @@ def test_targets_of_one_stay_bounded() -> None:
     balancer = create_balancer("gradvac", 2, beta=1.0)
     coefficients(balancer, np.array([[1.0, 0.0], [2.0, 0.0]]))
     assert balancer.get_buffer("targets")[0, 1].item() == pytest.approx(1)
-    found = coefficients(balancer, np.array([[1.0, 0.0], [0.0, 2.0]]))
+    actual = coefficients(balancer, np.array([[1.0, 0.0], [0.0, 2.0]]))
     steep = 0.999 / np.sqrt(1 - 0.999**2)
-    np.testing.assert_allclose(found, [(1 + 2 * steep) / 2, (1 + steep / 2) / 2], rtol=1e-9)
+    np.testing.assert_allclose(actual, [(1 + 2 * steep) / 2, (1 + steep / 2) / 2], rtol=1e-9)
 
 
 def test_exactly_opposed_gradients_have_no_direction_left() -> None:

@@ -59,6 +59,6 @@ def test_weights_that_would_explode_keep_their_direction() -> None:
     rows = units * np.array([[1.0], [1.0], [-shares[2] / shares[:2].sum() * 1.0001]])
     expected = closed_form(rows)
     assert np.abs(expected).max() > 1000
-    found = fresh("imtl_g", rows)
-    assert np.abs(found).max() == pytest.approx(10)
-    np.testing.assert_allclose(found / 10, expected / np.abs(expected).max(), rtol=1e-6)
+    actual = fresh("imtl_g", rows)
+    assert np.abs(actual).max() == pytest.approx(10)
+    np.testing.assert_allclose(actual / 10, expected / np.abs(expected).max(), rtol=1e-6)

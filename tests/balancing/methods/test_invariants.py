@@ -1,4 +1,4 @@
-"""What holds for every method, or for every method of a kind."""
+"""Properties of every method, or of a class of methods."""
 
 import io
 import zlib
@@ -66,8 +66,8 @@ def steps(balancer: Balancer, given: list[Array], losses: list[Array] | None = N
 
 
 def combined(balancer: Balancer, rows: Array, step: int = 0) -> Array:
-    found: Array = balancer.combine(torch.from_numpy(rows), torch.from_numpy(losses_of(len(rows), step))).numpy()
-    return found
+    actual: Array = balancer.combine(torch.from_numpy(rows), torch.from_numpy(losses_of(len(rows), step))).numpy()
+    return actual
 
 
 @every
@@ -76,9 +76,9 @@ def test_one_task_is_left_alone(method: Method, dtype: torch.dtype) -> None:
     balancer = create(method, 1)
     for seed in range(3):
         rows = torch.from_numpy(gradients("generic", 2, seed)[:1]).to(dtype)
-        found = balancer.combine(rows, torch.ones(1))
-        torch.testing.assert_close(found, rows[0], rtol=1e-9 if dtype == torch.float64 else 1e-2, atol=0)
-        assert found.dtype == dtype
+        actual = balancer.combine(rows, torch.ones(1))
+        torch.testing.assert_close(actual, rows[0], rtol=1e-9 if dtype == torch.float64 else 1e-2, atol=0)
+        assert actual.dtype == dtype
 
 
 @every
@@ -88,8 +88,8 @@ def test_equal_gradients_give_their_mean(method: Method, num_tasks: int) -> None
     balancer = create(method, num_tasks)
     for seed in range(5):
         row = gradients("generic", 2, seed)[0] * 10.0 ** (seed - 3)
-        found = balancer.combine(torch.from_numpy(np.tile(row, (num_tasks, 1))), torch.ones(num_tasks))
-        np.testing.assert_allclose(found.numpy(), row, rtol=1e-9)
+        actual = balancer.combine(torch.from_numpy(np.tile(row, (num_tasks, 1))), torch.ones(num_tasks))
+        np.testing.assert_allclose(actual.numpy(), row, rtol=1e-9)
 
 
 @by_coefficients
@@ -125,16 +125,16 @@ def test_common_scale(method: Method, num_tasks: int, case: str, exponent: int) 
 @by_coefficients
 @pytest.mark.parametrize("silent", [(0,), (2,), (1, 3), (0, 1, 2)])
 def test_silent_tasks(method: Method, silent: tuple[int, ...]) -> None:
-    """They contribute nothing and, for methods that leave them out, the others' weights are as without them."""
+    """They add nothing; for methods that leave them out, the weights of the others are as without them."""
     num_tasks, name = 5, method[0]
     others = [m for m in range(num_tasks) if m not in silent]
     given, losses = sequence(num_tasks), [losses_of(num_tasks, step) for step in range(10)]
     given = [rows - 0.5 * rows.mean(axis=0) for rows in given]
     for rows in given:
         rows[list(silent)] = 0
-    found = steps(create(method, num_tasks), given, losses)
+    actual = steps(create(method, num_tasks), given, losses)
     alone = steps(create(method, len(others)), [rows[others] for rows in given], [loss[others] for loss in losses])
-    for whole, rest in zip(found, alone, strict=True):
+    for whole, rest in zip(actual, alone, strict=True):
         assert np.isfinite(whole).all()
         if name in LEAVES_OUT:
             np.testing.assert_allclose(whole[others], rest, rtol=1e-8, atol=1e-10)
@@ -146,14 +146,14 @@ def test_silent_tasks(method: Method, silent: tuple[int, ...]) -> None:
 @pytest.mark.parametrize("name", ORDERED)
 @pytest.mark.parametrize("silent", range(3))
 def test_a_silent_third_task_leaves_two_alone(name: str, silent: int) -> None:
-    """Two tasks have no order to differ in."""
+    """With two tasks there is only one order."""
     others = [m for m in range(3) if m != silent]
     given = [rows - 0.9 * rows.mean(axis=0) for rows in sequence(3)]
     for rows in given:
         rows[silent] = 0
-    found = steps(create((name, {}), 3), given)
+    actual = steps(create((name, {}), 3), given)
     alone = steps(create((name, {}), 2), [rows[others] for rows in given])
-    for whole, rest in zip(found, alone, strict=True):
+    for whole, rest in zip(actual, alone, strict=True):
         np.testing.assert_allclose(whole[others] * 3 / 2, rest, rtol=1e-9)
 
 
@@ -171,7 +171,7 @@ def test_all_tasks_silent(method: Method) -> None:
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 @pytest.mark.parametrize("at", [0, 3])
 def test_a_step_that_is_not_finite(method: Method, bad: float, at: int) -> None:
-    """It leaves the state as it was, is counted, and is passed on."""
+    """The state stays as it was; the step is counted and passed on."""
     balancer, twin = create(method, 3), create(method, 3)
     for step, rows in enumerate(sequence(3)):
         if step == at:
@@ -188,7 +188,7 @@ def test_a_step_that_is_not_finite(method: Method, bad: float, at: int) -> None:
 
 
 def _same(before: torch.Tensor, after: torch.Tensor) -> bool:
-    """Equal, or both without any content: a buffer of gradients may have learned its width."""
+    """Equal, or both zero: a buffer of gradients may have got its width."""
     return torch.equal(before, after) if before.shape == after.shape else not (before.any() or after.any())
 
 
@@ -226,7 +226,7 @@ def test_continues_from_a_checkpoint_bit_for_bit(method: Method, at: int) -> Non
 @every
 @pytest.mark.parametrize("stepped", [False, True])
 def test_into_another_task_set(method: Method, stepped: bool) -> None:
-    """Known tasks keep their state, under any order; a new one starts as in a fresh balancer."""
+    """Common tasks keep their state in any order; a new one starts as in a new balancer."""
     source = create(method, 3, task_names=["click", "like", "share"])
     for step, rows in enumerate(sequence(3)[:5]):
         combined(source, rows, step)
@@ -256,10 +256,10 @@ def test_lower_precision(method: Method, dtype: torch.dtype) -> None:
     rows = torch.from_numpy(gradients("generic", 3)).to(dtype)
     losses = torch.from_numpy(losses_of(3))
     balancer, exact = create(method, 3), create(method, 3)
-    found, expected = balancer.combine(rows, losses), exact.combine(rows.double(), losses)
-    assert found.dtype == dtype
+    actual, expected = balancer.combine(rows, losses), exact.combine(rows.double(), losses)
+    assert actual.dtype == dtype
     tolerance = 1e-4 if dtype == torch.float32 else 3e-2
-    torch.testing.assert_close(found.double(), expected, rtol=tolerance, atol=tolerance)
+    torch.testing.assert_close(actual.double(), expected, rtol=tolerance, atol=tolerance)
 
 
 @by_coefficients
@@ -270,9 +270,9 @@ def test_float32_gramians_stay_finite(method: Method, num_tasks: int, case: str)
     rows = gradients(case, num_tasks)
     balancer = create(method, num_tasks)
     for _ in range(3):
-        found = balancer.combine(torch.from_numpy(rows).float(), torch.ones(num_tasks)).numpy()
-        assert np.isfinite(found).all()
-        assert np.linalg.norm(found) <= 20 * num_tasks * np.linalg.norm(rows, axis=1).max()
+        actual = balancer.combine(torch.from_numpy(rows).float(), torch.ones(num_tasks)).numpy()
+        assert np.isfinite(actual).all()
+        assert np.linalg.norm(actual) <= 20 * num_tasks * np.linalg.norm(rows, axis=1).max()
 
 
 @by_coefficients
@@ -282,6 +282,6 @@ def test_more_than_eight_tasks(method: Method, num_tasks: int) -> None:
         pytest.skip("refused beyond 8 tasks")
     random = np.random.default_rng(zlib.crc32(method_id(method).encode()))
     rows = random.standard_normal((num_tasks, 40))
-    found = coefficients(create(method, num_tasks), rows, losses_of(num_tasks))
-    assert np.isfinite(found).all()
-    assert found @ rows @ (found @ rows) > 0
+    actual = coefficients(create(method, num_tasks), rows, losses_of(num_tasks))
+    assert np.isfinite(actual).all()
+    assert actual @ rows @ (actual @ rows) > 0

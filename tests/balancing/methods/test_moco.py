@@ -86,8 +86,8 @@ def test_without_averages_it_approaches_mgda() -> None:
     rows = gradients("generic", 5)
     balancer = create_balancer("moco", 5, decay=0.0, rho=0.0, step_size=0.3)
     for _ in range(3000):
-        found = coefficients(balancer, rows)
-    np.testing.assert_allclose(found, fresh("mgda", rows), rtol=0, atol=1e-8)
+        actual = coefficients(balancer, rows)
+    np.testing.assert_allclose(actual, fresh("mgda", rows), rtol=0, atol=1e-8)
 
 
 def test_gradients_are_pooled() -> None:
@@ -114,10 +114,10 @@ def test_all_weight_on_a_removed_task() -> None:
     balancer.get_buffer("weights").copy_(torch.tensor([0.0, 0.0, 1.0]))
     rows = sequence(3)[0]
     rows[2] = 0
-    found = coefficients(balancer, rows)
-    assert found[2] == 0
-    assert found.sum() == pytest.approx(1)
-    assert found[:2].min() > 0
+    actual = coefficients(balancer, rows)
+    assert actual[2] == 0
+    assert actual.sum() == pytest.approx(1)
+    assert actual[:2].min() > 0
 
 
 @pytest.mark.parametrize(

@@ -27,8 +27,8 @@ def bargain(rows: Array) -> Array:
             result: Array = shares * (vectors @ (shares @ vectors)) - 1
             return result
 
-        found = least_squares(residual, logarithms, method="lm", xtol=1e-15, ftol=1e-15, gtol=1e-15, max_nfev=20_000)
-        logarithms = found.x
+        actual = least_squares(residual, logarithms, method="lm", xtol=1e-15, ftol=1e-15, gtol=1e-15, max_nfev=20_000)
+        logarithms = actual.x
     assert np.abs(residual(logarithms)).max() <= 1e-9
     weights: Array = np.exp(logarithms) / norms
     return weights / weights.sum()
@@ -71,7 +71,7 @@ def test_nearly_stationary(num_tasks: int, seed: int, kept: float) -> None:
 @pytest.mark.parametrize("seed", range(10))
 @pytest.mark.parametrize("num_tasks", [5, 8])
 def test_some_nearly_stationary(num_tasks: int, seed: int, kept: float) -> None:
-    """Three of them; their shares end up far above the others'."""
+    """Three of the gradients; their shares become far larger than those of the others."""
     rows = gradients("generic", num_tasks, seed)
     rows[:3] -= (1 - kept) * rows[:3].mean(axis=0)
     weights = fresh("nash_mtl", rows)
@@ -120,7 +120,7 @@ def test_stationary_gradients_stay_finite(num_tasks: int) -> None:
 
 @pytest.mark.parametrize("seed", range(20))
 def test_rounded_gramians_of_stationary_gradients(seed: int) -> None:
-    """In float32 they have negative eigenvalues, and no solution; shares stay positive all the same."""
+    """In float32 they have negative eigenvalues and no solution; the shares must stay positive."""
     rows = gradients("generic", 5, seed)
     rows -= rows.mean(axis=0)
     gramian = torch.from_numpy(rows @ rows.T) * (1 + 1e-6 * torch.eye(5) * (-1) ** seed)

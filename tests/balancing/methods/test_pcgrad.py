@@ -26,8 +26,8 @@ def project(rows: Array, partners: list[list[int]]) -> Array:
 
 
 def partners_at(num_tasks: int, step: int, seed: int = 0) -> list[list[int]]:
-    found: list[list[int]] = random_partners(num_tasks, seed, torch.tensor(step)).tolist()
-    return found
+    actual: list[list[int]] = random_partners(num_tasks, seed, torch.tensor(step)).tolist()
+    return actual
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -50,7 +50,7 @@ def test_ten_steps(num_tasks: int) -> None:
 
 
 def test_the_order_matters() -> None:
-    """Otherwise the tests above would not tell whether it is followed."""
+    """So the tests above would fail with another order."""
     rows = gradients("conflicting", 5)
     forward = project(rows, [[j for j in range(5) if j != i] for i in range(5)])
     backward = project(rows, [[j for j in reversed(range(5)) if j != i] for i in range(5)])

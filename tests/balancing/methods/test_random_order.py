@@ -17,14 +17,14 @@ def orders_at(step: int, rows: int = 3, columns: int = 3, seed: int = 0) -> Tens
 
 @pytest.mark.parametrize("columns", [1, 2, 5, 8])
 def test_permutations(columns: int) -> None:
-    found = random_orders(4, columns, 7, torch.tensor(3))
-    assert found.sort(dim=1).values.tolist() == [list(range(columns))] * 4
+    actual = random_orders(4, columns, 7, torch.tensor(3))
+    assert actual.sort(dim=1).values.tolist() == [list(range(columns))] * 4
 
 
 @pytest.mark.parametrize("num_tasks", [1, 2, 3, 8])
 def test_partners_are_all_the_others(num_tasks: int) -> None:
-    found = random_partners(num_tasks, 0, torch.tensor(5))
-    for task, partners in enumerate(found.tolist()):
+    actual = random_partners(num_tasks, 0, torch.tensor(5))
+    for task, partners in enumerate(actual.tolist()):
         assert sorted([*partners, task]) == list(range(num_tasks))
 
 
@@ -50,8 +50,8 @@ def test_a_function_of_seed_and_step() -> None:
 
 
 def test_the_largest_seed_and_step() -> None:
-    found = random_orders(2, 5, 2**31 - 1, torch.tensor(2**62))
-    assert found.sort(dim=1).values.tolist() == [list(range(5))] * 2
+    actual = random_orders(2, 5, 2**31 - 1, torch.tensor(2**62))
+    assert actual.sort(dim=1).values.tolist() == [list(range(5))] * 2
 
 
 @pytest.mark.parametrize("name", ["pcgrad", "gradvac", "graddrop"])

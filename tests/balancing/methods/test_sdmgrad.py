@@ -31,8 +31,8 @@ def skewed(num_tasks: int) -> Array:
 def test_reference(num_tasks: int, case: str, rho: float) -> None:
     rows = gradients(case, num_tasks)
     for prior in (np.full(num_tasks, 1 / num_tasks), skewed(num_tasks)):
-        found = fresh("sdmgrad", rows, rho=rho, prior=prior.tolist())
-        weights = (1 + rho) * found - rho * prior
+        actual = fresh("sdmgrad", rows, rho=rho, prior=prior.tolist())
+        weights = (1 + rho) * actual - rho * prior
         assert weights.min() >= -1e-12
         weights = np.maximum(weights, 0) / np.maximum(weights, 0).sum()
         assert_as_short(weights, shifted(rows, rho, prior))
@@ -79,8 +79,8 @@ def test_a_strong_prior_is_the_mean() -> None:
 def test_the_prior_of_a_silent_task_is_left_out() -> None:
     rows = gradients("generic", 3)
     rows[0] = 0
-    found = fresh("sdmgrad", rows, rho=1.0, prior=[1.0, 0.0, 0.0])
-    np.testing.assert_allclose(2 * found[1:], nearest_weights(rows[1:]), rtol=0, atol=1e-8)
+    actual = fresh("sdmgrad", rows, rho=1.0, prior=[1.0, 0.0, 0.0])
+    np.testing.assert_allclose(2 * actual[1:], nearest_weights(rows[1:]), rtol=0, atol=1e-8)
 
 
 @pytest.mark.parametrize(

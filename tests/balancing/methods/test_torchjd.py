@@ -41,8 +41,8 @@ def test_reference(name: str, num_tasks: int, case: str) -> None:
         pytest.skip("Krum needs three tasks")
     rows = gradients(case, num_tasks)
     gramian = torch.from_numpy(rows @ rows.T)
-    found = create_balancer(f"torchjd:{name}", num_tasks, **OPTIONS.get(name, {})).update(gramian)
-    torch.testing.assert_close(found, direct(name, gramian), rtol=1e-9, atol=1e-12)
+    actual = create_balancer(f"torchjd:{name}", num_tasks, **OPTIONS.get(name, {})).update(gramian)
+    torch.testing.assert_close(actual, direct(name, gramian), rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -55,7 +55,7 @@ def test_tiny_gradients_are_weighed_like_large_ones(name: str) -> None:
 
 
 def test_unnormalised_tiny_gradients_would_not() -> None:
-    """Why the Gramian is normalised."""
+    """So the Gramian is normalised."""
     rows = torch.from_numpy(1e-4 * gradients("conflicting", 5))
     weighting = torchjd.aggregation.UPGradWeighting()
     assert not torch.allclose(weighting(rows @ rows.T), direct("UPGrad", rows @ rows.T), rtol=0.1)
@@ -74,9 +74,9 @@ def test_a_silent_task_leaves_the_others_alone(name: str) -> None:
     rows = gradients("conflicting", 4)
     rows[2] = 0
     others = [0, 1, 3]
-    found = fresh(f"torchjd:{name}", rows, **OPTIONS.get(name, {}))
-    assert np.isfinite(found).all()
-    kept, alone = found[others] @ rows[others], fresh(f"torchjd:{name}", rows[others], **OPTIONS.get(name, {}))
+    actual = fresh(f"torchjd:{name}", rows, **OPTIONS.get(name, {}))
+    assert np.isfinite(actual).all()
+    kept, alone = actual[others] @ rows[others], fresh(f"torchjd:{name}", rows[others], **OPTIONS.get(name, {}))
     direction = alone @ rows[others]
     np.testing.assert_allclose(
         kept / np.linalg.norm(kept), direction / np.linalg.norm(direction), rtol=0, atol=1e-3 if name != "PCGrad" else 1
@@ -90,8 +90,8 @@ def test_a_silent_task_is_shown_as_orthogonal(name: str) -> None:
     shown = gramian.clone()
     shown[1, 1] = 2  # the mean of the others
     options = OPTIONS.get(name, {})
-    found = create_balancer(f"torchjd:{name}", 3, **options).update(gramian)
-    torch.testing.assert_close(found, direct(name, shown), rtol=1e-9, atol=1e-12)
+    actual = create_balancer(f"torchjd:{name}", 3, **options).update(gramian)
+    torch.testing.assert_close(actual, direct(name, shown), rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -111,17 +111,17 @@ def test_a_step_that_is_not_finite_changes_nothing(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["PCGrad", "GradVac"])
 def test_random_orders_are_the_steps(name: str) -> None:
-    """Whatever the global generator has been used for, and without using it."""
+    """They neither depend on the global generator nor advance it."""
     gramian = torch.from_numpy(gradients("conflicting", 8) @ gradients("conflicting", 8).T)
-    found = []
+    actual = []
     for seed in (1, 2):
         torch.manual_seed(seed)
         state = torch.get_rng_state()
         balancer = create_balancer(f"torchjd:{name}", 8)
-        found.append([balancer.update(gramian) for _ in range(3)])
+        actual.append([balancer.update(gramian) for _ in range(3)])
         assert torch.equal(torch.get_rng_state(), state)
-    assert all(torch.equal(first, second) for first, second in zip(*found, strict=True))
-    assert not torch.equal(found[0][0], found[0][1])
+    assert all(torch.equal(first, second) for first, second in zip(*actual, strict=True))
+    assert not torch.equal(actual[0][0], actual[0][1])
 
 
 @pytest.mark.parametrize(("name", "kept"), [("GradVac", "weighting_phi_t.c/b"), ("PCD", "weighting_sq_norm_ema.b")])
@@ -146,7 +146,7 @@ def test_moving_averages_start_afresh_where_a_task_is_new(name: str, kept: str) 
 
 @pytest.mark.parametrize("name", STATEFUL)
 def test_moving_averages_decide_weights(name: str) -> None:
-    """A run resumed without them would be another one."""
+    """A resumed run needs them."""
     first, second = (torch.from_numpy(gradients("conflicting", 3, seed)) for seed in (1, 2))
     source, target = (create_balancer(f"torchjd:{name}", 3) for _ in range(2))
     source.update(first @ first.T)
@@ -157,10 +157,10 @@ def test_moving_averages_decide_weights(name: str) -> None:
 
 def test_vectors_are_given_as_lists() -> None:
     rows = gradients("conflicting", 3)
-    found = fresh("torchjd:UPGrad", rows, pref_vector=[0.7, 0.2, 0.1])
+    actual = fresh("torchjd:UPGrad", rows, pref_vector=[0.7, 0.2, 0.1])
     weighting = torchjd.aggregation.UPGradWeighting(torch.tensor([0.7, 0.2, 0.1], dtype=torch.float64))
     gramian = torch.from_numpy(rows @ rows.T)
-    np.testing.assert_allclose(found, weighting(gramian / gramian.diagonal().mean()).numpy(), rtol=1e-9)
+    np.testing.assert_allclose(actual, weighting(gramian / gramian.diagonal().mean()).numpy(), rtol=1e-9)
 
 
 def test_unknown_name_lists_the_known() -> None:
