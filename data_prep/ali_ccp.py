@@ -35,8 +35,8 @@ class Options:
     """Directory of sample_skeleton_train.csv, sample_skeleton_test.csv, common_features_train.csv and
     common_features_test.csv, each plain, .gz or .zst."""
     out: Path
-    """Directory of the data set; one that is there already is replaced. An interrupted run goes on when it is
-    started again."""
+    """Directory of the data set; an existing data set is replaced. An interrupted run is resumed by the same
+    command."""
     layout: str = "ali_ccp"
     """ali_ccp, or a TOML file that says which fields are what; fields that it does not name are left out."""
     tasks: tuple[str, ...] = ("click", "conversion")
@@ -55,7 +55,7 @@ def prepare_ali_ccp(
     split: SplitOptions,
     work: WorkOptions,
 ) -> Schema:
-    """Prepares the data set, or goes on where an earlier run was stopped.
+    """Prepares the data set, or resumes an interrupted preparation.
 
     Raises:
         ValueError: an option, a file or a row is invalid.
@@ -101,10 +101,10 @@ def check_layout(layout: Layout) -> None:
 
 
 def find_parts(raw: Path, name: str) -> list[Path]:
-    """The files of a name in a directory, that of each part.
+    """The file of each part, by its name.
 
     Raises:
-        ValueError: one is missing, or is there both plain and compressed.
+        ValueError: a file is missing, or is there both plain and compressed.
     """
     files = []
     for part in PARTS:

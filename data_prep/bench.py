@@ -1,4 +1,4 @@
-"""``python -m data_prep.bench``: how fast this project prepares Criteo logs, beside other ways to read or prepare them.
+"""``python -m data_prep.bench``: the speed of this project's preparation of Criteo logs, compared with other ways.
 
 Contestants take turns in processes of their own, and are compared by the ratios of their rates within a round. A
 contestant of one worker is held to one CPU. The log is generated once and kept under ``--out``.
@@ -122,7 +122,7 @@ def line_up(options: Options) -> list[Contestant]:
 
 
 def generated_log(directory: Path, rows: int) -> Path:
-    """The generated log of so many rows: the one that is there, if it is as it should be."""
+    """The generated log of so many rows; a valid existing one is reused."""
     log, note = directory / f"criteo-{rows}.tsv", directory / f"criteo-{rows}.json"
     if log.is_file() and note.is_file() and read_json(note) == note_of(log, rows):
         return log
@@ -177,7 +177,7 @@ def execute(command: Sequence[str | Path], cpus: int, stdout: IO[str], stderr: I
     """Runs a process on so many CPUs, where there are as many, with one thread for each library that asks; returns its
     exit code, and the peak resident memory in KiB of the largest of it and its children."""
     allowed = os.sched_getaffinity(0)
-    # What a process may use, its children inherit.
+    # Children inherit the CPUs of a process.
     os.sched_setaffinity(0, set(sorted(allowed)[:cpus]))
     try:
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}

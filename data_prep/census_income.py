@@ -34,8 +34,8 @@ class Options:
     """Directory with census-income.data and census-income.test, or parts of the latter (census-income.test-a, -b, ...),
     plain, .gz or .zst."""
     out: Path
-    """Directory of the data set; one that is there already is replaced. An interrupted run goes on when it is
-    started again."""
+    """Directory of the data set; an existing data set is replaced. An interrupted run is resumed by the same
+    command."""
     tasks: Literal["income", "education"]
     """income: income above 50,000 dollars, and never married. education: a college degree, and never married."""
     times: Annotated[TimeOptions, tyro.conf.arg(name="")] = field(default_factory=TimeOptions)
@@ -48,7 +48,7 @@ def prepare_census(options: Options) -> Schema:
     """Writes the data set.
 
     Raises:
-        ValueError: an option, a file or a row is not as it should be.
+        ValueError: an option, a file or a row is invalid.
     """
     layout = options.context.apply(read_layout(f"census_{options.tasks}"))
     files = [find_training(options.raw), *find_evaluation(options.raw)]
@@ -68,10 +68,10 @@ def find_training(directory: Path) -> Path:
 
 
 def find_evaluation(directory: Path) -> list[Path]:
-    """The test file of a directory, or all of its parts that are there, plain or compressed.
+    """The test file in a directory, or its parts, plain or compressed.
 
     Raises:
-        ValueError: there is none, or the whole file beside parts of it.
+        ValueError: there is none, or there are both the whole file and parts of it.
     """
     whole, parts = find_named(directory, WHOLE_TEST), find_named(directory, TEST_PARTS)
     if whole and parts:

@@ -97,8 +97,8 @@ MISSING = (
 
 CATEGORICAL_WEIGHTS = {"C2": 0.6, "C5": 0.5, "C8": 0.6, "C13": 0.5, "C14": 0.6, "C26": 0.5}
 INTEGER_WEIGHTS = {"I1": 0.4, "I2": -0.3, "I8": 0.3}
-"""What the click's logit sums: an id's effect, of variance 1 over the ids, or an integer's standardised logarithm;
-0 where the value is missing."""
+"""Terms of the click's logit: an id's effect, of variance 1 over the ids, or an integer's standardised logarithm; 0
+where the value is missing."""
 
 BIAS = -4.78
 """Logit of a click at no effects: gives a click rate of 3 %."""
@@ -210,7 +210,7 @@ def id_bits(feature: int, ranks: Bits) -> Bits:
 
 
 def id_effects(ids: Bits) -> Floats:
-    """What an id does to the logit: uniform, with mean 0 and variance 1 over the ids."""
+    """Effects (B,) of ids on the logit: uniform, with mean 0 and variance 1 over the ids."""
     return (mix(ids ^ np.uint32(0x5BD1E995)) / 2.0**32 - 0.5) * np.sqrt(12.0)
 
 
@@ -225,7 +225,7 @@ def mix(bits: Bits) -> Bits:
 
 
 def add_effect(logits: Floats, effect: npt.NDArray[Any], missing: npt.NDArray[np.bool_] | None) -> None:
-    """Adds an effect in place where the value is there."""
+    """Adds an effect in place, except where the value is missing."""
     logits += effect if missing is None else np.where(missing, 0.0, effect)
 
 

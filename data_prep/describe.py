@@ -1,6 +1,5 @@
-"""``python -m data_prep.describe DIR``: what is in a data set, and whether its eval rows drift from its training rows.
-
-Works on any data set in the project's format, whoever wrote it."""
+"""``python -m data_prep.describe DIR``: statistics of a data set, and whether its eval rows drift from its
+training rows. Works on any data set in the format of docs/data.md."""
 
 from dataclasses import dataclass
 from pathlib import Path

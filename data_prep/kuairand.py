@@ -60,7 +60,7 @@ class Options:
     """Directory of the raw files: log_standard_*.csv, user_features_*.csv, video_features_basic_*.csv, each plain,
     .gz or .zst, and user_history_to_*.parquet where there is one."""
     out: Path
-    """Directory of the data set; a data set that is there already is replaced."""
+    """Directory of the data set; an existing data set is replaced."""
     tasks: Literal["feeds", "ads"]
     """feeds: click, long_view, like, profile_enter, comment. ads: ctr, cvr given click, conv_imp."""
     eval_from: datetime.date = datetime.date(2022, 5, 4)
@@ -74,8 +74,8 @@ class Options:
     history_length: int = 50
     """Newest ids kept of each of a user's histories."""
     min_count: int = 1
-    """Occurrences in training rows from which a value has an id of its own; rarer ones share that of unseen
-    values, which is trained then."""
+    """A value needs at least so many occurrences in training rows for an id of its own; rarer ones share the id of
+    unseen values, which is then trained."""
     segments: tuple[str, ...] = ()
     """Columns whose values divide the evaluation rows, beside their day and whether their user has training rows: hour,
     tab, duration_bucket, or categorical columns of the user or video table. The cluster is user_id."""

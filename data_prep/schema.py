@@ -25,14 +25,13 @@ class Options:
     """Tasks, each NAME (of its label's column), NAME:LABEL, or NAME:LABEL:GIVEN, where GIVEN is the label that must be
     1 for the task to be defined: click cvr:order:click."""
     name: str = ""
-    """Of the data set; by default that of its directory."""
+    """Name of the data set; by default that of its directory."""
     ignore: tuple[str, ...] = ()
     """Columns that are neither features nor labels: row ids, times, outcomes that no task names."""
     tables: dict[str, str] = field(default_factory=dict)
     """Embedding tables of features that share one: item items viewed items."""
     cardinalities: dict[str, int] = field(default_factory=dict)
-    """Rows of embedding tables, by name; by default the largest id + 1. More of them leave room for ids of
-    later days."""
+    """Rows of embedding tables, by table; by default the largest id + 1. A larger number leaves room for later ids."""
 
     def validate(self) -> None:
         """Raises ValueError where the directory has a schema."""

@@ -35,7 +35,7 @@ class Options:
     """Generates a seeded multi-task data set with known true probabilities."""
 
     out: Path
-    """Directory of the data set; a data set that is there already is replaced."""
+    """Directory of the data set; an existing data set is replaced."""
     rows: int = 100_000
     """Rows to train on."""
     eval_rows: int = 20_000
@@ -137,15 +137,15 @@ def categorical_features(distribution: Distribution) -> list[CategoricalFeature]
 
 
 def fingerprints(truth: GroundTruth) -> Fingerprints:
-    """What an id stands for is its hidden factors: a function of the seed, of its feature and of these knobs."""
-    knobs = truth.distribution
-    function = f"hidden factors, {truth.latent} dimensions, exponent {knobs.exponent!r}, feature"
+    """The meaning of an id is its hidden factors: a function of the seed, its feature and these options."""
+    distribution = truth.distribution
+    function = f"hidden factors, {truth.latent} dimensions, exponent {distribution.exponent!r}, feature"
     return Fingerprints(
         {
             feature.name: TableFingerprint("generated", feature.cardinality, f"{function} {number}", truth.seed)
-            for number, feature in enumerate(categorical_features(knobs))
+            for number, feature in enumerate(categorical_features(distribution))
         },
-        {f"dense_{number}": DenseFingerprint("none") for number in range(knobs.dense)},
+        {f"dense_{number}": DenseFingerprint("none") for number in range(distribution.dense)},
     )
 
 
@@ -178,14 +178,16 @@ def with_context(table: pa.Table, users: UserNumbers, seen: UserNumbers) -> pa.T
 
 def source(options: Options) -> dict[str, object]:
     """How the data set was made: with these values it can be made again."""
-    knobs = asdict(options.distribution)
+    distribution = asdict(options.distribution)
     return {
         "generator": "data_prep.synthetic",
         "rows": options.rows,
         "eval_rows": options.eval_rows,
         "seed": options.seed,
         # Lists, as JSON reads them back.
-        "distribution": {name: list(value) if isinstance(value, tuple) else value for name, value in knobs.items()},
+        "distribution": {
+            name: list(value) if isinstance(value, tuple) else value for name, value in distribution.items()
+        },
     }
 
 

@@ -130,7 +130,7 @@ class Schema:
     cluster: str = ""
     """Raw column whose value the rows of a cluster share, such as the user's; empty: rows are independent."""
     segments: tuple[Segment, ...] = ()
-    """Divisions of the eval split that the data set keeps beside the features."""
+    """Segments of the eval split."""
 
     def __post_init__(self) -> None:
         check_names(
@@ -282,8 +282,8 @@ def read_schema(directory: Path) -> Schema:
     """Reads ``schema.json`` of a data set.
 
     Raises:
-        ValueError: there is none, it is no valid JSON, a field is unknown, missing, of a wrong type or out of range,
-            or it contradicts itself.
+        ValueError: the file is missing or no valid JSON, a field is unknown, missing, of a wrong type or out of range,
+            or fields contradict each other.
     """
     path = directory / "schema.json"
     if not path.is_file():

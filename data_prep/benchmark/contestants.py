@@ -67,7 +67,7 @@ def torchrec(files: Sequence[Path], out: Path) -> Callable[[], int]:
 
 
 def pandas(files: Sequence[Path], out: Path) -> Callable[[], int]:
-    """What one writes with pandas: hex to int, modulo, logarithm, a parquet file for each chunk."""
+    """A preparation with pandas: hex to int, modulo, logarithm, a parquet file for each chunk."""
     # Not a dependency of the project; mypy knows no stubs for it either.
     pd = importlib.import_module("pandas")
 

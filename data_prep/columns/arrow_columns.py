@@ -239,5 +239,5 @@ class _Floats:
         self._is_integer = (sizes < limit) & ~self.is_fraction
 
     def integers(self) -> pa.Int64Array:
-        """The integers (B,); null where the value is none or not exact."""
+        """The integers (B,); null where the value is no integer or not exact."""
         return pa.array(np.where(self._is_integer, self.values, 0.0).astype(np.int64), mask=~self._is_integer)

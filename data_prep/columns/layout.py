@@ -81,7 +81,7 @@ class DenseColumn:
 
 @dataclass(frozen=True)
 class LabelColumn:
-    """A 0/1 label, derived from one column: as it stands, by its text, or by its size."""
+    """A 0/1 label from one column: the column itself, its texts, or a range of its numbers."""
 
     name: str
     column: str = ""
@@ -124,7 +124,7 @@ class LabelColumn:
 
 @dataclass(frozen=True)
 class Layout:
-    """What the columns of a log are. Raises ValueError where it contradicts itself."""
+    """The meaning of the columns of a log. Raises ValueError where fields contradict each other."""
 
     name: str
     categorical: tuple[CategoricalColumn, ...]
@@ -144,7 +144,7 @@ class Layout:
     separator: str = ","
     """Text logs: separator of fields, one character."""
     quoted: bool = False
-    """Text logs: whether a field may stand in double quotes."""
+    """Text logs: whether fields may be in double quotes."""
     trim: bool = False
     """Text logs: whether spaces around a field are dropped."""
     missing: tuple[str, ...] = ("",)
@@ -279,8 +279,8 @@ def read_layout(name: str) -> Layout:
     """A ready layout by its name, or one from a TOML file.
 
     Raises:
-        ValueError: there is none, it is no valid TOML, a key is unknown, missing or of a wrong type, or it
-            contradicts itself.
+        ValueError: the file is missing or no valid TOML, a key is unknown, missing or of a wrong type, or keys
+            contradict each other.
     """
     path = Path(name) if name.endswith(".toml") else READY / f"{name}.toml"
     if not path.is_file():

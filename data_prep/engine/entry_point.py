@@ -22,8 +22,8 @@ class LogOptions:
     raw: tuple[Path, ...]
     """Files of the log in their order, or directories of them: text, plain, .gz or .zst, or parquet."""
     out: Path
-    """Directory of the data set; one that is there already is replaced. An interrupted run goes on when it is
-    started again."""
+    """Directory of the data set; an existing data set is replaced. An interrupted run is resumed by the same
+    command."""
     tasks: tuple[str, ...] = ()
     """Tasks of the layout to keep; by default all."""
     ids: Annotated[IdOptions, tyro.conf.arg(name="")] = field(default_factory=IdOptions)

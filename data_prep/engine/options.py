@@ -25,7 +25,7 @@ class ContextOptions:
         """The layout with the columns of these options.
 
         Raises:
-            ValueError: a column is named twice, is of lists, or is none of the layout's.
+            ValueError: a column is named twice, is of lists, or is unknown to the layout.
         """
         return replace(layout, cluster=self.cluster or layout.cluster, segments=self.segments or layout.segments)
 
@@ -79,8 +79,8 @@ class WorkOptions:
     workers: int = 1
     """Processes on this machine."""
     on_bad_row: Literal["stop", "quarantine"] = "stop"
-    """stop: end with the first row that cannot be used. quarantine: write such rows and their reasons to
-    OUT/quarantine.jsonl, count them, go on."""
+    """stop: end with the first bad row. quarantine: write bad rows and the reasons to OUT/quarantine.jsonl, and
+    continue."""
 
     keep_parsed: bool = True
     """Keep the rows that the first of two passes has parsed on disk for the second: faster, at the cost of temporary

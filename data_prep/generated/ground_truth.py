@@ -187,33 +187,33 @@ class GroundTruth:
 
     def _draw_users(self) -> Users:
         rng = self._rng(USERS, 0)
-        knobs = self.distribution
-        first_ids = self.categorical[0].sample(rng, knobs.users)
-        return Users(first_ids, knobs.user_effect * rng.standard_normal((knobs.users, self.tasks)))
+        distribution = self.distribution
+        first_ids = self.categorical[0].sample(rng, distribution.users)
+        return Users(first_ids, distribution.user_effect * rng.standard_normal((distribution.users, self.tasks)))
 
     def _sample(
         self, rng: np.random.Generator, size: int
     ) -> tuple[list[Ids], list[tuple[Ids, Ids]], Floats, Floats, UserNumbers | None]:
         """Features of ``size`` rows, their logits without biases (B, M), and their users (B,)."""
-        knobs = self.distribution
+        distribution = self.distribution
         users = self.users.sample(rng, size) if self.users is not None else None
         sources: list[Floats] = []
         one_hot: list[Ids] = []
         multi_hot: list[tuple[Ids, Ids]] = []
-        for source in self.categorical[: len(knobs.cardinalities)]:
+        for source in self.categorical[: len(distribution.cardinalities)]:
             is_first = not one_hot
             ids = self.users.first_ids[users] if self.users is not None and is_first else source.sample(rng, size)
             one_hot.append(ids)
             sources.append(source.factors[ids])
-        for source in self.categorical[len(knobs.cardinalities) :]:
-            lengths = rng.poisson(knobs.mean_length, size)
+        for source in self.categorical[len(distribution.cardinalities) :]:
+            lengths = rng.poisson(distribution.mean_length, size)
             offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
             ids = source.sample(rng, int(offsets[-1]))
             multi_hot.append((offsets, ids))
-            sources.append(bag_sums(source.factors[ids], offsets) / np.sqrt(knobs.mean_length))
+            sources.append(bag_sums(source.factors[ids], offsets) / np.sqrt(distribution.mean_length))
         # Rounded as they are stored, so that the probabilities belong to the features that a model sees.
-        dense = rng.standard_normal((size, knobs.dense)).astype(np.float32).astype(np.float64)
-        if knobs.dense:
+        dense = rng.standard_normal((size, distribution.dense)).astype(np.float32).astype(np.float64)
+        if distribution.dense:
             sources.append(dense @ self.projection)
         scores = self.scores(sources)
         if self.users is not None:
@@ -239,13 +239,13 @@ class GroundTruth:
     def _calibrate(self) -> Floats:
         """Biases at which the tasks have the requested rates, on a sample of its own."""
         scores = self._sample(self._rng(CALIBRATION, 0), CALIBRATION_ROWS)[3]
-        knobs = self.distribution
+        distribution = self.distribution
         biases = np.zeros(self.tasks)
-        for task, rate in enumerate(knobs.rates):
+        for task, rate in enumerate(distribution.rates):
             biases[task] = calibrated_bias(scores[:, task], rate, np.ones(len(scores)))
-        if knobs.conversion_rate > 0.0:
+        if distribution.conversion_rate > 0.0:
             clicks = sigmoid(scores[:, 0] + biases[0])
-            biases[-1] = calibrated_bias(scores[:, -1], knobs.conversion_rate, clicks)
+            biases[-1] = calibrated_bias(scores[:, -1], distribution.conversion_rate, clicks)
         return biases
 
 

@@ -42,7 +42,7 @@ class KuaiRandContext:
             for name in names:
                 if name in columns.column_names:
                     texts = one_chunk(columns[name]).cast(pa.string())
-                    # The last row stands for users or videos that the table lacks.
+                    # The last row is for users or videos that the table lacks.
                     self._of_tables[name] = (table, pa.concat_arrays([texts, pa.nulls(1, pa.string())]))
         self._of_log = [name for name in names if name in OF_LOG]
         self._counters = {name: ValueCounter(name) for name in (*names, DAY)}

@@ -169,7 +169,7 @@ class Encoder:
 
     @property
     def fingerprints(self) -> Fingerprints:
-        """What the ids and dense values stand for."""
+        """The fingerprints of tables and dense features."""
         dense = {
             name: DenseFingerprint("log", 1.0, scaler.mean, scaler.deviation) for name, scaler in self.scalers.items()
         }

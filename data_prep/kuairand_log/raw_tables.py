@@ -71,7 +71,7 @@ def discover(raw: Path, include_random: bool, labels: Sequence[str]) -> RawFiles
     """Finds the files and checks their columns, before any of them is read.
 
     Raises:
-        ValueError: a file or one of its columns is missing, or a file is there twice.
+        ValueError: a file or a column is missing, or a file is there both plain and compressed.
     """
     logs = csv_files.find(raw, "log_standard_*")
     if not logs:

@@ -17,7 +17,7 @@ def find_files(paths: Sequence[Path]) -> tuple[list[Path], int]:
         The files, and how many files and directories were skipped.
 
     Raises:
-        ValueError: there is no file, a file is given twice, is there both plain and compressed, or is a broken link.
+        ValueError: there is no file, a file is listed twice, is there both plain and compressed, or is a broken link.
     """
     files: list[Path] = []
     passed_over = 0

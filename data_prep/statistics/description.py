@@ -103,8 +103,8 @@ def describe(directory: Path, counted_at_once: int = COUNTED_AT_ONCE) -> Descrip
         counted_at_once: bound on the ids that are counted in one pass.
 
     Raises:
-        ValueError: no data set, or one that training would refuse: a file or column is missing, cannot be read or has
-            the wrong type; an id, a label or a dense value is out of its range. The message names file and column.
+        ValueError: there is no data set, or training would refuse it: a file or column is missing, cannot be read or
+            has the wrong type; an id, a label or a dense value is out of its range. The message names file and column.
     """
     dataset = open_dataset(directory)
     schema = dataset.schema

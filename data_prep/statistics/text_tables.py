@@ -106,7 +106,7 @@ def _dense_columns(features: Sequence[DenseDescription]) -> list[Column]:
 
 
 def _legend(description: Description) -> list[str]:
-    """What the columns mean, and when something drifts."""
+    """The meaning of the columns, and the thresholds of drift."""
     limits = description.thresholds
     return [
         "Shares of a categorical feature are of its ids; -: not defined, or no such id is reserved.",
@@ -156,7 +156,7 @@ def _number(value: float | None, form: str) -> str:
 
 
 def _percent(share: float | None) -> str:
-    """A share, in which a few of many are told from none."""
+    """A share in percent; a small one is distinguished from 0."""
     if share is None:
         return "-"
     if share == 0.0:
