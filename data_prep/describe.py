@@ -6,9 +6,7 @@ from pathlib import Path
 
 import tyro
 
-from data_prep.statistics.description import (
-    describe,
-)
+from data_prep.statistics.description import describe
 from data_prep.statistics.text_tables import render
 from dlrm_mtl import cli
 from dlrm_mtl.files import write_json

@@ -6,17 +6,26 @@ and video tables, the vocabularies and one batch of the log.
 
 import datetime
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from tqdm import tqdm
 
-from data_prep.ids.vocabulary import MISSING_ID, UNSEEN_ID
 from data_prep.kuairand_log.context import CLUSTER, SEGMENTS, KuaiRandContext
+from data_prep.kuairand_log.counts import (
+    LABEL_SOURCES,
+    Counts,
+    count_ids,
+    count_joins,
+    count_labels,
+    derive_labels,
+    labels_of,
+    report,
+    to_date,
+)
 from data_prep.kuairand_log.features import Encoder, Statistics, Tables, scaling
 from data_prep.kuairand_log.raw_tables import (
     Impressions,
@@ -40,16 +49,6 @@ TASKS = {
     "ads": (Task("ctr", "click"), Task("cvr", "long_view", given="click"), Task("conv_imp", "click_long_view")),
 }
 """Task sets."""
-
-LABEL_SOURCES = {
-    "click": ("is_click",),
-    "long_view": ("long_view",),
-    "like": ("is_like",),
-    "profile_enter": ("is_profile_enter",),
-    "comment": ("is_comment",),
-    "click_long_view": ("is_click", "long_view"),
-}
-"""Label columns; each is 1 where all of these columns of the log are 1."""
 
 
 @dataclass(frozen=True)
@@ -105,26 +104,6 @@ class Options:
         if self.eval_to is not None:
             evaluation &= impressions.day <= day_number(self.eval_to)
         return {"train": train, "eval": evaluation}
-
-
-@dataclass
-class Counts:
-    """Counts of rows and ids, for the schema and the summary."""
-
-    rows_read: int = 0
-    rows_outside_dates: int = 0
-    rows: dict[str, int] = field(default_factory=lambda: {"train": 0, "eval": 0})
-    days: tuple[int, int] = (1 << 40, -(1 << 40))
-    """First and last day read."""
-    positives: dict[str, dict[str, int]] = field(default_factory=dict)
-    """Per split and task."""
-    defined: dict[str, dict[str, int]] = field(default_factory=dict)
-    rows_not_in_table: dict[str, dict[str, int]] = field(default_factory=dict)
-    """Per split and table: rows whose user or video the table lacks."""
-    unseen_ids: dict[str, dict[str, int]] = field(default_factory=dict)
-    """Per split and feature: ids outside the vocabulary of the training rows."""
-    missing_ids: dict[str, dict[str, int]] = field(default_factory=dict)
-    """Per split and feature: empty fields."""
 
 
 def prepare(options: Options) -> Schema:
@@ -230,46 +209,6 @@ def check_splits(options: Options, counts: Counts) -> None:
             )
 
 
-def labels_of(tasks: Sequence[Task]) -> list[str]:
-    """Label and condition columns, each once."""
-    return list(dict.fromkeys(name for task in tasks for name in (task.label, task.given) if name))
-
-
-def derive_labels(impressions: Impressions, tasks: Sequence[Task]) -> dict[str, "np.ndarray"]:
-    """Label columns (B,), int8."""
-    return {
-        label: np.prod([impressions.columns[column] for column in LABEL_SOURCES[label]], axis=0).astype(np.int8)
-        for label in labels_of(tasks)
-    }
-
-
-def count_labels(impressions: Impressions, tasks: Sequence[Task], counts: Counts, split: str) -> None:
-    labels = derive_labels(impressions, tasks)
-    for task in tasks:
-        label = labels[task.label][labels[task.given] == 1] if task.given else labels[task.label]
-        add(counts.positives, split, task.name, int(label.sum()))
-        add(counts.defined, split, task.name, len(label))
-
-
-def count_joins(impressions: Impressions, tables: Tables, counts: Counts, split: str) -> None:
-    sizes = tables.sizes()
-    for name, rows in tables.join(impressions).items():
-        add(counts.rows_not_in_table, split, name, int((rows == sizes[name]).sum()))
-
-
-def count_ids(columns: dict[str, pa.Array], encoder: Encoder, counts: Counts, split: str) -> None:
-    for feature in encoder.features:
-        column = columns[feature.name]
-        ids = column.flatten() if feature.multi_hot else column
-        add(counts.unseen_ids, split, feature.name, pc.sum(pc.equal(ids, UNSEEN_ID)).as_py() or 0)
-        add(counts.missing_ids, split, feature.name, pc.sum(pc.equal(ids, MISSING_ID)).as_py() or 0)
-
-
-def add(counts: dict[str, dict[str, int]], split: str, name: str, number: int) -> None:
-    of_split = counts.setdefault(split, {})
-    of_split[name] = of_split.get(name, 0) + number
-
-
 def source(options: Options, files: RawFiles, counts: Counts, encoder: Encoder) -> dict[str, object]:
     """The schema's ``source``: options, files, and counts of rows and ids."""
     first, last = (to_date(day) for day in counts.days)
@@ -293,28 +232,12 @@ def source(options: Options, files: RawFiles, counts: Counts, encoder: Encoder) 
     }
 
 
-def report(schema: Schema) -> str:
-    """Counts of used and outside rows and of missing and unseen ids, in lines."""
-    counts = schema.source
-    lines = [f"{counts['rows_read']:,} rows read; {counts['rows_outside_dates']:,} outside the dates, the others used"]
-    for split in schema.splits:
-        lacking = ", ".join(f"{rows:,} {table}" for table, rows in counts["rows_not_in_table"][split].items())
-        unseen = {name: ids for name, ids in counts["unseen_ids"][split].items() if ids}
-        lines.append(f"{split}: rows lacking in a table: {lacking}")
-        lines.append(f"{split}: unseen ids: " + (", ".join(f"{n:,} {name}" for name, n in unseen.items()) or "none"))
-    return "\n".join(lines)
-
-
 def progress(batches: Iterator[Impressions], what: str, total: int | None) -> Iterator[Impressions]:
     """A progress bar on stderr, counting rows."""
     with tqdm(desc=what, total=total, unit="rows", unit_scale=True, mininterval=1.0) as bar:
         for batch in batches:
             yield batch
             bar.update(len(batch))
-
-
-def to_date(day: int) -> datetime.date:
-    return datetime.date(1970, 1, 1) + datetime.timedelta(days=day)
 
 
 def main() -> None:
