@@ -2,8 +2,6 @@
 
 import gzip
 import re
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,6 +24,7 @@ from data_prep.criteo_log import (
     power_law_ranks,
 )
 from dlrm_mtl import cli
+from tests.entry_points.processes import python
 from tests.messages import mentions
 
 FIELDS = 40
@@ -185,11 +184,6 @@ def test_a_log_that_is_not_finished_is_not_there(tmp_path: Path, monkeypatch: py
 def test_command_line(tmp_path: Path) -> None:
     options = cli.parse(Options, "criteo_log", ["--out", str(tmp_path / "x"), "--rows", "7", "--files", "2"])
     assert options == Options(tmp_path / "x", rows=7, files=2)
-    process = subprocess.run(
-        [sys.executable, "-m", "data_prep.criteo_log", "--out", str(tmp_path / "x.tsv"), "--rows", "0"],
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    process = python("data_prep.criteo_log", "--out", tmp_path / "x.tsv", "--rows", "0")
     assert process.returncode == 2
     assert mentions(process.stderr, "criteo_log", "rows", 0, 1)

@@ -14,6 +14,7 @@ import pytest
 from data_prep.generated.ground_truth import CALIBRATION, Distribution, GroundTruth, sigmoid
 from data_prep.synthetic import Options, generate
 from dlrm_mtl.schema import Schema, read_schema
+from tests.entry_points.processes import python
 from tests.messages import naming
 
 SMALL = Distribution(cardinalities=(300, 20), multi_hot_cardinalities=(50,), mean_length=1.5, dense=2)
@@ -265,9 +266,7 @@ def test_features_too_poor_for_the_tasks_are_refused(tmp_path: Path) -> None:
 
 
 def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [sys.executable, "-m", "data_prep.synthetic", *arguments], capture_output=True, text=True, check=False
-    )
+    return python("data_prep.synthetic", *arguments)
 
 
 def test_entry_point(tmp_path: Path) -> None:

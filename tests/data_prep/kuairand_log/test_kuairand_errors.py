@@ -3,7 +3,6 @@
 import datetime
 import gzip
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from tests.data_prep.kuairand_log.raw_kuairand import (
     write_history,
     write_raw,
 )
+from tests.entry_points.processes import python
 from tests.messages import mentions
 
 LOG_FILE = "log_standard_4_22_to_5_08_tiny.csv"
@@ -225,9 +225,7 @@ def test_a_foreign_destination_is_refused_before_anything_is_read(tmp_path: Path
 
 
 def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [sys.executable, "-m", "data_prep.kuairand", *arguments], capture_output=True, text=True, check=False
-    )
+    return python("data_prep.kuairand", *arguments)
 
 
 def test_entry_point(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from data_prep.statistics.text_tables import render
 from data_prep.synthetic import Options as SyntheticOptions
 from data_prep.synthetic import generate
 from dlrm_mtl.schema import CategoricalFeature, Task, read_schema
+from tests.entry_points.processes import python
 from tests.messages import mentions
 
 FEATURES = (
@@ -280,8 +281,7 @@ def dense_numbers(features: list[dict[str, Any]]) -> list[float]:
 
 
 def run(*arguments: str | Path) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-m", "data_prep.describe", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return python("data_prep.describe", *arguments)
 
 
 def test_entry_point(shop: Path, tmp_path: Path) -> None:
