@@ -23,7 +23,7 @@ _RESERVED = frozenset(dir(nn.ModuleDict()))
 def escape(name: str) -> str:
     """A user's name as one that any module takes: reserved characters, or the first one of a reserved name, are
     percent-encoded. Different names stay different."""
-    escaped = _SEPARATORS.sub(lambda found: _encoded(found[0]), name)
+    escaped = _SEPARATORS.sub(lambda match: _encoded(match[0]), name)
     return _encoded(name[0]) + name[1:] if escaped in _RESERVED else escaped
 
 

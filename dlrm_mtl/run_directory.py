@@ -25,30 +25,30 @@ what is trained. That the data is the same is checked by its checksums, wherever
 
 def open_run_directory(config: RunConfig) -> dict[str, Any]:
     """Creates the directory and writes ``config.json``, or finds that of the same run, which then goes on. An option
-    that the run does not know, since an earlier version began it, had its default there.
+    that the run does not know, since an earlier version written it, had its default before.
 
     Returns:
-        the options that were changed since the run began, with their present values.
+        the options that were changed since the run written, with their present values.
 
     Raises:
         ValueError: the directory holds a run with another configuration, or something else.
     """
     path = config.out / "config.json"
-    wanted = flat(as_dict(config))
+    now = flat(as_dict(config))
     if path.is_file():
         defaults = flat(as_dict(type(config)(config.data, config.out)))
-        began = flat(read_object(path))
-        new = wanted.keys() & defaults.keys() - began.keys()
-        found = began | {key: defaults[key] for key in new}
-        different = sorted(key for key in wanted.keys() | found.keys() if wanted.get(key) != found.get(key))
+        written = flat(read_object(path))
+        new = now.keys() & defaults.keys() - written.keys()
+        before = written | {key: defaults[key] for key in new}
+        different = sorted(key for key in now.keys() | before.keys() if now.get(key) != before.get(key))
         changed = [key for key in different if key in CHANGEABLE or key.partition(".")[0] in CHANGEABLE]
         if len(changed) < len(different):
             key = next(key for key in different if key not in changed)
             raise ValueError(
-                f"{path}: another run is here, with {key}={quote(found.get(key))} where this one has"
-                f" {quote(wanted.get(key))}; give another --out"
+                f"{path}: another run is here, with {key}={quote(before.get(key))} where this one has"
+                f" {quote(now.get(key))}; give another --out"
             )
-        return {key: wanted.get(key) for key in changed}
+        return {key: now.get(key) for key in changed}
     config.out.mkdir(parents=True, exist_ok=True)
     if not all(is_leftover(entry) for entry in config.out.iterdir()):
         raise ValueError(f"{config.out}: is not empty and has no config.json of a run; give another --out")

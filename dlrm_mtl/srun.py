@@ -40,7 +40,7 @@ def become_rank() -> None:
 
 def first_node(nodes: str) -> str:
     """Name of the first node of a list as Slurm writes it: ``n07`` of ``n[07-09,12],m1``."""
-    found = re.match(r"(?:[^,\[]|\[[^\]]*\])+", nodes)
-    if found is None:
+    first = re.match(r"(?:[^,\[]|\[[^\]]*\])+", nodes)
+    if first is None:
         raise ValueError(f"SLURM_STEP_NODELIST is {nodes!r}, expected names of nodes")
-    return re.sub(r"\[(\w+)[^\]]*\]", r"\1", found[0])
+    return re.sub(r"\[(\w+)[^\]]*\]", r"\1", first[0])

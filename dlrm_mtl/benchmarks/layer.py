@@ -121,7 +121,7 @@ def _measure(case: LayerCase, point: Point, memory: Contender, device: torch.dev
         contenders["kernels"] = _kernels(gradients)
     synchronize = torch.cuda.synchronize if device.type == "cuda" else _nothing
     rates = compare_rates(contenders, case.windows, case.seconds, synchronize)
-    seconds = {name: Spread.of([1 / rate for rate in found.windows]) for name, found in rates.items()}
+    seconds = {name: Spread.of([1 / rate for rate in spread.windows]) for name, spread in rates.items()}
     layer_seconds, plain_seconds = seconds["layer"], seconds["plain"]
     limit = Spread.of([point.layer_bytes / rate for rate in rates["memory"].windows])
     of_kernels = {}

@@ -120,9 +120,9 @@ def _products(sizes: Sequence[tuple[int, int]], rows: int, device: torch.device)
 
     def multiply() -> int:
         flops = 0
-        for given, weight, gradient in factors:
-            _ = linear(given, weight), linear(gradient, weight.T), linear(gradient.T, given.T)
-            flops += 6 * given.numel() * weight.shape[0]
+        for inputs, weight, gradient in factors:
+            _ = linear(inputs, weight), linear(gradient, weight.T), linear(gradient.T, inputs.T)
+            flops += 6 * inputs.numel() * weight.shape[0]
         return flops
 
     linear = onednn_linear if onednn_computes(factors[0][0]) else nn.functional.linear

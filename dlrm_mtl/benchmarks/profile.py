@@ -48,8 +48,8 @@ def measure_profile(case: ProfileCase) -> dict[str, Any]:
     return {
         "environment": environment,
         "seconds_per_step": {
-            name: {part: asdict(Spread.of([each[part] for each in found])) for part in found[0]}
-            for name, found in windows.items()
+            name: {part: asdict(Spread.of([each[part] for each in seconds])) for part in seconds[0]}
+            for name, seconds in windows.items()
         },
     }
 
@@ -70,9 +70,9 @@ def attribute(events: Iterable[FunctionEvent], on_gpu: bool) -> dict[str, float]
         on_gpu: whether the device's time counts, or the host's.
     """
     seconds = dict.fromkeys([*PARTS, OTHER], 0.0)
-    found = list(events)
-    [(training, _)] = Counter(event.thread for event in found).most_common(1)
-    for event in found:
+    timed = list(events)
+    [(training, _)] = Counter(event.thread for event in timed).most_common(1)
+    for event in timed:
         if on_gpu:
             seconds[_part(event)] += event.self_device_time_total / 1e6
         elif event.thread == training and not event.is_async:  # gloo's own threads work beside it

@@ -1,1 +1,1 @@
-"""Metrics of each task, with what each bucket of evaluation rows contributes to their error."""
+"""Metrics of each task with their errors over evaluation rows."""

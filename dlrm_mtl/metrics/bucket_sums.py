@@ -1,4 +1,4 @@
-"""Metrics that are functions of sums over rows, with what each bucket of rows contributes to their error."""
+"""Metrics that are functions of sums over rows, with the influence of each bucket of rows."""
 
 import numpy as np
 
@@ -15,7 +15,7 @@ def normalized_entropy(sums: FloatArray) -> FloatArray:
         sums: (..., 4).
 
     Returns:
-        (...) NaN where one class is missing.
+        (...) NaN if one class is missing.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         return sums[..., LOG_LOSS] / _entropy(sums)
@@ -38,7 +38,7 @@ def normalized_entropy_estimates(sums: FloatArray) -> Estimates:
 
 
 def log_calibration_estimates(sums: FloatArray) -> Estimates:
-    """Logarithm of mean prediction / base rate of M tasks.
+    """Logarithm of mean prediction / base rate for M tasks.
 
     Args:
         sums: (K, M, 4), by bucket.
@@ -51,7 +51,7 @@ def log_calibration_estimates(sums: FloatArray) -> Estimates:
 
 
 def _entropy(sums: FloatArray) -> FloatArray:
-    """(...) entropy of the base rate, times rows; NaN where one class is missing."""
+    """(...) entropy of the base rate, times rows; NaN if one class is missing."""
     rows, positives = sums[..., ROWS], sums[..., POSITIVES]
     with np.errstate(divide="ignore", invalid="ignore"):
         rate = positives / rows

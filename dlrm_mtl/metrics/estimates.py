@@ -1,4 +1,4 @@
-"""Metrics with what each bucket of evaluation rows contributes to their error."""
+"""Metrics with the influence of each bucket of evaluation rows, from which their errors follow."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,36 +11,36 @@ FloatArray = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Estimates:
-    """A metric of M tasks, measured on rows in K buckets. All rows of a cluster are in one bucket, so that buckets are
+    """A metric of M tasks, measured on rows in K buckets. All rows of a cluster are in one bucket, so buckets are
     independent.
 
-    Were bucket k's rows to count ``1 + e`` times, a value would change by ``e * influence[k]``, to first order (the
-    infinitesimal jackknife, Efron 1982). Estimates over the same rows are added up with :func:`combine`, and what their
-    errors have in common cancels.
+    If bucket k's rows counted ``1 + e`` times, a value would change by ``e * influence[k]`` to first order (the
+    infinitesimal jackknife, Efron 1982). :func:`combine` adds estimates over the same rows, so that common errors
+    cancel.
     """
 
     values: FloatArray
-    """(M,); NaN where a metric is not defined."""
+    """(M,); NaN if the metric is undefined."""
     influence: FloatArray
-    """(K, M), adds up to 0 over buckets; 0 in buckets without a row that counts."""
+    """(K, M), sums to 0 over buckets; 0 in buckets without a defined row."""
 
     def variance(self) -> FloatArray:
-        """(M,) variance of the values over other rows; NaN of a task that has rows in fewer than two buckets."""
+        """(M,) variance of the values over rows; NaN for a task with rows in fewer than two buckets."""
         buckets = self.buckets()
         squares = np.square(self.influence).sum(axis=0)
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.where(buckets > 1, squares * buckets / (buckets - 1), np.nan)
 
     def buckets(self) -> npt.NDArray[np.int64]:
-        """(M,) buckets that have rows of each task."""
+        """(M,) number of buckets with rows of each task."""
         return np.count_nonzero(self.influence, axis=0)
 
     def of_task(self, task: int) -> "Estimates":
-        """Of one task alone."""
+        """The estimates of one task."""
         return Estimates(self.values[task : task + 1], self.influence[:, task : task + 1])
 
     def weighted(self, weights: Sequence[float]) -> "Estimates":
-        """The weighted sum of M tasks' values, as one; tasks of weight 0 need no value."""
+        """The weighted sum of M tasks' values, as one task; tasks of weight 0 need no value."""
         used = np.flatnonzero(weights)
         column = np.asarray(weights, dtype=np.float64)[used, None]
         return Estimates(self.values[used] @ column, self.influence[:, used] @ column)
@@ -55,25 +55,25 @@ def combine(weights: Sequence[float], estimates: Sequence[Estimates]) -> Estimat
 
 
 def on_buckets(estimates: Estimates, chosen: npt.NDArray[np.bool_]) -> Estimates:
-    """The estimates on the rows of some buckets alone, to first order; buckets hold as many rows each, but for chance.
-    NaN of a task whose rows are all in others.
+    """The estimates on the rows of some buckets only, to first order; buckets have about equal numbers of rows. NaN for
+    a task without rows in them.
 
     Args:
-        chosen: (K,) which buckets.
+        chosen: (K,) bool, the buckets to use.
     """
     there = estimates.influence != 0
     own = there & chosen[:, None]
     with np.errstate(divide="ignore", invalid="ignore"):
-        grown = estimates.influence * (there.sum(axis=0) / own.sum(axis=0))  # so much more does a bucket count
+        grown = estimates.influence * (there.sum(axis=0) / own.sum(axis=0))  # how much more each bucket counts
         total = np.where(own, grown, 0.0).sum(axis=0)
         total[there.any(axis=0) & ~own.any(axis=0)] = np.nan
-        # Adds up to 0 over the chosen buckets, too: their rows are all that there are.
+        # Must sum to 0 over the chosen buckets, which now hold all rows.
         centred = np.where(own, grown - total / own.sum(axis=0), 0.0)
     return Estimates(estimates.values + total, centred)
 
 
 def join(estimates: Sequence[Estimates]) -> Estimates:
-    """The tasks of all estimates, one after the other; over buckets of the same clusters."""
+    """The tasks of all estimates in one; buckets must hold the same clusters."""
     return Estimates(
         np.concatenate([each.values for each in estimates]),
         np.concatenate([each.influence for each in estimates], axis=1),
@@ -81,7 +81,7 @@ def join(estimates: Sequence[Estimates]) -> Estimates:
 
 
 def where_finite(values: FloatArray, influence: FloatArray) -> Estimates:
-    """Estimates from (M,) values and (K, M) influence, undefined where either is not finite."""
+    """Estimates from (M,) values and (K, M) influence; undefined where either is not finite."""
     finite = np.isfinite(values) & np.isfinite(influence).all(axis=0)
     return Estimates(np.where(finite, values, np.nan), np.where(finite, influence, 0.0))
 
@@ -92,7 +92,7 @@ def of_one(value: float, influence: FloatArray) -> Estimates:
 
 
 def undefined(buckets: int) -> Estimates:
-    """Estimates of one task that has no value."""
+    """Estimates of one task without a value."""
     return of_one(np.nan, np.zeros(buckets))
 
 

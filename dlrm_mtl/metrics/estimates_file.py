@@ -1,4 +1,4 @@
-"""seed-S.npz: the estimates of every arm's evaluation, for intervals over rows of whatever is compared later."""
+"""seed-S.npz: the estimates of every arm's evaluation, from which later comparisons take intervals over rows."""
 
 import json
 import zipfile
@@ -19,7 +19,7 @@ from dlrm_mtl.quoting import quote
 from dlrm_mtl.records import build
 
 INDEX = "index"
-"""Member of the file that says what is in the others: arms and segments may have any name."""
+"""Member of the file that lists the others, since names of arms and segments may not suit a member's name."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class _Index:
 
 
 def write_estimates(path: Path, arms: Mapping[str, EvaluationEstimates]) -> None:
-    """Writes the estimates of arms, whole. Influence is rounded to float32."""
+    """Writes the estimates of arms atomically. Influence is rounded to float32."""
     index = {"arms": [_arm_record(name, arm) for name, arm in arms.items()]}
     members: dict[str, npt.NDArray[Any]] = {INDEX: np.array(json.dumps(index))}
     for place, arm in enumerate(arms.values()):
@@ -56,7 +56,7 @@ def read_estimates(path: Path) -> dict[str, EvaluationEstimates]:
     """Reads what :func:`write_estimates` wrote.
 
     Raises:
-        ValueError: it is not there, or not so; the message names the file.
+        ValueError: the file is missing or has another content; the message names it.
     """
     try:
         with path.open("rb") as file:
@@ -71,7 +71,7 @@ def read_estimates(path: Path) -> dict[str, EvaluationEstimates]:
 
 
 def _arm_record(name: str, arm: EvaluationEstimates) -> dict[str, Any]:
-    rows = {segment: {value: found.rows for value, found in values.items()} for segment, values in arm.segments.items()}
+    rows = {segment: {value: part.rows for value, part in values.items()} for segment, values in arm.segments.items()}
     return {"name": name, "metrics": list(arm.estimates), "segments": rows}
 
 
@@ -92,7 +92,7 @@ def _read_arm(members: NpzFile, place: int, arm: _Arm) -> EvaluationEstimates:
             value: SegmentEvaluation(count, Estimates(joined.values[which], joined.influence[:, which]))
             for which, (value, count) in enumerate(rows.items())
         }
-    of_all = [*estimates.values(), *(found.ne for values in segments.values() for found in values.values())]
+    of_all = [*estimates.values(), *(part.ne for values in segments.values() for part in values.values())]
     if len({one.values.shape for one in of_all}) > 1:
         raise ValueError(f"arm {quote(arm.name)}: estimates of different numbers of tasks")
     return EvaluationEstimates(estimates, segments)

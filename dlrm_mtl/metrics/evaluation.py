@@ -1,4 +1,4 @@
-"""What an evaluation of one model found."""
+"""The results of evaluating one model."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from dlrm_mtl.metrics.estimates import Estimates, FloatArray, join
 from dlrm_mtl.metrics.task_metrics import TaskEvaluation
 
 SEGMENT_BUCKETS = 100
-"""K of a segment's estimates."""
+"""K, the number of buckets of a segment's estimates."""
 
 
 @dataclass(frozen=True)
@@ -23,18 +23,18 @@ class SegmentEvaluation:
 
 @dataclass(frozen=True)
 class EvaluationEstimates:
-    """Metrics of M tasks with what each bucket of rows contributes to their error: what seed-S.npz keeps of an arm."""
+    """Metrics of M tasks with the influence of each bucket of rows, as seed-S.npz keeps them for an arm."""
 
     estimates: Mapping[str, Estimates]
-    """Of M tasks, by metric: ``ne``, ``log_calibration``, ``auc``, ``auprc``, ``recalibrated_ne``, and where rows have
-    a cluster ``gauc`` and ``uauc``."""
+    """By metric: ``ne``, ``log_calibration``, ``auc``, ``auprc``, ``recalibrated_ne``, and if rows have a cluster,
+    ``gauc`` and ``uauc``."""
     segments: Mapping[str, Mapping[str, SegmentEvaluation]]
     """By segment and value."""
 
 
 @dataclass(frozen=True)
 class Evaluation(EvaluationEstimates):
-    """All that an evaluation of one model on a split found."""
+    """The evaluation of one model on a split."""
 
     tasks: Sequence[TaskEvaluation]
     """M."""
@@ -43,7 +43,7 @@ class Evaluation(EvaluationEstimates):
 
 
 def side_by_side(evaluations: Sequence[Evaluation]) -> Evaluation:
-    """The evaluation of several models on the same rows, each of tasks of its own, as one of all tasks."""
+    """Joins evaluations of models for different tasks on the same rows into one of all tasks."""
     first = evaluations[0]
     return Evaluation(
         estimates={key: join([each.estimates[key] for each in evaluations]) for key in first.estimates},

@@ -1,4 +1,4 @@
-"""Measures a model on a split, from its predictions batch by batch."""
+"""Evaluates a model on a split from batches of its predictions."""
 
 import torch
 
@@ -16,17 +16,16 @@ from dlrm_mtl.models.ranker import Predictions
 
 
 class Evaluator:
-    """Takes the predictions of this rank's rows of a split, and measures those of all ranks.
+    """Collects the predictions of this rank's rows of a split, and evaluates those of all ranks.
 
-    NE, calibration and segments are taken from sums over all rows; what needs predictions one by one from those that
-    are kept.
+    NE, calibration and segments come from sums over all rows; other metrics from single predictions that are kept.
 
     Args:
         num_tasks: M.
-        context: what the predictions' context means.
-        batch_size: most rows of a batch, over all ranks together.
+        context: describes the context columns.
+        batch_size: maximum number of rows of a batch, over all ranks.
         device: of the model.
-        ranks: those that share the split; None: this process has all of it.
+        ranks: the ranks that share the split; None if this process has all of it.
         limit: see :class:`KeptPredictions`.
     """
 
@@ -52,8 +51,8 @@ class Evaluator:
         self._kept.add(predictions, self._ranks)
 
     def evaluate(self) -> Evaluation:
-        """What the predictions of all ranks show, on every rank. Collective: rank 0 measures, task by task, and
-        the watch is paused afterwards."""
+        """The evaluation over all ranks, on every rank. Collective: rank 0 computes it task by task; the watch is
+        paused afterwards."""
         ranks = self._ranks
         if ranks is not None:
             self._sums.reduce(ranks.group)
@@ -67,13 +66,13 @@ class Evaluator:
         for task, metrics in enumerate(self._sums.compute()):
             if ranks is not None:
                 ranks.watch.progress("metrics", task)
-            found = None
+            measured_task = None
             if measurement is not None:
-                found = measurement.measure(task, metrics, log_calibration.of_task(task))
+                measured_task = measurement.measure(task, metrics, log_calibration.of_task(task))
             if ranks is not None:
-                found = ranks.broadcast(found)
-            assert found is not None
-            measured.append(found)
+                measured_task = ranks.broadcast(measured_task)
+            assert measured_task is not None
+            measured.append(measured_task)
         if ranks is not None:
             ranks.watch.pause()
         estimates: dict[str, Estimates] = {

@@ -1,7 +1,6 @@
-"""AUC within each cluster, such as a user: whether what a user is shown is in the right order.
+"""AUC within each cluster, such as a user: whether the items shown to a user are ordered well.
 
-A user's AUC does not change with the weight of the user's rows, which are all in one bucket; only the user's share in
-the average does.
+A user's rows are all in one bucket. Their weight changes the user's share in the average, not the user's AUC.
 """
 
 import numpy as np
@@ -18,7 +17,7 @@ def grouped_auc(rows: Rows, clusters: npt.NDArray[np.int64]) -> tuple[Estimates,
         clusters: (N,) number of each row's cluster, from 0.
 
     Returns:
-        GAUC, weighted by the clusters' rows (Zhu et al., KDD 2017); uAUC, not weighted; the number of these clusters.
+        GAUC, weighted by the clusters' rows (Zhu et al., KDD 2017); uAUC, unweighted; the number of these clusters.
     """
     rows_of = np.bincount(clusters).astype(np.float64)
     positives_of = np.bincount(clusters, rows.positive)
@@ -33,7 +32,7 @@ def grouped_auc(rows: Rows, clusters: npt.NDArray[np.int64]) -> tuple[Estimates,
     starts = np.flatnonzero(np.concatenate([[True], (cluster[1:] != cluster[:-1]) | (logits[1:] != logits[:-1])]))
     tied_positives = np.add.reduceat(rows.positive[kept].astype(np.float64), starts)
     tied_negatives = np.diff(starts, append=len(kept)) - tied_positives
-    # Wins over all negatives before, of this cluster and of others; those of others are taken off.
+    # Counts wins over all earlier negatives, and subtracts those over other clusters' negatives.
     wins = np.bincount(cluster[starts], tied_positives * (np.cumsum(tied_negatives) - tied_negatives / 2))
     auc = wins[both[: len(wins)]] / (positives * negatives) - (np.cumsum(negatives) - negatives) / negatives
     bucket = np.empty(len(both), dtype=np.int64)

@@ -1,7 +1,7 @@
-"""Histogram of predicted logits, from which the AUC of any number of rows is taken.
+"""Histogram of predicted logits, for the AUC of any number of rows.
 
-Bins have a width of 0.002 in u, a monotone map of the logit: the logit x itself within +-16, and beyond, with the sign
-of x, 16 (1 + ln(|x| / 16)), so that logits up to +-43 are told apart.
+Bins have a width of 0.002 in u, a monotone function of the logit x: u = x within +-16, and beyond u = sign(x) 16 (1 +
+ln(|x| / 16)), which distinguishes logits up to +-43.
 """
 
 import numpy as np
@@ -11,13 +11,13 @@ from torch import Tensor
 from dlrm_mtl.metrics.estimates import FloatArray
 
 BINS = 1 << 15
-"""Over u in [-32, 32)."""
+"""Number of bins, over u in [-32, 32)."""
 _END = 32.0
 _LINEAR = 16.0
 
 
 def bins_of(logits: Tensor) -> Tensor:
-    """int64 bin of each logit; any bin for one that is not finite."""
+    """int64 bin of each logit; an arbitrary bin if it is not finite."""
     size = logits.abs()
     size = size.clamp(max=_LINEAR) + _LINEAR * (size / _LINEAR).clamp(min=1.0).log()
     u = torch.copysign(size, logits)
@@ -25,10 +25,10 @@ def bins_of(logits: Tensor) -> Tensor:
 
 
 def auc_of_histogram(histogram: FloatArray) -> tuple[float, float]:
-    """Area under the ROC curve, in which the tied pairs of a bin count half, and the share of tied pairs.
+    """Area under the ROC curve, with pairs in the same bin counted half, and the share of such tied pairs.
 
     Args:
-        histogram: (2, BINS) negatives, positives; both there.
+        histogram: (2, BINS) negatives and positives, with at least one of each.
     """
     negatives, positives = histogram
     below = np.cumsum(negatives) - negatives

@@ -1,4 +1,4 @@
-"""Predictions of an evaluation that are kept one by one, in bounded memory, for what is no sum over rows."""
+"""Keeps single predictions of an evaluation in bounded memory, for metrics that are not sums over rows."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,13 +13,13 @@ from dlrm_mtl.distributed.processes import Ranks
 from dlrm_mtl.models.ranker import Predictions
 
 LIMIT = 1 << 24
-"""Predictions (rows times tasks) that are kept over all ranks together: 110 MB with three tasks."""
+"""Maximum number of predictions (rows times tasks) kept over all ranks: 110 MB with three tasks."""
 CELLS = 1 << 16
-"""Of clusters: so finely is chosen which of them are kept."""
+"""Number of cells that clusters are hashed into; whole cells are kept or left out."""
 _BUFFER = 1 << 20
-"""Predictions that may wait on the model's device, so that it need not be waited for after every batch."""
+"""Predictions buffered on the model's device, to avoid a synchronisation after every batch."""
 _PIECE = 1 << 18
-"""Rows that are sent at once."""
+"""Rows sent in one message."""
 
 
 @dataclass(frozen=True)
@@ -36,21 +36,21 @@ class Sample:
     keys: npt.NDArray[np.int64]
     """(N,) of each row's cluster."""
     clusters_share: float
-    """Share of the clusters that are kept: those whose key is below a threshold."""
+    """Share of the clusters that are kept."""
 
 
 UNDEFINED, NEGATIVE, POSITIVE = range(3)
 
 
 class KeptPredictions:
-    """The predictions of one rank's rows. Beyond the limit whole clusters are left out: those whose key's cell is at or
-    above a threshold that falls until the rest fits. What is left is a random sample of clusters with all their rows,
-    the same for any number of ranks and any order of batches.
+    """The predictions of one rank's rows. Beyond the limit whole clusters are left out: those whose cell is at or above
+    a threshold, which falls until the rest fits. The rest is a random sample of clusters with all their rows, the same
+    for any number of ranks and any order of batches.
 
     Args:
         num_tasks: M.
-        limit: predictions over all ranks together; a quarter more for a moment.
-        batch_size: most rows of a batch, over all ranks together.
+        limit: maximum number of predictions over all ranks; may be exceeded by a quarter temporarily.
+        batch_size: maximum number of rows of a batch, over all ranks.
     """
 
     def __init__(self, num_tasks: int, batch_size: int, limit: int = LIMIT) -> None:
@@ -63,10 +63,10 @@ class KeptPredictions:
         self._kept = [_Columns.none(num_tasks)]
 
     def add(self, predictions: Predictions, ranks: Ranks | None) -> None:
-        """Adds a batch. Collective, for now and then the ranks agree on what to leave out.
+        """Adds a batch. Collective, since the ranks lower the threshold together.
 
         Args:
-            ranks: those that share the rows; None: this process has them all.
+            ranks: the ranks that share the rows; None if this process has all of them.
         """
         self._buffer.append(predictions)
         self._batches += 1
@@ -77,11 +77,11 @@ class KeptPredictions:
 
     @property
     def rows(self) -> int:
-        """That are kept by now, or wait to be."""
+        """Number of rows that are kept or buffered."""
         return sum(len(part.rows) for part in self._kept) + sum(len(batch.rows) for batch in self._buffer)
 
     def gather(self, ranks: Ranks | None) -> Sample | None:
-        """What all ranks have kept; on rank 0, None elsewhere. Collective."""
+        """The sample of all ranks, on rank 0; None elsewhere. Collective."""
         self._unload()
         self._shrink(ranks)
         columns = _joined(self._kept)
@@ -93,7 +93,7 @@ class KeptPredictions:
         return Sample(columns.logits.numpy(), columns.outcomes.numpy(), columns.keys.numpy(), self._threshold / CELLS)
 
     def _unload(self) -> None:
-        """Takes what is buffered off the device. Synchronises."""
+        """Moves the buffer off the device. Synchronises."""
         if self._buffer:
             self._kept.append(_Columns.of(self._buffer).below(self._threshold))
             self._buffer.clear()
@@ -113,7 +113,7 @@ class KeptPredictions:
 
 @dataclass(frozen=True)
 class _Columns:
-    """Rows that are kept, by column, on the CPU."""
+    """Columns of the kept rows, on the CPU."""
 
     logits: Tensor
     """(N, M) float32."""
@@ -148,7 +148,7 @@ class _Columns:
         return self if threshold == CELLS else self.select(_cells(self.keys) < threshold)
 
     def gather(self, ranks: Ranks) -> "_Columns":
-        """The columns of all ranks, on rank 0; elsewhere this rank's. Collective."""
+        """The columns of all ranks on rank 0; on others, this rank's. Collective."""
         counts = ranks.gather(len(self.rows))
         if not ranks.is_first:
             for piece in self._pieces(0, len(self.rows)):
@@ -182,5 +182,5 @@ def _joined(parts: Sequence[_Columns]) -> _Columns:
 
 
 def _cells(keys: Tensor) -> Tensor:
-    """(N,) cell of each cluster: other bits of the key than those of its bucket and its half."""
+    """(N,) cell of each cluster, from other bits of the key than its bucket and half."""
     return (keys >> 1) & (CELLS - 1)

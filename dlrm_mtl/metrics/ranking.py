@@ -1,4 +1,4 @@
-"""Metrics of the order of a task's predictions, with what each bucket of rows contributes to their error.
+"""Ranking metrics of a task's predictions, with the influence of each bucket of rows.
 
 Notation: N rows, P of them positive, V different logits, K buckets.
 """
@@ -15,7 +15,7 @@ from dlrm_mtl.metrics.task_metrics import Decile
 
 @dataclass(frozen=True)
 class Rows:
-    """A task's defined rows of both classes."""
+    """A task's defined rows, with both classes present."""
 
     logits: npt.NDArray[np.float32]
     """(N,) finite."""
@@ -32,7 +32,7 @@ class Rows:
 
 
 class Ranking:
-    """Rows in the order of their logits, those with the same logit as one."""
+    """Rows ordered by logit; rows with equal logits share a place."""
 
     def __init__(self, rows: Rows) -> None:
         self._rows = rows
@@ -41,7 +41,7 @@ class Ranking:
         starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
         counts = np.diff(starts, append=len(ordered))
         self._value = np.empty(len(ordered), dtype=np.int64)
-        """(N,) place of each row's logit among the V."""
+        """(N,) place of each row's logit among the V logits."""
         self._value[self._order] = np.repeat(np.arange(len(starts)), counts)
         self._positives = np.add.reduceat(rows.positive[self._order].astype(np.float64), starts)
         """(V,)."""
@@ -49,14 +49,14 @@ class Ranking:
         """(V,)."""
 
     def tied_pairs(self) -> float:
-        """Share of the pairs of a positive and a negative that have the same logit."""
+        """Share of pairs of a positive and a negative with equal logits."""
         positives, negatives = self._positives, self._negatives
         return float((positives * negatives).sum() / (positives.sum() * negatives.sum()))
 
     def auc(self) -> Estimates:
         """Area under the ROC curve; tied pairs count half.
 
-        A row's influence is how much better or worse than the mean it is placed among the rows of the other class
+        A row's influence is the deviation of its placement among the rows of the other class from the mean placement
         (Hanley and McNeil 1982; DeLong et al. 1988).
         """
         positives, negatives = self._positives.sum(), self._negatives.sum()
@@ -68,10 +68,10 @@ class Ranking:
         return of_one(auc, self._rows.influence(influence))
 
     def average_precision(self) -> Estimates:
-        """Area under the precision-recall curve in steps: the mean over positives of the precision among all rows that
-        are predicted as high or higher.
+        """Area under the stepwise precision-recall curve: the mean, over positives, of the precision among rows
+        predicted at least as high.
 
-        With T(v) positives among C(v) rows at v or above, the precision T / C at every v that a row is not below
+        Let T(v) of the C(v) rows at or above v be positive. The precision T / C at every v up to a row's own logit
         changes with the row's weight by (y - T / C) / C.
         """
         total = self._positives.sum()
@@ -85,7 +85,7 @@ class Ranking:
         return of_one(value, self._rows.influence(influence))
 
     def deciles(self) -> tuple[Decile, ...]:
-        """Tenths of the rows, from the lowest logits to the highest; fewer of fewer than ten rows."""
+        """Tenths of the rows, from the lowest logits to the highest; fewer parts for fewer than ten rows."""
         predicted = expit(self._rows.logits[self._order].astype(np.float64))
         positive = self._rows.positive[self._order]
         tenths = zip(np.array_split(predicted, 10), np.array_split(positive, 10), strict=True)

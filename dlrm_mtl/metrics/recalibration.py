@@ -1,4 +1,4 @@
-"""NE after recalibration: what is left of NE when a bias is put right that a later model, or a day's data, would."""
+"""NE after recalibration: NE once a constant bias of the logits is corrected."""
 
 from dataclasses import dataclass
 
@@ -13,20 +13,20 @@ from dlrm_mtl.metrics.ranking import Rows
 
 @dataclass(frozen=True)
 class Recalibration:
-    """NE of one half of the clusters, after a bias was added to all logits that the other half has chosen."""
+    """NE on one half of the clusters, with a bias added to all logits that was fitted on the other half."""
 
     ne: Estimates
     bias: float | None
-    """In log-odds; None where a half lacks a class, and there is no NE either."""
+    """In log-odds; None, as NE is, if either half lacks a class."""
 
 
 def recalibrate(rows: Rows, fitted: npt.NDArray[np.bool_]) -> Recalibration:
-    """Fits the bias with which the mean prediction is the base rate, and judges it.
+    """Fits the bias that makes the mean prediction equal the base rate, and evaluates it on the other rows.
 
-    The influence of a row on which it is fitted goes by the bias: d NE / d bias times d bias / d weight.
+    The influence of a row used for fitting is d NE / d bias times d bias / d weight.
 
     Args:
-        fitted: (N,) which rows the bias is fitted on; all rows of a cluster, or none.
+        fitted: (N,) bool, the rows to fit the bias on; all rows of a cluster or none.
     """
     rest = ~fitted
     of_fit, of_rest = rows.positive[fitted], rows.positive[rest]
@@ -49,7 +49,7 @@ def recalibrate(rows: Rows, fitted: npt.NDArray[np.bool_]) -> Recalibration:
 
 
 def _bias(logits: FloatArray, rate: float) -> float:
-    """The bias under which the mean prediction is the rate. At the ends all predictions are below it, or above."""
+    """The bias that makes the mean prediction equal the rate, by root finding between bounds that enclose it."""
     target = float(logit(rate))
     low, high = target - float(logits.max()) - 1, target - float(logits.min()) + 1
     return float(brentq(lambda bias: float(expit(logits + bias).mean()) - rate, low, high, xtol=1e-11, rtol=1e-13))

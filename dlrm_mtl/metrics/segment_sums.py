@@ -1,6 +1,6 @@
-"""NE by segment of the rows, from sums over all of them.
+"""NE by segment, from sums over all rows.
 
-Notation: S segments, V values of all of them together, M tasks, K buckets.
+Notation: S segments with V values in total, M tasks, K buckets.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from dlrm_mtl.segments import Segment
 
 
 class SegmentSums:
-    """Running sums by segment and value; on the model's device, without host synchronisation."""
+    """Running sums by segment and value, on the model's device, without host synchronisation."""
 
     def __init__(self, segments: Sequence[Segment], num_tasks: int, device: torch.device) -> None:
         self._segments = segments
@@ -56,9 +56,9 @@ class SegmentSums:
         evaluations: dict[str, dict[str, SegmentEvaluation]] = {}
         place = 0
         for segment in self._segments:
-            found = evaluations[segment.name] = {}
+            by_value = evaluations[segment.name] = {}
             for value in segment.values:
                 estimates = normalized_entropy_estimates(sums[:, place].numpy())
-                found[value] = SegmentEvaluation(rows[place], estimates)
+                by_value[value] = SegmentEvaluation(rows[place], estimates)
                 place += 1
         return evaluations

@@ -1,7 +1,7 @@
-"""NE, AUC and calibration of each task, from sums that add up over steps, ranks and world sizes.
+"""NE, AUC and calibration of each task, from sums over steps and ranks.
 
-torchrec's metric modules keep per-rank state that a checkpoint cannot carry to another world size, and an AUC over a
-window of stored predictions; these sums are tested equal to them.
+torchrec's metric modules keep per-rank state that a checkpoint cannot restore at another world size, and compute AUC
+over a window of stored predictions. The tests compare these sums with them.
 """
 
 import math
@@ -22,7 +22,7 @@ from dlrm_mtl.models.ranker import Predictions
 
 
 class MetricSums:
-    """Running sums over M tasks; on the model's device, without host synchronisation.
+    """Running sums over M tasks, on the model's device, without host synchronisation.
 
     Args:
         num_tasks: M.
@@ -38,10 +38,10 @@ class MetricSums:
 
     @torch.no_grad()
     def update(self, predictions: Predictions, skipped: Tensor | None = None) -> None:
-        """Adds a batch: (B, M) logits, labels, masks; (B, 1 + S) context, if rows go into buckets.
+        """Adds a batch: (B, M) logits, labels, masks; (B, 1 + S) context if rows have buckets.
 
         Args:
-            skipped: 0-d bool, whether to leave the batch out, of a step that was skipped.
+            skipped: 0-d bool, whether the step was skipped and the batch must not count.
         """
         keys = predictions.context[:, 0] if len(self.sums) > 1 else None
         batch = predictions.logits, predictions.labels, predictions.masks, keys, skipped
@@ -85,7 +85,7 @@ class MetricSums:
 
 
 def row_sums(logits: Tensor, labels: Tensor, masks: Tensor) -> Tensor:
-    """(B, M, 4) float64: what each row adds to the sums; from (B, M)."""
+    """(B, M, 4) float64 contributions of each row to the sums, from (B, M)."""
     losses = F.binary_cross_entropy_with_logits(logits, labels, weight=masks, reduction="none")
     return torch.stack([masks, labels * masks, losses, torch.sigmoid(logits) * masks], dim=2).double()
 

@@ -1,4 +1,4 @@
-"""What is measured on one task, from its predictions one by one."""
+"""Metrics of one task from its single predictions."""
 
 import math
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ OF_CLUSTERS = ("gauc", "uauc")
 
 @dataclass(frozen=True)
 class MeasuredTask:
-    """A task's numbers, and the estimates of those that have an error: of one task each."""
+    """A task's metrics, and the estimates of those that have an error."""
 
     numbers: TaskEvaluation
     estimates: Mapping[str, Estimates]
@@ -33,7 +33,7 @@ class TaskMeasurement:
     """Measures the tasks of a sample one by one.
 
     Args:
-        clusters: whether the sample's keys are those of clusters, and not of single rows.
+        clusters: whether the sample's keys stand for clusters, not for single rows.
     """
 
     def __init__(self, sample: Sample, clusters: bool) -> None:
@@ -49,8 +49,8 @@ class TaskMeasurement:
         """Measures a task.
 
         Args:
-            sums: its metrics that are sums over all rows.
-            log_calibration: of it alone.
+            sums: the task's metrics from sums over all rows.
+            log_calibration: of this task only.
         """
         outcomes, logits = self._sample.outcomes[:, task], self._sample.logits[:, task]
         defined = outcomes != UNDEFINED
@@ -79,12 +79,12 @@ class TaskMeasurement:
             if self._clusters is not None:
                 gauc, uauc, numbers["users"] = grouped_auc(rows, self._clusters[defined])
                 estimates |= {"gauc": gauc, "uauc": uauc}
-        numbers |= {key: _number(found) for key, found in estimates.items()}
+        numbers |= {key: _number(estimate) for key, estimate in estimates.items()}
         return MeasuredTask(TaskEvaluation(**numbers), estimates)
 
 
 def _calibration_interval(log_calibration: Estimates) -> Bounds | None:
-    """On the scale of logarithms, on which it is symmetric."""
+    """Symmetric on the logarithmic scale."""
     value = float(log_calibration.values[0])
     effect = Effect.over([value], float(log_calibration.variance()[0]), int(log_calibration.buckets()[0]))
     interval = effect.over_rows()

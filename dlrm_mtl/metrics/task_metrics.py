@@ -1,15 +1,15 @@
-"""The numbers of one task, as metrics.jsonl, seed-S.json and result.json have them."""
+"""Metrics of one task, as in metrics.jsonl, seed-S.json and result.json."""
 
 from dataclasses import dataclass
 
 MANY_TIES = 0.01
-"""Share of tied pairs above which an AUC says more of the ties than of the order."""
+"""Share of tied pairs above which an AUC says more about the ties than about the order."""
 
 
 @dataclass(frozen=True)
 class TaskMetrics:
-    """Metrics of one task over its defined rows. None where they do not exist: no row, one class only, or predictions
-    that are not finite."""
+    """Metrics of one task over its defined rows. None if undefined: no row, one class only, or predictions that are not
+    finite."""
 
     rows: int
     positives: int
@@ -21,8 +21,7 @@ class TaskMetrics:
     calibration: float | None
     """Mean prediction / base rate."""
     tied_pairs: float | None = None
-    """Share of the pairs of a positive and a negative whose predictions are not told apart; each counts half in the
-    AUC."""
+    """Share of pairs of a positive and a negative with equal predictions; each counts half in the AUC."""
 
 
 @dataclass(frozen=True)
@@ -46,17 +45,17 @@ class Decile:
 
 @dataclass(frozen=True)
 class TaskEvaluation(TaskMetrics):
-    """What an evaluation measures on one task. What needs predictions one by one (all that is not a sum) is taken from
-    those that are kept, see :class:`dlrm_mtl.metrics.kept.KeptPredictions`."""
+    """Evaluation metrics of one task. Those that are not sums over rows use the kept predictions, see
+    :class:`dlrm_mtl.metrics.kept.KeptPredictions`."""
 
     calibration_interval: Bounds | None = None
-    """For other rows."""
+    """Interval for other rows."""
     deciles: tuple[Decile, ...] = ()
     """From the lowest predictions to the highest."""
     auprc: float | None = None
     """Average precision."""
     recalibrated_ne: float | None = None
-    """NE on one half of the clusters after a bias was added to all logits that was fitted on the other half."""
+    """NE on one half of the clusters, with a bias added to all logits that was fitted on the other half."""
     recalibration_bias: float | None = None
     """That bias, in log-odds."""
     gauc: float | None = None
@@ -64,8 +63,8 @@ class TaskEvaluation(TaskMetrics):
     uauc: float | None = None
     """The same, each cluster counted once."""
     users: int | None = None
-    """Clusters that have both classes; None where rows have no cluster."""
+    """Number of clusters that have both classes; None if rows have no cluster."""
     users_share: float = 1.0
-    """Share of the clusters whose predictions are kept; of the rows where they have no cluster."""
+    """Share of the clusters whose predictions are kept; of the rows, if they have no cluster."""
     rows_share: float = 1.0
-    """Share of the task's rows that are theirs."""
+    """Share of the task's rows whose predictions are kept."""

@@ -1,4 +1,4 @@
-"""The noise of gains before any comparison: from what schema.json says of a data set, and assumptions."""
+"""The noise of gains before any comparison, from schema.json and assumptions."""
 
 import math
 
@@ -12,10 +12,10 @@ SEEDS = 5
 
 
 def assume_noise(schema: Schema, options: PowerOptions) -> Source:
-    """The noise of an arm whose gains vary over seeds and over rows as the options say.
+    """The noise of an arm's gains under the assumed spreads over seeds and rows.
 
     Raises:
-        ValueError: a task weight is missing, or of no task.
+        ValueError: a task weight is missing, or names no task.
     """
     shares = share_weights(options.task_weights, schema.task_names)
     notes = [
@@ -30,7 +30,7 @@ def assume_noise(schema: Schema, options: PowerOptions) -> Source:
             rows = schema.rows("eval")
             notes.append(f"Rows with {task.given} = 1 are not counted: {task.name} is taken as defined on all rows.")
         positives = rows * task.base_rate
-        # What seeds show on the same rows is in equal parts theirs, and what each makes of these rows.
+        # Half of the variance over seeds on the same rows is taken to fall with more rows.
         part = options.seed_spread / math.sqrt(2 * positives)
         noise = Noise(seed=part, shared_rows=options.row_spread / math.sqrt(positives), own_rows=part)
         gains.append(GainNoise(None, task.name, noise, True, rows, round(positives)))
@@ -46,8 +46,8 @@ def assume_noise(schema: Schema, options: PowerOptions) -> Source:
 
 
 def _defined_rows(schema: Schema, task: Task) -> int | None:
-    """Evaluation rows for which a task is defined: all, or as many as the task has positives whose label is its
-    condition; None if there is no such task."""
+    """Evaluation rows for which a task is defined: all, or the positives of the task whose label is its condition; None
+    if no task has that label."""
     rates = {other.label: other.base_rate for other in schema.tasks if not other.given}
     if not task.given:
         return schema.rows("eval")

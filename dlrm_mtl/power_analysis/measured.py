@@ -1,4 +1,4 @@
-"""The noise of gains as a finished comparison shows it: over its seeds, and over its evaluation rows."""
+"""The noise of gains over seeds and over evaluation rows, measured from a finished comparison."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -31,12 +31,12 @@ class Counts(MayHoldMore):
 
 
 def measure_noise(options: PowerOptions, directory: Path) -> Source:
-    """The noise of every arm's gains in a run directory. A gain that not every seed has is left out, and a note says
-    so. Of a comparison without seed-S.json the noise is that of its intervals.
+    """The noise of every arm's gains in a run directory. A gain that some seed lacks is left out, with a note. Without
+    seed-S.json the noise is taken from the intervals of comparison.json.
 
     Raises:
-        ValueError: no finished comparison is there; it has a single seed, or not the arms that are asked for; a task
-            weight is missing, or of no task; a seed-S.npz is not that of its seed-S.json.
+        ValueError: there is no finished comparison; it has a single seed or lacks an arm of the options; a task weight
+            is missing or names no task; a seed-S.npz does not fit its seed-S.json.
     """
     run = read_run(directory)
     treatments = [arm for arm in run.arms if arm != run.control]
@@ -100,7 +100,7 @@ def _from_seeds(run: Run, arms: Sequence[str], shares: Mapping[str, float]) -> t
 
 
 def _noise(values: Sequence[float], gains: Sequence[Gains], shares: Sequence[float]) -> Noise:
-    """Of the gain that is made of those of the tasks by their shares."""
+    """The noise of the weighted average of the tasks' gains."""
     if not gains:
         return Noise.measured(values)
     alone = [effect_over_seeds([value], [own], "ne", shares) for value, own in zip(values, gains, strict=True)]

@@ -20,12 +20,12 @@ UNKNOWN = "?"
 
 
 def analyse_power(options: PowerOptions) -> dict[str, Any]:
-    """What ``--json`` writes. Of each gain ``detectable`` is what the planned seeds find on new traffic; a number of
-    seeds, or of times the rows, is None where no number suffices, and all that concerns new traffic is None where
-    ``rows_known`` is false.
+    """The output of ``--json``. ``detectable`` is the gain that the planned seeds find on new traffic. A number of
+    seeds or a multiple of the rows is None if none suffices; values for new traffic are None if ``rows_known`` is
+    false.
 
     Raises:
-        ValueError: see :func:`measure_noise` and :func:`assume_noise`; no data set is there.
+        ValueError: see :func:`measure_noise` and :func:`assume_noise`; there is no data set.
     """
     if options.run is not None:
         source = measure_noise(options, options.run)
@@ -85,17 +85,17 @@ def format_power(report: Mapping[str, Any]) -> str:
 
 
 def _row(gain: Mapping[str, Any]) -> list[str]:
-    noise, known = Noise(**gain["noise"]), gain["rows_known"]
+    noise, rows_known = Noise(**gain["noise"]), gain["rows_known"]
     times = (gain["rows_times_needed"], gain["rows_times_with_endless_seeds"])
     return [
         gain["task"] or "average",
         UNKNOWN if gain["rows"] is None else f"{gain['rows']:,}",
         "" if gain["positives"] is None else f"{gain['positives']:,}",
         f"{noise.over_seeds:.3f}",
-        *([f"{noise.shared_rows:.3f}", f"{gain['detectable']:.3f}"] if known else [UNKNOWN, UNKNOWN]),
+        *([f"{noise.shared_rows:.3f}", f"{gain['detectable']:.3f}"] if rows_known else [UNKNOWN, UNKNOWN]),
         _count(gain["seeds_needed_on_these_rows"]),
-        _count(gain["seeds_needed"]) if known else UNKNOWN,
-        *(_rows(factor, gain["rows"]) if known else UNKNOWN for factor in times),
+        _count(gain["seeds_needed"]) if rows_known else UNKNOWN,
+        *(_rows(factor, gain["rows"]) if rows_known else UNKNOWN for factor in times),
     ]
 
 

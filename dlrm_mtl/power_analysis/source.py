@@ -1,4 +1,4 @@
-"""What a power analysis begins with: the noise of every gain."""
+"""The input of a power analysis: the noise of every gain."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,17 +11,17 @@ class GainNoise:
     """The noise of an arm's NE gain (%), on a task or averaged over tasks."""
 
     arm: str | None
-    """None before any comparison."""
+    """Name of the arm; None before any comparison."""
     task: str | None
-    """None: the average over tasks."""
+    """Name of the task; None for the average over tasks."""
     noise: Noise
     rows_known: bool
     """Whether the noise of other rows is known."""
     rows: int | None
-    """Evaluation rows for which the task is defined; of the average, the most of any task. None in a comparison whose
-    seeds have no files, where the noise of other rows is not known either."""
+    """Evaluation rows for which the task is defined; for the average, the maximum over tasks. None if the comparison
+    kept no files of its seeds; then the noise over rows is unknown too."""
     positives: int | None
-    """Of a task, where known."""
+    """Positives of a task, if known."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Source:
 
     heading: str
     notes: Sequence[str]
-    """What was assumed, and what is not known."""
+    """What was assumed, and what is unknown."""
     seeds: int
-    """That are planned."""
+    """Number of planned seeds."""
     gains: Sequence[GainNoise]

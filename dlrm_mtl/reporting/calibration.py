@@ -23,10 +23,10 @@ def calibration_by_seed(seeds: Mapping[int, Mapping[str, Any]]) -> list[dict[str
 
 def farthest_from_one(calibrations: Sequence[float | None]) -> float | None:
     """The calibration farthest from 1 as a ratio, where 0.5 is as far as 2; None if any seed has none."""
-    known = [value for value in calibrations if value is not None]
-    if len(known) < len(calibrations):
+    finite = [value for value in calibrations if value is not None]
+    if len(finite) < len(calibrations):
         return None
-    return max(known, key=lambda value: abs(math.log(value)) if value > 0 else math.inf)
+    return max(finite, key=lambda value: abs(math.log(value)) if value > 0 else math.inf)
 
 
 def deciles_by_seed(seeds: Mapping[int, Mapping[str, Any]]) -> list[dict[str, Any]]:

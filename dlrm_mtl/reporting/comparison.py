@@ -113,8 +113,8 @@ def _arm_seeds(
 ) -> ArmSeeds:
     arms = [seed["arms"][name] for seed in seeds]
     beside = [arm.get("control_tasks", seed["arms"][control]["tasks"]) for seed, arm in zip(seeds, arms, strict=True)]
-    known = [gains[seed["seed"]][name] for seed in seeds if name in gains.get(seed["seed"], {})]
-    return ArmSeeds(tasks, weights, arms, beside, known if len(known) == len(seeds) else None)
+    of_arm = [gains[seed["seed"]][name] for seed in seeds if name in gains.get(seed["seed"], {})]
+    return ArmSeeds(tasks, weights, arms, beside, of_arm if len(of_arm) == len(seeds) else None)
 
 
 def _compare_arm(
@@ -202,5 +202,5 @@ def _change_record(change: Change) -> dict[str, float | None]:
 
 def _mean(values: Sequence[float | None]) -> float | None:
     """None if any seed has no value."""
-    known = [value for value in values if value is not None]
-    return float(np.mean(known)) if len(known) == len(values) else None
+    finite = [value for value in values if value is not None]
+    return float(np.mean(finite)) if len(finite) == len(values) else None

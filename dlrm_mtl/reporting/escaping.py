@@ -10,7 +10,7 @@ _MARKUP = re.compile(r"[\\`*|<>\[\]~&$#]|(?<![^\W_])_|_(?![^\W_])")
 
 def text(name: str) -> str:
     """A name for a table's cell, a heading or a sentence."""
-    return _MARKUP.sub(lambda found: f"\\{found[0]}", printable(name))
+    return _MARKUP.sub(lambda match: f"\\{match[0]}", printable(name))
 
 
 def code(name: str) -> str:

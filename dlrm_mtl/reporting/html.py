@@ -116,7 +116,7 @@ def _command(environment: Record) -> str:
 
 def _keep_intervals_whole(sentence: str) -> str:
     """Prevents line breaks within an interval and before a percent sign."""
-    return re.sub(r"(?<=\d) %| (?=\[[+-])|(?<=\d,) (?=[+-]\d)", lambda found: found[0].replace(" ", "\xa0"), sentence)
+    return re.sub(r"(?<=\d) %| (?=\[[+-])|(?<=\d,) (?=[+-]\d)", lambda match: match[0].replace(" ", "\xa0"), sentence)
 
 
 def _breakable(text: str) -> Markup:

@@ -59,10 +59,10 @@ def format_details(comparison: Record) -> str:
         CALIBRATION: calibration_table(comparison),
         DECILES: deciles_table(comparison),
     }
-    parts = [f"{caption}\n\n{found.markdown()}\n" for caption, found in tables.items() if found]
+    parts = [f"{caption}\n\n{table.markdown()}\n" for caption, table in tables.items() if table]
     if segments := segment_tables(comparison):
         parts.append(f"{SEGMENTS}\n")
-        parts += [f"NE gain (%) by {code(name)}\n\n{found.markdown()}\n" for name, found in segments.items()]
+        parts += [f"NE gain (%) by {code(name)}\n\n{table.markdown()}\n" for name, table in segments.items()]
     return "\n".join(parts)
 
 

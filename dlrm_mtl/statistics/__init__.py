@@ -1,1 +1,1 @@
-"""What an effect is, with what certainty: intervals, tests, power. Numbers in, numbers out."""
+"""Intervals, tests and power of effects. Numbers in, numbers out."""

@@ -1,4 +1,4 @@
-"""How many intervals exclude 0 by chance, of arms that share a control and are no better or worse than it."""
+"""How many intervals exclude 0 by chance, if no arm differs from the shared control."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -11,39 +11,38 @@ from dlrm_mtl.statistics.effect import LEVEL, Effect, student_quantile
 TAIL = (1 - LEVEL) / 2
 DRAWS = 10_000
 NUMBERS = 4_000_000
-"""Of a simulation at most, whose draws are fewer for many arms and seeds."""
+"""Upper limit for the numbers drawn in a simulation; with many arms and seeds it has fewer draws."""
 
 
 @dataclass(frozen=True)
 class Chance:
-    """What chance alone does."""
+    """Numbers of intervals that exclude 0 by chance alone."""
 
     intervals: int
     low: int
-    """Of the intervals so many at least exclude 0, but for 2.5 % of comparisons."""
+    """The 2.5 % quantile of the number of intervals that exclude 0."""
     high: int
-    """So many at most, but for 2.5 %."""
+    """The 97.5 % quantile."""
     at_least_one: float
-    """Probability that one does."""
+    """Probability that at least one excludes 0."""
 
 
 def by_chance(tasks: Iterable[Sequence[Effect]], seed: int = 0) -> Chance:
     """Simulates comparisons in which no arm differs from the control.
 
-    The arms' errors are correlated, by one half, since they share the control: where its seeds, or its predictions of
-    these rows, are bad by chance, all arms look good at once. Tasks are taken as independent of each other; where they
-    are not, the range is wider.
+    The arms' errors have correlation 1/2, since they share the control: if it is bad by chance, all arms look good.
+    Tasks are taken as independent; if they are not, the range is wider.
 
     Args:
-        tasks: of each task, the effects of the arms but the control; of them the numbers of seeds and, averaged over
-            the arms, the errors are used. Effects without an interval are left out.
-        seed: of the simulation.
+        tasks: for each task, the effects of all arms but the control. Their numbers of seeds and their errors, averaged
+            over arms, are used; effects without an interval are left out.
+        seed: seed of the simulation.
     """
-    families = [family for effects in tasks if (family := [effect for effect in effects if effect.known])]
+    families = [family for effects in tasks if (family := [effect for effect in effects if effect.has_error])]
     numbers = sum((len(family) + 1) * (max(effect.seeds_freedom for effect in family) + 2) for family in families)
     draws = min(DRAWS, NUMBERS // max(numbers, 1))
     generator = np.random.default_rng(seed)
-    distribution = np.ones(1)  # of the number of intervals that exclude 0, from none on
+    distribution = np.ones(1)  # by the number of intervals that exclude 0, from 0 on
     for family in families:
         excluded = _excluded(family, draws, generator)
         distribution = np.convolve(distribution, np.bincount(excluded, minlength=len(family) + 1) / draws)
@@ -61,7 +60,7 @@ def _excluded(family: Sequence[Effect], draws: int, generator: np.random.Generat
     seeds = [effect.seeds_freedom + 1 for effect in family]
     of_seed = _root_mean_square([e.seeds_error * np.sqrt(n) for e, n in zip(family, seeds, strict=True) if n > 1])
     of_rows = _root_mean_square([effect.rows_error for effect in family if effect.rows_freedom])
-    # Of each model, the control's first: half of the variance of a difference.
+    # Each model, the control first, has half the variance of a difference.
     by_seed = of_seed * np.sqrt(0.5) * generator.standard_normal((draws, len(family) + 1, max(seeds)))
     by_rows = of_rows * np.sqrt(0.5) * generator.standard_normal((draws, len(family) + 1))
     excluded = np.zeros(draws, dtype=np.int64)

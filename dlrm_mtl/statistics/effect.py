@@ -1,8 +1,8 @@
-"""An effect that was measured over seeds on a sample of rows: its interval, tests of it, and what it could have shown.
+"""An effect measured over seeds on a sample of rows: intervals, tests, power.
 
-Two things would turn out otherwise if a comparison were done again: the seeds (initial weights, order of rows) and the
-evaluation rows. All seeds of a comparison are evaluated on the same rows, so that the spread over seeds says nothing of
-other rows. The half width of the interval for new traffic holds both::
+A repeated comparison would have other seeds (initial weights, order of rows) and other evaluation rows. All seeds are
+evaluated on the same rows, so the spread over seeds says nothing about other rows. The half width of the interval for
+new traffic combines both::
 
     half^2 = (t_S-1 s / sqrt(S))^2 + (t_K-1)^2 v_rows
 
@@ -20,11 +20,11 @@ import numpy.typing as npt
 from scipy import optimize, special
 
 LEVEL = 0.95
-"""Of every interval, each by itself."""
+"""Confidence level of every interval by itself."""
 POWER = 0.8
-"""With which a detectable effect is found."""
+"""Probability with which a detectable effect is found."""
 SMALLEST_P = 1e-12
-"""p-values are not told apart below."""
+"""p-values below are not distinguished."""
 
 
 @dataclass(frozen=True)
@@ -42,21 +42,21 @@ class Effect:
 
     mean: float
     seeds_error: float = 0.0
-    """Over other seeds on these rows: s / sqrt(S)."""
+    """Error over other seeds on these rows: s / sqrt(S)."""
     seeds_freedom: int = 0
-    """S - 1; 0 with one seed, of whose error nothing is known."""
+    """S - 1; 0 with one seed, whose error is unknown."""
     rows_error: float = 0.0
-    """Over other rows with these models: the root of v_rows."""
+    """Error over other rows with these models: the square root of v_rows."""
     rows_freedom: int = 0
-    """Buckets with rows, less one; 0 where the error over rows is not known."""
+    """Number of buckets with rows, minus 1; 0 if the error over rows is unknown."""
 
     @classmethod
     def over(cls, values: Sequence[float], rows_variance: float = 0.0, row_buckets: int = 0) -> "Effect":
-        """From one value per seed.
+        """The effect from one value per seed.
 
         Args:
-            rows_variance: of the values' mean, over rows.
-            row_buckets: from how many buckets of rows that variance was taken; fewer than two tell nothing.
+            rows_variance: variance over rows of the values' mean.
+            row_buckets: number of buckets from which that variance was taken; with fewer than two it is unknown.
 
         Raises:
             ValueError: no value.
@@ -65,40 +65,40 @@ class Effect:
             raise ValueError("no value, expected at least one")
         sample = np.asarray(values, dtype=np.float64)
         error = float(sample.std(ddof=1) / math.sqrt(len(sample))) if len(sample) > 1 else 0.0
-        known = row_buckets > 1
+        rows_measured = row_buckets > 1
         return cls(
             mean=float(sample.mean()),
             seeds_error=error,
             seeds_freedom=len(sample) - 1,
-            rows_error=math.sqrt(rows_variance) if known else 0.0,
-            rows_freedom=row_buckets - 1 if known else 0,
+            rows_error=math.sqrt(rows_variance) if rows_measured else 0.0,
+            rows_freedom=row_buckets - 1 if rows_measured else 0,
         )
 
     @property
-    def known(self) -> bool:
-        """Whether something is known of the error."""
+    def has_error(self) -> bool:
+        """Whether the error over seeds or over rows is known."""
         return self.seeds_freedom > 0 or self.rows_freedom > 0
 
     def interval(self, level: float = LEVEL) -> Interval | None:
-        """For other seeds and other rows, as far as either is known; None where neither is."""
-        if not self.known:
+        """Interval for other seeds and other rows, from the errors that are known; None if neither is."""
+        if not self.has_error:
             return None
         half = self._half_width((1 - level) / 2)
         return Interval(self.mean, self.mean - half, self.mean + half)
 
     def over_seeds(self) -> Interval | None:
-        """For other seeds on these rows: Student's. None with one seed."""
+        """Student's interval for other seeds on these rows; None with one seed."""
         return replace(self, rows_error=0.0, rows_freedom=0).interval()
 
     def over_rows(self) -> Interval | None:
-        """For these models on other rows. None where the error over rows is not known."""
+        """Interval for these models on other rows; None if the error over rows is unknown."""
         return replace(self, seeds_error=0.0, seeds_freedom=0).interval()
 
     def p_value(self, null: float = 0.0) -> float:
-        """Two-sided, of an effect that is truly ``null``: the interval at level 1 - p ends there. 1 where nothing is
-        known of the error."""
+        """Two-sided p-value of the hypothesis that the effect is ``null``: the interval at level 1 - p ends there. 1 if
+        no error is known."""
         distance = abs(self.mean - null)
-        if distance == 0 or not self.known:
+        if distance == 0 or not self.has_error:
             return 1.0
         if self._half_width(SMALLEST_P / 2) <= distance:
             return SMALLEST_P
@@ -109,28 +109,30 @@ class Effect:
         return math.exp(optimize.brentq(beyond, math.log(SMALLEST_P), 0.0))
 
     def p_above(self, bound: float) -> float:
-        """One-sided, of an effect that is truly ``bound`` or less."""
+        """One-sided p-value of the hypothesis that the effect is at most ``bound``."""
         two_sided = self.p_value(bound)
         return two_sided / 2 if self.mean > bound else 1 - two_sided / 2
 
     def p_within(self, bound: float) -> float:
-        """Of an effect that is truly ``bound`` or more to either side (two one-sided tests, Schuirmann 1987)."""
+        """p-value of the hypothesis that the effect's absolute value is at least ``bound`` (two one-sided tests,
+        Schuirmann 1987)."""
         return max(self.p_above(-bound), 1 - self.p_above(bound))
 
     def power(self, true_effect: float) -> float:
-        """How often the interval would exclude 0, on the side of a true effect of this size, were these errors the true
-        ones. Exact for normal effects: both errors are estimated anew each time, by chi-square distributions."""
+        """Probability that the interval excludes 0 on the side of a true effect of this size, if these errors are the
+        true ones. Exact for normal effects: both errors are estimated anew in each comparison, with chi-square
+        distributions."""
         error = math.hypot(self.seeds_error, self.rows_error)
         if error == 0:
-            return float(self.known and true_effect != 0)
+            return float(self.has_error and true_effect != 0)
         return float(special.ndtr((abs(true_effect) - self._half_widths()) / error).mean())
 
     def detectable(self, power: float = POWER) -> float | None:
-        """The smallest true effect that the interval would exclude 0 for with this probability, see :meth:`power`. None
-        where nothing is known of the error."""
+        """The smallest true effect for which the interval excludes 0 with this probability, see :meth:`power`. None if
+        no error is known."""
         error = math.hypot(self.seeds_error, self.rows_error)
-        if not self.known or error == 0:
-            return 0.0 if self.known else None
+        if not self.has_error or error == 0:
+            return 0.0 if self.has_error else None
         half = self._half_widths()
 
         def beyond(effect: float) -> float:
@@ -142,8 +144,8 @@ class Effect:
         return float(optimize.brentq(beyond, 0.0, high, xtol=1e-6 * error))
 
     def _half_widths(self) -> npt.NDArray[np.float64]:
-        """(Q, Q) half widths of the interval as often as both errors' estimates turn out so: the q-th of Q quantiles of
-        the one beside that of the other."""
+        """(Q, Q) half widths of the interval, for each pair of the Q equally probable quantiles of both estimated
+        errors."""
         tail = (1 - LEVEL) / 2
         seeds, rows = (_quantiles_of_estimate(freedom) for freedom in (self.seeds_freedom, self.rows_freedom))
         widths: npt.NDArray[np.float64] = np.hypot.outer(
@@ -153,7 +155,7 @@ class Effect:
         return widths
 
     def _half_width(self, tail: float) -> float:
-        """Both errors, each as many times as its distribution asks for, with this probability beyond either end."""
+        """Half width from both errors, each times its Student quantile with this probability beyond either end."""
         return math.hypot(
             student_quantile(self.seeds_freedom, tail) * self.seeds_error,
             student_quantile(self.rows_freedom, tail) * self.rows_error,
@@ -161,13 +163,14 @@ class Effect:
 
 
 def student_quantile(freedom: int, tail: float) -> float:
-    """Of Student's distribution, by the probability above it, since small ones keep their digits; 0 without freedom."""
+    """Quantile of Student's distribution by the probability above it, which keeps the digits of small ones; 0 without
+    degrees of freedom."""
     return -float(special.stdtrit(freedom, tail)) if freedom else 0.0
 
 
 @functools.cache
 def _quantiles_of_estimate(freedom: int, points: int = 100) -> npt.NDArray[np.float64]:
-    """(points,) estimated over true standard error, equally probable."""
+    """(points,) equally probable ratios of estimated to true standard error."""
     if not freedom:
         return np.ones(1)
     return np.sqrt(special.chdtri(freedom, (np.arange(points) + 0.5) / points) / freedom)

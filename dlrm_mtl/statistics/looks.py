@@ -1,4 +1,4 @@
-"""What it does to an interval that seeds are added once it was seen."""
+"""The error rate of an interval if seeds are added after it was seen."""
 
 from collections.abc import Sequence
 
@@ -8,18 +8,17 @@ from dlrm_mtl.statistics.effect import LEVEL, student_quantile
 
 DRAWS = 100_000
 NUMBERS = 4_000_000
-"""Of a simulation at most."""
+"""Upper limit for the numbers drawn in a simulation."""
 
 
 def error_of_looks(seeds: Sequence[int], seed: int = 0) -> float:
-    """How often Student's interval over seeds excludes 0 at one look at least, of an arm that is no better or worse
-    than its control; at a single look in 5 %. Rows are the same at every look: the more of the interval is their error,
-    the less looks add. With many values it is 8.3 % at two equal looks, 14.2 % at five (Armitage, McPherson and Rowe
-    1969).
+    """Probability that the interval of an arm equal to its control excludes 0 at one look at least; at a single look it
+    is 5 %. Rows are the same at every look: the larger their share of the interval, the less further looks add. With
+    many values it is 8.3 % at two equal looks, 14.2 % at five (Armitage, McPherson and Rowe 1969).
 
     Args:
-        seeds: how many there were at each look; looks at one seed have no verdict, and do not count.
-        seed: of the simulation.
+        seeds: numbers of seeds at each look; looks at one seed have no verdict and do not count.
+        seed: seed of the simulation.
     """
     looks = sorted({count for count in seeds if count > 1})
     if not looks:

@@ -10,39 +10,39 @@ from scipy import optimize, special
 from dlrm_mtl.statistics.effect import LEVEL, POWER, Effect
 
 MOST_SEEDS = 10**6
-"""More are not counted."""
+"""Upper limit of the search for seeds."""
 LEAST_TIMES, MOST_TIMES = 1e-6, 1e9
-"""The rows of today; fewer and more are not counted."""
+"""Limits of the search for rows, in multiples of the present rows."""
 ROWS_FREEDOM = 999
-"""Of the error over rows: that of an evaluation's buckets, which is as good as known."""
+"""Degrees of freedom of the error over rows: those of an evaluation's buckets."""
 
 
 @dataclass(frozen=True)
 class Noise:
-    """What moves an effect that is measured with one seed on a sample of rows: standard deviations of independent
-    parts, in the effect's unit. The mean over S seeds, on a sample r times as large, has the variance::
+    """Standard deviations of the independent parts of an effect measured with one seed on a sample of rows, in the
+    effect's unit. The mean over S seeds, on a sample r times as large, has the variance::
 
         shared_rows^2 / r + (seed^2 + own_rows^2 / r) / S
     """
 
     seed: float
-    """Over seeds, were there endless rows."""
+    """Over seeds, on unlimited rows."""
     shared_rows: float = 0.0
-    """Over samples of rows, what all seeds have in common: more seeds do not make it smaller."""
+    """Over samples of rows, shared by all seeds: more seeds do not reduce it."""
     own_rows: float = 0.0
-    """Over samples of rows, what each seed has of its own: a part of what is seen as the spread over seeds."""
+    """Over samples of rows, individual to each seed: part of the observed spread over seeds."""
 
     @classmethod
     def measured(cls, values: Sequence[float], variances: Sequence[float] = (), of_mean: float = 0.0) -> "Noise":
-        """From S seeds that were evaluated on the same rows.
+        """The noise from S seeds that were evaluated on the same rows.
 
         Args:
             values: the effect of each seed.
-            variances: of each of them over rows; none: nothing is known of rows.
-            of_mean: variance over rows of the seeds' mean.
+            variances: variance of each value over rows; empty if unknown.
+            of_mean: variance over rows of the mean over seeds.
 
         Raises:
-            ValueError: fewer than two seeds, whose spread is not known.
+            ValueError: fewer than two seeds.
         """
         seeds = len(values)
         if seeds < 2:
@@ -50,7 +50,7 @@ class Noise:
         spread = float(np.var(np.asarray(values, dtype=np.float64), ddof=1))
         if not variances:
             return cls(math.sqrt(spread))
-        # A seed alone has shared + own, the mean shared + own / S.
+        # A single seed has shared + own, the mean has shared + own / S.
         alone = float(np.mean(variances))
         shared = min(max((seeds * of_mean - alone) / (seeds - 1), 0.0), alone)
         own = alone - shared
@@ -58,11 +58,11 @@ class Noise:
 
     @property
     def over_seeds(self) -> float:
-        """What seeds on the same rows show of it."""
+        """The spread over seeds that is observed on the same rows."""
         return math.hypot(self.seed, self.own_rows)
 
     def effect(self, seeds: int, rows_times: float = 1.0) -> Effect:
-        """An effect of 0 with the errors to be expected of so many seeds and times the rows."""
+        """An effect of 0 with the errors expected from this many seeds and multiples of the rows."""
         own, shared = self.own_rows**2 / rows_times, self.shared_rows**2 / rows_times
         rows_error = math.sqrt(shared + own / seeds)
         freedom = ROWS_FREEDOM if rows_error else 0
@@ -70,8 +70,8 @@ class Noise:
 
 
 def seeds_needed(noise: Noise, effect: float) -> int | None:
-    """The fewest seeds on rows like these with which an effect of this size is found with 80 % probability. None if the
-    rows alone rule it out, or it takes more than a million."""
+    """The smallest number of seeds that find an effect of this size with 80 % probability. None if the error over rows
+    alone rules it out, or more than a million seeds are needed."""
     few, many = 1, 2
     while noise.effect(many).power(effect) < POWER:
         few, many = many, 2 * many
@@ -84,8 +84,8 @@ def seeds_needed(noise: Noise, effect: float) -> int | None:
 
 
 def rows_needed(noise: Noise, effect: float, seeds: int) -> float | None:
-    """How many times these rows it takes to find an effect of this size with so many seeds. None if the spread over
-    seeds alone rules it out, or it takes more than 1e9."""
+    """The multiple of these rows that finds an effect of this size with this many seeds. None if the spread over seeds
+    alone rules it out, or more than 1e9 are needed."""
 
     def missing(log_times: float) -> float:
         return noise.effect(seeds, math.exp(log_times)).power(effect) - POWER
@@ -99,5 +99,5 @@ def rows_needed(noise: Noise, effect: float, seeds: int) -> float | None:
 
 
 def fewest_rows(noise: Noise, effect: float) -> float:
-    """Times these rows, below which no number of seeds finds an effect of this size."""
+    """The multiple of these rows below which no number of seeds finds an effect of this size."""
     return ((special.ndtri((1 + LEVEL) / 2) + special.ndtri(POWER)) * noise.shared_rows / abs(effect)) ** 2

@@ -1,4 +1,4 @@
-"""How much faster or slower an arm trains than its control: from windows of QPS that were timed in turn."""
+"""The change of an arm's QPS against its control, from windows that were timed in turn."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from scipy import stats
 from dlrm_mtl.statistics.effect import LEVEL, Effect, Interval
 
 FEWEST_WINDOWS = 6
-"""Fewer values do not hold their median between them with the probability of an interval: of five, 94 % do."""
+"""With fewer values no interval of the median reaches 95 %; with five it reaches 94 %."""
 
 
 @dataclass(frozen=True)
@@ -17,21 +17,21 @@ class Change:
     """A change of QPS, in percent of the control's."""
 
     median: float
-    """Of the windows; over several seeds, the mean of their medians."""
+    """Median over windows; with several seeds, the mean of their medians."""
     interval: Interval | None
-    """Around the median; None of one seed with fewer than six windows."""
+    """Interval of the median; None with one seed and fewer than six windows."""
 
 
 def change_percent(control: Sequence[Sequence[float]], arm: Sequence[Sequence[float]]) -> Change:
     """The change of an arm's QPS over its control's.
 
-    Machine noise is shared by the windows of a pair, which are timed one after the other, and by the windows of a seed:
-    so that a seed gives one number, the median over its pairs, and several seeds give Student's interval of their
+    The windows of a pair share machine noise, since they are timed one after the other, and so do the windows of a
+    seed. So each seed gives one number, the median over its pairs, and several seeds give Student's interval of their
     medians. One seed gives the interval of the median over its windows, taken as independent.
 
     Args:
         control: QPS of the control's windows, by seed; positive.
-        arm: those of the arm, window by window.
+        arm: QPS of the arm, window by window.
 
     Raises:
         ValueError: the arm has no window; a seed has unequal numbers of windows.
@@ -53,9 +53,8 @@ def change_percent(control: Sequence[Sequence[float]], arm: Sequence[Sequence[fl
 
 
 def median_interval(values: Sequence[float]) -> Interval | None:
-    """The median of independent values, between two of them that hold the true median whatever the distribution: the
-    k-th from either end, with the largest k for which the binomial distribution allows it (Thompson 1936). None of
-    fewer than six values."""
+    """Interval of the median of independent values of any distribution: from the k-th smallest to the k-th largest,
+    with the largest k that the binomial distribution allows (Thompson 1936). None for fewer than six values."""
     if len(values) < FEWEST_WINDOWS:
         return None
     ordered = np.sort(np.asarray(values, dtype=np.float64))

@@ -108,17 +108,17 @@ def read_search(run: Run) -> Search | None:
     """The search in a run; None if the balancer exploded, so that there is nothing to compare with."""
     arms = run.comparison["arms"]
     trials = [arm for arm in arms if arm.startswith("static:")]
-    known = {arm: arms[arm] for arm in (RECOMMENDED, *trials) if _has_gains(arms[arm])}
-    if RECOMMENDED not in known:
+    measured = {arm: arms[arm] for arm in (RECOMMENDED, *trials) if _has_gains(arms[arm])}
+    if RECOMMENDED not in measured:
         return None
     tasks = run.comparison["tasks"]
     shares = [run.comparison["task_weights"][task] for task in tasks]
     seeds = run.comparison["arms"][RECOMMENDED]["seeds"]
-    gains: ArmGains = ReportedGains({arm: _reported(record, tasks) for arm, record in known.items()}, len(seeds))
+    gains: ArmGains = ReportedGains({arm: _reported(record, tasks) for arm, record in measured.items()}, len(seeds))
     if len(run.seeds) == len(seeds):
-        gains = PairedGains({arm: [_of_seed(run, seed, arm) for seed in run.seeds] for arm in known}, shares)
-    found = tuple(arm for arm in trials if arm in known)
-    return Search(tasks, gains, found, len(trials) - len(found), len(seeds))
+        gains = PairedGains({arm: [_of_seed(run, seed, arm) for seed in run.seeds] for arm in measured}, shares)
+    kept_trials = tuple(arm for arm in trials if arm in measured)
+    return Search(tasks, gains, kept_trials, len(trials) - len(kept_trials), len(seeds))
 
 
 def _has_gains(record: Mapping[str, Any]) -> bool:

@@ -31,7 +31,7 @@ def _on_as_good(search: Search) -> str:
     if search.seeds < 2:
         return "With one seed nothing is known of other seeds: no weighting can be said to be as good, or worse."
     trials, good, worse = len(search.trials), search.as_good, search.worse
-    found = "none is shown to be" if not good else f"{len(good)} {'are' if len(good) > 1 else 'is'} shown to be"
+    shown = "none is shown to be" if not good else f"{len(good)} {'are' if len(good) > 1 else 'is'} shown to be"
     cost = (
         f"a search has not found one in {trials} trainings"
         if not good
@@ -40,7 +40,7 @@ def _on_as_good(search: Search) -> str:
     )
     return (
         f"As good (its gain less the balancer's above -{MARGIN:g}, on average and in the worst task, by intervals that"
-        f" hold for all trials together): of {trials} random weightings {found}; {cost}."
+        f" hold for all trials together): of {trials} random weightings {shown}; {cost}."
         f" {_count(len(worse), 'is', 'are')} shown to be worse, of {len(search.below)} with an interval below 0; of the"
         f" other {trials - len({*good, *worse})} the data show neither."
     )

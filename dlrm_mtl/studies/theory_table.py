@@ -67,24 +67,26 @@ def _residual_table(records: Sequence[Record]) -> str:
 
 
 def _agreement_table(records: Sequence[Record], name: str) -> str:
-    found = {(r["parameters"], r["weights_from"], r["batch_size"]): r[name] for r in records}
-    sizes = sorted({size for _, _, size in found})
+    spreads = {(r["parameters"], r["weights_from"], r["batch_size"]): r[name] for r in records}
+    sizes = sorted({size for _, _, size in spreads})
     rows = [
-        [title, source_title, *(_cell(found[parameters, source, size]) for size in sizes)]
+        [title, source_title, *(_cell(spreads[parameters, source, size]) for size in sizes)]
         for parameters, title in PARAMETERS.items()
         for source, source_title in WEIGHTS.items()
-        if (parameters, source, sizes[0]) in found
+        if (parameters, source, sizes[0]) in spreads
     ]
     return _table(["parameters", "weights from", *(f"B = {size:,}" for size in sizes)], rows)
 
 
 def _learned_table(records: Sequence[Record]) -> str:
-    found = {(r["step"], r["level"]): r for r in records}
-    steps = sorted({step for step, _ in found})
+    by_step = {(r["step"], r["level"]): r for r in records}
+    steps = sorted({step for step, _ in by_step})
     shown = sorted({steps[0], steps[len(steps) // 4], steps[len(steps) // 2], steps[-1]})
     measures = {"cosine": "cosine", "total_variation": "total variation"}
     header = ["step", *(f"{title}: {measure}" for title in LEARNED.values() for measure in measures.values())]
-    rows = [[f"{step}", *(_cell(found[step, level][name]) for level in LEARNED for name in measures)] for step in shown]
+    rows = [
+        [f"{step}", *(_cell(by_step[step, level][name]) for level in LEARNED for name in measures)] for step in shown
+    ]
     return _table(header, rows)
 
 

@@ -52,12 +52,12 @@ def test_the_p_value_is_that_of_the_interval_that_ends_there(effect: Effect, nul
 
 def test_what_is_known_of_no_error_is_not_judged() -> None:
     one = Effect.over([0.3])
-    assert not one.known
+    assert not one.has_error
     assert (one.interval(), one.over_seeds(), one.over_rows(), one.detectable()) == (None, None, None, None)
     assert one.p_value() == 1.0
     assert one.p_above(-0.05) == pytest.approx(0.5)
     # Nor is the variance over rows that are all in one bucket.
-    assert not Effect.over([0.3], rows_variance=0.0, row_buckets=1).known
+    assert not Effect.over([0.3], rows_variance=0.0, row_buckets=1).has_error
 
 
 def test_equal_arms_differ_by_nothing() -> None:

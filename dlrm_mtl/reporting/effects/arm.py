@@ -35,7 +35,7 @@ class ArmSeeds:
             return ArmEffects(None, tasks)
         per_seed = np.array([self._values("ne", task) for task in self.tasks]).T @ np.asarray(self.weights)
         average = effect_over_seeds(per_seed.tolist(), self.gains, "ne", self.weights)
-        if not average.known and len(set(self.weights)) == 1:
+        if not average.has_error and len(set(self.weights)) == 1:
             average = recorded_effect(self.arm[0]["average_ne_gain_percent"], seeds=1)
         return ArmEffects(average, tasks)
 
@@ -59,13 +59,13 @@ class ArmSeeds:
         parts = [of_seed.segments[segment][value] for of_seed in self.gains or ()]
         gains = [part.gains for part in parts]
         nes = np.array([of_seed.metrics["ne"].values for of_seed in gains])  # (S, M)
-        found: dict[str, Any] = {"rows": parts[0].rows}
-        found["tasks"] = {
+        record: dict[str, Any] = {"rows": parts[0].rows}
+        record["tasks"] = {
             task: {"ne_gain_percent": self._of_values(nes[:, column].tolist(), gains, self._only(column))}
             for column, task in enumerate(self.tasks)
         }
         average = (nes @ np.asarray(self.weights)).tolist()
-        return {**found, "average_ne_gain_percent": self._of_values(average, gains, self.weights)}
+        return {**record, "average_ne_gain_percent": self._of_values(average, gains, self.weights)}
 
     def _of_values(self, values: Sequence[float], gains: Sequence[Gains], shares: Sequence[float]) -> Any:
         if not np.isfinite(values).all():
@@ -76,9 +76,9 @@ class ArmSeeds:
         values = self._values(metric, task)
         if None in values:
             return None
-        known = [value for value in values if value is not None]
-        effect = effect_over_seeds(known, self.gains, metric, self._only(self.tasks.index(task)))
-        if metric == "ne" and not effect.known:
+        finite = [value for value in values if value is not None]
+        effect = effect_over_seeds(finite, self.gains, metric, self._only(self.tasks.index(task)))
+        if metric == "ne" and not effect.has_error:
             return recorded_effect(self.arm[0]["tasks"][task]["ne_gain_percent"], seeds=1)
         return effect
 

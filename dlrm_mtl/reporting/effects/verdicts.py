@@ -88,7 +88,7 @@ def _judge(effects: Mapping[Key, Effect | None]) -> dict[Key, Judgement]:
     verdicts = judge(family)
     adjusted = dict(zip(family, holm([effect.p_value() for effect in family.values()]), strict=True))
     return {
-        key: Judgement(effect.p_value() if effect and effect.known else None, adjusted.get(key), verdicts.get(key))
+        key: Judgement(effect.p_value() if effect and effect.has_error else None, adjusted.get(key), verdicts.get(key))
         for key, effect in effects.items()
     }
 
@@ -99,10 +99,10 @@ def _has_verdict(effect: Effect | None) -> bool:
 
 def _with_claim(arms: Mapping[str, ArmEffects]) -> dict[str, list[Effect]]:
     """Effects by arm, for arms whose tasks all can have a verdict."""
-    known = {arm: [effect for effect in own.tasks.values() if effect] for arm, own in arms.items()}
+    measured = {arm: [effect for effect in own.tasks.values() if effect] for arm, own in arms.items()}
     return {
         arm: effects
-        for arm, effects in known.items()
+        for arm, effects in measured.items()
         if len(effects) == len(arms[arm].tasks) and all(map(_has_verdict, effects))
     }
 

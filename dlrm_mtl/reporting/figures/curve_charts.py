@@ -119,14 +119,14 @@ def _draw(
 ) -> tuple[dict[str, dict[str, Curve]], tuple[int, int]]:
     """Curves of each arm; the windows of the longest curve, and its windows per point."""
     points = max(20, min(POINTS, POINTS_OF_ALL // (len(arms) * len(picks))))
-    found: dict[str, dict[str, Curve]] = {}
+    curves: dict[str, dict[str, Curve]] = {}
     longest = 0
     for arm in arms:
         seeds = data.windows(arm)
         longest = max([longest, *(len(windows) for windows in seeds)])
         drawn = {label: draw_curve(seeds, pick, points) for label, pick in picks.items()}
-        found[arm] = {label: curve for label, curve in drawn.items() if curve is not None}
-    return found, (longest, windows_per_point(max(1, longest), points))
+        curves[arm] = {label: curve for label, curve in drawn.items() if curve is not None}
+    return curves, (longest, windows_per_point(max(1, longest), points))
 
 
 def _caption(data: ReportData, note: str, points: tuple[int, int]) -> str:
@@ -147,8 +147,8 @@ def _picks(key: str, names: Mapping[str, str]) -> dict[str, Pick]:
 
     def pick(name: str) -> Pick:
         def value(window: Record) -> float | None:
-            found: float | None = (window[key] or {}).get(name)
-            return found
+            entry: float | None = (window[key] or {}).get(name)
+            return entry
 
         return value
 
@@ -166,9 +166,8 @@ def _cosines(tasks: Sequence[str]) -> tuple[dict[str, Pick], str]:
         names = [pair_name(a, b) for a, b in pairs if task in (a, b)]
 
         def value(window: Record) -> float | None:
-            found = [(window["cosines"] or {}).get(name) for name in names]
-            known = [cosine for cosine in found if cosine is not None]
-            return sum(known) / len(known) if known else None
+            cosines = [cosine for name in names if (cosine := (window["cosines"] or {}).get(name)) is not None]
+            return sum(cosines) / len(cosines) if cosines else None
 
         return value
 

@@ -103,9 +103,9 @@ def pareto_chart(data: ReportData, tasks: tuple[str, str] | None) -> Chart | Non
 def reach_of(gains: Sequence[Sequence[Record | None]]) -> tuple[float, bool]:
     """Extent of the axis of gains to both sides, and whether any arm lies beyond it: a single outlier must not compress
     all others."""
-    known = [end for end in map(_end, gains) if end > 0] or [1.0]
-    reach = ROOM * min(max(known), ASTRAY * median(known))
-    return reach, max(known) > reach
+    ends = [end for end in map(_end, gains) if end > 0] or [1.0]
+    reach = ROOM * min(max(ends), ASTRAY * median(ends))
+    return reach, max(ends) > reach
 
 
 def _end(gains: Sequence[Record | None]) -> float:
@@ -115,5 +115,5 @@ def _end(gains: Sequence[Record | None]) -> float:
 
 
 def _spread(gains: Mapping[str, Sequence[Record | None]], task: int) -> float:
-    known = [gain["mean"] for arm in gains.values() if (gain := arm[task]) is not None]
-    return max(known) - min(known) if known else 0.0
+    means = [gain["mean"] for arm in gains.values() if (gain := arm[task]) is not None]
+    return max(means) - min(means) if means else 0.0

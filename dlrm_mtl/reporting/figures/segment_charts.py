@@ -55,8 +55,8 @@ def _most_rows(values: Record, task: str | None) -> list[tuple[str, Record]]:
     """Gains of the values with the most rows, in the order of the values."""
     most = sorted(values, key=lambda value: -int(values[value]["rows"]))[:MOST_VALUES]
     gains = [
-        (value, (found["tasks"][task]["ne_gain_percent"] if task else found["average_ne_gain_percent"]))
-        for value, found in values.items()
+        (value, (record["tasks"][task]["ne_gain_percent"] if task else record["average_ne_gain_percent"]))
+        for value, record in values.items()
         if value in most
     ]
     return [(value, gain) for value, gain in gains if gain is not None]

@@ -93,12 +93,12 @@ def to_svg(figure: Figure, key: str, label: str) -> str:
 def _own_names(text: str, key: str) -> str:
     """Prefixes ids that are referred to, and removes the others."""
     used = set(re.findall(r'(?:url\(#|href="#)([^)"]+)', text))
-    text = re.sub(r' id="([^"]*)"', lambda found: f' id="{key}-{found[1]}"' if found[1] in used else "", text)
+    text = re.sub(r' id="([^"]*)"', lambda match: f' id="{key}-{match[1]}"' if match[1] in used else "", text)
     return re.sub(r'(url\(#|href="#)', rf"\g<1>{key}-", text)
 
 
 def _page_colors(text: str) -> str:
-    text = re.sub("|".join(VARIABLES), lambda found: f"var(--{VARIABLES[found[0]]})", text)
+    text = re.sub("|".join(VARIABLES), lambda match: f"var(--{VARIABLES[match[0]]})", text)
     return re.sub(r" font-family: [^;\"]*;", "", text)  # the page's
 
 

@@ -25,7 +25,7 @@ def describe_seeds(runs: Sequence[Run], control: str) -> dict[str, Any]:
     added = {name: _added(plan, jobs[name]) for name, plan in plans.items()}
     return {
         "planned_seeds": sorted({seed for plan in plans.values() for seed in plan}),
-        "added_seeds": {name: found for name, found in added.items() if found["seeds"]},
+        "added_seeds": {name: record for name, record in added.items() if record["seeds"]},
     }
 
 

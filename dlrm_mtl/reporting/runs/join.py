@@ -129,13 +129,13 @@ def _require_same(first: Run, run: Run) -> None:
     """Raises a ValueError that names what differs in data or options. An option that a run lacks, since an earlier
     version wrote it, had its default."""
     defaults = flat(as_dict(CompareConfig(Path("data"), Path("out"))))
-    wanted, found = ({**defaults, **flat(one.config)} for one in (first, run))
-    for key in sorted(wanted.keys() | found.keys()):
+    wanted, other = ({**defaults, **flat(one.config)} for one in (first, run))
+    for key in sorted(wanted.keys() | other.keys()):
         if key in OF_ONE_JOB or key.partition(".")[0] in OF_ONE_JOB:
             continue
-        if wanted.get(key) != found.get(key):
+        if wanted.get(key) != other.get(key):
             raise ValueError(
-                f"{run.directory / 'config.json'}: {key} is {found.get(key)!r}, expected {wanted.get(key)!r} as in"
+                f"{run.directory / 'config.json'}: {key} is {other.get(key)!r}, expected {wanted.get(key)!r} as in"
                 f" {first.directory}"
             )
     if first.comparison["tasks"] != run.comparison["tasks"]:
@@ -185,10 +185,10 @@ def _gains_over(control: Record, arm: Record) -> dict[str, Any]:
     for task, metrics in arm["tasks"].items():
         before, after = control["tasks"][task]["ne"], metrics["ne"]
         gains[task] = None if before is None or after is None else 100 * (before - after)
-    known = [gain for gain in gains.values() if gain is not None]
+    finite = [gain for gain in gains.values() if gain is not None]
     return {
         **arm,
-        "average_ne_gain_percent": _mean_record(sum(known) / len(known) if len(known) == len(gains) else None),
+        "average_ne_gain_percent": _mean_record(sum(finite) / len(finite) if len(finite) == len(gains) else None),
         "tasks": {
             task: {**metrics, "ne_gain_percent": _mean_record(gains[task])} for task, metrics in arm["tasks"].items()
         },

@@ -90,10 +90,10 @@ class ReportData:
 
     def windows(self, arm: str) -> list[Sequence[Record]]:
         """Training windows of an arm, one sequence per seed, from the first run that has arm and seed."""
-        found: dict[int, Sequence[Record]] = {}
+        by_seed: dict[int, Sequence[Record]] = {}
         for run in self.runs:
-            found = {**run.windows.get(arm, {}), **found}
-        return [found[seed] for seed in sorted(found)]
+            by_seed = {**run.windows.get(arm, {}), **by_seed}
+        return [by_seed[seed] for seed in sorted(by_seed)]
 
 
 def read_run(directory: Path) -> Run:

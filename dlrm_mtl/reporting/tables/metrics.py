@@ -12,15 +12,15 @@ Record = Mapping[str, Any]
 
 
 def evaluation_table(comparison: Record) -> Table | None:
-    """Evaluation rows of each task; None if they were not kept."""
+    """Evaluation rows of each task; None if they were not keys."""
     evaluation = comparison["evaluation"]
     if not evaluation:
         return None
     columns = {"rows": "rows", "positives": "positives", "users": "clusters with both classes"}
-    known = [key for key in columns if any(counts[key] is not None for counts in evaluation.values())]
+    keys = [key for key in columns if any(counts[key] is not None for counts in evaluation.values())]
     return Table(
-        ["task", *(columns[key] for key in known)],
-        [[Name(task), *(_count(counts[key]) for key in known)] for task, counts in evaluation.items()],
+        ["task", *(columns[key] for key in keys)],
+        [[Name(task), *(_count(counts[key]) for key in keys)] for task, counts in evaluation.items()],
     )
 
 
