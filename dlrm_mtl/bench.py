@@ -1,4 +1,4 @@
-"""Measures a claim about speed on this machine: ``python -m dlrm_mtl.bench CASE --json FILE``.
+"""Measures speed on this machine: ``python -m dlrm_mtl.bench CASE --json FILE``.
 
 Contenders take turns in one process group and are compared window by window.
 """

@@ -1,10 +1,10 @@
-"""Columns of text, for a terminal."""
+"""Aligned columns of text for a terminal."""
 
 from collections.abc import Sequence
 
 
 def align(rows: Sequence[Sequence[str]]) -> str:
-    """A line per row; the first column to the left, the others to the right."""
+    """One line per row, with the first column aligned left and the others right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
     for first, *others in rows:

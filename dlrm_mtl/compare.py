@@ -1,6 +1,6 @@
 """Control and treatments side by side: ``python -m dlrm_mtl.compare --data DIR --out RUN --arms mean multibalance``.
 
-Writes ``RUN/comparison.json``, ``RUN/report.html`` and ``RUN/report.md``. An interrupted comparison goes on from the
+Writes ``RUN/comparison.json``, ``RUN/report.html`` and ``RUN/report.md``. An interrupted comparison continues from the
 newest checkpoint of its first unfinished seed when it is started again with the same options.
 """
 

@@ -1,4 +1,4 @@
-"""How processes end: with which exit code and message, at once, and with the process that started them."""
+"""How processes end: exit codes, messages, ending at once, and ending with the parent process."""
 
 import ctypes
 import errno
@@ -14,19 +14,19 @@ from dlrm_mtl.quoting import printable
 
 FAILED = 1
 REFUSED = 2
-"""Exit code after an error that the user must mend: of an option, of data, of the file system."""
+"""Exit code after an error that the user must fix: in an option, the data or the file system."""
 INTERRUPTED = 128 + signal.SIGINT
 TERMINATED = 128 + signal.SIGTERM
-"""Exit code of a run that ended itself on SIGTERM: no failure, but not finished either, so that schedulers requeue."""
+"""Exit code of a run that ended on SIGTERM: not a failure but unfinished, so that schedulers requeue it."""
 
 _PR_SET_PDEATHSIG = 1
 
 
 class Terminated(SystemExit):
-    """Told to end by SIGTERM, and ready to: on every rank.
+    """Raised on every rank when the run ends because of SIGTERM.
 
     Args:
-        where: how far the process has come; what it has done until there is kept.
+        where: how far the run has come; its work up to there is saved.
     """
 
     def __init__(self, where: str) -> None:
@@ -45,7 +45,7 @@ def exit_code(error: BaseException) -> int:
 
 
 def describe(error: BaseException) -> str:
-    """What a process says of the exception that ends it: a line, or the traceback where that is of use."""
+    """The message of an exception that ends a process: one line, or the traceback if the error is not the user's."""
     if isinstance(error, KeyboardInterrupt):
         return str(error) or "interrupted"
     if not isinstance(error, (ValueError, OSError)):
@@ -58,27 +58,27 @@ def describe(error: BaseException) -> str:
 
 
 def is_out_of_files(error: BaseException) -> bool:
-    """Whether an error says that this process, or the machine, has too many open files: nothing about a file itself."""
+    """Whether the error is that this process or the machine has too many open files."""
     return isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE, errno.ETOOMANYREFS)
 
 
 def complain(message: str) -> None:
-    """Writes to stderr why this process ends."""
+    """Writes the reason why this process ends to stderr."""
     _flush(sys.stdout)
-    with suppress(OSError, ValueError):  # a terminal that has gone keeps no process alive
+    with suppress(OSError, ValueError):  # a closed terminal must not keep the process alive
         print(message, file=sys.stderr, flush=True)
 
 
 def end_process(code: int) -> NoReturn:
-    """Ends this process from any thread, whatever its threads wait for."""
+    """Ends this process from any thread, even if others block."""
     _flush(sys.stdout)
     _flush(sys.stderr)
     os._exit(code)
 
 
 def end_with_parent(parent: int) -> None:
-    """Has the kernel kill this process as soon as the thread that started it has ended; if its parent is gone already,
-    ends it at once.
+    """Makes the kernel kill this process when the thread that started it ends; if the parent has already ended, ends it
+    at once.
 
     Args:
         parent: process id of the process that started this one.

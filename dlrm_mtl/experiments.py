@@ -1,8 +1,8 @@
 """The paper's tables and figure: ``python -m dlrm_mtl.experiments table3 --data DIR --out RUN --seeds 5``.
 
-Each experiment is a comparison in ``RUN/NAME``; ``RUN/report.md`` joins them. An interrupted one goes on when it is
-started again with the same options. ``theory`` measures what section 4.2 of the paper says of gradients, and ``scale``
-reckons what balancing costs on many GPUs; they are no comparisons.
+Each experiment is a comparison in ``RUN/NAME``; ``RUN/report.md`` joins them. An interrupted one continues when it is
+started again with the same options. ``theory`` measures the gradients of section 4.2 of the paper, and ``scale``
+computes what balancing costs on many GPUs; neither is a comparison.
 """
 
 import sys
@@ -42,7 +42,7 @@ def _run_comparisons(names: Sequence[str], arguments: Sequence[str]) -> None:
             print(describe_work(plans, schema), flush=True)
         run_studies(plans, ranks)
     if ranks.is_first:
-        # Drawn when the other ranks need no longer wait for it.
+        # After the process group, so that the other ranks do not wait for the figures.
         print(f"\n{finish_studies(plans, schema)}", flush=True)
 
 
@@ -72,11 +72,11 @@ def _measure_scale(arguments: Sequence[str]) -> None:
 
 
 def choose_studies(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The experiments that a command line names first, and the rest of it.
+    """The experiments that a command line names first, and its other arguments.
 
     Raises:
-        ValueError: it names none.
-        SystemExit: after the list of them, if it asks for help.
+        ValueError: it names no experiment.
+        SystemExit: after printing their list, if help is asked for.
     """
     first = arguments[0] if arguments else ""
     if first in ("-h", "--help"):

@@ -1,4 +1,4 @@
-"""Files and folders that are called by names of the user's: tables, arms."""
+"""Names of files and folders for user-given names such as tables and arms."""
 
 import re
 import unicodedata
@@ -7,18 +7,18 @@ from collections.abc import Collection
 from hashlib import sha256
 
 MAX_BYTES = 200
-"""Of a file's name, so that a suffix fits below the 255 bytes of common file systems."""
+"""Maximum number of bytes of a file's name, so that a suffix fits below the usual limit of 255."""
 
 _FORBIDDEN = re.compile(r'^\.|[/\\:*?"<>|\x00-\x1f\x7f]')
-"""What some file system forbids, or what hides a file."""
+"""Characters that some file system forbids, or that hide a file."""
 _DIGEST = re.compile(r"-[0-9a-f]{16}$")
 
 
 def file_names(names: Collection[str]) -> dict[str, str]:
-    """For each of distinct names a file name of its own, also where a file system does not tell upper from lower case.
+    """Distinct file names for distinct names, also on file systems that ignore case.
 
-    A name stays as it is, but for ``-`` in place of characters that a file system may forbid. One that is too long, or
-    would be called as another one, ends in a digest of it.
+    A name is unchanged except for ``-`` in place of characters that a file system may forbid. A digest is appended if
+    the name is too long or would equal another one.
     """
     plain = {name: _FORBIDDEN.sub("-", name) for name in names}
     uses = Counter(_folded(file) for file in plain.values())
@@ -29,7 +29,7 @@ def file_names(names: Collection[str]) -> dict[str, str]:
 
 
 def _needs_digest(file: str) -> bool:
-    # What looks like a digest gets one, so that no plain name is that of a digest.
+    # A name that ends like a digest gets one too, so that it cannot equal a generated name.
     return len(file.encode()) > MAX_BYTES or _DIGEST.search(file) is not None
 
 

@@ -1,4 +1,4 @@
-"""Files that are whole or not there, also after a crash of the machine; and JSON and TOML that are what they seem."""
+"""Atomic writing of files, also across a crash of the machine; strict reading of JSON and TOML."""
 
 import json
 import math
@@ -15,17 +15,17 @@ from typing import Any, NoReturn
 from dlrm_mtl.quoting import quote, shorten
 
 MAX_DEPTH = 32
-"""Levels of lists and objects in a JSON or TOML file."""
+"""Maximum nesting of lists and objects in a JSON or TOML file."""
 
 LEFTOVER = re.compile(r"\..+\.([0-9a-f]{16}|\d+)\.tmp")
-"""Names under which files are written before they are whole."""
+"""Pattern of the temporary names of unfinished files."""
 
 
 class PendingFile:
-    """A file that gets its name when it is whole.
+    """A file that gets its name when it is complete.
 
-    Its ``temporary`` path lies beside the final one and is new: no other process, of this machine or another, has it,
-    and it is no link to somewhere else.
+    Its ``temporary`` path lies in the same directory and is unique: no other process on any machine uses it, and it is
+    not a link.
 
     Raises:
         OSError: the directory cannot be written to.
@@ -41,8 +41,8 @@ class PendingFile:
         """Gives the file its name.
 
         Args:
-            durable: whether the disk has the bytes before the file has its name, and the name before this returns. Not
-                needed for what is checked when it is read, and made again.
+            durable: whether to synchronise the bytes to disk before renaming, and the name before returning. Not needed
+                for files that are checked when read and can be made again.
         """
         if durable:
             synchronize(self.temporary)
@@ -51,13 +51,13 @@ class PendingFile:
             synchronize(self.path.parent)
 
     def discard(self) -> None:
-        """Leaves nothing of a file that has not got its name."""
+        """Removes the temporary file if it was not committed."""
         self.temporary.unlink(missing_ok=True)
 
 
 @contextmanager
 def write_whole(path: Path) -> Iterator[Path]:
-    """A temporary path to write to; the file appears under ``path`` if the block ends without an error."""
+    """Gives a temporary path to write to; the file appears at ``path`` if the block ends without an error."""
     pending = PendingFile(path)
     try:
         yield pending.temporary
@@ -67,18 +67,18 @@ def write_whole(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a text, whole."""
+    """Writes a text atomically."""
     with write_whole(path) as temporary:
         temporary.write_text(text)
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes indented JSON, whole. NaN and infinity are refused: JSON has none."""
+    """Writes indented JSON atomically. NaN and infinity are refused, since JSON has none."""
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
 def synchronize(path: Path) -> None:
-    """Waits until a file's bytes, or a directory's entries, are on the disk."""
+    """Waits until a file's bytes or a directory's entries are on disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -87,9 +87,9 @@ def synchronize(path: Path) -> None:
 
 
 def publish(written: Path, path: Path) -> None:
-    """Gives a directory that has been written its name, in place of the one that was there.
+    """Renames a finished directory to its final name, replacing an existing one.
 
-    What is replaced stays whole until the last moment. Files must have been synchronized.
+    The old directory stays complete until the swap. Files must have been synchronised.
     """
     for directory in (written, *(item for item in written.rglob("*") if item.is_dir())):
         synchronize(directory)
@@ -103,12 +103,12 @@ def publish(written: Path, path: Path) -> None:
 
 
 def is_leftover(path: Path) -> bool:
-    """Whether a process that was killed may have left this file, which never got its name."""
+    """Whether this is a temporary file that a killed process may have left."""
     return LEFTOVER.fullmatch(path.name) is not None
 
 
 def remove_leftovers(directory: Path) -> None:
-    """Removes what processes that were killed left in a directory. No process may be writing there."""
+    """Removes the temporary files of killed processes from a directory. No process may be writing there."""
     for path in directory.iterdir():
         if is_leftover(path):
             path.unlink(missing_ok=True)
@@ -118,16 +118,17 @@ def read_json(path: Path) -> Any:
     """Reads JSON.
 
     Raises:
-        ValueError: it is not there, no valid JSON or not strict, see :func:`parse_json`; the message names the file.
+        ValueError: the file is missing, not valid JSON or not strict, see :func:`parse_json`; the message names the
+            file.
     """
     return parse_json(_read_text(path, "JSON"), str(path))
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """Reads JSON that is an object.
+    """Reads a JSON object.
 
     Raises:
-        ValueError: see :func:`read_json`, or it is something else.
+        ValueError: see :func:`read_json`, or the file holds another type.
     """
     value = read_json(path)
     if not isinstance(value, dict):
@@ -136,14 +137,13 @@ def read_object(path: Path) -> dict[str, Any]:
 
 
 def parse_json(text: str, where: str) -> Any:
-    """Reads a text of JSON, strictly: no key twice in an object, no NaN or infinity, no half of a surrogate pair, at
-    most ``MAX_DEPTH`` levels.
+    """Parses JSON strictly: no duplicate keys, no NaN or infinity, no lone surrogates, at most ``MAX_DEPTH`` levels.
 
     Args:
-        where: what the text is, for the message of an error.
+        where: describes the text in error messages.
 
     Raises:
-        ValueError: it is not so.
+        ValueError: the text is not such JSON.
     """
     try:
         value = json.loads(
@@ -158,10 +158,10 @@ def parse_json(text: str, where: str) -> Any:
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """Reads TOML, at most ``MAX_DEPTH`` levels, without NaN and infinity.
+    """Reads TOML of at most ``MAX_DEPTH`` levels without NaN and infinity.
 
     Raises:
-        ValueError: it is not there, or not so; the message names the file.
+        ValueError: the file is missing or not such TOML; the message names the file.
     """
     text = _read_text(path, "TOML")
     try:
@@ -206,7 +206,7 @@ def _finite_number(text: str) -> float:
 
 
 def _check_values(value: Any) -> None:
-    """What the parsers let through. Raises ValueError."""
+    """Checks what the parsers accept but strict files must not have. Raises ValueError."""
     level, depth = [value], 0
     while level:
         if depth > MAX_DEPTH:

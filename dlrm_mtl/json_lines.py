@@ -1,4 +1,4 @@
-"""Logs of one JSON object per line, to which every start of a run adds."""
+"""Logs with one JSON object per line, appended to by every start of a run."""
 
 import json
 import os
@@ -10,12 +10,12 @@ from dlrm_mtl.files import parse_json, synchronize, write_whole
 
 
 class JsonLines:
-    """Adds lines to a file.
+    """Appends lines to a file.
 
     Args:
-        path: of the file; its directory is made if it is not there.
-        keep: the first bytes of the file, which stay; None: all. Of them, lines that are cut off or damaged, as a crash
-            may leave them, are removed.
+        path: of the file; its directory is created if missing.
+        keep: number of leading bytes to keep; None keeps all. Lines among them that a crash cut off or damaged are
+            removed.
     """
 
     def __init__(self, path: Path, keep: int | None = None) -> None:
@@ -23,22 +23,22 @@ class JsonLines:
         path.touch()
         whole = _remove_damage(path, keep)
         self.bytes_missing = 0 if keep is None else keep - whole
-        """Bytes of ``keep`` that the file did not have in whole lines."""
+        """Bytes of ``keep`` that the file lacked in complete lines."""
         self._file = path.open("ab")
         synchronize(path.parent)
 
     @property
     def bytes(self) -> int:
-        """Length of the file."""
+        """Length of the file in bytes."""
         return self._file.tell()
 
     def append(self, record: Mapping[str, Any]) -> None:
-        """Adds a line, which other processes see at once. NaN and infinity are refused: JSON has none."""
+        """Appends a line, visible to other processes at once. NaN and infinity are refused, since JSON has none."""
         self._file.write(json.dumps(record, allow_nan=False).encode() + b"\n")
         self._file.flush()
 
     def sync(self) -> None:
-        """Waits until all lines are on the disk."""
+        """Waits until all lines are on disk."""
         os.fsync(self._file.fileno())
 
     def close(self) -> None:
@@ -46,7 +46,7 @@ class JsonLines:
 
 
 def _remove_damage(path: Path, keep: int | None) -> int:
-    """Leaves the whole lines among a file's first bytes; their length."""
+    """Keeps only the complete lines among a file's leading bytes; returns their length."""
     content = path.read_bytes()
     lines = content[:keep].splitlines(keepends=True)
     whole = b"".join(line for line in lines if _is_record(line))
@@ -68,7 +68,7 @@ def _is_record(line: bytes) -> bool:
 
 
 def _make_directory(directory: Path) -> None:
-    """Makes a directory, and those above it, so that they outlast a power failure."""
+    """Creates a directory and its parents, synchronised to disk."""
     if directory.is_dir():
         return
     _make_directory(directory.parent)

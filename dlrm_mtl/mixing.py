@@ -1,4 +1,4 @@
-"""64-bit integers to ones that look random."""
+"""Mixes the bits of 64-bit integers."""
 
 import numpy as np
 import numpy.typing as npt

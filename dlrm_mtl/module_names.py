@@ -1,9 +1,9 @@
 """Names of tables, features and tasks inside the model.
 
-Users name them as they like. PyTorch and torchrec do not take every name: a module's name becomes an attribute beside
-those that the module has (``type``, ``items``), ``.`` separates modules, torchrec's ``@`` separates a feature from its
-table, and ``/`` separates the parts of a checkpoint's keys. So a name is escaped where it enters the model, and
-unescaped where it leaves it. Ordinary names stay as they are.
+PyTorch and torchrec do not accept every name: a module's name becomes an attribute beside its own (``type``,
+``items``), ``.`` separates modules, torchrec's ``@`` separates a feature from its table, and ``/`` separates the parts
+of a checkpoint's keys. So user-given names are escaped where they enter the model, and unescaped where they leave it.
+Ordinary names are unchanged.
 """
 
 import re
@@ -17,11 +17,11 @@ _SECOND = "%second"
 """No name that is escaped ends so."""
 
 _RESERVED = frozenset(dir(nn.ModuleDict()))
-"""What a container of modules refuses as the name of one."""
+"""Names that a container of modules refuses."""
 
 
 def escape(name: str) -> str:
-    """A user's name as one that any module takes: reserved characters, or the first one of a reserved name, are
+    """A name that any module accepts: reserved characters, or the first character of a reserved name, are
     percent-encoded. Different names stay different."""
     escaped = _SEPARATORS.sub(lambda match: _encoded(match[0]), name)
     return _encoded(name[0]) + name[1:] if escaped in _RESERVED else escaped
@@ -44,7 +44,7 @@ def belongs_to(parameter: str, tasks: Collection[str]) -> bool:
 
 
 def unescape(name: str) -> str:
-    """The user's name that :func:`escape` was given."""
+    """The inverse of :func:`escape`."""
     return unquote(name, errors="strict")
 
 

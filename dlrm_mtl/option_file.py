@@ -1,4 +1,4 @@
-"""Options from a file, ``--config FILE``: checked by name and type, then given to the parser of the command line."""
+"""Options from a file, ``--config FILE``, checked by name and type before the command line is parsed."""
 
 from collections.abc import Mapping
 from dataclasses import is_dataclass
@@ -12,14 +12,14 @@ from dlrm_mtl.records import convert
 
 
 def read_options(path: Path, kind: type) -> dict[str, Any]:
-    """The options in a TOML or JSON file, by its suffix, in the nesting of a configuration.
+    """Reads the options in a TOML or JSON file, by its suffix, nested like the configuration.
 
     Args:
-        kind: the dataclass that they are for.
+        kind: the dataclass of the configuration.
 
     Raises:
-        ValueError: the file cannot be read, an option is unknown or stands twice, or a value is of another type than
-            the option or would itself be taken for one; the message names file and option.
+        ValueError: the file cannot be read, an option is unknown or given twice, or a value has another type than the
+            option or looks like an option itself; the message names file and option.
     """
     values = read_toml(path) if path.suffix == ".toml" else read_json(path)
     if not isinstance(values, dict):
@@ -32,7 +32,7 @@ def read_options(path: Path, kind: type) -> dict[str, Any]:
 
 
 def as_arguments(values: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Options in the form of a file as arguments of the command line."""
+    """Nested options as arguments of the command line."""
     arguments: list[str] = []
     for key, value in values.items():
         name = f"{prefix}{key}".replace("_", "-")
@@ -68,7 +68,7 @@ def _check(kind: type, values: Mapping[str, Any], prefix: str) -> None:
 
 
 def _in_a_file(hint: Any) -> Any:
-    """The type that a file has for an option's: a path is a text."""
+    """The type of an option in a file, where a path is a string."""
     if hint is Path:
         return str
     if get_origin(hint) is tuple:
@@ -80,7 +80,7 @@ def _in_a_file(hint: Any) -> Any:
 
 
 def _check_texts(value: Any, option: str) -> None:
-    """What begins with a dash would be an option to the parser."""
+    """Refuses texts that begin with a dash, which the parser would take for options."""
     if isinstance(value, str):
         if value.startswith("-"):
             raise ValueError(f"{option}: {quote(value)}, expected a text that does not begin with '-'")

@@ -1,7 +1,7 @@
-"""Plans a model's tables over a hypothetical cluster: ``python -m dlrm_mtl.plan --preset criteo-1tb --hosts 16``.
+"""Plans a model's tables on a hypothetical cluster: ``python -m dlrm_mtl.plan --preset criteo-1tb --hosts 16``.
 
-Says whether they fit, where they would lie, and what torchrec's cost model expects of a step. Needs no GPU and no other
-process. The exit code is 0 if the plan fits, 1 if it does not, and 2 for an error of the user's.
+Says whether they fit, where they would lie, and the step time that torchrec's cost model estimates. Needs no GPU and no
+other process. The exit code is 0 if the plan fits, 1 if it does not, and 2 for a user error.
 """
 
 import sys

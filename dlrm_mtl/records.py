@@ -1,4 +1,4 @@
-"""Dataclasses from what a JSON or TOML file holds, with every type checked."""
+"""Builds dataclasses from the content of a JSON or TOML file, with every type checked."""
 
 from collections.abc import Callable, Mapping
 from types import NoneType, UnionType
@@ -11,22 +11,22 @@ T = TypeVar("T")
 PLAIN = (str, int, float, bool)
 
 INTEGERS = range(-(2**63), 2**63)
-"""What an integer of a file may be: what 64 bits hold."""
+"""Range of an integer in a file: 64 bits."""
 
 
 class MayHoldMore:
-    """What a dataclass is derived from whose file may hold further keys, of a later version: they are left alone."""
+    """Base of dataclasses whose file may hold further keys, written by a later version; they are ignored."""
 
 
 def build(kind: Callable[..., T], values: Any, where: str) -> T:
-    """A dataclass, and those in it, from plain data. Lists become tuples; a number without a fraction may stand for a
-    float; nothing else is converted. Ranges are for the dataclass to check.
+    """Builds a dataclass, and nested ones, from plain data. Lists become tuples and integers may stand for floats;
+    nothing else is converted. The dataclass itself checks ranges.
 
     Args:
-        where: where the values stand, for messages: ``tasks[1]``; may be empty.
+        where: place of the values in messages, such as ``tasks[1]``; may be empty.
 
     Raises:
-        ValueError: a key is unknown or missing, a value is of a wrong type, or the dataclass refuses it.
+        ValueError: a key is unknown or missing, a value has a wrong type, or the dataclass refuses it.
     """
     hints = get_type_hints(kind)
     if not isinstance(values, Mapping):
@@ -40,17 +40,17 @@ def build(kind: Callable[..., T], values: Any, where: str) -> T:
     try:
         return kind(**built)
     except TypeError as error:
-        # Of the dataclass's __init__: the names of what is missing.
+        # Raised by the dataclass's __init__; it names the missing fields.
         raise ValueError(f"{_place(where)}{str(error).split('() ')[-1]}") from None
     except ValueError as error:
         raise ValueError(f"{_place(where)}{error}") from None
 
 
 def convert(hint: Any, value: Any, where: str) -> Any:
-    """A value as a type hint says: of a dataclass's field, or of a whole file.
+    """Converts a value to the type of a hint, of a dataclass's field or a whole file.
 
     Raises:
-        ValueError: it is of another type; the message says where.
+        ValueError: it has another type; the message says where.
     """
     origin, arguments = get_origin(hint), get_args(hint)
     if hint is Any:

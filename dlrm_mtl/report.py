@@ -1,7 +1,7 @@
 """The report of a comparison, or of several joined: ``python -m dlrm_mtl.report RUN... [--out DIR] [--control ARM]``.
 
-Writes ``report.html``, ``report.md`` and the ``comparison.json`` that they show. A single run is summarised again where
-it is: from its ``seed-S.json`` and ``seed-S.npz`` or, if they are gone, from what its ``comparison.json`` says.
+Writes ``report.html``, ``report.md`` and the ``comparison.json`` that they show. A single run is summarised again in
+place: from its ``seed-S.json`` and ``seed-S.npz`` or, without them, from its ``comparison.json``.
 """
 
 from dlrm_mtl import cli
@@ -13,7 +13,7 @@ def main() -> None:
     from dlrm_mtl.reporting.options import ReportOptions
 
     options = cli.parse(ReportOptions, "dlrm_mtl.report")
-    # matplotlib takes a second to import, which --help and a wrong option need not wait for.
+    # matplotlib takes a second to import, too long for --help.
     from dlrm_mtl.reporting.html import write_report
     from dlrm_mtl.reporting.runs.join import join_runs
     from dlrm_mtl.reporting.runs.report_data import ReportData, read_run

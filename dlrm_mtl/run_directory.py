@@ -1,4 +1,4 @@
-"""The run directory: what makes a run reproducible and resumable."""
+"""The run directory, which makes a run reproducible and resumable."""
 
 import os
 import platform
@@ -19,19 +19,19 @@ CHANGEABLE = (
     *(f"sharding.{name}" for name in ("kinds", "reserve", "min_partition", "kernels", "cache_load_factor", "prefetch")),
     *("timeout_s", "on_bad_shard", "check", "max_nonfinite_steps", "show_plan", "keep_models"),
 )
-"""Options that a run may be continued with other values of: where things are and how the work is done. All others say
-what is trained. That the data is the same is checked by its checksums, wherever it lies."""
+"""Options that may change when a run is continued: where things are and how the work is done. All others define what is
+trained. Checksums tell whether the data is the same, wherever it lies."""
 
 
 def open_run_directory(config: RunConfig) -> dict[str, Any]:
-    """Creates the directory and writes ``config.json``, or finds that of the same run, which then goes on. An option
-    that the run does not know, since an earlier version written it, had its default before.
+    """Creates the directory and writes ``config.json``, or continues the same run that is there. Options that are new
+    since the run began count as their defaults.
 
     Returns:
-        the options that were changed since the run written, with their present values.
+        the options that changed since the run began, with their present values.
 
     Raises:
-        ValueError: the directory holds a run with another configuration, or something else.
+        ValueError: the directory holds a run with another configuration, or other files.
     """
     path = config.out / "config.json"
     now = flat(as_dict(config))
@@ -59,12 +59,12 @@ def open_run_directory(config: RunConfig) -> dict[str, Any]:
 
 def pair_name(first: str, second: str) -> str:
     """Name of a pair of tasks in ``metrics.jsonl``, ``FIRST/SECOND``; ``/`` and ``%`` within a name are
-    percent-encoded, so that no two pairs have one name."""
+    percent-encoded, so that names of pairs are distinct."""
     return "/".join(task.replace("%", "%25").replace("/", "%2F") for task in (first, second))
 
 
 def record_start(directory: Path, record: Mapping[str, Any]) -> None:
-    """Adds a line to ``starts.jsonl``: one per start of the run, or of a seed of a comparison."""
+    """Appends a line to ``starts.jsonl``, which has one per start of a run or of a comparison's seed."""
     lines = JsonLines(directory / "starts.jsonl")
     lines.append(record)
     lines.sync()

@@ -4,20 +4,21 @@ import os
 import re
 
 FIRST_PORT, PORTS = 20000, 10000
-"""Where MASTER_PORT is chosen: below the ports that systems give to connections."""
+"""Range of MASTER_PORT, below the ports that systems assign to connections."""
 PORTS_OF_A_JOB = 10
-"""One for each of its steps, as far as they go."""
+"""Number of ports per job, one for each step."""
 
 
 def become_rank() -> None:
-    """Sets in a task of srun what torchrun sets for a process: RANK, LOCAL_RANK, WORLD_SIZE, LOCAL_WORLD_SIZE, and
-    where they are not set MASTER_ADDR, the first node of the step, and MASTER_PORT, which follows from its number.
+    """In a task of srun, sets the variables that torchrun sets for a process: RANK, LOCAL_RANK, WORLD_SIZE,
+    LOCAL_WORLD_SIZE, and unless they are set, MASTER_ADDR (the first node of the step) and MASTER_PORT (from the
+    numbers of job and step).
 
-    Changes nothing outside of srun, which a batch script is until it calls srun, in a step of one task, and where RANK
-    is set: srun may have started torchrun.
+    Changes nothing outside of srun (as in a batch script), in a step of one task, and if RANK is set, since srun may
+    have started torchrun.
 
     Raises:
-        ValueError: nodes have different numbers of tasks, or their ranks are not in a row.
+        ValueError: nodes have different numbers of tasks, or a node's ranks are not consecutive.
     """
     task = os.environ
     size = int(task.get("SLURM_STEP_NUM_TASKS", "1"))
@@ -39,7 +40,7 @@ def become_rank() -> None:
 
 
 def first_node(nodes: str) -> str:
-    """Name of the first node of a list as Slurm writes it: ``n07`` of ``n[07-09,12],m1``."""
+    """The first node of a list in Slurm's notation: ``n07`` for ``n[07-09,12],m1``."""
     first = re.match(r"(?:[^,\[]|\[[^\]]*\])+", nodes)
     if first is None:
         raise ValueError(f"SLURM_STEP_NODELIST is {nodes!r}, expected names of nodes")

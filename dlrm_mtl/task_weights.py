@@ -1,5 +1,5 @@
-"""Weights of the average over tasks, as text: ``click=1 like=2``. What they average is what an arm gains; how tasks are
-weighted in training is for the balancing methods."""
+"""Weights of the average gain over tasks, as text: ``click=1 like=2``. They are unrelated to the task weights of
+balancing methods in training."""
 
 import math
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ def parse_task_weights(texts: Sequence[str]) -> dict[str, float]:
     """Parses ``TASK=WEIGHT`` of each task.
 
     Raises:
-        ValueError: not of this form, a weight that is no positive number, or a task that stands twice.
+        ValueError: a text has another form, a weight is not a positive number, or a task occurs twice.
     """
     weights: dict[str, float] = {}
     for text in texts:
@@ -25,19 +25,19 @@ def parse_task_weights(texts: Sequence[str]) -> dict[str, float]:
 
 
 def share_weights(texts: Sequence[str], tasks: Sequence[str]) -> dict[str, float]:
-    """Each task's share of the average, in the order of the tasks; together 1.
+    """Each task's share of the average, in the order of the tasks; they sum to 1.
 
     Args:
-        texts: ``TASK=WEIGHT`` of every task; none: equal shares.
+        texts: ``TASK=WEIGHT`` for every task; empty for equal shares.
 
     Raises:
-        ValueError: as of :func:`parse_task_weights`; a task without a weight, or a weight of what is no task.
+        ValueError: see :func:`parse_task_weights`; a task has no weight, or a weight names no task.
     """
     weights = parse_task_weights(texts) or dict.fromkeys(tasks, 1.0)
     if weights.keys() != set(tasks):
         expected = ", ".join(map(quote, tasks))
         raise ValueError(f"task_weights names {quote(list(weights))}, expected each task of the data set: {expected}")
-    largest = max(weights.values())  # by which they are divided first: large numbers may add up to infinity
+    largest = max(weights.values())  # divided by the largest first, since large numbers may sum to infinity
     total = sum(weight / largest for weight in weights.values())
     return {task: weights[task] / largest / total for task in tasks}
 

@@ -1,6 +1,6 @@
 """Trains one arm: ``python -m dlrm_mtl.train --data DIR --out RUN --arm multibalance:beta=0.1``.
 
-Writes ``RUN/result.json`` beside the logs, and the trained model as a checkpoint. An interrupted run goes on from its
+Writes ``RUN/result.json`` beside the logs, and the trained model as a checkpoint. An interrupted run continues from its
 newest checkpoint when it is started again with the same options.
 """
 

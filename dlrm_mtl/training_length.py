@@ -1,4 +1,4 @@
-"""How many steps a run trains, and whether they are enough to learn anything from."""
+"""Number of training steps of a run, and whether it is enough to draw conclusions."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -9,15 +9,15 @@ from dlrm_mtl.config import RunConfig
 from dlrm_mtl.records import build
 
 ENOUGH_STEPS = 100
-"""Below, task weights and optimizers have hardly left their start, whatever the method."""
+"""With fewer steps, task weights and optimizers are still close to their initial state."""
 
 
 @dataclass(frozen=True)
 class TrainingLength:
-    """What decides how many steps each arm trains."""
+    """The sizes that determine how many steps each arm trains."""
 
     rows: int
-    """Of the training split."""
+    """Rows of the training split."""
     batch_size: int
     epochs: int
     max_steps: int | None
@@ -31,7 +31,7 @@ class TrainingLength:
     def from_json(cls, record: Mapping[str, Any]) -> "TrainingLength":
         """
         Raises:
-            ValueError: a key or a type is not as it should be.
+            ValueError: a key is missing or a type is wrong.
         """
         return build(cls, {key: value for key, value in record.items() if key != "steps"}, "training")
 
@@ -40,11 +40,11 @@ class TrainingLength:
 
     @property
     def steps(self) -> int:
-        """Per arm and seed."""
+        """Steps per arm and seed."""
         return self._possible if self.max_steps is None else min(self._possible, self.max_steps)
 
     def warning(self) -> str | None:
-        """What to say of a run that is too short, with the options that would make it long enough; None of others."""
+        """A warning for a run that is too short, with options that would make it long enough; None for others."""
         if self.steps >= ENOUGH_STEPS:
             return None
         options = []
@@ -60,11 +60,11 @@ class TrainingLength:
 
     @property
     def _possible(self) -> int:
-        """Steps that the data gives."""
+        """Steps that the data allows."""
         return self.epochs * (self.rows // self.batch_size)
 
     def _longer(self) -> str:
-        """The largest batch that gives enough steps; if not even one row per rank does, the number of epochs."""
+        """The largest batch size that gives enough steps; if even one row per rank does not, the number of epochs."""
         most = self.rows // ceil(ENOUGH_STEPS / self.epochs)
         batch_size = most - most % self.ranks
         if batch_size > 0:

@@ -1,4 +1,4 @@
-"""Memory sizes and bandwidths as people write them."""
+"""Memory sizes and bandwidths with units."""
 
 import math
 import re
@@ -13,7 +13,7 @@ def parse_size(name: str, text: str) -> int:
     """Bytes of a size such as 80GiB (1024-based) or 80GB (1000-based).
 
     Raises:
-        ValueError: it has no unit, another one, or is not positive; the message begins with ``name``.
+        ValueError: it has no or an unknown unit, or is not positive; the message begins with ``name``.
     """
     return round(_parse(name, text, "", "a size with its unit, as 80GiB (1024-based) or 80GB (1000-based)"))
 
@@ -22,7 +22,7 @@ def parse_bandwidth(name: str, text: str) -> float:
     """Bytes per second of a bandwidth such as 600GiB/s or 900GB/s.
 
     Raises:
-        ValueError: as of :func:`parse_size`.
+        ValueError: see :func:`parse_size`.
     """
     return _parse(name, text, "/s", "a bandwidth with its unit, as 600GiB/s (1024-based) or 900GB/s (1000-based)")
 
@@ -33,7 +33,7 @@ def gib(size: float) -> float:
 
 
 def format_size(size: float) -> str:
-    """Bytes in a unit that leaves few digits."""
+    """Formats bytes in a unit that needs few digits."""
     power = min(int(math.log(size, 1024)), 5) if size >= 1 else 0
     unit = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"][power]
     return f"{size / 1024**power:.4g} {unit}"

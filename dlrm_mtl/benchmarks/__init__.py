@@ -1,1 +1,1 @@
-"""Measurements of the project's claims about speed, as ratios of rates taken side by side."""
+"""Measurements of speed, as ratios of rates measured side by side."""

@@ -1,4 +1,4 @@
-"""The options of the benchmarks that train on a data set. Free of torch, so that ``--help`` is quick."""
+"""Options of the benchmarks that train on a data set. Free of torch, so that ``--help`` is quick."""
 
 import math
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from dlrm_mtl.config import require
 
 @dataclass(frozen=True, kw_only=True)
 class Turns:
-    """What all benchmarks have in common: contenders take turns, one window each."""
+    """Options of all benchmarks, whose contenders take turns of one window each."""
 
     windows: int = 10
     """Timed windows of each contender, after one that is not counted. Ratios have intervals from six windows on."""
@@ -42,8 +42,8 @@ class Case(Turns):
 
 @dataclass(frozen=True, kw_only=True)
 class ReaderCase(Case):
-    """The reader alone, in this process, against the default model's training step fed from memory: how many times
-    what the trainer consumes does one core read?"""
+    """The reader alone in this process, against the default model's training step fed from memory: how many times the
+    trainer's consumption does one core read?"""
 
     seconds: float = 2.0
     """Length of a window in seconds; it should hold several of the reader's shuffles, of 131,072 rows each."""
@@ -51,18 +51,18 @@ class ReaderCase(Case):
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointCase(Case):
-    """Training of two arms while a checkpoint is written, against the same without: what share of QPS do checkpoints
-    cost? Under torchrun, of all ranks together."""
+    """Training of two arms with and without a checkpoint being written: what share of QPS do checkpoints cost? Under
+    torchrun, over all ranks."""
 
     batch_size: int = 2048
     """Rows of the global batch, over all ranks together."""
     windows: int = 30
     """Timed windows with a checkpoint, and as many without, after one of each that is not counted."""
     seconds: float = 1.5
-    """Length of a window in seconds, in whole turns of the arms. A checkpoint should be written within it: a window
-    ends only when its checkpoint is written, too."""
+    """Length of a window in seconds, rounded to whole turns of the arms. It should be long enough to write a
+    checkpoint, since a window ends only when its checkpoint is written."""
     directory: Path = Path(".")
-    """Checkpoints are written below it, to the disk that it is on, and removed in the end."""
+    """Checkpoints are written below this directory, on its disk, and removed at the end."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -71,8 +71,8 @@ class CheckpointCase(Case):
 
 @dataclass(frozen=True, kw_only=True)
 class MethodsCase(Case):
-    """Whole training steps of the default model, reading included, under several methods: what does each cost against
-    the first? Under torchrun, of all ranks together."""
+    """Whole training steps of the default model, including reading, under several methods: what does each cost against
+    the first? Under torchrun, over all ranks."""
 
     batch_size: int = 2048
     """Rows of the global batch, over all ranks together."""
@@ -82,7 +82,7 @@ class MethodsCase(Case):
     )
     """Methods with options, METHOD:OPTION=VALUE,...; the first one is the control."""
     steps: int = 20
-    """Steps of a window, at least 2. All but the last one, which is observed for the logs, are timed."""
+    """Steps of a window, at least 2. The last one, which is recorded for the logs, is not timed."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -91,9 +91,9 @@ class MethodsCase(Case):
 
 @dataclass(frozen=True, kw_only=True)
 class LoopCase(Case):
-    """Training end to end, reading included: this project's loop against a well-tuned plain TorchRec loop on the same
-    model and data, and against one of the structure of the public torchrec_dlrm script. Under torchrun, of all ranks
-    together."""
+    """Training end to end, including reading: this project's loop against a well-tuned plain TorchRec loop on the same
+    model and data, and against one with the structure of the public torchrec_dlrm script. Under torchrun, over all
+    ranks."""
 
     batch_size: int = 2048
     """Rows of the global batch, over all ranks together."""
@@ -101,8 +101,8 @@ class LoopCase(Case):
 
 @dataclass(frozen=True, kw_only=True)
 class OverheadCase(Case):
-    """An arm that takes turns with another one, as in a comparison, against the same arm alone: what does comparing
-    cost beside training each arm by itself? Under torchrun, of all ranks together."""
+    """An arm that takes turns with another one, as in a comparison, against the same arm alone: what does a comparison
+    cost beyond training each arm by itself? Under torchrun, over all ranks."""
 
     batch_size: int = 2048
     """Rows of the global batch, over all ranks together."""
@@ -110,12 +110,12 @@ class OverheadCase(Case):
 
 @dataclass(frozen=True, kw_only=True)
 class ProfileCase(Case):
-    """Where the time of a training step goes, by torch's profiler: of a well-tuned plain TorchRec loop, and of some
-    arms. Under torchrun, of the first rank."""
+    """Where the time of a training step goes, by torch's profiler, in a well-tuned plain TorchRec loop and in some
+    arms. Under torchrun, on the first rank."""
 
     batch_size: int = 2048
     """Rows of the global batch, over all ranks together."""
     windows: int = 5
-    """Profiled windows of ten steps of each contender, after one that is not counted."""
+    """Profiled windows of each contender, of ten steps, after one that is not counted."""
     arms: tuple[str, ...] = ("mean", "multibalance")
     """Methods with options, METHOD:OPTION=VALUE,..."""

@@ -1,4 +1,4 @@
-"""What checkpoints cost: the seconds that training loses by one, and so the share of QPS at one per minute."""
+"""Cost of checkpoints: the seconds that one takes from training, and the share of QPS at one per minute."""
 
 import math
 import time
@@ -20,29 +20,29 @@ WANTED = 2.0
 """The claim: one checkpoint per minute lowers QPS by less than this, in percent."""
 
 MINUTES = (1, 10)
-"""Between checkpoints: as claimed, and by default."""
+"""Minutes between checkpoints: in the claim, and by default."""
 
 WIDTH = 40
-"""Of the first column."""
+"""Width of the first column."""
 
 
 @dataclass(frozen=True)
 class Window:
-    """Some turns of all arms, with a checkpoint at the beginning or without."""
+    """Some turns of all arms, with or without a checkpoint at the beginning."""
 
     seconds: float
-    """Until all steps are done and the checkpoint is written."""
+    """Seconds until all steps are done and the checkpoint is written."""
     copying: float = 0.0
     """Seconds that training waits while the state is copied."""
     late: bool = False
-    """Whether the checkpoint was not yet written when the steps were done."""
+    """Whether the checkpoint was still being written when the steps were done."""
     bytes: int = 0
-    """Size of the checkpoint."""
+    """Size of the checkpoint in bytes."""
 
 
 def measure_checkpoint(case: CheckpointCase) -> dict[str, Any]:
-    """Seconds of windows of the same steps with a checkpoint of all arms and without, what a checkpoint costs by their
-    differences, and the loss of QPS that follows. Collective; the first rank's clock counts.
+    """Seconds of windows with and without a checkpoint of all arms, the cost of a checkpoint from their differences,
+    and the resulting loss of QPS. Collective; timed by the first rank's clock.
 
     Raises:
         ValueError: a data set that cannot be trained on.
@@ -103,7 +103,7 @@ class _Training:
     directory: Path
 
     def count_turns(self, seconds: float) -> int:
-        """Turns of all arms that fill a window, the same on every rank. Collective."""
+        """Number of turns of all arms that fill a window, the same on every rank. Collective."""
         self.window(turns=1)  # the first steps take longer
         return self.session.ranks.broadcast(math.ceil(seconds / self.window(turns=1).seconds))
 

@@ -1,4 +1,4 @@
-"""The default model's work per step, and what the machine allows for it."""
+"""The default model's work per step, and the machine's limits for it."""
 
 from itertools import islice
 
@@ -11,7 +11,7 @@ from dlrm_mtl.training.session import Session
 
 
 def measure_default_limits(session: Session) -> Limits:
-    """Of the control's step on the session's data. Collective."""
+    """Limits for the control's step on the session's data. Collective."""
     config, ranks = session.config, session.ranks
     rows = config.local_batch_size(ranks.world_size)
     reader = TrainingReader(session.source, rows, 0, ranks.rank, ranks.world_size, config.reader.shuffle_rows)

@@ -12,7 +12,7 @@ from dlrm_mtl.reporting.figures.panels import look
 from dlrm_mtl.reporting.figures.svg import drawing, to_svg
 
 WIDTH, HEIGHT = 420, 300
-"""Of a panel, in pixels."""
+"""Size of a panel in pixels."""
 
 COLORS = {
     "light": "--ink: #1c2126; --muted: #66707a; --grid: #e3e7ea; --paper: #ffffff; --series-0: #0068a8;"
@@ -23,7 +23,7 @@ COLORS = {
 
 
 def growth_page(results: Mapping[str, Any]) -> str:
-    """One panel per axis: steps per second with balancing and without, P10 to P90 as a bar. Needs no other file."""
+    """One panel per axis: steps per second with and without balancing, with a bar from P10 to P90. Self-contained."""
     panels: dict[str, list[Mapping[str, Any]]] = {}
     for point in results["points"]:
         if point["value"] is not None:

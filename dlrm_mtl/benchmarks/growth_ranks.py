@@ -1,4 +1,4 @@
-"""The base model of the growth benchmark on several processes of this machine: a job of its own for each number."""
+"""The base model of the growth benchmark on several processes of this machine, in a job of its own."""
 
 import os
 import subprocess
@@ -14,9 +14,9 @@ OF_A_JOB = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR
 
 
 def launch_ranks(case: GrowthCase, processes: int) -> dict[str, Any]:
-    """The base model's point, measured by so many processes together.
+    """Measures the base model with this many processes.
 
-    Its time over the base model's is that within the job, and so about 1: jobs of different numbers of ranks do not
+    Its time is relative to the base model's in the same job, hence about 1: jobs with different numbers of ranks do not
     take turns.
 
     Raises:

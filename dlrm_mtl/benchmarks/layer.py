@@ -1,6 +1,6 @@
-"""The balancing layer alone: its backward against plain accumulation, and against the bandwidth of memory.
+"""The balancing layer alone: its backward against plain accumulation, and against the memory bandwidth.
 
-On a GPU also its two operations on gradients without the host, replayed from a CUDA graph.
+On a GPU also the layer's two operations on gradients, replayed from a CUDA graph without the host.
 """
 
 import itertools
@@ -40,12 +40,13 @@ class Point:
 
     @property
     def layer_bytes(self) -> int:
-        """What the layer must move: M gradients read for the Gramian, and again to combine them, one written."""
+        """Bytes that the layer must move: it reads M gradients for the Gramian, reads them again to combine them, and
+        writes one."""
         return (2 * self.tasks + 1) * self.elements * self._itemsize
 
     @property
     def plain_bytes(self) -> int:
-        """What accumulation moves: M - 1 additions, each of two tensors read and one written."""
+        """Bytes that accumulation moves: M - 1 additions that read two tensors and write one."""
         return 3 * (self.tasks - 1) * self.elements * self._itemsize
 
     @property
@@ -58,7 +59,7 @@ def measure_layer(case: LayerCase) -> dict[str, Any]:
     """Seconds of one backward of the layer and of plain accumulation, at every point of the grid.
 
     Raises:
-        ValueError: no such method, or it does not suit a number of tasks.
+        ValueError: there is no such method, or it does not suit a number of tasks.
     """
     versions = check_versions()
     device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
@@ -170,7 +171,7 @@ def _kernels(gradients: list[Tensor]) -> Contender:
 
 
 def _operations(gradients: list[Tensor]) -> str:
-    """How the layer works on gradients."""
+    """The layer's operations on gradients."""
     if gpu_kernels(gradients) is not None:
         return "Triton"
     return "plain" if gradients[0].is_cuda or cpu_kernels(gradients) is None else "C"
@@ -187,4 +188,4 @@ def _backward(representation: Tensor, views: tuple[Tensor, ...], gradients: list
 
 
 def _nothing() -> None:
-    """A CPU has done its work when a call returns."""
+    """Synchronisation for a CPU, whose calls return when their work is done."""

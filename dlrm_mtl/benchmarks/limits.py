@@ -1,4 +1,4 @@
-"""What the machine can do at best: bytes per second of its memory, and matrix products of a model's sizes."""
+"""Limits of the machine: memory bandwidth, and rate of matrix products of a model's sizes."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -13,14 +13,14 @@ from dlrm_mtl.benchmarks.windows import Contender
 from dlrm_mtl.models.onednn import onednn_computes, onednn_linear
 
 STREAM_ELEMENTS = 1 << 24
-"""Of each of three float32 tensors: together 200 MB, beyond every cache."""
+"""Elements of each of three float32 tensors, together 200 MB, larger than any cache."""
 
 ROUNDS = 7
 
 
 @dataclass(frozen=True)
 class Work:
-    """What one rank's training step must do, however it is programmed."""
+    """The work that one rank's training step must do in any implementation."""
 
     dense_flops: int
     """Multiplications and additions of matrix products, forward and backward."""
@@ -30,12 +30,12 @@ class Work:
 
 @dataclass(frozen=True)
 class Limits:
-    """The least time of a step, if matrix products and tables do not overlap."""
+    """Rates of the machine, and the shortest possible step if matrix products and tables do not overlap."""
 
     bytes_per_second: float
-    """Of memory, by STREAM's triad; the best of some rounds."""
+    """Bytes per second by STREAM's triad; the best of several rounds."""
     flops_per_second: float
-    """Of the model's largest matrix products; the best of some rounds."""
+    """FLOP per second of the model's matrix products; the best of several rounds."""
     dense_flops: int
     table_bytes: int
     dense_seconds: float
@@ -63,7 +63,7 @@ def triad(device: torch.device, elements: int = STREAM_ELEMENTS) -> Contender:
 def measure_limits(
     model: nn.Module, work: Work, rows: int, device: torch.device, synchronize: Callable[[], None]
 ) -> Limits:
-    """Collective, if ``synchronize`` is: all ranks then use memory and cores at once, as in a step.
+    """Collective if ``synchronize`` is: all ranks then use memory and cores at the same time, as in a step.
 
     Args:
         rows: local rows of a batch.
@@ -76,15 +76,15 @@ def measure_limits(
 
 
 def count_dense_flops(step: Callable[[], object]) -> int:
-    """FLOPs of the matrix products of what ``step`` does, as torch counts them, and oneDNN's."""
+    """FLOPs of the matrix products in ``step``: torch's by its counter, and oneDNN's."""
     with FlopCounterMode(display=False, custom_mapping={torch.ops.mkldnn._linear_pointwise: _linear_flops}) as counter:
         step()
     return counter.get_total_flops()
 
 
 def count_table_bytes(ids: int, bags: int, dim: int, itemsize: int = 4) -> int:
-    """Bytes that tables must move in a step: each id's row is read forward, read and written in the update, with one
-    value of row-wise Adagrad; each bag's pooled embedding is written, and its gradient read.
+    """Bytes that tables must move in a step: each id's row is read in forward, and read and written in the update with
+    one value of row-wise Adagrad; each bag's pooled embedding is written and its gradient read.
 
     Args:
         ids: all ids of the batch.
@@ -95,7 +95,7 @@ def count_table_bytes(ids: int, bags: int, dim: int, itemsize: int = 4) -> int:
 
 
 def linear_sizes(model: nn.Module) -> list[tuple[int, int]]:
-    """In and out features of the model's linear layers, different ones."""
+    """Distinct pairs of in and out features of the model's linear layers."""
     layers = (module for module in model.modules() if isinstance(module, nn.Linear))
     return sorted({(layer.in_features, layer.out_features) for layer in layers})
 
@@ -130,7 +130,7 @@ def _products(sizes: Sequence[tuple[int, int]], rows: int, device: torch.device)
 
 
 def _linear_flops(rows: Sequence[int], weight: Sequence[int], *_: object, **__: object) -> int:
-    """From the shapes (B, K) and (N, K)."""
+    """FLOPs from the shapes (B, K) and (N, K)."""
     return 2 * rows[0] * rows[1] * weight[0]
 
 

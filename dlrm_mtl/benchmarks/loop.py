@@ -1,4 +1,4 @@
-"""Training end to end, reading included, against loops without this project's."""
+"""Training end to end, including reading, against other training loops."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -18,7 +18,7 @@ PLAIN, BOUND, SCRIPT = "plain TorchRec loop", "plain TorchRec loop, on own CPUs"
 
 
 def measure_loop(case: LoopCase) -> dict[str, Any]:
-    """Samples per second of each loop, all ranks together, and their ratios to the plain one's. Collective.
+    """Samples per second of each loop over all ranks, and their ratios to the plain loop's. Collective.
 
     Raises:
         ValueError: a data set that cannot be trained on, or that the plain loops cannot divide.
@@ -53,7 +53,7 @@ def format_loop(results: Mapping[str, Any]) -> str:
 
 
 def _on_all_cpus(contender: Contender) -> Contender:
-    """As torchrun starts a loop, and not as this project binds its ranks."""
+    """Runs a loop on all CPUs, as torchrun starts it, without this project's binding of ranks."""
 
     def window() -> int:
         with all_cpus():

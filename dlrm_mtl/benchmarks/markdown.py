@@ -6,11 +6,11 @@ from typing import Any
 from dlrm_mtl.statistics.speed import median_interval
 
 INTERVAL = "median [95 % interval]"
-"""Of a column of ratios or differences."""
+"""Heading of a column of ratios or differences."""
 
 
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table; the first column is of names, the others are of numbers."""
+    """A Markdown table with names in the first column and numbers in the others."""
     rule = ["---", *["---:"] * (len(header) - 1)]
     return "\n".join(f"| {' | '.join(row)} |" for row in (header, rule, *rows))
 
@@ -22,8 +22,8 @@ def cell(spread: Mapping[str, Any], form: str = ".2f", scale: float = 1.0) -> st
 
 
 def with_interval(spread: Mapping[str, Any], form: str = ".2f") -> str:
-    """Median [low, high] of a ratio or a difference, the ends of the median's 95 % interval; of too few windows for one
-    their number instead."""
+    """Median of a ratio or difference with its 95 % interval [low, high]; with too few windows for one, their number
+    instead."""
     windows = spread["windows"]
     interval = median_interval(windows)
     if interval is None:

@@ -1,4 +1,4 @@
-"""Whole training steps of the default model under several methods, through the windows of a comparison."""
+"""Whole training steps of the default model under several methods, in the windows of a comparison."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -18,7 +18,7 @@ def measure_methods(case: MethodsCase) -> dict[str, Any]:
     """QPS of each arm, window by window, and its ratio to the first. Collective.
 
     Raises:
-        ValueError: a data set that cannot be trained on, or an arm that is none.
+        ValueError: the data set cannot be trained on, or an arm is unknown.
     """
     with open_benchmark(case, reader=EVEN_READING, arms=case.arms) as session:
         trainers = {arm: session.trainer(arm, seed=0) for arm in case.arms}

@@ -1,4 +1,4 @@
-"""What comparing costs beside training: an arm that takes turns with another one, against the same arm alone."""
+"""Cost of a comparison beyond training: an arm that takes turns with another one, against the same arm alone."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -43,7 +43,7 @@ def format_overhead(results: Mapping[str, Any]) -> str:
 
 
 def _training(session: Session, trainers: list[ArmTrainer]) -> Contender:
-    """One window of each trainer in turn is a unit of work."""
+    """A unit of work is one window of each trainer in turn."""
     turns = cycle(trainers)
 
     def window() -> int:

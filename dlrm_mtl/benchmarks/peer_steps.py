@@ -13,7 +13,7 @@ from dlrm_mtl.benchmarks.synthetic_cases import PeersCase
 
 
 class Peer(ABC):
-    """A multi-layer perceptron with M heads, and a way to train it. Initial weights and batch are always the same.
+    """A multi-layer perceptron with M heads and a way to train it. All peers have the same initial weights and batch.
 
     B rows, D width, M tasks.
     """
@@ -34,7 +34,7 @@ class Peer(ABC):
 
     @abstractmethod
     def backward(self) -> None:
-        """Forward and backward: leaves gradients in every parameter."""
+        """Runs forward and backward, which fill the gradient of every parameter."""
 
     def step(self) -> int:
         """Returns the rows of the batch."""
@@ -44,7 +44,7 @@ class Peer(ABC):
         return len(self.inputs)
 
     def gradients(self) -> tuple[Tensor, Tensor]:
-        """The bottom's gradients of one forward and backward, flattened, and the heads'."""
+        """Flattened gradients of the bottom and of the heads after one forward and backward."""
         self._optimizer.zero_grad()
         self.backward()
         bottom, heads = (
@@ -60,7 +60,7 @@ class Peer(ABC):
 
 
 class PlainSum(Peer):
-    """The sum of the losses, not balanced."""
+    """The sum of the losses, without balancing."""
 
     def backward(self) -> None:
         torch.stack(self.losses((self.bottom(self.inputs),) * self.num_tasks)).sum().backward()
@@ -70,7 +70,7 @@ class Layered(Peer):
     """This project's layer.
 
     Args:
-        method: of balancing.
+        method: balancing method.
     """
 
     def __init__(self, case: PeersCase, num_tasks: int, method: str) -> None:
@@ -81,7 +81,7 @@ class Layered(Peer):
         torch.stack(self.losses(self.layer(self.bottom(self.inputs)))).sum().backward()
 
     def coefficients(self) -> Tensor:
-        """(M,) float64, of the last backward."""
+        """(M,) float64 coefficients of the last backward."""
         assert self.layer.record is not None
         return self.layer.record.coefficients
 
@@ -98,7 +98,7 @@ class ByHand(Peer):
         representation = self.bottom(self.inputs)
         detached = representation.detach().requires_grad_()
         losses = self.losses((detached,) * self.num_tasks)
-        # Heads take their gradients in the same passes.
+        # These passes also give the heads their gradients.
         gradients = []
         for loss, head in zip(losses, self.heads, strict=True):
             parameters = list(head.parameters())
@@ -116,7 +116,7 @@ class JacobianDescent(Peer):
     """TorchJD's way: the Jacobian of the losses with respect to the bottom's parameters, aggregated.
 
     Args:
-        aggregator: of the Jacobian's rows.
+        aggregator: aggregates the Jacobian's rows.
     """
 
     def __init__(

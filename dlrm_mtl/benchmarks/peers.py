@@ -19,14 +19,14 @@ UPGRAD, MULTIBALANCE = "torchjd:UPGrad", "multibalance"
 OURS = {f"layer, {UPGRAD}": UPGRAD, f"layer, {MULTIBALANCE}": MULTIBALANCE}
 BY_HAND, JACOBIAN, PLAIN = "by hand, UPGrad", "mtl_backward, UPGrad", "plain sum"
 TOLERANCE = 1e-4
-"""Of gradients, relative to their norm: float32 in another order of additions."""
+"""Tolerance of gradients relative to their norm, for float32 additions in another order."""
 
 
 def measure_peers(case: PeersCase) -> dict[str, Any]:
-    """Steps' rows per second of each contender, and the time of the others' steps over the layer's.
+    """Rows per second of each contender, and the time of the others' steps over the layer's.
 
     Raises:
-        RuntimeError: gradients do not agree where they should.
+        RuntimeError: gradients that should agree do not.
     """
     versions = check_versions()
     sizes = []
@@ -49,10 +49,10 @@ def measure_peers(case: PeersCase) -> dict[str, Any]:
 
 
 def compare_gradients(case: PeersCase, num_tasks: int) -> dict[str, float]:
-    """Relative differences of the others' gradients of the first step from the layer's.
+    """Relative differences between the others' gradients and the layer's in the first step.
 
-    By hand balances the same gradients by the same weighting. mtl_backward balances by those of the bottom's
-    parameters, whose Gramian is another one; so it is given the weights that the layer found.
+    The balancing by hand has the same gradients and weighting. mtl_backward weighs gradients of the bottom's
+    parameters, which have another Gramian, so it gets the layer's weights.
     """
     differences = {}
     for method in OURS.values():
@@ -68,8 +68,7 @@ def compare_gradients(case: PeersCase, num_tasks: int) -> dict[str, float]:
 
 
 def relative_difference(actual: tuple[Tensor, Tensor], expected: tuple[Tensor, Tensor]) -> float:
-    """Norm of the difference over that of what was expected, of the bottom's gradients or the heads', whichever is
-    larger."""
+    """Norm of the difference over the norm of the expected gradients: the larger value of bottom and heads."""
     norm = torch.linalg.vector_norm
     return max(float(norm(a - e) / norm(e)) for a, e in zip(actual, expected, strict=True))
 

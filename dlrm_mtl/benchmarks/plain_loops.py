@@ -1,4 +1,4 @@
-"""Other training loops: a well-tuned plain one, and one of the structure of the public torchrec_dlrm script."""
+"""Other training loops: a well-tuned plain one, and one with the structure of the public torchrec_dlrm script."""
 
 import io
 from collections.abc import Iterator
@@ -20,8 +20,7 @@ from dlrm_mtl.training.session import Session
 
 
 def plain_loop(session: Session) -> Contender:
-    """A train pipeline over parquet that pyarrow reads by row groups; the loss is looked at once per window.
-    Collective.
+    """A train pipeline over parquet row groups read by pyarrow; the loss is read once per window. Collective.
 
     Raises:
         ValueError: a rank has fewer training rows of its own than a batch.
@@ -41,8 +40,7 @@ def plain_loop(session: Session) -> Contender:
 
 
 def script_loop(session: Session) -> Contender:
-    """As torchrec_dlrm does it: all rows in memory, in order; a progress bar, and a look at the loss, every step.
-    Collective.
+    """A loop like torchrec_dlrm's: all rows in memory, in order; a progress bar and the loss in every step. Collective.
 
     Raises:
         ValueError: a rank has fewer training rows of its own than a batch.
@@ -50,7 +48,7 @@ def script_loop(session: Session) -> Contender:
     model = build_plain_model(session)
     pipeline = model.pipeline(session.ranks.device)
     batches = _load(session, RowsInMemory(session))
-    # Drawn, but to nowhere: a terminal's speed is not what is measured.
+    # Drawn to nowhere, so that the terminal's speed is not measured.
     bar = tqdm(file=io.StringIO(), disable=not session.ranks.is_first)
     steps = session.config.log_every
 
@@ -65,8 +63,8 @@ def script_loop(session: Session) -> Contender:
 
 
 class ShuffledRowGroups(IterableDataset[MultiTaskBatch]):
-    """Every rank's own row groups, without end: shuffled in each epoch, and so are the rows of each. What fills no
-    batch opens the next one."""
+    """The rank's own row groups, without end. Row groups, and the rows within each, are shuffled in each epoch. Rows
+    that do not fill a batch start the next one."""
 
     def __init__(self, session: Session) -> None:
         self._dataset = session.source.dataset
@@ -88,7 +86,8 @@ class ShuffledRowGroups(IterableDataset[MultiTaskBatch]):
 
 
 class RowsInMemory(IterableDataset[MultiTaskBatch]):
-    """Every rank's own rows, as arrays in memory, over and over in the same order; what fills no batch is left out."""
+    """The rank's own rows as arrays in memory, repeated in the same order; rows that do not fill a batch are
+    left out."""
 
     def __init__(self, session: Session) -> None:
         dataset = session.source.dataset
@@ -106,7 +105,7 @@ def own_row_groups(session: Session) -> list[RowGroup]:
     """Every world_size-th training row group.
 
     Raises:
-        ValueError: on every rank: one has fewer rows than a batch.
+        ValueError: on every rank, if one has fewer rows than a batch.
     """
     ranks: Ranks = session.ranks
     groups = list(session.source.dataset.row_groups["train"])
@@ -122,12 +121,12 @@ def _read(dataset: Dataset, group: RowGroup) -> pa.Table:
 
 
 def _join(tables: list[pa.Table]) -> pa.Table:
-    """Shards may differ in the widths of their integers."""
+    """Joins tables whose integers may have different widths."""
     return pa.concat_tables(tables, promote_options="permissive")
 
 
 def _load(session: Session, dataset: IterableDataset[MultiTaskBatch]) -> Iterator[MultiTaskBatch]:
-    """In as many processes as this project's reader has: none on a CPU, whose cores the steps need."""
+    """Loads in as many processes as this project's reader: none on a CPU, whose cores the steps need."""
     on_gpu = session.ranks.device.type == "cuda"
     workers = 2 if on_gpu else 0
     return iter(

@@ -21,12 +21,12 @@ from dlrm_mtl.training.optimizers import apply_table_optimizer
 from dlrm_mtl.training.session import Session
 
 Output = tuple[Tensor, tuple[Tensor, Tensor, Tensor]]
-"""The loss; and for metrics loss, logits and labels."""
+"""The loss; loss, logits and labels for metrics."""
 
 
 @dataclass(frozen=True)
 class PlainModel:
-    """What a train pipeline needs."""
+    """The model and optimizers of a train pipeline."""
 
     model: DistributedModelParallel
     optimizer: CombinedOptimizer
@@ -36,7 +36,7 @@ class PlainModel:
 
 
 class _DensePart(nn.Module):
-    """Everything but the tables; the pipeline takes it as a leaf."""
+    """Everything but the tables; a leaf module for the pipeline's tracing."""
 
     def __init__(self, session: Session) -> None:
         super().__init__()

@@ -28,16 +28,16 @@ PARTS = {
     "balancing layer, with waiting": r"_Balance.*",
     "optimizer and guard": r"Optimizer\..*",
 }
-"""Whole names of operations. What has another name counts to the part that called it."""
+"""Full names of operations. Other operations count to the part that called them."""
 OTHER = "other operations"
 PYTHON = "Python and the rest"
 
 
 def measure_profile(case: ProfileCase) -> dict[str, Any]:
-    """Seconds of a step in each part, on the first rank; of the host, or of the GPU where there is one. Collective.
+    """Seconds of a step in each part on the first rank, of the GPU if there is one, else of the host. Collective.
 
     Raises:
-        ValueError: a data set that cannot be trained on, or an arm that is none.
+        ValueError: the data set cannot be trained on, or an arm is unknown.
     """
     with open_benchmark(case, reader=EVEN_READING, arms=case.arms) as session:
         contenders = {PLAIN: plain_loop(session), **{arm: _training(session, arm) for arm in case.arms}}
@@ -64,10 +64,10 @@ def format_profile(results: Mapping[str, Any]) -> str:
 
 
 def attribute(events: Iterable[FunctionEvent], on_gpu: bool) -> dict[str, float]:
-    """Seconds in each part: of each operation its own time, without what it calls; there must be one.
+    """Seconds in each part, from each operation's own time without the operations that it calls.
 
     Args:
-        on_gpu: whether the device's time counts, or the host's.
+        on_gpu: whether to count the device's time instead of the host's.
     """
     seconds = dict.fromkeys([*PARTS, OTHER], 0.0)
     timed = list(events)
@@ -75,7 +75,7 @@ def attribute(events: Iterable[FunctionEvent], on_gpu: bool) -> dict[str, float]
     for event in timed:
         if on_gpu:
             seconds[_part(event)] += event.self_device_time_total / 1e6
-        elif event.thread == training and not event.is_async:  # gloo's own threads work beside it
+        elif event.thread == training and not event.is_async:  # gloo's threads run beside it
             seconds[_part(event)] += event.self_cpu_time_total / 1e6
     return seconds
 

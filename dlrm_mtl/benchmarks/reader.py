@@ -1,4 +1,4 @@
-"""The reader against the trainer's need: batches per second from parquet, on one core, without the step."""
+"""Batches per second that the reader delivers on one core, against the trainer's consumption."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
@@ -17,20 +17,20 @@ from dlrm_mtl.training.session import Session
 from dlrm_mtl.training.trainer import Trainer
 
 WANTED = 5.0
-"""The claim: the reader delivers at least this many times what the default model consumes."""
+"""The claim: the reader delivers at least this multiple of the default model's consumption."""
 
 STEP = "step, "
-"""What the names of the contenders begin with that train from memory."""
+"""Prefix of the contenders that train from memory."""
 
 BATCHES_IN_MEMORY = 32
-"""That the steps are fed with, over and over."""
+"""Number of batches in memory, which the steps use repeatedly."""
 
 
 def measure_reader(case: ReaderCase) -> dict[str, Any]:
-    """Samples per second of the reader, of each arm's step and of training as it is; the reader's ratio to the others.
+    """Samples per second of the reader, of each arm's step and of full training, and the reader's ratio to the others.
 
     Raises:
-        ValueError: a data set that cannot be trained on, or more than one process.
+        ValueError: the data set cannot be trained on, or there is more than one process.
     """
     with open_benchmark(case) as session:
         processes = session.ranks.world_size
@@ -71,7 +71,7 @@ def _reading(session: Session) -> Contender:
 
 
 def _stepping(session: Session, arm: str) -> Contender:
-    """Forward, backward and update of the batches in memory: no reading, no metrics."""
+    """Forward, backward and update on batches in memory, without reading and metrics."""
     trainer = session.trainer(arm, seed=0)
     assert isinstance(trainer, Trainer)
     pin = session.ranks.device.type == "cuda"

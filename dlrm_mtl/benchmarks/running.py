@@ -1,4 +1,4 @@
-"""Which functions measure and format each case."""
+"""The functions that measure and format each case."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -32,13 +32,13 @@ Results = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Benchmark:
-    """What a case runs."""
+    """The functions of a case."""
 
     measure: Callable[[Any], Results]
     format: Callable[[Results], str]
-    """Results to a table."""
+    """Formats results as a table."""
     page: Callable[[Results], str] | None = None
-    """Results to a page of figures, in HTML."""
+    """Formats results as an HTML page of figures."""
 
 
 BENCHMARKS: Mapping[type[Turns], Benchmark] = MappingProxyType(

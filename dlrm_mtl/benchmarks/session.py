@@ -1,4 +1,4 @@
-"""The session that a benchmark trains in: the default model, and a run directory that does not stay."""
+"""The training session of a benchmark: the default model and a temporary run directory."""
 
 import tempfile
 from collections.abc import Iterator
@@ -16,11 +16,11 @@ DEFAULT_ARM = "multibalance"
 ARMS = ("mean", DEFAULT_ARM)
 
 EVEN_READING = ReaderConfig(shuffle_rows=16_384)
-"""One row group at a time. A shuffle of the default size takes as long as a window, and would fall into some windows
-and not into others."""
+"""Rows of a shuffle: one row group. A shuffle of the default size takes as long as a window, and would fall into some
+windows only."""
 
 ENDLESS = 1_000_000
-"""Epochs: more than any benchmark trains."""
+"""Number of epochs, more than any benchmark trains."""
 
 
 @contextmanager
@@ -33,7 +33,7 @@ def open_benchmark(
     """Opens a session to train the default model without end. Collective.
 
     Args:
-        directory: where the run directory is made; by default where temporary files go.
+        directory: parent of the run directory; by default that of temporary files.
 
     Raises:
         ValueError: see :func:`dlrm_mtl.training.session.open_session`.

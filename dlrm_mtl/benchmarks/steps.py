@@ -20,7 +20,7 @@ from dlrm_mtl.schema import CategoricalFeature, Schema, Shard, Task
 from dlrm_mtl.training.arm import build_arm, make_plan
 
 BATCHES = 8
-"""In memory, that the steps are fed with, over and over."""
+"""Number of batches in memory, which the steps use repeatedly."""
 
 DENSE_FEATURES = 8
 
@@ -40,14 +40,14 @@ class Size:
 
 
 class Steps:
-    """An arm of the default architecture, trained on random batches: one id per table and row. Collective.
+    """An arm of the default architecture, trained on random batches with one id per table and row. Collective.
 
     Args:
-        arm: balancing method with options.
+        arm: name of the arm.
         table_rows: rows of each table.
 
     Raises:
-        ValueError: the ranks do not divide the batch, or an arm that does not suit the number of tasks.
+        ValueError: the ranks do not divide the batch, or the arm does not suit the number of tasks.
     """
 
     def __init__(self, arm: str, size: Size, table_rows: int, ranks: Ranks) -> None:
@@ -82,13 +82,13 @@ class Steps:
         return 1
 
     def work(self) -> Work:
-        """What the local part of a step must do. Collective: it does one."""
+        """The work of the local part of a step. Collective: runs one step."""
         bags = self.rows * self._size.tables
         return Work(count_dense_flops(partial(self.step)), count_table_bytes(bags, bags, self._size.dim))
 
 
 def random_schema(size: Size, table_rows: int) -> Schema:
-    """A schema of one-hot features, a table each, and tasks that are defined in every row. It stands for no files."""
+    """A schema, without files, of one-hot features with a table each and tasks defined on every row."""
     return Schema(
         "random",
         tuple(CategoricalFeature(f"table_{index}", table_rows) for index in range(size.tables)),
@@ -99,7 +99,7 @@ def random_schema(size: Size, table_rows: int) -> Schema:
 
 
 def random_batch(schema: Schema, rows: int, generator: torch.Generator) -> MultiTaskBatch:
-    """Uniform ids, normal dense features, labels with the base rate of the tasks."""
+    """Uniform ids, normal dense features, labels with the tasks' base rates."""
     ids = [torch.randint(feature.cardinality, (rows,), generator=generator) for feature in schema.categorical]
     return MultiTaskBatch(
         sparse=KeyedJaggedTensor(

@@ -1,4 +1,4 @@
-"""The options of the benchmarks that need no data set. Free of torch, so that ``--help`` is quick."""
+"""Options of the benchmarks that need no data set. Free of torch, so that ``--help`` is quick."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,8 +13,8 @@ Axis = Literal["tasks", "dim", "batch", "tables", "ranks"]
 
 @dataclass(frozen=True, kw_only=True)
 class LayerCase(Turns):
-    """The balancing layer's backward alone, in this process, against what autograd does for the sum of the losses, and
-    against the time in which memory could move the layer's bytes."""
+    """The balancing layer's backward alone, in this process, against autograd's accumulation for the sum of the losses,
+    and against the time that memory needs for the layer's bytes."""
 
     windows: int = 6
     """Timed windows of each contender, after one that is not counted."""
@@ -29,9 +29,9 @@ class LayerCase(Turns):
     batch_sizes: tuple[int, ...] = (1024, 4096, 16384, 65536)
     """Rows B of a batch."""
     dtypes: tuple[Dtype, ...] = ("float32", "bfloat16")
-    """Of the gradients."""
+    """Data types of the gradients."""
     max_elements: int = 1 << 24
-    """Points of the grid with more than so many elements B D are left out, and named."""
+    """Points of the grid with more elements B D than this are left out, and named."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -45,7 +45,7 @@ class LayerCase(Turns):
 @dataclass(frozen=True, kw_only=True)
 class PeersCase(Turns):
     """One training step of a multi-layer perceptron with M heads, in this process: the balancing layer against
-    TorchJD's mtl_backward, and against balancing by hand on a detached representation."""
+    TorchJD's mtl_backward and against balancing by hand on a detached representation."""
 
     windows: int = 6
     """Timed windows of each contender, after one that is not counted."""
@@ -71,15 +71,15 @@ class PeersCase(Turns):
 
 @dataclass(frozen=True, kw_only=True)
 class GrowthCase(Turns):
-    """Training steps on batches from memory, when one quantity of the model or job grows: steps per second with
-    balancing and without, relative to the base model's in the same windows."""
+    """Training steps on batches from memory while one quantity of the model or job grows: steps per second with and
+    without balancing, relative to the base model's in the same windows."""
 
     windows: int = 6
     """Timed windows of each contender, after one that is not counted."""
     seconds: float = 0.3
     """Length of a window in seconds."""
     axes: tuple[Axis, ...] = ("tasks", "dim", "batch", "tables", "ranks")
-    """What grows. The base model is measured in any case."""
+    """Quantities that grow. The base model is always measured."""
     tasks: tuple[int, ...] = (1, 2, 3, 4, 8, 16)
     """Numbers of tasks M."""
     dim: tuple[int, ...] = (8, 16, 32, 64, 128)
@@ -89,7 +89,7 @@ class GrowthCase(Turns):
     tables: tuple[int, ...] = (4, 8, 16, 32)
     """Numbers of tables."""
     ranks: tuple[int, ...] = (1, 2, 4)
-    """Numbers of processes of this machine; each is a job of its own, so these do not take turns."""
+    """Numbers of processes on this machine; each is a job of its own, so they do not take turns."""
     base_tasks: int = 3
     """M of the base model."""
     base_dim: int = 16
@@ -113,10 +113,10 @@ class GrowthCase(Turns):
 
 @dataclass(frozen=True, kw_only=True)
 class WatchCase(Turns):
-    """Rank 0's watch over a job of many ranks, which another process plays: what it takes of a processor's time."""
+    """CPU time of rank 0's watch over a job of many ranks, which another process simulates."""
 
     windows: int = 5
-    """Windows, after one that is not counted."""
+    """Number of windows, after one that is not counted."""
     seconds: float = 10.0
     """Length of a window in seconds; it should hold several reports of every rank."""
     ranks: int = 1024

@@ -1,4 +1,4 @@
-"""What the watch costs rank 0: the time of a processor that its threads take while a job of many ranks trains."""
+"""CPU time that the watch's threads take on rank 0 while a job of many ranks trains."""
 
 import multiprocessing
 import resource
@@ -20,13 +20,13 @@ from dlrm_mtl.distributed.watch import Watch
 from dlrm_mtl.run_directory import describe_environment
 
 STEP_S = 0.1
-"""Every rank takes a step so often; a rank says how far it has come whenever a few seconds have passed."""
+"""Seconds of a rank's step; ranks report their progress every few seconds."""
 DESCRIPTORS = 8
-"""Of a rank that is one of many in a process."""
+"""Open files beside two per rank."""
 
 
 def measure_watch(case: WatchCase) -> dict[str, Any]:
-    """Watches ranks that another process plays: real connections, admitted as those of a job, and real watches."""
+    """Watches ranks that another process simulates, over real connections and with real watches."""
     with _watched(case.ranks):
         shares = [_share_of_a_core(case.seconds) for _ in range(case.windows + 1)][1:]
     return {
@@ -70,7 +70,7 @@ def _watched(ranks: int) -> Iterator[None]:
 
 
 def _share_of_a_core(seconds: float) -> float:
-    """Percent, of this process while it waits."""
+    """CPU time of this process in percent, while it waits."""
     start, busy = time.perf_counter(), time.process_time()
     time.sleep(seconds)
     return 100 * (time.process_time() - busy) / (time.perf_counter() - start)
@@ -94,7 +94,7 @@ def _step(watches: Sequence[Watch], over: Any) -> None:
 
 
 def _allow_descriptors(number: int) -> None:
-    """Raises ValueError if the system does not."""
+    """Raises a ValueError if the system refuses."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < number:
         resource.setrlimit(resource.RLIMIT_NOFILE, (number, hard))

@@ -1,4 +1,4 @@
-"""Windows that take turns, so that the machine's noise meets all contenders alike. Free of torch."""
+"""Windows of contenders that take turns, so that the machine's noise affects all alike. Free of torch."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 Contender = Callable[[], int]
-"""Does one unit of work; returns the rows that it handled."""
+"""Does one unit of work; returns the number of rows handled."""
 
 Result = TypeVar("Result")
 
@@ -22,7 +22,7 @@ class Spread:
     p10: float
     p90: float
     windows: list[float]
-    """The values, in order of time."""
+    """The values in order of time."""
 
     @classmethod
     def of(cls, values: Sequence[float]) -> "Spread":
@@ -39,7 +39,7 @@ class Spread:
 
 
 def format_spread(spread: Mapping[str, Any], form: str) -> str:
-    """Median, P10 and P90 as three columns of a table, each in a format that gives its width."""
+    """Median, P10 and P90 as three columns of a table; the format gives their width."""
     return " ".join(f"{spread[key]:{form}}" for key in ("median", "p10", "p90"))
 
 
@@ -47,14 +47,14 @@ def take_turns(windows: Mapping[str, Callable[[], Result]], count: int) -> dict[
     """Runs ``count`` windows of each contender, after one that is not counted.
 
     Returns:
-        the results of each contender's windows; those of the same index were taken side by side.
+        the results of each contender's windows; those with the same index ran side by side.
     """
     results: dict[str, list[Result]] = {name: [] for name in windows}
     turns = list(windows)
     for _ in range(count + 1):
         for name in turns:
             results[name].append(windows[name]())
-        # Each goes first as often as last: what a turn leaves behind in caches favours none.
+        # Each goes first as often as last, so that what a turn leaves in caches favours none.
         turns.reverse()
     return {name: values[1:] for name, values in results.items()}
 
@@ -69,8 +69,8 @@ def compare_rates(
     """Rows per second of each contender, in windows of equal length that take turns.
 
     Args:
-        seconds: length of a window; its last unit of work ends after it.
-        synchronize: waits until all work given out so far is done.
+        seconds: length of a window; its last unit of work may end later.
+        synchronize: waits until all submitted work is done.
     """
     turns = {name: partial(_rate, contender, seconds, synchronize, clock) for name, contender in contenders.items()}
     return {name: Spread.of(rates) for name, rates in take_turns(turns, windows).items()}
@@ -84,11 +84,11 @@ def compare_collective_rates(
     share: Callable[[int], int],
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, Spread]:
-    """As :func:`compare_rates`, for work that all ranks do together: every window of a contender has the same number of
-    units, as many as fill it by the first rank's clock. Collective.
+    """As :func:`compare_rates`, for collective work: all windows of a contender have the same number of units, chosen
+    by the first rank's clock. Collective.
 
     Args:
-        share: the first rank's value, on every rank.
+        share: returns the first rank's value on every rank.
     """
 
     def window(contender: Contender, units: int) -> tuple[int, float]:
@@ -104,7 +104,7 @@ def compare_collective_rates(
 
     turns = {}
     for name, contender in contenders.items():
-        window(contender, 1)  # the first takes longer
+        window(contender, 1)  # the first one takes longer
         units = share(max(1, round(seconds / window(contender, 1)[1])))
         turns[name] = partial(rate, contender, units)
     return {name: Spread.of(rates) for name, rates in take_turns(turns, windows).items()}

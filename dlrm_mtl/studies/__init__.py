@@ -1,1 +1,1 @@
-"""The experiments of the MultiBalance paper, two that it argues from without making them, and its theory measured."""
+"""The experiments of the MultiBalance paper, two baselines that it does not measure, and measurements of its theory."""

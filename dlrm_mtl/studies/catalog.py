@@ -1,4 +1,4 @@
-"""Which arms each experiment compares. The control is always ``mean``, the paper's vanilla multi-task learning."""
+"""The arms of each experiment. The control is always ``mean``, the paper's vanilla multi-task learning."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ RECOMMENDED = "multibalance_recommended"
 
 PARAMETER_LEVEL_METHODS = ("mgda", "moco")
 STEP_SIZES = (0.1, 0.3, 1, 2, 5, 10)
-"""Of Algorithm 3; the paper's Table 4 has those from 1 on."""
+"""Step sizes of Algorithm 3; the paper's Table 4 has those from 1 on."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Study:
 
     title: str
     question: str
-    """What it answers, in a sentence."""
+    """The question that it answers, in a sentence."""
 
 
 STUDIES: Mapping[str, Study] = MappingProxyType(
@@ -54,9 +54,9 @@ STUDIES: Mapping[str, Study] = MappingProxyType(
 )
 
 THEORY = "theory"
-"""Not a comparison: gradients of trained models, in one process."""
+"""Not a comparison: measures gradients of trained models, in one process."""
 SCALE = "scale"
-"""Not a comparison: a simulation of clusters."""
+"""Not a comparison: simulates clusters."""
 
 
 def study_arms(study: str, config: ExperimentConfig, num_tasks: int) -> tuple[str, ...]:
@@ -66,7 +66,7 @@ def study_arms(study: str, config: ExperimentConfig, num_tasks: int) -> tuple[st
         ValueError: no such experiment.
     """
     if study == "table2":
-        # The interaction of dot products has no parameters, and so no gradients to be balanced.
+        # The dot interaction has no parameters whose gradients could be balanced.
         levels = ("dense", "embedding") if config.model.interaction == "dot" else ("interaction", "dense", "embedding")
         baselines = [f"{method}:level={level}" for method in PARAMETER_LEVEL_METHODS for level in levels]
         return (CONTROL, *baselines, PAPER, RECOMMENDED)
@@ -86,8 +86,8 @@ def study_arms(study: str, config: ExperimentConfig, num_tasks: int) -> tuple[st
 
 
 def random_weightings(num_tasks: int, trials: int, seed: int = 0) -> list[str]:
-    """Arms with static weights, drawn uniformly from the simplex: as large together as the control's 1/M each.
-    Those that are equal once rounded count once."""
+    """Arms with static weights, drawn uniformly from the simplex; they sum to 1 like the control's 1/M. Weights that
+    are equal after rounding count once."""
     draws = np.random.default_rng(seed).dirichlet(np.ones(num_tasks), size=trials)
     arms = (f"static:weights={'/'.join(f'{weight:.4f}' for weight in draw)}" for draw in draws)
     return list(dict.fromkeys(arms))

@@ -1,4 +1,4 @@
-"""A batch's parameter gradient, decomposed by equation 8, and weights learned from one gradient tried on another."""
+"""Decomposes a batch's parameter gradient by equation 8, and tries weights from one gradient on another."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,21 +10,21 @@ from dlrm_mtl.balancing import min_norm_point
 from dlrm_mtl.studies.population import BatchGradients, Population
 
 TARGETS = {"dense": ("dense",), "tables": ("tables",), "all": ("dense", "tables")}
-"""Shared parameters whose gradients are looked at: those of the dense part, those of the tables, both."""
+"""Shared parameters whose gradients are examined: dense part, tables, both."""
 
 
 @dataclass(frozen=True)
 class Decomposition:
-    """Equation 8 at uniform task weights lambda."""
+    """Equation 8 at uniform task weights lambda; each mapping is by target."""
 
     parameter: Mapping[str, Tensor]
-    """By target, the parameter gradient weighted by lambda."""
+    """Parameter gradient weighted by lambda."""
     mean_term: Mapping[str, Tensor]
-    """By target, E[J]' times the pooled representation gradient weighted by lambda."""
+    """E[J]' times the pooled representation gradient weighted by lambda."""
 
     @classmethod
     def of(cls, population: Population, gradients: BatchGradients) -> "Decomposition":
-        """That of a batch, E being over the population."""
+        """The decomposition for a batch; the expectation E is over the population."""
         dense, tables = population.mean_jacobian_product(gradients.pooled.mean(dim=0))
         return cls(
             _by_target({"dense": gradients.dense.mean(dim=0), "tables": gradients.tables.mean(dim=0)}),
@@ -40,7 +40,7 @@ class Decomposition:
         R_B's distance from its mean, over the mean's norm.
 
         Args:
-            limit: of the whole population, whose residual is the mean of R_B over all batches.
+            limit: the decomposition of the whole population, whose residual is the mean of R_B over all batches.
         """
         measured = {}
         for target, parameter in self.parameter.items():
@@ -54,8 +54,8 @@ class Decomposition:
 
 
 def try_weights(gradients: BatchGradients) -> dict[tuple[str, str], dict[str, float]]:
-    """By target and by what weights come from (the flattened or pooled representation gradients, the dense part's, or
-    none: uniform): how they agree with the target's own min-norm weights lambda*.
+    """How well weights from several sources (flattened or pooled representation gradients, the dense part's gradients,
+    none: uniform) agree with the min-norm weights lambda* of each target's own gradients.
 
     Tasks without a gradient in this batch are left out, as the balancing layer does.
 
@@ -90,7 +90,7 @@ def compare_weights(weights: Tensor, others: Tensor) -> dict[str, float]:
 
 
 def cosine(a: Tensor, b: Tensor) -> float:
-    """0 where one of them vanishes."""
+    """0 if either is zero."""
     return float(torch.nn.functional.cosine_similarity(a, b, dim=0, eps=torch.finfo(a.dtype).tiny))
 
 

@@ -1,4 +1,4 @@
-"""Collectives under a latency-bandwidth model: a message of n bytes over a link takes latency + n / bandwidth.
+"""Times of collectives in a latency-bandwidth model: a message of n bytes takes latency + n / bandwidth.
 
 Hosts of g GPUs with fast links, one network adapter per GPU. Times in seconds, sizes in bytes per GPU.
 """
@@ -18,7 +18,7 @@ class Interconnect:
 
     @property
     def local(self) -> int:
-        """GPUs of a host."""
+        """Number of GPUs of a host."""
         return min(self.gpus, self.case.gpus_per_host)
 
     @property
@@ -26,7 +26,8 @@ class Interconnect:
         return self.gpus // self.local
 
     def all_to_all(self, size: float) -> float:
-        """Each GPU sends ``size`` bytes, in equal parts to all, itself included; both kinds of links work at once."""
+        """Each GPU sends ``size`` bytes in equal parts to all GPUs, itself included; both kinds of links work at the
+        same time."""
         inside = size * (self.local - 1) / self.gpus / (1e9 * self.case.host_gb_s)
         outside = size * (self.hosts - 1) / self.hosts / (1e9 * self.case.network_gb_s)
         return max(inside, outside) + self._hop() + 1e-6 * self.case.peer_overhead_us * (self.gpus - 1)

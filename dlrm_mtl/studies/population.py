@@ -1,4 +1,4 @@
-"""The gradients of a frozen ranker over a fixed set of rows: by representation, dense part and tables.
+"""Gradients of a frozen ranker over a fixed set of rows, with respect to representation, dense part and tables.
 
 Notation: N rows of the population, B of a batch, D width of the representation, M tasks, n shared parameters: n_d of
 the dense part, n_t table elements. Tables are reached through the chain rule, without their fused optimizers: pooling
@@ -22,7 +22,7 @@ from dlrm_mtl.module_names import escape
 from dlrm_mtl.schema import CategoricalFeature, Schema
 
 CHUNK_ROWS = 2048
-"""Rows that are differentiated at a time."""
+"""Number of rows differentiated at a time."""
 
 
 @dataclass(frozen=True)
@@ -30,14 +30,14 @@ class BatchGradients:
     """Gradients of the M mean losses of a batch, float64."""
 
     flattened: Tensor
-    """(M, M) Gramian of the gradients by the batched representation, flattened to B D entries: what the balancing layer
-    sees."""
+    """(M, M) Gramian of the gradients with respect to the batch's representation, flattened to B D entries, as in the
+    balancing layer."""
     pooled: Tensor
-    """(M, D) those gradients summed over rows: what equation 8 multiplies by the mean Jacobian."""
+    """(M, D) these gradients summed over rows, which equation 8 multiplies by the mean Jacobian."""
     dense: Tensor
-    """(M, n_d) by the shared dense parameters: bottom MLP, interaction, over-arch."""
+    """(M, n_d) gradients with respect to the shared dense parameters: bottom MLP, interaction, over-arch."""
     tables: Tensor
-    """(M, n_t) by the embedding tables."""
+    """(M, n_t) gradients with respect to the embedding tables."""
 
 
 class Population:
@@ -45,7 +45,7 @@ class Population:
 
     Args:
         schema: of the data set.
-        dense_part: copied, not changed; its losses must be means over the batch.
+        dense_part: is copied; its losses must be means over the batch.
         batch: the N rows.
         embeddings: their pooled embeddings, by feature.
     """
@@ -70,7 +70,7 @@ class Population:
         return len(self._dense)
 
     def gradients(self, rows: Tensor) -> BatchGradients:
-        """Of the batch that consists of some rows, (B,) int64."""
+        """Gradients of the batch of these rows, (B,) int64."""
         terms = (self._gradient_terms(chunk, len(chunk) / len(rows)) for chunk in rows.split(CHUNK_ROWS))
         return BatchGradients(*_add_up(terms))
 
@@ -104,7 +104,7 @@ class Population:
         return self._pull_back(rows, embeddings, representation, (vector / len(self)).expand_as(representation))
 
     def _represent(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Pooled embeddings, as a leaf, and the representation (B, D) of some rows."""
+        """Pooled embeddings, as a leaf, and the representation (B, D) of these rows."""
         embeddings = self._embeddings[rows].requires_grad_()
         by_feature = KeyedTensor(self._keys, self._widths, embeddings)
         return embeddings, self._shared(by_feature, self._dense[rows])
@@ -112,7 +112,7 @@ class Population:
     def _pull_back(
         self, rows: Tensor, embeddings: Tensor, representation: Tensor, cotangent: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """A cotangent (B, D) of the representation as one of the shared parameters, (n_d,) and (n_t,)."""
+        """Pulls a cotangent (B, D) of the representation back to the shared parameters, (n_d,) and (n_t,)."""
         by_embeddings, *by_dense = torch.autograd.grad(
             representation, [embeddings, *self._parameters], cotangent, retain_graph=True, materialize_grads=True
         )
@@ -127,7 +127,7 @@ class Population:
 
 
 def _add_up(terms: Iterable[Sequence[Tensor]]) -> list[Tensor]:
-    """Sums by position, one term in memory at a time."""
+    """Sums by position, with one term in memory at a time."""
     return functools.reduce(lambda total, term: [a.add_(b) for a, b in zip(total, term, strict=True)], map(list, terms))
 
 

@@ -1,4 +1,4 @@
-"""Runs experiments, one comparison each, and joins what they found in one report."""
+"""Runs experiments, one comparison each, and joins their results in one report."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ from dlrm_mtl.training_length import TrainingLength
 
 @dataclass(frozen=True)
 class StudyPlan:
-    """What is run for an experiment."""
+    """The comparison of an experiment."""
 
     comparison: CompareConfig
     left_out: Mapping[str, str]
@@ -51,7 +51,7 @@ def plan_studies(config: ExperimentConfig, names: Sequence[str], schema: Schema)
 
 
 def describe_work(plans: Plans, schema: Schema) -> str:
-    """What the experiments will take, in lines."""
+    """The extent of the experiments, in lines of text."""
     lines, total = [], 0
     for name, study in plans.items():
         plan = study.comparison
@@ -69,7 +69,7 @@ def describe_work(plans: Plans, schema: Schema) -> str:
 
 
 def run_studies(plans: Plans, ranks: Ranks) -> None:
-    """Runs experiments in turn. What is finished is not done again. Collective."""
+    """Runs the experiments that are not finished, one after the other. Collective."""
     for name, plan in plans.items():
         if ranks.is_first:
             print(f"\n== {name}: {STUDIES[name].question}", flush=True)
@@ -80,7 +80,7 @@ def finish_studies(plans: Plans, schema: Schema) -> str:
     """Writes the report of each experiment, and ``report.md`` of all.
 
     Returns:
-        the latter, and where it is.
+        the text of ``report.md``, and its path.
     """
     parts = []
     for name, study in plans.items():
@@ -99,7 +99,7 @@ def finish_studies(plans: Plans, schema: Schema) -> str:
 
 
 def _obstacle(arm: str, tasks: tuple[str, ...]) -> str:
-    """Why an arm cannot be trained for some tasks; empty if it can."""
+    """Why an arm cannot be trained for these tasks; empty if it can."""
     try:
         check_arm(parse_recipe(arm), tasks)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""What balancing adds to a step on many GPUs, on paper: bytes, and a simulation of ranks that wait for each other.
+"""What balancing adds to a step on many GPUs: bytes, and a simulation of ranks that wait for each other.
 
 A step of torchrec's pipeline: lookups; all-to-all of pooled embeddings; dense forward; heads' backward; balancing;
 backward of interaction and bottom MLP; all-to-all of the embeddings' gradients; table update. DDP reduces the heads'
@@ -16,11 +16,11 @@ from dlrm_mtl.studies.interconnect import Interconnect
 from dlrm_mtl.studies.scale_case import ScaleCase
 
 MODES = ("exact", "exact, own group", "delayed", "local")
-"""``reduction`` of the layer. ``own group``: a communicator of its own, so that the small all-reduce need not queue
+"""``reduction`` of the layer. ``own group``: a process group of its own, so that the small all-reduce does not queue
 behind DDP's buckets."""
 
 BUCKET = 25 * 2**20
-"""Bytes after which DDP starts a bucket's all-reduce: its default."""
+"""DDP's default bucket size in bytes."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Traffic:
     ids: float
     """All-to-all of table ids, int32."""
     embeddings: float
-    """All-to-all of pooled embeddings, float32; as much again for their gradients."""
+    """All-to-all of pooled embeddings, float32; the same again for their gradients."""
     dense: float
     """All-reduce of dense gradients, float32."""
     balancing: float
@@ -38,7 +38,7 @@ class Traffic:
 
 
 def traffic(case: ScaleCase) -> Traffic:
-    """What a step moves; the same at any number of GPUs, but for what stays on the GPU."""
+    """The traffic of a step, which does not depend on the number of GPUs except for the part that stays on the GPU."""
     return Traffic(
         ids=4.0 * case.batch_per_gpu * case.lookups,
         embeddings=4.0 * case.batch_per_gpu * case.embedding_columns,
@@ -57,12 +57,13 @@ class Phases:
     shared_backward: float
     update: float
     balancing: float
-    """Of the layer, beyond the plain accumulation that it replaces; kernel launches included."""
+    """Time of the layer beyond the plain accumulation that it replaces, including kernel launches."""
 
 
 def phases(case: ScaleCase) -> Phases:
-    """From FLOPs (2 per parameter and row forward, 4 backward), bytes of table rows, and bytes of M representation
-    gradients: read for the Gramian and for the combination, which is written, against M - 1 additions in place."""
+    """Compute times from FLOPs (2 per parameter and row forward, 4 backward), bytes of table rows, and bytes of M
+    representation gradients: read for the Gramian and again for the combination, which is written, against M - 1
+    additions in place."""
     flops = 2.0 * case.batch_per_gpu / (1e12 * case.compute_tflops)
     heads = case.tasks * case.head_parameters
     gradient = 4.0 * case.batch_per_gpu * case.representation / (1e9 * case.memory_gb_s)
@@ -109,7 +110,7 @@ def simulate(links: Interconnect, mode: str | None) -> float:
         now = np.full(links.gpus, now.max() + exchange)
         now += draw(mean.forward)
         backward = draw(mean.heads_backward)
-        # Full buckets are reduced while the heads' backward still runs; what is left over waits for the shared part's.
+        # Full buckets are reduced during the heads' backward; the rest waits for the shared part's backward.
         begun = now.max() + mean.heads_backward * min(1.0, BUCKET / max(heads, 1.0))
         now += backward
         busy = max(begun, now.max()) if heads < BUCKET else begun + links.all_reduce(heads - last_bucket)

@@ -1,4 +1,4 @@
-"""The options of the scale study: a model and a cluster on paper. Free of torch, so that ``--help`` is quick."""
+"""Options of the scale study: a hypothetical model and cluster. Free of torch, so that ``--help`` is quick."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,8 +8,8 @@ from dlrm_mtl.config import require
 
 @dataclass(frozen=True)
 class ScaleCase:
-    """What balancing moves and costs per step on a cluster that is described by latencies and bandwidths. The defaults
-    are a DCN v2 on the tables of MLPerf's Criteo-1TB, and round figures for GPUs of the H100's size with one 400 Gbit/s
+    """What balancing moves and costs per step on a cluster described by latencies and bandwidths. The defaults are a
+    DCN v2 on the tables of MLPerf's Criteo-1TB, and round numbers for GPUs of the H100's size with one 400 Gbit/s
     adapter each: assumptions, not measurements."""
 
     gpus: tuple[int, ...] = (8, 128, 1024)
@@ -33,27 +33,27 @@ class ScaleCase:
     head_parameters: int = 5_000_000
     """Dense parameters of one task's head."""
     compute_tflops: float = 200.0
-    """Dense compute rate that is reached, in TFLOP/s per GPU."""
+    """Achieved dense compute rate, in TFLOP/s per GPU."""
     memory_gb_s: float = 2000.0
-    """Memory bandwidth that is reached, in GB/s per GPU."""
+    """Achieved memory bandwidth, in GB/s per GPU."""
     host_gb_s: float = 300.0
-    """Bandwidth that collectives reach between GPUs of a host, in GB/s per GPU and direction."""
+    """Achieved bandwidth of collectives between GPUs of a host, in GB/s per GPU and direction."""
     network_gb_s: float = 40.0
-    """Bandwidth that collectives reach between hosts, in GB/s per GPU and direction."""
+    """Achieved bandwidth of collectives between hosts, in GB/s per GPU and direction."""
     host_latency_us: float = 3.0
     """Latency of a hop between GPUs of a host, in microseconds."""
     network_latency_us: float = 10.0
     """Latency of a hop between hosts, in microseconds."""
     peer_overhead_us: float = 0.2
-    """What each further peer adds to an all-to-all, in microseconds."""
+    """Time that each further peer adds to an all-to-all, in microseconds."""
     launch_us: float = 30.0
     """Launches of the small kernels between Gramian and weights, in microseconds."""
     jitter: float = 0.03
-    """Standard deviation of each rank's compute times, relative, independent from phase to phase."""
+    """Relative standard deviation of each rank's compute times, independent from phase to phase."""
     steps: int = 200
-    """Simulated steps."""
+    """Number of simulated steps."""
     seed: int = 0
-    """Of the jitter."""
+    """Seed of the jitter."""
     json: Path | None = None
     """File for the results, beside the tables on stdout."""
 

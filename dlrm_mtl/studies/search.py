@@ -1,4 +1,4 @@
-"""Random search of static weights against a balancer that needs none: how many trials, at what cost?"""
+"""Random search of static weights against a balancer that needs no search."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,36 +16,35 @@ from dlrm_mtl.studies.search_gains import ArmGains, PairedGains, ReportedGains
 
 @dataclass(frozen=True)
 class Choice:
-    """The trial that gains most on average, of those whose worst task gains no less than the balancer's; chosen on some
-    rows, judged on some."""
+    """Among the trials whose worst task gains no less than the balancer's, the one that gains most on average."""
 
     number: int
-    """From 1, in the order of the search."""
+    """Number of the trial, from 1, in the order of the search."""
     arm: str
     average: Effect
-    """What it gains beyond the balancer on average."""
+    """Its average gain less the balancer's."""
     worst: Effect
-    """What its worst task gains beyond the balancer's."""
+    """Its worst task's gain less that of the balancer's worst task."""
 
 
 @dataclass(frozen=True)
 class Search:
-    """What a search found. Gains are over the control, differences those of a trial and the balancer."""
+    """The results of a search. Gains are over the control; differences are a trial's gain less the balancer's."""
 
     tasks: Sequence[str]
     gains: ArmGains
     trials: tuple[str, ...]
-    """In the order of the search, without those that exploded."""
+    """Trials in the order of the search, without exploded ones."""
     exploded: int
     seeds: int
 
     def worst_task(self, arm: str, gains: ArmGains | None = None) -> int:
-        """The task that an arm gains least on."""
+        """The task with an arm's smallest gain."""
         return int(np.argmin([(gains or self.gains).mean(arm, task) for task in range(len(self.tasks))]))
 
     def differences(self, arm: str, gains: ArmGains | None = None) -> list[Effect]:
-        """What a trial gains beyond the balancer: on average, then on each of its tasks beyond the balancer's worst.
-        Where all are above some bound, so is the difference of the worst tasks."""
+        """A trial's average gain less the balancer's, then the gain on each of its tasks less that on the balancer's
+        worst task. If all of these exceed a bound, so does the difference of the worst tasks."""
         own = gains or self.gains
         worst = self.worst_task(RECOMMENDED)
         return [
@@ -55,8 +54,8 @@ class Search:
 
     @property
     def as_good(self) -> list[int]:
-        """Numbers, from 1, of the trials of which the data show that they gain less than the balancer by no more than
-        the margin, on average and in the worst task; all trials are one family. None of a single seed."""
+        """Numbers, from 1, of the trials shown to gain less than the balancer by no more than the margin, on average
+        and in the worst task; all trials are one family. Empty with a single seed."""
         if self.seeds < 2:
             return []
         shown = lose_nothing({arm: self.differences(arm) for arm in self.trials})
@@ -64,8 +63,8 @@ class Search:
 
     @property
     def below(self) -> list[int]:
-        """Numbers of the trials that gain less, on average or in the worst task, by an interval that each by itself
-        would be trusted; many such intervals exclude 0 by chance."""
+        """Numbers of the trials with an interval below 0, on average or in the worst task. Each interval is taken by
+        itself, so some exclude 0 by chance."""
         return [
             number
             for number, arm in enumerate(self.trials, start=1)
@@ -74,8 +73,8 @@ class Search:
 
     @property
     def worse(self) -> list[int]:
-        """Numbers of the trials of which the data show that they gain less, on average or in the worst task; all
-        trials and tasks are one family."""
+        """Numbers of the trials shown to gain less, on average or in the worst task; all trials and tasks are one
+        family."""
         if self.seeds < 2:
             return []
         parts = {(arm, part): effect for arm in self.trials for part, effect in enumerate(self.differences(arm))}
@@ -84,8 +83,8 @@ class Search:
 
     @property
     def best(self) -> Choice | None:
-        """The choice that a search ends with: by one half of the evaluation rows, judged on the other half where they
-        are kept, and else by the rows that judge it. None if every trial's worst task gains less than the balancer's.
+        """The result of the search: chosen on one half of the evaluation rows and judged on the other if rows were
+        kept, else chosen and judged on the same rows. None if every trial's worst task gains less than the balancer's.
         """
         choosing, judging = self.gains.halves() or (self.gains, self.gains)
         floor = choosing.mean(RECOMMENDED, self.worst_task(RECOMMENDED, choosing))
@@ -100,12 +99,12 @@ class Search:
 
     @property
     def corrected(self) -> bool:
-        """Whether :attr:`best` is judged on other rows than those that it was chosen on."""
+        """Whether :attr:`best` is judged on other rows than it was chosen on."""
         return self.gains.halves() is not None
 
 
 def read_search(run: Run) -> Search | None:
-    """The search in a run; None if the balancer exploded, so that there is nothing to compare with."""
+    """The search in a run; None if the balancer's loss exploded."""
     arms = run.comparison["arms"]
     trials = [arm for arm in arms if arm.startswith("static:")]
     measured = {arm: arms[arm] for arm in (RECOMMENDED, *trials) if _has_gains(arms[arm])}
@@ -122,7 +121,7 @@ def read_search(run: Run) -> Search | None:
 
 
 def _has_gains(record: Mapping[str, Any]) -> bool:
-    """Whether it did not explode."""
+    """Whether the arm did not explode."""
     gains = [task["ne_gain_percent"] for task in record["tasks"].values()]
     return record["average_ne_gain_percent"] is not None and None not in gains
 

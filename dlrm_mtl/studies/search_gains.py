@@ -1,4 +1,4 @@
-"""Gains of the arms of a search against each other: paired by seed and row, as far as a run's files allow it."""
+"""Differences between the gains of a search's arms, paired by seed and row if a run's files allow it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,26 +12,26 @@ from dlrm_mtl.statistics.effect import LEVEL, Effect, student_quantile
 
 
 class ArmGains(Protocol):
-    """NE gains (%) of arms over the control, in M tasks; where a task is None, their average."""
+    """NE gains (%) of arms over the control on M tasks; task None stands for their average."""
 
     def mean(self, arm: str, task: int | None) -> float:
-        """Over seeds."""
+        """Mean gain over seeds."""
 
     def difference(self, arm: str, task: int | None, other: str, other_task: int | None) -> Effect:
-        """What an arm gains on a task beyond another arm, on the same task or another one."""
+        """An arm's gain on a task less another arm's gain on the same or another task."""
 
     def halves(self) -> "tuple[ArmGains, ArmGains] | None":
-        """As measured on one half of the evaluation rows, and on the other; None where that is not known."""
+        """The gains on either half of the evaluation rows; None if rows were not kept."""
 
 
 @dataclass(frozen=True)
 class PairedGains:
-    """Of arms that were trained from the same S seeds and evaluated on the same rows."""
+    """Gains of arms with the same S seeds and evaluation rows."""
 
     by_seed: Mapping[str, Sequence[Estimates]]
-    """Of M tasks, by arm, an entry per seed; without buckets where seed-S.npz are missing."""
+    """By arm, one entry per seed; without buckets if seed-S.npz is missing."""
     shares: Sequence[float]
-    """(M,) of the tasks in the average."""
+    """(M,) weights of the tasks in the average."""
 
     def mean(self, arm: str, task: int | None) -> float:
         return float(np.mean([self._of(estimates, task).values for estimates in self.by_seed[arm]]))
@@ -49,7 +49,7 @@ class PairedGains:
         buckets = len(next(iter(self.by_seed.values()))[0].influence)
         if not buckets:
             return None
-        # All rows of a cluster are in one bucket, and so in one half.
+        # All rows of a cluster are in one bucket, so they are in one half.
         first = np.arange(buckets) % 2 == 0
         return self._on(first), self._on(~first)
 
@@ -63,12 +63,11 @@ class PairedGains:
 
 @dataclass(frozen=True)
 class ReportedGains:
-    """Of a comparison.json whose seeds are not kept: means and intervals of each arm over the control. How far errors
-    of two arms are alike is not known, so that the error of their difference is taken as large as it may be: the sum.
-    """
+    """Gains from a comparison.json without its seeds: means and intervals of each arm over the control. The correlation
+    of two arms' errors is unknown, so the error of their difference is taken as the largest possible: the sum."""
 
     gains: Mapping[str, Mapping[int | None, Mapping[str, Any]]]
-    """By arm and task, as comparison.json has them."""
+    """By arm and task, in the form of comparison.json."""
     seeds: int
 
     def mean(self, arm: str, task: int | None) -> float:
@@ -82,7 +81,7 @@ class ReportedGains:
         return None
 
     def _error(self, arm: str, task: int | None) -> float:
-        """Over seeds."""
+        """Standard error of the mean over seeds."""
         gain = self.gains[arm][task]
         ends = gain.get("over_seeds") or gain
         return (ends["high"] - ends["low"]) / 2 / student_quantile(self.seeds - 1, (1 - LEVEL) / 2)

@@ -1,4 +1,4 @@
-"""What a search of static weights found, in sentences."""
+"""Sentences about a search of static weights."""
 
 from dlrm_mtl.reporting.escaping import code, text
 from dlrm_mtl.statistics.effect import Effect
@@ -8,10 +8,10 @@ from dlrm_mtl.studies.search import Search
 
 
 def describe_search(search: Search | None) -> str:
-    """In Markdown.
+    """The results in Markdown.
 
-    A weighting is as good as the balancer if the data show that it gains less by no more than the margin, on average
-    and in the worst task.
+    A weighting is as good as the balancer if it is shown to gain less by no more than the margin, on average and in the
+    worst task.
     """
     if search is None:
         return f"{code(RECOMMENDED)} exploded in some seed: there is nothing to compare with."

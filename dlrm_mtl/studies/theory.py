@@ -1,5 +1,5 @@
-"""Section 4.2 of the paper, measured on trained rankers: the residual of equation 9, and how well weights learned from
-representation gradients do for the parameter gradients that they stand for."""
+"""Measures section 4.2 of the paper on trained rankers: the residual of equation 9, and how well weights learned from
+representation gradients balance parameter gradients."""
 
 import tempfile
 from collections import defaultdict
@@ -22,21 +22,20 @@ from dlrm_mtl.training.session import Session, open_session
 from dlrm_mtl.training.trainer import Trainer
 
 TRAINED_BY = "mean"
-"""The arm whose gradients are looked at: the control."""
+"""The arm whose gradients are measured: the control."""
 
 LEVELS = ("dense", "embedding")
-"""Whose parameter gradients teach the weights that those of the representation are compared with: the bottom MLP's,
-the tables'."""
+"""Parameters whose gradients give the weights to compare with: bottom MLP, tables."""
 
 POPULATION_SEED = 1_000_000
-"""Of the order that the population is read in: no training's."""
+"""Seed of the order in which the population is read, different from those of training."""
 
 
 def measure_theory(case: TheoryCase) -> dict[str, Any]:
-    """One data set's study, as plain data; :func:`dlrm_mtl.studies.theory_table.format_theory` makes tables of it.
+    """The study of one data set, as plain data for :func:`dlrm_mtl.studies.theory_table.format_theory`.
 
     Raises:
-        ValueError: a data set that cannot be trained on, or more than one process.
+        ValueError: the data set cannot be trained on, or there is more than one process.
     """
     levels = {level: f"{case.method}{',' if ':' in case.method else ':'}level={level}" for level in LEVELS}
     arms = (TRAINED_BY, case.method, *levels.values())
@@ -47,7 +46,7 @@ def measure_theory(case: TheoryCase) -> dict[str, Any]:
             case.data,
             Path(out) / "run",
             case.train_batch_size,
-            epochs=case.steps,  # as many as it takes: each has a step
+            epochs=case.steps,  # enough epochs: each has at least one step
             max_steps=case.steps,
             model=case.model,
             arms=arms,
@@ -79,7 +78,7 @@ def measure_theory(case: TheoryCase) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class _Samples:
-    """Measured values, by what they are of and by name."""
+    """Measured values by key and name."""
 
     values: dict[tuple[Any, ...], dict[str, list[float]]] = field(
         default_factory=lambda: defaultdict(lambda: defaultdict(list))
@@ -90,7 +89,7 @@ class _Samples:
             self.values[key][name].append(value)
 
     def summarize(self, *names: str) -> list[dict[str, Any]]:
-        """One record per key, whose parts are called by ``names``: median, P10 and P90 of each value."""
+        """One record per key, whose parts get ``names``: median, P10 and P90 of each value."""
         return [
             {**dict(zip(names, key, strict=True)), **{name: _spread(values) for name, values in measured.items()}}
             for key, measured in sorted(self.values.items())
@@ -98,7 +97,7 @@ class _Samples:
 
 
 def _spread(values: list[float]) -> dict[str, float]:
-    """Rounded to what a reader can use."""
+    """Rounded for the report."""
     p10, median, p90 = (float(f"{value:.5g}") for value in np.percentile(values, [10, 50, 90]))
     return {"median": median, "p10": p10, "p90": p90, "count": len(values)}
 
@@ -114,7 +113,7 @@ def _check(session: Session, case: TheoryCase) -> None:
 
 
 def _train(session: Session, case: TheoryCase, seed: int) -> Population:
-    """A trained ranker over the population's rows."""
+    """Trains a ranker and freezes it over the population's rows."""
     trainer = session.trainer(TRAINED_BY, seed)
     assert isinstance(trainer, Trainer)
     trainer.train_window(case.steps)
@@ -130,7 +129,7 @@ def _train(session: Session, case: TheoryCase, seed: int) -> Population:
 def _look_at_gradients(
     population: Population, case: TheoryCase, seed: int, residual: _Samples, agreement: _Samples
 ) -> dict[str, int]:
-    """Adds one model's values; returns the sizes of what was looked at."""
+    """Adds one model's values; returns the sizes of its parts."""
     everything = population.gradients(torch.arange(len(population)))
     limit = Decomposition.of(population, everything)
     for rows in _batches(case, seed):
@@ -148,7 +147,7 @@ def _look_at_gradients(
 
 
 def _batches(case: TheoryCase, seed: int) -> Iterator[Tensor]:
-    """Rows of each batch, drawn without replacement, and all rows at last."""
+    """Rows of each batch, drawn without replacement; the last batch has all rows."""
     generator = torch.Generator().manual_seed(seed)
     for size in case.batch_sizes:
         for _ in range(case.batches):

@@ -1,4 +1,4 @@
-"""The options of the theory study. Free of torch, so that ``--help`` is quick."""
+"""Options of the theory study. Free of torch, so that ``--help`` is quick."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,21 +13,22 @@ class TheoryCase:
     data: Path
     """Directory of the data set."""
     steps: int = 200
-    """Training steps before gradients are looked at."""
+    """Training steps before gradients are measured."""
     train_batch_size: int = 2048
     """Rows of a training batch."""
     population: int = 32768
-    """Training rows that stand for the distribution: batches are drawn from them, and expectations are over them."""
+    """Number of training rows that stand for the distribution: batches are drawn from them, expectations taken over
+    them."""
     batch_sizes: tuple[int, ...] = (64, 256, 1024, 4096, 8192)
-    """Batch sizes at which gradients are looked at."""
+    """Batch sizes at which gradients are measured."""
     batches: int = 10
-    """Batches of each size and seed."""
+    """Number of batches of each size and seed."""
     seeds: int = 3
-    """Trained models: seeds 0, 1, ..."""
+    """Number of trained models, with seeds 0, 1, ..."""
     method: str = "multibalance:beta=0.1"
     """Method whose learned weights are compared between levels."""
     log_every: int = 10
-    """Steps between two looks at the learned weights."""
+    """Steps between two records of the learned weights."""
     json: Path | None = None
     """File for the results, beside the tables on stdout."""
     model: ModelConfig = field(default_factory=ModelConfig)
