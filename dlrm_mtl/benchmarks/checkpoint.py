@@ -27,7 +27,7 @@ WIDTH = 40
 
 
 @dataclass(frozen=True)
-class Window:
+class CheckpointWindow:
     """Some turns of all arms, with or without a checkpoint at the beginning."""
 
     seconds: float
@@ -107,14 +107,14 @@ class _Training:
         self.window(turns=1)  # the first steps take longer
         return self.session.ranks.broadcast(math.ceil(seconds / self.window(turns=1).seconds))
 
-    def window(self, turns: int) -> Window:
+    def window(self, turns: int) -> CheckpointWindow:
         """Collective."""
         self.session.ranks.synchronize()
         start = time.perf_counter()
         self._train(turns)
-        return Window(time.perf_counter() - start)
+        return CheckpointWindow(time.perf_counter() - start)
 
-    def window_with_checkpoint(self, turns: int) -> Window:
+    def window_with_checkpoint(self, turns: int) -> CheckpointWindow:
         """Collective.
 
         Raises:
@@ -131,7 +131,7 @@ class _Training:
         seconds = time.perf_counter() - start
         if not path.exists():  # the writer has said why
             raise OSError(f"{path}: was not written")
-        return Window(seconds, copying, late, sum(file.stat().st_size for file in path.iterdir()))
+        return CheckpointWindow(seconds, copying, late, sum(file.stat().st_size for file in path.iterdir()))
 
     def _train(self, turns: int) -> None:
         for _ in range(turns):
@@ -140,7 +140,7 @@ class _Training:
         self.session.ranks.synchronize()
 
 
-def _summarize(without: list[Window], with_checkpoint: list[Window]) -> dict[str, Any]:
+def _summarize(without: list[CheckpointWindow], with_checkpoint: list[CheckpointWindow]) -> dict[str, Any]:
     before, after = (Spread.of([window.seconds for window in windows]) for windows in (without, with_checkpoint))
     copying = Spread.of([window.copying for window in with_checkpoint])
     total = after.minus(before)

@@ -9,10 +9,9 @@ from dlrm_mtl.benchmarks.default_model import measure_default_limits
 from dlrm_mtl.benchmarks.limits import format_limits
 from dlrm_mtl.benchmarks.markdown import INTERVAL, cell, markdown_table, with_interval
 from dlrm_mtl.benchmarks.plain_loops import plain_loop, script_loop
-from dlrm_mtl.benchmarks.session import ARMS, EVEN_READING, open_benchmark, read_environment
+from dlrm_mtl.benchmarks.session import ARMS, EVEN_READING, open_benchmark, read_environment, train_windows
 from dlrm_mtl.benchmarks.windows import Contender, compare_collective_rates
 from dlrm_mtl.distributed.affinity import all_cpus
-from dlrm_mtl.training.session import Session
 
 PLAIN, BOUND, SCRIPT = "plain TorchRec loop", "plain TorchRec loop, on own CPUs", "structure of torchrec_dlrm"
 
@@ -28,7 +27,7 @@ def measure_loop(case: LoopCase) -> dict[str, Any]:
             PLAIN: _on_all_cpus(plain_loop(session)),
             **({BOUND: plain_loop(session)} if session.ranks.world_size > 1 else {}),
             SCRIPT: _on_all_cpus(script_loop(session)),
-            **{f"this project, {arm}": _training(session, arm) for arm in ARMS},
+            **{f"this project, {arm}": train_windows(session, [session.trainer(arm, seed=0)]) for arm in ARMS},
         }
         ranks = session.ranks
         rates = compare_collective_rates(contenders, case.windows, case.seconds, ranks.synchronize, ranks.broadcast)
@@ -58,16 +57,5 @@ def _on_all_cpus(contender: Contender) -> Contender:
     def window() -> int:
         with all_cpus():
             return contender()
-
-    return window
-
-
-def _training(session: Session, arm: str) -> Contender:
-    """The trainer as it is, with reading, metrics and diagnostics."""
-    trainer = session.trainer(arm, seed=0)
-
-    def window() -> int:
-        trained = trainer.train_window(session.config.log_every)
-        return (trained.last_step - trained.first_step) * session.config.batch_size
 
     return window

@@ -2,14 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from itertools import cycle
 from typing import Any
 
 from dlrm_mtl.benchmarks.cases import OverheadCase
 from dlrm_mtl.benchmarks.markdown import INTERVAL, cell, markdown_table, with_interval
-from dlrm_mtl.benchmarks.session import DEFAULT_ARM, EVEN_READING, open_benchmark, read_environment
-from dlrm_mtl.benchmarks.windows import Contender, compare_collective_rates
-from dlrm_mtl.training.session import ArmTrainer, Session
+from dlrm_mtl.benchmarks.session import DEFAULT_ARM, EVEN_READING, open_benchmark, read_environment, train_windows
+from dlrm_mtl.benchmarks.windows import compare_collective_rates
 
 ALONE, IN_TURNS = "alone", "in turns with another"
 
@@ -22,7 +20,7 @@ def measure_overhead(case: OverheadCase) -> dict[str, Any]:
     """
     with open_benchmark(case, reader=EVEN_READING) as session:
         alone, *two = (session.trainer(DEFAULT_ARM, seed=0) for _ in range(3))
-        contenders = {ALONE: _training(session, [alone]), IN_TURNS: _training(session, two)}
+        contenders = {ALONE: train_windows(session, [alone]), IN_TURNS: train_windows(session, two)}
         ranks = session.ranks
         rates = compare_collective_rates(contenders, case.windows, case.seconds, ranks.synchronize, ranks.broadcast)
         environment = read_environment(session)
@@ -40,14 +38,3 @@ def format_overhead(results: Mapping[str, Any]) -> str:
     return markdown_table(
         (f"{DEFAULT_ARM}, trained", "samples/s", f"time per sample over that alone, {INTERVAL}"), rows
     )
-
-
-def _training(session: Session, trainers: list[ArmTrainer]) -> Contender:
-    """A unit of work is one window of each trainer in turn."""
-    turns = cycle(trainers)
-
-    def window() -> int:
-        trained = next(turns).train_window(session.config.log_every)
-        return (trained.last_step - trained.first_step) * session.config.batch_size
-
-    return window

@@ -15,7 +15,7 @@ from dlrm_mtl.benchmarks.cases import ProfileCase
 from dlrm_mtl.benchmarks.loop import PLAIN
 from dlrm_mtl.benchmarks.markdown import cell, markdown_table
 from dlrm_mtl.benchmarks.plain_loops import plain_loop
-from dlrm_mtl.benchmarks.session import EVEN_READING, open_benchmark, read_environment
+from dlrm_mtl.benchmarks.session import EVEN_READING, open_benchmark, read_environment, train_windows
 from dlrm_mtl.benchmarks.windows import Contender, Spread, take_turns
 from dlrm_mtl.data.reader import READING
 from dlrm_mtl.training.session import Session
@@ -40,7 +40,8 @@ def measure_profile(case: ProfileCase) -> dict[str, Any]:
         ValueError: the data set cannot be trained on, or an arm is unknown.
     """
     with open_benchmark(case, reader=EVEN_READING, arms=case.arms) as session:
-        contenders = {PLAIN: plain_loop(session), **{arm: _training(session, arm) for arm in case.arms}}
+        arms = {arm: train_windows(session, [session.trainer(arm, seed=0)]) for arm in case.arms}
+        contenders = {PLAIN: plain_loop(session), **arms}
         on_gpu = session.ranks.device.type == "cuda"
         turns = {name: partial(_profile, session, contender, on_gpu) for name, contender in contenders.items()}
         windows = take_turns(turns, case.windows)
@@ -87,15 +88,6 @@ def _part(event: FunctionEvent | None) -> str:
                 return part
         event = event.cpu_parent
     return OTHER
-
-
-def _training(session: Session, arm: str) -> Contender:
-    trainer = session.trainer(arm, seed=0)
-
-    def window() -> int:
-        return trainer.train_window(session.config.log_every).last_step
-
-    return window
 
 
 def _profile(session: Session, window: Contender, on_gpu: bool) -> dict[str, float]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from dlrm_mtl.benchmarks.cases import ReaderCase
 from dlrm_mtl.benchmarks.markdown import INTERVAL, with_interval
-from dlrm_mtl.benchmarks.session import ARMS, DEFAULT_ARM, open_benchmark, read_environment
+from dlrm_mtl.benchmarks.session import ARMS, DEFAULT_ARM, open_benchmark, read_environment, train_windows
 from dlrm_mtl.benchmarks.windows import Contender, Spread, compare_rates, format_spread
 from dlrm_mtl.config import require
 from dlrm_mtl.data.batch import MultiTaskBatch
@@ -61,7 +61,7 @@ def _contenders(session: Session) -> dict[str, Contender]:
     return {
         "reader": _reading(session),
         **{f"{STEP}{arm}": _stepping(session, arm) for arm in ARMS},
-        f"training, {DEFAULT_ARM}": _training(session, DEFAULT_ARM),
+        f"training, {DEFAULT_ARM}": train_windows(session, [session.trainer(DEFAULT_ARM, seed=0)]),
     }
 
 
@@ -83,17 +83,6 @@ def _stepping(session: Session, arm: str) -> Contender:
         return session.config.batch_size
 
     return step
-
-
-def _training(session: Session, arm: str) -> Contender:
-    """The trainer as it is, with reading, metrics and diagnostics."""
-    trainer = session.trainer(arm, seed=0)
-
-    def window() -> int:
-        trained = trainer.train_window(session.config.log_every)
-        return (trained.last_step - trained.first_step) * session.config.batch_size
-
-    return window
 
 
 def _read(session: Session) -> Iterator[MultiTaskBatch]:

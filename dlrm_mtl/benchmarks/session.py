@@ -1,15 +1,17 @@
 """The training session of a benchmark: the default model and a temporary run directory."""
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 from dlrm_mtl.benchmarks.cases import Case
+from dlrm_mtl.benchmarks.windows import Contender
 from dlrm_mtl.config import CompareConfig, ReaderConfig
 from dlrm_mtl.files import read_json
-from dlrm_mtl.training.session import Session, open_session
+from dlrm_mtl.training.session import ArmTrainer, Session, open_session
 
 DEFAULT_ARM = "multibalance"
 
@@ -55,3 +57,14 @@ def read_environment(session: Session) -> dict[str, Any]:
     """Versions, machine, command and time, on every rank. Collective."""
     file = session.config.out / "environment.json"
     return session.ranks.broadcast(read_json(file) if session.ranks.is_first else {})
+
+
+def train_windows(session: Session, trainers: Sequence[ArmTrainer]) -> Contender:
+    """A unit of work is one window of each trainer in turn, with reading, metrics and diagnostics."""
+    turns = cycle(trainers)
+
+    def window() -> int:
+        trained = next(turns).train_window(session.config.log_every)
+        return (trained.last_step - trained.first_step) * session.config.batch_size
+
+    return window
