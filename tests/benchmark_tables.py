@@ -4,13 +4,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from dlrm_mtl.benchmarks.growth import format_growth
+from dlrm_mtl.benchmarks.growth.growth import format_growth
 from dlrm_mtl.benchmarks.layer import format_layer
-from dlrm_mtl.benchmarks.loop import format_loop
+from dlrm_mtl.benchmarks.loops.loop import format_loop
 from dlrm_mtl.benchmarks.markdown import INTERVAL, cell, markdown_table, with_interval
 from dlrm_mtl.benchmarks.methods import format_methods
 from dlrm_mtl.benchmarks.overhead import format_overhead
-from dlrm_mtl.benchmarks.peers import format_peers
+from dlrm_mtl.benchmarks.peers.peers import format_peers
 from dlrm_mtl.benchmarks.profile import format_profile
 from dlrm_mtl.benchmarks.watch import format_watch
 from dlrm_mtl.files import read_json

@@ -17,7 +17,7 @@ from data_prep.engine.prepare import prepare
 from data_prep.engine.split import SplitOptions
 from dlrm_mtl import cli
 from dlrm_mtl.benchmarks.checkpoint import format_checkpoint
-from dlrm_mtl.benchmarks.growth_page import growth_page
+from dlrm_mtl.benchmarks.growth.page import growth_page
 from dlrm_mtl.benchmarks.reader import format_reader
 from dlrm_mtl.config import CompareConfig, TrainConfig
 from dlrm_mtl.reporting.markdown import format_comparison

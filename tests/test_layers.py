@@ -34,7 +34,6 @@ LIGHT = ("cli", "config", "files", "quoting", "recipe", "records", "schema")
 
 LARGE = {
     "dlrm_mtl.balancing.methods",
-    "dlrm_mtl.benchmarks",
     "dlrm_mtl.data",
     "dlrm_mtl.distributed",
     "dlrm_mtl.training",

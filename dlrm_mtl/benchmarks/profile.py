@@ -12,9 +12,9 @@ from torch.autograd.profiler_util import FunctionEvent
 from torch.profiler import ProfilerActivity, profile
 
 from dlrm_mtl.benchmarks.cases import ProfileCase
-from dlrm_mtl.benchmarks.loop import PLAIN
+from dlrm_mtl.benchmarks.loops.loop import PLAIN
+from dlrm_mtl.benchmarks.loops.plain_loops import plain_loop
 from dlrm_mtl.benchmarks.markdown import cell, markdown_table
-from dlrm_mtl.benchmarks.plain_loops import plain_loop
 from dlrm_mtl.benchmarks.session import EVEN_READING, open_benchmark, read_environment, train_windows
 from dlrm_mtl.benchmarks.windows import Contender, Spread, take_turns
 from dlrm_mtl.data.reader import READING

@@ -15,13 +15,13 @@ from dlrm_mtl.benchmarks.cases import (
     Turns,
 )
 from dlrm_mtl.benchmarks.checkpoint import format_checkpoint, measure_checkpoint
-from dlrm_mtl.benchmarks.growth import format_growth, measure_growth
-from dlrm_mtl.benchmarks.growth_page import growth_page
+from dlrm_mtl.benchmarks.growth.growth import format_growth, measure_growth
+from dlrm_mtl.benchmarks.growth.page import growth_page
 from dlrm_mtl.benchmarks.layer import format_layer, measure_layer
-from dlrm_mtl.benchmarks.loop import format_loop, measure_loop
+from dlrm_mtl.benchmarks.loops.loop import format_loop, measure_loop
 from dlrm_mtl.benchmarks.methods import format_methods, measure_methods
 from dlrm_mtl.benchmarks.overhead import format_overhead, measure_overhead
-from dlrm_mtl.benchmarks.peers import format_peers, measure_peers
+from dlrm_mtl.benchmarks.peers.peers import format_peers, measure_peers
 from dlrm_mtl.benchmarks.profile import format_profile, measure_profile
 from dlrm_mtl.benchmarks.reader import format_reader, measure_reader
 from dlrm_mtl.benchmarks.synthetic_cases import GrowthCase, LayerCase, PeersCase, WatchCase

@@ -8,10 +8,10 @@ import pytest
 import torch
 import torchjd.aggregation
 
-from dlrm_mtl.benchmarks.growth import format_growth
+from dlrm_mtl.benchmarks.growth.growth import format_growth
 from dlrm_mtl.benchmarks.layer import Point, format_layer
-from dlrm_mtl.benchmarks.peer_steps import ByHand, JacobianDescent, Layered, PlainSum
-from dlrm_mtl.benchmarks.peers import TOLERANCE, compare_gradients, format_peers, relative_difference
+from dlrm_mtl.benchmarks.peers.peers import TOLERANCE, compare_gradients, format_peers, relative_difference
+from dlrm_mtl.benchmarks.peers.steps import ByHand, JacobianDescent, Layered, PlainSum
 from dlrm_mtl.benchmarks.synthetic_cases import PeersCase, WatchCase
 from dlrm_mtl.benchmarks.watch import format_watch, measure_watch
 from dlrm_mtl.benchmarks.windows import Spread

@@ -9,7 +9,7 @@ import torchjd.aggregation
 from torch import Tensor
 
 from dlrm_mtl.benchmarks.markdown import INTERVAL, cell, markdown_table, with_interval
-from dlrm_mtl.benchmarks.peer_steps import ByHand, JacobianDescent, Layered, Peer, PlainSum
+from dlrm_mtl.benchmarks.peers.steps import ByHand, JacobianDescent, Layered, Peer, PlainSum
 from dlrm_mtl.benchmarks.synthetic_cases import PeersCase
 from dlrm_mtl.benchmarks.windows import Contender, compare_rates
 from dlrm_mtl.distributed.versions import check_versions

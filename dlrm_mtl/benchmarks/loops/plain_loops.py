@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 from torch.utils.data import DataLoader, IterableDataset
 from tqdm import tqdm
 
-from dlrm_mtl.benchmarks.plain_model import build_plain_model
+from dlrm_mtl.benchmarks.loops.plain_model import build_plain_model
 from dlrm_mtl.benchmarks.windows import Contender
 from dlrm_mtl.config import require
 from dlrm_mtl.data.assembly import Rows

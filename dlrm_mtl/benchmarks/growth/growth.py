@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from dlrm_mtl.benchmarks.growth_ranks import launch_ranks
+from dlrm_mtl.benchmarks.growth.ranks import launch_ranks
+from dlrm_mtl.benchmarks.growth.steps import Size, Steps
 from dlrm_mtl.benchmarks.limits import Limits, format_limits, measure_limits
 from dlrm_mtl.benchmarks.markdown import INTERVAL, cell, markdown_table, with_interval
-from dlrm_mtl.benchmarks.steps import Size, Steps
 from dlrm_mtl.benchmarks.synthetic_cases import GrowthCase
 from dlrm_mtl.benchmarks.windows import Contender, compare_collective_rates
 from dlrm_mtl.config import require

@@ -7,8 +7,8 @@ from typing import Any
 from dlrm_mtl.benchmarks.cases import LoopCase
 from dlrm_mtl.benchmarks.default_model import measure_default_limits
 from dlrm_mtl.benchmarks.limits import format_limits
+from dlrm_mtl.benchmarks.loops.plain_loops import plain_loop, script_loop
 from dlrm_mtl.benchmarks.markdown import INTERVAL, cell, markdown_table, with_interval
-from dlrm_mtl.benchmarks.plain_loops import plain_loop, script_loop
 from dlrm_mtl.benchmarks.session import ARMS, EVEN_READING, open_benchmark, read_environment, train_windows
 from dlrm_mtl.benchmarks.windows import Contender, compare_collective_rates
 from dlrm_mtl.distributed.affinity import all_cpus

@@ -7,7 +7,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from dlrm_mtl.benchmarks.growth import BALANCED, CONTROL
+from dlrm_mtl.benchmarks.growth.growth import BALANCED, CONTROL
 from dlrm_mtl.reporting.figures.panels import look
 from dlrm_mtl.reporting.figures.svg import drawing, to_svg
 

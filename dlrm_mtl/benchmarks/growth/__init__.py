@@ -1,0 +1,1 @@
+"""Cost along tasks, dimension, batch, tables and ranks."""

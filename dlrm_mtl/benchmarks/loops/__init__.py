@@ -1,0 +1,1 @@
+"""This project's training loop, and other ones."""
