@@ -6,14 +6,14 @@ from typing import Any
 from dlrm_mtl.statistics.families import MARGIN
 
 VERDICTS = (
-    f"Verdicts. Gain, loss: certain among all arms and tasks together (Holm, 5 %). Equivalent: the true difference is"
-    f" less than {MARGIN:g}. Inconclusive: neither is shown. 95 % intervals, each by itself, by what they cover: other"
-    " seeds on these evaluation rows; these models on other rows; both, which is what holds for new traffic. p: of no"
-    " difference; detectable: the smallest true difference that would show with a probability of 80 %"
+    f"Verdicts, corrected for the number of arms and tasks (Holm, 5 %). Gain, loss: the difference is certain."
+    f" Equivalent: it is smaller than {MARGIN:g}. Inconclusive: neither is shown. 95 % intervals, not corrected: for other"
+    " seeds on these evaluation rows, for these models on other rows, and for both, as in new traffic. p: p-value of no"
+    " difference; detectable: the smallest true difference that is found with a probability of 80 %"
 )
 METRIC_GAINS = (
     "Gains in other metrics: 100 times the difference, positive is better; NE, relative: the NE gain in percent of the"
-    " control's NE. Intervals as above, each by itself, without verdicts"
+    " control's NE. Intervals as above, without verdicts"
 )
 CALIBRATION = "Calibration by seed: mean prediction / base rate, 1 is right; intervals for other rows"
 DECILES = (
@@ -21,8 +21,8 @@ DECILES = (
     " from the lowest seed to the highest"
 )
 SEGMENTS = (
-    "Gains by segment. Intervals are each by itself: of so many, some exclude 0 by chance, and no verdict is taken."
-    " Values without evaluation rows are left out; a hyphen: one class only. A categorical feature's values are its ids"
+    "Gains by segment, without verdicts: of so many intervals some exclude 0 by chance. Values without evaluation rows"
+    " are left out; a hyphen marks values with one class only. A categorical feature's values are its ids"
 )
 METRICS = "Evaluation, mean over seeds; calibration: of the seed where it is farthest from 1"
 BY_CLUSTER = (

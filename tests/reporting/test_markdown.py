@@ -85,7 +85,7 @@ def test_segments() -> None:
     record["arms"][ARMS[1]]["segments"] = {"hour": {"0": found, "1": found}}
     text = format_details(record)
     assert "NE gain (%) by `hour`\n" in text
-    assert text.count("Intervals are each by itself") == 1
+    assert text.count("Gains by segment") == 1
     assert tables(text)[-1][1:] == [[ARMS[1], value, "1,234", "-", *["+0.100 [-0.200, +0.400]"] * 2] for value in "01"]
 
 

@@ -92,7 +92,7 @@ def verdict_text(gain: Record) -> str:
         if verdict == "equivalent":
             return f"equivalent (a {sign} too small to matter)"
         if verdict == "inconclusive":
-            return f"inconclusive (by itself a {sign})"
+            return f"inconclusive (a {sign} by itself)"
     return str(verdict)
 
 
@@ -121,7 +121,7 @@ def _with_gain(task: str, gain: Record) -> str:
         return f"{words} (a {sign} too small to matter)"
     if gain["verdict"] == "inconclusive":
         only = f"a difference of {gain['detectable']:.3f} or more would have shown"
-        certain = f"; by itself a {sign}, not among so many" if (sign := _certain_sign(gain)) else ""
+        certain = f"; a {sign} by itself, but not among all comparisons" if (sign := _certain_sign(gain)) else ""
         return f"{words} ({only}{certain})"
     return words
 
@@ -140,7 +140,7 @@ def _on_losing(gains: Gains, loses_nothing: bool | None) -> list[str]:
         return [f"No task loses {MARGIN:g}."]
     open_tasks = [f"{task} (down to {gain['low']:+.3f})" for task, gain in gains.items() if gain["low"] <= -MARGIN]
     if not open_tasks:
-        return [f"That no task loses {MARGIN:g} holds of this arm by itself, not among so many arms."]
+        return [f"That no task loses {MARGIN:g} is shown for this arm by itself, but not among all arms."]
     return [f"A loss of {MARGIN:g} or more is not ruled out on {join_words(open_tasks)}."]
 
 

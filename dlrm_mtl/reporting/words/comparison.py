@@ -13,7 +13,7 @@ OF_ARMS: dict[Claim, str] = {
     "gain": f"Better than {{control}} on some task, and no task loses {MARGIN:g}",
     "gain-open": f"Better than {{control}} on some task, but a loss of {MARGIN:g} on another is not ruled out",
     "trade-off": "Better than {control} on some tasks and worse on others",
-    "loss": "Worse than {control} on some task, and better on none that is shown",
+    "loss": "Worse than {control} on some task, and not shown to be better on any",
     "no-loss": f"No task loses {MARGIN:g} against {{control}}, and none is shown to gain",
     "equivalent": f"Equivalent to {{control}}: within {MARGIN:g} on every task",
     "inconclusive": "Inconclusive: neither better nor worse than {control} is shown, nor that there is no difference",
@@ -33,8 +33,8 @@ def describe_comparison(comparison: Record) -> list[str]:
             sentences.append(f"{text.format(control=control)}: {join_words(names)}.")
     sentences.append(_on_best(comparison, treatments))
     if of_control := on_explosions(arms[control]):
-        sentences.append(f"Of the control {control}: {' '.join(of_control)} Gains over it say nothing.")
-    sentences += [f"Of the control {control}: {sentence}" for sentence in on_losses(arms[control])]
+        sentences.append(f"The control {control}: {' '.join(of_control)} Gains over it are meaningless.")
+    sentences += [f"The control {control}: {sentence}" for sentence in on_losses(arms[control])]
     return [*warn_of_length(comparison), *sentences, *on_trust(comparison)]
 
 
@@ -51,7 +51,7 @@ def _on_best(comparison: Record, treatments: Sequence[str]) -> str:
     if not gains:
         return "No arm has an average gain, as losses exploded."
     best = max(gains, key=lambda name: gains[name]["mean"])
-    chosen = f"It is the highest of {len(gains)}, which flatters it: measure it again on other rows. "
+    chosen = f"As the highest of {len(gains)} it is likely too high: measure it again on other rows. "
     return (
         f"Highest average NE gain: {best}, {gain_text(gains[best])}, {verdict_text(gains[best])}."
         f" {chosen if len(gains) > 1 else ''}{on_cost(comparison['arms'][best]['qps'])}"

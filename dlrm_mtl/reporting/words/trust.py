@@ -14,8 +14,8 @@ def on_trust(comparison: Mapping[str, Any]) -> Iterator[str]:
     seeds = {len(arm["seeds"]) for arm in treatments.values()}
     if 1 in seeds:
         yield (
-            "Arms with one seed: their intervals are over evaluation rows and say nothing of how another seed would"
-            " turn out; expect more difference between seeds than they show."
+            "Arms with one seed: their intervals are for other evaluation rows only; expect larger differences between"
+            " seeds."
         )
     yield from _on_plan(comparison)
     if 2 in seeds:
@@ -24,17 +24,16 @@ def on_trust(comparison: Mapping[str, Any]) -> Iterator[str]:
     covered = {gain["covers"] for gain in gains if gain}
     if "seeds" in covered:
         yield (
-            "Intervals and verdicts hold for other seeds on these evaluation rows only: what each row contributes was"
-            " not kept, and other rows may turn out otherwise, the more so the rarer the task."
+            "Intervals and verdicts hold for other seeds on these evaluation rows only, since errors over rows were not"
+            " kept. Results on other rows may differ, most of all for rare tasks."
         )
     if covered & {"rows", "seeds and rows"}:
         yield _on_clusters(comparison)
     yield from _on_families(comparison["families"])
     chance = comparison["chance_range"]
     yield (
-        f"{chance['exclude_zero']} of {chance['intervals']} intervals of arms and tasks exclude 0, each by itself; were"
-        f" there no difference at all, {_range(chance['low'], chance['high'])} would (95 % of simulations, with the"
-        " control shared by all arms)."
+        f"{chance['exclude_zero']} of {chance['intervals']} intervals of arms and tasks exclude 0. Without any"
+        f" difference, {_range(chance['low'], chance['high'])} would (95 % of simulations with a shared control)."
     )
     yield from _on_ties(comparison)
 
@@ -45,25 +44,27 @@ def _on_plan(comparison: Mapping[str, Any]) -> Iterator[str]:
         looks = " and ".join(str(look) for look in added["looks"])
         yield (
             f"{name}: {name_seeds(added['seeds'])} {'were' if len(added['seeds']) > 1 else 'was'} not planned when its"
-            f" first job began. Who looks at {looks} seeds, and adds some while the result does not please, finds by"
-            f" chance an interval that excludes 0 in up to {100 * added['error_rate']:.1f} % of comparisons, where a"
-            " single look finds one in 5 %. Intervals, p and verdicts here are those of a single look."
+            f" first job began. If seeds are added after looking at {looks} seeds, an interval excludes 0 by chance in"
+            f" up to {100 * added['error_rate']:.1f} % of comparisons instead of 5 %. Intervals, p and verdicts here"
+            " are those of a single look."
         )
     there = {seed for arm in comparison["arms"].values() for seed in arm["seeds"]}
     if missing := sorted(set(comparison["planned_seeds"]) - there):
-        yield f"Planned, and not here: {name_seeds(missing)}. What is said is a look before the end."
+        yield f"Planned but missing: {name_seeds(missing)}. This is a look before the end."
     if comparison["reweighed"]:
-        yield "Tasks are weighed in the average otherwise than when the runs began: when results could be seen."
+        yield "The task weights of the average were changed after the runs began, when results could be seen."
 
 
 def _on_clusters(comparison: Mapping[str, Any]) -> str:
     cluster = comparison["clusters"]
     if cluster == INDEPENDENT_ROWS:
         return (
-            "Evaluation rows are taken as independent, as the data set names no cluster: where one user has many rows,"
+            "Evaluation rows are taken as independent, since the data set names no cluster: if users have many rows,"
             " intervals are too narrow."
         )
-    return f"Evaluation rows of one {cluster} count as one draw: intervals over rows are for other values of {cluster}."
+    return (
+        f"Intervals over rows are for other values of {cluster}: evaluation rows of one {cluster} are not independent."
+    )
 
 
 def _on_families(families: Mapping[str, Any]) -> Iterator[str]:
@@ -71,7 +72,7 @@ def _on_families(families: Mapping[str, Any]) -> Iterator[str]:
         averages, pairs = count(families["averages"], "average"), count(families["arms_and_tasks"], "pair")
         yield (
             f"Verdicts are corrected for their number ({families['procedure']}): {averages}, {pairs} of arm and task."
-            " Intervals are each by itself."
+            " Intervals are not corrected."
         )
 
 
