@@ -6,10 +6,10 @@ from typing import Any
 from dlrm_mtl.statistics.families import MARGIN
 
 VERDICTS = (
-    f"Verdicts, corrected for the number of arms and tasks (Holm, 5 %). Gain, loss: the difference is certain."
+    "Verdicts, corrected for the number of arms and tasks (Holm, 5 %). Gain, loss: the difference is certain."
     f" Equivalent: it is smaller than {MARGIN:g}. Inconclusive: neither is shown. 95 % intervals, not corrected: for"
-    " other seeds on these evaluation rows, for these models on other rows, and for both, as in new traffic. p: p-value of"
-    " no difference; detectable: the smallest true difference that is found with a probability of 80 %"
+    " other seeds on these evaluation rows, for these models on other rows, and for both, as in new traffic. p: p-value"
+    " of no difference; detectable: the smallest true difference that is found with a probability of 80 %"
 )
 METRIC_GAINS = (
     "Gains in other metrics: 100 times the difference, positive is better; NE, relative: the NE gain in percent of the"
