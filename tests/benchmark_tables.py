@@ -1,4 +1,4 @@
-"""Tables of the documents that are made from committed results of benchmarks."""
+"""Tables in the documents made from committed results of benchmarks."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -29,7 +29,7 @@ BENCHMARKS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "profile": format_profile,
     "watch": format_watch,
 }
-"""How results of a benchmark become a table, by what the names of their files begin with."""
+"""Formats a benchmark's results as a table, by the prefix of the file's name."""
 LAYER_SIZES = ((1024, 128), (4096, 512), (4096, 2048))
 BALANCING_RUNS = {
     "3 tasks, 1 rank": "modes",
@@ -39,7 +39,7 @@ BALANCING_RUNS = {
 
 
 def benchmark_tables() -> dict[str, Callable[[], str]]:
-    """Every table of benchmarks, by the name under which documents mark it."""
+    """Every table of benchmarks, by its name in the documents' marks."""
     return {
         "watch": lambda: _benchmark("watch"),
         "loops": loops,
@@ -55,12 +55,12 @@ def benchmark_tables() -> dict[str, Callable[[], str]]:
 
 
 def format_benchmark(results: Path) -> str:
-    """What stands beside a benchmark's results."""
+    """The table beside a benchmark's results."""
     return f"{BENCHMARKS[results.stem.split('-')[0]](read_json(results))}\n"
 
 
 def loops() -> str:
-    """Training end to end against the plain loop: in this version, and in the one before it was profiled."""
+    """Training end to end against the plain loop, in this version and before its steps were profiled."""
     rows = []
     for ranks, name in ((1, "loop"), (2, "loop-2-ranks")):
         now, before = (read_json(PERFORMANCE / f"{part}{name}.json") for part in ("", "before/"))
@@ -75,7 +75,7 @@ def loops() -> str:
 
 
 def balancing() -> str:
-    """What balancing costs against the control in each mode of reduction."""
+    """Cost of balancing against the control in each mode of reduction."""
     rows = []
     for title, name in BALANCING_RUNS.items():
         results = read_json(PERFORMANCE / f"{name}.json")
@@ -93,7 +93,7 @@ def balancing() -> str:
 
 
 def layer() -> str:
-    """The layer's backward over the limit of memory, at some points of the grid."""
+    """The layer's backward over the memory's limit, at some points of the grid."""
     now, before = (read_json(PERFORMANCE / f"{part}layer.json")["points"] for part in ("", "before/"))
     rows = []
     for point, earlier in zip(now, before, strict=True):
@@ -110,7 +110,7 @@ def layer() -> str:
 
 
 def gpu_kernels() -> str:
-    """The two operations on gradients on a GPU, over the limit of its memory."""
+    """The two operations on gradients on a GPU, over its memory's limit."""
     rows = []
     for point in read_json(RESULTS / "gpu" / "kernels.json")["kernels"]:
         gramian, weighted_sum, limit = (point[f"{name}_us"] for name in ("gramian", "weighted_sum", "limit"))
@@ -123,7 +123,7 @@ def gpu_kernels() -> str:
 
 
 def gpu_host() -> str:
-    """What launching a step of the layer costs the host of a GPU."""
+    """The host's time to launch a step of the layer."""
     results = read_json(RESULTS / "gpu" / "kernels.json")
     before, now = results["host_us_before"], results["host_us"]
     rows = [[f"`{name}`", f"{before[name]:,.0f}", f"{now[name]:,.0f}"] for name in now if name in before]

@@ -1,4 +1,4 @@
-"""The processes under a process."""
+"""The child processes of a process."""
 
 import time
 from collections.abc import Callable
@@ -7,21 +7,21 @@ from pathlib import Path
 from dlrm_mtl.data import reader_process
 
 LIMIT_S = 10
-"""Within which whatever belongs to a run that ends is gone."""
+"""Seconds within which all processes of a run have ended."""
 
 
 def children_of(pid: int) -> list[int]:
-    """Process ids of the children that run, those that wait to be reaped left out."""
+    """Process ids of the running children, without zombies."""
     return [child for child, (parent, state) in _processes().items() if parent == pid and state != "Z"]
 
 
 def readers_of(pid: int) -> list[int]:
-    """Process ids of the reader processes among the children; a test process has others, too."""
+    """Process ids of the reader processes among the children."""
     return [child for child in children_of(pid) if reader_process.__name__ in _command(child)]
 
 
 def processes_with(variable: str, value: str) -> dict[int, str]:
-    """Command lines of all processes that were started with a variable in their environment, by process id."""
+    """Command lines of all processes with a variable in their environment, by process id."""
     found = {}
     for directory in Path("/proc").glob("[0-9]*"):
         try:

@@ -1,4 +1,4 @@
-"""A configuration none of whose values is the default, and the values of any."""
+"""A configuration without any default value, and the values of a configuration."""
 
 from dataclasses import fields, is_dataclass
 from pathlib import Path

@@ -18,8 +18,8 @@ KERNELS = ROOT / "dlrm_mtl/balancing/kernels"
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Builds the C functions in place, where they are missing or older than their sources: a checkout need not be the
-    one that is installed.
+    """Builds the C functions in place if they are missing or older than their sources, since the checkout may not be
+    the installed one.
 
     Raises:
         RuntimeError: they cannot be built.

@@ -31,7 +31,7 @@ SEGMENTS = (Segment("hour", tuple(map(str, range(24)))), Segment("tab", ("home",
 
 
 def make_table(rows: int, seed: int) -> pa.Table:
-    """Rows of the test data set. ``row`` numbers them, for tests that follow a row through the reader."""
+    """Rows of the test data set. The column ``row`` numbers them, so that tests can follow a row through the reader."""
     rng = np.random.default_rng(seed)
     user, item = rng.integers(50, size=rows), rng.integers(30, size=rows)
     dense = rng.normal(size=(rows, 2)).astype(np.float32)
@@ -94,7 +94,7 @@ def make_dataset(
 
 
 def cluster_of(row: int) -> int | None:
-    """Rows 4 i to 4 i + 3 are of one cluster, but for every tenth row, which has none."""
+    """Rows 4 i to 4 i + 3 form a cluster; every tenth row has none."""
     return None if row % 10 == 9 else row // 4
 
 

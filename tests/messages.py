@@ -4,7 +4,7 @@ import re
 
 
 def naming(*parts: object) -> str:
-    """A pattern for ``match=``: these parts as whole words, in this order, with anything between."""
+    """A pattern for ``match=``: these parts as whole words, in this order, with any text between."""
     return "(?s)" + ".*?".join(rf"(?<!\w){re.escape(str(part))}(?!\w)" for part in parts)
 
 

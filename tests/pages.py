@@ -1,4 +1,4 @@
-"""The commands that documents give, for tests that run them."""
+"""Commands in documents, for tests that run them."""
 
 import re
 import shlex
@@ -14,8 +14,7 @@ def blocks(document: Path, language: str) -> list[str]:
 
 
 def commands(document: Path) -> list[str]:
-    """Commands of the shell blocks of a document, continued lines joined; without blocks that say that they are not
-    run."""
+    """Commands of a document's shell blocks, with continued lines joined, without blocks marked as not run."""
     lines: list[str] = []
     for block in blocks(document, "sh"):
         if not block.startswith(NOT_RUN):
@@ -24,8 +23,8 @@ def commands(document: Path) -> list[str]:
 
 
 def command(page: str, start: str, **values: str | Path | int) -> list[str]:
-    """The words of the one command of ``docs/launching/PAGE.md`` that starts so; words in capitals get their values,
-    and ``...`` at its end those of ``MORE``."""
+    """The words of the one command of ``docs/launching/PAGE.md`` that starts like this; words in capitals are replaced
+    by their values, and ``...`` at the end by ``MORE``."""
     [found] = [line for line in commands(ROOT / f"docs/launching/{page}.md") if line.startswith(start)]
     more = values.pop("MORE", "")
     words = shlex.split(found.removesuffix(" ...")) + shlex.split(str(more))

@@ -1,4 +1,4 @@
-"""Processes that begin with torch and torchrec imported, which takes seconds of each: forks of one that has done so."""
+"""Processes with torch and torchrec already imported, forked from one that did so, which saves seconds each."""
 
 import multiprocessing
 import os
@@ -33,10 +33,10 @@ def preloading_context() -> ForkServerContext:
 
 
 class ModuleProcess:
-    """``python -m module arguments``, to be used as a Popen with pipes for its output.
+    """``python -m module arguments``, with the interface of a Popen with pipes for its output.
 
-    Module, arguments, environment and standard streams are those of a process of its own; imports of
-    :data:`LIBRARIES` are already done, and what Python does at its very end (atexit) is left out.
+    Differs from a new process in two ways: :data:`LIBRARIES` are already imported, and functions registered with atexit
+    do not run.
     """
 
     def __init__(self, module: str, arguments: Sequence[str], environment: Mapping[str, str], cwd: Path) -> None:
@@ -63,10 +63,10 @@ class ModuleProcess:
         os.kill(self.pid, number)
 
     def communicate(self, timeout: float) -> tuple[str, str]:
-        """Waits for the end; stdout and stderr.
+        """Waits for the end; returns stdout and stderr.
 
         Raises:
-            TimeoutError: it has not ended by then; it is killed.
+            TimeoutError: the process has not ended by then, and is killed.
         """
         if self._output is None:
             self._process.join(timeout)

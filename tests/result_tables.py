@@ -1,5 +1,5 @@
-"""Tables in the documents that are made from committed results; ``python -m tests.result_tables`` makes them anew, and
-the tables of benchmarks beside their results.
+"""Tables in the documents made from committed results. ``python -m tests.result_tables`` makes them again, with the
+tables of benchmarks beside their results.
 
 A document marks the place by ``<!-- table: NAME -->`` and ``<!-- end of table -->``.
 """
@@ -37,7 +37,7 @@ COUNTED = {
     "learning rates": "learning-rates/*",
     "modes of reduction": "modes-*",
 }
-"""Folders of comparisons with several seeds, by what the table calls them."""
+"""Folders of comparisons with several seeds, by their names in the table."""
 COUNTS = (
     *("intervals", "also for other rows", "exclude 0", "within 0.05", "neither"),
     *("gain", "loss", "equivalent", "inconclusive"),
@@ -53,7 +53,7 @@ DATA_SETS = {
 
 
 def tables() -> dict[str, Callable[[], str]]:
-    """Every table, by the name under which documents mark it."""
+    """Every table, by its name in the documents' marks."""
     return {
         "experiments": experiments,
         "simulations": simulations,
@@ -108,7 +108,7 @@ def costs() -> str:
 
 
 def transfer() -> str:
-    """Per task: NE of the control, and what a model of its own, and balancing, gain over it."""
+    """By task: NE of the control, and gains of single-task models and of balancing."""
     arms = ("single_task", PAPER, RECOMMENDED)
     rows = []
     for name, comparison in _experiments("transfer"):
@@ -120,7 +120,7 @@ def transfer() -> str:
 
 
 def feeds() -> str:
-    """Gains on KuaiRand's feeds by task, with what is claimed of each arm."""
+    """Gains on KuaiRand's feeds by task, with each arm's claim."""
     comparison = _comparison("experiments/kuairand-feeds/transfer")
     arms = [name for name in (RECOMMENDED, PAPER, "single_task") if name in comparison["arms"]]
     records = [comparison["arms"][name] for name in arms]
@@ -137,7 +137,7 @@ def feeds() -> str:
 
 
 def verdict_counts() -> str:
-    """What the intervals of an arm and a task show, of all committed comparisons with several seeds."""
+    """Counts of the intervals of arms and tasks in all committed comparisons with several seeds."""
     counts = {title: _count_all(pattern) for title, pattern in COUNTED.items()}
     counts["together"] = sum(counts.values(), Counter[str]())
     rows = [[title, *(f"{found[column]:,}" for column in COUNTS)] for title, found in counts.items()]
@@ -170,7 +170,7 @@ def search() -> str:
     for name, _ in _experiments("search"):
         found = read_search(read_run(RESULTS / "experiments" / name / "search"))
         assert found is not None
-        assert not found.corrected  # else the page would have to say on which rows the best is judged
+        assert not found.corrected  # otherwise the page must say on which rows the best is judged
         best = found.best
         highest = max(found.trials, key=lambda arm: found.gains.mean(arm, None))
 
@@ -210,7 +210,7 @@ def levels() -> str:
 
 
 def learning_rates() -> str:
-    """How well the control is trained, and what the recipe gains over it."""
+    """The control's NE and the recipe's gain at several learning rates."""
     rows = []
     for rates in ("0.01-0.001", "0.02-0.001", "0.04-0.001", "0.04-0.002", "0.08-0.001"):
         cells = rates.split("-")
@@ -226,7 +226,7 @@ def learning_rates() -> str:
 
 
 def loss_reduction() -> str:
-    """What the loss of a task that is defined on some rows only is divided by: the control's NE, the recipe's gain."""
+    """The control's NE and the recipe's gain by ``--loss-reduction``."""
     rows = []
     for name, run in (("batch", "validation/ads"), ("defined", "validation/ads-defined")):
         arms = _comparison(run)["arms"]
@@ -286,7 +286,7 @@ def _change(arm: Mapping[str, Any]) -> str:
 
 
 def _experiments(study: str) -> Iterator[tuple[str, Any]]:
-    """The data sets on which a study was done, and its comparisons."""
+    """The data sets of a study, and its comparisons."""
     for name in DATA_SETS:
         if (RESULTS / "experiments" / name / study).is_dir():
             yield name, _comparison(f"experiments/{name}/{study}")

@@ -1,4 +1,4 @@
-"""The command line: wrong options, what a program says when it ends, and a ``--help`` that is quick."""
+"""The command line: wrong options, messages at the end, and a quick ``--help``."""
 
 import subprocess
 import sys
@@ -12,7 +12,7 @@ from tests.configurations import REQUIRED
 
 @pytest.fixture(autouse=True)
 def _end_by_an_exception(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A program that is run within this process must not end it."""
+    """An entry point that runs in this process must not end it."""
     monkeypatch.setattr(cli, "end_process", sys.exit)
 
 

@@ -1,5 +1,4 @@
-"""The image, as far as it can be checked without an engine: it has the versions, and the way to install them, of the
-project."""
+"""The image, checked without a container engine: its versions and installation are those of the project."""
 
 import json
 import os
@@ -53,7 +52,7 @@ def test_the_driver_is_that_of_torchs_cuda() -> None:
 
 
 def test_it_installs_by_the_projects_own_script() -> None:
-    """So there are no versions here, and the builds are those of pyproject.toml."""
+    """The Dockerfile names no versions; the builds are those of pyproject.toml."""
     compiler, *commands = of_kind("RUN")
     assert "install -y -qq --no-install-recommends gcc libc6-dev " in compiler
     assert re.search(r"\bBUILD=\$BUILD EXTRAS=torchjd launch/install\.sh /opt/venv$", commands[0])
@@ -133,7 +132,7 @@ def test_the_script_refuses_other_builds(tmp_path: Path) -> None:
 
 
 def _install(venv: Path, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Runs the script on an environment whose pip writes down how it is called."""
+    """Runs the script with a pip that records its arguments."""
     (venv / "bin").mkdir()
     for name, body in (("python", "exit 1"), ("pip", f'echo "$@" >> {venv}/calls')):
         program = venv / "bin" / name

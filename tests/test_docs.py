@@ -1,4 +1,4 @@
-"""What the documents say runs, and their numbers come from committed results."""
+"""Examples in the documents run, and their numbers come from committed results."""
 
 import json
 import re
@@ -34,7 +34,7 @@ LINK_TEXT = re.compile(r"\[([^]]*)\]\([^)]*\)")
 
 
 def anchors(page: Path) -> list[str]:
-    """What GitHub calls the headings of a page: small letters, without punctuation, hyphens for blanks."""
+    """GitHub's anchors of a page's headings: lower case, without punctuation, hyphens for blanks."""
     text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
     headings = re.findall(r"^#+ +(.*)$", text, flags=re.MULTILINE)
     return [re.sub(r"[^\w\- ]", "", LINK_TEXT.sub(r"\1", heading).lower()).replace(" ", "-") for heading in headings]
@@ -195,7 +195,7 @@ def test_every_table_of_results_is_in_a_document() -> None:
 
 
 def test_rows_with_intervals_are_made_from_results() -> None:
-    """All stand in marked tables."""
+    """Tables with intervals are all marked."""
     rows = {
         document.name: re.findall(
             r"^\|.*\[[+-][0-9.]+, [+-][0-9.]+\].*$", MARKED.sub("", document.read_text()), re.MULTILINE

@@ -1,4 +1,4 @@
-"""Logs that are appended to: what a crash leaves in them, and what goes on behind it."""
+"""Logs that are appended to, also after a crash."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Imports that would cross the house the wrong way are forbidden; files and folders stay small."""
+"""Forbidden imports: between packages, between rooms, of torch; and the sizes of files and folders."""
 
 import ast
 import functools
@@ -18,7 +18,7 @@ FLOORS = (
     {"reporting"},
     {"benchmarks", "planning", "power_analysis", "studies"},
 )
-"""Packages of dlrm_mtl, from the lowest on: none imports one of a floor above its own."""
+"""Packages of dlrm_mtl by floor, the lowest first: none imports a package of a higher floor."""
 
 ROOMS = {
     "dlrm_mtl.balancing": ("algebra", "kernels", "state", "exchange", "methods"),
@@ -27,10 +27,10 @@ ROOMS = {
         "benchmark",
     ),
 }
-"""Rooms of a package, from the lowest on: none imports one above, nor a file beside the rooms."""
+"""Rooms of a package, the lowest first: none imports a higher room or a file beside the rooms."""
 
 LIGHT = ("cli", "config", "files", "quoting", "recipe", "records", "schema")
-"""Files that everything may import, which reach no torch at any depth."""
+"""Files that do not import torch, directly or through others."""
 
 LARGE = {
     "dlrm_mtl.balancing.methods",
@@ -70,7 +70,7 @@ ENTRY_POINTS = [
 
 
 def nodes(module: str, lazy: bool) -> Iterator[ast.AST]:
-    """The nodes of a file; without ``lazy`` only those that run when it is imported."""
+    """The nodes of a file; without ``lazy``, only those that run on import."""
     left: list[ast.AST] = [tree(module)]
     while left:
         node = left.pop()
@@ -81,7 +81,7 @@ def nodes(module: str, lazy: bool) -> Iterator[ast.AST]:
 
 @functools.cache
 def imports(module: str, lazy: bool = True) -> frozenset[str]:
-    """What a file imports: files of this project by their names, other packages by theirs."""
+    """The files of this project, and the other packages, that a file imports."""
     names = set()
     for node in nodes(module, lazy):
         if isinstance(node, ast.Import):
@@ -93,14 +93,14 @@ def imports(module: str, lazy: bool = True) -> frozenset[str]:
 
 
 def resolve(name: str) -> str:
-    """The file that has what is imported, or the package outside."""
+    """The file of this project, or the other package, that contains a name."""
     while name not in MODULES and "." in name:
         name = name.rpartition(".")[0]
     return name
 
 
 def reached(module: str, lazy: bool) -> set[str]:
-    """All that a file imports, and what those import."""
+    """All files and packages that a file imports, directly or through others."""
     seen: set[str] = set()
     left = {module}
     while left:
@@ -116,7 +116,7 @@ def inside(package: str) -> list[str]:
 
 
 def child(package: str, module: str) -> str:
-    """The file or folder of a package in which a module is; empty for others and for the package itself."""
+    """The child of a package that contains a module; empty for the package itself and for modules outside."""
     return module.removeprefix(f"{package}.").partition(".")[0] if module.startswith(f"{package}.") else ""
 
 
@@ -131,7 +131,7 @@ def test_packages_import_nothing_above_them(package: str) -> None:
 
 @pytest.mark.parametrize("file", [name for name in FILES if name not in ENTRY_POINTS])
 def test_files_below_the_packages_import_none_of_them(file: str) -> None:
-    """But methods, which have to be named before anything else is loaded."""
+    """Except balancing, whose methods arms name."""
     above = {*TOP} - {*FILES, "balancing"} | {*ENTRY_POINTS}
     assert [name for name in imports(f"dlrm_mtl.{file}") if child("dlrm_mtl", name) in above] == []
 
@@ -148,7 +148,7 @@ def test_light_files_reach_no_torch(file: str) -> None:
 
 
 def test_entry_points_start_without_torch() -> None:
-    """It takes seconds to import, which --help and a wrong option need not wait for."""
+    """torch takes seconds to import, too long for --help or a wrong option."""
     assert len(ENTRY_POINTS) >= 5
     assert [name for name in ENTRY_POINTS if reached(f"dlrm_mtl.{name}", lazy=False) & TORCH] == []
     assert [name for name in inside("data_prep") if reached(name, lazy=False) & TORCH] == []
@@ -166,7 +166,7 @@ def test_rooms_import_what_is_below(package: str) -> None:
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_no_import_goes_in_a_circle(package: str) -> None:
-    """Neither among the files and folders of a package, each folder taken as one."""
+    """Among the files and folders of each package, with a folder taken as one."""
     below: dict[str, set[str]] = {}
     for module in inside(package):
         own = child(package, module)

@@ -1,4 +1,4 @@
-"""Fingerprints: kept by schema.json, and told apart."""
+"""Fingerprints: kept by schema.json, and compared."""
 
 import json
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Names of the user's as names of modules and of files."""
+"""User-given names as names of modules and files."""
 
 import string
 

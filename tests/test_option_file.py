@@ -1,4 +1,4 @@
-"""Options in files: TOML and JSON say what the command line says, and what is wrong in one is named with the file."""
+"""Options in files: TOML and JSON have the command line's options, and errors name the file."""
 
 import json
 import sys
@@ -15,7 +15,7 @@ from tests.messages import naming
 
 @pytest.fixture(autouse=True)
 def _end_by_an_exception(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A program that is run within this process must not end it."""
+    """Parsing must not end this process."""
     monkeypatch.setattr(cli, "end_process", sys.exit)
 
 

@@ -1,4 +1,4 @@
-"""What a message quotes is short and harmless."""
+"""Quoted values are short and safe for a terminal."""
 
 import re
 

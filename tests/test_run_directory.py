@@ -1,4 +1,4 @@
-"""The run directory: the same run goes on, another is refused."""
+"""The run directory: the same run continues, another one is refused."""
 
 import json
 from dataclasses import replace

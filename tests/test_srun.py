@@ -1,4 +1,4 @@
-"""Tasks of srun as ranks. That real tasks of srun meet is tested in tests/slurm."""
+"""Tasks of srun as ranks; tests/slurm runs real ones."""
 
 import os
 
@@ -17,7 +17,7 @@ TASK = {
     "SLURM_NODEID": "1",
     "SLURM_LOCALID": "3",
 }
-"""What srun sets in a task, as far as it concerns us."""
+"""The variables that srun sets in a task."""
 
 
 @pytest.fixture
@@ -25,14 +25,14 @@ def set_only(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     for name in list(os.environ):
         if name in RANK or name.startswith("SLURM_"):
             monkeypatch.delenv(name)
-    for name in RANK:  # so that they are gone again after the test
+    for name in RANK:  # so that they are removed after the test
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
     return monkeypatch
 
 
 def become(environment: pytest.MonkeyPatch, **variables: str) -> dict[str, str]:
-    """The variables of a rank afterwards."""
+    """The variables of the rank that follow."""
     for name, value in variables.items():
         environment.setenv(name, value)
     become_rank()

@@ -1,4 +1,4 @@
-"""The launcher's configuration file: only schedulers that stay, only options that they have."""
+"""The launcher's configuration file: supported schedulers and their options only."""
 
 import configparser
 import re

@@ -1,4 +1,4 @@
-"""Which runs are too short, and what would make them long enough."""
+"""Runs that are too short, and the options that make them long enough."""
 
 import re
 from dataclasses import replace

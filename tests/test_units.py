@@ -1,4 +1,4 @@
-"""Sizes and bandwidths as people write them."""
+"""Sizes and bandwidths with units."""
 
 import pytest
 

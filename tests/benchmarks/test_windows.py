@@ -16,7 +16,7 @@ RATES = st.floats(1e-3, 1e9)
 
 
 class FakeMachine:
-    """Time passes only where work is done or finished."""
+    """A clock that advances only when work is done or finished."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -126,7 +126,7 @@ def test_one_window_is_its_own_spread() -> None:
 
 @given(st.lists(st.tuples(RATES, st.floats(0.5, 2.0)), min_size=1, max_size=30), st.floats(0.1, 10))
 def test_ratios_are_paired(rates: list[tuple[float, float]], speed: float) -> None:
-    """Noise that meets both contenders of a window leaves no trace."""
+    """Noise common to both contenders of a window cancels."""
     mine = Spread.of([speed * rate for rate, _ in rates])
     theirs = Spread.of([rate for rate, _ in rates])
     ratio = mine.over(theirs)

@@ -1,4 +1,4 @@
-"""NE and calibration from bucket sums: influence against weighing one bucket a little more."""
+"""NE and calibration from bucket sums: influence against slightly larger weights of one bucket."""
 
 from collections.abc import Callable
 

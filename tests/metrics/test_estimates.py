@@ -1,4 +1,4 @@
-"""Estimates: weighed over tasks, and on some buckets of rows."""
+"""Estimates: weighted over tasks, and on some buckets of rows."""
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ def two_models(rows: int = 20_000, buckets: int = 500, seed: int = 0) -> list[Fl
 
 
 def test_half_of_the_buckets_is_half_of_the_rows() -> None:
-    """The difference of two models on half of the rows: to first order, and with the error that it has there."""
+    """The difference of two models on half of the rows, to first order, with its error there."""
     control, arm = two_models()
     half = np.arange(500) % 2 == 0
     gain = combine([100.0, -100.0], [normalized_entropy_estimates(sums) for sums in (control, arm)])
@@ -37,12 +37,12 @@ def test_half_of_the_buckets_is_half_of_the_rows() -> None:
     np.testing.assert_allclose(found.variance(), direct.variance(), rtol=0.1)
     np.testing.assert_allclose(found.influence.sum(axis=0), 0, atol=1e-10)
     assert not found.influence[~half].any()
-    # Far from what it is on all rows.
+    # Far from the value on all rows.
     assert (np.abs(found.values - gain.values) > 0.2 * np.sqrt(direct.variance())).all()
 
 
 def test_halves_are_independent_of_each_other() -> None:
-    """Over other rows: together they are the whole, and their errors add up as those of two samples do."""
+    """The halves add up to the whole, and their errors add up like those of two samples."""
     gains = []
     for seed in range(60):
         control, arm = two_models(rows=2_000, buckets=100, seed=seed)

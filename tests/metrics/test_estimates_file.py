@@ -1,4 +1,4 @@
-"""seed-S.npz: what is written is read, and what is not so is refused with the file's name."""
+"""seed-S.npz: a round trip, and refusals that name the file."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -23,7 +23,7 @@ def estimates(buckets: int, seed: int) -> Estimates:
 
 
 def arms() -> dict[str, EvaluationEstimates]:
-    """Names hold what a path may not."""
+    """Names with characters that paths forbid."""
     segments = {
         "hour / UTC": {"0": SegmentEvaluation(7, estimates(5, 1)), "": SegmentEvaluation(0, estimates(5, 2))},
         "user": {"new": SegmentEvaluation(3, estimates(5, 3))},

@@ -92,7 +92,7 @@ def test_estimates_are_those_of_the_numbers(whole: Evaluation) -> None:
         np.testing.assert_allclose(estimates.influence.sum(axis=0), 0, atol=1e-10)
         if key in NUMBERS:
             np.testing.assert_allclose(estimates.values, [getattr(task, key) for task in whole.tasks], rtol=1e-12)
-    # Two clusters in three have rows of the rarest task, and some of them share a bucket.
+    # Two of three clusters have rows of the rarest task, and some share a bucket.
     assert (whole.estimates["ne"].buckets() > 200).all()
 
 

@@ -1,4 +1,4 @@
-"""AUC by user: each user's by comparing every pair, influence by weighing buckets of users."""
+"""AUC by user: values by comparing every pair, influence by weighting buckets of users."""
 
 import numpy as np
 import pytest
@@ -40,7 +40,7 @@ def test_users_of_one_class_have_none() -> None:
 
 
 def test_precise_among_many_rows() -> None:
-    """Of each user the rows are counted among all rows before them, and these are taken off again."""
+    """A user's rows are counted among all earlier rows, and other users' are subtracted."""
     rows, clusters = example(600)
     many = Rows(np.tile(rows.logits, 500), np.tile(rows.positive, 500), np.tile(rows.buckets, 500), rows.num_buckets)
     numbers = (clusters + CLUSTERS * np.arange(500)[:, None]).ravel()

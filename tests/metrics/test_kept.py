@@ -1,4 +1,4 @@
-"""What is kept of an evaluation's predictions: whole clusters, as many as fit, whatever the batches."""
+"""Kept predictions of an evaluation: whole clusters, as many as fit, for any batches."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from tests.metrics.evaluations import ROWS, example, in_batches, select
 from tests.metrics.test_sums import keys_of
 
 KEEP = 1000
-"""Rows that fit."""
+"""Number of rows that fit."""
 
 
 def kept(size: int, rows: int, order: torch.Tensor | None = None) -> Sample:
@@ -42,7 +42,7 @@ def test_whole_clusters_are_kept_as_many_as_fit() -> None:
     threshold = sample.clusters_share * CELLS
     assert (cells < threshold).sum() == len(sample.keys)
     assert (cells <= cells[cells >= threshold].min()).sum() > KEEP
-    # So many of all, within three standard deviations.
+    # The expected share, within three standard deviations.
     all_clusters = len(np.unique(keys))
     assert len(chosen) == pytest.approx(sample.clusters_share * all_clusters, abs=3 * np.sqrt(0.25 * all_clusters))
 
@@ -58,7 +58,7 @@ def test_batches_and_their_order_make_no_difference(size: int, shuffled: bool) -
 
 
 def test_memory_is_bounded_on_the_way() -> None:
-    """Never more than a quarter above the limit, and a batch."""
+    """Never more than a quarter and one batch above the limit."""
     keeping = KeptPredictions(3, 50, 3 * KEEP)
     most = 0
     for batch in in_batches(example(), 50):

@@ -1,4 +1,4 @@
-"""AUC, average precision and deciles: values by definition, influence by weighing buckets."""
+"""AUC, average precision and deciles: values by definition, influence by weighting buckets."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""NE after recalibration: the bias by another solver, influence by weighing buckets of both halves."""
+"""NE after recalibration: the bias by another solver, influence by weighting buckets of both halves."""
 
 import numpy as np
 import numpy.typing as npt

@@ -25,12 +25,12 @@ TASKS = ("click", "rare", "conversion")
 
 
 def predictions_of(logits: torch.Tensor, labels: torch.Tensor, masks: torch.Tensor, rows: torch.Tensor) -> Predictions:
-    """Predictions in which every row is a cluster."""
+    """Predictions with one cluster per row."""
     return Predictions(logits, labels, masks, rows, keys_of(rows)[:, None])
 
 
 def keys_of(numbers: torch.Tensor) -> torch.Tensor:
-    """Keys of clusters that have numbers."""
+    """Keys of numbered clusters."""
     return torch.from_numpy(mix(numbers.numpy().view(np.uint64)).view(np.int64))
 
 
@@ -156,7 +156,8 @@ def test_auc_of_few_rows(logits: list[float], labels: list[float], auc: float) -
 
 
 def test_extreme_logits() -> None:
-    """Confident and wrong costs its log loss; nothing overflows, and the ends of the histogram still order."""
+    """Confident wrong predictions cost their log loss without overflow, and the ends of the histogram still
+    order them."""
     logits = torch.tensor([[40.0], [-40.0], [40.0], [-40.0], [0.0]])
     labels = torch.tensor([[1.0], [0.0], [0.0], [1.0], [1.0]])
     predictions = predictions_of(logits, labels, torch.ones(5, 1), torch.arange(5))
@@ -177,7 +178,7 @@ def test_far_off_logits_are_told_apart(center: float) -> None:
 
 
 def test_ties_of_the_histogram_are_reported() -> None:
-    """Logits that lie closer together than its bins are wide: the AUC says nothing of them."""
+    """Logits closer together than the width of a bin are ties."""
     predictions = example()
     predictions.logits = 0.5001 + 1e-4 * torch.tanh(predictions.logits)
     for found in sums_of([predictions]).compute():
@@ -246,7 +247,7 @@ def test_buckets_add_up_to_the_unbucketed() -> None:
 
 
 def test_a_row_keeps_its_bucket() -> None:
-    """Whatever batch it comes in, and in whatever order."""
+    """In any batch and any order."""
     predictions = example(400)
     order = torch.randperm(400, generator=torch.Generator().manual_seed(3))
     shuffled = Predictions(*(value[order] for value in vars(predictions).values()))

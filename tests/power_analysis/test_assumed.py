@@ -48,7 +48,7 @@ def test_the_default_spread_over_rows_is_that_of_a_run() -> None:
     assert len(spreads) == 5
     assert PowerOptions(data=Path("data")).row_spread == pytest.approx(np.median(spreads), abs=0.1)
     assert [min(spreads), max(spreads)] == pytest.approx([1.3, 3.8], rel=0.1)
-    # Of what seeds show on the same rows, half falls with more rows.
+    # Half of the variance over seeds on the same rows falls with more rows.
     shares = [g["noise"]["own_rows"] ** 2 / (g["noise"]["own_rows"] ** 2 + g["noise"]["seed"] ** 2) for g in gains]
     assert np.median(shares) == pytest.approx(0.5, abs=0.1)
 

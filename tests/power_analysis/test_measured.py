@@ -1,4 +1,4 @@
-"""The noise of gains as a run directory shows it."""
+"""The noise of gains, measured from a run directory."""
 
 import json
 from pathlib import Path
@@ -21,7 +21,7 @@ FEEDS = ROOT / "docs/results/experiments/kuairand-feeds/transfer"
 
 
 def counted(seed: int, gains: tuple[float | None, float | None]) -> dict[str, Any]:
-    """A seed whose arm gains this (%)."""
+    """A seed with these gains of its arm (%)."""
     summary = summarized(seed, {"mean": (0.9, 0.9), "x": [None if g is None else 0.9 - g / 100 for g in gains]})
     for arm in summary["arms"].values():
         arm["tasks"]["click"] |= {"rows": 8000, "positives": 2000}
@@ -55,7 +55,7 @@ def run(tmp_path: Path) -> Path:
 
 
 def test_of_committed_results_the_seeds_are_those_on_their_rows() -> None:
-    """The figures that docs/statistics.md gives: nothing is known of other rows."""
+    """The numbers in docs/statistics.md, without errors over rows."""
     gains = gains_of(FEEDS, arms=("multibalance_recommended",))
     needed = {task: gain["seeds_needed_on_these_rows"] for task, gain in gains.items()}
     assert (needed["long_view"], needed["like"], needed["comment"]) == (17, 108, 2267)

@@ -1,4 +1,4 @@
-"""Estimates of evaluations that never were, for tests of the report."""
+"""Made-up estimates of evaluations, for tests of the report."""
 
 from collections.abc import Mapping, Sequence
 
@@ -11,11 +11,11 @@ from dlrm_mtl.metrics.evaluation import EvaluationEstimates, SegmentEvaluation
 def drawn_estimates(
     nes: Mapping[str, Sequence[float]], error: float = 0.001, segments: Mapping[str, Sequence[str]] | None = None
 ) -> dict[str, EvaluationEstimates]:
-    """By arm, from its NE of each task. The control is without error, so that ``100 * error`` is a gain's.
+    """By arm, from its NE of each task. The control has no error, so that a gain's error is ``100 * error``.
 
     Args:
-        error: of every NE over rows.
-        segments: values by segment, in each of which the NE is that of all rows.
+        error: error of every NE over rows.
+        segments: values by segment; each has the NE of all rows.
     """
     rng = np.random.default_rng(0)
     control = next(iter(nes))

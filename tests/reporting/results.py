@@ -43,7 +43,7 @@ def simulate(
 
 
 def row_sums(predictions: Predictions) -> FloatArray:
-    """(rows, M, 4) sums in which every row is a bucket of its own: rows, positives, log loss, prediction."""
+    """(rows, M, 4) sums with one bucket per row: rows, positives, log loss, prediction."""
     logits, labels = predictions.logits.double().numpy(), predictions.labels.double().numpy()
     log_loss = np.logaddexp(0, logits) - labels * logits
     return np.stack([np.ones_like(labels), labels, log_loss, 1 / (1 + np.exp(-logits))], axis=2)

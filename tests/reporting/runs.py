@@ -1,4 +1,4 @@
-"""Run directories of comparisons that were not trained, for tests of the report."""
+"""Made-up run directories of comparisons, for tests of the report."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -63,7 +63,7 @@ def write_run(
     task_weights: Mapping[str, float] | None = None,
     began: str = ENVIRONMENT["time"],
 ) -> Path:
-    """Writes what ``dlrm_mtl.compare`` would, with metrics.jsonl if ``windows`` is not 0."""
+    """Writes the files of ``dlrm_mtl.compare``, with metrics.jsonl if ``windows`` is not 0."""
     directory.mkdir(parents=True)
     arms = list(seeds[0]["arms"])
     own = {"out": str(directory), "arms": arms, "seeds": len(seeds), "first_seed": seeds[0]["seed"]}

@@ -1,4 +1,4 @@
-"""Seeds of a join that nobody had planned, and what is said of them."""
+"""Joined seeds outside the plan, and the report's note on them."""
 
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ def join(*runs: Path) -> Record:
 
 
 def test_seeds_of_a_later_job_were_added(tmp_path: Path) -> None:
-    """Whichever is named first: the plan is that of the job that began first."""
+    """The plan is that of the first job to begin, in any order of arguments."""
     first, later = job(tmp_path / "a", range(3), began=EARLY), job(tmp_path / "b", range(3, 5), began=LATE)
     for joined in (join(first, later), join(later, first)):
         assert joined["planned_seeds"] == [0, 1, 2]

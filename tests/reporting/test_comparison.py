@@ -1,4 +1,4 @@
-"""comparison.json: its keys, its signs, its intervals, its verdicts."""
+"""comparison.json: keys, signs, intervals, verdicts."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -31,7 +31,7 @@ OTHER_GAINS = {
 
 
 def results(seed: int, qps: Sequence[Sequence[float]] = QPS) -> dict[str, ArmResult]:
-    """Of another seed on the same rows."""
+    """A summary of another seed on the same rows."""
     predictions = simulate(3000, NOISES, models=seed)
     return {arm: arm_result(p, values) for arm, p, values in zip(ARMS, predictions, qps, strict=True)}
 
@@ -43,7 +43,7 @@ def summary(seed: int, qps: Sequence[Sequence[float]] = QPS) -> dict[str, Any]:
 def compare(
     seeds: Sequence[dict[str, Any]], bayes: Mapping[str, float | None] = UNKNOWN, **options: Any
 ) -> dict[str, Any]:
-    # As the entry point does it: through files.
+    # Through files, as the entry point does.
     return compare_seeds(TASKS, [json.loads(json.dumps(seed, allow_nan=False)) for seed in seeds], bayes, **options)
 
 
@@ -118,7 +118,7 @@ def test_metrics_are_means_over_seeds(seeds: list[dict[str, Any]]) -> None:
 
 
 def test_calibration_is_that_of_the_seed_farthest_from_one() -> None:
-    """0.8 and 1.2 are not 1.0; 0.5 is as far as 2."""
+    """0.8 and 1.2 do not average to 1; 0.5 is as far from 1 as 2."""
     both = [summarized(seed, {"mean": (0.9, 0.9), "arm": (0.9, 0.9)}, TASKS) for seed in range(3)]
     for seed, value in zip(both, (0.7, 1.2, 1.0), strict=True):
         seed["arms"]["arm"]["tasks"]["rare"]["calibration"] = value
@@ -217,7 +217,7 @@ def test_one_seed_tells_of_one_pair_of_models(seeds: list[dict[str, Any]], gains
 def test_a_seed_without_estimates_leaves_rows_out(
     seeds: list[dict[str, Any]], gains: dict[int, dict[str, Gains]]
 ) -> None:
-    """As of a run that an earlier version began."""
+    """Like a run of an earlier version."""
     found = compare(seeds, gains={0: gains[0], 2: gains[2]})
     assert found == compare(seeds)
 

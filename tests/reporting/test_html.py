@@ -1,4 +1,4 @@
-"""The page: complete, well-formed, in need of nothing else."""
+"""The page: complete, well-formed, self-contained."""
 
 import re
 import xml.etree.ElementTree as ElementTree
@@ -23,7 +23,7 @@ FIGURES = ("gain", "pareto", "speed", "weights", "norms", "weighted-norms", "cos
 
 
 class Page(HTMLParser):
-    """Elements of a page; fails on tags that do not match."""
+    """Parses the elements of a page; fails on unmatched tags."""
 
     def __init__(self, text: str) -> None:
         super().__init__()

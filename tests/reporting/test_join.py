@@ -54,7 +54,7 @@ def test_seeds_are_joined(tmp_path: Path) -> None:
 
 
 def test_arms_are_joined_each_against_the_control_of_its_own_run(tmp_path: Path) -> None:
-    """The second job ran on a machine ten times as fast, and its control came out a little different."""
+    """The second job ran on a machine ten times as fast, with a slightly different control."""
     first = write_run(tmp_path / "a", [seed(n, {"mean": 0.9, "x": 0.8}) for n in range(2)])
     second = write_run(tmp_path / "b", [seed(n, {"mean": 0.91, "y": 0.8, "z": 0.7}, speed=10_000) for n in range(2)])
     joined = join(first, second)
@@ -161,7 +161,7 @@ def test_jobs_that_weigh_tasks_otherwise_are_refused(tmp_path: Path) -> None:
 
 
 def kept(run: Path, seed: int, arms: Sequence[str], buckets: int = 50, influence: float = 1e-6) -> None:
-    """Writes a seed-S.npz in which all arms have errors of their own."""
+    """Writes a seed-S.npz in which every arm has its own error."""
     generator = np.random.default_rng(seed)
     nes = json.loads((run / f"seed-{seed}.json").read_text())["arms"]
     write_estimates(
@@ -270,7 +270,7 @@ def test_a_directory_that_is_no_run(tmp_path: Path) -> None:
 
 
 def test_speed_end_to_end_is_paired_with_the_control_of_the_arms_own_run(tmp_path: Path) -> None:
-    """A run from before it was measured has none."""
+    """A run of an earlier version has none."""
     first, second = (seed(0, {"mean": 0.9, name: 0.8}) for name in ("x", "y"))
     for speed, arm in zip((100.0, 90.0), second["arms"].values(), strict=True):
         arm["end_to_end_qps"] = [speed]

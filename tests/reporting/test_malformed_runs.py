@@ -1,4 +1,4 @@
-"""Run directories with files that are not what a run writes: one line that names the file."""
+"""Run directories with malformed files: one line that names the file."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -221,7 +221,7 @@ def bare(gain: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_what_an_earlier_version_wrote_is_judged_by_its_intervals(tmp_path: Path) -> None:
-    """As if it had been written now, without what rows contribute; QPS of several seeds lost its median by seed."""
+    """Converts it to the present form, without errors over rows and without the median QPS of each seed."""
     nes = [{"mean": (0.9, 0.9), "x": (0.8 + n / 1000, 0.9), "y": (0.9, 0.95 + n / 500)} for n in range(3)]
     run = write_run(tmp_path / "run", [summarized(n, of_arms) for n, of_arms in enumerate(nes)])
     now = read_run(run).comparison

@@ -119,7 +119,7 @@ def test_speed() -> None:
 
 
 def test_speed_end_to_end() -> None:
-    """Of seeds that have none there is nothing to show."""
+    """Seeds without it add nothing."""
     record = comparison(seeds=1)
     assert "end to end" not in format_comparison(record)
     for index, arm in enumerate(record["arms"].values()):
@@ -181,7 +181,7 @@ STRANGE = ("c|v_r*", "<b>点击</b>", "`$x$`", "_keys_", "[a](b)", "a\\", "a\x1b
 
 
 def test_names_are_names_alone() -> None:
-    """Cells hold the names with their marks escaped, and are as many as ever."""
+    """Markup in names is escaped and adds no cells."""
     nes = {"mean": [0.9] * len(STRANGE), **{name: [0.8] * len(STRANGE) for name in STRANGE}}
     record = compare_seeds(STRANGE, [summarized(0, nes, STRANGE)], {})
     text = format_comparison(record)

@@ -1,5 +1,5 @@
-"""``python -m tests.statistics``: comparisons of arms whose truth is known, and how often their intervals hold it and
-their verdicts are wrong. The exit code is 1 if any are beyond what they should be."""
+"""``python -m tests.statistics``: simulates comparisons of arms of known truth, and counts how often intervals contain
+it and verdicts are wrong. The exit code is 1 if a rate is beyond its bound."""
 
 import argparse
 import sys
@@ -41,7 +41,7 @@ def main() -> None:
 
 
 def _write(path: Path, of_world: Sequence[Finding], seed: int) -> None:
-    """In the place of what the file has of this world."""
+    """Replaces the file's findings of this world."""
     kept = read_json(path)["findings"] if path.is_file() else []
     kept = [finding for finding in kept if finding["scenario"] != of_world[0].scenario]
     order = list(SCENARIOS)

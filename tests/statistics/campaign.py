@@ -1,4 +1,4 @@
-"""Many comparisons of every scenario, and how often what they say is true."""
+"""Many comparisons of every scenario, and how often their claims are true."""
 
 import zlib
 from collections import Counter
@@ -31,7 +31,7 @@ class Finding:
 
 
 def count(name: str, scenario: Scenario, numbers: Iterable[int], seed: int = 0) -> list[Finding]:
-    """Of comparisons by their numbers; each is a function of seed, scenario and number."""
+    """Simulates comparisons by number; each is a function of seed, scenario and number."""
     true: Counter[tuple[str, str]] = Counter()
     of: Counter[tuple[str, str]] = Counter()
     for number in numbers:

@@ -1,4 +1,4 @@
-"""What a comparison says, and whether it is true."""
+"""Claims of a comparison, and whether they are true."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -8,7 +8,7 @@ import numpy as np
 from tests.statistics.world import Drawn
 
 Claim = Callable[[Drawn], Iterator[bool]]
-"""Of one comparison: whether each of its intervals holds the truth, or each of its verdicts is wrong."""
+"""For one comparison: whether each interval contains the truth, or whether each verdict is wrong."""
 
 
 def holds(interval: Mapping[str, Any] | None, truth: float) -> bool:
@@ -18,7 +18,7 @@ def holds(interval: Mapping[str, Any] | None, truth: float) -> bool:
 
 
 def new_traffic(metric: str, task: int = 0) -> Claim:
-    """Whether the interval of a gain holds what other seeds show on other rows."""
+    """Whether the interval of a gain contains the true gain of other seeds on other rows."""
 
     def claim(drawn: Drawn) -> Iterator[bool]:
         for gains in _of_task(drawn, task):
@@ -33,7 +33,7 @@ def average(drawn: Drawn) -> Iterator[bool]:
 
 
 def these_rows(task: int = 0) -> Claim:
-    """Whether the interval over seeds holds what other seeds show on these rows."""
+    """Whether the interval over seeds contains the true gain of other seeds on these rows."""
 
     def claim(drawn: Drawn) -> Iterator[bool]:
         for gains, truth in zip(_of_task(drawn, task), drawn.gains_on_these_rows[:, task], strict=True):
@@ -43,7 +43,7 @@ def these_rows(task: int = 0) -> Claim:
 
 
 def these_models(task: int = 0) -> Claim:
-    """Whether the interval over rows holds what these models show on other rows."""
+    """Whether the interval over rows contains the true gain of these models on other rows."""
 
     def claim(drawn: Drawn) -> Iterator[bool]:
         for gains, truth in zip(_of_task(drawn, task), drawn.gains_of_these_models[:, task], strict=True):
@@ -53,7 +53,7 @@ def these_models(task: int = 0) -> Claim:
 
 
 def seeds_for_new_traffic(task: int = 0) -> Claim:
-    """Whether the interval over seeds, taken for what it is not, holds what other rows show."""
+    """Whether the interval over seeds, misread as one for new traffic, contains the true gain on other rows."""
 
     def claim(drawn: Drawn) -> Iterator[bool]:
         for gains in _of_task(drawn, task):
@@ -63,7 +63,7 @@ def seeds_for_new_traffic(task: int = 0) -> Claim:
 
 
 def calibration(task: int = 0) -> Claim:
-    """Whether the interval of each model's calibration holds that on other rows."""
+    """Whether the interval of each model's calibration contains its calibration on other rows."""
 
     def claim(drawn: Drawn) -> Iterator[bool]:
         for name, arm in drawn.comparison["arms"].items():
@@ -107,12 +107,12 @@ def any_average_verdict(*verdicts: str) -> Claim:
 
 
 def any_interval_above_zero(drawn: Drawn) -> Iterator[bool]:
-    """Whether any interval alone, without the procedure for many, would have been a gain."""
+    """Whether any interval lies above 0, without correction for many."""
     yield any(task["ne_gain_percent"]["low"] > 0 for arm in _treatments(drawn) for task in arm["tasks"].values())
 
 
 def within_chance(drawn: Drawn) -> Iterator[bool]:
-    """Whether the number of intervals that exclude 0 lies in the range that is given for chance."""
+    """Whether the number of intervals that exclude 0 lies in the range for chance."""
     chance = drawn.comparison["chance_range"]
     yield chance["low"] <= chance["exclude_zero"] <= chance["high"]
 

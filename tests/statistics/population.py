@@ -1,8 +1,8 @@
-"""A world of known truth: what metrics a model has on endless rows, by numerical integration.
+"""A world of known truth: a model's metrics on unlimited rows, by numerical integration.
 
-A row of a task is positive with probability sigmoid(a + x + u): x is what models know, u an error that the rows of a
-user share; both are normal, x with variance 1. A model predicts the logit a + x + e with an error e of its own, normal
-over rows with variance W. Every metric on endless rows is a function of W.
+A row of a task is positive with probability sigmoid(a + x + u): models know x, and u is an error shared by the rows of
+a user; both are normal, x with variance 1. A model predicts the logit a + x + e with an error e of its own, normal over
+rows with variance W. Every metric on unlimited rows is a function of W.
 """
 
 import functools
@@ -18,26 +18,26 @@ FloatArray = npt.NDArray[np.float64]
 Function = Callable[[FloatArray], FloatArray]
 
 LARGEST_VARIANCE = 4.0
-"""W up to which metrics are known."""
+"""The largest W with known metrics."""
 _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(60)
 _WEIGHTS = _WEIGHTS / _WEIGHTS.sum()
 _STEP = 0.02
 _STANDARD = np.arange(-8, 8, _STEP)
-"""Standard normal values that stand for a model's logits."""
+"""Quantiles of the standard normal distribution, for a model's logits."""
 _DENSITY = np.exp(-(_STANDARD**2) / 2) / np.sqrt(2 * np.pi) * _STEP
 
 
 def normal_mean(function: Function, mean: FloatArray | float, variance: float) -> FloatArray:
-    """Of a function of a normal variable, for each of its means."""
+    """Expectation of a function of a normal variable, for each mean."""
     return function(np.asarray(mean)[..., None] + np.sqrt(variance) * _NODES) @ _WEIGHTS
 
 
 @dataclass(frozen=True)
 class Population:
-    """One task on endless rows."""
+    """One task on unlimited rows."""
 
     rate: float
-    """Of positives."""
+    """Rate of positives."""
     user_error: float = 0.0
     """Standard deviation of u."""
 
@@ -47,7 +47,7 @@ class Population:
         return brentq(lambda a: float(normal_mean(special.expit, a, 1 + self.user_error**2)) - self.rate, -20, 20)
 
     def metrics(self, variances: FloatArray) -> dict[str, FloatArray]:
-        """Of models with these W, by interpolation."""
+        """Metrics of models with these W, by interpolation."""
         grid, table = _tabulate(self)
         return {name: np.interp(variances, grid, values) for name, values in table.items()}
 
@@ -57,7 +57,7 @@ class Population:
         return float(np.interp(ne, table["ne"], grid))
 
     def metrics_at(self, variance: float) -> dict[str, float]:
-        """Of a model with this W."""
+        """Metrics of a model with this W."""
         a, rate = self.intercept, self.rate
         entropy = -(rate * np.log(rate) + (1 - rate) * np.log1p(-rate))
         # E[y (a + x)]: by Stein's lemma E[y x] is the mean slope of the sigmoid.

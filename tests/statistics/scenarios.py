@@ -1,4 +1,4 @@
-"""What is simulated: worlds, and what comparisons in them say."""
+"""The simulated worlds, and the claims tested in each."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -15,13 +15,13 @@ class Scenario:
     world: World
     comparisons: int = 200
     covers: Mapping[str, Claim] = field(default_factory=dict)
-    """What must be true in 95 % of cases."""
+    """Claims that must be true in 95 % of cases."""
     errs: Mapping[str, Claim] = field(default_factory=dict)
-    """What must be said in 5 % of cases at most."""
+    """Wrong claims, allowed in at most 5 % of cases."""
     shows: Mapping[str, Claim] = field(default_factory=dict)
-    """What is counted beside them: how often right things are said, and what would be without the method."""
+    """Counted for comparison: how often right claims are made, and rates without the method."""
     other_seeds: int = 0
-    """To find out what other seeds show on the rows that were drawn."""
+    """Number of seeds that give the truth on the drawn rows."""
 
     def claims(self) -> Iterator[tuple[str, str, Claim]]:
         """Kind, name and test of each claim."""
@@ -44,7 +44,7 @@ RARE = replace(FREQUENT, rates=(0.025,))
 USERS = World(rows=4000, seeds=3, rates=(0.3,), rows_per_user=10, user_error=1.0)
 MANY = World(rows=2000, seeds=3, rates=(0.3, 0.2, 0.1, 0.05, 0.025), gains=(0.0,) * 5, arms=16)
 PRECISE = World(rows=30_000, seeds=3, rates=(0.3,) * 2, gains=(0.0,) * 2, common=0.03, seed_noise=0.03)
-"""Models so like each other that a difference of 0.05 can be told from none."""
+"""Models similar enough that a difference of 0.05 can be shown."""
 
 
 def _gains(world: World, comparisons: int = 200, other_seeds: int = 0) -> Scenario:
@@ -60,7 +60,7 @@ def _metrics(world: World) -> Scenario:
 
 
 def _users(world: World) -> Scenario:
-    """Equal arms: of metrics of users the truth is known of them."""
+    """Equal arms, for which the truth of user metrics is known."""
     covers = {f"gain in {name}": claims.new_traffic(name.lower()) for name in ("NE", "GAUC", "uAUC", "AUC")}
     return Scenario(world, 200, {**covers, MODELS: claims.these_models()})
 
@@ -95,7 +95,7 @@ def _equal(seeds: int) -> Scenario:
 
 
 def _speed(seeds: int, windows: int) -> Scenario:
-    """Of one seed only what its windows vary is covered."""
+    """With one seed only the variation of its windows is covered."""
     noise = (0.0 if seeds == 1 else 1.0, 2.0)
     world = replace(FREQUENT, rows=100, seeds=seeds, windows=windows, qps_change=-3.0, qps_noise=noise)
     return Scenario(world, 300, {"change of QPS": claims.qps})

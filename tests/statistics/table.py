@@ -12,9 +12,9 @@ TITLES = {
     "errs": "What should be said in 5 % of cases or fewer, since it is wrong",
     "shows": "For comparison",
 }
-"""Of each kind of findings."""
+"""Heading of each kind of findings."""
 COVERED, WRONG = 0.93, 0.05
-"""A finding is off where it is certain, but for one case in a thousand, that less is covered or more is wrong."""
+"""A finding is off if its bound is violated at the level of one in a thousand."""
 
 
 def format_findings(findings: Sequence[Mapping[str, Any]]) -> str:
@@ -37,7 +37,7 @@ def format_findings(findings: Sequence[Mapping[str, Any]]) -> str:
 
 
 def is_off(finding: Mapping[str, Any]) -> bool:
-    """Whether a share is beyond what it may be, and not by the chance of the simulation."""
+    """Whether a share violates its bound by more than the simulation's chance."""
     true, of = finding["true"], finding["of"]
     if finding["kind"] == "covers":
         return bool(stats.binom.cdf(true, of, COVERED) < 0.001)

@@ -1,4 +1,4 @@
-"""What chance alone does: against plain simulations of comparisons."""
+"""The range for chance, against plain simulations of comparisons."""
 
 import math
 import time

@@ -1,4 +1,4 @@
-"""An effect's intervals, tests and power: against scipy, and by how often they hold what they should."""
+"""An effect's intervals, tests and power, against scipy and by simulated coverage."""
 
 import math
 
@@ -80,7 +80,7 @@ def test_no_value_is_refused() -> None:
 @pytest.mark.parametrize("seeds", [2, 3, 5])
 @pytest.mark.parametrize("rows_error", [0.0, 0.5])
 def test_the_interval_for_new_traffic_covers_the_truth(seeds: int, rows_error: float) -> None:
-    """Over seeds and rows that are both drawn anew; somewhat more often than 95 % where both count."""
+    """With seeds and rows both drawn again; somewhat above 95 % if both matter."""
     generator = np.random.default_rng(seeds)
     covered = 0
     for _ in range(4000):

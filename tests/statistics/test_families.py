@@ -66,7 +66,7 @@ def test_no_task_may_lose() -> None:
 
 
 def test_a_family_without_an_effect_is_judged_wrong_in_one_of_twenty() -> None:
-    """16 arms and 5 tasks that share a control, of which one by one most would show a gain."""
+    """16 arms and 5 tasks with a shared control; without correction most comparisons would show a gain."""
     seeds = 5
     generator = np.random.default_rng(0)
     quantile = stats.t.isf(0.025, seeds - 1)

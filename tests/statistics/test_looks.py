@@ -1,4 +1,4 @@
-"""Error rates of intervals that are looked at again after seeds were added."""
+"""Error rates of intervals under repeated looks."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The truth of the simulations: against rows that are drawn."""
+"""The truth of the simulations, against drawn rows."""
 
 import numpy as np
 import pytest

@@ -75,7 +75,7 @@ def test_the_median_is_covered_whatever_the_distribution(windows: int) -> None:
 
 
 def test_noise_of_a_whole_seed_is_covered_by_seeds_and_not_by_windows() -> None:
-    """Windows of one seed have noise in common: pooled over seeds, their median would look more certain than it is."""
+    """Windows of one seed share noise: pooled over seeds, their median would look too certain."""
     generator = np.random.default_rng(0)
     pooled = covered = 0
     for _ in range(500):

@@ -1,4 +1,4 @@
-"""Comparisons of arms of known truth: logits and labels of rows that were drawn, through the functions that write
+"""Simulated comparisons of arms of known truth: drawn logits and labels, through the functions that write
 comparison.json."""
 
 import functools
@@ -24,41 +24,41 @@ from dlrm_mtl.training.loop import ArmResult
 from tests.statistics.population import FloatArray, Population
 
 FEATURES = 8
-"""Of a row, or of its user, on which the models' errors depend linearly."""
+"""Number of features of a row or its user, on which the models' errors depend linearly."""
 CONTROL = "control"
 
 
 @dataclass(frozen=True)
 class World:
-    """What a comparison is drawn from. A model's error e on a task is w' f: f are standard normal features of rows,
-    half of them of their users; w is a vector that all seeds of an arm have in common, in a random direction, and noise
-    of each seed."""
+    """The distribution of a comparison. A model's error e on a task is w' f: f are standard normal features of rows,
+    half of them of their users; w is a vector shared by all seeds of an arm, in a random direction, plus noise of each
+    seed."""
 
     rows: int
     seeds: int
     rates: tuple[float, ...] = (0.3,)
-    """Of positives, by task."""
+    """Rates of positives, by task."""
     arms: int = 1
-    """Beside the control."""
+    """Number of arms beside the control."""
     gains: tuple[float, ...] = (0.0,)
     """True NE gains (%) of every arm, by task."""
     common: float = 0.3
-    """Length of the control's common vector: the error that all seeds have."""
+    """Length of the control's shared vector: the error of all seeds."""
     seed_noise: float = 0.2
     """Standard deviation of the error that each seed adds."""
     rows_per_user: int = 1
     user_error: float = 0.0
-    """Of the labels: what models cannot know of a user, in log-odds."""
+    """Standard deviation of the users' errors in the labels, in log-odds."""
     clustered: bool = True
     """Whether the evaluation knows users."""
     segments: int = 0
-    """Values of a segment that has nothing to do with the labels."""
+    """Number of values of a segment unrelated to the labels."""
     windows: int = 0
-    """Timed per seed; none: no QPS."""
+    """Timed windows per seed; 0 for no QPS."""
     qps_change: float = 0.0
     """True change of the arms' QPS (%)."""
     qps_noise: tuple[float, float] = (1.0, 2.0)
-    """Of a seed and of a window, in percent."""
+    """Standard deviations over seeds and windows, in percent."""
 
     @property
     def tasks(self) -> list[str]:
@@ -70,7 +70,7 @@ class World:
 
     @functools.cached_property
     def lengths(self) -> FloatArray:
-        """(2, M) of the common vectors of the control and of every arm."""
+        """(2, M) lengths of the shared vectors of the control and of every arm."""
         return np.array(
             [
                 [self.common, self._length_of(population, population.metrics(self._variances(self.common)), gain)]
@@ -80,7 +80,7 @@ class World:
 
     @functools.cached_property
     def true_gains(self) -> dict[str, FloatArray]:
-        """(M,) by metric, in percent: expected of other seeds on other rows."""
+        """(M,) by metric, in percent: expected gain of other seeds on other rows."""
         gains: dict[str, list[float]] = {}
         for population, (control, arm) in zip(self.populations, self.lengths.T, strict=True):
             before, after = (population.metrics(self._variances(length)) for length in (control, arm))
@@ -92,7 +92,7 @@ class World:
         return {metric: np.array(values) for metric, values in gains.items()}
 
     def true_gain(self, metric: str, task: int) -> float:
-        """Of metrics of users, of which truth is known of equal arms only, too."""
+        """Also for user metrics, whose truth is known for equal arms only."""
         if metric not in self.true_gains and self.gains[task] == 0:
             return 0.0
         return float(self.true_gains[metric][task])
@@ -108,7 +108,7 @@ class World:
         return brentq(missing, 0.0, 1.0)
 
     def _variances(self, length: float) -> FloatArray:
-        """Of many seeds' errors over rows, with a common vector of this length."""
+        """Errors of many seeds over rows, with a shared vector of this length."""
         vectors = self.seed_noise * np.random.default_rng(0).standard_normal((5000, FEATURES)) / np.sqrt(FEATURES)
         vectors[:, 0] += length
         return np.square(vectors).sum(axis=1)
@@ -121,11 +121,11 @@ class Drawn:
     world: World
     comparison: Mapping[str, Any]
     gains_of_these_models: FloatArray
-    """(A, M) true NE gain (%) on endless rows, of the models that were drawn, averaged over seeds."""
+    """(A, M) true NE gain (%) of the drawn models on unlimited rows, averaged over seeds."""
     gains_on_these_rows: FloatArray
-    """(A, M) NE gain (%) on the rows that were drawn, averaged over many other seeds; NaN unless it was asked for."""
+    """(A, M) NE gain (%) on the drawn rows, averaged over many other seeds; NaN unless requested."""
     calibrations: Mapping[str, FloatArray]
-    """(S, M) of each arm's models on endless rows."""
+    """(S, M) calibration of each arm's models on unlimited rows."""
 
 
 def draw(world: World, generator: np.random.Generator, other_seeds: int = 0) -> Drawn:
@@ -181,7 +181,7 @@ class _Rows:
     """(N, 1 + S)."""
 
     def evaluate(self, vectors: FloatArray) -> Evaluation:
-        """Of a model with this (FEATURES, M), by the product."""
+        """Evaluates a model with this (FEATURES, M), by the package's code."""
         logits = torch.from_numpy(self.offsets + self.features @ vectors).float()
         labels = torch.from_numpy(self.labels).float()
         values = tuple(map(str, range(self.world.segments)))
@@ -191,7 +191,7 @@ class _Rows:
         return evaluator.evaluate()
 
     def normalized_entropy(self, vectors: FloatArray) -> FloatArray:
-        """(A + 1, M) of models with these (A + 1, FEATURES, M), in float64."""
+        """(A + 1, M) NE of models with these (A + 1, FEATURES, M), in float64."""
         logits = self.offsets + self.features @ vectors
         rate = self.labels.mean(axis=0)
         entropy = -(rate * np.log(rate) + (1 - rate) * np.log1p(-rate))
@@ -216,7 +216,7 @@ def _draw_rows(world: World, generator: np.random.Generator) -> _Rows:
 
 
 def _draw_qps(world: World, arms: int, generator: np.random.Generator) -> Sequence[Sequence[float]]:
-    """Windows of each arm: what the machine does meets all arms of a pair."""
+    """Windows of each arm; the machine's noise is shared within a pair."""
     machine = 1000 * np.exp(np.cumsum(0.1 * generator.standard_normal(world.windows)))
     of_seed, of_window = (noise / 100 for noise in world.qps_noise)
     change = np.full((arms, 1), world.qps_change / 100) + of_seed * generator.standard_normal((arms, 1))

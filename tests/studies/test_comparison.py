@@ -1,5 +1,4 @@
-"""Arms and options that cannot be are refused before anything is trained; some of them by processes, in
-``test_compare.py``."""
+"""Impossible arms and options are refused before anything is trained; ``test_compare.py`` runs some in processes."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -66,7 +65,7 @@ def no_room(*_: Any) -> None:
 def test_a_model_that_is_to_be_kept_and_cannot_be_is_an_error(
     small_dataset: Path, rank_pool: RankPool, tmp_path: Path
 ) -> None:
-    """The seed counts as finished when its models are there; then another run can start from them."""
+    """A seed is finished once its models are written; another run can start from them."""
     config = CompareConfig(small_dataset, tmp_path, arms=("mean", "sum"), seeds=1, batch_size=100, keep_models=True)
     [error] = rank_pool.run(1, compared, config, True)
     assert "seed-0/checkpoints/step-00000006" in error

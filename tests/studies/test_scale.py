@@ -1,4 +1,4 @@
-"""The simulation of clusters, against what can be reckoned by hand."""
+"""The simulation of clusters, against times computed by hand."""
 
 import json
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""What a search of static weights is said to have found."""
+"""The results of a search of static weights."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,7 +16,7 @@ from tests.messages import mentions
 
 RECOMMENDED = "multibalance_recommended"
 SEEDS = (-0.01, 0.0, 0.01)
-"""What seeds add to every gain; the gains of two arms with a seed have it in common."""
+"""What a seed adds to all arms' gains."""
 
 Gains = Mapping[str, Sequence[float] | None]
 
@@ -83,7 +83,7 @@ BALANCER = {RECOMMENDED: (0.2, 0.4)}
 
 
 def test_as_good_is_what_the_data_show_to_be() -> None:
-    """Seeds move all arms alike, so that paired differences are certain though every gain is not."""
+    """Seeds shift all arms alike, so paired differences are certain although single gains are not."""
     search = found(run_of({**BALANCER, **trials((0.1, 0.9), (0.19, 0.41), (0.3, 0.6), (0.0, 5.0))}))
     assert search.as_good == [2, 3]
     assert search.worse == [1, 4]
@@ -108,7 +108,7 @@ def test_noise_of_rows_leaves_nothing_shown() -> None:
 
 
 def test_many_trials_are_one_family() -> None:
-    """A trial that would pass by itself does not among a hundred: nothing is made of many looks."""
+    """A trial that would pass by itself does not pass among a hundred."""
     spread = (-0.02, 0.0, 0.02)
     balancer = (0.0, 0.0)
 
@@ -137,7 +137,7 @@ def test_where_seeds_are_not_kept_errors_add_up() -> None:
 
 
 def test_the_best_is_chosen_on_one_half_of_the_rows_and_judged_on_the_other() -> None:
-    """No trial is better than the balancer. The best of twenty looks better on the rows that chose it, and not on the
+    """No trial is better than the balancer. The best of twenty looks better on the rows that chose it, but not on
     others."""
     chosen, judged = [], []
     for seed in range(40):
