@@ -151,9 +151,9 @@ def parse_json(text: str, where: str) -> Any:
         )
         _check_values(value)
     except RecursionError:
-        raise ValueError(f"{where}: no valid JSON (more than {MAX_DEPTH} levels)") from None
+        raise ValueError(f"{where}: not valid JSON (more than {MAX_DEPTH} levels)") from None
     except ValueError as error:
-        raise ValueError(f"{where}: no valid JSON ({error})") from None
+        raise ValueError(f"{where}: not valid JSON ({error})") from None
     return value
 
 
@@ -168,9 +168,9 @@ def read_toml(path: Path) -> dict[str, Any]:
         value = tomllib.loads(text)
         _check_values(value)
     except RecursionError:
-        raise ValueError(f"{path}: no valid TOML (more than {MAX_DEPTH} levels)") from None
+        raise ValueError(f"{path}: not valid TOML (more than {MAX_DEPTH} levels)") from None
     except ValueError as error:
-        raise ValueError(f"{path}: no valid TOML ({error})") from None
+        raise ValueError(f"{path}: not valid TOML ({error})") from None
     return value
 
 
@@ -180,7 +180,7 @@ def _read_text(path: Path, form: str) -> str:
     except FileNotFoundError:
         raise ValueError(f"{path}: not found") from None
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: no valid {form} ({error.reason} at byte {error.start})") from None
+        raise ValueError(f"{path}: not valid {form} ({error.reason} at byte {error.start})") from None
     except OSError as error:
         raise ValueError(f"{path}: cannot be read ({error.strerror})") from None
 
@@ -190,12 +190,12 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(values) < len(pairs):
         names = [name for name, _ in pairs]
         repeated = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"key {quote(repeated)} stands twice in an object")
+        raise ValueError(f"key {quote(repeated)} occurs twice in an object")
     return values
 
 
 def _refuse_constant(text: str) -> NoReturn:
-    raise ValueError(f"{text} is no number of JSON")
+    raise ValueError(f"{text} is not a JSON number")
 
 
 def _finite_number(text: str) -> float:
@@ -223,7 +223,7 @@ def _check_values(value: Any) -> None:
                 if not item.isascii():
                     _check_text(item)
             elif isinstance(item, float) and not math.isfinite(item):
-                raise ValueError(f"{item} is no finite number")
+                raise ValueError(f"{item} is not a finite number")
         level = below
 
 
@@ -231,4 +231,4 @@ def _check_text(text: str) -> None:
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise ValueError(f"{quote(text)} holds half of a surrogate pair") from None
+        raise ValueError(f"{quote(text)} contains a lone surrogate") from None

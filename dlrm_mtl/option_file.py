@@ -55,7 +55,7 @@ def _check(kind: type, values: Mapping[str, Any], prefix: str) -> None:
         if field not in hints:
             raise ValueError(f"unknown option {quote(option)}, expected one of {', '.join(prefix + n for n in hints)}")
         if field in seen:
-            raise ValueError(f"option {quote(option)} stands twice")
+            raise ValueError(f"option {quote(option)} occurs twice")
         seen.add(field)
         hint = _in_a_file(hints[field])
         if is_dataclass(hint):

@@ -19,7 +19,7 @@ def parse_task_weights(texts: Sequence[str]) -> dict[str, float]:
         if not task:
             raise ValueError(f"task_weights: {quote(text)} is not of the form TASK=WEIGHT")
         if task in weights:
-            raise ValueError(f"task_weights: task {quote(task)} stands twice")
+            raise ValueError(f"task_weights: task {quote(task)} occurs twice")
         weights[task] = _parse_weight(text, number)
     return weights
 

@@ -129,8 +129,8 @@ WRONG_OPTIONS = [
     ('{"batch": 3}', "unknown option 'batch'"),
     ('{"model": {"interacton": "dcn"}}', "unknown option 'model.interacton'"),
     ('{"optimizer": {"dense_schedule": {"steps": 5}}}', "unknown option 'optimizer.dense_schedule.steps'"),
-    ('{"batch_size": 3, "batch_size": 4}', "key 'batch_size' stands twice"),
-    ('{"batch_size": 3, "batch-size": 4}', "option 'batch-size' stands twice"),
+    ('{"batch_size": 3, "batch_size": 4}', "key 'batch_size' occurs twice"),
+    ('{"batch_size": 3, "batch-size": 4}', "option 'batch-size' occurs twice"),
     ('{"batch_size": ["3", "--seeds", "7"]}', "batch_size: "),
     ('{"batch_size": "3"}', "batch_size: '3', expected int"),
     ('{"batch_size": 3.0}', "batch_size: 3.0, expected int"),
@@ -148,9 +148,9 @@ WRONG_OPTIONS = [
     ('{"model": {"embedding_dims": {"--seeds": 7}}}', "model.embedding_dims: '--seeds', expected a text"),
     ('{"model": {"embedding_dims": {"user": "7"}}}', "model.embedding_dims.user: '7', expected int"),
     ('{"optimizer": {"table_lr": [0.1]}}', "optimizer.table_lr: "),
-    ('{"optimizer": {"table_lr": NaN}}', "no valid JSON"),
+    ('{"optimizer": {"table_lr": NaN}}', "not valid JSON"),
     ('{"--seeds": 7}', "unknown option '--seeds'"),
-    ("[" * 100_000, "no valid JSON"),
+    ("[" * 100_000, "not valid JSON"),
 ]
 
 
@@ -176,8 +176,8 @@ def test_a_misspelt_option_in_toml_is_named_with_the_file(tmp_path: Path) -> Non
     ("name", "text", "message"),
     [
         ("absent.toml", None, "absent.toml: not found"),
-        ("broken.toml", "batch_size = ", "broken.toml: no valid TOML"),
-        ("broken.json", "{", "broken.json: no valid JSON"),
+        ("broken.toml", "batch_size = ", "broken.toml: not valid TOML"),
+        ("broken.json", "{", "broken.json: not valid JSON"),
         ("list.json", "[1]", "list.json: expected an object, found list"),
     ],
 )

@@ -28,7 +28,7 @@ def test_large_numbers_do_not_overflow() -> None:
     [
         (["click"], "'click' is not of the form TASK=WEIGHT"),
         (["=1"], "'=1' is not of the form TASK=WEIGHT"),
-        (["click=1", "click=2"], "task 'click' stands twice"),
+        (["click=1", "click=2"], "task 'click' occurs twice"),
         *(
             ([f"click={number}"], f"'click={number}', expected a positive number")
             for number in ("0", "-1", "nan", "inf", "", "x")

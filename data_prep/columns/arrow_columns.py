@@ -134,7 +134,7 @@ def read_values(column: pa.Array, use: str, narrow_fractions: bool) -> Column:
 
 
 def _plain(column: pa.Array) -> pa.Array:
-    """Decodes a dictionary; text becomes bytes, which may be no valid UTF-8."""
+    """Decodes a dictionary; text becomes bytes, which may not be valid UTF-8."""
     if pa.types.is_dictionary(column.type):
         return _plain(column.dictionary).take(column.indices)
     return column.cast(pa.binary()) if family(column.type) == "text" else column

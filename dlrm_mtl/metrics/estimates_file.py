@@ -67,7 +67,7 @@ def read_estimates(path: Path) -> dict[str, EvaluationEstimates]:
     except FileNotFoundError:
         raise ValueError(f"{path}: not found") from None
     except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"{path}: no valid estimates ({error})") from None
+        raise ValueError(f"{path}: not valid estimates ({error})") from None
 
 
 def _arm_record(name: str, arm: EvaluationEstimates) -> dict[str, Any]:

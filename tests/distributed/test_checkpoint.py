@@ -102,9 +102,9 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "a file is gone": (lambda path: (path / "__1_0.distcp").unlink(), "__1_0.distcp is missing"),
     "no description": (lambda path: (path / DESCRIPTION).unlink(), f"{DESCRIPTION} is missing"),
     "no manifest": (lambda path: (path / MANIFEST).unlink(), f"{MANIFEST}: not found"),
-    "half a manifest": (lambda path: (path / MANIFEST).write_text('{"format"'), f"{MANIFEST}: no valid JSON"),
+    "half a manifest": (lambda path: (path / MANIFEST).write_text('{"format"'), f"{MANIFEST}: not valid JSON"),
     "another fact": (change_a_fact, f"{MANIFEST}: has another checksum"),
-    "no text": (lambda path: (path / MANIFEST).write_bytes(b"\xff\xfe{}"), f"{MANIFEST}: no valid JSON"),
+    "no text": (lambda path: (path / MANIFEST).write_bytes(b"\xff\xfe{}"), f"{MANIFEST}: not valid JSON"),
     "another format": (lambda path: (path / MANIFEST).write_text('{"format": 99}'), "of format 1"),
 }
 

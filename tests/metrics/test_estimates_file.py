@@ -76,7 +76,7 @@ def without(name: str) -> Callable[[Members], Members]:
         (without("index"), "index is missing"),
         (without("0/auc/values"), "0/auc/values is missing"),
         (without("0/segment-1/influence"), "0/segment-1/influence is missing"),
-        (put("index", lambda text: np.array(str(text)[:-1])), "index: no valid JSON"),
+        (put("index", lambda text: np.array(str(text)[:-1])), "index: not valid JSON"),
         (put("index", lambda text: np.array(str(text).replace("rows", "x").replace(": 7", ': "7"'))), "expected int"),
         (put("index", lambda text: np.zeros(3)), "index: expected a text"),
         (put("0/ne/values", lambda values: values.astype(np.float32)), "0/ne: float32 and float32, expected float64"),
@@ -112,7 +112,7 @@ def test_arms_of_other_tasks_are_refused(tmp_path: Path) -> None:
 def test_other_files_are_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "seed-0.npz"
     path.write_bytes(content)
-    with pytest.raises(ValueError, match="no valid estimates"):
+    with pytest.raises(ValueError, match="not valid estimates"):
         read_estimates(path)
 
 

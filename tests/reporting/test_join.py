@@ -215,7 +215,7 @@ def test_rows_of_other_clusters_are_refused(tmp_path: Path) -> None:
 def test_what_two_runs_have_in_common_is_refused(tmp_path: Path) -> None:
     first = write_run(tmp_path / "a", [seed(0, {"mean": 0.9, "x": 0.8})])
     second = write_run(tmp_path / "b", [seed(0, {"mean": 0.9, "x": 0.8})])
-    with pytest.raises(ValueError, match=r"/b: arm 'x' with seed 0 is in .*/a, too"):
+    with pytest.raises(ValueError, match=naming("b", "arm 'x'", "seed 0", "a")):
         join(first, second)
 
 
@@ -283,7 +283,7 @@ def test_a_broken_log_is_named(tmp_path: Path) -> None:
     run = write_run(tmp_path / "a", [seed(0, {"mean": 0.9, "x": 0.8})], windows=2)
     log = run / "seed-0" / "x" / "metrics.jsonl"
     log.write_text(log.read_text() + '{"step":')
-    with pytest.raises(ValueError, match=r"seed-0/x/metrics\.jsonl: line 3: no valid JSON"):
+    with pytest.raises(ValueError, match=naming("seed-0/x/metrics.jsonl", "line 3", "JSON")):
         read_run(run)
 
 

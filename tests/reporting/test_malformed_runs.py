@@ -103,8 +103,8 @@ def test_a_malformed_file_is_named(run: Path, name: str, change: Callable[[Any],
         ({"mean": (0.9, 0.9), "y": (0.8, 0.9)}, "arms ['mean', 'y'], expected ['mean', 'x']"),
         ({"mean": (0.9, 0.9)}, "arms ['mean'], expected ['mean', 'x']"),
         ({"mean": (0.9,), "x": (0.8,)}, "arm 'mean' has 1 tasks, expected 2"),
-        (b"PK not a zip", "no valid estimates"),
-        (b"", "no valid estimates"),
+        (b"PK not a zip", "not valid estimates"),
+        (b"", "not valid estimates"),
     ],
 )
 def test_malformed_estimates_are_named(run: Path, nes: Any, message: str) -> None:

@@ -69,7 +69,7 @@ def join_runs(runs: Sequence[Run], control: str | None = None, task_weights: Seq
                     continue
                 if (name, seed) in source:
                     other = source[name, seed].directory
-                    raise ValueError(f"{run.directory}: arm {name!r} with seed {seed} is in {other}, too")
+                    raise ValueError(f"{run.directory}: arm {name!r} with seed {seed} is also in {other}")
                 arms[name], source[name, seed] = arm, run
     comparison = compare_seeds(
         first.comparison["tasks"],

@@ -154,7 +154,7 @@ def _read_windows(path: Path) -> list[Record]:
         try:
             record = parse_json(line.decode(), where)
         except UnicodeDecodeError as error:
-            raise ValueError(f"{where}: no valid JSON ({error.reason})") from None
+            raise ValueError(f"{where}: not valid JSON ({error.reason})") from None
         if not isinstance(record, dict) or "kind" not in record:
             raise ValueError(f"{where}: {quote(record)}, expected an object with a kind")
         if record["kind"] == "train":
