@@ -28,7 +28,7 @@ def assume_noise(schema: Schema, options: PowerOptions) -> Source:
         rows = _defined_rows(schema, task)
         if rows is None:
             rows = schema.rows("eval")
-            notes.append(f"Rows with {task.given} = 1 are not counted: {task.name} is taken as defined on all rows.")
+            notes.append(f"No task counts rows with {task.given} = 1: {task.name} is taken as defined on all rows.")
         positives = rows * task.base_rate
         # Half of the variance over seeds on the same rows is taken to fall with more rows.
         part = options.seed_spread / math.sqrt(2 * positives)

@@ -17,8 +17,8 @@ from dlrm_mtl.statistics.power import Noise
 from dlrm_mtl.task_weights import share_weights
 
 SEEDS_ONLY = (
-    "Without seed-S.npz of every seed nothing is known of other rows: what is said here holds for other seeds on these"
-    " rows."
+    "Not every seed has a seed-S.npz, so the noise over rows is unknown: the numbers hold for other seeds on these"
+    " rows, not for other rows."
 )
 
 

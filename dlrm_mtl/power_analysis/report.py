@@ -68,18 +68,18 @@ def format_power(report: Mapping[str, Any]) -> str:
     ]
     legend = [
         "over seeds: standard deviation of the gain (%) over seeds, on these rows",
-        "over rows: standard deviation over samples of rows of what all seeds have in common",
+        "over rows: standard deviation over samples of rows, of the part shared by all seeds",
         f"detectable: smallest true gain (%) that is found on new traffic with {seeds} seeds and these rows",
         "seeds, these rows: needed for a verdict that holds for other seeds on these rows",
-        f"seeds, new traffic: needed for one that holds on other rows, too; {IMPOSSIBLE}: the rows rule it out, however"
-        " many seeds there are",
-        f"rows, {seeds} seeds: needed for a verdict on new traffic, and times those of today; {IMPOSSIBLE}: the spread"
-        " over seeds rules it out",
+        f"seeds, new traffic: needed for one that also holds on other rows; {IMPOSSIBLE}: too few rows for any number"
+        " of seeds",
+        f"rows, {seeds} seeds: needed for a verdict on new traffic, and as a multiple of these rows; {IMPOSSIBLE}: the"
+        " spread over seeds is too large",
         "rows at least: with fewer rows no number of seeds suffices",
     ]
     heading = (
-        f"{report['source']}.\nAn NE gain of {report['effect']:g} % is to be found with {report['power']:.0%}"
-        f" probability: its {report['level']:.0%} interval excludes 0."
+        f"{report['source']}.\nTo find: an NE gain of {report['effect']:g} %, by a {report['level']:.0%} interval that"
+        f" excludes 0, with a probability of {report['power']:.0%}."
     )
     return "\n\n".join([heading, *report["notes"], *tables, "\n".join(legend)])
 

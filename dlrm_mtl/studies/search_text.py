@@ -29,7 +29,7 @@ def describe_search(search: Search | None) -> str:
 
 def _on_as_good(search: Search) -> str:
     if search.seeds < 2:
-        return "With one seed nothing is known of other seeds: no weighting can be said to be as good, or worse."
+        return "With one seed no weighting can be shown to be as good or worse."
     trials, good, worse = len(search.trials), search.as_good, search.worse
     shown = "none is shown to be" if not good else f"{len(good)} {'are' if len(good) > 1 else 'is'} shown to be"
     cost = (
@@ -41,8 +41,8 @@ def _on_as_good(search: Search) -> str:
     return (
         f"As good (its gain less the balancer's above -{MARGIN:g}, on average and in the worst task, by intervals that"
         f" hold for all trials together): of {trials} random weightings {shown}; {cost}."
-        f" {_count(len(worse), 'is', 'are')} shown to be worse, of {len(search.below)} with an interval below 0; of the"
-        f" other {trials - len({*good, *worse})} the data show neither."
+        f" {_count(len(worse), 'is', 'are')} shown to be worse, of {len(search.below)} with an interval below 0; the"
+        f" other {trials - len({*good, *worse})} are shown to be neither."
     )
 
 
@@ -50,7 +50,7 @@ def _on_best(search: Search) -> str:
     best = search.best
     rows = "on one half of the evaluation rows" if search.corrected else "by their means over seeds"
     if best is None:
-        return f"Chosen {rows}: in every one of them some task gains less than the balancer's worst."
+        return f"Chosen {rows}: none, since in each of them some task gains less than the balancer's worst."
     judged = (
         "On the other half of the rows"
         if search.corrected
@@ -59,7 +59,7 @@ def _on_best(search: Search) -> str:
     return (
         f"Chosen {rows}, the best whose worst task gains no less than the balancer's is trial {best.number},"
         f" {code(best.arm)}. {judged} it gains {_text(best.average)} beyond the balancer on average, and"
-        f" {_text(best.worst)} in the worst task; its seeds are those that it was chosen with."
+        f" {_text(best.worst)} in the worst task, with the seeds that it was chosen with."
     )
 
 
