@@ -11,14 +11,14 @@ from pathlib import Path
 from tests.entry_points.processes import ROOT, environment
 
 LIMIT_S = 300
-"""Nothing that is waited for takes nearly as long."""
+"""Upper limit in seconds of any wait."""
 
 
 class Launched:
-    """A command that trains a run, under whatever launcher.
+    """A command that trains a run, under any launcher.
 
     Args:
-        out: the run's directory, as it stands in the command: every process of the run is known by it.
+        out: the run's directory as in the command, by which the run's processes are identified.
         log: file for the output.
     """
 
@@ -36,7 +36,7 @@ class Launched:
 
     @property
     def processes(self) -> list[int]:
-        """Process ids of the launcher, its agents and the ranks, as long as they run."""
+        """Process ids of the running launcher, agents and ranks."""
         return processes_of(self._out)
 
     @property
@@ -68,7 +68,7 @@ class Launched:
             raise AssertionError(f"does not end:\n{self.output}") from None
 
     def wait_for_all(self) -> None:
-        """Waits until the ranks have ended, too: a launcher may give up on them before."""
+        """Waits until the ranks have ended, which may be after the launcher."""
         end = time.monotonic() + LIMIT_S
         while self.processes:
             assert time.monotonic() < end, self.output
@@ -83,7 +83,7 @@ class Launched:
 
 @contextmanager
 def launched(out: Path, log: Path, *command: str | Path) -> Iterator[Launched]:
-    """Leaves no process behind, however the test ends."""
+    """Ends all processes of the run, whatever the test's outcome."""
     launch = Launched(out, log, *command)
     try:
         yield launch
@@ -92,7 +92,7 @@ def launched(out: Path, log: Path, *command: str | Path) -> Iterator[Launched]:
 
 
 def processes_of(out: Path) -> list[int]:
-    """Process ids of all that has a run's directory as one of its arguments."""
+    """Process ids of all processes with the run's directory among their arguments."""
     return [pid for pid in _pids() if str(out) in _read(pid, "cmdline")]
 
 

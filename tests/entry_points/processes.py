@@ -14,7 +14,7 @@ QUIET_CPU = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", "GOMP_SPINCOU
 
 
 def environment() -> dict[str, str]:
-    """Of processes: the environment's programs come first on the path."""
+    """Environment of processes; the virtual environment's programs come first on the path."""
     return {**os.environ, **QUIET_CPU, "PATH": f"{BIN}:{os.environ['PATH']}"}
 
 
@@ -26,8 +26,8 @@ def run(*command: str | Path, timeout: float = 600) -> subprocess.CompletedProce
 
 
 def python(module: str, *arguments: str | Path, processes: int = 0) -> subprocess.CompletedProcess[str]:
-    """``python -m module``, or as many ranks of it, with the libraries already imported. What depends on imports or on
-    a launcher is run by :func:`run`."""
+    """``python -m module``, alone or as several ranks, with the libraries already imported. Use :func:`run` for tests
+    of imports or launchers."""
     return run_module(module, [str(part) for part in arguments], environment(), ROOT, processes, timeout=600)
 
 

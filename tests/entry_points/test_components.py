@@ -28,7 +28,7 @@ def component(name: str) -> Callable[..., specs.AppDef]:
 
 
 class TestComponents(ComponentTestCase):
-    """By TorchX's own test: its linter, and the help that it makes."""
+    """TorchX's own test of components: its linter, and the generated help."""
 
     def test_compare(self) -> None:
         self.validate(components, "compare")

@@ -1,4 +1,4 @@
-"""Runs that lose processes or are preempted, under real launchers, end as if nothing had happened."""
+"""Runs that lose processes or are preempted, under real launchers, have the result of an undisturbed run."""
 
 import os
 import re
@@ -21,8 +21,8 @@ EVERY = 10
 """Steps between checkpoints."""
 
 LAUNCHERS = re.compile(r'File "[^"]*/(torchx/|torch/distributed/(run\.py|launcher/|elastic/))')
-"""Of a traceback's lines, those of the launchers themselves. TorchX may have several: its threads read files that
-torchrun has not finished."""
+"""Lines of tracebacks that come from the launchers. TorchX may have several, since its threads read files that torchrun
+has not finished."""
 
 OPTIONS = (
     f"--batch-size {BATCH} --log-every 5 --checkpoint.every-steps {EVERY} --timeout-s 60 --model.head-mlp 16"
@@ -79,7 +79,7 @@ def free_port() -> int:
 
 
 def await_training(launch: Launched, out: Path, start: int) -> None:
-    """Waits until the run was started so many times and has written a checkpoint since."""
+    """Waits until the run was started this many times and has written a checkpoint since."""
     launch.until(lambda: len(read_starts(out)) == start and newest_step(out) > read_starts(out)[-1]["step"] + EVERY)
 
 
@@ -105,7 +105,7 @@ def test_a_lost_node_leaves_the_run_to_the_other(data: Path, tmp_path: Path) -> 
     out, port = tmp_path / "run", free_port()
     with launched(out, tmp_path / "output", *torchx(data, out, "1:2x1", port)) as job:
         await_training(job, out, 1)
-        # Without the agent that holds the rendezvous there is nowhere to meet.
+        # The agent that holds the rendezvous must survive.
         [(agent, worker)] = [(parent(pid), pid) for pid in job.ranks.values() if not listens(parent(pid), port)]
         os.kill(agent, signal.SIGKILL)
         os.kill(worker, signal.SIGKILL)
@@ -122,14 +122,14 @@ def test_a_lost_node_leaves_the_run_to_the_other(data: Path, tmp_path: Path) -> 
 def test_preempted_launchers_end_in_time_and_go_on(data: Path, undisturbed: dict[str, Any], tmp_path: Path) -> None:
     out = tmp_path / "run"
     for start, words in enumerate((torchrun_with_restarts(data, out), torchx(data, out)), 1):
-        # One reader per rank reads what the rank itself would.
+        # One reader per rank gives the same batches as the rank itself.
         with launched(out, tmp_path / "output", *words, "--reader.workers", "1") as job:
             await_training(job, out, start)
             job.terminate()
             assert job.wait() != 0, job.output
             job.wait_for_all()
         assert newest_step(out) < STEPS
-        # TorchX stops to show what its processes say.
+        # TorchX stops showing the output of its processes.
         said = "".join([job.output, *(log.read_text() for log in tmp_path.glob("logs/**/std???.log"))])
         assert f"told to end (SIGTERM) at step {newest_step(out)} of {STEPS}" in said
         tracebacks = said.split("Traceback (most recent call last)")[1:]

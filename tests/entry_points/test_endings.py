@@ -1,4 +1,4 @@
-"""Some of the ways in which runs with readers end; ``python -m tests.faults`` has them all."""
+"""Some endings of runs with readers; ``python -m tests.faults`` runs all."""
 
 from pathlib import Path
 

@@ -41,5 +41,5 @@ def test_all_methods_train(small_dataset: Path, tmp_path: Path, bf16: str) -> No
     assert list(comparison["arms"]) == arms
     nes = [arm["tasks"]["click"]["ne"] for arm in comparison["arms"].values()]
     assert all(0.5 < ne < 1.2 for ne in nes)
-    # Every method is a method of its own: but for the few that cannot differ, no two arms end alike.
+    # All arms end with different results, except the few that cannot differ.
     assert len({round(ne, 9) for ne in nes}) >= len(arms) - 5

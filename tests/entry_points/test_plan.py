@@ -34,7 +34,7 @@ def test_the_plan_is_that_of_training(small_dataset: Path, tmp_path: Path, ranks
 
 
 def test_the_plan_does_not_depend_on_the_process(tmp_path: Path) -> None:
-    """torchrec alone decides between equal plans by the order of sets of strings: under these seeds, differently."""
+    """torchrec chooses between equal plans by the order of sets of strings, which differs under these hash seeds."""
     found = []
     for seed in ("1", "2"):
         file = tmp_path / f"{seed}.json"
@@ -71,7 +71,7 @@ def test_errors_of_the_users(arguments: tuple[str, ...], named: str) -> None:
 
 
 def test_help_is_quick_and_lists_the_options() -> None:
-    """Also where Python drops docstrings, for which a dataclass puts its signature."""
+    """Also if Python drops docstrings, which a dataclass replaces by its signature."""
     for flags in ((), ("-OO",)):
         process = run("python", *flags, "-X", "importtime", "-m", "dlrm_mtl.plan", "--help")
         assert process.returncode == 0

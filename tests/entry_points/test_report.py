@@ -15,7 +15,7 @@ REPORT = "dlrm_mtl.report"
 
 @pytest.fixture
 def runs(tmp_path: Path) -> tuple[Path, Path]:
-    """Two jobs with a control in common."""
+    """Two jobs with a common control."""
     return (
         write_run(tmp_path / "a", [summarized(n, {"mean": (0.9, 0.9), "x": (0.8, 0.9 + n)}) for n in range(2)]),
         write_run(tmp_path / "b", [summarized(n, {"mean": (0.9, 0.9), "y": (0.7, 0.8 + n)}) for n in range(2)]),
@@ -65,6 +65,6 @@ def test_bad_options(runs: tuple[Path, Path], tmp_path: Path, options: list[str]
     places = {"A": runs[0], "B": runs[1], "C": tmp_path / "c"}
     process = python(REPORT, *(places.get(option, option) for option in options))
     assert process.returncode == 2
-    # What the parser finds is in a box.
+    # The parser prints errors in a box.
     assert message in " ".join(process.stderr.replace("│", " ").split())
     assert not (tmp_path / "c" / "report.html").exists()

@@ -1,4 +1,4 @@
-"""Interrupted runs of the entry points go on when the same command is given again."""
+"""Interrupted runs of the entry points continue when the same command is given again."""
 
 import json
 import os

@@ -1,5 +1,5 @@
 """``python -m tests.faults --faults 120``: faults at random moments of runs on 1, 2 and 3 ranks, and of runs that
-change between them."""
+change their number of ranks."""
 
 import argparse
 import sys
@@ -32,7 +32,7 @@ def main() -> None:
 
 
 def run_endings(directory: Path) -> list[str]:
-    """Runs that end before they are done; what is wrong with their ends."""
+    """Tests runs that end early; returns what is wrong."""
     data = make_dataset(directory / "endings-data", rows=ROWS)
     faults: list[str] = []
     for number, (launcher, readers, name) in enumerate(cases()):

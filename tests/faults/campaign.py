@@ -1,4 +1,4 @@
-"""Faults at random moments of training runs; what they cost, against runs without them."""
+"""Faults at random moments of training runs, compared with runs without faults."""
 
 import os
 import random
@@ -21,7 +21,7 @@ STEPS = EPOCHS * STEPS_PER_EPOCH
 EVERY = 4
 """Steps between checkpoints."""
 TERMINATED, REFUSED, FAILED = 143, 2, 1
-"""Exit codes after SIGTERM, after an error that the user must mend, and after any other."""
+"""Exit codes after SIGTERM, after a user error, and after any other error."""
 
 OPTIONS = (
     *("--batch-size", str(BATCH), "--epochs", str(EPOCHS), "--log-every", "2", "--timeout-s", "30"),
@@ -33,12 +33,12 @@ OPTIONS = (
 
 @dataclass
 class Tally:
-    """What became of the faults of one kind."""
+    """Outcomes of the faults of one kind."""
 
     tried: int = 0
     survived: int = 0
     refused: int = 0
-    """Ended by a clear message instead, as it should."""
+    """Ended by a clear message, as expected."""
     failures: list[str] = field(default_factory=list)
 
 
@@ -49,7 +49,7 @@ class Report:
     ne_difference: float = 0.0
     """Largest difference of a task's NE between a run with faults and the run without."""
     differences: list[str] = field(default_factory=list)
-    """Runs whose outcome is not that of the run without faults."""
+    """Runs whose outcome differs from that of the run without faults."""
 
     @property
     def tried(self) -> int:
@@ -81,8 +81,8 @@ class Campaign:
     """Runs of one world size with faults, each against a run without any.
 
     Args:
-        directory: for the runs; a copy of the data set is made in it for those that damage the data.
-        readers: reader processes of each rank where there are faults: at most one, which reads what the rank would.
+        directory: for the runs, and for a copy of the data set that faults may damage.
+        readers: reader processes of each rank in runs with faults: at most one, which gives the same batches as none.
     """
 
     def __init__(self, directory: Path, data: Path, seed: int, report: Report, readers: int = 0) -> None:
@@ -93,10 +93,10 @@ class Campaign:
         self._report = report
 
     def run(self, world_sizes: Sequence[int], faults: int, kinds: Sequence[str]) -> None:
-        """Strikes runs with faults, each kind in turn, at random moments, and lets them end.
+        """Injects faults of each kind in turn at random moments of runs, and lets the runs end.
 
         Args:
-            world_sizes: of the starts, at random. If there are several, batches are put together otherwise than without
+            world_sizes: world sizes of the starts, chosen at random. With several, batches differ from those without
                 faults, and only rows are counted.
         """
         directory = self._directory / f"ranks-{'-'.join(map(str, world_sizes))}"
@@ -124,7 +124,7 @@ class Campaign:
                 self._compare(plain, struck)
             number += 1
 
-    # Strikes. Each starts the run once or twice and says whether that ended as it should.
+    # Faults. Each starts the run once or twice and tells whether it ended as expected.
 
     def kill_one(self, kind: str, run: FaultyRun, world_size: int) -> None:
         attempt = run.start(world_size, Faults(kill=(self._rank(world_size), self._step(run))))
@@ -147,7 +147,7 @@ class Campaign:
         step = self._step(run)
         attempt = run.start(world_size, Faults(terminate=(self._rank(world_size), step)))
         ended = attempt.codes == [TERMINATED] * world_size and step < run.step <= step + 2
-        # In the last window there is nothing left to do but to finish.
+        # In the last window the run only finishes.
         self._count(kind, ended or (attempt.finished and step >= STEPS - 2), run)
 
     def kill_reader(self, kind: str, run: FaultyRun, world_size: int) -> None:
@@ -161,7 +161,7 @@ class Campaign:
         )
         *_, last_line = ["", *attempt.output.splitlines()]
         failed = attempt.codes == [FAILED] * world_size and "was killed by SIGKILL" in last_line
-        # A reader that has read everything is not missed.
+        # A reader that has read everything may end unnoticed.
         self._count(kind, failed or (attempt.finished and step >= STEPS - 2 * EVERY), run)
 
     def terminate_while_readers_start(self, kind: str, run: FaultyRun, world_size: int) -> None:
@@ -256,7 +256,7 @@ READER_STRIKES: dict[str, Strike] = {
     "killed reader": Campaign.kill_reader,
     "SIGTERM while readers start": Campaign.terminate_while_readers_start,
 }
-"""Where there are readers."""
+"""Faults that need reader processes."""
 
 
 def _when(condition: Callable[[], bool], act: Callable[[Sequence[BaseProcess]], Any], delay: float = 0.0) -> Watcher:

@@ -1,5 +1,5 @@
-"""Runs that end before they are done, under each launcher and with any number of readers: their processes are gone
-soon, with their exit code and their reason."""
+"""Runs that end early, under each launcher and with any number of readers: all processes end soon, with the right exit
+code and message."""
 
 import os
 import re
@@ -20,11 +20,11 @@ from tests.children import processes_with
 from tests.entry_points.processes import ROOT, environment
 
 LIMIT_S = 10.0
-"""Within which all is gone after what ends a run has happened."""
+"""Seconds within which all processes end after the cause."""
 START_S = 240.0
-"""Nothing that is waited for before that takes nearly as long."""
+"""Upper limit in seconds of any wait before that."""
 MARK = "DLRM_MTL_ENDING"
-"""Environment variable that all processes of a run have."""
+"""Environment variable set in all processes of a run."""
 READER = "dlrm_mtl.data.reader_process"
 
 OPTIONS = (
@@ -38,16 +38,16 @@ Strike = Callable[["Struck"], None]
 
 @dataclass(frozen=True)
 class Ending:
-    """How a run is made to end.
+    """A way to end a run.
 
     Attributes:
         outcome: of :data:`CODES`.
-        says: regular expression, in the last line that a rank writes.
+        says: regular expression for the last line that a rank writes.
         options: further options of the run.
-        fault: what every rank does in a step, see :mod:`tests.faults.failing_rank`.
-        wrap: the shell command that runs the run, as ``"$@"``, where its surroundings make it end.
-        strike: what is done to the run from outside.
-        needs_readers: whether it is about readers.
+        fault: fault of every rank in a step, see :mod:`tests.faults.failing_rank`.
+        wrap: shell command around the run, ``"$@"``, if its surroundings end it.
+        strike: action on the run from outside.
+        needs_readers: whether it needs reader processes.
         needs_root: whether ``wrap`` mounts something.
     """
 
@@ -206,7 +206,7 @@ class Struck:
         return True
 
     def wait_for_word(self, says: str) -> None:
-        """Waits until the run has said something, or has ended."""
+        """Waits until the run has printed this, or has ended."""
         end = time.monotonic() + START_S
         while self.processes and not (says and re.search(says, self.output)):
             assert time.monotonic() < end, self.output
@@ -232,7 +232,7 @@ def struck(directory: Path, data: Path, readers: int, launcher: str, ending: End
 
 
 def faults_of(run: Struck, launcher: str, ending: Ending) -> list[str]:
-    """What is wrong with the way in which a run ends."""
+    """Faults in the ending of a run."""
     if ending.strike is not None:
         ending.strike(run)
     if ending.strike is None or ending.says:
@@ -246,14 +246,14 @@ def faults_of(run: Struck, launcher: str, ending: Ending) -> list[str]:
     if launcher != PLAIN and (code == 0) != (ending.outcome == "finished"):
         found.append(f"exit code of the launcher: {code}")
     lines = [line for line in run.output.splitlines() if line.strip()]
-    # Launchers have more to say after a rank's last line.
+    # Launchers print more after a rank's last line.
     if not any(re.search(ending.says, line) for line in (lines[-1:] if launcher == PLAIN else lines)):
         found.append(f"does not say {ending.says!r}")
     return found
 
 
 def cases() -> Iterator[tuple[str, int, str]]:
-    """Launcher, readers and name of every ending that can be here."""
+    """Launcher, number of readers and name of every ending that this machine can run."""
     for launcher in LAUNCHERS:
         for readers in (0, 1, 2):
             for name, ending in ENDINGS.items():
@@ -266,7 +266,7 @@ def cases() -> Iterator[tuple[str, int, str]]:
 
 
 def run_case(directory: Path, data: Path, launcher: str, readers: int, name: str) -> list[str]:
-    """Runs one; what is wrong with its end."""
+    """Runs one ending; returns its faults."""
     ending = ENDINGS[name]
     mine = Path(shutil.copytree(data, directory / "data"))  # some lose shards
     with struck(directory / "place", mine, readers, launcher, ending) as run:

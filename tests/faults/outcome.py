@@ -1,4 +1,4 @@
-"""What a training run has left behind."""
+"""Results of a training run."""
 
 import json
 from pathlib import Path
@@ -6,24 +6,24 @@ from typing import Any
 
 
 def checkpoints(out: Path) -> list[Path]:
-    """Finished ones of a run, the oldest first."""
+    """Finished checkpoints of a run, oldest first."""
     return sorted((out / "checkpoints").glob("step-*"))
 
 
 def newest_step(out: Path) -> int:
-    """Of the newest checkpoint; 0 if there is none."""
+    """Step of the newest checkpoint; 0 if there is none."""
     return max((int(path.name.removeprefix("step-")) for path in checkpoints(out)), default=0)
 
 
 def read_starts(out: Path) -> list[dict[str, Any]]:
-    """What a run has noted about each of its starts; none before the first."""
+    """The record of each start of a run; empty before the first."""
     file = out / "starts.jsonl"
     return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
 
 def read_outcome(out: Path) -> dict[str, Any]:
-    """All that must not depend on interruptions: metrics of every window and evaluation, the result, and the checksums
-    of the final weights and states."""
+    """Results that must not depend on interruptions: metrics of every window and evaluation, the result, and the
+    checksums of the final weights and states."""
     [log] = out.glob("*/metrics.jsonl")
     records = [json.loads(line) for line in log.read_text().splitlines()]
     for record in records:

@@ -1,4 +1,4 @@
-"""One rank of a training run that has faults built in and writes down which rows it trained on."""
+"""One rank of a training run with built-in faults, which records the rows it trained on."""
 
 import json
 import os
@@ -21,12 +21,12 @@ from dlrm_mtl.training import pipeline as pipeline_module
 from dlrm_mtl.training.trainer import Trainer
 
 SMALL_FILE = 600_000
-"""Bytes that a full disk still takes: more than any log, less than a rank's part of a checkpoint."""
+"""Size limit of files on a simulated full disk in bytes: more than any log, less than a rank's part of a checkpoint."""
 
 
 @dataclass(frozen=True)
 class Faults:
-    """What happens to the ranks of one attempt."""
+    """Faults of the ranks in one attempt."""
 
     kill: tuple[int, int] | None = None
     """(rank, step): SIGKILL to itself before the step."""
@@ -62,7 +62,7 @@ def run_rank(
 
 
 def _build_in(rank: int, trace: Path, faults: Faults) -> None:
-    """Wraps training steps. What is trained, saved and logged stays the product's own code."""
+    """Wraps training steps; training, saving and logging are unchanged."""
     present: dict[str, Any] = {"step": 0, "rows": None}
     plain_step, plain_losses = Trainer._train_step, TaskLosses.forward
     lines = trace.open("a")

@@ -1,4 +1,4 @@
-"""Training runs that are interrupted and gone on with, and what is left of them."""
+"""Training runs that are interrupted and continued, and their results."""
 
 import json
 import multiprocessing
@@ -18,10 +18,10 @@ from tests.faults.outcome import checkpoints, newest_step
 from tests.faults.rank import Faults, run_rank
 
 LIMIT_S = 120
-"""No attempt takes nearly as long: it hangs."""
+"""Seconds after which an attempt counts as hanging."""
 
 Watcher = Callable[[Sequence[BaseProcess]], bool]
-"""Looks at running processes and may kill some; whether it is done."""
+"""Inspects running processes and may kill some; returns whether it is done."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Attempt:
     """How one start of a run ended."""
 
     codes: list[int]
-    """Exit codes by rank; negative: the signal that ended it."""
+    """Exit codes by rank; negative for the signal that ended it."""
     output: str
 
     @property
@@ -42,7 +42,7 @@ class FaultyRun:
     """A run in a directory of its own.
 
     Args:
-        directory: of the run and of what is noted about it.
+        directory: of the run and its records.
         data: directory of the data set.
         options: further options of ``dlrm_mtl.train``.
         nan: see :class:`tests.faults.rank.Faults`; the same in every attempt, since it is part of what is trained.
@@ -61,12 +61,12 @@ class FaultyRun:
 
     @property
     def checkpoints(self) -> list[Path]:
-        """Finished ones, the oldest first."""
+        """Finished checkpoints, oldest first."""
         return checkpoints(self.out)
 
     @property
     def step(self) -> int:
-        """Of the newest checkpoint; 0 if there is none."""
+        """Step of the newest checkpoint; 0 if there is none."""
         return newest_step(self.out)
 
     @property
@@ -77,7 +77,7 @@ class FaultyRun:
         return [pid for pid, command in found.items() if reader_process.__name__ in command]
 
     def start(self, world_size: int, faults: Faults | None = None, watcher: Watcher | None = None) -> Attempt:
-        """Starts the run, or goes on with it, and waits for its end."""
+        """Starts or continues the run, and waits for its end."""
         self.directory.mkdir(parents=True, exist_ok=True)
         number = len(self.attempts)
         faults = faults or Faults()
@@ -109,8 +109,8 @@ class FaultyRun:
         return attempt
 
     def rows(self) -> dict[int, list[int]]:
-        """Rows of each step, as it was trained last: what was trained after a checkpoint and before a kill is trained
-        again, and only that counts."""
+        """Rows of each step as it was trained last: steps between a checkpoint and a kill are trained again, and only
+        the last time counts."""
         by_step: dict[int, dict[str, list[int]]] = {}
         for trace in sorted(self.directory.glob("trace-*.jsonl")):
             number = trace.name.split("-")[1]
@@ -121,7 +121,7 @@ class FaultyRun:
         return {step: attempts[max(attempts)] for step, attempts in sorted(by_step.items())}
 
     def miscounted_rows(self, total: int, steps_per_epoch: int) -> int:
-        """Rows that were not trained on exactly once in each epoch, those left out at its end not counted."""
+        """Rows not trained on exactly once in each epoch, except those left out at its end."""
         rows, wrong = self.rows(), 0
         for first in range(0, len(rows), steps_per_epoch):
             epoch = Counter(row for step in range(first, first + steps_per_epoch) for row in rows[step])

@@ -1,4 +1,4 @@
-"""The campaign in small: every kind of fault once."""
+"""A small campaign: every kind of fault once."""
 
 from pathlib import Path
 

@@ -22,12 +22,12 @@ INPUTS_PER_PROCESS = 500
 
 @dataclass
 class Report:
-    """Outcomes of a target's inputs."""
+    """Counts of the outcomes of a target's inputs."""
 
     target: str
     outcomes: Counter[str] = field(default_factory=Counter)
     faults: dict[int, str] = field(default_factory=dict)
-    """What went wrong, by the input's number."""
+    """Faults by the input's number."""
 
     def add(self, number: int, outcome: str) -> None:
         if outcome in ("accepted", "refused"):
@@ -53,12 +53,12 @@ def run(
     directory: Path,
     answer_s: float = ANSWER_S,
 ) -> Report:
-    """Tries inputs in a process of its own, which begins anew behind one that hangs or crashes, and now and then: a run
-    that is refused leaves threads and process groups to the end of its process.
+    """Tries inputs in a separate process, which is restarted after a hang or crash, and regularly, since refused runs
+    leave threads and process groups behind.
 
     Args:
-        factory: of the target, at the top of a module.
-        directory: for what the target needs.
+        factory: creates the target; at the top of a module.
+        directory: for the target's files.
     """
     report = Report(name)
     left = list(numbers)
@@ -91,7 +91,7 @@ def run(
 def _work(factory: TargetFactory, seed: int, numbers: Sequence[int], directory: Path, sender: Connection) -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_BYTES, MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    # What a target prints is for its users.
+    # Output of targets is discarded.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     os.dup2(1, 2)
     with tempfile.TemporaryDirectory(dir=directory) as own:

@@ -57,7 +57,7 @@ ODD_TEXTS = (
     "01",
     "1_0",
 )
-"""What stands for no value that a parser should give."""
+"""Texts that no parser should take for a value."""
 
 
 def mutate_bytes(data: bytes, draw: random.Random) -> bytes:
@@ -68,7 +68,7 @@ def mutate_bytes(data: bytes, draw: random.Random) -> bytes:
 
 
 def mutate_value(value: Any, draw: random.Random) -> Any:
-    """Changes one to three places of a JSON value: other values, other types, keys that are gone, doubled or new."""
+    """Changes one to three places of a JSON value: other values, other types, removed, duplicate or new keys."""
     root = {"": copy.deepcopy(value)}
     for _ in range(draw.choice((1, 1, 1, 2, 3))):
         _change_place(root, draw)

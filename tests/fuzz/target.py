@@ -1,4 +1,4 @@
-"""What is fuzzed: a reader of something a user hands over."""
+"""Targets of fuzzing: readers of user input."""
 
 import random
 from collections.abc import Callable
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 MESSAGE_LENGTH = 1_000
-"""Characters of an error's line, file names and all that was expected included."""
+"""Maximum length of an error's line."""
 
 
 class WrongError(Exception):
@@ -17,9 +17,9 @@ class WrongError(Exception):
 class Target:
     """A kind of input.
 
-    ``mutate`` gives the bytes of a changed input; ``attempt`` hands them over as a user would. It returns if they are
-    accepted, raises ValueError or OSError if they are refused (an entry point shows one line and ends with code 2), and
-    :class:`WrongError` if what was accepted is not right.
+    ``mutate`` gives the bytes of a changed input; ``attempt`` passes them in as a user would. It returns if they are
+    accepted, raises ValueError or OSError if they are refused (an entry point prints one line and ends with code 2),
+    and :class:`WrongError` if accepted input gives a wrong result.
     """
 
     name: str
@@ -28,7 +28,7 @@ class Target:
 
 
 TargetFactory = Callable[[Path], Target]
-"""Makes what a target needs in a directory of its own."""
+"""Creates a target's files in a directory of its own."""
 
 
 def outcome_of(target: Target, data: bytes) -> str:

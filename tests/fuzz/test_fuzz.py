@@ -1,4 +1,4 @@
-"""A short share of the fuzzing, and a target that does all that a target must not."""
+"""A small part of the fuzzing, and a target with every kind of fault."""
 
 import os
 import random
@@ -50,7 +50,7 @@ def hanging_target(directory: Path) -> Target:
 
 def test_faults_are_found(tmp_path: Path) -> None:
     report = run("odd", odd_target, 0, range(7), tmp_path)
-    assert report.outcomes == {"refused": 2}  # the process begins anew behind its end
+    assert report.outcomes == {"refused": 2}  # the process is restarted after its end
     kinds = {number: fault.split(" ")[0] for number, fault in report.faults.items()}
     assert kinds == {1: "traceback:", 2: "a", 3: "a", 4: "something", 5: "crash:"}
     report = run("hanging", hanging_target, 0, [0], tmp_path, answer_s=0.2)

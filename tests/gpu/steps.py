@@ -1,4 +1,4 @@
-"""Worker functions: training steps on a GPU, and where the host waited for it."""
+"""Worker functions: training steps on a GPU, and the places where the host waited for it."""
 
 import traceback
 import warnings
@@ -22,9 +22,9 @@ from tests.training import runs
 from tests.training.runs import Run
 
 WARM_UP = 3
-"""Steps in which kernels and DistributedDataParallel look at sizes once."""
+"""First steps, in which kernels and DistributedDataParallel read sizes on the host."""
 EXCHANGE_OF_IDS = {"start_sparse_data_dist", "wait_sparse_data_dist"}
-"""torchrec's functions in which the host must learn how many ids come from each rank."""
+"""torchrec's functions in which the host reads the number of ids from each rank."""
 
 
 def run_config(directory: Path, **changes: Any) -> RunConfig:
@@ -38,7 +38,7 @@ def _arm(ranks: Ranks, config: RunConfig, recipe: str) -> Arm:
 
 
 def steps_that_never_wait(ranks: Ranks, config: RunConfig, recipe: str) -> int:
-    """Trains; from the looked-up embeddings to the end of the step, any wait of the host's is an error.
+    """Trains; a wait of the host between the lookup of the embeddings and the end of the step is an error.
 
     Returns:
         the number of steps.
@@ -68,7 +68,7 @@ def steps_that_never_wait(ranks: Ranks, config: RunConfig, recipe: str) -> int:
 
 
 def waits_of_the_pipeline(ranks: Ranks, config: RunConfig, recipe: str) -> list[str]:
-    """Where the host waits in the pipeline's steps, but for torchrec's exchange of ids."""
+    """Places where the host waits in the pipeline's steps, except torchrec's exchange of ids."""
     arm = _arm(ranks, config, recipe)
     pipeline = build_pipeline(arm, ranks.device)
     batches = iter([batch.pin_memory() for batch in local_batches(config, ranks, WARM_UP + 4)])

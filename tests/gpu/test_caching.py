@@ -26,7 +26,7 @@ PIPELINES = {False: "TrainPipelineSparseDist", True: "PrefetchTrainPipelineSpars
 @pytest.mark.parametrize("table", ["sgd", "rowwise_adagrad"])
 @pytest.mark.parametrize("prefetch", [False, True])
 def test_cached_tables_train_the_same(small_dataset: Path, rank_pool: RankPool, prefetch: bool, table: str) -> None:
-    """With evaluations between the windows, which must leave the cache as training needs it."""
+    """With evaluations between the windows, which must not disturb the cache."""
     optimizer = OptimizerConfig(table, 0.1, dense="sgd", dense_lr=0.02)  # type: ignore[arg-type]
     config = run_config(small_dataset, log_every=5, epochs=2, optimizer=optimizer)
     [(plain, _, kernels)] = rank_pool.run(1, steps.train_described, config, MULTIBALANCE)

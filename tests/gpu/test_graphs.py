@@ -28,7 +28,7 @@ def gradients_of(step: int, num_tasks: int = 3) -> list[Tensor]:
 
 
 def run(layer: BalancingLayer, before: Callable[[BalancingLayer, int], None]) -> list[list[Tensor]]:
-    """Balanced gradient, record and state after each step; the host may not wait in the last ones."""
+    """Balanced gradient, record and state after each step; the host must not wait in the last ones."""
     found = []
     for step in range(STEPS):
         before(layer, step)

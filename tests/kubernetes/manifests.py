@@ -16,13 +16,14 @@ from tests.entry_points.processes import run
 
 SCHEMA = json.loads((Path(__file__).parent / "volcano_job.json").read_text())
 VERSIONS = ("1.29", "1.37")
-"""Of Kubernetes, against whose pods manifests are checked."""
+"""Version of Kubernetes against which manifests are checked."""
 
 Manifest = dict[str, Any]
 
 
 def dry_run(component: str) -> Manifest:
-    """What a component and its arguments would submit to the queue ``training``. To be called in the project's root."""
+    """The manifest that a component and its arguments would submit to the queue ``training``. Call it in the project's
+    root."""
     name, *arguments = shlex.split(component)
     with get_runner() as runner, warnings.catch_warnings():
         # TorchX warns of a defect of Volcano 1.4 with retries.
@@ -34,7 +35,7 @@ def dry_run(component: str) -> Manifest:
 
 @functools.cache
 def dry_run_of_command(command: str) -> Manifest:
-    """What a ``torchx run`` command would submit."""
+    """The manifest that a ``torchx run`` command would submit."""
     program, verb, *arguments = shlex.split(command)
     process = run(program, verb, *([] if "--dryrun" in arguments else ["--dryrun"]), *arguments)
     assert process.returncode == 0, process.stderr
@@ -45,7 +46,7 @@ def dry_run_of_command(command: str) -> Manifest:
 def validate(manifest: Manifest) -> None:
     """
     Raises:
-        jsonschema.ValidationError, kubernetes_validate.ValidationError: what a cluster would refuse.
+        jsonschema.ValidationError, kubernetes_validate.ValidationError: a cluster would refuse the manifest.
     """
     jsonschema.validate(manifest, SCHEMA)
     tasks = manifest["spec"]["tasks"]

@@ -1,4 +1,4 @@
-"""What Kubernetes is given: valid, and what a cluster's user would expect."""
+"""Manifests for Kubernetes: valid, with the expected contents."""
 
 import re
 from copy import deepcopy

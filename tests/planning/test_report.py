@@ -1,4 +1,4 @@
-"""What a plan is said to take, against numbers counted by hand, and which plan it is."""
+"""The reported cost of a plan against numbers counted by hand, and the choice of the plan."""
 
 import json
 from typing import Any
@@ -72,13 +72,14 @@ def test_the_step_is_the_slowest_ranks_sum(one_host: dict[str, Any]) -> None:
     assert times["total"][times["slowest_rank"]] == max(times["total"])
     mean = sum(times["total"]) / 8
     assert one_host["plan"]["imbalance"]["step_time"] == pytest.approx(max(times["total"]) / mean)
-    # Every id's row is read once; this is the least that reading takes at 897 GiB/s, all ranks together.
+    # Every id's row is read once; this is the shortest time at 897 GiB/s, over all ranks.
     reading = 1000 * BATCH * 214 * 128 * 4 / (897 * 2**30)
     assert 0.9 * reading < sum(times["fwd_compute"]) < 1.5 * reading
 
 
 def test_bandwidths_set_the_times() -> None:
-    """With one sharding type each part follows its bandwidth, summed over the ranks: who holds what may change."""
+    """With one sharding type each part, summed over ranks, follows its bandwidth; the assignment to ranks may
+    change."""
     kind = ("--sharding.kinds", "table_row_wise", "--hosts", "2")
     base, memory_twice, network_twice = (
         report(*kind, *more)["plan"]["step_time_ms"]

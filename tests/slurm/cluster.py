@@ -1,4 +1,4 @@
-"""A real Slurm of two nodes on this machine, with accounting, for as long as the tests need it."""
+"""A real Slurm of two nodes on this machine, with accounting, for the duration of the tests."""
 
 import getpass
 import os
@@ -20,7 +20,7 @@ PROGRAMS = ("munged", "mariadbd", "slurmdbd", "slurmctld", "slurmd", "sbatch", "
 START_S = 120
 """Seconds; it takes 5."""
 JOBS = 100
-"""Numbers that a cluster has for its jobs: more than there are."""
+"""Number of job ids of a cluster, more than it uses."""
 
 # As root or, where user namespaces are on, as anyone.
 NAMESPACES = ["unshare", "--mount", "--uts", "--pid", "--fork", "--kill-child", "--mount-proc"]
@@ -29,7 +29,7 @@ if os.getuid() != 0:
 
 
 def missing() -> str:
-    """Why no Slurm can run here; empty if one can."""
+    """Why Slurm cannot run here; empty if it can."""
     path = f"{os.environ['PATH']}:{SBIN}"
     absent = [program for program in PROGRAMS if shutil.which(program, path=path) is None]
     if absent:
@@ -40,10 +40,10 @@ def missing() -> str:
 
 @contextmanager
 def cluster(state: Path) -> Iterator[None]:
-    """Starts Slurm, sets SLURM_CONF, and ends every process of it and of its jobs, also when this process is killed.
+    """Starts Slurm, sets SLURM_CONF, and ends all its processes and jobs, even if this process is killed.
 
     Args:
-        state: a new directory for all its files; of a short name, since sockets lie there.
+        state: a new directory for all its files, with a short name, since it holds sockets.
     """
     with job_numbers() as first_job:
         _write_files(state, first_job)
@@ -53,10 +53,10 @@ def cluster(state: Path) -> Iterator[None]:
 
 @contextmanager
 def job_numbers() -> Iterator[int]:
-    """The first of :data:`JOBS` numbers of jobs that no other cluster of this machine has meanwhile: the port at which
-    a job's ranks meet follows from its number.
+    """The first of :data:`JOBS` job ids that no other cluster of this machine uses: the port of a job's ranks follows
+    from its id.
 
-    A block of ports is held by its first, which no job has.
+    A block of ports is reserved by its first port, which no job uses.
     """
     block = PORTS_OF_A_JOB * JOBS
     with socket.socket() as held:

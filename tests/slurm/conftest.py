@@ -1,4 +1,4 @@
-"""What the tests of this directory share: a cluster, a data set, and what a run that nothing disturbs ends with."""
+"""Fixtures of the tests with Slurm: a cluster, a data set, and the results of an undisturbed run."""
 
 import socket
 import tempfile
@@ -46,7 +46,7 @@ def outcome(undisturbed: Run) -> dict[str, Any]:
 
 @pytest.fixture
 def run(undisturbed: Run, outcome: dict[str, Any], tmp_path: Path) -> Run:
-    """One that has not begun."""
+    """A run that has not started."""
     return Run(_workplace(tmp_path), undisturbed.data, outcome)
 
 
@@ -59,7 +59,7 @@ def free_port() -> int:
 
 
 def _workplace(directory: Path) -> Path:
-    """A directory to submit from, with what the commands name."""
+    """A directory to submit from, with the files that the commands name."""
     for name in ("components", "launch", ".torchxconfig"):
         (directory / name).symlink_to(ROOT / name)
     return directory

@@ -9,7 +9,7 @@ from pathlib import Path
 from tests.entry_points.processes import environment
 
 LIMIT_S = 300
-"""Nothing that is waited for takes nearly as long."""
+"""Upper limit in seconds of any wait."""
 ENDED = {"CANCELLED", "COMPLETED", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "TIMEOUT"}
 
 
@@ -21,17 +21,17 @@ def call(where: Path, *words: str | Path) -> subprocess.CompletedProcess[str]:
 
 
 def output(where: Path, *words: str | Path) -> str:
-    """Of a command that must succeed."""
+    """Output of a command that must succeed."""
     process = call(where, *words)
     assert process.returncode == 0, process.stdout + process.stderr
     return process.stdout
 
 
 class Job:
-    """A job that was submitted from a directory, in which its logs lie.
+    """A job submitted from a directory, which holds its logs.
 
     Args:
-        number: what Slurm calls it; a handle of TorchX ends with that.
+        number: its id in Slurm, with which a handle of TorchX ends.
     """
 
     def __init__(self, where: Path, number: str) -> None:
@@ -45,7 +45,7 @@ class Job:
 
     @property
     def log(self) -> str:
-        """All that its script and its tasks have said."""
+        """The output of its script and tasks."""
         return "\n".join(path.read_text() for path in sorted(self._where.glob(f"slurm-{self.number}*")))
 
     def until(self, condition: Callable[[], bool]) -> None:
@@ -57,7 +57,7 @@ class Job:
             time.sleep(0.1)
 
     def wait_for_accounting(self) -> None:
-        """Waits until sacct, which TorchX asks, knows of the job's end."""
+        """Waits until sacct, which TorchX uses, reports the job's end."""
         asking = ("sacct", "--allocations", "--noheader", "--parsable2", "--format=State", "-j", self.number)
         end = time.monotonic() + LIMIT_S
         while not ENDED.issuperset(output(self._where, *asking).split()):

@@ -1,4 +1,4 @@
-"""Clusters side by side, as workers of pytest bring them up."""
+"""Clusters side by side, started by workers of pytest."""
 
 from itertools import combinations
 

@@ -22,7 +22,7 @@ def test_a_job_that_is_told_to_end_is_requeued_and_goes_on(run: Run) -> None:
     words = command("slurm", "sbatch", DIR=run.data, RUN=run.out, MORE=run.options)
     job = Job(run.where, output(run.where, words[0], "--parsable", *words[1:]))
     job.until(run.has_saved)
-    # What Slurm does before the time limit, by the template's --signal.
+    # Slurm sends this before the time limit, by the template's --signal.
     output(run.where, *command("slurm", "scancel --batch", JOB=job.number))
     assert job.wait() == ({"COMPLETED"}, {"0:0"}), job.log
     assert job.facts("Restarts") == ["1"]

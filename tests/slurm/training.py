@@ -1,4 +1,4 @@
-"""A training run that jobs of Slurm do, one after another."""
+"""A training run by several jobs of Slurm, one after another."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ class Run:
 
     Attributes:
         where: the directory from which jobs are submitted, with the repository's components and launch files.
-        undisturbed: what such a run ends with that was not interrupted; empty for that one itself.
+        undisturbed: the results of an uninterrupted run; empty for that run itself.
     """
 
     where: Path
@@ -39,11 +39,11 @@ class Run:
 
     @property
     def newest_step(self) -> int:
-        """Of its checkpoints."""
+        """Step of its newest checkpoint."""
         return newest_step(self.out)
 
     def has_saved(self, start: int = 1) -> bool:
-        """Whether it was started so many times, and has written a checkpoint since."""
+        """Whether it was started this many times and has written a checkpoint since."""
         return len(self.starts) == start and self.newest_step >= self.starts[-1]["step"] + EVERY
 
     def is_undisturbed(self) -> bool:
@@ -51,5 +51,5 @@ class Run:
 
     @property
     def processes(self) -> list[int]:
-        """Process ids of its launchers and ranks, as long as they run."""
+        """Process ids of its running launchers and ranks."""
         return processes_of(self.out)

@@ -1,4 +1,4 @@
-"""What a checkpoint says of itself: checkpoint.json and tensors.json, sealed again after the change."""
+"""The manifests of a checkpoint, checkpoint.json and tensors.json, with checksums updated after the change."""
 
 import random
 import shutil
@@ -16,7 +16,7 @@ from tests.fuzz.targets.runs import Runs
 
 
 def checkpoint_target(directory: Path) -> Target:
-    """Each input is given to a run that goes on from it, or to one that starts from it."""
+    """Each input is given to a run that continues it, or to one that starts from it."""
     data = make_dataset(directory / "data", rows=64, eval_rows=48, row_group_rows=16)
     runs = Runs(directory, data)
     whole = runs.train(runs.prepare(checkpoint=CheckpointConfig(every_steps=1)))

@@ -1,4 +1,4 @@
-"""The TOML file of a layout, for a log that is as it was."""
+"""The TOML file of a layout, for an unchanged log."""
 
 import random
 import shutil

@@ -1,4 +1,4 @@
-"""Rows of a text log, among rows that are as they should be, plain or compressed."""
+"""Rows of a text log among good rows, plain or compressed."""
 
 import gzip
 import random
@@ -17,7 +17,7 @@ GOOD = 40
 
 
 def rows_target(directory: Path) -> Target:
-    """The rows around a changed one must come through; every line must be accounted for."""
+    """The rows around a changed one must be read, and every line accounted for."""
     before, after = ("".join(f"{line}\n" for line in lines_of(GOOD, seed)).encode() for seed in (1, 2))
     row = lines_of(1, seed=3)[0].encode()
     out = directory / "out"

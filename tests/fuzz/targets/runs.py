@@ -1,4 +1,4 @@
-"""A training run of one rank in this process, as small as can be."""
+"""A minimal training run of one rank in this process."""
 
 import itertools
 from contextlib import ExitStack

@@ -1,4 +1,4 @@
-"""schema.json of a data set whose shards are as they were."""
+"""schema.json of a data set with unchanged shards."""
 
 import math
 import random
@@ -14,7 +14,7 @@ from tests.fuzz.target import Target, WrongError
 from tests.fuzz.targets.runs import Runs
 
 TRAINED = 20
-"""Of so many accepted data sets, one is trained on."""
+"""One of this many accepted data sets is trained on."""
 
 
 def schema_target(directory: Path) -> Target:
@@ -43,7 +43,7 @@ def schema_target(directory: Path) -> Target:
 
 
 def _check(schema: Schema) -> None:
-    """What must hold of a description that is accepted, said once more."""
+    """Checks independently what must hold of an accepted schema."""
     texts = [schema.name, *schema.dense, *schema.label_columns, *schema.task_names]
     texts += [name for feature in schema.categorical for name in (feature.name, feature.table_name)]
     for text in texts:
