@@ -63,5 +63,6 @@ def test_more_looks_do_more(tmp_path: Path) -> None:
 @pytest.mark.parametrize("weights", [["click=1", "buy=1"], ["click=2", "buy=1"]])
 def test_other_weights_are_said(tmp_path: Path, weights: list[str]) -> None:
     run = read_run(job(tmp_path / "a", range(2)))
-    said = any("weighed in the average otherwise" in text for text in on_trust(join_runs([run], None, weights)))
-    assert said == (weights[0] == "click=2")
+    joined = join_runs([run], None, weights)
+    assert joined["reweighed"] == (weights[0] == "click=2")
+    assert any("task weights" in text for text in on_trust(joined)) == joined["reweighed"]
