@@ -25,7 +25,7 @@ PARTS = {
     "collectives, with waiting": r"c10d::.*|gloo:.*|nccl:.*|All2All.*|## ?(All2All|Splits|Fused|all2all).*",
     "tables": r"fbgemm::.*|\[(lookup|output_dist|sparse_data_dist|splits_dist).*",
     "matrix products": r"mkldnn::.*|aten::(addmm|mm|bmm|baddbmm|linear)",
-    "balancing layer, with waiting": r"_Balance.*",
+    "balancing layer, with waiting": r"_(Cut|Mix).*",
     "optimizer and guard": r"Optimizer\..*",
 }
 """Full names of operations. Other operations count to the part that called them."""
