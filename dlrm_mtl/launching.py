@@ -17,30 +17,29 @@ from dlrm_mtl.schema import Schema, read_schema
 from dlrm_mtl.task_weights import share_weights
 
 RESTARTS = {
-    # torch 2.13 otherwise keeps one store over the restarts, in which new workers find the addresses of dead ones.
+    # Otherwise torch 2.13 keeps one store over the restarts, in which new workers find the addresses of dead ones.
     "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
-    # How long a node waits for the others to come back before it gives up, or goes on without them: 10 minutes unless
-    # it is set.
+    # Seconds that a node waits for lost nodes before it goes on without them, or fails; 600 by default.
     "PET_RDZV_CONF": "join_timeout=120",
 }
-"""What restarts of workers need beside torchrun's --max-restarts."""
+"""Environment that restarts of workers need beside torchrun's --max-restarts."""
 
 CPU_THREADS = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0"}
 """One thread per rank: more threads than free cores make a step several times slower."""
 
 CPU_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "4294967296", "MALLOC_TRIM_THRESHOLD_": "4294967296"}
-"""glibc keeps freed memory. By default it returns blocks of the reader's and the model's sizes to the system and gets
-them anew, page by page, in every step. A process's memory stays at its peak."""
+"""Makes glibc keep freed memory. By default it returns large blocks to the system and allocates them again, page by
+page, in every step. The price: a process's memory stays at its peak."""
 
 
 CPUS_PER_RANK, MB_PER_RANK = 1, 2048
-"""What a process needs on a CPU, with small tables: its one thread, torch and a model."""
+"""For a process that trains on a CPU, with small tables: one thread; torch and a model."""
 CPUS_PER_GPU, MB_PER_GPU = 4, 16384
-"""What a process needs beside its GPU: its own thread, two reader processes and the thread that pins their batches."""
+"""For a process that trains on a GPU: its own thread, two reader processes, the thread that pins their batches."""
 
 
 class RefusedLaunchError(ComponentValidationException, ValueError):
-    """Something is wrong in a command line. ``torchx run`` shows it without a traceback, and ends."""
+    """An error in a command line. ``torchx run`` shows it without a traceback, and ends."""
 
 
 class Job(NamedTuple):
@@ -65,8 +64,8 @@ def application(
     """A job of torchrun workers that run a module.
 
     Args:
-        options: what the module parses ``script_args`` to; wrong ones, a batch that the ranks do not divide, arms that
-            cannot be built and weights of tasks that the data set lacks end here, before anything is launched.
+        options: the class that the module parses ``script_args`` to. The arguments are checked before anything is
+            launched: options, whether the ranks divide the batch, arms, and weights of tasks.
         first: arguments before ``script_args``.
 
     Raises:
@@ -135,8 +134,8 @@ def _checked_mounts(mounts: Sequence[str]) -> list[str]:
     try:
         parse_mounts(list(mounts))
     except (KeyError, ValueError) as error:
-        given = ",".join(mounts)
+        text = ",".join(mounts)
         raise ValueError(
-            f"mounts is {quote(given, MAX_LENGTH)}, expected type=volume,src=CLAIM,dst=PATH: {shorten(str(error))}"
+            f"mounts is {quote(text, MAX_LENGTH)}, expected type=volume,src=CLAIM,dst=PATH: {shorten(str(error))}"
         ) from None
     return list(mounts)

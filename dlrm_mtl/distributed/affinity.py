@@ -1,4 +1,4 @@
-"""CPUs of a rank's own, so that ranks that wait for each other do not meet on one."""
+"""Binds each rank to CPUs of its own, so that ranks that wait for each other do not share one."""
 
 import os
 from collections.abc import Callable, Iterator, Set
@@ -7,11 +7,12 @@ from contextlib import contextmanager
 
 @contextmanager
 def own_cpus(local_rank: int, local_world_size: int) -> Iterator[None]:
-    """Binds this process to its share of the machine's CPUs, where several ranks train on them and nobody has bound it
-    yet. Does nothing where there are fewer CPUs than ranks, or no such thing as binding.
+    """Binds this process to its share of the machine's CPUs within the block, if several ranks train on this machine.
+    Does nothing if the process is bound already, if there are fewer CPUs than ranks, or if the system cannot bind
+    processes.
 
-    Its threads are scheduled as a batch job's: those of the collectives work while the training thread waits, and do
-    not interrupt it. Threads and processes that it starts inherit both.
+    Its threads get the policy SCHED_BATCH, under which those of the collectives do not interrupt the training thread.
+    New threads and processes inherit both.
 
     Args:
         local_rank: among the ranks of this machine.
@@ -30,7 +31,7 @@ def own_cpus(local_rank: int, local_world_size: int) -> Iterator[None]:
 
 @contextmanager
 def all_cpus() -> Iterator[None]:
-    """Undoes :func:`own_cpus` for a while, if it has done anything."""
+    """Undoes :func:`own_cpus` within the block."""
     if not hasattr(os, "SCHED_BATCH") or os.sched_getscheduler(0) != os.SCHED_BATCH:
         yield
         return

@@ -3,7 +3,8 @@
 Rank 0 draws a random secret and broadcasts it through the process group. On each connection rank 0 sends a nonce, the
 rank answers with its number, a nonce of its own and the HMAC of all three, and rank 0 proves in the same way that it is
 rank 0: the secret itself is never sent, and a replayed answer is refused. An answer has a fixed length, and no more is
-read before it is verified."""
+read before it is verified.
+"""
 
 import errno
 import hmac

@@ -1,4 +1,4 @@
-"""Tables that do not fit into a GPU: rows in host memory (UVM), the used ones in a cache on the device."""
+"""Tables that do not fit into a GPU: rows in host memory (UVM), with a cache of the used ones on the device."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +20,7 @@ def allowed_kernels(config: ShardingConfig, device: str) -> list[str]:
     """
     if device != "cuda":
         factor = config.cache_load_factor
-        require("sharding.kernels", config.kernels, CACHED not in config.kernels, "fused alone on a CPU")
+        require("sharding.kernels", config.kernels, CACHED not in config.kernels, "only fused on a CPU")
         require("sharding.cache_load_factor", factor, factor is None, "none on a CPU, which has no cached tables")
         require("sharding.prefetch", config.prefetch, not config.prefetch, "False on a CPU, which has no cached tables")
         return ["fused"]
@@ -35,8 +35,8 @@ def cache_params(config: ShardingConfig) -> CacheParams:
 def fetch_ahead(plan: ShardingPlan) -> None:
     """Marks a plan with cached tables for the pipeline that fetches rows ahead.
 
-    After planning: told before, the planner takes a cache for as fast as device memory and puts what fits behind one.
-    All kernels are marked, the cached ones among them: those that are not are logged as errors in every step.
+    To be called after planning: otherwise the planner assumes that a cache is as fast as device memory, and caches
+    tables that fit. All kernels are marked, since torchrec logs an error in every step for those that are not.
     """
     if any(parameter.compute_kernel == CACHED for parameter in _parameters(plan)):
         for parameter in _parameters(plan):
@@ -53,8 +53,8 @@ def fetches_ahead(plan: ShardingPlan) -> bool:
 
 @contextmanager
 def without_cache_locks(tables: nn.Module) -> Iterator[None]:
-    """For an evaluation. Kernels whose rows are fetched ahead hold each row in the cache until its backward pass, so
-    that what an evaluation reads would never leave.
+    """For an evaluation. Kernels that fetch rows ahead lock each row in the cache until its backward pass; rows that an
+    evaluation reads would stay locked.
 
     Args:
         tables: sharded embedding bags; no batch of a training step is under way.

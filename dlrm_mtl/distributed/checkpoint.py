@@ -1,4 +1,4 @@
-"""Checkpoints of tensors spread over ranks: written behind the training, read on any number of ranks and any plan."""
+"""Checkpoints of sharded tensors: written while training goes on, read on any number of ranks under any plan."""
 
 import shutil
 import sys
@@ -37,7 +37,7 @@ Tensors = Mapping[str, Tensor | ShardedTensor]
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A whole checkpoint on disk."""
+    """A complete checkpoint on disk."""
 
     path: Path
     facts: Mapping[str, Any]
@@ -53,13 +53,13 @@ class Checkpoint:
 class CheckpointWriter:
     """Writes the checkpoints of a run to a directory. Creating one and saving are collective.
 
-    A checkpoint is copied to host memory and written by a thread, beside the training. It gets its name when every
-    rank's part is on the disk. What fails (a full disk) is said on the first rank's stderr and costs that checkpoint
-    alone: training goes on, and the last good one stays.
+    A checkpoint is copied to host memory and written by a thread while training goes on. It gets its final name when
+    every rank's part is on the disk. If writing fails (a full disk), rank 0 says so on stderr, this checkpoint is
+    dropped, earlier ones stay, and training goes on.
 
     Args:
         keep: number of checkpoints that are kept, the newest ones.
-        timeout_s: seconds after which the writing ranks no longer wait for each other.
+        timeout_s: seconds that the writing threads of the ranks wait for each other.
     """
 
     def __init__(self, directory: Path, keep: int, ranks: Ranks, timeout_s: int) -> None:
@@ -72,28 +72,28 @@ class CheckpointWriter:
         self._writing: Future[None] | None = None
 
     def save(self, step: int, tensors: Tensors, facts: Mapping[str, Any]) -> None:
-        """Starts to write a checkpoint, after the one before is written.
+        """Starts to write a checkpoint, once the previous one is written.
 
         Args:
-            tensors: this rank's; a tensor that is not sharded is taken to be the same on all ranks that have its name.
+            tensors: this rank's. A tensor that is not sharded must be equal on all ranks that have one of its name.
             facts: JSON values, the same on every rank.
         """
         self.wait()
         self._writing = self._thread.submit(self._write, step, _copy_to_host(tensors), facts)
 
     def report(self) -> None:
-        """Says so if the checkpoint under way has failed by now."""
+        """Reports a checkpoint that has failed by now, without waiting."""
         if self._writing is not None and self._writing.done():
             self.wait()
 
     def wait(self) -> None:
-        """Waits until the checkpoint under way is written or has failed."""
+        """Waits until the last checkpoint is written or has failed."""
         if self._writing is None:
             return
         writing, self._writing = self._writing, None
         try:
             writing.result()
-        except Exception as error:  # whatever it is, the training must not end by it
+        except Exception as error:  # none may end the training
             if self._ranks.is_first:
                 reason = " ".join(str(error).split())
                 print(f"checkpoint NOT written, training goes on: {reason}", file=sys.stderr, flush=True)
@@ -128,7 +128,7 @@ class CheckpointWriter:
             raise
 
     def _run_on_all(self, action: Callable[[], Any]) -> list[Any]:
-        """Every rank's result; an action that fails on one rank fails on all."""
+        """Every rank's result. An action that fails on one rank fails on all."""
         outcome: tuple[bool, Any]
         try:
             outcome = (True, action())
@@ -143,9 +143,9 @@ class CheckpointWriter:
 
 
 def find_checkpoint(directory: Path, ranks: Ranks) -> Checkpoint | None:
-    """The newest checkpoint that is whole, on every rank; None if there is none at all. Collective.
+    """The newest intact checkpoint; None if there are no checkpoints. Collective.
 
-    One that was never finished is removed and one that is damaged is passed over, both with a line on stderr.
+    Unfinished checkpoints are removed and damaged ones skipped, with a line on stderr each.
 
     Raises:
         ValueError: there are checkpoints, but all are damaged.
@@ -158,17 +158,17 @@ def find_checkpoint(directory: Path, ranks: Ranks) -> Checkpoint | None:
             return open_checkpoint(path, ranks)
         except ValueError as error:
             damaged.append(str(error))
-            _say(ranks, f"checkpoint passed over: {error}")
+            _say(ranks, f"damaged checkpoint skipped: {error}")
     if damaged:
         raise ValueError(f"{directory}: every checkpoint is damaged; to start anew, remove them or give another --out")
     return None
 
 
 def open_checkpoint(path: Path, ranks: Ranks) -> Checkpoint:
-    """Opens a checkpoint after all its bytes were checked. Collective.
+    """Opens a checkpoint and verifies all its bytes. Collective.
 
     Raises:
-        ValueError: it is not there, or it is damaged; on every rank.
+        ValueError: it is missing or damaged; on every rank.
     """
 
     def check() -> tuple[dict[str, Any], dict[str, torch.Size]]:
@@ -191,13 +191,13 @@ def load_tensors(checkpoint: Checkpoint, targets: Tensors, names: Collection[str
 
     Args:
         targets: sharded tensors to fill in place, each rank's own; their sizes are the checkpoint's.
-        names: further tensors, which come back whole, in host memory.
+        names: further tensors, which are returned whole, in host memory.
 
     Returns:
         the tensors of ``names``.
 
     Raises:
-        ValueError: on every rank: one is not there, or a file holds something else than tensors or cannot be read.
+        ValueError: a tensor is missing, or a file cannot be read or holds something else than tensors; on every rank.
     """
     stored = read_description(checkpoint.path)
     missing = sorted(set(names) - stored.keys())
@@ -218,7 +218,7 @@ def load_tensors(checkpoint: Checkpoint, targets: Tensors, names: Collection[str
 
 @torch.no_grad()
 def _copy_to_host(tensors: Tensors) -> dict[str, Any]:
-    """Copies every tensor. The tables of a rank share one storage, which torch's own stager would copy for each."""
+    """Copies every tensor. torch's stager would copy the storage that a rank's tables share once for each table."""
     return {name: value.to(device="cpu", copy=True) for name, value in tensors.items()}
 
 
@@ -228,7 +228,7 @@ def _make_empty(directory: Path) -> None:
 
 
 def _first_failure(error: CheckpointException) -> str:
-    """What went wrong on the first rank that failed, in one line."""
+    """The error of the first rank that failed, in one line."""
     rank, (cause, _) = min(error.failures.items())
     first_line = str(cause).strip().split("\n")[0]
     return f"rank {rank}: {type(cause).__name__}: {first_line}"

@@ -1,11 +1,11 @@
-"""A directory of checkpoints: each is whole, under its final name, or it does not count.
+"""A directory of checkpoints. One that has its final name is complete.
 
 ::
 
     DIR/step-00000120/checkpoint.json     facts of the run, and size and checksum of every file, itself too
     DIR/step-00000120/tensors.json        see checkpoint_format.py
     DIR/step-00000120/__0_0.distcp ...
-    DIR/.step-00000240.partial            one that is being written, or never was finished
+    DIR/.step-00000240.partial            one that is being written, or was interrupted
 """
 
 import hashlib
@@ -42,7 +42,7 @@ class ListedFile:
 
 @dataclass(frozen=True)
 class Manifest(MayHoldMore):
-    """What a manifest says of the checkpoint itself. Raises ValueError for what no checkpoint has."""
+    """The part of a manifest that is about the checkpoint itself. Raises ValueError for impossible values."""
 
     step: int
     files: Mapping[str, ListedFile]
@@ -63,7 +63,7 @@ def checkpoint_path(directory: Path, step: int) -> Path:
 
 
 def partial_path(directory: Path, step: int) -> Path:
-    """Where a checkpoint is written before it gets its name."""
+    """Where a checkpoint is written before it gets its final name."""
     return directory / f".step-{step:08d}.partial"
 
 
@@ -74,7 +74,7 @@ def list_checkpoints(directory: Path) -> list[Path]:
 
 
 def remove_unfinished(directory: Path) -> list[Path]:
-    """Removes what was never finished, and returns it."""
+    """Removes unfinished checkpoints; their paths."""
     found = sorted(directory.glob(".step-*.partial"))
     for path in found:
         remove(path)
@@ -82,7 +82,7 @@ def remove_unfinished(directory: Path) -> list[Path]:
 
 
 def remove(path: Path) -> None:
-    """Removes a directory, if there is one; of a link or file of its name, that alone."""
+    """Removes a directory, file or link, if it exists; not what a link points to."""
     if path.is_symlink() or path.is_file():
         path.unlink()
     elif path.exists():
@@ -95,7 +95,7 @@ def record_files(directory: Path, files: Sequence[str]) -> list[FileRecord]:
 
 
 def complete(directory: Path, step: int, facts: Mapping[str, Any], files: Sequence[FileRecord], keep: int) -> None:
-    """Gives a written checkpoint its manifest and its name, and removes all but the newest ``keep``."""
+    """Adds the manifest to a written checkpoint, gives it its final name, and removes all but the newest ``keep``."""
     partial, path = partial_path(directory, step), checkpoint_path(directory, step)
     records = {name: {"bytes": size, "sha256": checksum} for name, size, checksum in files}
     write_manifest(partial, {"format": FORMAT, "step": step, "files": records, **facts})
@@ -109,16 +109,16 @@ def complete(directory: Path, step: int, facts: Mapping[str, Any], files: Sequen
 
 
 def write_manifest(directory: Path, manifest: Mapping[str, Any]) -> None:
-    """Writes the manifest of a checkpoint, with a checksum of its own."""
+    """Writes the manifest of a checkpoint, with its own checksum."""
     write_json(directory / MANIFEST, {**manifest, "sha256": _digest(manifest)})
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
     """The manifest of a checkpoint: ``format``, ``step`` and ``files``, see :class:`Manifest`, and the run's facts,
-    which are for the caller to check.
+    which the caller checks.
 
     Raises:
-        ValueError: there is none, it is damaged, it has another format, or a file that is not one of the checkpoint's.
+        ValueError: it is missing or damaged, has another format, or lists a file outside of the checkpoint.
     """
     file = path / MANIFEST
     if not is_regular(file):
@@ -136,7 +136,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
 
 
 def find_damage(path: Path, manifest: Mapping[str, Any], part: int = 0, parts: int = 1) -> str | None:
-    """What is wrong with a share of a checkpoint's files; None if nothing is."""
+    """The first damage in one of ``parts`` shares of a checkpoint's files; None if there is none."""
     for name, record in sorted(manifest["files"].items())[part::parts]:
         file = path / name
         if not is_regular(file):
@@ -150,7 +150,7 @@ def find_damage(path: Path, manifest: Mapping[str, Any], part: int = 0, parts: i
 
 
 def is_regular(file: Path) -> bool:
-    """Whether it is a file, and no link to one somewhere else."""
+    """Whether it is a file and not a link."""
     return file.is_file() and not file.is_symlink()
 
 

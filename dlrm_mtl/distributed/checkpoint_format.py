@@ -1,7 +1,7 @@
-"""Tensors of a checkpoint on disk: as torch.distributed.checkpoint writes them, but described in JSON.
+"""Tensors of a checkpoint on disk, as torch.distributed.checkpoint writes them, but described in JSON.
 
-Its own description is a pickle, which can execute code when it is read; and values that are no tensors would be pickled
-too, so there are none.
+torch's own description is a pickle, which can execute code when it is read, and so are values other than tensors: only
+tensors are written.
 """
 
 from pathlib import Path

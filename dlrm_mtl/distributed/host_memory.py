@@ -1,4 +1,4 @@
-"""How much memory a process may use: that of its machine, or what its container or job is limited to."""
+"""The memory that a process may use: the machine's, or the limit of its container or job."""
 
 import os
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ def host_memory(membership: Path = MEMBERSHIP, hierarchies: Path = HIERARCHIES) 
 
 
 def _limits(membership: Path, hierarchies: Path) -> Iterator[int]:
-    """Every limit that is set; none where there are no control groups."""
+    """Every limit that is set."""
     try:
         lines = membership.read_text().splitlines()
     except OSError:
@@ -42,8 +42,8 @@ def _limits(membership: Path, hierarchies: Path) -> Iterator[int]:
 
 
 def _with_those_above(group: str) -> list[PurePosixPath]:
-    """A control group and those above it, relative to where they are mounted. A container may have its own mounted as
-    the topmost one, though its process is told the host's path: what is not there has no limit."""
+    """A control group and those above it, relative to the mount. In a container, whose own group may be mounted as the
+    topmost, some of these paths of the host do not exist."""
     parts = [part for part in PurePosixPath(group).parts if part not in ("/", "..")]
     return [PurePosixPath(*parts[:depth]) for depth in range(len(parts), -1, -1)]
 

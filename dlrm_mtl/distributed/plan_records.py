@@ -33,8 +33,8 @@ def describe_plan(plan: ShardingPlan) -> list[dict[str, Any]]:
 
 
 def summarize_plan(tables: Sequence[Mapping[str, Any]]) -> str:
-    """The plan in a line: how many tables of which kind, and the size of their float32 weights, together and on the
-    fullest rank."""
+    """The plan in a line: numbers of tables by sharding type and kernel, and the size of their float32 weights, in
+    total and on the fullest rank."""
     kinds = Counter((table["sharding_type"], table["compute_kernel"]) for table in tables)
     by_rank: Counter[int] = Counter()
     for table in tables:

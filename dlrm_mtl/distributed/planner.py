@@ -29,7 +29,7 @@ own limit of 10,000 proposals, at any number of ranks, would take minutes at a t
 
 @dataclass(frozen=True)
 class TablePlan:
-    """A plan, and what the planner reckons of it."""
+    """A plan and the planner's estimates for it."""
 
     plan: ShardingPlan
     options: tuple[ShardingOption, ...]
@@ -39,12 +39,12 @@ class TablePlan:
 
 
 class NoPlanFitsError(ValueError):
-    """No placement of the tables was found within the memory."""
+    """No placement of the tables fits into the memory."""
 
     def __init__(self, message: str, search_space: Sequence[ShardingOption]) -> None:
         super().__init__(message)
         self.search_space = tuple(search_space)
-        """Every option of every table, with the storage it takes."""
+        """Every option of every table, with its storage."""
 
 
 def find_plan(

@@ -1,4 +1,4 @@
-"""Known warnings of the libraries that a user can do nothing about, silenced by their exact messages."""
+"""Silences known warnings of the libraries that a user cannot act on, by their messages."""
 
 import logging
 import warnings
@@ -8,13 +8,13 @@ def silence_known_warnings() -> None:
     """To be called once, before models are built."""
     # torchrec passes it to DDP on purpose: balancer and metrics keep their buffers to themselves.
     warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated", category=FutureWarning)
-    # torchrec's fused modules still speak ShardedTensor.
+    # torchrec's fused modules still use ShardedTensor.
     warnings.filterwarnings("ignore", message="Please use DTensor instead", category=FutureWarning)
     # fbgemm's lookup of replicated tables on a CPU; its gradients are tested against those of the fused one.
     warnings.filterwarnings("ignore", message="fbgemm::dense_embedding_codegen_lookup_function", category=UserWarning)
     logging.getLogger("torch.fx._symbolic_trace").addFilter(_is_not_tracing_notice)
     logging.getLogger("torchrec.distributed.utils").addFilter(_is_not_caching_notice)
-    # The evaluation pipeline's loading thread logs a bad row group's error, which then goes up all the same.
+    # The evaluation pipeline's loading thread logs the error of a bad row group, and then raises it.
     logging.getLogger("torchrec.distributed.train_pipeline.utils").addFilter(_is_not_reading_error)
 
 

@@ -1,5 +1,5 @@
-"""Tables that are whole on every rank and have gradients of their own, which the fused kernel never hands out: for
-balancing by the gradients of the tables, at whatever cost."""
+"""Tables that every rank holds whole, with gradients in ``.grad``, which fused tables do not have. Balancing by the
+gradients of the tables' parameters needs them."""
 
 import torch.distributed as dist
 from torch import nn
@@ -26,17 +26,17 @@ def replicate_tables(tables: EmbeddingBagCollection, ranks: Ranks) -> ShardingPl
 
 
 def replicated_parameters(tables: nn.Module) -> list[nn.Parameter]:
-    """The kernels' own parameters of sharded, replicated tables; torchrec's are slices of them, which no graph leads
-    to."""
+    """The kernels' parameters of replicated tables. torchrec's parameters are slices of them outside of the autograd
+    graph."""
     kernels = {id(table._original_tensor): table._original_tensor for table in tables.parameters()}  # type: ignore[attr-defined]
     return list(kernels.values())
 
 
 def average_gradients_of_replicas(tables: nn.Module, ranks: Ranks) -> None:
-    """Averages the replicas' gradients over the ranks as they arrive in ``.grad``.
+    """Averages the replicas' gradients over the ranks when backward has accumulated them in ``.grad``.
 
-    In place of the DistributedDataParallel that torchrec puts around the lookups: it counts on one backward pass per
-    forward, and lets the replicas drift apart where there are more.
+    Replaces the DistributedDataParallel that torchrec puts around the lookups, which reduces gradients in only one of
+    several backward passes of a forward pass, so that the replicas would differ.
     """
     tables._lookups = [  # type: ignore[assignment]
         lookup.module if isinstance(lookup, DistributedDataParallel) else lookup

@@ -1,4 +1,4 @@
-"""What is sharded, and in which ways."""
+"""Sharders, and the sharding types that the planner may choose from."""
 
 from torch import nn
 from torchrec.distributed.embeddingbag import EmbeddingBagCollectionSharder
@@ -12,7 +12,7 @@ COLUMN_KINDS = ("column_wise", "table_column_wise", "grid_shard")
 
 
 def sharders(comms: CommsConfig | None = None) -> list[ModuleSharder[nn.Module]]:
-    """The sharders of the model's tables; by default everything travels as float32."""
+    """The sharders of the model's tables; by default embeddings are exchanged as float32."""
     codecs = comm_codecs(comms or CommsConfig())
     return [EmbeddingBagCollectionSharder(qcomm_codecs_registry=codecs)]  # type: ignore[list-item]
 

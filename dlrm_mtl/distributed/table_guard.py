@@ -1,5 +1,5 @@
-"""Keeps gradients that are not finite out of the tables, which the fused kernel updates inside backward, before anyone
-could skip a step."""
+"""Keeps gradients that are not finite out of the tables. The fused kernel updates them inside backward, before a step
+can be skipped."""
 
 from typing import Any
 
@@ -8,11 +8,11 @@ from torch import Tensor, nn
 
 
 def guard_tables(tables: nn.Module) -> None:
-    """Has a table's update do nothing in a step whose gradient is not finite.
+    """Makes a table's update do nothing in a step whose gradient is not finite.
 
     The rank that owns a shard receives its gradient from all ranks, so that NaN of one rank's rows reaches all owners,
     and each replaces the whole gradient of its kernel by zeros. SGD, Adagrad and row-wise Adagrad then leave weights
-    and state bit for bit as they were. Adam does not: its moments decay, and what is left of them moves the weights.
+    and state unchanged, bit for bit. Adam does not: its moments decay and still move the weights.
 
     Args:
         tables: sharded embedding bags with fused optimizers.
@@ -30,6 +30,6 @@ def _guard_output(kernel: nn.Module, inputs: Any, output: Tensor) -> None:
 def _zero_unless_finite(gradient: Tensor) -> Tensor:
     """(B, D_kernel) gradient of the pooled embeddings of a kernel's tables."""
     finite = torch.isfinite(gradient.sum(dtype=torch.promote_types(gradient.dtype, torch.float32)))
-    if gradient.device.type == "cpu":  # where reading the flag costs nothing and spares a pass
+    if gradient.device.type == "cpu":  # reading the flag is free here and saves a pass
         return gradient if finite else torch.zeros_like(gradient)
     return torch.where(finite, gradient, 0.0)

@@ -1,4 +1,4 @@
-"""What a checkpoint says of its tensors: which part of which tensor lies where in which file."""
+"""The description of a checkpoint's tensors: which part of which tensor lies where in which file."""
 
 import math
 from bisect import bisect_right, insort
@@ -39,8 +39,7 @@ class Chunk:
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """A tensor. Raises ValueError unless its chunks make up the whole of it, each part once, and are as large as their
-    values."""
+    """A tensor. Raises ValueError unless its chunks cover every element once, in enough bytes."""
 
     dtype: str
     size: tuple[int, ...]
@@ -57,19 +56,19 @@ class StoredTensor:
                 offset + size > whole for offset, size, whole in zip(chunk.offset, chunk.size, self.size, strict=True)
             ):
                 raise ValueError(
-                    f"a chunk of size {quote(chunk.size)} at {quote(chunk.offset)} is no part of a tensor of size"
+                    f"a chunk of size {quote(chunk.size)} at {quote(chunk.offset)} is not a part of a tensor of size"
                     f" {quote(self.size)}"
                 )
             if math.prod(chunk.size) * dtype.itemsize > chunk.bytes:
                 raise ValueError(f"a chunk of size {quote(chunk.size)} in {chunk.bytes} bytes, expected more")
         if sum(math.prod(chunk.size) for chunk in self.chunks) != math.prod(self.size):
-            raise ValueError(f"the chunks are not all of a tensor of size {quote(self.size)}")
+            raise ValueError(f"the chunks do not cover a tensor of size {quote(self.size)}")
         if _overlap(self.chunks):
             raise ValueError(f"chunks of a tensor of size {quote(self.size)} overlap")
 
     @property
     def metadata(self) -> TensorStorageMetadata:
-        """In torch's terms."""
+        """As torch.distributed.checkpoint describes it."""
         chunks = [ChunkStorageMetadata(torch.Size(chunk.offset), torch.Size(chunk.size)) for chunk in self.chunks]
         properties = TensorProperties(dtype=getattr(torch, self.dtype))
         return TensorStorageMetadata(properties, torch.Size(self.size), chunks)
@@ -79,7 +78,7 @@ def read_description(path: Path) -> dict[str, StoredTensor]:
     """The tensors of a checkpoint, by name.
 
     Raises:
-        ValueError: the description is missing, is not of the form, or names a file outside the directory.
+        ValueError: the description is missing or invalid, or names a file outside of the directory.
     """
     file = path / DESCRIPTION
     value = read_json(file)
@@ -91,13 +90,13 @@ def read_description(path: Path) -> dict[str, StoredTensor]:
 
 
 def check_places(tensors: Mapping[str, StoredTensor], file_sizes: Mapping[str, int]) -> None:
-    """Checks that tensors lie in the files that a checkpoint has.
+    """Checks that the files of a checkpoint are large enough for its tensors.
 
     Args:
         file_sizes: bytes of each file, by name.
 
     Raises:
-        ValueError: one does not.
+        ValueError: one is missing or too small.
     """
     for name, tensor in tensors.items():
         for chunk in tensor.chunks:

@@ -14,8 +14,7 @@ MS_PER_S = 1000
 
 @dataclass(frozen=True)
 class Cluster:
-    """What the planner is told of the machines. Memory in bytes, bandwidths in bytes per second, whose defaults are
-    torchrec's."""
+    """The machines that the planner assumes. Memory in bytes; bandwidths in bytes per second, by default torchrec's."""
 
     device: str
     """cuda or cpu."""
@@ -37,7 +36,7 @@ class Cluster:
         return self.world_size // self.local_world_size
 
     def usable_memory(self, reserve: float) -> dict[str, int]:
-        """Bytes that tables may take on a rank: of HBM, on GPUs, and of its share of the host's memory (DDR).
+        """Bytes that tables may take on a rank: of HBM (on GPUs) and of its share of the host's memory (DDR).
 
         Args:
             reserve: share of each memory that is kept free.
@@ -59,11 +58,11 @@ def cluster_of(ranks: Ranks) -> Cluster:
 
 
 def build_topology(cluster: Cluster, reserve: float) -> Topology:
-    """torchrec's description of a cluster, which counts in bytes and in bytes per millisecond.
+    """torchrec's description of a cluster, in bytes and bytes per millisecond.
 
     Args:
-        reserve: share of the hosts' memory that is kept free. torchrec's storage reservation, which the planner takes
-            besides, keeps back memory of GPUs alone.
+        reserve: share of the hosts' memory that is kept free. torchrec's storage reservation covers only memory of
+            GPUs.
     """
     return TopologyFactory.create_topology(
         TrainerConfig(world_size=cluster.world_size, local_world_size=cluster.local_world_size),

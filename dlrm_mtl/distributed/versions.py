@@ -1,4 +1,4 @@
-"""The start-up check of the torch / torchrec / fbgemm triple."""
+"""The check at start-up that torch, torchrec and fbgemm go together."""
 
 import gc
 from collections.abc import Iterator

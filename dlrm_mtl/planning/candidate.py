@@ -15,14 +15,14 @@ from dlrm_mtl.units import parse_bandwidth, parse_size
 
 @dataclass(frozen=True)
 class Candidate:
-    """A cluster, and the plan for it, or why there is none."""
+    """A cluster, and the plan for it or the reason why there is none."""
 
     cluster: Cluster
-    found: TablePlan | NoPlanFitsError
+    plan: TablePlan | NoPlanFitsError
 
 
 def plan_candidate(config: PlanConfig, schema: Schema, hosts: int) -> Candidate:
-    """Plans for some hosts of the cluster.
+    """Plans for a number of hosts.
 
     Raises:
         ValueError: the ranks do not divide the batch, or an option does not suit data set or device.
@@ -38,7 +38,7 @@ def plan_candidate(config: PlanConfig, schema: Schema, hosts: int) -> Candidate:
 
 
 def build_cluster(config: PlanConfig, hosts: int) -> Cluster:
-    """Some hosts of the kind that the options describe."""
+    """A cluster of a number of the hosts that the options describe."""
     return Cluster(
         device=config.device,
         world_size=hosts * config.gpus_per_host,

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 
 LARGEST_SEARCHED = 1024
-"""Ranks up to which a larger cluster is looked for."""
+"""Ranks of the largest cluster that is tried."""
 
 
 def host_counts(divides: Callable[[int], bool], ranks_per_host: int, hosts: int) -> list[int]:
@@ -13,23 +13,22 @@ def host_counts(divides: Callable[[int], bool], ranks_per_host: int, hosts: int)
 
 
 def smallest_hosts(counts: Sequence[int], hosts: int, fits: bool, fits_on: Callable[[int], bool]) -> int | None:
-    """The smallest of some numbers of hosts that fits, None if none does; a few of them are tried.
-
-    It counts on a plan that fits on some hosts fitting on more of them.
+    """The smallest number of hosts that fits; None if none does. Assumes that what fits on some hosts fits on more, so
+    that few numbers need be tried.
 
     Args:
-        counts: in ascending order.
-        hosts: the number that is known.
-        fits: whether it fits.
-        fits_on: whether a plan for another number fits; quick for few hosts.
+        counts: numbers of hosts to choose from, ascending.
+        hosts: a number for which the answer is known.
+        fits: that answer.
+        fits_on: whether a plan for another number fits; fast for few hosts.
     """
-    left = [count for count in counts if (count < hosts if fits else count > hosts)]
-    found = _first_that_fits(left, fits_on)
-    return hosts if found is None and fits else found
+    candidates = [count for count in counts if (count < hosts if fits else count > hosts)]
+    smallest = _first_that_fits(candidates, fits_on)
+    return hosts if smallest is None and fits else smallest
 
 
 def _first_that_fits(counts: Sequence[int], fits_on: Callable[[int], bool]) -> int | None:
-    """Strides that double, then bisection: large clusters, which take longest, are tried last."""
+    """Doubles the stride, then bisects, so that large clusters, which take longest, are tried last."""
     if not counts:
         return None
     below, at, stride = -1, 0, 1

@@ -1,4 +1,4 @@
-"""Where a plan's memory goes, rank by rank, as torchrec's storage estimator reckons it."""
+"""The memory that a plan takes on each rank, by torchrec's storage estimator."""
 
 import copy
 from collections.abc import Sequence
@@ -25,11 +25,11 @@ class RankMemory:
     """Bytes of one kind of memory, by rank."""
 
     tables: tuple[int, ...]
-    """Weights; in HBM of a cached table its cache."""
+    """Weights; of a cached table, in HBM, the cache."""
     state: tuple[int, ...]
     """The table optimizer's state, and the bookkeeping of caches."""
     io: tuple[int, ...]
-    """Ids that come in and embeddings that go out, for the global batch's part that a rank's shards serve."""
+    """Ids received and embeddings sent for the part of the global batch that a rank's shards serve."""
 
     @property
     def total(self) -> tuple[int, ...]:
@@ -39,8 +39,8 @@ class RankMemory:
 def memory_by_rank(plan: TablePlan) -> tuple[RankMemory, RankMemory]:
     """HBM and host memory that the tables take.
 
-    The estimator gives one number per shard. It is asked three times: as for inference, which has the weights alone;
-    for an empty batch, which adds the state; and for the batch.
+    The estimator gives one number per shard, so three estimates are compared: for inference (weights alone), for an
+    empty batch (and the state), and for the batch.
     """
     weights = _estimate(plan, inference=True)
     with_state = _estimate(plan, batch_size=0)
@@ -57,9 +57,8 @@ def memory_by_rank(plan: TablePlan) -> tuple[RankMemory, RankMemory]:
 
 
 def dense_memory(schema: Schema, config: ModelConfig, optimizer: DenseOptimizer) -> tuple[int, int]:
-    """Parameters of everything but the tables, and the bytes of their float32 weights, gradients and optimizer state,
-    which every rank holds whole. Gradients lie in the buckets of DistributedDataParallel, once. Activations are left
-    out."""
+    """Number of parameters other than the tables', and the bytes of their float32 weights, gradients and optimizer
+    state on each rank. DistributedDataParallel's buckets are the gradients, not a copy. Activations are not counted."""
     with torch.device("meta"):
         modules = build_dense_modules(schema, config)
     parameters = sum(parameter.numel() for module in modules for parameter in module.parameters())
@@ -85,7 +84,7 @@ def _sum_by_rank(options: Sequence[ShardingOption], world_size: int) -> tuple[li
 
 
 def _fresh(option: ShardingOption, batch_size: int | None) -> ShardingOption:
-    """A copy whose shards can be estimated anew."""
+    """A copy with copied shards, whose estimates the estimator may overwrite."""
     fresh = copy.copy(option)
     fresh.shards = [copy.copy(shard) for shard in option.shards]
     if batch_size is not None:

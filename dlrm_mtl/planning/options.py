@@ -1,4 +1,4 @@
-"""The options of the plan. Free of torch, so that ``--help`` is quick."""
+"""The options of the plan. Imports no torch, so that ``--help`` is quick."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,14 +44,14 @@ class PlanConfig:
     sharding: ShardingConfig = field(default_factory=ShardingConfig)
 
     def check(self) -> None:
-        """Checks what no single option's type says.
+        """Checks values and combinations of options.
 
         Raises:
             ValueError: a size or bandwidth without a unit, both or neither of data and preset, ranks that do not divide
                 the batch, no directory for the file.
         """
-        given = [name for name in ("data", "preset") if getattr(self, name) is not None]
-        require("data, preset", given, len(given) == 1, "one of the two: a data set or the name of a preset")
+        sources = [name for name in ("data", "preset") if getattr(self, name) is not None]
+        require("data, preset", sources, len(sources) == 1, "one of the two: a data set or the name of a preset")
         for name in ("hosts", "gpus_per_host", "batch_size"):
             require(name, getattr(self, name), getattr(self, name) > 0, "a positive number")
         for name in ("hbm", "ddr"):

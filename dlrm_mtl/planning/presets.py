@@ -1,4 +1,4 @@
-"""Models that are planned without a data set at hand. Free of torch, so that ``--help`` is quick."""
+"""Models that can be planned without a data set. Imports no torch, so that ``--help`` is quick."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ CRITEO_IDS_PER_ROW = (3, 2, 1, 2, 6, 1, 1, 1, 1, 7, 3, 8, 1, 6, 9, 5, 1, 1, 1, 1
 
 @dataclass(frozen=True)
 class Preset:
-    """A data set that need not be there, and the options that go with it unless others are given."""
+    """The schema of a published data set, and default options for it."""
 
     schema: Schema
     options: Mapping[str, Any]

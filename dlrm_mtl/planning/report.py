@@ -1,4 +1,4 @@
-"""The plan, what it takes, and whether a smaller cluster would do, as one record."""
+"""The plan, its memory and step time, and the smallest cluster that fits, as one record."""
 
 from importlib.metadata import version
 from statistics import mean
@@ -21,17 +21,17 @@ FORMAT = 1
 
 
 def make_report(config: PlanConfig) -> dict[str, Any]:
-    """Plans, and looks for the smallest number of hosts. Plain data, in bytes, milliseconds, and bytes per second.
+    """Plans, and finds the smallest number of hosts. The record is in bytes, milliseconds, and bytes per second.
 
     Args:
-        config: checked.
+        config: one that ``check`` accepts.
 
     Raises:
         ValueError: the data set has no valid schema, or an option does not suit it or the device.
     """
     schema = _schema(config)
     candidate = plan_candidate(config, schema, config.hosts)
-    cluster, found = candidate.cluster, candidate.found
+    cluster, plan = candidate.cluster, candidate.plan
     parameters, dense = dense_memory(schema, config.model, config.optimizer.dense)
     reserve = _reserve_per_rank(cluster, config.sharding.reserve)
     counts = host_counts(config.divides, config.gpus_per_host, config.hosts)
@@ -63,29 +63,27 @@ def make_report(config: PlanConfig) -> dict[str, Any]:
         ),
         "largest_hosts_tried": counts[-1],
         "shortfalls": (
-            shortfalls(found.search_space, cluster, config.sharding.reserve)
-            if isinstance(found, NoPlanFitsError)
-            else []
+            shortfalls(plan.search_space, cluster, config.sharding.reserve) if isinstance(plan, NoPlanFitsError) else []
         ),
-        "plan": _describe(found) if isinstance(found, TablePlan) else None,
+        "plan": _describe(plan) if isinstance(plan, TablePlan) else None,
     }
 
 
 def _schema(config: PlanConfig) -> Schema:
     if config.preset is not None:
         return PRESETS[config.preset].schema
-    assert config.data is not None  # since the configuration has been checked
+    assert config.data is not None  # PlanConfig.check
     return read_schema(config.data)
 
 
 def _is_plan(candidate: Candidate) -> bool:
-    return isinstance(candidate.found, TablePlan)
+    return isinstance(candidate.plan, TablePlan)
 
 
 def _reserve_per_rank(cluster: Cluster, reserve: float) -> int:
-    """Bytes that are kept free where the dense part is, on the GPU or in a rank's share of the host's memory."""
-    own = cluster.hbm if cluster.device == "cuda" else cluster.host_memory // cluster.local_world_size
-    return int(reserve * own)
+    """Bytes of a rank's memory, of its GPU or its share of the host's, that are kept free for the dense part."""
+    memory = cluster.hbm if cluster.device == "cuda" else cluster.host_memory // cluster.local_world_size
+    return int(reserve * memory)
 
 
 def _describe(plan: TablePlan) -> dict[str, Any]:

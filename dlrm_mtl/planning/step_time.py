@@ -1,4 +1,4 @@
-"""The step time that torchrec's cost model expects of a plan, rank by rank."""
+"""The step time of a plan on each rank, by torchrec's cost model."""
 
 from dataclasses import dataclass
 
@@ -33,7 +33,7 @@ class StepTime:
 
 
 def step_time(plan: TablePlan) -> StepTime:
-    """What the shards of each rank take together, one after the other."""
+    """The sums over each rank's shards."""
     ranks = [Perf(0.0, 0.0, 0.0, 0.0) for _ in range(plan.topology.world_size)]
     for option in plan.options:
         for shard in option.shards:

@@ -1,4 +1,4 @@
-"""The report as text, short on any number of ranks."""
+"""The report as text, short for any number of ranks."""
 
 from collections.abc import Iterator, Mapping
 from statistics import mean
@@ -105,7 +105,7 @@ def _step_time(plan: Report) -> str:
 
 
 def _ranks(plan: Report) -> str:
-    """Neighbours that print alike share a line; of many, the slowest are shown."""
+    """The table by rank. Consecutive ranks with equal figures share a line; of many lines, the slowest are shown."""
     runs: list[tuple[int, int, list[str]]] = []
     total = plan["step_time_ms"]["total"]
     for rank, time in enumerate(total):

@@ -98,7 +98,7 @@ def test_rows_are_fetched_ahead_where_a_table_is_cached(rows: int) -> None:
 @pytest.mark.parametrize(
     ("config", "named"),
     [
-        (ShardingConfig(kernels=("fused", "fused_uvm_caching")), r"sharding\.kernels is .*, expected fused alone"),
+        (ShardingConfig(kernels=("fused", "fused_uvm_caching")), r"sharding\.kernels is .*, expected only fused"),
         (ShardingConfig(cache_load_factor=0.2), r"sharding\.cache_load_factor is 0\.2, expected none"),
         (ShardingConfig(prefetch=True), r"sharding\.prefetch is True, expected False"),
     ],

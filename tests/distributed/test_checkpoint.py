@@ -1,4 +1,4 @@
-"""Checkpoints on disk: whole or not there, kept or passed over, never executed."""
+"""Checkpoints on disk: whole or not there, kept or skipped, never executed."""
 
 import io
 import json
@@ -111,12 +111,12 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
 
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("world_size", [1, 2])
-def test_a_damaged_one_is_passed_over(directory: Path, rank_pool: RankPool, damage: str, world_size: int) -> None:
+def test_a_damaged_one_is_skipped(directory: Path, rank_pool: RankPool, damage: str, world_size: int) -> None:
     act, message = DAMAGES[damage]
     act(directory / "step-00000003")
     results = rank_pool.run(world_size, checkpoints.read, directory)
     assert [found for found, _ in results] == [(2, "step 2", True)] * world_size
-    assert mentions(results[0][1], "passed over", directory / "step-00000003")
+    assert mentions(results[0][1], "skipped", directory / "step-00000003")
     assert message in results[0][1]
     assert all(said == "" for _, said in results[1:])
 

@@ -186,7 +186,7 @@ class Campaign:
         damages: list[Callable[[Path], None]] = [_flip_a_bit, _truncate, Path.unlink]
         self._random.choice(damages)(file)
         attempt = run.start(world_size, Faults(kill=(self._rank(world_size), self._step(run) - EVERY)))
-        said = f"checkpoint passed over: {newest}" in attempt.output
+        said = f"damaged checkpoint skipped: {newest}" in attempt.output
         self._count(kind, said and -9 in attempt.codes, run)
         return None
 

@@ -115,7 +115,7 @@ def test_what_does_not_fit_says_by_how_much() -> None:
     assert hbm["needs"] > (128 + 1) * 4 * ROWS
     assert "too little" in format_report(found)
     config = parse("--preset", "criteo-1tb", *never)
-    plans = [plan_candidate(config, PRESETS["criteo-1tb"].schema, hosts).found for hosts in (2, 4)]
+    plans = [plan_candidate(config, PRESETS["criteo-1tb"].schema, hosts).plan for hosts in (2, 4)]
     assert [isinstance(plan, TablePlan) for plan in plans] == [False, True]
 
 
