@@ -13,6 +13,7 @@ import torch
 from dlrm_mtl.balancing import BalancingLayer, MultiBalance
 from dlrm_mtl.balancing.exchange.shared_sums import shared_sums
 from dlrm_mtl.balancing.kernels import compiled
+from dlrm_mtl.balancing.kernels.c_structures import INTERFACE_VERSION
 from dlrm_mtl.balancing.kernels.cpu_kernels import CpuKernels, cpu_kernels, declare_types
 from tests.balancing.kernel_settings import fresh_kernels
 from tests.entry_points.processes import ROOT
@@ -75,6 +76,13 @@ def test_an_extension_that_cannot_be_loaded_is_reported(tmp_path: Path) -> None:
         with pytest.warns(UserWarning, match=NOT_BUILT):
             assert cpu_kernels(list(ROWS)) is None
         assert_balances()
+
+
+def test_an_extension_of_older_sources_is_not_used() -> None:
+    with fresh_kernels() as patch:
+        patch.setattr(compiled, "INTERFACE_VERSION", INTERFACE_VERSION + 1)
+        with pytest.warns(UserWarning, match=NOT_BUILT):
+            assert cpu_kernels(list(ROWS)) is None
 
 
 def test_switched_off() -> None:

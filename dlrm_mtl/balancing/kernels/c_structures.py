@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+INTERFACE_VERSION = 1
 MAX_TASKS = 16
 DTYPES = (torch.float32, torch.bfloat16)
 INSTRUCTION_SETS = ("baseline", "AVX2", "AVX-512")

@@ -2,6 +2,11 @@
 
 #include <stdint.h>
 
+/* Counts changes of what c_structures.py knows of these sources, so that an older library is not used. */
+#define INTERFACE_VERSION 1
+
+int interface_version(void);
+
 #define MAX_TASKS 16
 #define MAX_PAIRS (MAX_TASKS * (MAX_TASKS + 1) / 2)
 

@@ -11,6 +11,8 @@ static const struct functions *const BY_INSTRUCTION_SET[] = {&baseline_functions
 static const struct functions *const BY_INSTRUCTION_SET[] = {&baseline_functions};
 #endif
 
+int interface_version(void) { return INTERFACE_VERSION; }
+
 enum instruction_set widest_instruction_set(void) {
 #if defined(__x86_64__)
     __builtin_cpu_init();
