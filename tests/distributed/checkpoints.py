@@ -23,10 +23,10 @@ def values(step: int) -> dict[str, torch.Tensor]:
 def write(
     ranks: Ranks, directory: Path, steps: list[int], keep: int = 2, full: list[int] | None = None, on_rank: int = 0
 ) -> str:
-    """Writes a checkpoint at each step, at those in ``full`` with no room on one rank's disk.
+    """Writes a checkpoint at each step; at the steps in ``full`` one rank's disk is full.
 
     Returns:
-        what was said on stderr.
+        the output on stderr.
     """
     said = io.StringIO()
     with contextlib.redirect_stderr(said):
@@ -42,10 +42,10 @@ def write(
 
 
 def write_one_table(ranks: Ranks, directory: Path, tables: int, rows: int) -> tuple[int, bool]:
-    """Writes one of several tables of one column, which lie in one storage as those of a rank do.
+    """Writes one of several tables of one column, which share a storage like the tables of a rank.
 
     Returns:
-        by how many bytes the process grew until training could go on, and whether what is read again is right.
+        by how many bytes the process grew before training continued, and whether reading gives the same values.
     """
     storage = torch.arange(tables * rows, dtype=torch.float32).view(tables, rows, 1)
 
@@ -54,7 +54,7 @@ def write_one_table(ranks: Ranks, directory: Path, tables: int, rows: int) -> tu
         return {"table": ShardedTensor._init_from_local_shards([shard], rows, 1)}
 
     writer = CheckpointWriter(directory, keep=1, ranks=ranks, timeout_s=30)
-    Path("/proc/self/clear_refs").write_text("5")  # the peak is counted anew
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak
     before = _peak_bytes()
     writer.save(1, sharded(storage[1]), {})
     growth = _peak_bytes() - before
@@ -68,8 +68,8 @@ def write_one_table(ranks: Ranks, directory: Path, tables: int, rows: int) -> tu
 
 
 def read(ranks: Ranks, directory: Path) -> tuple[Any, str]:
-    """The newest whole checkpoint, as (step, note, whether its tensors are those of the step), or the error; and what
-    was said on stderr."""
+    """The newest complete checkpoint, as (step, note, whether its tensors are those of the step), or the error; and the
+    output on stderr."""
     said = io.StringIO()
     with contextlib.redirect_stderr(said):
         try:
@@ -86,7 +86,7 @@ def read(ranks: Ranks, directory: Path) -> tuple[Any, str]:
 
 @contextlib.contextmanager
 def _no_room() -> Any:
-    """Files cannot grow beyond 100 kB: as on a full disk, writing fails in the middle."""
+    """Limits files to 100 kB, so that writing fails in the middle, as on a full disk."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
     try:

@@ -1,6 +1,6 @@
 """A tiny job for tests of failures: ``python -m tests.distributed.failing TIMEOUT_S RANK=ACTION...``.
 
-Every rank takes steps of one all-reduce each; in step 5, a rank that an action names does that instead.
+Every rank takes steps of one all-reduce each; in step 5, a rank with an action performs it instead.
 """
 
 import os

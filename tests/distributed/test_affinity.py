@@ -1,4 +1,4 @@
-"""CPUs of a rank's own."""
+"""Each rank has CPUs of its own."""
 
 import os
 import threading
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.skipif(
 
 
 def threads(ranks: Ranks) -> list[tuple[list[int], int]]:
-    """What each of this process's threads may run on, and a new one, and how they are scheduled."""
+    """CPUs and scheduling policy of each of this process's threads, and of a new one."""
     numbers = [int(thread) for thread in os.listdir("/proc/self/task")]
     found = [(sorted(os.sched_getaffinity(number)), os.sched_getscheduler(number)) for number in numbers]
     new = threading.Thread(target=lambda: found.append((sorted(os.sched_getaffinity(0)), os.sched_getscheduler(0))))

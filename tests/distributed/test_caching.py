@@ -1,4 +1,4 @@
-"""Tables that do not fit into a GPU, as far as they can be planned and built without one."""
+"""Tables that do not fit into a GPU: plans, and builds without a GPU."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -91,7 +91,7 @@ def flip_a_bit(path: Path) -> None:
 
 
 def change_a_fact(path: Path) -> None:
-    """What is still a manifest, of another run."""
+    """A valid manifest of another run."""
     manifest = (path / MANIFEST).read_text()
     (path / MANIFEST).write_text(manifest.replace('"note": "step 3"', '"note": "step 4"'))
 

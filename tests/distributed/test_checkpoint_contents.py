@@ -1,4 +1,4 @@
-"""Checkpoints whose checksums are right, but which say what no checkpoint says."""
+"""Checkpoints with right checksums and impossible contents."""
 
 import shutil
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""How much memory the planner counts on: the machine's, or the limit of the container or job."""
+"""The host memory of the planner: the machine's, or the limit of the container or job."""
 
 import os
 from pathlib import Path
@@ -12,7 +12,7 @@ from dlrm_mtl.distributed.processes import Ranks
 
 MACHINE = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 NO_LIMIT = "9223372036854771712"
-"""As version 1 of the control groups says it."""
+"""In the form of control groups, version 1."""
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ def assert_close(found: Weights, expected: Weights, tolerance: float) -> None:
 def test_fixed_weights_train_as_at_the_representation(
     config: RunConfig, rank_pool: RankPool, world_size: int, level: str
 ) -> None:
-    """Whose gradients decide does not matter where nothing is decided: also with replicated tables."""
+    """With fixed weights the level of gradients does not matter, also with replicated tables."""
     usual = rank_pool.run(world_size, train_steps, config, "static:weights=0.2/0.5/0.1", 4)
     found = rank_pool.run(world_size, train_steps, config, f"static:weights=0.2/0.5/0.1,level={level}", 4)
     assert_close(assemble(found, "final"), assemble(usual, "final"), 1e-5)

@@ -1,4 +1,4 @@
-"""Ranks: errors that all of them hear of, shared values, and a job of one process without a launcher."""
+"""Ranks: shared errors, shared values, and a job of one process without a launcher."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""The sharding plan: what it may choose, what it knows, and how it fails."""
+"""The sharding plan: choices, inputs, failures."""
 
 import time
 from dataclasses import replace
@@ -49,7 +49,7 @@ def plan(
     optimizer: OptimizerConfig = SGD,
     model: ModelConfig | None = None,
 ) -> Any:
-    """What every rank got; the same on all of them."""
+    """The result of all ranks, which must be equal."""
     results = pool.run(world_size, tables_or_error, schema, config(kinds), optimizer, model or ModelConfig())
     assert all(found == results[0][0] for found, _ in results)
     return results[0][0]
@@ -93,7 +93,7 @@ def test_a_kind_that_the_optimizer_forbids_is_an_error_on_every_rank(rank_pool: 
 
 
 def test_memory_is_the_machines_less_the_reserve(rank_pool: RankPool) -> None:
-    """A table of half the memory fits, unless more than half is kept free."""
+    """A table of half the memory fits, unless more than half is reserved."""
     memory = host_memory()
     half = replace(SCHEMA, categorical=(CategoricalFeature("user", memory // 2 // (16 * 4)),))
     for reserve, fits in ((0.0, True), (0.4, True), (0.6, False)):

@@ -1,4 +1,4 @@
-"""What torchrec is told of a cluster: its units, and torchrec's defaults."""
+"""The description of a cluster for torchrec: units, and torchrec's defaults."""
 
 from torchrec.distributed.planner.constants import CROSS_NODE_BANDWIDTH, DDR_CAP, HBM_MEM_BW, INTRA_NODE_BANDWIDTH
 

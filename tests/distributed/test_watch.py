@@ -1,4 +1,4 @@
-"""Ranks that fail, end or stop take the others along: one message, one exit code, whatever has launched them."""
+"""A rank that fails, ends or hangs ends the others: one message and one exit code, under any launcher."""
 
 import os
 import signal
@@ -25,7 +25,7 @@ BOUND_S = 60
 """Far less than the 600 s after which a collective gives up."""
 
 ROUND_S = 0.01
-"""A pause between two rounds of strangers, so that they leave the ranks their share of the machine."""
+"""A pause between two rounds of strangers, which leaves the ranks their share of the machine."""
 
 USER_ERROR = "failing: rows of day 3: no such column"
 
@@ -38,7 +38,7 @@ def start(rank: int, world_size: int, port: int, timeout_s: int, *arguments: str
 
 
 class Job:
-    """Bare processes of the job in failing.py: no launcher ends one because another has failed."""
+    """Processes of the job in failing.py without a launcher, which would end one because another failed."""
 
     def __init__(self, world_size: int, *arguments: str, timeout_s: int = 600) -> None:
         with socket.socket() as free:
@@ -69,8 +69,8 @@ def run(world_size: int, *arguments: str, timeout_s: int = 600) -> tuple[list[in
 
 @pytest.fixture(scope="module", autouse=True)
 def waiting_rank() -> Iterator[tuple[ModuleProcess, int]]:
-    """The first rank of a host, that waits for a store at a port that takes connections in and says nothing; and the
-    port. It is started before all tests, so that none waits for it."""
+    """The first rank of a host, which waits for a store at a port that accepts connections and stays silent; and the
+    port. Started before all tests, so that none waits for it."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
         process = start(0, 2, port, 1, TORCHELASTIC_USE_AGENT_STORE="True")
@@ -101,7 +101,7 @@ def test_strangers_at_every_port_of_a_job_change_nothing() -> None:
             time.sleep(ROUND_S)
         ends = [job.end(rank) for rank in range(2)]
     assert [(code, stdout) for code, stdout, _ in ends] == [(0, f"rank {rank} is done\n") for rank in range(2)]
-    # On a busy machine the ranks may meet late, which rank 0 says after some seconds.
+    # On a busy machine the ranks may meet late, which rank 0 reports after some seconds.
     notices = [line for _, _, stderr in ends for line in stderr.splitlines()]
     assert all(mentions(line, "waits", 2) for line in notices)
     assert attacked

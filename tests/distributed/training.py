@@ -1,4 +1,4 @@
-"""Worker functions: a few training steps on given global batches, and what they leave behind."""
+"""Worker functions: a few training steps on given global batches, and their results."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -37,7 +37,7 @@ GLOBAL_BATCH = 48
 
 
 def run_config(directory: Path, **changes: Any) -> RunConfig:
-    """A small run whose rounding errors stay rounding errors: SGD has no small denominators."""
+    """A small run with SGD, which does not amplify rounding errors by small denominators."""
     optimizer = OptimizerConfig(table="sgd", table_lr=0.5, dense="sgd", dense_lr=0.1)
     config = RunConfig(directory, directory / "unused", batch_size=GLOBAL_BATCH, optimizer=optimizer)
     return replace(config, **changes)
@@ -151,7 +151,7 @@ def assemble(results: list[dict[str, Any]], key: str) -> Weights:
 
 
 def count_table_updates(ranks: Ranks, config: RunConfig, recipe: str, steps: int) -> int:
-    """Number of backward passes that reached the tables in some steps, counted where the lookup's output is."""
+    """Number of backward passes that reached the tables in some steps, counted at the lookup's output."""
     schema = open_dataset(config.data).schema
     arm = build_arm(config, parse_recipe(recipe), 3, schema, make_plan(config, schema, ranks), ranks)
     backwards = 0

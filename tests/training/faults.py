@@ -1,4 +1,4 @@
-"""Worker functions: training runs in which some steps of some rank are not finite."""
+"""Worker functions: training runs with steps that are not finite on one rank."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ BROKEN_TASK = 1
 
 
 def inject(arm: Arm, faults: Faults) -> None:
-    """Has this rank's task 1 go wrong in some steps.
+    """Injects faults into this rank's task 1 in some steps.
 
     "nan loss" and "inf loss": the loss is; the latter's derivative is as it was, as of a logit that overflows. "inf
     gradient": one element of the task's gradient with respect to the representation, of a loss that is finite.
@@ -52,7 +52,7 @@ def inject(arm: Arm, faults: Faults) -> None:
             gradients = (*gradients[:BROKEN_TASK], broken, *gradients[BROKEN_TASK + 1 :])
         return receive(gradients, *arguments)
 
-    # Where the gradients arrive, whoever ran the heads.
+    # Where the gradients arrive, whichever code ran the heads.
     name = "balance" if isinstance(part.balancing, BalancingLayer) else "scale"
     receive = getattr(part.balancing, name)
     setattr(part.balancing, name, on_gradients)
@@ -87,7 +87,7 @@ def _arrays(state: Any, prefix: str = "") -> Weights:
 
 @dataclass
 class Trace:
-    """What a rank saw."""
+    """Records of a rank."""
 
     states: list[Weights]
     """Before the first step and after each one."""
@@ -134,7 +134,7 @@ def train_windows(
 
 
 def optimizer_after_initialization(ranks: Ranks, config: RunConfig, recipe: str) -> tuple[set[str], int]:
-    """The parts of the optimizer's state, made by a step that is none, and how many steps count as skipped."""
+    """The parts of the optimizer's state, created by a step without effect, and the number of skipped steps."""
     schema = open_dataset(config.data).schema
     arm = build_arm(config, parse_recipe(recipe), 3, schema, make_plan(config, schema, ranks), ranks)
     arm.optimizer.init_state()
