@@ -1,5 +1,6 @@
 """Atomic writing of files, also across a crash of the machine; strict reading of JSON and TOML."""
 
+import hashlib
 import json
 import math
 import os
@@ -53,6 +54,12 @@ class PendingFile:
     def discard(self) -> None:
         """Removes the temporary file if it was not committed."""
         self.temporary.unlink(missing_ok=True)
+
+
+def sha256(path: Path) -> str:
+    """Checksum of a file's bytes, in hexadecimal digits. Raises OSError where it cannot be read."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager

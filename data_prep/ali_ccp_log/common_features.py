@@ -20,10 +20,9 @@ from data_prep.columns.arrays import numbers, one_chunk
 from data_prep.columns.layout import CategoricalColumn
 from data_prep.columns.rows import EXPECTED, LINE_BYTES
 from data_prep.ids.keys import hash_strings
-from data_prep.output.shards import sha256
 from data_prep.sources.raw_text import Block, BrokenFile, read_blocks
 from data_prep.sources.text_file import check_is_text
-from dlrm_mtl.files import write_whole
+from dlrm_mtl.files import sha256, write_whole
 from dlrm_mtl.quoting import quote
 
 USER_FIELDS = ("101", "109_14", "110_14", "127_14", "150_14", "121", "122", "124", "125", "126", "127", "128", "129")

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any
 
+from dlrm_mtl.columns import align
+
 BASES = ("read_inferred", "read_typed", "torchrec")
 """Contestants that every other one is compared with."""
 
@@ -67,7 +69,7 @@ def format_results(results: Mapping[str, Any]) -> str:
             table.append([title, *cells(contestants[name])])
         else:
             table.append([f"{title}: {name} is not installed", *[""] * (len(table[0]) - 1)])
-    lines = align(table)
+    lines = [line.rstrip() for line in align(table).splitlines()]
     speed_ups = [f"{ids} {ratio(contestants[f'{ids}_2_workers']['over'][ids])}" for ids in ("hash", "vocabulary")]
     lines.append(f"\n2 workers over 1: {', '.join(speed_ups)}")
     versions = ", ".join(f"{name} {version}" for name, version in environment["versions"].items())
@@ -91,15 +93,3 @@ def cells(contestant: Mapping[str, Any]) -> list[str]:
 
 def ratio(values: Mapping[str, Any]) -> str:
     return f"{values['median']:.2f} ({values['min']:.2f} .. {values['max']:.2f})"
-
-
-def align(table: Sequence[Sequence[str]]) -> list[str]:
-    """Lines with columns of equal width: the first to the left, the others to the right."""
-    widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
-    return [
-        "  ".join(
-            cell.rjust(width) if column else cell.ljust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in table
-    ]

@@ -11,12 +11,11 @@ from data_prep.columns.rows import Rows
 from data_prep.engine.preparation import Preparation, key_of
 from data_prep.engine.segments import SegmentWork
 from data_prep.engine.split_rows import CHUNK_ROWS, SplitRows
-from data_prep.ids.counting import SegmentCounter
+from data_prep.ids.counting import KeyCounter
 from data_prep.ids.encoding import transform
 from data_prep.ids.scaling import Moments
-from data_prep.output.shards import sha256
 from data_prep.sources.parsed_rows import ParsedWriter
-from dlrm_mtl.files import PendingFile
+from dlrm_mtl.files import PendingFile, sha256
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,7 @@ class _Counting:
     def __init__(self, preparation: Preparation, file: int, segment: int, start: int) -> None:
         self._layout = preparation.layout
         self._chunks = SplitRows(preparation, file, start, ["train"])
-        self._counter = SegmentCounter(preparation.layout)
+        self._counter = KeyCounter(preparation.layout)
         self._moments = {column.feature: Moments() for column in preparation.layout.dense if column.standardise}
         self._path = preparation.directory.file("runs", f"{key_of(file, segment)}.arrow")
         self._file = PendingFile(self._path)

@@ -20,9 +20,9 @@ from data_prep.ids.assignment import Assignment, Hashed, Modulo, read_vocabulary
 from data_prep.ids.encoding import Encoder, needed_labels
 from data_prep.ids.scaling import Scaler
 from data_prep.output.raw_context import SeenClusters
-from data_prep.output.shards import ShardWriter, arrow_schema, sha256
+from data_prep.output.shards import ShardWriter, arrow_schema
 from data_prep.output.time_spans import SeenTimes
-from dlrm_mtl.files import PendingFile
+from dlrm_mtl.files import PendingFile, sha256
 from dlrm_mtl.schema import SPLITS
 
 

@@ -20,10 +20,10 @@ from data_prep.engine.preparation import Preparation, key_of
 from data_prep.engine.stages import Records
 from data_prep.output.days import days_of, find_unit
 from data_prep.output.raw_context import RawContext, distinct_keys
-from data_prep.output.segment_values import ValueCounter, are_among, encode, known_or_new
-from data_prep.output.shards import ShardWriter, context_fields, sha256
+from data_prep.output.segment_values import SegmentValueCounter, are_among, encode, known_or_new
+from data_prep.output.shards import ShardWriter, context_fields
 from data_prep.output.time_spans import join_spans
-from dlrm_mtl.files import write_whole
+from dlrm_mtl.files import sha256, write_whole
 from dlrm_mtl.schema import Shard
 from dlrm_mtl.segments import Segment, cluster_column, segment_column
 
@@ -78,7 +78,7 @@ class EvaluationRows:
         path = directory.file("context", "known.npy")
         with write_whole(path) as temporary, temporary.open("wb") as file:
             np.save(file, known, allow_pickle=False)
-        counters = {name: ValueCounter(name) for name in self.segments}
+        counters = {name: SegmentValueCounter(name) for name in self.segments}
         rows_without = 0
         for part in self.parts:
             table = self._read(part)

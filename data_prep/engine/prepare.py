@@ -27,12 +27,11 @@ from data_prep.ids.counting import merge_runs
 from data_prep.ids.fingerprints import of_vocabulary
 from data_prep.ids.scaling import Moments
 from data_prep.output.raw_context import RawContext
-from data_prep.output.shards import sha256
 from data_prep.output.writer import check_destination
 from data_prep.sources.raw_files import find_files
 from data_prep.sources.source import OpenSource, open_source
 from data_prep.sources.times import NUMERIC, Times, find_times, parse_time
-from dlrm_mtl.files import read_json, write_json
+from dlrm_mtl.files import read_json, sha256, write_json
 from dlrm_mtl.schema import Schema, read_schema, write_schema
 
 

@@ -17,8 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from data_prep.output.shards import sha256
-from dlrm_mtl.files import publish, read_json, read_object, remove_leftovers, write_json
+from dlrm_mtl.files import publish, read_json, read_object, remove_leftovers, sha256, write_json
 
 GRACE_S = 60.0
 """Seconds for which a failure that is older than this process counts as one of an earlier attempt, whose replica may

@@ -30,7 +30,7 @@ PENDING_KEYS = 1 << 22
 RUN = pa.schema([("key", pa.uint64()), ("count", pa.uint32()), ("value", pa.string())])
 
 
-class SegmentCounter:
+class KeyCounter:
     """Counts the keys of one segment; memory grows with its distinct keys."""
 
     def __init__(self, layout: Layout) -> None:

@@ -26,9 +26,9 @@ class Moments:
     """Mean and standard deviation of a dense feature over any number of batches; NaN is a missing value."""
 
     def __init__(self) -> None:
-        self._count = 0
+        self.count = 0
         self._missing = 0
-        self._mean = 0.0
+        self.mean = 0.0
         self._squares = 0.0
 
     def add(self, values: Floats, weights: Integers | None = None) -> None:
@@ -45,32 +45,37 @@ class Moments:
     def merge(self, other: "Moments") -> None:
         """Adds the counts of another."""
         self._missing += other._missing
-        self._combine(other._count, other._mean, other._squares)
+        self._combine(other.count, other.mean, other._squares)
 
     def as_record(self) -> list[float]:
         """The counts, for JSON."""
-        return [self._count, self._missing, self._mean, self._squares]
+        return [self.count, self._missing, self.mean, self._squares]
 
     @staticmethod
     def from_record(record: list[float]) -> "Moments":
         moments = Moments()
-        count, missing, moments._mean, moments._squares = record
-        moments._count, moments._missing = int(count), int(missing)
+        count, missing, moments.mean, moments._squares = record
+        moments.count, moments._missing = int(count), int(missing)
         return moments
 
     def _combine(self, count: int, mean: float, squares: float) -> None:
         # Chan et al., 1983: merges means and sums of squares without cancellation of large sums.
         if count == 0:
             return
-        total = self._count + count
-        shift = mean - self._mean
-        self._mean += shift * count / total
-        self._squares += squares + shift**2 * self._count * count / total
-        self._count = total
+        total = self.count + count
+        shift = mean - self.mean
+        self.mean += shift * count / total
+        self._squares += squares + shift**2 * self.count * count / total
+        self.count = total
+
+    @property
+    def deviation(self) -> float:
+        """Population standard deviation; 0 without values."""
+        return float(np.sqrt(self._squares / self.count)) if self.count else 0.0
 
     def scaler(self) -> Scaler:
-        deviation = float(np.sqrt(self._squares / self._count)) if self._count else 0.0
+        deviation = self.deviation
         # The deviation of equal values is a rounding error, not a divisor.
-        if deviation <= 1e-9 * max(abs(self._mean), 1.0):
+        if deviation <= 1e-9 * max(abs(self.mean), 1.0):
             deviation = 1.0
-        return Scaler(self._mean, deviation, self._missing > 0)
+        return Scaler(self.mean, deviation, self._missing > 0)

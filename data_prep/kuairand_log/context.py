@@ -17,7 +17,7 @@ from data_prep.kuairand_log.features import USER_CATEGORICAL, VIDEO_TEXTS, Table
 from data_prep.kuairand_log.raw_tables import Impressions
 from data_prep.output.days import day_texts
 from data_prep.output.raw_context import cluster_keys
-from data_prep.output.segment_values import SegmentValues, ValueCounter, are_among, encode, known_or_new
+from data_prep.output.segment_values import SegmentValueCounter, SegmentValues, are_among, encode, known_or_new
 from dlrm_mtl.segments import Segment, cluster_column, segment_column
 
 CLUSTER = "user_id"
@@ -45,7 +45,7 @@ class KuaiRandContext:
                     # The last row is for users or videos that the table lacks.
                     self._of_tables[name] = (table, pa.concat_arrays([texts, pa.nulls(1, pa.string())]))
         self._of_log = [name for name in names if name in OF_LOG]
-        self._counters = {name: ValueCounter(name) for name in (*names, DAY)}
+        self._counters = {name: SegmentValueCounter(name) for name in (*names, DAY)}
         self._training = np.empty(0, np.int64)
         self._evaluated: Counter[int] = Counter()
         self._values: dict[str, SegmentValues] = {}
@@ -62,7 +62,7 @@ class KuaiRandContext:
 
     def learnt(self) -> list[Segment]:
         """The segments, once all impressions have been added."""
-        of_users = ValueCounter(USER)
+        of_users = SegmentValueCounter(USER)
         users = np.array(list(self._evaluated), np.int64)
         of_users.add(known_or_new(_or_null(users), self._training), np.array(list(self._evaluated.values()), np.int64))
         self._values = {name: counter.values() for name, counter in (self._counters | {USER: of_users}).items()}

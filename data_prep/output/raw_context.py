@@ -19,9 +19,8 @@ from data_prep.columns.hexadecimal import hex_text
 from data_prep.columns.layout import DAY, Layout
 from data_prep.ids.keys import hash_strings
 from data_prep.output.segment_values import MAX_DISTINCT
-from data_prep.output.shards import sha256
 from data_prep.sources.times import Times
-from dlrm_mtl.files import write_whole
+from dlrm_mtl.files import sha256, write_whole
 from dlrm_mtl.quoting import quote
 from dlrm_mtl.segments import cluster_column, segment_column
 

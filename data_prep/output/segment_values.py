@@ -62,7 +62,7 @@ class SegmentValues:
         return {"rows": self.rows, "values_in_other": self.in_other}
 
 
-class ValueCounter:
+class SegmentValueCounter:
     """Counts the values of a segment. The segment ``user`` always has both of its values."""
 
     def __init__(self, name: str) -> None:

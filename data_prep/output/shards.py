@@ -1,6 +1,5 @@
 """Parquet shards with checksums, written under a temporary name and renamed when complete."""
 
-import hashlib
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -10,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from dlrm_mtl.files import PendingFile
+from dlrm_mtl.files import PendingFile, sha256
 from dlrm_mtl.schema import CategoricalFeature
 from dlrm_mtl.segments import cluster_column, segment_column
 
@@ -108,9 +107,3 @@ class ShardWriter:
 def _distinct_share(column: pa.ChunkedArray) -> float:
     values = pc.list_flatten(column) if pa.types.is_list(column.type) else column
     return pc.count_distinct(values).as_py() / max(len(values), 1)
-
-
-def sha256(path: Path) -> str:
-    """Checksum of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

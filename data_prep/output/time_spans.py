@@ -5,9 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep.output.shards import sha256
 from data_prep.sources.times import Time, TimeArray
-from dlrm_mtl.files import write_whole
+from dlrm_mtl.files import sha256, write_whole
 
 
 class SeenTimes:

@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from data_prep.ids.scaling import Moments
 from data_prep.ids.vocabulary import MISSING_ID, UNSEEN_ID, Integers
 from dlrm_mtl.schema import CategoricalFeature, Task
 
@@ -123,10 +124,8 @@ class ValueMoments:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._rows = 0
+        self._moments = Moments()
         self._zeros = 0
-        self._mean = 0.0
-        self._squares = 0.0
         self._min = np.inf
         self._max = -np.inf
 
@@ -134,13 +133,7 @@ class ValueMoments:
         values = np.asarray(table[self._name]).astype(np.float64)
         if not len(values):
             return
-        # Chan et al., 1983: merges means and sums of squares without cancellation of large sums.
-        mean = float(values.mean())
-        total = self._rows + len(values)
-        shift = mean - self._mean
-        self._squares += float(np.sum((values - mean) ** 2)) + shift**2 * self._rows * len(values) / total
-        self._mean += shift * len(values) / total
-        self._rows = total
+        self._moments.add(values)
         self._zeros += int(np.count_nonzero(values == 0.0))
         self._min = min(self._min, float(values.min()))
         self._max = max(self._max, float(values.max()))
@@ -149,11 +142,11 @@ class ValueMoments:
         # For equal values, mean and deviation have rounding errors.
         equal = self._min == self._max
         return ValueStatistics(
-            mean=self._min if equal else self._mean,
-            std=0.0 if equal else (self._squares / self._rows) ** 0.5,
+            mean=self._min if equal else self._moments.mean,
+            std=0.0 if equal else self._moments.deviation,
             min=self._min,
             max=self._max,
-            zero_share=self._zeros / self._rows,
+            zero_share=self._zeros / self._moments.count,
         )
 
 

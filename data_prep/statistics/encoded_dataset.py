@@ -11,12 +11,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from data_prep.output.shards import sha256
 from data_prep.statistics.column_statistics import LabelCounter
 from data_prep.statistics.encoded_columns import Roles, provisional_schema
 from data_prep.statistics.row_groups import with_progress
 from dlrm_mtl.data.checks import check_values
 from dlrm_mtl.data.dataset import open_dataset
+from dlrm_mtl.files import sha256
 from dlrm_mtl.mixing import U64, mix
 from dlrm_mtl.quoting import quote, shorten
 from dlrm_mtl.schema import SPLITS, CategoricalFeature, Schema

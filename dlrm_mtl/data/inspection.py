@@ -1,7 +1,6 @@
 """Inspects every shard before a run begins or resumes: its values, its bytes, and whether it has changed. Ranks share
 the work; the caller gathers their results, so that all use the same data set."""
 
-import hashlib
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -12,6 +11,7 @@ from dlrm_mtl.data.checks import bad_values, check_shard
 from dlrm_mtl.data.dataset import Dataset
 from dlrm_mtl.data.footers import read_footer
 from dlrm_mtl.data.shards import BadShard, DataRecord, ShardRecord
+from dlrm_mtl.files import sha256
 from dlrm_mtl.schema import Shard
 
 
@@ -112,7 +112,7 @@ def _record(path: Path, split: str, shard: Shard, row_groups: Sequence[int], che
     size, mtime_ns = _state(path)
     digest = ""
     if check == "full":
-        digest = _sha256(path)
+        digest = _checksum(path)
         _compare_with_schema(path, shard, digest)
     return ShardRecord(split, shard.file, shard.rows, size, digest, tuple(row_groups), mtime_ns)
 
@@ -127,7 +127,7 @@ def _recheck(dataset: Dataset, shard: ShardRecord, check: Check) -> ShardRecord:
     checked = check == "footers" or shard.sha256
     if checked and (size, mtime_ns) == (shard.bytes, shard.mtime_ns):
         return shard
-    digest = _sha256(path) if check == "full" else shard.sha256
+    digest = _checksum(path) if check == "full" else shard.sha256
     if size != shard.bytes or digest != (shard.sha256 or digest):
         raise ValueError(
             f"{path}: changed since the run began: {size} bytes with sha256 {digest or 'not known'},"
@@ -156,9 +156,8 @@ def _state(path: Path) -> tuple[int, int]:
     return found.st_size, found.st_mtime_ns
 
 
-def _sha256(path: Path) -> str:
+def _checksum(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256(path)
     except OSError as error:
         raise ValueError(f"{path}: cannot be read ({error.strerror})") from None

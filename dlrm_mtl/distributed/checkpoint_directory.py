@@ -19,7 +19,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from dlrm_mtl.distributed.tensor_description import DESCRIPTION
-from dlrm_mtl.files import read_json, synchronize, write_json
+from dlrm_mtl.files import read_json, sha256, synchronize, write_json
 from dlrm_mtl.quoting import quote
 from dlrm_mtl.records import MayHoldMore, build
 
@@ -91,7 +91,7 @@ def remove(path: Path) -> None:
 
 def record_files(directory: Path, files: Sequence[str]) -> list[FileRecord]:
     """Size and checksum of some files."""
-    return [(name, (directory / name).stat().st_size, _sha256(directory / name)) for name in files]
+    return [(name, (directory / name).stat().st_size, sha256(directory / name)) for name in files]
 
 
 def complete(directory: Path, step: int, facts: Mapping[str, Any], files: Sequence[FileRecord], keep: int) -> None:
@@ -144,7 +144,7 @@ def find_damage(path: Path, manifest: Mapping[str, Any], part: int = 0, parts: i
         size = file.stat().st_size
         if size != record["bytes"]:
             return f"{name} has {size} bytes, expected {record['bytes']}"
-        if _sha256(file) != record["sha256"]:
+        if sha256(file) != record["sha256"]:
             return f"{name} has another checksum than when it was written"
     return None
 
@@ -156,8 +156,3 @@ def is_regular(file: Path) -> bool:
 
 def _digest(manifest: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

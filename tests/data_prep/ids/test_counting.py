@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from data_prep.columns.layout import CategoricalColumn, LabelColumn, Layout
 from data_prep.ids import counting
 from data_prep.ids.assignment import most_frequent, read_vocabulary, write_vocabulary
-from data_prep.ids.counting import SegmentCounter, Span, merge_runs
+from data_prep.ids.counting import KeyCounter, Span, merge_runs
 from data_prep.ids.keys import hash_strings
 from dlrm_mtl.schema import Task
 
@@ -57,7 +57,7 @@ def table_of(kind: str, values: Sequence[Any]) -> pa.Table:
 def write_runs(directory: Path, kind: str, segments: Sequence[Sequence[Any]]) -> list[Path]:
     paths = []
     for number, values in enumerate(segments):
-        counter = SegmentCounter(LAYOUT)
+        counter = KeyCounter(LAYOUT)
         for start in range(0, len(values), 7):
             counter.add(table_of(kind, values[start : start + 7]))
         paths.append(directory / f"{number}.arrow")
