@@ -71,7 +71,7 @@ class Options:
     include_random: bool = False
     """Use the log of randomly exposed videos (log_random_*.csv) as well."""
     history_length: int = 50
-    """Newest ids kept of each of a user's histories."""
+    """Number of newest ids kept of each history of a user."""
     min_count: int = 1
     """A value needs at least so many occurrences in training rows for an id of its own; rarer ones share the id of
     unseen values, which is then trained."""

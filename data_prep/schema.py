@@ -34,7 +34,7 @@ class Options:
     """Rows of embedding tables, by table; by default the largest id + 1. A larger number leaves room for later ids."""
 
     def validate(self) -> None:
-        """Raises ValueError where the directory has a schema."""
+        """Raises ValueError where the directory is missing or has a schema."""
         if not self.directory.is_dir():
             raise ValueError(f"{self.directory}: not a directory; expected one that holds train and eval")
         if (self.directory / "schema.json").exists():

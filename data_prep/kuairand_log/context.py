@@ -51,7 +51,7 @@ class KuaiRandContext:
         self._values: dict[str, SegmentValues] = {}
 
     def add(self, split: str, impressions: Impressions) -> None:
-        """Learns from the impressions of a split."""
+        """Adds impressions of a split."""
         users, rows = np.unique(impressions.columns[CLUSTER], return_counts=True)
         if split == "train":
             self._training = np.union1d(self._training, users[users != NULL])

@@ -85,7 +85,7 @@ class Description:
 
     name: str
     rows: dict[str, int]
-    """By split."""
+    """Rows by split."""
     tasks: tuple[TaskDescription, ...]
     categorical: tuple[CategoricalDescription, ...]
     dense: tuple[DenseDescription, ...]

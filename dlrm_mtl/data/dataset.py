@@ -39,9 +39,9 @@ class Dataset:
 
     directory: Path
     schema: Schema
-    """Of the shards that are not left out."""
+    """Schema of the shards that are not left out."""
     row_groups: dict[str, tuple[RowGroup, ...]]
-    """By split."""
+    """Row groups by split."""
     left_out: tuple[BadShard, ...] = ()
     """Shards that are left out from the beginning: their rows are not in the order of rows."""
     lost: tuple[BadShard, ...] = ()
