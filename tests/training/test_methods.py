@@ -1,12 +1,13 @@
-"""Every balancing method in the sharded loop, on two ranks, launched by name."""
+"""Every balancing method in the sharded loop, on two ranks, by its name."""
 
-import json
 from pathlib import Path
 
 import pytest
 
 from dlrm_mtl.balancing import available_balancers
-from tests.entry_points.processes import python
+from dlrm_mtl.config import ModelConfig, RunConfig
+from tests.ranks import RankPool
+from tests.training import runs
 
 REPRESENTATION = [
     *(name for name in available_balancers() if name != "mean"),
@@ -28,18 +29,14 @@ PARAMETERS = [
 ]
 
 
-@pytest.mark.parametrize("bf16", ["False", "True"])
-def test_all_methods_train(small_dataset: Path, tmp_path: Path, bf16: str) -> None:
+@pytest.mark.parametrize("bf16", [False, True])
+def test_all_methods_train(small_dataset: Path, rank_pool: RankPool, tmp_path: Path, bf16: bool) -> None:
     arms = ["mean", *REPRESENTATION, *PARAMETERS]
-    process = python(
-        "dlrm_mtl.compare", "--data", small_dataset, "--out", tmp_path / "run", "--arms", *arms, "--seeds", "1",
-        "--batch-size", "100", "--log-every", "3", "--model.interaction", "dcn", "--model.head-mlp", "16",
-        "--bf16", bf16, processes=2,
-    )  # fmt: skip
-    assert process.returncode == 0, process.stderr
-    comparison = json.loads((tmp_path / "run" / "comparison.json").read_text())
-    assert list(comparison["arms"]) == arms
-    nes = [arm["tasks"]["click"]["ne"] for arm in comparison["arms"].values()]
+    model = ModelConfig(interaction="dcn", head_mlp=(16,))
+    config = RunConfig(small_dataset, tmp_path / "run", batch_size=100, log_every=3, model=model, bf16=bf16)
+    results, _ = rank_pool.run(2, runs.side_by_side, config, arms, 0)
+    assert list(results) == arms
+    nes = [result.evaluation.tasks[0].ne for result in results.values()]
     assert all(0.5 < ne < 1.2 for ne in nes)
     # All arms end with different results, except the few that cannot differ.
     assert len({round(ne, 9) for ne in nes}) >= len(arms) - 5
