@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from dlrm_mtl.reporting.figures.curves import Curve
@@ -44,12 +45,9 @@ def look(index: int) -> Look:
 def swatch(key: str, style: Look, line: bool = True) -> str:
     """A legend's sample of a line, or of a point."""
     figure = Figure(figsize=(34 / 72, 14 / 72))
-    axes = figure.add_axes((0, 0, 1, 1))
-    axes.set_axis_off()
-    axes.set(xlim=(0, 1), ylim=(-1, 1))
     if line:
-        axes.plot([0.02, 0.98], [0, 0], color=style.color, linestyle=style.dashes)
-    axes.plot([0.5], [0], color=style.color, marker=style.marker, markersize=6 if line else 8)
+        figure.add_artist(Line2D([0.02, 0.98], [0.5, 0.5], color=style.color, linestyle=style.dashes))
+    figure.add_artist(Line2D([0.5], [0.5], color=style.color, marker=style.marker, markersize=6 if line else 8))
     return to_svg(figure, key, "")
 
 
