@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from torchx.specs.builders import materialize_appdef
 from torchx.specs.finder import get_component
 
 from dlrm_mtl import components
-from tests.entry_points.processes import ROOT, run
+from tests.entry_points.processes import ROOT, python, run
 from tests.messages import mentions
 from tests.pages import command
 
@@ -201,9 +202,16 @@ def test_launched_by_torchx(small_dataset: Path, tmp_path: Path) -> None:
     assert success.is_file()
 
 
-def test_an_experiment_is_launched(small_dataset: Path, tmp_path: Path) -> None:
+def test_what_is_launched_is_an_experiment(small_dataset: Path, tmp_path: Path) -> None:
     more = "--trials 1 --batch-size 64 --log-every 2 --max-steps 2 --model.head-mlp 8 --seeds 1"
-    launch("experiments", tmp_path / "logs", more, DIR=small_dataset, RUN=tmp_path / "run")
+    line = "torchx run -s local_cwd components/experiments.py"
+    words = command("local", line, DIR=small_dataset, RUN=tmp_path / "run", MORE=more)
+    at = words.index("components/experiments.py:experiments")
+    [role] = materialize_appdef(component("experiments"), words[at + 1 :]).roles
+    launched = shlex.split(role.args[1])
+    assert launched[launched.index("--nproc_per_node") + 1] == "2"
+    process = python(*launched[launched.index("-m") + 1 :], processes=2)
+    assert process.returncode == 0, process.stderr
     comparison = tmp_path / "run" / "search" / "comparison.json"
     assert json.loads(comparison.with_name("environment.json").read_text())["world_size"] == 2
     assert "mean" in json.loads(comparison.read_text())["arms"]
