@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 
 from tests.datasets import make_dataset
+from tests.entry_points import processes
 from tests.entry_points.launched import Launched, launched, listens, parent
 from tests.entry_points.processes import ROOT, run
 from tests.faults.outcome import newest_step, read_outcome, read_starts
 from tests.pages import command
 
-ROWS, BATCH, EPOCHS = 2400, 48, 8
+ROWS, BATCH, EPOCHS = 2400, 48, 4
 STEPS = EPOCHS * ROWS // BATCH
 EVERY = 10
 """Steps between checkpoints."""
@@ -38,9 +39,10 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def undisturbed(data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """Outcome of a run on two ranks."""
+    """Outcome of a run on two ranks, without a launcher."""
     out = tmp_path_factory.mktemp("undisturbed") / "run"
-    process = run(*torchrun(data, out))
+    words = torchrun(data, out)
+    process = processes.python(*words[words.index("-m") + 1 :], processes=2)
     assert process.returncode == 0, process.stderr
     return read_outcome(out)
 
@@ -136,7 +138,7 @@ def test_preempted_launchers_end_in_time_and_go_on(data: Path, undisturbed: dict
         assert tracebacks
         assert all(LAUNCHERS.search(traceback) for traceback in tracebacks), "launchers alone say where they were"
         assert f'File "{ROOT / "dlrm_mtl"}/' not in said
-    process = run(*torchx(data, out))
+    process = run(*torchrun(data, out))
     assert process.returncode == 0, process.stderr
     assert read_outcome(out) == undisturbed
 
