@@ -62,8 +62,15 @@ def test_another_command_is_refused(
     assert "expected one of prepare criteo, " in line
 
 
-@pytest.mark.parametrize("name", [name for name in COMMANDS if name != "experiments"])
-@pytest.mark.parametrize("how", ["command", "module"])
+@pytest.mark.parametrize(
+    ("name", "how"),
+    [
+        ("compare", "command"),
+        ("report", "command"),
+        ("prepare criteo", "command"),
+        *((name, "module") for name in COMMANDS if name != "experiments"),
+    ],
+)
 def test_without_its_extra(name: str, how: str) -> None:
     """In an environment of no packages, which -S leaves; experiments imports NumPy, which needs no extra, before."""
     command = COMMANDS[name]
