@@ -1,1 +1,1 @@
-"""The training loop of control and treatment alike, its metrics and its clock."""
+"""Training of all arms, control and treatments, by the same loop."""

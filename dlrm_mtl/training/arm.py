@@ -32,16 +32,16 @@ from dlrm_mtl.training.step_guard import GuardedOptimizers
 
 @dataclass(frozen=True)
 class Arm:
-    """What a train pipeline needs."""
+    """The model and optimizer of an arm, as a train pipeline needs them."""
 
     model: DistributedModelParallel
     balancing: BalancingLayer | ParameterLevelLayer
     """The layer inside ``model``."""
     optimizer: GuardedOptimizers
     replicated: bool
-    """Whether the tables are whole on every rank and updated after backward, not inside."""
+    """Whether every rank has whole tables, updated after backward instead of inside."""
     prefetch: bool
-    """Whether rows are to be brought into the tables' caches ahead of their step."""
+    """Whether to fetch rows into the tables' caches ahead of their step."""
 
 
 def make_plan(config: RunConfig, schema: Schema, ranks: Ranks) -> ShardingPlan:
@@ -63,7 +63,7 @@ def make_plan(config: RunConfig, schema: Schema, ranks: Ranks) -> ShardingPlan:
 def build_table_model(
     schema: Schema, model: ModelConfig, optimizer: OptimizerConfig, device: torch.device
 ) -> nn.ModuleDict:
-    """What is planned: the tables as they stand in the ranker, on the meta device, with their optimizer applied.
+    """The tables to plan: those of the ranker, on the meta device, with their optimizer applied.
 
     Raises:
         ValueError: an option does not suit the data set, or the device that the tables are for.
@@ -77,7 +77,7 @@ def build_arm(config: RunConfig, recipe: Recipe, seed: int, schema: Schema, plan
     """Builds and shards a model. Its initial weights are a function of the seed, whatever the plan. Collective.
 
     Raises:
-        ValueError: a configuration that does not fit data set, method or device.
+        ValueError: the configuration does not fit data set, method or device.
     """
     balancing = build_layer(recipe, schema.task_names, ranks.group).to(ranks.device)
     losses = TaskLosses(config.loss_reduction, ranks.group)

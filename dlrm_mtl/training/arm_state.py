@@ -1,4 +1,4 @@
-"""All that an arm has learned, as named tensors: weights, optimizer state, balancer state."""
+"""The state of an arm as named tensors: weights, optimizer state, balancer state."""
 
 from collections.abc import Collection
 from typing import Any
@@ -15,7 +15,7 @@ from dlrm_mtl.module_names import belongs_to, escape
 from dlrm_mtl.training.arm import Arm
 
 BALANCING = "dense_part.balancing."
-"""The part of the model whose state grows with the first step, and is by task."""
+"""The part of the model whose state grows in the first step and is keyed by task."""
 
 OF_TASKS = ("dense_part.heads.", "dense_part.sharing.")
 """The parts of the model that may have a module per task."""
@@ -30,8 +30,8 @@ def arm_state(arm: Arm, prefix: str, rank: int) -> State:
     """The state of an arm, on this rank; all names begin with ``prefix``, ``/`` or ``rank-R/``. Collective, since the
     balancing layer may have a reduction in flight.
 
-    ``model/PARAMETER`` and ``optimizer/PARAMETER/NAME``. What differs between ranks, the balancer's state under
-    ``reduction="local"``, has its rank in front.
+    Names are ``model/PARAMETER`` and ``optimizer/PARAMETER/NAME``. State that differs between ranks (the balancer's
+    under ``reduction="local"``) has its rank in front.
     """
     state = {_model_name(arm, prefix, name, rank): value for name, value in arm.model.state_dict().items()}
     for parameter, values in arm.optimizer.state_dict()["state"].items():
@@ -41,7 +41,7 @@ def arm_state(arm: Arm, prefix: str, rank: int) -> State:
 
 
 def restore_arm(arm: Arm, prefix: str, checkpoint: Checkpoint, ranks: Ranks) -> None:
-    """Gives an untrained arm the state that it had in a checkpoint, on whatever ranks and plan. Collective.
+    """Loads the state of an untrained arm from a checkpoint, on any ranks and plan. Collective.
 
     Raises:
         ValueError: on every rank, before training: a part of the state is missing, unknown, or not of the size that
@@ -53,17 +53,17 @@ def restore_arm(arm: Arm, prefix: str, checkpoint: Checkpoint, ranks: Ranks) -> 
 def start_arm(
     arm: Arm, prefix: str, checkpoint: Checkpoint, ranks: Ranks, tasks: Collection[str], keep_balancer: bool
 ) -> None:
-    """Gives an untrained arm what a checkpoint of a run with other tasks holds for it. Collective.
+    """Loads the state of an untrained arm from a checkpoint of a run with other tasks. Collective.
 
-    What is shared and what belongs to tasks of the same name keep weights and optimizer state; the heads of new tasks
-    stay as they are initialised, and schedules begin anew.
+    Shared parts and parts of tasks with the same name keep weights and optimizer state; heads of new tasks keep their
+    initial weights, and schedules start again.
 
     Args:
         tasks: of the arm.
-        keep_balancer: whether the balancer's state is taken, too; that of new tasks stays at its start.
+        keep_balancer: whether to load the balancer's state too; that of new tasks keeps its initial value.
 
     Raises:
-        ValueError: as :func:`restore_arm`, for what does not belong to a new or gone task.
+        ValueError: as :func:`restore_arm`, except for new and removed tasks.
     """
     before = checkpoint.facts["tasks"]
     _restore(
@@ -106,12 +106,12 @@ def _restore(
     new_tasks: Collection[str] = (),
     gone_tasks: Collection[str] = (),
 ) -> None:
-    """Reads what of the arm's state is in a checkpoint; the rest stays as it is.
+    """Reads the parts of the arm's state that a checkpoint has; the rest is unchanged.
 
     Args:
         skip: parts of names that are not read.
         new_tasks: tasks whose heads the checkpoint need not have.
-        gone_tasks: tasks whose heads it may have beyond.
+        gone_tasks: tasks whose heads it may have in addition.
     """
     # Where there are more ranks than the checkpoint had, some share a predecessor.
     rank = ranks.rank % int(checkpoint.facts["world_size"])
@@ -150,8 +150,8 @@ def _restore(
 
 
 def _create_optimizer_state(arm: Arm) -> None:
-    """Creates what optimizers create in their first step: without it, there would be nothing to load it into, and
-    nothing to say that it was not loaded."""
+    """Creates the state that optimizers create in their first step. Without it, loading would silently leave that state
+    out."""
     for name, optimizer in arm.optimizer.optimizers:
         if name == "tables" and not arm.replicated:
             optimizer.step()  # which updates nothing, but creates the state of the schedule
@@ -173,18 +173,18 @@ def _check(
     new_tasks: Collection[str],
     gone_tasks: Collection[str],
 ) -> None:
-    """Raises a ValueError unless the checkpoint has what this rank needs, in the right sizes, and nothing that no rank
-    knows.
+    """Raises a ValueError unless the checkpoint has the state that this rank needs, in the right sizes, and no unknown
+    names.
 
     Args:
         ours: this rank's state.
-        saved: names in the checkpoint that could be meant for it.
+        saved: names in the checkpoint that could belong to it.
         known: names of the state of any rank.
     """
     other_tasks = bool(new_tasks or gone_tasks)
     for name, value in ours.items():
         if _belongs_to(name, new_tasks) or (BALANCING in name and (other_tasks or name in saved)):
-            continue  # what the balancing layer makes of its own state, it decides itself
+            continue  # the balancing layer checks its own state
         if name not in checkpoint.sizes:
             raise ValueError(f"{checkpoint.path}: has no {name}, which this run needs")
         found, expected = checkpoint.sizes[name], value.size()
@@ -201,7 +201,7 @@ def _check(
 
 
 def _sharding_hint(arm: Arm, checkpoint: Checkpoint, name: str) -> str:
-    """What to say of a table's optimizer state that another plan cannot take over."""
+    """The message for a table's optimizer state that another plan cannot load."""
     before = {table["table"]: table["sharding_type"] for table in checkpoint.facts["plan"]}
     for table in describe_plan(arm.model.plan):
         kind = before.get(table["table"], table["sharding_type"])

@@ -1,4 +1,4 @@
-"""What a checkpoint says of the run that wrote it, checked before anything is built on it."""
+"""Facts that a checkpoint records about its run, checked before they are used."""
 
 import math
 from collections.abc import Mapping
@@ -36,13 +36,13 @@ class PlannedTable:
 
 @dataclass(frozen=True)
 class LoopProgress(MayHoldMore):
-    """How far the training loop had come, see :class:`dlrm_mtl.training.loop.Progress`."""
+    """Progress of the training loop, see :class:`dlrm_mtl.training.loop.Progress`."""
 
     rounds: int
     qps: Mapping[str, tuple[float, ...]]
     log_bytes: Mapping[str, int]
     end_to_end_qps: Mapping[str, tuple[float, ...]] | None = None
-    """None in a checkpoint from before that was measured."""
+    """None in a checkpoint of an earlier version."""
 
     def __post_init__(self) -> None:
         require("rounds", self.rounds, self.rounds >= 0, "0 or more")
@@ -54,7 +54,7 @@ class LoopProgress(MayHoldMore):
 
 @dataclass(frozen=True)
 class RunFacts(MayHoldMore):
-    """Raises ValueError for what no run has."""
+    """Raises ValueError for impossible values."""
 
     step: int
     arms: tuple[str, ...]
@@ -63,7 +63,7 @@ class RunFacts(MayHoldMore):
     position: Mapping[str, Any]
     plan: tuple[PlannedTable, ...]
     progress: LoopProgress | None = None
-    """None where another loop than that of :mod:`dlrm_mtl.training.loop` trained."""
+    """None if another loop than that of :mod:`dlrm_mtl.training.loop` trained."""
 
     def __post_init__(self) -> None:
         require("arms", self.arms, 0 < len(self.arms) == len(set(self.arms)), "different arms")
@@ -80,10 +80,10 @@ class RunFacts(MayHoldMore):
 
 
 def check_facts(path: Path, manifest: Mapping[str, Any]) -> None:
-    """Checks a checkpoint's manifest for what a run that goes on from it, or starts from it, takes from there.
+    """Checks the parts of a checkpoint's manifest that a run needs to continue or start from it.
 
     Raises:
-        ValueError: something is missing, or is not what a run writes.
+        ValueError: something is missing or malformed.
     """
     try:
         build(RunFacts, manifest, "")

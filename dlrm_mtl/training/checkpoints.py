@@ -1,4 +1,4 @@
-"""Checkpoints of arms that are trained together: when they are written, what they hold, how a run goes on from one."""
+"""Checkpoints of arms that are trained together: when they are written, their contents, and continuing from one."""
 
 import shutil
 import sys
@@ -25,7 +25,7 @@ class RunCheckpoints:
     """Every method but :meth:`due` is collective.
 
     Args:
-        trainers: of the arms, by name, all at the same step.
+        trainers: of the arms by name, all at the same step.
         directory: of the run or seed; checkpoints lie in its folder ``checkpoints``.
     """
 
@@ -45,15 +45,15 @@ class RunCheckpoints:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # After an error the other ranks may be gone, and a checkpoint under way would wait for them.
+        # After an error other ranks may have ended, and a pending checkpoint would wait for them.
         if error is None or isinstance(error, SystemExit):
             self._writer.close()
 
     def restore(self) -> Checkpoint | None:
-        """Brings the trainers to the newest whole checkpoint, or to ``init_from``, or leaves them as they are.
+        """Loads the newest complete checkpoint into the trainers, or ``init_from``, or leaves them unchanged.
 
         Returns:
-            the checkpoint of this run that training goes on from.
+            the checkpoint of this run from which training continues.
 
         Raises:
             ValueError: a checkpoint does not fit the run, or all are damaged.
@@ -74,8 +74,8 @@ class RunCheckpoints:
         return checkpoint
 
     def due(self, step: int, last: bool = False) -> bool:
-        """Whether to write one now, by steps or by this rank's clock: ranks need to agree on it. Says, too, if the one
-        before has failed by now.
+        """Whether to write a checkpoint now, by steps or by this rank's clock; ranks must agree on it. Also reports if
+        the previous one has failed.
 
         Args:
             last: whether training ends here.
@@ -90,7 +90,7 @@ class RunCheckpoints:
         """Starts to write a checkpoint.
 
         Args:
-            facts: what is to be found in :attr:`Checkpoint.facts` after a restart, as JSON values.
+            facts: JSON values that :attr:`Checkpoint.facts` gives after a restart.
         """
         state: State = dict(generator_state(self._ranks))
         for index, trainer in enumerate(self._trainers.values()):
@@ -113,7 +113,7 @@ class RunCheckpoints:
         self._last_time = time.monotonic()
 
     def wait(self) -> None:
-        """Waits until the checkpoint under way is written or has failed."""
+        """Waits until the pending checkpoint is written or has failed."""
         self._writer.wait()
 
     def _initialize(self) -> None:
@@ -142,7 +142,7 @@ class RunCheckpoints:
                 )
 
     def _check_meaning(self, checkpoint: Checkpoint, way_out: str) -> None:
-        """Says what cannot be compared; raises a ValueError where the data set means something else."""
+        """Prints what cannot be compared; raises a ValueError if the data set's meaning differs."""
         dataset = self._session.source.dataset
         note = check_meaning(checkpoint.path, checkpoint.facts, dataset.directory, dataset.schema, way_out)
         if note and self._ranks.is_first:
@@ -150,11 +150,11 @@ class RunCheckpoints:
 
 
 def require_checkpoint(directory: Path, step: int, ranks: Ranks) -> None:
-    """Checks that the models of a run or seed, trained up to a step, are in a checkpoint: one that cannot be written
-    does not end the training. Collective.
+    """Checks that a checkpoint has the models of a run or seed at a step, since training continues if writing one
+    fails. Collective.
 
     Raises:
-        ValueError: they are not; on every rank.
+        ValueError: on every rank, if they are missing.
     """
     path = checkpoint_path(directory / DIRECTORY, step)
     if not ranks.broadcast(path.is_dir()):
@@ -165,7 +165,7 @@ def require_checkpoint(directory: Path, step: int, ranks: Ranks) -> None:
 
 
 def remove_checkpoints(directory: Path, keep: int) -> None:
-    """Removes the checkpoints of a finished run or seed, but for the newest ``keep``."""
+    """Removes the checkpoints of a finished run or seed except the newest ``keep``."""
     checkpoints = directory / DIRECTORY
     for path in list_checkpoints(checkpoints)[keep:] if keep else [checkpoints]:
         shutil.rmtree(path, ignore_errors=True)

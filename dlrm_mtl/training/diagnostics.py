@@ -1,4 +1,4 @@
-"""What the balancing layer did in a step, as numbers for logs."""
+"""Numbers for the logs about the balancing layer's last step."""
 
 import itertools
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ def balancing_diagnostics(layer: BalancingLayer | ParameterLevelLayer) -> dict[s
 
     All refer to the gradients g_m of the global batch with respect to the shared representation. The Pareto gap is the
     norm of the smallest convex combination of them (definition 2 of the paper): 0 at a Pareto-stationary point. Task
-    weights are what the method means by them, such as lambda; coefficients are what the gradients were multiplied by.
+    weights are the method's own, such as lambda; coefficients are the factors of the gradients.
     """
     record = layer.record
     if record is None:

@@ -1,4 +1,4 @@
-"""What a run takes from a checkpoint, and whether ids and dense values of its data set stand for the same there."""
+"""Starting a run from a checkpoint, and comparing the meaning of ids and dense values."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,25 +11,25 @@ from dlrm_mtl.schema import Schema
 
 START_ANEW = "start without --init-from, or {remedy}"
 GO_ON_ELSEWHERE = "go on with the data set that the run began with, or give another --out"
-"""What to do where checkpoint and data set do not fit: when a run starts from another one's, and when it goes on."""
+"""Remedies if checkpoint and data set do not fit, for starting from another run and for continuing."""
 
 SHOWN_NAMES = 5
-"""Tables and features that a message lists."""
+"""Maximum number of tables and features in a message."""
 
 
 def check_meaning(path: Path, facts: Mapping[str, Any], data: Path, schema: Schema, way_out: str) -> str | None:
-    """Compares what ids and dense values stood for in a checkpoint with what they stand for in a data set.
+    """Compares the meaning of ids and dense values in a checkpoint and in a data set.
 
     Args:
-        path: of the checkpoint, for messages; ``facts`` are its own.
+        path: of the checkpoint, for messages; ``facts`` belong to it.
         data: directory of the data set, for messages.
-        way_out: what to do where they do not fit; ``{remedy}`` in it becomes how to prepare data that do.
+        way_out: the remedy if they do not fit; ``{remedy}`` in it is replaced by how to prepare data that fit.
 
     Returns:
-        a line that says what cannot be compared; None where everything can.
+        a line that says what cannot be compared; None if everything can.
 
     Raises:
-        ValueError: they do not stand for the same; the message names table or feature, both fingerprints and ways out.
+        ValueError: the meanings differ; the message names table or feature, both fingerprints and remedies.
     """
     now = schema.meaning
     before = Meaning.from_json(facts["meaning"], f"{path}: meaning") if "meaning" in facts else _sizes_alone(facts, now)
@@ -73,7 +73,7 @@ def source_arm(arm: str, path: Path, facts: Mapping[str, Any]) -> str:
 def check_init_from(
     path: Path, facts: Mapping[str, Any], data: Path, schema: Schema, arms: Sequence[str]
 ) -> str | None:
-    """Checks that arms can start from the checkpoint of another run, as far as the checkpoint's manifest tells.
+    """Checks by the manifest that arms can start from the checkpoint of another run.
 
     Returns:
         see :func:`check_meaning`.
@@ -87,7 +87,7 @@ def check_init_from(
 
 
 def _sizes_alone(facts: Mapping[str, Any], now: Meaning) -> Meaning:
-    """What a checkpoint tells that was written before they kept what ids stand for: how many a table had."""
+    """Fingerprints from a checkpoint of an earlier version, which has only the tables' sizes."""
     rows = {
         table["table"]: max(shard["offset"][0] + shard["size"][0] for shard in table["shards"])
         for table in facts["plan"]

@@ -1,4 +1,4 @@
-"""Preemption: schedulers send SIGTERM some time before they kill."""
+"""Preemption: schedulers send SIGTERM some time before SIGKILL."""
 
 import signal
 from collections.abc import Callable, Iterator
@@ -8,10 +8,9 @@ from types import FrameType
 
 @contextmanager
 def termination_requested() -> Iterator[Callable[[], bool]]:
-    """Whether SIGTERM has come, as a function to be asked between steps; inside, the signal ends nothing by itself,
-    however often it comes. Ranks hear of it at different steps, so that they must agree before they act. For the main
-    thread only.
-    """
+    """Gives a function that tells whether SIGTERM has come, for use between steps; within the context the signal does
+    not end the process. Ranks receive it at different steps, so they must agree before they act. For the main thread
+    only."""
     note = _Note()
     previous = signal.signal(signal.SIGTERM, note)
     note.outer = previous if isinstance(previous, _Note) else None
@@ -22,7 +21,7 @@ def termination_requested() -> Iterator[Callable[[], bool]]:
 
 
 class _Note:
-    """A handler that notes the signal, for those outside who would have noted it, too."""
+    """A handler that records the signal, also for an outer context."""
 
     def __init__(self) -> None:
         self.received = False

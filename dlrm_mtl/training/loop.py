@@ -1,4 +1,4 @@
-"""The training loop: one arm, or several in turns. Control and treatment run through the same lines."""
+"""The training loop for one arm, or several in turns; the same code for control and treatments."""
 
 import time
 from collections.abc import Sequence
@@ -22,34 +22,34 @@ from dlrm_mtl.training.session import ArmTrainer, Session
 
 @dataclass(frozen=True)
 class ArmResult:
-    """One arm, trained from one seed."""
+    """Results of one arm with one seed."""
 
     evaluation: Evaluation
-    """Of the trained model, on the eval split."""
+    """Evaluation of the trained model on the eval split."""
     qps: Sequence[float]
     """Global samples per second of each timed window, without the warm-up; windows of the same index were trained side
     by side."""
     skipped_steps: int
     """Steps without effect, because a loss or gradient was not finite."""
     rows_lost: int
-    """Training rows of shards that were lost on the way."""
+    """Training rows of shards that were lost during training."""
     end_to_end_qps: Sequence[float] = ()
-    """Global samples per second of each window without the warm-up, with all that an arm's turn takes: every step,
-    metrics, diagnostics, logs."""
+    """Global samples per second of each window without the warm-up, over an arm's whole turn: all steps, metrics,
+    diagnostics, logs."""
 
 
 @dataclass
 class Progress:
-    """What the loop knows beyond its trainers; in every checkpoint."""
+    """State of the loop beside its trainers, kept in every checkpoint."""
 
     rounds: int
-    """Windows that every arm has trained."""
+    """Number of windows that every arm has trained."""
     qps: dict[str, list[float]]
     """See :attr:`ArmResult.qps`, by arm."""
     end_to_end_qps: dict[str, list[float]]
     """See :attr:`ArmResult.end_to_end_qps`, by arm."""
     log_bytes: dict[str, int]
-    """Length of each arm's metrics.jsonl."""
+    """Length of each arm's metrics.jsonl in bytes."""
 
     @classmethod
     def begin(cls, arms: Sequence[str]) -> "Progress":
@@ -59,8 +59,8 @@ class Progress:
 def train_arms(session: Session, arms: Sequence[str], seed: int, directory: Path) -> dict[str, ArmResult]:
     """Trains arms from one seed to the end and evaluates them. Collective.
 
-    They take turns of one window, so that the machine's noise meets all alike. Logs go to ``directory``, one folder
-    per arm, and checkpoints, from the newest of which training goes on if there is one.
+    They take turns of one window, so that the machine's noise affects all alike. Logs, one folder per arm, and
+    checkpoints go to ``directory``; training continues from the newest checkpoint if there is one.
 
     Raises:
         Terminated: after a checkpoint, when a rank was told to end by SIGTERM.
@@ -92,7 +92,7 @@ def train_arms(session: Session, arms: Sequence[str], seed: int, directory: Path
         bar = stack.enter_context(progress_bar(total, f"seed {seed}", ranks.is_first, done))
         warm = progress.rounds + config.warmup_windows  # a restart has its own warm-up
         while not one.done:
-            # Each arm goes first as often as last: what a turn leaves behind in caches favours none.
+            # Each arm goes first as often as last, so that what a turn leaves in caches favours none.
             for arm in arms if progress.rounds % 2 == 0 else reversed(arms):
                 trainer, start = trainers[arm], time.perf_counter()
                 window = trainer.train_window(config.log_every)
@@ -150,6 +150,6 @@ def _announce(trainer: ArmTrainer, session: Session, seed: int, checkpoint: Chec
 
 
 def _evaluation_is_due(config: RunConfig, first_step: int, last_step: int) -> bool:
-    """Whether an evaluation on schedule falls into a window."""
+    """Whether a scheduled evaluation falls into a window."""
     every = config.eval_every
     return every is not None and last_step // every > first_step // every

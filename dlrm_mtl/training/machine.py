@@ -1,4 +1,4 @@
-"""Whether this machine can do what the options ask for."""
+"""Checks that this machine supports the options."""
 
 from dataclasses import dataclass
 

@@ -27,8 +27,7 @@ from dlrm_mtl.training.step_guard import (
 FOREVER = 1 << 62
 
 FUSED: Mapping[str, Any] = MappingProxyType({"fused": True})
-"""torch's optimizers as one kernel: the quickest, and on a GPU the one that can leave a step out without asking the
-host."""
+"""torch's optimizers as one fused kernel: the fastest, and on a GPU able to skip a step without the host."""
 
 TABLE_OPTIMIZERS: Mapping[str, Any] = MappingProxyType(
     {
@@ -43,7 +42,7 @@ TABLE_OPTIMIZERS: Mapping[str, Any] = MappingProxyType(
 def check_table_optimizer(config: OptimizerConfig, device: str) -> None:
     """
     Raises:
-        ValueError: an optimizer that the device's kernels do not have.
+        ValueError: the device has no kernel for the optimizer.
     """
     if config.table == "adam" and device == "cpu":
         raise ValueError(
@@ -52,7 +51,7 @@ def check_table_optimizer(config: OptimizerConfig, device: str) -> None:
 
 
 def apply_table_optimizer(tables: EmbeddingBagCollection, config: OptimizerConfig, device: torch.device) -> None:
-    """Has the tables updated inside backward, by the fused kernel. To be called before planning and sharding.
+    """Makes the fused kernel update the tables inside backward. Call it before planning and sharding.
 
     Raises:
         ValueError: see :func:`check_table_optimizer`.
@@ -64,8 +63,8 @@ def apply_table_optimizer(tables: EmbeddingBagCollection, config: OptimizerConfi
 def build_optimizer(
     model: DistributedModelParallel, config: OptimizerConfig, replicated: bool = False
 ) -> GuardedOptimizers:
-    """One optimizer to step: it hands the tables their scheduled rate and updates the dense part, unless a gradient is
-    not finite.
+    """One optimizer for all: it passes the scheduled rate to the tables and updates the dense part, unless a gradient
+    is not finite.
 
     Args:
         replicated: the tables are whole on every rank and are updated after backward, by the same rule.
@@ -98,7 +97,7 @@ def _guarded(
     guard: StepGuard,
     clip_norm: float | None = None,
 ) -> KeyedOptimizer:
-    """An optimizer that the guard can hold back, before gradients are clipped."""
+    """An optimizer whose steps the guard can skip, before gradients are clipped."""
     kernel = build(list(parameters.values()))
     optimizer: KeyedOptimizer = KeyedOptimizerWrapper(parameters, lambda _: kernel)
     if clip_norm is not None:

@@ -7,8 +7,8 @@ from dlrm_mtl.training.arm import Arm
 
 
 def pipeline_class(prefetch: bool) -> type[TrainPipelineSparseDist]:
-    """torchrec's pipeline that overlaps copies to the device and the exchange of ids with the step before; with
-    ``prefetch`` also bringing rows into the tables' caches."""
+    """torchrec's pipeline that overlaps copies to the device, the exchange of ids and, with ``prefetch``, fetching rows
+    into caches with the step before."""
     return PrefetchTrainPipelineSparseDist if prefetch else TrainPipelineSparseDist
 
 

@@ -1,4 +1,4 @@
-"""The data set of a run: inspected when the run begins, and when it goes on found to be the same, or not."""
+"""The data set of a run: inspected at the start, and compared when the run continues."""
 
 import hashlib
 import sys
@@ -14,17 +14,16 @@ from dlrm_mtl.distributed.processes import Ranks
 from dlrm_mtl.files import read_json
 
 DATA_RECORD = "data.json"
-"""The file of a run directory that says which shards, with which bytes, the run began with."""
+"""File of a run directory with the shards, and their checksums, at the run's start."""
 
 
 def open_run_data(config: RunConfig, ranks: Ranks) -> tuple[Dataset, DataRecord | None]:
-    """The data set as its schema and footers tell, and the record of the run's beginning; None if it begins now.
-    Collective.
+    """The data set by its schema and footers, and the record of the run's start; None if it starts now. Collective.
 
     Raises:
         ValueError: see :func:`open_dataset` and :func:`open_recorded`.
     """
-    # What rank 0 finds decides for all: a network's file system may show a file to one rank and not yet to another.
+    # Rank 0 decides for all: a network file system may show a file to one rank before another.
     began = ranks.broadcast(
         ranks.run_on_all(lambda: _read_record(config.out / DATA_RECORD) if ranks.is_first else None)
     )
@@ -39,14 +38,14 @@ def open_run_data(config: RunConfig, ranks: Ranks) -> tuple[Dataset, DataRecord 
 def inspect_run_data(
     dataset: Dataset, began: DataRecord | None, config: RunConfig, ranks: Ranks
 ) -> tuple[Dataset, DataRecord]:
-    """Looks at every shard as ``config.check`` says; rank 0 says which are bad. Collective.
+    """Inspects every shard as thoroughly as ``config.check``; rank 0 names the bad ones. Collective.
 
     Returns:
-        the data set without bad shards, and the record of the run's beginning; the same on every rank.
+        the data set without bad shards, and the record of the run's start; the same on every rank.
 
     Raises:
-        ValueError: a bad shard, unless they are skipped; no good one is left in a split, or not both classes; ranks see
-            different data sets.
+        ValueError: a shard is bad, unless bad ones are skipped; a split has no good shard left, or only one class;
+            ranks see different data sets.
     """
     check, policy, rank, world_size = config.check, config.on_bad_shard, ranks.rank, ranks.world_size
     if began is not None:
@@ -74,7 +73,7 @@ def _read_record(file: Path) -> DataRecord | None:
 
 
 def _check_same(dataset: Dataset, ranks: Ranks) -> None:
-    """Steps and tables follow from the data set: with another one a rank would wait where no other does."""
+    """Steps and tables follow from the data set, so ranks with different ones would wait for each other forever."""
     groups = [
         (split, str(group.file.relative_to(dataset.directory)), group.index, group.rows)
         for split, row_groups in dataset.row_groups.items()

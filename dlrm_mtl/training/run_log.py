@@ -1,4 +1,4 @@
-"""What a run writes while it trains: metrics.jsonl, TensorBoard scalars, progress on the terminal."""
+"""Logs of a run: metrics.jsonl, TensorBoard scalars, progress on the terminal."""
 
 import io
 import sys
@@ -18,16 +18,16 @@ from dlrm_mtl.training.trainer import Window
 
 
 class RunLog:
-    """One arm's log under its directory; inert on all ranks but the first.
+    """One arm's log under its directory; does nothing on ranks other than the first.
 
     ``metrics.jsonl`` has one object per line: ``{"kind": "train", "step": ..., "qps": ..., "window": {TASK: ...},
     "lifetime": {TASK: ...}, "skipped_steps": ..., "nonfinite_tasks": {TASK: ...}, "task_weights": ..., ...}`` per
     window, ``{"kind": "eval", "step": ..., "tasks": ...}`` per evaluation. TensorBoard gets the same numbers.
 
     Args:
-        step: that training begins or goes on at.
-        keep_bytes: length of the ``metrics.jsonl`` that was written up to that step; what is after it is cut off. If
-            less is there, as after a crash of the machine, a line on stderr says so, and the log goes on behind it.
+        step: at which training starts or continues.
+        keep_bytes: length of ``metrics.jsonl`` at that step; the rest is cut off. If the file is shorter, as after a
+            crash of the machine, a line on stderr says so, and the log continues after it.
     """
 
     def __init__(
@@ -105,8 +105,8 @@ class RunLog:
 
 @contextmanager
 def progress_bar(total: int, description: str, enabled: bool, done: int = 0) -> "Iterator[tqdm[Any]]":
-    """Progress on rank 0's stderr: a live bar on a terminal; a whole line now and then elsewhere, where launchers put
-    a prefix before every line. A line that says why the process ends is followed by no other."""
+    """Progress on rank 0's stderr: a live bar on a terminal; elsewhere a whole line at intervals, since launchers
+    prefix every line. No line follows the one that says why the process ends."""
     options: dict[str, Any] = {"total": total, "desc": description, "unit": "step", "initial": done}
     if sys.stderr.isatty():
         with tqdm(**options, disable=not enabled, dynamic_ncols=True) as bar:

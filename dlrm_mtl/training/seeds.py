@@ -9,7 +9,7 @@ from dlrm_mtl.training.loop import ArmResult, train_arms
 from dlrm_mtl.training.session import Session
 
 SaveResults = Callable[[int, Mapping[str, ArmResult]], None]
-"""Writes what the arms gave with one seed, by arm."""
+"""Writes the results of one seed, by arm."""
 
 
 def train_seeds(

@@ -1,4 +1,4 @@
-"""What training and comparison do before the first step: check, plan, write down."""
+"""Preparation before the first step: checks, sharding plan, records."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -45,7 +45,7 @@ class Session:
     environment: Mapping[str, Any] = field(default_factory=dict)
     """Versions, machine and command of this start."""
     changed_options: Mapping[str, Any] = field(default_factory=dict)
-    """Options that are other than when the run began."""
+    """Options that changed since the run began."""
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -57,7 +57,7 @@ class Session:
         return TrainingLength.of(self.config, rows, self.ranks.world_size)
 
     def trainer(self, arm: str, seed: int) -> ArmTrainer:
-        """What trains one arm. Collective."""
+        """The trainer of one arm. Collective."""
         recipe = parse_recipe(arm)
         if recipe.method == SINGLE_TASK:
             return SingleTaskTrainers(self.config, seed, self.source, self.plan, self.ranks)
@@ -76,7 +76,7 @@ def prepare(config: RunConfig, arms: Sequence[str], ranks: Ranks) -> Session:
     """Checks everything that can be checked before work begins, plans, and opens the run directory. Collective.
 
     Raises:
-        ValueError: on every rank: whatever is wrong with versions, options, arms, data or run directory.
+        ValueError: on every rank, for wrong versions, options, arms, data or run directory.
     """
     versions = check_versions()
     silence_known_warnings()

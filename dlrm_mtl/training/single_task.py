@@ -18,8 +18,8 @@ from dlrm_mtl.training.trainer import Trainer, Window
 
 
 class SingleTaskTrainers:
-    """Trains M models, one for each task and alone, as a :class:`Trainer` trains one for all: same plan, data order,
-    initial tables and shared layers. A step is one step of each.
+    """Trains M models, one per task, as a :class:`Trainer` trains one for all: same plan, data order, initial tables
+    and shared layers. A step is one step of each.
 
     Raises:
         ValueError: as :class:`Trainer`.
@@ -63,7 +63,7 @@ class SingleTaskTrainers:
         return self._first.rows_lost
 
     def train_window(self, steps: int) -> Window:
-        """Trains a window of each model. The speed is that of all together: rows over the sum of their times."""
+        """Trains a window of each model. The speed is rows over the sum of the models' times."""
         windows = [trainer.train_window(steps) for trainer in self._trainers.values()]
         one, speeds = windows[0], [window.qps for window in windows]
         nonfinite = {task: count for window in windows for task, count in window.nonfinite_tasks.items()}
@@ -104,8 +104,8 @@ class SingleTaskTrainers:
             trainer.restore(f"{prefix}-{index}", checkpoint)
 
     def start_from(self, prefix: str, checkpoint: Checkpoint, keep_balancer: bool) -> None:
-        """See :meth:`Trainer.start_from`. From one model of all tasks each takes what is shared, and its own task's
-        head; from a model per task each takes that of its own task, and one of a new task stays as initialised."""
+        """See :meth:`Trainer.start_from`. From one model of all tasks, each loads the shared part and its own head;
+        from one model per task, each loads its own task's model. Models of new tasks keep their initial weights."""
         tasks, source = checkpoint.facts["tasks"], checkpoint.facts["arms"][int(prefix)]
         per_task = parse_recipe(source).method == SINGLE_TASK
         for task, trainer in self._trainers.items():

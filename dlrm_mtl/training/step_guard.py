@@ -1,8 +1,8 @@
 """Skips the update of a step whose gradients are not finite, and counts such steps.
 
-Every rank decides by itself and all decide alike: the gradients have been averaged, and what is not finite on one rank
-is so on all. A gradient that is not finite at the balancing layer, or a loss, is NaN in everything below it. One that
-only arises further down, in a parameter of the dense part or in a table, is seen by that part's guard alone.
+All ranks reach the same decision by themselves, since averaged gradients that are not finite on one rank are so on all.
+A gradient or loss that is not finite at the balancing layer makes everything below it NaN. One that arises further
+down, in the dense part or a table, is seen by that part's guard only.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ class SkippedSteps:
 
     count: int
     longest_run: int
-    """Most of them in a row; steps before the last count belong to a run that goes on."""
+    """Maximum of consecutive skipped steps, including those before the last count."""
 
 
 class StepGuard:
@@ -73,7 +73,7 @@ class StepGuard:
 
 
 class HostSkippingOptimizer(OptimizerWrapper):
-    """Does not step where the guard says so; for a CPU, where the host may ask."""
+    """Skips the step if the guard says so; for a CPU, where the host can read it."""
 
     def __init__(self, optimizer: KeyedOptimizer, guard: StepGuard) -> None:
         super().__init__(optimizer)
@@ -85,8 +85,8 @@ class HostSkippingOptimizer(OptimizerWrapper):
 
 
 class DeviceSkippingOptimizer(OptimizerWrapper):
-    """Steps in any case, and has the device undo it: by the mechanism that fused optimizers have for GradScalers, which
-    leaves parameters and state alone; or by zero gradients, for (row-wise) Adagrad without weight decay the same.
+    """Always steps, without effect if the guard says so: by the mechanism of fused optimizers for GradScalers, which
+    keeps parameters and state; or by zero gradients, which is the same for (row-wise) Adagrad without weight decay.
 
     Args:
         optimizer: wraps ``kernel``, which does the updates.
@@ -110,7 +110,7 @@ class DeviceSkippingOptimizer(OptimizerWrapper):
 class GuardedOptimizers(CombinedOptimizer):
     """Optimizers of a model's parts that step together, or not at all.
 
-    Schedules count every step, the skipped ones too.
+    Schedules also count skipped steps.
 
     Args:
         optimizers: by name; those that update after backward skip what ``guard`` says.

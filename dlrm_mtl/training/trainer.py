@@ -36,7 +36,7 @@ from dlrm_mtl.training_length import TrainingLength
 
 @dataclass(frozen=True)
 class Window:
-    """Some consecutive training steps."""
+    """Results of consecutive training steps."""
 
     first_step: int
     last_step: int
@@ -44,30 +44,30 @@ class Window:
     qps: float | None
     """Global samples per second of the timed steps; None if there were none."""
     metrics: list[TaskMetrics]
-    """Over the window's rows, by task."""
+    """Metrics over the window's rows, by task."""
     lifetime: list[TaskMetrics]
-    """Over all rows so far, as predicted when they were trained on."""
+    """Metrics over all rows so far, by task, as predicted when they were trained on."""
     balancing: dict[str, Any]
     """See :func:`balancing_diagnostics`; of the window's last step."""
     skipped_steps: int
     """Steps without effect, on weights or metrics, because a loss or gradient was not finite."""
     nonfinite_tasks: dict[str, int]
-    """By task, how often its loss or gradient was found not to be finite, over all ranks."""
+    """By task, how often its loss or gradient was not finite, over all ranks."""
     rows_lost: int
-    """Rows of lost shards, in whose places nothing was trained."""
+    """Rows of lost shards, replaced by padding."""
 
 
 class Trainer:
     """Builds an arm and trains it.
 
-    Control and treatment differ in the balancer alone: initial weights and data order are functions of the seed.
+    Control and treatment differ only in the balancer: initial weights and data order are functions of the seed.
 
     Args:
         recipe: the arm's balancing method.
         seed: of initial weights and data order.
 
     Raises:
-        ValueError: a configuration that does not fit data set, method or device.
+        ValueError: the configuration does not fit data set, method or device.
     """
 
     def __init__(
@@ -81,8 +81,8 @@ class Trainer:
         self.arm = build_arm(config, recipe, seed, schema, plan, ranks)
         self.pipeline = build_pipeline(self.arm, ranks.device)
         self.drains = self.arm.prefetch
-        """Whether no batch is under way between windows: rows that were fetched ahead for training would be taken for
-        those of the evaluation."""
+        """Whether the pipeline is emptied between windows, since rows prefetched for training would be taken for those
+        of the evaluation."""
         self._reader = TrainingReader(
             source,
             self._local_batch_size,
@@ -97,10 +97,10 @@ class Trainer:
         self.step = 0
         self.position = Position()
         self.skipped_steps = 0
-        """Steps that changed nothing, since a loss or gradient was not finite: over the whole run, up to the last
-        window's end."""
+        """Steps of the run without effect, because a loss or gradient was not finite, up to the end of the
+        last window."""
         self.rows_lost = 0
-        """Rows of lost shards, in whose places nothing was trained: likewise."""
+        """Rows of lost shards in the run, up to the end of the last window."""
         self._rows_lost = torch.zeros((), dtype=torch.int64, device=ranks.device)
         self._recipe = recipe
         self._reading = self._read()
@@ -118,8 +118,8 @@ class Trainer:
     def train_window(self, steps: int) -> Window:
         """Trains up to ``steps`` steps, fewer at the end of the data. Collective.
 
-        All steps but the last are timed, between two synchronisations. In the last one every arm, the control too,
-        records its gradients' Gramian, which is no part of the control's cost.
+        All steps but the last are timed, between two synchronisations. In the last one every arm records its gradients'
+        Gramian, which is not part of the control's cost.
 
         Raises:
             ValueError: too many steps in a row were skipped; on every rank.
@@ -163,8 +163,8 @@ class Trainer:
         self._reading.close()
 
     def state(self, prefix: str) -> State:
-        """What a checkpoint holds of this arm, beside ``step`` and ``position``; names begin with ``prefix`` (or a
-        rank). To be called between windows. Collective."""
+        """The state of this arm for a checkpoint, except ``step`` and ``position``; names begin with ``prefix`` (or a
+        rank). Call it between windows. Collective."""
         counts = torch.tensor([self.skipped_steps, int(self.arm.optimizer.guard.run), self.rows_lost])
         return {
             **arm_state(self.arm, prefix, self._ranks.rank),
@@ -174,7 +174,7 @@ class Trainer:
         }
 
     def restore(self, prefix: str, checkpoint: Checkpoint) -> None:
-        """Brings an untrained trainer to the state that it had in a checkpoint, on whatever ranks and plan. Collective.
+        """Loads the state of an untrained trainer from a checkpoint, on any ranks and plan. Collective.
 
         Raises:
             ValueError: the checkpoint does not fit.
@@ -199,13 +199,13 @@ class Trainer:
             )
 
     def start_from(self, prefix: str, checkpoint: Checkpoint, keep_balancer: bool) -> None:
-        """Gives an untrained trainer what a checkpoint, maybe of other tasks, holds for it, see :func:`start_arm`.
+        """Starts an untrained trainer from a checkpoint, possibly with other tasks, see :func:`start_arm`.
         Collective."""
         tasks = self._source.dataset.schema.task_names
         start_arm(self.arm, prefix, checkpoint, self._ranks, tasks, keep_balancer)
 
     def evaluate(self) -> Evaluation:
-        """All that is measured on the eval split, on every rank. Collective."""
+        """The full evaluation on the eval split, on every rank. Collective."""
         schema, config = self._source.dataset.schema, self._config
         context = Context.of(schema, config.segments)
         evaluator = Evaluator(len(schema.tasks), context, config.batch_size, self._ranks.device, self._ranks)
@@ -213,8 +213,8 @@ class Trainer:
         return evaluator.evaluate()
 
     def evaluation_metrics(self) -> list[TaskMetrics]:
-        """Those metrics of the eval split that are sums over rows, on every rank: what is looked at while a model is
-        trained. Collective."""
+        """Metrics of the eval split that are sums over rows, on every rank, for evaluations during training.
+        Collective."""
         sums = MetricSums(len(self._source.dataset.schema.tasks), self._ranks.device)
         self._predict(sums.update)
         sums.reduce(self._ranks.group)
@@ -257,8 +257,8 @@ class Trainer:
         self._batches = islice(self._stream, steps) if self.drains else self._stream
 
     def _take_counts(self) -> tuple[int, int, dict[str, int]]:
-        """Steps of the window that were skipped, rows of it that are lost, and how often each task was not finite, over
-        all ranks. Collective."""
+        """Skipped steps and lost rows of the window, and how often each task was not finite, over all ranks.
+        Collective."""
         balancing = self.arm.balancing
         skipped = self.arm.optimizer.guard.take_counts()
         counts = torch.cat([self._rows_lost[None], balancing.nonfinite_tasks])
@@ -279,11 +279,11 @@ class Trainer:
         return skipped.count, rows_lost, tasks
 
     def _arrange_buckets(self) -> None:
-        """Runs two backward passes that change nothing. Collective.
+        """Runs two backward passes without effect. Collective.
 
-        DistributedDataParallel arranges its buckets anew after the second backward pass, and where gradients lie in
-        them decides in which order those of three or more ranks are added up. So the first steps after a restart would
-        round otherwise than the same steps of a run that was not interrupted.
+        DistributedDataParallel rearranges its buckets after the second backward pass, and the layout of the buckets
+        decides the order in which gradients of three or more ranks are added. Otherwise the first steps after a restart
+        would round differently from those of an uninterrupted run.
         """
         balancing = self.arm.balancing
         state = {name: value.clone() for name, value in balancing.state_dict().items()}
@@ -296,7 +296,7 @@ class Trainer:
         balancing.load_state_dict(state)
 
     def _read(self) -> Generator[MultiTaskBatch, None, None]:
-        """The batches from the present position on. The pipeline asks for some ahead of the step."""
+        """The batches from the present position on; the pipeline takes some ahead of the step."""
         position = self.position
         while position.epoch < self._config.epochs:
             self._reader.set_position(position)
