@@ -8,7 +8,7 @@ from typing import Any
 
 from dlrm_mtl import cli
 from dlrm_mtl.benchmarks.cases import CheckpointCase, LoopCase, MethodsCase, OverheadCase, ProfileCase, ReaderCase
-from dlrm_mtl.benchmarks.synthetic_cases import GrowthCase, LayerCase, PeersCase, WatchCase
+from dlrm_mtl.benchmarks.synthetic_cases import ExpertsCase, GrowthCase, LayerCase, PeersCase, WatchCase
 from dlrm_mtl.distributed.versions import torchrec_imports
 from dlrm_mtl.extras import TRAINING
 from dlrm_mtl.files import write_json, write_text
@@ -22,6 +22,7 @@ CASES: dict[str, Callable[..., Any]] = {
     "profile": ProfileCase,
     "layer": LayerCase,
     "peers": PeersCase,
+    "experts": ExpertsCase,
     "growth": GrowthCase,
     "watch": WatchCase,
 }

@@ -1,10 +1,10 @@
 """Options of the benchmarks that train on a data set. Free of torch, so that ``--help`` is quick."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from dlrm_mtl.config import require
+from dlrm_mtl.config import ModelConfig, require
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,8 +71,8 @@ class CheckpointCase(Case):
 
 @dataclass(frozen=True, kw_only=True)
 class MethodsCase(Case):
-    """Whole training steps of the default model, including reading, under several methods: what does each cost against
-    the first? Under torchrun, over all ranks."""
+    """Whole training steps of a model, including reading, under several methods: what does each cost against the first?
+    Under torchrun, over all ranks."""
 
     batch_size: int = 2048
     """Rows of the global batch, over all ranks together."""
@@ -83,6 +83,8 @@ class MethodsCase(Case):
     """Methods with options, METHOD:OPTION=VALUE,...; the first one is the control."""
     steps: int = 20
     """Steps of a window, at least 2. The last one, which is recorded for the logs, is not timed."""
+    model: ModelConfig = field(default_factory=ModelConfig)
+    """The model that all arms train."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

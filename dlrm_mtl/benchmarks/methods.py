@@ -20,7 +20,7 @@ def measure_methods(case: MethodsCase) -> dict[str, Any]:
     Raises:
         ValueError: the data set cannot be trained on, or an arm is unknown.
     """
-    with open_benchmark(case, reader=EVEN_READING, arms=case.arms) as session:
+    with open_benchmark(case, reader=EVEN_READING, arms=case.arms, model=case.model) as session:
         trainers = {arm: session.trainer(arm, seed=0) for arm in case.arms}
         windows = {arm: partial(_qps, trainer, case.steps) for arm, trainer in trainers.items()}
         qps = {arm: Spread.of(values) for arm, values in take_turns(windows, case.windows).items()}

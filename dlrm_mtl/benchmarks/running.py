@@ -21,10 +21,11 @@ from dlrm_mtl.benchmarks.layer import format_layer, measure_layer
 from dlrm_mtl.benchmarks.loops.loop import format_loop, measure_loop
 from dlrm_mtl.benchmarks.methods import format_methods, measure_methods
 from dlrm_mtl.benchmarks.overhead import format_overhead, measure_overhead
+from dlrm_mtl.benchmarks.peers.experts import format_experts, measure_experts
 from dlrm_mtl.benchmarks.peers.peers import format_peers, measure_peers
 from dlrm_mtl.benchmarks.profile import format_profile, measure_profile
 from dlrm_mtl.benchmarks.reader import format_reader, measure_reader
-from dlrm_mtl.benchmarks.synthetic_cases import GrowthCase, LayerCase, PeersCase, WatchCase
+from dlrm_mtl.benchmarks.synthetic_cases import ExpertsCase, GrowthCase, LayerCase, PeersCase, WatchCase
 from dlrm_mtl.benchmarks.watch import format_watch, measure_watch
 
 Results = Mapping[str, Any]
@@ -51,6 +52,7 @@ BENCHMARKS: Mapping[type[Turns], Benchmark] = MappingProxyType(
         OverheadCase: Benchmark(measure_overhead, format_overhead),
         LayerCase: Benchmark(measure_layer, format_layer),
         PeersCase: Benchmark(measure_peers, format_peers),
+        ExpertsCase: Benchmark(measure_experts, format_experts),
         WatchCase: Benchmark(measure_watch, format_watch),
         GrowthCase: Benchmark(measure_growth, format_growth, growth_page),
     }

@@ -9,7 +9,7 @@ from typing import Any
 
 from dlrm_mtl.benchmarks.cases import Case
 from dlrm_mtl.benchmarks.windows import Contender
-from dlrm_mtl.config import CompareConfig, ReaderConfig
+from dlrm_mtl.config import CompareConfig, ModelConfig, ReaderConfig
 from dlrm_mtl.files import read_json
 from dlrm_mtl.training.session import ArmTrainer, Session, open_session
 
@@ -31,8 +31,9 @@ def open_benchmark(
     directory: Path | None = None,
     reader: ReaderConfig | None = None,
     arms: tuple[str, ...] = ARMS,
+    model: ModelConfig | None = None,
 ) -> Iterator[Session]:
-    """Opens a session to train the default model without end. Collective.
+    """Opens a session to train a model, by default the default one, without end. Collective.
 
     Args:
         directory: parent of the run directory; by default that of temporary files.
@@ -47,6 +48,7 @@ def open_benchmark(
             case.batch_size,
             epochs=ENDLESS,
             arms=arms,
+            model=ModelConfig() if model is None else model,
             reader=ReaderConfig() if reader is None else reader,
         )
         with open_session(config, arms) as session:

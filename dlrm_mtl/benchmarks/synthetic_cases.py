@@ -70,6 +70,38 @@ class PeersCase(Turns):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ExpertsCase(Turns):
+    """One training step of an MMoE in this process: the balancing layer at its cut against the unbalanced sum, against
+    the layer with experts as a plain tensor, and against TorchJD's mtl_backward."""
+
+    windows: int = 6
+    """Timed windows of each contender, after one that is not counted."""
+    seconds: float = 1.0
+    """Length of a window in seconds."""
+    tasks: tuple[int, ...] = (3, 8)
+    """Numbers of tasks M."""
+    batch_size: int = 2048
+    """Rows of a batch."""
+    width: int = 512
+    """Width of the input and of the bottom's layers."""
+    layers: int = 2
+    """Layers of the shared bottom."""
+    experts: int = 8
+    """Experts K."""
+    expert_mlp: tuple[int, ...] = (256, 128)
+    """Layer sizes of each expert."""
+    head: int = 64
+    """Width of the hidden layer of each task's tower."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _require_sizes("tasks", self.tasks)
+        _require_sizes("expert_mlp", self.expert_mlp)
+        for name in ("batch_size", "width", "layers", "experts", "head"):
+            require(name, getattr(self, name), getattr(self, name) > 0, "a positive number")
+
+
+@dataclass(frozen=True, kw_only=True)
 class GrowthCase(Turns):
     """Training steps on batches from memory while one quantity of the model or job grows: steps per second with and
     without balancing, relative to the base model's in the same windows."""

@@ -10,9 +10,12 @@ import torchjd.aggregation
 
 from dlrm_mtl.benchmarks.growth.growth import format_growth
 from dlrm_mtl.benchmarks.layer import Point, format_layer
+from dlrm_mtl.benchmarks.peers.experts import Layered as MMoELayered
+from dlrm_mtl.benchmarks.peers.experts import PlainSum as MMoEPlainSum
+from dlrm_mtl.benchmarks.peers.experts import compare_gradients as compare_expert_gradients
 from dlrm_mtl.benchmarks.peers.peers import TOLERANCE, compare_gradients, format_peers, relative_difference
 from dlrm_mtl.benchmarks.peers.steps import ByHand, JacobianDescent, Layered, PlainSum
-from dlrm_mtl.benchmarks.synthetic_cases import PeersCase, WatchCase
+from dlrm_mtl.benchmarks.synthetic_cases import ExpertsCase, PeersCase, WatchCase
 from dlrm_mtl.benchmarks.watch import format_watch, measure_watch
 from dlrm_mtl.benchmarks.windows import Spread
 from tests.entry_points.processes import complaint, python
@@ -84,6 +87,28 @@ def test_gradients_agree_under_the_same_weights_alone(num_tasks: int) -> None:
     if num_tasks > 1:
         assert relative_difference(ByHand(SMALL_PEERS, num_tasks).gradients(), ours) > 10 * TOLERANCE
         assert relative_difference(PlainSum(SMALL_PEERS, num_tasks).gradients(), ours) > 10 * TOLERANCE
+
+
+def test_experts_run_on_all(tmp_path: Path) -> None:
+    model = ["--batch-size", "32", "--width", "16", "--experts", "3", "--expert-mlp", "8", "6", "--head", "8"]
+    results = results_of("experts", tmp_path / "experts.json", *model, "--tasks", "2")
+    [size] = results["sizes"]
+    assert len(size["gradient_difference"]) == 2
+    rates = {name: Spread(**rate) for name, rate in size["samples_per_second"].items()}
+    assert len(rates) == 5
+    for base, over in size["time_over"].items():
+        assert {name: Spread(**spread) for name, spread in over.items()} == {
+            name: rates[base].over(rate) for name, rate in rates.items()
+        }
+
+
+@pytest.mark.parametrize("num_tasks", [1, 3, 8])
+def test_gradients_of_experts_agree_under_the_same_weights_alone(num_tasks: int) -> None:
+    case = ExpertsCase(batch_size=32, width=16, experts=3, expert_mlp=(8, 6), head=8)
+    assert max(compare_expert_gradients(case, num_tasks).values()) < TOLERANCE
+    if num_tasks > 1:
+        ours, plain = MMoELayered(case, num_tasks, "multibalance").gradient(), MMoEPlainSum(case, num_tasks).gradient()
+        assert (ours - plain).norm() > 10 * TOLERANCE * ours.norm()
 
 
 def test_growth_of_tasks_and_ranks(tmp_path: Path) -> None:
