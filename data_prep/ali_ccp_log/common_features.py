@@ -36,7 +36,7 @@ Indices = npt.NDArray[np.int64]
 
 
 def user_features(features: Sequence[CategoricalColumn]) -> list[CategoricalColumn]:
-    """The features that are common features."""
+    """The features that come from the common features."""
     return [feature for feature in features if feature.column in USER_FIELDS]
 
 

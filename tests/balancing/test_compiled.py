@@ -30,7 +30,7 @@ def assert_balances() -> None:
 
 
 def build(directory: Path, compiler: str | Path) -> list[Path]:
-    """Libraries that ``setup.py`` builds there."""
+    """The libraries that ``setup.py`` builds in this directory."""
     subprocess.run(
         [sys.executable, "setup.py", "build_ext", "--build-lib", str(directory), "--build-temp", str(directory / "o")],
         cwd=ROOT,

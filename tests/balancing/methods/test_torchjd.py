@@ -146,7 +146,7 @@ def test_moving_averages_start_afresh_where_a_task_is_new(name: str, kept: str) 
 
 @pytest.mark.parametrize("name", STATEFUL)
 def test_moving_averages_decide_weights(name: str) -> None:
-    """A resumed run needs them."""
+    """A resumed run needs the averages."""
     first, second = (torch.from_numpy(gradients("conflicting", 3, seed)) for seed in (1, 2))
     source, target = (create_balancer(f"torchjd:{name}", 3) for _ in range(2))
     source.update(first @ first.T)

@@ -30,7 +30,7 @@ def contents(directory: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def data_set(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Schema]:
-    """Of the default distribution."""
+    """A data set of the default distribution."""
     out = tmp_path_factory.mktemp("synthetic") / "data"
     return out, generate(Options(out, rows=40_000, eval_rows=20_000, seed=3))
 
