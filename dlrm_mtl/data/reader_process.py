@@ -9,6 +9,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from dlrm_mtl.ending import REFUSED, describe, end_with_parent, exit_code
+from dlrm_mtl.imports import without_garbage_collection
 
 
 @dataclass(frozen=True)
@@ -56,10 +57,11 @@ def main() -> None:
 
 
 def _read(connection: Connection) -> None:
-    task: Task = connection.recv()
-    import torch
+    with without_garbage_collection():
+        task: Task = connection.recv()  # imports the readers
+        import torch
 
-    from dlrm_mtl.data import handover
+        from dlrm_mtl.data import handover
 
     torch.set_num_threads(1)
     for number, batch in enumerate(task.stream()):

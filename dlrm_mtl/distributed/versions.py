@@ -1,9 +1,10 @@
 """The check at start-up that torch, torchrec and fbgemm go together."""
 
-import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import metadata
+
+from dlrm_mtl.imports import without_garbage_collection
 
 TORCH = "2.13"
 TORCHREC = "1.8"
@@ -32,19 +33,12 @@ def torchrec_imports() -> Iterator[None]:
     """Around an entry point's imports of torchrec, which take seconds, so that they come after ``--help`` and errors in
     options.
 
-    Collecting garbage meanwhile would take a fifth of that time: every collection visits all modules so far. Later
-    collections leave out what has been imported.
-
     Raises:
         ValueError: see :func:`check_versions`; imports of versions that do not go together fail in obscure ways.
     """
     check_versions()
-    gc.disable()
-    try:
+    with without_garbage_collection():
         yield
-    finally:
-        gc.freeze()
-        gc.enable()
 
 
 def _version(name: str) -> str | None:
