@@ -91,10 +91,8 @@ def test_exact(small_dataset: Path, rank_pool: RankPool, tmp_path: Path, world_s
         assert_equal(second[rank].before[0], first[rank].after[0])
 
 
-@pytest.mark.parametrize(
-    ("table", "dense"), [("adagrad", "adam"), ("sgd", "sgd"), ("rowwise_adagrad", "adagrad"), ("adagrad", "adamw")]
-)
-def test_exact_with_every_optimizer(
+@pytest.mark.parametrize(("table", "dense"), [("adagrad", "adam"), ("sgd", "sgd"), ("rowwise_adagrad", "adagrad")])
+def test_exact_with_every_other_optimizer(
     small_dataset: Path, rank_pool: RankPool, tmp_path: Path, table: TableOptimizer, dense: Any
 ) -> None:
     config = config_of(small_dataset, optimizer=replace(SCHEDULED, table=table, dense=dense))
