@@ -22,6 +22,7 @@ ALL_METHODS: list[Method] = [
     ("imtl_l+imtl_g", {}),
     ("uncertainty+multibalance", {"beta": 0.3, "gamma": 0.3}),
     *TORCHJD_METHODS,
+    ("docs.examples.own_method:UnitNorm", {}),  # shows the last coefficients as task weights
 ]
 BROKEN = (2, 4)
 """Steps with a gradient that is not finite."""

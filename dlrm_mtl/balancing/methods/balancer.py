@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import cache
-from typing import ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -72,7 +72,8 @@ class Balancer(TaskState):
         self.register_buffer("step", torch.zeros((), dtype=torch.int64, device="cpu"))
         self.register_buffer("nonfinite_steps", torch.zeros((), dtype=torch.int64, device="cpu"))
         self.latest_coefficients: Tensor
-        if type(self).task_weights is Balancer.task_weights:  # which shows them
+        # A subclass may override the default of its base class, and call it.
+        if any(kind.task_weights is Balancer.task_weights for kind in _methods_above(type(self))):
             self.register_buffer("latest_coefficients", uniform_weights(num_tasks), persistent=False)
 
     def coefficients(self, statistic: Array, losses: Array | None) -> tuple[Array, dict[str, Array]]:
@@ -253,6 +254,11 @@ class Balancer(TaskState):
         if self.loss_weighting is not None:
             self.loss_weighting.reset_parameters()
 
+    def _load_from_state_dict(self, *arguments: Any) -> None:
+        super()._load_from_state_dict(*arguments)
+        if "latest_coefficients" in self._buffers:  # not in a checkpoint
+            self.latest_coefficients.fill_(1 / self.num_tasks)
+
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """Moves the state with the model, but keeps it in float64 where the model is cast."""
         before = dict(self.named_buffers(recurse=False))
@@ -267,6 +273,11 @@ class Balancer(TaskState):
 def _functions(kind: type) -> frozenset[str]:
     """Names of a class's functions, inherited ones too."""
     return frozenset(name for name in dir(kind) if callable(getattr(kind, name)))
+
+
+def _methods_above(kind: type[Balancer]) -> list[type[Balancer]]:
+    """A class and those of its bases that are methods."""
+    return [base for base in kind.__mro__ if issubclass(base, Balancer) and base is not Balancer]
 
 
 def _of_tasks_with_rows(coefficients: Array, losses: Array) -> Array:
