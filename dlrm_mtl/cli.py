@@ -1,4 +1,4 @@
-"""From a command line, and a file, to a configuration; from a user's error to one line and exit code 2."""
+"""Parses a command line and an option file to a configuration; shows a user's error as one line with exit code 2."""
 
 import io
 import json
@@ -21,7 +21,7 @@ from dlrm_mtl.srun import become_rank
 Config = TypeVar("Config")
 
 GRACE_S = 3.0
-"""Seconds that ranks other than the first wait before they report an error."""
+"""Seconds that every rank but the first waits before it reports an error."""
 
 
 def parse(
@@ -48,15 +48,15 @@ def parse(
     file, arguments = _take_config(arguments)
     if file is not None:
         from_file = as_arguments(read_options(file, kind))
-    given = _drop_overridden(from_file, arguments) + arguments
-    preset = as_arguments(presets.get(_value("--preset", given), {}))
+    explicit = _drop_overridden(from_file, arguments) + arguments
+    preset = as_arguments(presets.get(_value("--preset", explicit), {}))
     note = "--config FILE reads options from a TOML or JSON file; options given here win."
     first = is_first_rank()
-    # The parser shows values that a configuration refuses even without console outputs.
+    # Even without console outputs, the parser shows the values that a configuration refuses.
     with nullcontext() if first else redirect_stderr(io.StringIO()):
         return tyro.cli(
             kind,
-            args=_drop_overridden(preset, given) + given,
+            args=_drop_overridden(preset, explicit) + explicit,
             prog=command_name(program),
             description=f"{_summary(kind)}\n\n{note}",
             config=(tyro.conf.FlagConversionOff,),
@@ -87,14 +87,14 @@ def as_dict(config: Any) -> dict[str, Any]:
 
 
 def run(program: str, main: Callable[[], None], kind: str | None = None) -> None:
-    """Runs an entry point: an error of the user's (ValueError) or of the file system (OSError) is shown as one line,
-    without a traceback, with exit code 2; an interrupt likewise, with 130, and preemption, with 143; any other
-    error by its traceback, with 1. Whatever threads of the process still wait for, it ends.
+    """Runs an entry point. A user's error (ValueError) or one of the file system (OSError) is shown as one line without
+    a traceback, with exit code 2; an interrupt likewise with 130, preemption with 143; any other error by its
+    traceback, with 1. The process ends even if some of its threads still wait.
 
-    This is for jobs of one process, and for what happens before the processes of a job have met; then they end together
-    (see :class:`dlrm_mtl.distributed.watch.Watch`). What is wrong with an option is found on every rank alike. The
-    first one says it; the others give the launcher time to end them, and speak only if they are still there: then the
-    error is theirs alone.
+    This is for jobs of one process, and until the processes of a job have joined their group; from then on they end
+    together (see :class:`dlrm_mtl.distributed.watch.Watch`). Every rank finds an error in an option. The first one
+    reports it; the others give the launcher time to end them, and report only if they still run: then the error is
+    theirs alone.
 
     Args:
         kind: of the entry point, where it needs an extra: see :mod:`dlrm_mtl.extras`.
@@ -121,16 +121,16 @@ def run(program: str, main: Callable[[], None], kind: str | None = None) -> None
         if code in (INTERRUPTED, TERMINATED):
             message = ""  # all ranks are
         else:
-            _let_the_first_speak(code)
+            _wait_for_first_rank(code)
             message = message and f"{message} (rank {os.environ['RANK']})"
     if message:
         complain(message)
     end_process(code)
 
 
-def _let_the_first_speak(code: int) -> None:
-    """Waits on ranks other than the first, which end with their code also when a launcher ends them meanwhile: srun
-    takes the highest of all."""
+def _wait_for_first_rank(code: int) -> None:
+    """Waits on all ranks but the first. They end with their code even if a launcher ends them meanwhile: srun takes the
+    highest of all."""
     signal.signal(signal.SIGTERM, lambda number, frame: end_process(code))
     time.sleep(GRACE_S)
 
@@ -165,12 +165,12 @@ def _value(option: str, arguments: Sequence[str]) -> str:
 
 def _drop_overridden(from_file: list[str], arguments: list[str]) -> list[str]:
     """The file's options without those that the command line also gives."""
-    given = {argument.split("=")[0].replace("_", "-") for argument in arguments if argument.startswith("--")}
-    kept: list[str] = []
+    overriding = {argument.split("=")[0].replace("_", "-") for argument in arguments if argument.startswith("--")}
+    remaining: list[str] = []
     keep = True
     for item in from_file:
         if item.startswith("--"):
-            keep = item not in given
+            keep = item not in overriding
         if keep:
-            kept.append(item)
-    return kept
+            remaining.append(item)
+    return remaining

@@ -14,8 +14,8 @@ from torchrec.modules.mlp import Perceptron
 
 
 def use_onednn(module: nn.Module) -> None:
-    """Has oneDNN compute the float32 MLPs below a module on a CPU: every Sequential of perceptrons with ReLU and linear
-    layers, all of them with a bias.
+    """Lets oneDNN compute the float32 MLPs of a module on a CPU: every Sequential of perceptrons with ReLU and linear
+    layers, all with a bias.
 
     Weights and their names stay; hooks of an MLP's parts are no longer called. Nothing changes under autocast, in other
     dtypes, or where torch has no oneDNN or ``torch.backends.mkldnn.enabled`` is False.
@@ -33,7 +33,7 @@ def onednn_linear(rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> T
 
 
 def onednn_computes(rows: Tensor) -> bool:
-    """Whether oneDNN is there for a product of such a tensor, and allowed."""
+    """Whether oneDNN is available for products of such a tensor, and enabled."""
     return (
         rows.device.type == "cpu"
         and rows.dtype == torch.float32
@@ -52,7 +52,7 @@ class Layer(NamedTuple):
 
 
 class OneDnnMlp(nn.Sequential):
-    """Takes the place, and the parts, of another Sequential."""
+    """Replaces a Sequential, and takes over its parts."""
 
     def forward(self, input: Tensor) -> Tensor:
         if not onednn_computes(input):
