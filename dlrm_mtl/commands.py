@@ -34,7 +34,6 @@ COMMANDS: Mapping[str, Command] = MappingProxyType(
         "prepare census_income": Command("data_prep.census_income", PREPARE, "Census-Income as a data set"),
         "prepare ali_ccp": Command("data_prep.ali_ccp", PREPARE, "Ali-CCP as a data set"),
         "prepare synthetic": Command("data_prep.synthetic", PREPARE, "a generated data set"),
-        "schema": Command("data_prep.schema", PREPARE, "make the schema.json of a data set that is encoded already"),
         "prepare schema": Command("data_prep.schema", PREPARE, "schema.json of parquet files that are encoded already"),
         "describe": Command("data_prep.describe", PREPARE, "what is in a data set, and whether it drifts"),
         "compare": Command("dlrm_mtl.compare", TRAINING, "train a control and treatments side by side, and report"),
