@@ -15,8 +15,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from dlrm_mtl.balancing.inputs import require_cut, require_experts, require_gates, require_representation
-from dlrm_mtl.balancing.kernels.cut_gradients import CutGradients
-from dlrm_mtl.balancing.kernels.mixture import MixtureGradients, join_reads
+from dlrm_mtl.balancing.kernels.gradients import CutGradients, MixtureGradients, join_reads
 
 Reads = Sequence[Sequence[Tensor]]
 """For each of M tasks, the tensors that it reads. A tensor that several tasks read is the same object in each list."""

@@ -16,13 +16,9 @@ from dlrm_mtl.balancing.cut import Mixture, Reads, Views, hand_out, hand_out_wit
 from dlrm_mtl.balancing.delayed import Delayed
 from dlrm_mtl.balancing.exchange.reduction import Reducer
 from dlrm_mtl.balancing.inputs import require_losses
-from dlrm_mtl.balancing.kernels.cut_gradients import (
-    CutGradients,
-    cut_inner_products,
-    cut_silent_tasks,
-    dtypes_of,
-    tensors_of,
-)
+from dlrm_mtl.balancing.kernels.empty_tasks import cut_silent_tasks
+from dlrm_mtl.balancing.kernels.gradients import CutGradients, dtypes_of, tensors_of
+from dlrm_mtl.balancing.kernels.gramian import cut_inner_products
 from dlrm_mtl.balancing.methods.balancer import Balancer, measures_the_gramian
 from dlrm_mtl.balancing.methods.loss_weighting import weigh_with_rows
 from dlrm_mtl.balancing.methods.options import shown

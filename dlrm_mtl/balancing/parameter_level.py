@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from dlrm_mtl.balancing.algebra.finite import Truth, all_finite
 from dlrm_mtl.balancing.cut import Mixture, Reads, Views, hand_out, hand_out_with_experts
 from dlrm_mtl.balancing.inputs import require_losses
-from dlrm_mtl.balancing.kernels.cut_gradients import CutGradients
 from dlrm_mtl.balancing.kernels.empty_tasks import losses_of_rows
+from dlrm_mtl.balancing.kernels.gradients import CutGradients
 from dlrm_mtl.balancing.methods.balancer import Balancer
 from dlrm_mtl.balancing.methods.loss_weighting import weigh_with_rows
 from dlrm_mtl.balancing.record import BalancingRecord

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from dlrm_mtl.balancing import Balancer, BalancingLayer, MultiBalance, available_balancers, create_balancer
-from dlrm_mtl.balancing.kernels.cut_gradients import CutGradients, tensors_of
+from dlrm_mtl.balancing.kernels.gradients import CutGradients, tensors_of
 from dlrm_mtl.balancing.methods.create import METHODS
 from tests.balancing.backward import backward_with, state_of
 from tests.balancing.small_model import FEATURES, SmallModel, batch, task_losses

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from dlrm_mtl.balancing.algebra.arrays import Array, namespace
 from dlrm_mtl.balancing.algebra.finite import readable_on_host
+from dlrm_mtl.balancing.kernels.gradients import CutGradients, MixtureGradients
 
 
 def losses_of_rows(losses: Tensor, gradients: Sequence[Tensor | None]) -> Tensor:
@@ -31,6 +32,15 @@ def losses_of_rows(losses: Tensor, gradients: Sequence[Tensor | None]) -> Tensor
 def zero_where_empty(losses: Array, silent: Array) -> Array:
     """The losses, with 0 for NaN losses of silent tasks, (M,) bool."""
     return namespace(losses).where((losses != losses) & silent, 0.0, losses)
+
+
+def cut_silent_tasks(cut: CutGradients, device: torch.device) -> Tensor:
+    """(M,) bool, tasks whose gradient is zero or None at all tensors."""
+    each = [
+        gradients.silent() if isinstance(gradients, MixtureGradients) else silent_tasks(gradients, device)
+        for gradients in cut
+    ]
+    return each[0] if len(each) == 1 else torch.stack(each).all(dim=0)
 
 
 def silent_tasks(gradients: Sequence[Tensor | None], device: torch.device) -> Tensor:

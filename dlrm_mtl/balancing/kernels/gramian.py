@@ -12,10 +12,24 @@ from dlrm_mtl.balancing.algebra.finite import readable_on_host
 from dlrm_mtl.balancing.kernels.chunks import chunk_elements, chunks_of, flat, is_wide
 from dlrm_mtl.balancing.kernels.cpu_kernels import cpu_kernels
 from dlrm_mtl.balancing.kernels.gpu_kernels import gpu_kernels
+from dlrm_mtl.balancing.kernels.gradients import CutGradients, MixtureGradients, TensorGradients
 
 DOT_ELEMENTS = 9 << 14
 """Elements whose products a CPU sums in float32; sums of such chunks are added in float64. The relative error of
 torch.dot grows with their number: 1e-6 here, 1e-4 if all products are equal."""
+
+
+def cut_inner_products(cut: CutGradients, num_tasks: int, device: torch.device) -> Array:
+    """Inner products of M gradients over all tensors of a cut.
+
+    Returns:
+        for one tensor, what :func:`inner_products` returns; for several, the sum of their (M, M) Gramians, float64, a
+        NumPy array where the host can read it.
+    """
+    first, *others = (inner_products(gradients, device) for gradients in cut)
+    if not others:
+        return first
+    return sum((gramian_of(products, num_tasks) for products in others), gramian_of(first, num_tasks))
 
 
 def local_gramian(gradients: Sequence[Tensor | None], device: torch.device) -> Tensor:
@@ -23,7 +37,7 @@ def local_gramian(gradients: Sequence[Tensor | None], device: torch.device) -> T
     return to_tensor(gramian_of(inner_products(gradients, device), len(gradients)))
 
 
-def inner_products(gradients: Sequence[Tensor | None], device: torch.device) -> Array:
+def inner_products(gradients: TensorGradients | MixtureGradients, device: torch.device) -> Array:
     """Inner products of M gradients of one rank.
 
     A Triton kernel on a GPU, and a C kernel on a CPU, read each gradient once. Where neither applies: pairwise dots, on
@@ -31,18 +45,19 @@ def inner_products(gradients: Sequence[Tensor | None], device: torch.device) -> 
     gradients are not copied.
 
     Args:
-        gradients: M tensors of one shape, any floating dtype; None is treated as zeros.
+        gradients: M tensors of one shape, any floating dtype, None is treated as zeros; or what they are made of.
         device: of the result, if every gradient is None.
 
     Returns:
         (M, M) symmetric, float64, a NumPy array where the host can read it; accumulated in float32, or in float64 for
         float64 gradients. From the Triton kernel, (M (M + 1) / 2, P) float32 terms, which :func:`gramian_of` adds up.
     """
+    if isinstance(gradients, MixtureGradients):
+        return _readable(gradients.gramian())
     num_tasks = len(gradients)
     present = {m: flat(gradient) for m, gradient in enumerate(gradients) if gradient is not None}
     if not present:
-        zeros = torch.zeros(num_tasks, num_tasks, dtype=torch.float64, device=device)
-        return zeros.numpy() if readable_on_host(zeros) else zeros
+        return _readable(torch.zeros(num_tasks, num_tasks, dtype=torch.float64, device=device))
     products = _products(list(present.values()))
     if len(present) == num_tasks:
         return products
@@ -57,6 +72,10 @@ def gramian_of(products: Array, num_tasks: int) -> Array:
     from dlrm_mtl.balancing.kernels.triton_kernels import triton_gramian  # only where there is Triton
 
     return triton_gramian(products, num_tasks)
+
+
+def _readable(gramian: Tensor) -> Array:
+    return gramian.numpy() if readable_on_host(gramian) else gramian
 
 
 def _products(rows: Sequence[Tensor]) -> Array:

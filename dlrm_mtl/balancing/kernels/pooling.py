@@ -1,21 +1,23 @@
 """Gradients summed over the rows of the batch."""
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
+from dlrm_mtl.balancing.kernels.gradients import MixtureGradients, TensorGradients
 
-def local_pooled(gradients: Sequence[Tensor | None], device: torch.device) -> Tensor:
-    """Gradients of one rank, each summed over its rows.
+
+def local_pooled(gradients: TensorGradients | MixtureGradients, device: torch.device) -> Tensor:
+    """Gradients of one rank, each summed over all its dimensions but the last.
 
     Args:
-        gradients: M tensors (B, D), or (D,) if pooled already; None is treated as zeros.
+        gradients: M tensors (B, D), or (D,) if pooled already, None is treated as zeros; or what they are made of.
         device: of the result, if every gradient is None.
 
     Returns:
         (M, D) float64.
     """
+    if isinstance(gradients, MixtureGradients):
+        return gradients.pooled()
     present = [gradient for gradient in gradients if gradient is not None]
     width = present[0].shape[-1] if present else 0
     zero = torch.zeros(width, dtype=torch.float64, device=device)

@@ -9,20 +9,21 @@ from dlrm_mtl.balancing.algebra.finite import Truth, all_finite, readable_on_hos
 from dlrm_mtl.balancing.kernels.chunks import chunk_elements, chunks_of, flat
 from dlrm_mtl.balancing.kernels.cpu_kernels import cpu_kernels
 from dlrm_mtl.balancing.kernels.gpu_kernels import gpu_kernels
+from dlrm_mtl.balancing.kernels.gradients import MixtureGradients, TensorGradients
 
 
-def combine_gradients(gradients: Sequence[Tensor | None], coefficients: Tensor) -> Tensor | None:
+def combine_gradients(gradients: TensorGradients, coefficients: Tensor) -> Tensor | None:
     """The weighted sum of :func:`combine_and_check`."""
     return combine_and_check(gradients, coefficients, check=False)[0]
 
 
 def combine_and_check(
-    gradients: Sequence[Tensor | None], coefficients: Tensor, check: bool
+    gradients: TensorGradients | MixtureGradients, coefficients: Tensor, check: bool
 ) -> tuple[Tensor | None, Truth]:
     """Weighted sum of M gradients, without a stacked copy.
 
     Args:
-        gradients: M tensors of one shape, or None.
+        gradients: M tensors of one shape, or None; or what they are made of.
         coefficients: (M,) float64, on the gradients' device.
         check: whether to check that the sum is finite.
 
@@ -30,6 +31,9 @@ def combine_and_check(
         the sum over m of coefficients[m] * gradients[m] in the gradients' dtype, accumulated in at least float32, or
         None if every gradient is None; and whether all of it is finite, True if not checked.
     """
+    if isinstance(gradients, MixtureGradients):
+        combined = gradients.weighted_sum(coefficients)
+        return combined, elements_are_finite(combined) if check else True
     present = {m: gradient for m, gradient in enumerate(gradients) if gradient is not None}
     if not present:
         return None, True

@@ -18,11 +18,11 @@ from dlrm_mtl.balancing.algebra.finite import (
     count,
     readable_on_host,
 )
-from dlrm_mtl.balancing.kernels.cut_gradients import CutGradients, combine_part, per_task, pooled_part
 from dlrm_mtl.balancing.kernels.empty_tasks import losses_of_rows
+from dlrm_mtl.balancing.kernels.gradients import CutGradients, per_task
 from dlrm_mtl.balancing.kernels.gramian import local_gramian
 from dlrm_mtl.balancing.kernels.pooling import local_pooled
-from dlrm_mtl.balancing.kernels.weighted_sum import combine_gradients, elements_are_finite
+from dlrm_mtl.balancing.kernels.weighted_sum import combine_and_check, combine_gradients, elements_are_finite
 from dlrm_mtl.balancing.methods.loss_weighting import LossWeighting
 from dlrm_mtl.balancing.methods.options import uniform_weights
 from dlrm_mtl.balancing.state.task_state import TaskState
@@ -123,7 +123,7 @@ class Balancer(TaskState):
     def measure_cut(self, cut: CutGradients, device: torch.device) -> Tensor:
         """The statistic of M gradients at each tensor of a cut: the sum of Gramians; pooled gradients side by side."""
         if self.measures == "pooled" and getattr(self.measure, "__func__", None) is _MEASURE:
-            each = [pooled_part(gradients, device) for gradients in cut]
+            each = [local_pooled(gradients, device) for gradients in cut]
         else:
             each = [self.measure(per_task(gradients), device) for gradients in cut]
         if len(each) == 1:
@@ -153,7 +153,7 @@ class Balancer(TaskState):
         applicable: Truth = True if finite is None else finite
         for gradients in cut:
             if adds_up_gradients(self):
-                combined, whole = combine_part(gradients, coefficients, check)
+                combined, whole = combine_and_check(gradients, coefficients, check)
             else:
                 combined = self.apply_coefficients(per_task(gradients), coefficients)
                 whole = elements_are_finite(combined) if check and combined is not None else True

@@ -1,13 +1,13 @@
-"""Gradients of tasks at experts that they read through gated mixtures.
+"""The gradients of M tasks at a cut: one entry per tensor.
 
-A read r computes the mixture sum over k of gate_rk E_k (B, d). With delta_r (B, d), the gradient at this mixture, the
-gradient at the experts is the outer product gate_r delta_r (B, K, d). Inner products and weighted sums are computed
-from the gates and the deltas, without forming these products.
+Experts are read through gated mixtures: a read r computes the mixture sum over k of gate_rk E_k (B, d). With delta_r
+(B, d), the gradient at this mixture, the gradient at the experts is the outer product gate_r delta_r (B, K, d). Inner
+products and weighted sums of such gradients are computed from the gates and the deltas, so that none of them is formed.
 
 Notation: B batch, K experts, d their width, R reads, M tasks.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -70,6 +70,31 @@ class MixtureGradients:
     def _owners(self, like: Tensor) -> Tensor:
         """(R, M) float64, 1 where the read is of the task."""
         return _owners(self.tasks, self.num_tasks, like.device)
+
+
+TensorGradients = Sequence[Tensor | None]
+"""M gradients of a tensor's shape; None for a task whose loss does not depend on the tensor."""
+
+CutGradients = Sequence[TensorGradients | MixtureGradients]
+
+
+def per_task(gradients: TensorGradients | MixtureGradients) -> TensorGradients:
+    """M gradients of the tensor's shape."""
+    return gradients.per_task() if isinstance(gradients, MixtureGradients) else gradients
+
+
+def tensors_of(cut: CutGradients) -> Iterator[Tensor]:
+    """All gradients that are not None; for mixtures their deltas."""
+    for gradients in cut:
+        if isinstance(gradients, MixtureGradients):
+            yield gradients.deltas
+        else:
+            yield from (gradient for gradient in gradients if gradient is not None)
+
+
+def dtypes_of(cut: CutGradients) -> set[torch.dtype]:
+    """Dtypes of the gradients."""
+    return {gradient.dtype for gradient in tensors_of(cut)}
 
 
 def join_reads(reads: Sequence[MixtureGradients], num_tasks: int) -> MixtureGradients | tuple[None, ...]:
