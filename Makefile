@@ -19,12 +19,16 @@ BENCH := $(QUIET_CPU) $(KEEP_MEMORY) $(VENV)/bin/python -m dlrm_mtl.bench
 MODES := --arms mean multibalance multibalance:reduction=delayed multibalance:reduction=local
 BENCH_RANKS := $(QUIET_CPU) $(KEEP_MEMORY) $(VENV)/bin/torchrun --standalone --nproc_per_node 2 -m dlrm_mtl.bench
 
-.PHONY: smoke test test-gpu slurm faults fuzz statistics bench bench-gpu bench-preparation install lint clean
+.PHONY: smoke test pytest test-gpu slurm faults fuzz statistics bench bench-gpu bench-preparation install lint clean
 
 smoke: install
 	launch/smoke.sh
 
-test: install lint
+# Side by side: of two cores mypy uses one.
+test: install
+	$(MAKE) --jobs 2 lint pytest
+
+pytest: install
 	$(QUIET_CPU) CUDA_VISIBLE_DEVICES= $(VENV)/bin/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 test-gpu: install
