@@ -40,7 +40,7 @@ class Predictions:
     masks: Tensor
     """(B, M)."""
     rows: Tensor
-    """(B,) numbers of the rows; negative for lost rows."""
+    """(B,) positions in the split; -1 for padding rows."""
     context: Tensor
     """(B, 1 + S), or (B, 0) in training."""
 
