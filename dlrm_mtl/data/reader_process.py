@@ -4,6 +4,7 @@ parent.
 
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
@@ -53,7 +54,8 @@ def main() -> None:
         _read(connection)
     except Exception as error:
         last_word = Failure(describe(error), of_user=exit_code(error) == REFUSED)
-    connection.send(last_word)
+    with suppress(ConnectionError):  # the parent has gone, and this process is about to be killed
+        connection.send(last_word)
 
 
 def _read(connection: Connection) -> None:

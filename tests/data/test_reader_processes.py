@@ -10,13 +10,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from multiprocessing import Pipe
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
-from dlrm_mtl.data.reader_processes import ReaderProcesses
+from dlrm_mtl.data.reader_processes import PROGRAM, ReaderProcesses
 from tests.children import LIMIT_S, readers_of, wait_for
 from tests.entry_points.processes import ROOT
 from tests.messages import naming
@@ -146,7 +147,7 @@ def test_signals_to_a_whole_job_do_not_reach_readers_and_close_ends_them() -> No
 @pytest.mark.parametrize("reading", [False, True], ids=["starting", "reading"])
 def test_no_reader_outlives_a_process_that_is_killed(reading: bool) -> None:
     code = (
-        "from dlrm_mtl.data.reader_processes import ReaderProcesses\n"
+        "from dlrm_mtl.data.reader_processes import PROGRAM, ReaderProcesses\n"
         "from tests.data.test_reader_processes import endless\n"
         "processes = ReaderProcesses([endless, endless], prefetch=1)\n"
         f"{'next(iter(processes))' if reading else ''}\n"
@@ -162,3 +163,18 @@ def test_no_reader_outlives_a_process_that_is_killed(reading: bool) -> None:
         assert len(readers) == 2
         process.kill()
     wait_for(lambda: not any(Path(f"/proc/{reader}").exists() for reader in readers), "readers end")
+
+
+def test_a_reader_whose_rank_has_gone_says_nothing() -> None:
+    ours, theirs = Pipe()
+    with theirs:
+        ours.close()
+        process = subprocess.run(
+            [sys.executable, "-c", PROGRAM, str(theirs.fileno()), str(os.getpid())],
+            cwd=ROOT,
+            pass_fds=[theirs.fileno()],
+            capture_output=True,
+            text=True,
+            timeout=LIMIT_S,
+        )
+    assert process.stderr == ""
