@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.distributed._shard.sharded_tensor.api import ShardedTensor
 from torchrec.distributed.train_pipeline import TrainPipelineSparseDist
 
-from dlrm_mtl.balancing import BalancingLayer
+from dlrm_mtl.balancing.kernels.gradients import CutGradients, MixtureGradients
 from dlrm_mtl.config import RunConfig
 from dlrm_mtl.data.dataset import open_dataset
 from dlrm_mtl.distributed.processes import Ranks
@@ -46,16 +46,18 @@ def inject(arm: Arm, faults: Faults) -> None:
             broken[BROKEN_TASK] = torch.inf
         return losses + broken
 
-    def on_gradients(gradients: tuple[Tensor, ...], *arguments: Any) -> Any:
+    def on_gradients(cut: CutGradients) -> list[Tensor | None]:
         if faults.get(step) == "inf gradient":
-            broken = _with_one_infinite(gradients[BROKEN_TASK])
-            gradients = (*gradients[:BROKEN_TASK], broken, *gradients[BROKEN_TASK + 1 :])
-        return receive(gradients, *arguments)
+            first, *others = cut
+            assert not isinstance(first, MixtureGradients)
+            gradient = first[BROKEN_TASK]
+            assert gradient is not None
+            cut = [(*first[:BROKEN_TASK], _with_one_infinite(gradient), *first[BROKEN_TASK + 1 :]), *others]
+        return receive(cut)
 
     # Where the gradients arrive, whichever code ran the heads.
-    name = "balance" if isinstance(part.balancing, BalancingLayer) else "scale"
-    receive = getattr(part.balancing, name)
-    setattr(part.balancing, name, on_gradients)
+    receive = part.balancing.balance
+    part.balancing.balance = on_gradients
     part.register_forward_pre_hook(on_batch)
     part.losses.register_forward_hook(on_losses)
 
