@@ -34,12 +34,13 @@ class ESMM(Relation):
 
     def loss_terms(self, logits: Tensor, labels: Tensor, masks: Tensor) -> LossTerms:
         products, happened = [], []
+        events = (labels * masks).unbind(dim=1)  # by column: a list of indices would be copied to a GPU
         for of_loss, chain in zip(self._by_loss(logits), self._chains, strict=True):
             total = of_loss[0]
             for logit in of_loss[1:]:
                 total = product(total, logit)
             products.append(total)
-            happened.append((labels * masks)[:, chain].prod(dim=1))
+            happened.append(torch.stack([events[task] for task in chain]).prod(dim=0))
         return LossTerms(torch.stack(products, dim=1), torch.stack(happened, dim=1), torch.ones_like(masks))
 
     def _heads_of(self, chain: Sequence[int]) -> Iterator[int]:
