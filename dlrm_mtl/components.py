@@ -1,16 +1,21 @@
 """The TorchX components: ``torchx run -s local_cwd dlrm_mtl.compare -j 1x2 -- --data DIR --out RUN --arms mean mgda``.
 
 In a clone, ``components/compare.py:compare`` names the same component. TorchX imports this module whenever it lists the
-components of all packages, so what other extras than ``launch`` bring is imported when a component is called.
+components of all packages, so what takes long to import is imported when a component is called.
 """
 
 import inspect
 from collections.abc import Callable
-from typing import Dict, List, Optional
+from typing import Any, TypeVar
 
 import torchx.specs as specs
 
-_SHARED_PARAMETERS = """
+from dlrm_mtl.config import CompareConfig, ExperimentConfig, TrainConfig
+from dlrm_mtl.launching import Job, application, check_choice
+
+Component = TypeVar("Component", bound=Callable[..., specs.AppDef])
+
+_JOB_PARAMETERS = """
     j: {nodes}x{processes per node}; on GPUs, one process per GPU; {least nodes}:{nodes}x{processes per node} goes on
         with fewer nodes when some are lost
     env: further environment of the processes, A=1,B=2
@@ -27,82 +32,47 @@ _SHARED_PARAMETERS = """
         checkpoint"""
 
 
-def _described(component: Callable[..., specs.AppDef]) -> Callable[..., specs.AppDef]:
-    """Adds the shared parameters to a component's docstring, from which TorchX makes ``--help``."""
-    component.__doc__ = f"{inspect.getdoc(component)}{_SHARED_PARAMETERS}"
-    return component
+def _with_job(*left_out: str) -> Callable[[Component], Component]:
+    """Adds the parameters of a :class:`Job`, except some, to a component's signature and docstring, from which TorchX
+    makes its options and ``--help``."""
+
+    def extend(component: Component) -> Component:
+        signature = inspect.signature(component)
+        own = [parameter for parameter in signature.parameters.values() if parameter.kind != parameter.VAR_KEYWORD]
+        of_job = [
+            parameter.replace(kind=parameter.KEYWORD_ONLY)
+            for name, parameter in inspect.signature(Job).parameters.items()
+            if name not in left_out
+        ]
+        component.__signature__ = signature.replace(parameters=[*own, *of_job])  # type: ignore[attr-defined]
+        component.__doc__ = f"{inspect.getdoc(component)}{_JOB_PARAMETERS}"
+        return component
+
+    return extend
 
 
-@_described
-def train(
-    *script_args: str,
-    j: str = "1x2",
-    env: Optional[Dict[str, str]] = None,
-    image: str = "",
-    mounts: Optional[List[str]] = None,
-    cpu: int = 0,
-    gpu: int = 0,
-    memMB: int = 0,
-    h: Optional[str] = None,
-    max_retries: int = 0,
-    rdzv_port: int = 29500,
-    restarts: int = 3,
-) -> specs.AppDef:
+@_with_job()
+def train(*script_args: str, **job: Any) -> specs.AppDef:
     """Trains one arm.
 
     Args:
         script_args: options of dlrm_mtl.train, after ``--``; ``python -m dlrm_mtl.train --help`` lists them
     """
-    from dlrm_mtl.config import TrainConfig
-    from dlrm_mtl.launching import Job, application
-
-    job = Job(j, env, image, mounts, cpu, gpu, memMB, h, max_retries, rdzv_port, restarts)
-    return application("dlrm_mtl.train", TrainConfig, script_args, job)
+    return application("dlrm_mtl.train", TrainConfig, script_args, Job(**job))
 
 
-@_described
-def compare(
-    *script_args: str,
-    j: str = "1x2",
-    env: Optional[Dict[str, str]] = None,
-    image: str = "",
-    mounts: Optional[List[str]] = None,
-    cpu: int = 0,
-    gpu: int = 0,
-    memMB: int = 0,
-    h: Optional[str] = None,
-    max_retries: int = 0,
-    rdzv_port: int = 29500,
-    restarts: int = 3,
-) -> specs.AppDef:
+@_with_job()
+def compare(*script_args: str, **job: Any) -> specs.AppDef:
     """Trains a control and treatments side by side and reports NE gains and QPS.
 
     Args:
         script_args: options of dlrm_mtl.compare, after ``--``; ``python -m dlrm_mtl.compare --help`` lists them
     """
-    from dlrm_mtl.config import CompareConfig
-    from dlrm_mtl.launching import Job, application
-
-    job = Job(j, env, image, mounts, cpu, gpu, memMB, h, max_retries, rdzv_port, restarts)
-    return application("dlrm_mtl.compare", CompareConfig, script_args, job)
+    return application("dlrm_mtl.compare", CompareConfig, script_args, Job(**job))
 
 
-@_described
-def experiments(
-    *script_args: str,
-    study: str = "all",
-    j: str = "1x2",
-    env: Optional[Dict[str, str]] = None,
-    image: str = "",
-    mounts: Optional[List[str]] = None,
-    cpu: int = 0,
-    gpu: int = 0,
-    memMB: int = 0,
-    h: Optional[str] = None,
-    max_retries: int = 0,
-    rdzv_port: int = 29500,
-    restarts: int = 3,
-) -> specs.AppDef:
+@_with_job()
+def experiments(*script_args: str, study: str = "all", **job: Any) -> specs.AppDef:
     """Produces the paper's tables and figure for a data set.
 
     Args:
@@ -110,29 +80,14 @@ def experiments(
             them
         study: table2, table3, table4, figure2, transfer, search or all
     """
-    from dlrm_mtl.config import ExperimentConfig
-    from dlrm_mtl.launching import Job, application, check_choice
     from dlrm_mtl.studies.catalog import STUDIES
 
     check_choice("study", study, (*STUDIES, "all"))
-    job = Job(j, env, image, mounts, cpu, gpu, memMB, h, max_retries, rdzv_port, restarts)
-    return application("dlrm_mtl.experiments", ExperimentConfig, script_args, job, first=(study,))
+    return application("dlrm_mtl.experiments", ExperimentConfig, script_args, Job(**job), first=(study,))
 
 
-@_described
-def prepare(
-    *script_args: str,
-    source: str = "criteo",
-    j: str = "1x2",
-    env: Optional[Dict[str, str]] = None,
-    image: str = "",
-    mounts: Optional[List[str]] = None,
-    cpu: int = 0,
-    memMB: int = 0,
-    h: Optional[str] = None,
-    max_retries: int = 0,
-    rdzv_port: int = 29500,
-) -> specs.AppDef:
+@_with_job("gpu", "restarts")
+def prepare(*script_args: str, source: str = "criteo", **job: Any) -> specs.AppDef:
     """Prepares a data set from raw logs; its processes share the files, by a directory that all nodes see.
 
     Args:
@@ -140,10 +95,8 @@ def prepare(
         source: criteo, census_income, ali_ccp or parquet
     """
     from data_prep import ali_ccp, census_income, criteo, parquet
-    from dlrm_mtl.launching import Job, application, check_choice
 
     # The sources whose preparation several processes can share.
     sources = {"criteo": criteo, "census_income": census_income, "ali_ccp": ali_ccp, "parquet": parquet}
     check_choice("source", source, sources)
-    job = Job(j, env, image, mounts, cpu, 0, memMB, h, max_retries, rdzv_port)
-    return application(f"data_prep.{source}", sources[source].Options, script_args, job)
+    return application(f"data_prep.{source}", sources[source].Options, script_args, Job(**job, restarts=0))

@@ -1,8 +1,8 @@
 """What the TorchX components share. Imported by them alone: training needs no TorchX."""
 
 import sys
-from collections.abc import Collection, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Collection, Sequence
+from typing import Dict, List, NamedTuple, Optional
 
 import torchx.specs as specs
 from torchx.components.dist import ddp, parse_nnodes
@@ -43,19 +43,19 @@ class RefusedLaunchError(ComponentValidationException, ValueError):
 
 
 class Job(NamedTuple):
-    """Parameters of a component: what a job takes of a cluster. 0 CPUs or MB: what the processes need."""
+    """Parameters of every component: what a job takes of a cluster. TorchX decodes them by these annotations."""
 
-    j: str
-    env: Mapping[str, str] | None
-    image: str
-    mounts: Sequence[str] | None
-    cpu: int
-    gpu: int
-    memMB: int
-    h: str | None
-    max_retries: int
-    rdzv_port: int
-    restarts: int = 0
+    j: str = "1x2"
+    env: Optional[Dict[str, str]] = None
+    image: str = ""
+    mounts: Optional[List[str]] = None
+    cpu: int = 0
+    gpu: int = 0
+    memMB: int = 0
+    h: Optional[str] = None
+    max_retries: int = 0
+    rdzv_port: int = 29500
+    restarts: int = 3
 
 
 def application(

@@ -1,5 +1,6 @@
 """The TorchX components: what they launch, and a real launch."""
 
+import inspect
 import json
 import re
 import shlex
@@ -61,7 +62,7 @@ def test_every_parameter_is_in_the_manual(name: str) -> None:
     words = command("local", "torchx run -s local_cwd components/train.py:train --help")
     process = run(*(word.replace("train", name) for word in words))
     assert process.returncode == 0
-    parameters = getattr(components, name).__annotations__.keys() - {"script_args", "return"}
+    parameters = inspect.signature(getattr(components, name)).parameters.keys() - {"script_args"}
     assert {"j", "env", "image", "cpu", "memMB", "h", "max_retries", "rdzv_port"} <= parameters
     described = re.findall(r"^  (?:-\w \w+, )?--(\w+) ", process.stdout, flags=re.MULTILINE)
     assert set(described) - {"help"} == parameters
