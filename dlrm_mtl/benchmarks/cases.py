@@ -50,12 +50,18 @@ class ReaderCase(Case):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CheckpointCase(Case):
-    """Training of two arms with and without a checkpoint being written: what share of QPS do checkpoints cost? Under
-    torchrun, over all ranks."""
+class TrainingCase(Case):
+    """A benchmark of training; under torchrun, over all ranks."""
 
     batch_size: int = 2048
     """Rows of the global batch, over all ranks together."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointCase(TrainingCase):
+    """Training of two arms with and without a checkpoint being written: what share of QPS do checkpoints cost? Under
+    torchrun, over all ranks."""
+
     windows: int = 30
     """Timed windows with a checkpoint, and as many without, after one of each that is not counted."""
     seconds: float = 1.5
@@ -70,12 +76,10 @@ class CheckpointCase(Case):
 
 
 @dataclass(frozen=True, kw_only=True)
-class MethodsCase(Case):
+class MethodsCase(TrainingCase):
     """Whole training steps of a model, including reading, under several methods: what does each cost against the first?
     Under torchrun, over all ranks."""
 
-    batch_size: int = 2048
-    """Rows of the global batch, over all ranks together."""
     arms: tuple[str, ...] = (
         *("mean", "multibalance", "multibalance_recommended", "mgda", "pcgrad", "imtl_g", "cagrad"),
         *("graddrop", "nash_mtl", "torchjd:UPGrad"),
@@ -92,31 +96,23 @@ class MethodsCase(Case):
 
 
 @dataclass(frozen=True, kw_only=True)
-class LoopCase(Case):
+class LoopCase(TrainingCase):
     """Training end to end, including reading: this project's loop against a well-tuned plain TorchRec loop on the same
     model and data, and against one with the structure of the public torchrec_dlrm script. Under torchrun, over all
     ranks."""
 
-    batch_size: int = 2048
-    """Rows of the global batch, over all ranks together."""
-
 
 @dataclass(frozen=True, kw_only=True)
-class OverheadCase(Case):
+class OverheadCase(TrainingCase):
     """An arm that takes turns with another one, as in a comparison, against the same arm alone: what does a comparison
     cost beyond training each arm by itself? Under torchrun, over all ranks."""
 
-    batch_size: int = 2048
-    """Rows of the global batch, over all ranks together."""
-
 
 @dataclass(frozen=True, kw_only=True)
-class ProfileCase(Case):
+class ProfileCase(TrainingCase):
     """Where the time of a training step goes, by torch's profiler, in a well-tuned plain TorchRec loop and in some
     arms. Under torchrun, on the first rank."""
 
-    batch_size: int = 2048
-    """Rows of the global batch, over all ranks together."""
     windows: int = 5
     """Profiled windows of each contender, of ten steps, after one that is not counted."""
     arms: tuple[str, ...] = ("mean", "multibalance")

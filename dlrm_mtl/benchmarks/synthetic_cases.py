@@ -1,6 +1,5 @@
 """Options of the benchmarks that need no data set. Free of torch, so that ``--help`` is quick."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,12 +11,18 @@ Axis = Literal["tasks", "dim", "batch", "tables", "ranks"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class LayerCase(Turns):
-    """The balancing layer's backward alone, in this process, against autograd's accumulation for the sum of the losses,
-    and against the time that memory needs for the layer's bytes."""
+class SyntheticCase(Turns):
+    """A benchmark on random tensors or simulated ranks, with short windows."""
 
     windows: int = 6
     """Timed windows of each contender, after one that is not counted."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerCase(SyntheticCase):
+    """The balancing layer's backward alone, in this process, against autograd's accumulation for the sum of the losses,
+    and against the time that memory needs for the layer's bytes."""
+
     seconds: float = 0.1
     """Length of a window in seconds."""
     method: str = "multibalance"
@@ -35,20 +40,17 @@ class LayerCase(Turns):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("tasks", "dims", "batch_sizes"):
-            _require_sizes(name, getattr(self, name))
+        _require_positive(self, "tasks", "dims", "batch_sizes")
         require("dtypes", self.dtypes, len(self.dtypes) > 0, "at least one")
         fits = min(self.dims) * min(self.batch_sizes) <= self.max_elements
         require("max_elements", self.max_elements, fits, "room for the smallest point of the grid")
 
 
 @dataclass(frozen=True, kw_only=True)
-class PeersCase(Turns):
+class PeersCase(SyntheticCase):
     """One training step of a multi-layer perceptron with M heads, in this process: the balancing layer against
     TorchJD's mtl_backward and against balancing by hand on a detached representation."""
 
-    windows: int = 6
-    """Timed windows of each contender, after one that is not counted."""
     seconds: float = 1.0
     """Length of a window in seconds."""
     tasks: tuple[int, ...] = (3, 8)
@@ -64,50 +66,31 @@ class PeersCase(Turns):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _require_sizes("tasks", self.tasks)
-        for name in ("batch_size", "width", "layers", "head"):
-            require(name, getattr(self, name), getattr(self, name) > 0, "a positive number")
+        _require_positive(self, "tasks", "batch_size", "width", "layers", "head")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExpertsCase(Turns):
+class ExpertsCase(PeersCase):
     """One training step of an MMoE in this process: the balancing layer at its cut against the unbalanced sum, against
     the layer with experts as a plain tensor, and against TorchJD's mtl_backward."""
 
-    windows: int = 6
-    """Timed windows of each contender, after one that is not counted."""
-    seconds: float = 1.0
-    """Length of a window in seconds."""
-    tasks: tuple[int, ...] = (3, 8)
-    """Numbers of tasks M."""
-    batch_size: int = 2048
-    """Rows of a batch."""
-    width: int = 512
-    """Width of the input and of the bottom's layers."""
     layers: int = 2
     """Layers of the shared bottom."""
     experts: int = 8
     """Experts K."""
     expert_mlp: tuple[int, ...] = (256, 128)
     """Layer sizes of each expert."""
-    head: int = 64
-    """Width of the hidden layer of each task's tower."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _require_sizes("tasks", self.tasks)
-        _require_sizes("expert_mlp", self.expert_mlp)
-        for name in ("batch_size", "width", "layers", "experts", "head"):
-            require(name, getattr(self, name), getattr(self, name) > 0, "a positive number")
+        _require_positive(self, "experts", "expert_mlp")
 
 
 @dataclass(frozen=True, kw_only=True)
-class GrowthCase(Turns):
+class GrowthCase(SyntheticCase):
     """Training steps on batches from memory while one quantity of the model or job grows: steps per second with and
     without balancing, relative to the base model's in the same windows."""
 
-    windows: int = 6
-    """Timed windows of each contender, after one that is not counted."""
     seconds: float = 0.3
     """Length of a window in seconds."""
     axes: tuple[Axis, ...] = ("tasks", "dim", "batch", "tables", "ranks")
@@ -135,10 +118,8 @@ class GrowthCase(Turns):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("tasks", "dim", "batch", "tables", "ranks"):
-            _require_sizes(name, getattr(self, name))
-        for name in ("base_tasks", "base_dim", "base_batch", "base_tables", "table_rows"):
-            require(name, getattr(self, name), getattr(self, name) > 0, "a positive number")
+        _require_positive(self, "tasks", "dim", "batch", "tables", "ranks")
+        _require_positive(self, "base_tasks", "base_dim", "base_batch", "base_tables", "table_rows")
         for name, dims in (("dim", self.dim), ("base_dim", (self.base_dim,))):
             require(name, getattr(self, name), all(dim % 4 == 0 for dim in dims), "multiples of 4")
 
@@ -159,5 +140,11 @@ class WatchCase(Turns):
         require("ranks", self.ranks, self.ranks > 1, "at least 2")
 
 
-def _require_sizes(name: str, sizes: Sequence[int]) -> None:
-    require(name, sizes, len(sizes) > 0 and all(size > 0 for size in sizes), "positive numbers, at least one")
+def _require_positive(case: Turns, *options: str) -> None:
+    """Raises a ValueError that names an option which is not positive, or a list that is empty or not all positive."""
+    for option in options:
+        value = getattr(case, option)
+        if isinstance(value, tuple):
+            require(option, value, len(value) > 0 and min(value) > 0, "positive numbers, at least one")
+        else:
+            require(option, value, value > 0, "a positive number")

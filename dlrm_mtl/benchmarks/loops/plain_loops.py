@@ -1,11 +1,12 @@
 """Other training loops: a well-tuned plain one, and one with the structure of the public torchrec_dlrm script."""
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 from tqdm import tqdm
 
@@ -25,18 +26,7 @@ def plain_loop(session: Session) -> Contender:
     Raises:
         ValueError: a rank has fewer training rows of its own than a batch.
     """
-    model = build_plain_model(session)
-    pipeline = model.pipeline(session.ranks.device)
-    batches = _load(session, ShuffledRowGroups(session))
-    steps = session.config.log_every
-
-    def window() -> int:
-        for _ in range(steps):
-            loss, _, _ = pipeline.progress(batches)
-        float(loss)
-        return steps * session.config.batch_size
-
-    return window
+    return _loop(session, ShuffledRowGroups(session), lambda loss: None)
 
 
 def script_loop(session: Session) -> Contender:
@@ -45,18 +35,28 @@ def script_loop(session: Session) -> Contender:
     Raises:
         ValueError: a rank has fewer training rows of its own than a batch.
     """
-    model = build_plain_model(session)
-    pipeline = model.pipeline(session.ranks.device)
-    batches = _load(session, RowsInMemory(session))
     # Drawn to nowhere, so that the terminal's speed is not measured.
     bar = tqdm(file=io.StringIO(), disable=not session.ranks.is_first)
+
+    def show(loss: Tensor) -> None:
+        bar.set_postfix(loss=loss.item())
+        bar.update(1)
+
+    return _loop(session, RowsInMemory(session), show)
+
+
+def _loop(
+    session: Session, dataset: IterableDataset[MultiTaskBatch], after_step: Callable[[Tensor], None]
+) -> Contender:
+    pipeline = build_plain_model(session).pipeline(session.ranks.device)
+    batches = _load(session, dataset)
     steps = session.config.log_every
 
     def window() -> int:
         for _ in range(steps):
             loss, _, _ = pipeline.progress(batches)
-            bar.set_postfix(loss=loss.item())
-            bar.update(1)
+            after_step(loss)
+        float(loss)
         return steps * session.config.batch_size
 
     return window

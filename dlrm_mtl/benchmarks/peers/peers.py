@@ -1,51 +1,92 @@
-"""The balancing layer against TorchJD and against balancing by hand, on one model in one process."""
+"""The balancing layer against TorchJD and against balancing by hand, on a multi-layer perceptron with M heads."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import torch
 import torchjd.aggregation
-from torch import Tensor
+from torch import Tensor, nn
 
-from dlrm_mtl.benchmarks.markdown import INTERVAL, cell, markdown_table, with_interval
-from dlrm_mtl.benchmarks.peers.steps import ByHand, JacobianDescent, Layered, Peer, PlainSum
+from dlrm_mtl.benchmarks.markdown import INTERVAL
+from dlrm_mtl.benchmarks.peers.peer import (
+    JacobianPeer,
+    LayeredPeer,
+    Peer,
+    format_peers_of,
+    measure_peers_of,
+    mlp,
+    relative_difference,
+)
 from dlrm_mtl.benchmarks.synthetic_cases import PeersCase
-from dlrm_mtl.benchmarks.windows import Contender, compare_rates
-from dlrm_mtl.distributed.versions import check_versions
-from dlrm_mtl.run_directory import describe_environment
 
 UPGRAD, MULTIBALANCE = "torchjd:UPGrad", "multibalance"
 OURS = {f"layer, {UPGRAD}": UPGRAD, f"layer, {MULTIBALANCE}": MULTIBALANCE}
 BY_HAND, JACOBIAN, PLAIN = "by hand, UPGrad", "mtl_backward, UPGrad", "plain sum"
-TOLERANCE = 1e-4
-"""Tolerance of gradients relative to their norm, for float32 additions in another order."""
+
+
+class Perceptron(Peer):
+    """A multi-layer perceptron with a head for each task."""
+
+    def head(self, case: PeersCase) -> nn.Module:
+        return nn.Sequential(mlp(case.width, case.head), nn.Linear(case.head, 1))
+
+    def losses(self, views: tuple[Tensor, ...]) -> list[Tensor]:
+        """M losses from M views of the representation (B, D)."""
+        return self.binary_losses([head(view) for head, view in zip(self.heads, views, strict=True)])
+
+
+class PlainSum(Perceptron):
+    """The sum of the losses, without balancing."""
+
+    def backward(self) -> None:
+        torch.stack(self.losses((self.representation(),) * self.num_tasks)).sum().backward()
+
+
+class Layered(LayeredPeer, Perceptron):
+    """The layer at the representation."""
+
+    def backward(self) -> None:
+        torch.stack(self.losses(self.layer(self.representation()))).sum().backward()
+
+
+class ByHand(Perceptron):
+    """One gradient per task with respect to the detached representation, a TorchJD weighting on their Gramian, one
+    backward of the weighted gradient."""
+
+    def __init__(self, case: PeersCase, num_tasks: int) -> None:
+        super().__init__(case, num_tasks)
+        self._weighting = torchjd.aggregation.UPGradWeighting()
+
+    def backward(self) -> None:
+        representation = self.representation()
+        detached = representation.detach().requires_grad_()
+        losses = self.losses((detached,) * self.num_tasks)
+        # These passes also give the heads their gradients.
+        gradients = []
+        for loss, head in zip(losses, self.heads, strict=True):
+            parameters = list(head.parameters())
+            gradient, *of_head = torch.autograd.grad(loss, [detached, *parameters])
+            gradients.append(gradient.reshape(-1))
+            for parameter, value in zip(parameters, of_head, strict=True):
+                parameter.grad = value
+        stacked = torch.stack(gradients)
+        gramian = stacked @ stacked.T
+        weights = self._weighting(gramian / gramian.diagonal().mean())
+        representation.backward((weights @ stacked).view_as(representation))
+
+
+class JacobianDescent(JacobianPeer, Perceptron):
+    """With the representation as the only feature."""
+
+    def backward(self) -> None:
+        x = self.representation()
+        self.descend(self.losses((x,) * self.num_tasks), [x])
 
 
 def measure_peers(case: PeersCase) -> dict[str, Any]:
-    """Rows per second of each contender, and the time of the others' steps over the layer's.
-
-    Raises:
-        RuntimeError: gradients that should agree do not.
-    """
-    versions = check_versions()
-    sizes = []
-    for num_tasks in case.tasks:
-        differences = compare_gradients(case, num_tasks)
-        if not max(differences.values()) < TOLERANCE:
-            raise RuntimeError(f"gradients of {num_tasks} tasks do not agree: relative differences {differences}")
-        rates = compare_rates(_contenders(case, num_tasks), case.windows, case.seconds, lambda: None)
-        sizes.append(
-            {
-                "tasks": num_tasks,
-                "gradient_difference": differences,
-                "samples_per_second": {name: asdict(rate) for name, rate in rates.items()},
-                "time_over": {
-                    ours: {name: asdict(rates[ours].over(rate)) for name, rate in rates.items()} for ours in OURS
-                },
-            }
-        )
-    return {"environment": describe_environment(versions, 1, "cpu"), "tolerance": TOLERANCE, "sizes": sizes}
+    """See :func:`dlrm_mtl.benchmarks.peers.peer.measure_peers_of`."""
+    return measure_peers_of(case, partial(compare_gradients, case), partial(_contenders, case), OURS)
 
 
 def compare_gradients(case: PeersCase, num_tasks: int) -> dict[str, float]:
@@ -58,7 +99,7 @@ def compare_gradients(case: PeersCase, num_tasks: int) -> dict[str, float]:
     for method in OURS.values():
         ours = Layered(case, num_tasks, method)
         expected = ours.gradients()
-        weights = torchjd.aggregation.Constant(ours.coefficients().float())
+        weights = torchjd.aggregation.Constant(ours.coefficients())
         others: dict[str, Peer] = {f"mtl_backward, weights of {method}": JacobianDescent(case, num_tasks, weights)}
         if method == UPGRAD:
             others[BY_HAND] = ByHand(case, num_tasks)
@@ -67,34 +108,16 @@ def compare_gradients(case: PeersCase, num_tasks: int) -> dict[str, float]:
     return differences
 
 
-def relative_difference(actual: tuple[Tensor, Tensor], expected: tuple[Tensor, Tensor]) -> float:
-    """Norm of the difference over the norm of the expected gradients: the larger value of bottom and heads."""
-    norm = torch.linalg.vector_norm
-    return max(float(norm(a - e) / norm(e)) for a, e in zip(actual, expected, strict=True))
-
-
 def format_peers(results: Mapping[str, Any]) -> str:
     """The results as a Markdown table."""
-    header = ("step", "samples/s", *(f"time over `{method}` of the layer, {INTERVAL}" for method in OURS.values()))
-    parts = []
-    for size in results["sizes"]:
-        rows = [
-            [name, cell(rate, ",.0f"), *(with_interval(size["time_over"][ours][name]) for ours in OURS)]
-            for name, rate in size["samples_per_second"].items()
-        ]
-        worst = max(size["gradient_difference"].values())
-        parts.append(
-            f"M = {size['tasks']}; gradients under the same weights agree to {worst:.0e} of their norm\n\n"
-            f"{markdown_table(header, rows)}"
-        )
-    return "\n\n".join(parts)
+    columns = {name: f"time over `{method}` of the layer, {INTERVAL}" for name, method in OURS.items()}
+    return format_peers_of(results, columns, ".2f")
 
 
-def _contenders(case: PeersCase, num_tasks: int) -> dict[str, Contender]:
-    peers: dict[str, Peer] = {name: Layered(case, num_tasks, method) for name, method in OURS.items()}
-    peers |= {
+def _contenders(case: PeersCase, num_tasks: int) -> dict[str, Peer]:
+    return {
+        **{name: Layered(case, num_tasks, method) for name, method in OURS.items()},
         BY_HAND: ByHand(case, num_tasks),
         JACOBIAN: JacobianDescent(case, num_tasks),
         PLAIN: PlainSum(case, num_tasks),
     }
-    return {name: peer.step for name, peer in peers.items()}
