@@ -8,7 +8,6 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing import Pipe
-from types import TracebackType
 from typing import Any
 
 from dlrm_mtl.data import handover, reader_process
@@ -44,9 +43,7 @@ class ReaderProcesses:
     def __enter__(self) -> "ReaderProcesses":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def __iter__(self) -> Iterator[Any]:

@@ -5,7 +5,6 @@ import sys
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from dlrm_mtl.distributed.checkpoint import Checkpoint, CheckpointWriter, find_checkpoint, open_checkpoint
@@ -42,9 +41,7 @@ class RunCheckpoints:
     def __enter__(self) -> "RunCheckpoints":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         # After an error other ranks may have ended, and a pending checkpoint would wait for them.
         if error is None or isinstance(error, SystemExit):
             self._writer.close()
