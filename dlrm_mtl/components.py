@@ -78,12 +78,14 @@ def experiments(*script_args: str, study: str = "all", **job: Any) -> specs.AppD
     Args:
         script_args: options of dlrm_mtl.experiments, after ``--``; ``python -m dlrm_mtl.experiments all --help`` lists
             them
-        study: table2, table3, table4, figure2, transfer, search or all
+        study: table2, table3, table4, figure2, transfer, search, all or architectures
     """
-    from dlrm_mtl.studies.catalog import STUDIES
+    from dlrm_mtl.studies.architectures.case import ArchitecturesConfig
+    from dlrm_mtl.studies.catalog import ARCHITECTURES, STUDIES
 
-    check_choice("study", study, (*STUDIES, "all"))
-    return application("dlrm_mtl.experiments", ExperimentConfig, script_args, Job(**job), first=(study,))
+    check_choice("study", study, (*STUDIES, "all", ARCHITECTURES))
+    options = ArchitecturesConfig if study == ARCHITECTURES else ExperimentConfig
+    return application("dlrm_mtl.experiments", options, script_args, Job(**job), first=(study,))
 
 
 @_with_job("gpu", "restarts")

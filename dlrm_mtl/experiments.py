@@ -1,8 +1,9 @@
 """The paper's tables and figure: ``python -m dlrm_mtl.experiments table3 --data DIR --out RUN --seeds 5``.
 
 Each experiment is a comparison in ``RUN/NAME``; ``RUN/report.md`` joins them. An interrupted one continues when it is
-started again with the same options. ``theory`` measures the gradients of section 4.2 of the paper, and ``scale``
-computes what balancing costs on many GPUs; neither is a comparison.
+started again with the same options. ``architectures`` makes one comparison for each sharing architecture. ``theory``
+measures the gradients of section 4.2 of the paper, and ``scale`` computes what balancing costs on many GPUs; neither is
+a comparison.
 """
 
 import sys
@@ -13,7 +14,8 @@ from dlrm_mtl.config import ExperimentConfig
 from dlrm_mtl.distributed.versions import torchrec_imports
 from dlrm_mtl.extras import TRAINING
 from dlrm_mtl.files import write_json
-from dlrm_mtl.studies.catalog import SCALE, STUDIES, THEORY
+from dlrm_mtl.studies.architectures.case import ArchitecturesConfig
+from dlrm_mtl.studies.catalog import ARCHITECTURES, SCALE, STUDIES, THEORY
 from dlrm_mtl.studies.scale_case import ScaleCase
 from dlrm_mtl.studies.theory_case import TheoryCase
 
@@ -24,6 +26,8 @@ def main() -> None:
         _measure_theory(arguments)
     elif names == [SCALE]:
         _measure_scale(arguments)
+    elif names == [ARCHITECTURES]:
+        _compare_architectures(arguments)
     else:
         _run_comparisons(names, arguments)
 
@@ -44,6 +48,24 @@ def _run_comparisons(names: Sequence[str], arguments: Sequence[str]) -> None:
     if ranks.is_first:
         # After the process group, so that the other ranks do not wait for the figures.
         print(f"\n{finish_studies(plans, schema)}", flush=True)
+
+
+def _compare_architectures(arguments: Sequence[str]) -> None:
+    config = cli.parse(ArchitecturesConfig, f"dlrm_mtl.experiments {ARCHITECTURES}", arguments)
+    with torchrec_imports():
+        from dlrm_mtl.distributed.processes import process_group
+        from dlrm_mtl.schema import read_schema
+        from dlrm_mtl.studies.architectures.running import finish_architectures, plan_architectures, run_architectures
+        from dlrm_mtl.studies.running import describe_work
+
+    schema = read_schema(config.data)
+    plans = plan_architectures(config, schema)
+    with process_group(config.timeout_s) as ranks:
+        if ranks.is_first:
+            print(describe_work(plans, schema), flush=True)
+        run_architectures(plans, schema, ranks)
+    if ranks.is_first:
+        print(f"\n{finish_architectures(plans, schema)}", flush=True)
 
 
 def _measure_theory(arguments: Sequence[str]) -> None:
@@ -85,12 +107,14 @@ def choose_studies(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
         for name, study in STUDIES.items():
             print(f"  {name:{width}}  {study.title}. {study.question}")
         print(f"  {'all':{width}}  All of these.")
+        print(f"  {ARCHITECTURES:{width}}  Do shared experts replace balancing, and does balancing add to them?")
         print(f"  {THEORY:{width}}  How far do gradients of the representation stand in for those of parameters?")
         print(f"  {SCALE:{width}}  What does balancing add to a step on 8 to 1024 GPUs, on paper?")
         print("\nNAME --help lists the options.")
         raise SystemExit(0)
-    if first not in (*STUDIES, "all", THEORY, SCALE):
-        raise ValueError(f"experiment {first!r}, expected one of {', '.join(STUDIES)}, all, {THEORY}, {SCALE}")
+    if first not in (*STUDIES, "all", ARCHITECTURES, THEORY, SCALE):
+        expected = ", ".join((*STUDIES, "all", ARCHITECTURES, THEORY, SCALE))
+        raise ValueError(f"experiment {first!r}, expected one of {expected}")
     return list(STUDIES) if first == "all" else [first], list(arguments[1:])
 
 

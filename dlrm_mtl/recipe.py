@@ -38,17 +38,9 @@ def parse_recipe(text: str) -> Recipe:
     Raises:
         ValueError: not of this form, or an option given twice.
     """
-    method, tail = _split(text)
+    method, options = parse_options("arm", text)
     if not method:
         raise ValueError(f"arm {quote(text)} names no method, expected METHOD or METHOD:OPTION=VALUE,...")
-    options: dict[str, Any] = {}
-    for part in filter(None, tail.split(",")):
-        name, equals, value = part.partition("=")
-        if not (name and equals and value):
-            raise ValueError(f"arm {quote(text)}: {quote(part)} is not of the form OPTION=VALUE")
-        if name in options:
-            raise ValueError(f"arm {quote(text)}: option {quote(name)} is given twice")
-        options[name] = _parse_value(value)
     reduction = options.pop("reduction", "exact")
     level = options.pop("level", "representation")
     if level not in LEVELS:
@@ -58,8 +50,29 @@ def parse_recipe(text: str) -> Recipe:
     return Recipe(text, method, options, reduction, level)
 
 
+def parse_options(kind: str, text: str) -> tuple[str, dict[str, Any]]:
+    """The name and the options of ``NAME[:OPTION=VALUE,...]``.
+
+    Args:
+        kind: what the text is, for messages.
+
+    Raises:
+        ValueError: an option not of this form, or given twice.
+    """
+    name, tail = _split(text)
+    options: dict[str, Any] = {}
+    for part in filter(None, tail.split(",")):
+        option, equals, value = part.partition("=")
+        if not (option and equals and value):
+            raise ValueError(f"{kind} {quote(text)}: {quote(part)} is not of the form OPTION=VALUE")
+        if option in options:
+            raise ValueError(f"{kind} {quote(text)}: option {quote(option)} is given twice")
+        options[option] = _parse_value(value)
+    return name, options
+
+
 def _split(text: str) -> tuple[str, str]:
-    """The method, and what follows it."""
+    """The name, and what follows it."""
     method, *parts = text.split(":")
     while parts and (_CLASS.fullmatch(parts[0]) or method.split("+")[-1] == "torchjd"):
         method = f"{method}:{parts.pop(0)}"

@@ -53,6 +53,8 @@ STUDIES: Mapping[str, Study] = MappingProxyType(
     }
 )
 
+ARCHITECTURES = "architectures"
+"""Not one comparison, but one for each architecture."""
 THEORY = "theory"
 """Not a comparison: measures gradients of trained models, in one process."""
 SCALE = "scale"

@@ -41,13 +41,13 @@ def plan_studies(config: ExperimentConfig, names: Sequence[str], schema: Schema)
         ValueError: weights of other tasks than the data set's.
     """
     share_weights(config.task_weights, schema.task_names)
-    plans = {}
-    for name in names:
-        arms = study_arms(name, config, len(schema.tasks))
-        left_out = {arm: reason for arm in arms if (reason := _obstacle(arm, schema.task_names))}
-        comparison = config.comparison(config.out / name, tuple(arm for arm in arms if arm not in left_out))
-        plans[name] = StudyPlan(comparison, left_out)
-    return plans
+    return {name: plan_study(config, name, study_arms(name, config, len(schema.tasks)), schema) for name in names}
+
+
+def plan_study(config: ExperimentConfig, name: str, arms: Sequence[str], schema: Schema) -> StudyPlan:
+    """The comparison of these arms in a folder of the run directory."""
+    left_out = {arm: reason for arm in arms if (reason := _obstacle(arm, schema.task_names))}
+    return StudyPlan(config.comparison(config.out / name, tuple(arm for arm in arms if arm not in left_out)), left_out)
 
 
 def describe_work(plans: Plans, schema: Schema) -> str:
@@ -64,7 +64,7 @@ def describe_work(plans: Plans, schema: Schema) -> str:
             f"{name}: {len(plan.arms)} arms x {plan.seeds} seeds{done} x {steps:,} steps of {plan.batch_size:,} rows:"
             f" {rows:,} rows to train on, {len(plan.arms) * len(left) * schema.rows('eval'):,} to evaluate on"
         )
-        lines += [f"{name}: {line}" for line in _left_out(study)]
+        lines += [f"{name}: {line}" for line in describe_left_out(study)]
     return "\n".join([*lines, f"together {total:,} training rows"])
 
 
@@ -88,7 +88,7 @@ def finish_studies(plans: Plans, schema: Schema) -> str:
         write_run_report(plan.out)
         comparison = read_json(plan.out / "comparison.json")
         text = f"## {STUDIES[name].title}\n\n{STUDIES[name].question}\n\n{format_comparison(comparison)}"
-        text += "".join(f"\n{line}\n" for line in _left_out(study))
+        text += "".join(f"\n{line}\n" for line in describe_left_out(study))
         if name == "search":
             text += f"\n{describe_search(read_search(read_run(plan.out)))}\n"
         parts.append(f"{text}\nFigures: {name}/report.html\n")
@@ -107,6 +107,7 @@ def _obstacle(arm: str, tasks: tuple[str, ...]) -> str:
     return ""
 
 
-def _left_out(study: StudyPlan) -> list[str]:
+def describe_left_out(study: StudyPlan) -> list[str]:
+    """The arms that are left out, one per line."""
     reason = "Left out, as it does not suit the data set's tasks"
     return [f"{reason}: {escaping.code(arm)}: {why}" for arm, why in study.left_out.items()]

@@ -172,7 +172,7 @@ def _against(control: str, summary: Record) -> dict[str, Any]:
     ordered = {control: baseline, **arms}
     return {
         name: {
-            **(arm if own else _gains_over(baseline, arm)),
+            **(arm if own else with_gains_over(baseline, arm)),
             **{f"control_{rate}": baseline.get(rate, []) for rate in RATES},
             "control_tasks": baseline["tasks"],
         }
@@ -180,7 +180,8 @@ def _against(control: str, summary: Record) -> dict[str, Any]:
     }
 
 
-def _gains_over(control: Record, arm: Record) -> dict[str, Any]:
+def with_gains_over(control: Record, arm: Record) -> dict[str, Any]:
+    """An arm's record of one seed, with its gains over this control; they have no interval."""
     gains = {}
     for task, metrics in arm["tasks"].items():
         before, after = control["tasks"][task]["ne"], metrics["ne"]

@@ -1,0 +1,1 @@
+"""The experiment ``architectures``: the same arms under several sharing architectures."""
