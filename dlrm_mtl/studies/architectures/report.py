@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dlrm_mtl.reporting.comparison import RATES, compare_seeds
-from dlrm_mtl.reporting.effects.gains import gains_of_seed
+from dlrm_mtl.reporting.effects.gains import gains_over
 from dlrm_mtl.reporting.escaping import code, text
 from dlrm_mtl.reporting.runs.join import with_gains_over
 from dlrm_mtl.reporting.runs.report_data import Record, Run
@@ -12,10 +12,15 @@ from dlrm_mtl.reporting.tables.gains import treatments
 from dlrm_mtl.reporting.tables.table import Name, Table, ends_cell, gain_cell, number
 from dlrm_mtl.reporting.words.arm import verdict_text
 
+OF_ALL = ("control", "tasks", "task_weights", "planned_seeds", "clusters", "intervals", "families")
+OF_TASK = ("ne", "auc", "calibration", "ne_gain_percent")
+"""Fields of comparison.json that are kept for pairs of architecture and arm."""
+
 
 def join_architectures(runs: Mapping[str, Run]) -> Record:
     """One comparison of every pair ``ARCHITECTURE + ARM``, over the control of the first architecture, paired by seed
-    and evaluation row. It has no speeds: those of two architectures are not measured side by side.
+    and evaluation row, in the form of comparison.json. It has no speeds: those of two architectures are not measured
+    side by side.
 
     Args:
         runs: by architecture; of the same data, arms and seeds.
@@ -31,17 +36,29 @@ def join_architectures(runs: Mapping[str, Run]) -> Record:
                 measured = {key: value for key, value in record.items() if key not in RATES}
                 seeds[seed]["arms"][_pair(architecture, arm)] = with_gains_over(baseline[seed], measured)
             for arm, evaluation in run.estimates.get(seed, {}).items():
-                estimates[seed][_pair(architecture, arm)] = evaluation
-    control = next(iter(seeds[min(seeds)]["arms"]))
-    return compare_seeds(
+                estimates[seed][_pair(architecture, arm)] = evaluation.estimates
+    control = _pair(next(iter(runs)), first.control)
+    comparison = compare_seeds(
         first.comparison["tasks"],
         list(seeds.values()),
         first.comparison["bayes_ne"],
         first.comparison["task_weights"],
         first.comparison["planned_seeds"],
-        gains={seed: gains_of_seed(arms, control) for seed, arms in estimates.items() if control in arms},
+        gains={
+            seed: {pair: gains_over(pairs[control], own) for pair, own in pairs.items() if pair != control}
+            for seed, pairs in estimates.items()
+            if control in pairs
+        },
         clusters=first.comparison["clusters"],
     )
+    arms = {
+        pair: {
+            **{key: arm[key] for key in ("seeds", "average_ne_gain_percent", "loses_nothing")},
+            "tasks": {task: {key: values[key] for key in OF_TASK} for task, values in arm["tasks"].items()},
+        }
+        for pair, arm in comparison["arms"].items()
+    }
+    return {**{key: comparison[key] for key in OF_ALL}, "arms": arms}
 
 
 def format_architectures(record: Record, comparisons: Mapping[str, Record]) -> str:
@@ -106,7 +123,7 @@ def _gains_table(arms: Mapping[tuple[str, str], Record]) -> Table:
     """The average, the task that gains least, and the change of QPS if it was measured."""
     header = ["architecture", "arm", "average", "verdict", "worst task", "gain of the worst task", "verdict"]
     rows = [[Name(name), Name(arm), *_gain_cells(values)] for (name, arm), values in arms.items()]
-    if all(values["qps"] for values in arms.values()):
+    if all(values.get("qps") for values in arms.values()):
         header.append("QPS (%)")
         for row, values in zip(rows, arms.values(), strict=True):
             change = values["qps"]["change_percent"]

@@ -90,6 +90,7 @@ def _write_results(plans: Plans, schema: Schema) -> str:
         comparison = plan.comparison
         write_comparison(replace(comparison, seeds=seeds, planned_seeds=comparison.seeds), schema)
     out = _out(plans)
+    runs = {name: read_run(plan.comparison.out) for name, plan in plans.items()}
     record = {
         "data_set": schema.name,
         "architectures": {
@@ -100,11 +101,10 @@ def _write_results(plans: Plans, schema: Schema) -> str:
             }
             for name, plan in plans.items()
         },
-        "comparison": join_architectures({name: read_run(plan.comparison.out) for name, plan in plans.items()}),
+        "comparison": join_architectures(runs),
     }
     write_json(out / "architectures.json", record)
-    comparisons = {name: read_run(plan.comparison.out).comparison for name, plan in plans.items()}
-    text = format_architectures(record, comparisons)
+    text = format_architectures(record, {name: run.comparison for name, run in runs.items()})
     text += "".join(f"\n{line}\n" for line in describe_left_out(next(iter(plans.values()))))
     write_text(out / "report.md", text)
     return text
