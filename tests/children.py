@@ -1,7 +1,5 @@
 """The child processes of a process."""
 
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 from dlrm_mtl.data import reader_process
@@ -30,13 +28,6 @@ def processes_with(variable: str, value: str) -> dict[int, str]:
         except OSError:
             continue  # it has just ended
     return found
-
-
-def wait_for(condition: Callable[[], bool], what: str) -> None:
-    end = time.monotonic() + LIMIT_S
-    while not condition():
-        assert time.monotonic() < end, f"not within {LIMIT_S} s: {what}"
-        time.sleep(0.02)
 
 
 def _command(pid: int) -> str:

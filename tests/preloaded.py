@@ -3,13 +3,14 @@
 import multiprocessing
 import os
 import runpy
-import socket
 import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
+
+from tests.waiting import free_port
 
 LIBRARIES = [
     *("torch", "torch.distributed.checkpoint", "torch.distributed.optim", "torch.utils.tensorboard", "tensordict"),
@@ -102,10 +103,7 @@ def run_module(
 def _variables(ranks: int) -> list[dict[str, str]]:
     if not ranks:
         return [{}]
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    job = {"WORLD_SIZE": ranks, "LOCAL_WORLD_SIZE": ranks, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    job = {"WORLD_SIZE": ranks, "LOCAL_WORLD_SIZE": ranks, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
     jobs = [{**job, "RANK": rank, "LOCAL_RANK": rank} for rank in range(ranks)]
     return [{name: str(value) for name, value in variables.items()} for variables in jobs]
 

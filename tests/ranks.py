@@ -1,13 +1,13 @@
 """Runs functions on W real gloo processes."""
 
 import os
-import socket
 from collections.abc import Callable
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerProcess
 from typing import Any
 
 from tests.preloaded import preloading_context
+from tests.waiting import free_port
 
 TIMEOUT_S = 60
 
@@ -40,9 +40,7 @@ class RankPool:
 class _Group:
     def __init__(self, world_size: int) -> None:
         context = preloading_context()
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        port = free_port()
         self._connections: list[Connection] = []
         self._processes: list[ForkServerProcess] = []
         for rank in range(world_size):

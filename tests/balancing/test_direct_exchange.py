@@ -23,6 +23,7 @@ from dlrm_mtl.distributed.processes import Ranks
 from tests.balancing.backward import backward_with
 from tests.balancing.kernel_settings import fresh_kernels
 from tests.ranks import RankPool
+from tests.waiting import free_port
 
 SIZES = (1, 9, 64, MAX_VALUES)
 
@@ -244,9 +245,7 @@ def leave(rank: int, port: int, how: str, answer: Connection) -> None:
 def test_a_rank_that_has_gone_or_stopped(how: str, message: str) -> None:
     context = torch.multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     processes = [context.Process(target=leave, args=(rank, port, how, theirs), daemon=True) for rank in range(2)]
     for process in processes:
         process.start()

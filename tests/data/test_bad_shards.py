@@ -3,9 +3,7 @@
 import json
 import os
 import re
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -19,6 +17,7 @@ from dlrm_mtl.data.shards import DataRecord
 from dlrm_mtl.data.source import RowSource
 from tests.data.faults import FAULTS, Fault, change_a_value, flip_a_byte, truncate, use_an_unknown_id
 from tests.datasets import make_dataset
+from tests.json_edits import Change, drop, put
 from tests.messages import mentions, naming
 
 WORLD_SIZE = 3
@@ -275,23 +274,19 @@ def test_another_list_of_shards_is_refused(directory: Path) -> None:
         open_recorded(directory, record)
 
 
-def drop(key: str) -> Callable[[Any], None]:
-    return lambda raw: raw["shards"][0].pop(key)
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda raw: raw.pop("bad"), "expected an object of shards and bad"),
-        (lambda raw: raw.update(bad={}), "bad: expected a list, found {}"),
-        (drop("bytes"), r"shards\[0\]: missing .*'bytes'"),
-        (lambda raw: raw["shards"][1].update(rows="5"), r"shards\[1\]\.rows: '5', expected int"),
-        (lambda raw: raw["shards"][1].update(mtime_ns=0.5), r"shards\[1\]\.mtime_ns: 0\.5, expected int"),
+        (drop("bad"), "expected an object of shards and bad"),
+        (put("bad", {}), "bad: expected a list, found {}"),
+        (drop("shards", 0, "bytes"), r"shards\[0\]: missing .*'bytes'"),
+        (put("shards", 1, "rows", "5"), r"shards\[1\]\.rows: '5', expected int"),
+        (put("shards", 1, "mtime_ns", 0.5), r"shards\[1\]\.mtime_ns: 0\.5, expected int"),
         (lambda raw: raw["bad"].append({"file": "x"}), r"bad\[0\]: missing .*'split', 'rows'"),
         (lambda raw: raw["shards"][0]["row_groups"].pop(), "row groups of 192 rows, expected 256"),
     ],
 )
-def test_a_damaged_record_is_refused(directory: Path, change: Callable[[Any], None], message: str) -> None:
+def test_a_damaged_record_is_refused(directory: Path, change: Change, message: str) -> None:
     raw = json.loads(json.dumps(begin(directory, "stop")[1].as_json()))
     change(raw)
     with pytest.raises(ValueError, match=message):

@@ -18,9 +18,10 @@ import torch
 from torch import Tensor
 
 from dlrm_mtl.data.reader_processes import PROGRAM, ReaderProcesses
-from tests.children import LIMIT_S, readers_of, wait_for
+from tests.children import LIMIT_S, readers_of
 from tests.entry_points.processes import ROOT
 from tests.messages import naming
+from tests.waiting import wait_for
 
 
 def numbers(first: int, count: int) -> Iterator[list[Tensor]]:
@@ -162,7 +163,7 @@ def test_no_reader_outlives_a_process_that_is_killed(reading: bool) -> None:
         readers = readers_of(process.pid)
         assert len(readers) == 2
         process.kill()
-    wait_for(lambda: not any(Path(f"/proc/{reader}").exists() for reader in readers), "readers end")
+    wait_for(lambda: not any(Path(f"/proc/{reader}").exists() for reader in readers), LIMIT_S, lambda: "readers")
 
 
 def test_a_reader_whose_rank_has_gone_says_nothing() -> None:

@@ -1,8 +1,6 @@
 """What schema.json says is checked by type and range when it is read."""
 
-import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +8,7 @@ import pytest
 
 from dlrm_mtl.schema import read_schema, write_schema
 from tests.datasets import make_dataset
+from tests.json_edits import Change, edit
 from tests.messages import naming
 
 
@@ -25,14 +24,7 @@ def directory(written: Path, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def edit(directory: Path, change: Callable[[Any], object]) -> None:
-    path = directory / "schema.json"
-    raw = json.loads(path.read_text())
-    change(raw)
-    path.write_text(json.dumps(raw))
-
-
-def put(place: str, value: Any) -> Callable[[Any], None]:
+def put(place: str, value: Any) -> Change:
     """Changes one value, by its place as a message names it: ``tasks[0].name``."""
 
     def change(raw: Any) -> None:
@@ -85,7 +77,7 @@ def test_a_schema_is_read_as_it_was_written(written: Path, directory: Path) -> N
     ],
 )
 def test_bad_schema(directory: Path, changes: dict[str, Any], message: str) -> None:
-    edit(directory, lambda raw: raw.update(changes))
+    edit(directory / "schema.json", lambda raw: raw.update(changes))
     with pytest.raises(ValueError, match=message) as error:
         read_schema(directory)
     assert "schema.json" in str(error.value)
@@ -129,7 +121,7 @@ def test_a_value_of_another_type_or_range_is_refused(directory: Path, place: str
     good = path.read_text()
     for value in values:
         path.write_text(good)
-        edit(directory, put(place, value))
+        edit(directory / "schema.json", put(place, value))
         with pytest.raises(ValueError, match=r"schema\.json: ") as error:
             read_schema(directory)
         assert "\n" not in str(error.value)
@@ -139,7 +131,7 @@ def test_a_value_of_another_type_or_range_is_refused(directory: Path, place: str
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e400", "9" * 5000])
 @pytest.mark.parametrize("place", ["categorical[0].cardinality", "categorical[2].mean_length", "tasks[0].base_rate"])
 def test_what_is_no_number_of_json_is_refused(directory: Path, place: str, number: str) -> None:
-    edit(directory, put(place, "NUMBER"))
+    edit(directory / "schema.json", put(place, "NUMBER"))
     path = directory / "schema.json"
     path.write_text(path.read_text().replace('"NUMBER"', number))
     with pytest.raises(ValueError, match=r"schema\.json: "):
@@ -161,7 +153,7 @@ def test_a_shard_is_listed_once(directory: Path, split: str, same: str) -> None:
         shard["file"] = same.format(shard["file"])
         raw["splits"][split].append(shard)
 
-    edit(directory, repeat)
+    edit(directory / "schema.json", repeat)
     with pytest.raises(ValueError, match=r"shard '.*' (stands in split .* and in split 'train'|lies outside)"):
         read_schema(directory)
 
@@ -169,23 +161,23 @@ def test_a_shard_is_listed_once(directory: Path, split: str, same: str) -> None:
 def test_no_feature_or_label_has_the_column_of_a_segment_or_the_cluster(directory: Path) -> None:
     for place, name in (("segments[0].name", "hour"), ("cluster", "visitor")):
         column = f"{place.split('[')[0].rstrip('s')}:{name}"
-        edit(directory, put("dense[0]", column))
-        edit(directory, lambda raw: raw.pop("fingerprints", None))
+        edit(directory / "schema.json", put("dense[0]", column))
+        edit(directory / "schema.json", lambda raw: raw.pop("fingerprints", None))
         with pytest.raises(ValueError, match=naming(f"column '{column}'")):
             read_schema(directory)
 
 
 def test_a_schema_from_before_there_were_segments(directory: Path) -> None:
-    edit(directory, lambda raw: [raw.pop(key) for key in ("cluster", "segments")])
+    edit(directory / "schema.json", lambda raw: [raw.pop(key) for key in ("cluster", "segments")])
     schema = read_schema(directory)
     assert (schema.cluster, schema.segments) == ("", ())
 
 
 def test_large_numbers_are_read_as_they_are(directory: Path) -> None:
-    edit(directory, lambda raw: raw.pop("fingerprints"))
-    edit(directory, put("categorical[0].cardinality", 2**40))
-    edit(directory, put("categorical[2].mean_length", 3))
-    edit(directory, put("tasks[0].bayes_ne", 0.75))
+    edit(directory / "schema.json", lambda raw: raw.pop("fingerprints"))
+    edit(directory / "schema.json", put("categorical[0].cardinality", 2**40))
+    edit(directory / "schema.json", put("categorical[2].mean_length", 3))
+    edit(directory / "schema.json", put("tasks[0].bayes_ne", 0.75))
     schema = read_schema(directory)
     assert schema.categorical[0].cardinality == 2**40
     assert schema.categorical[2].mean_length == 3.0

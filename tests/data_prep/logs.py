@@ -7,7 +7,6 @@ import random
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -21,6 +20,7 @@ from data_prep.engine.options import IdOptions, WorkOptions
 from data_prep.engine.prepare import prepare
 from data_prep.engine.split import SplitOptions
 from dlrm_mtl.schema import Schema, Task
+from tests.waiting import wait_for
 
 COLUMNS = ("click", "count", "weight", "site", "user", "word", "tags", "unused")
 
@@ -169,9 +169,6 @@ def kill_group(process: subprocess.Popen[str]) -> None:
     process.wait(WAIT_S)
 
 
-def await_that(condition: Callable[[], bool], process: subprocess.Popen[str] | None = None) -> None:
+def await_that(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
     """Waits until it holds or the process has ended."""
-    end = time.monotonic() + WAIT_S
-    while not condition() and (process is None or process.poll() is None):
-        assert time.monotonic() < end, "waited for too long"
-        time.sleep(0.002)
+    wait_for(lambda: condition() or process.poll() is not None, WAIT_S, str, poll_s=0.002)

@@ -1,4 +1,4 @@
-"""Worker functions: checkpoints of small tensors."""
+"""Checkpoints of small tensors: worker functions, and changed files."""
 
 import contextlib
 import io
@@ -11,6 +11,7 @@ from torch.distributed._shard.sharded_tensor.api import ShardedTensor
 from torch.distributed._shard.sharded_tensor.shard import Shard
 
 from dlrm_mtl.distributed.checkpoint import CheckpointWriter, find_checkpoint, load_tensors
+from dlrm_mtl.distributed.checkpoint_directory import MANIFEST, read_manifest, record_files, write_manifest
 from dlrm_mtl.distributed.processes import Ranks
 
 SIZE = 100_000
@@ -82,6 +83,14 @@ def read(ranks: Ranks, directory: Path) -> tuple[Any, str]:
     expected = values(checkpoint.step)
     equal = all(torch.equal(loaded[name], value) for name, value in expected.items())
     return (checkpoint.step, checkpoint.facts["note"], equal), said.getvalue()
+
+
+def reseal(path: Path) -> None:
+    """Gives a changed checkpoint matching checksums."""
+    manifest = read_manifest(path)
+    for name, size, checksum in record_files(path, [file.name for file in path.iterdir() if file.name != MANIFEST]):
+        manifest["files"][name] = {"bytes": size, "sha256": checksum}
+    write_manifest(path, manifest)
 
 
 @contextlib.contextmanager

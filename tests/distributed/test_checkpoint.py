@@ -11,15 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from dlrm_mtl.distributed.checkpoint_directory import (
-    MANIFEST,
-    list_checkpoints,
-    read_manifest,
-    record_files,
-    write_manifest,
-)
+from dlrm_mtl.distributed.checkpoint_directory import MANIFEST, list_checkpoints
 from dlrm_mtl.distributed.tensor_description import DESCRIPTION
 from tests.distributed import checkpoints
+from tests.json_edits import Change, edit, put
 from tests.messages import mentions
 from tests.ranks import RankPool
 
@@ -178,12 +173,7 @@ def test_a_full_disk_costs_that_checkpoint_alone(tmp_path: Path, rank_pool: Rank
     assert rank_pool.run(1, checkpoints.read, directory)[0][0] == (3, "step 3", True)
 
 
-def reseal(path: Path) -> None:
-    """Gives a changed checkpoint matching checksums, as an attacker would."""
-    manifest = read_manifest(path)
-    for name, size, checksum in record_files(path, [file.name for file in path.iterdir() if file.name != MANIFEST]):
-        manifest["files"][name] = {"bytes": size, "sha256": checksum}
-    write_manifest(path, manifest)
+OUTSIDE = ("../step-00000002/__0_0.distcp", "/etc/hostname", "a/b")
 
 
 class Execute:
@@ -204,39 +194,30 @@ def test_tensors_are_read_without_executing_code(directory: Path, rank_pool: Ran
     torch.load(io.BytesIO(content.getvalue()), weights_only=False)
     assert witness.exists(), "the payload works"
     witness.unlink()
-    description = json.loads((path / DESCRIPTION).read_text())
-    [chunk] = description["weights"]["chunks"]
     (path / "evil.distcp").write_bytes(content.getvalue())
-    chunk.update({"file": "evil.distcp", "start": 0, "bytes": len(content.getvalue())})
-    (path / DESCRIPTION).write_text(json.dumps(description))
-    reseal(path)
+    evil = {"file": "evil.distcp", "start": 0, "bytes": len(content.getvalue())}
+    edit(path / DESCRIPTION, lambda description: description["weights"]["chunks"][0].update(evil))
+    checkpoints.reseal(path)
     [(found, _)] = rank_pool.run(1, checkpoints.read, directory)
     assert mentions(found, path, "rank 0", "UnpicklingError")
     assert not witness.exists()
 
 
-@pytest.mark.parametrize("file", ["../step-00000002/__0_0.distcp", "/etc/hostname", "a/b"])
-def test_a_description_cannot_leave_the_checkpoint(directory: Path, rank_pool: RankPool, file: str) -> None:
-    path = directory / "step-00000003"
-    description = json.loads((path / DESCRIPTION).read_text())
-    description["weights"]["chunks"][0]["file"] = file
-    (path / DESCRIPTION).write_text(json.dumps(description))
-    reseal(path)
-    [(found, said)] = rank_pool.run(1, checkpoints.read, directory)
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        *((put("weights", "chunks", 0, "file", file), "outside of the checkpoint") for file in OUTSIDE),
+        *((put("weights", "dtype", name), "not a description of tensors") for name in ("load", "nothing", 3)),
+    ],
+)
+def test_a_description_names_files_of_the_checkpoint_and_dtypes_only(
+    directory: Path, rank_pool: RankPool, change: Change, said: str
+) -> None:
+    edit(directory / "step-00000003" / DESCRIPTION, change)
+    checkpoints.reseal(directory / "step-00000003")
+    [(found, actual)] = rank_pool.run(1, checkpoints.read, directory)
     assert found == (2, "step 2", True)
-    assert "outside of the checkpoint" in said
-
-
-@pytest.mark.parametrize("dtype", ["load", "nothing", 3])
-def test_a_description_names_dtypes_only(directory: Path, rank_pool: RankPool, dtype: object) -> None:
-    path = directory / "step-00000003"
-    description = json.loads((path / DESCRIPTION).read_text())
-    description["weights"]["dtype"] = dtype
-    (path / DESCRIPTION).write_text(json.dumps(description))
-    reseal(path)
-    [(found, said)] = rank_pool.run(1, checkpoints.read, directory)
-    assert found == (2, "step 2", True)
-    assert "not a description of tensors" in said
+    assert said in actual
 
 
 def test_there_is_no_pickle(written: Path) -> None:

@@ -1,19 +1,17 @@
 """Checkpoints with right checksums and impossible contents."""
 
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from dlrm_mtl.distributed.checkpoint_directory import MANIFEST, find_damage, read_manifest, record_files, write_manifest
+from dlrm_mtl.distributed.checkpoint_directory import MANIFEST, find_damage, read_manifest, write_manifest
 from dlrm_mtl.distributed.tensor_description import DESCRIPTION, check_places, read_description
-from dlrm_mtl.files import read_json, write_json
+from dlrm_mtl.files import write_json
 from tests.distributed import checkpoints
+from tests.json_edits import Change, drop, edit, put, puts
 from tests.ranks import RankPool
-
-Change = Callable[[Any], object]
 
 
 @pytest.fixture(scope="module")
@@ -36,33 +34,6 @@ def read_whole(path: Path) -> None:
     if damage:
         raise ValueError(damage)
     check_places(read_description(path), {name: record["bytes"] for name, record in manifest["files"].items()})
-
-
-def put(*place: Any) -> Change:
-    """Sets the value (the last argument) at a place (the others)."""
-    *path, last, value = place
-
-    def change(raw: Any) -> None:
-        for key in path:
-            raw = raw[key]
-        raw[last] = value
-
-    return change
-
-
-def puts(*place: Any, values: list[Any]) -> list[Change]:
-    return [put(*place, value) for value in values]
-
-
-def drop(*place: Any) -> Change:
-    *path, last = place
-
-    def change(raw: Any) -> None:
-        for key in path:
-            raw = raw[key]
-        del raw[last]
-
-    return change
 
 
 NO_SIZES: list[Any] = [None, "5", -1, 5.0, True, [5], {}, 2**64]
@@ -135,20 +106,16 @@ def in_two(first: int, second: int, start: int = -1) -> Change:
     ],
 )
 def test_a_description_that_says_something_else_is_refused(checkpoint: Path, change: Change) -> None:
-    description = read_json(checkpoint / DESCRIPTION)
-    change(description)
-    write_json(checkpoint / DESCRIPTION, description)
-    reseal(checkpoint)
+    edit(checkpoint / DESCRIPTION, change)
+    checkpoints.reseal(checkpoint)
     with pytest.raises(ValueError) as error:  # noqa: PT011
         read_whole(checkpoint)
     assert "\n" not in str(error.value)
 
 
 def test_chunks_that_make_up_the_whole_are_read(checkpoint: Path) -> None:
-    description = read_json(checkpoint / DESCRIPTION)
-    in_two(60_000, 40_000)(description)
-    write_json(checkpoint / DESCRIPTION, description)
-    reseal(checkpoint)
+    edit(checkpoint / DESCRIPTION, in_two(60_000, 40_000))
+    checkpoints.reseal(checkpoint)
     read_whole(checkpoint)
     assert [chunk.size for chunk in read_description(checkpoint)["weights"].chunks] == [(60_000,), (40_000,)]
 
@@ -182,11 +149,3 @@ def test_a_link_is_no_file_of_a_checkpoint(checkpoint: Path, tmp_path: Path, nam
     (checkpoint / name).symlink_to(tmp_path / "elsewhere")
     with pytest.raises(ValueError, match=r"missing|not found"):
         read_whole(checkpoint)
-
-
-def reseal(path: Path) -> None:
-    """Gives a changed description its checksum."""
-    manifest = read_manifest(path)
-    for name, size, checksum in record_files(path, list(manifest["files"])):
-        manifest["files"][name] = {"bytes": size, "sha256": checksum}
-    write_manifest(path, manifest)

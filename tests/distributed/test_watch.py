@@ -20,6 +20,7 @@ from tests.entry_points.processes import QUIET_CPU, ROOT
 from tests.entry_points.processes import run as run_command
 from tests.messages import mentions
 from tests.preloaded import ModuleProcess
+from tests.waiting import free_port
 
 BOUND_S = 60
 """Far less than the 600 s after which a collective gives up."""
@@ -41,9 +42,7 @@ class Job:
     """Processes of the job in failing.py without a launcher, which would end one because another failed."""
 
     def __init__(self, world_size: int, *arguments: str, timeout_s: int = 600) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        port = free_port()
         self.ranks = [start(rank, world_size, port, timeout_s, *arguments) for rank in range(world_size)]
 
     def __enter__(self) -> "Job":

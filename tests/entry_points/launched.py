@@ -3,12 +3,12 @@
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tests.entry_points.processes import ROOT, environment
+from tests.waiting import wait_for
 
 LIMIT_S = 300
 """Upper limit in seconds of any wait."""
@@ -51,11 +51,7 @@ class Launched:
 
     def until(self, condition: Callable[[], bool]) -> None:
         """Waits for a condition, which must come true before the launcher ends."""
-        end = time.monotonic() + LIMIT_S
-        while not condition():
-            assert self._process.poll() is None, self.output
-            assert time.monotonic() < end, self.output
-            time.sleep(0.01)
+        wait_for(condition, LIMIT_S, lambda: self.output, lambda: self._process.poll() is not None)
 
     def terminate(self) -> None:
         self._process.terminate()
@@ -69,10 +65,7 @@ class Launched:
 
     def wait_for_all(self) -> None:
         """Waits until the ranks have ended, which may be after the launcher."""
-        end = time.monotonic() + LIMIT_S
-        while self.processes:
-            assert time.monotonic() < end, self.output
-            time.sleep(0.05)
+        wait_for(lambda: not self.processes, LIMIT_S, lambda: self.output)
 
     def kill_all(self) -> None:
         for pid in self.processes:

@@ -3,7 +3,6 @@
 import os
 import re
 import signal
-import socket
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from tests.entry_points.launched import Launched, launched, listens, parent
 from tests.entry_points.processes import ROOT, run
 from tests.faults.outcome import newest_step, read_outcome, read_starts
 from tests.pages import command
+from tests.waiting import free_port
 
 ROWS, BATCH, EPOCHS = 2400, 48, 4
 STEPS = EPOCHS * ROWS // BATCH
@@ -71,13 +71,6 @@ def torchx(data: Path, out: Path, j: str = "1x2", port: int | None = None) -> li
 
 def values(data: Path, out: Path, epochs: int = EPOCHS) -> dict[str, str | Path]:
     return {"DIR": data, "RUN": out, "MORE": f"--epochs {epochs} {OPTIONS}"}
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-        return port
 
 
 def await_training(launch: Launched, out: Path, start: int) -> None:

@@ -5,7 +5,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ from pathlib import Path
 
 from tests.children import processes_with
 from tests.entry_points.processes import ROOT, environment
+from tests.waiting import free_port, wait_for
 
 LIMIT_S = 10.0
 """Seconds within which all processes end after the cause."""
@@ -182,11 +182,7 @@ class Struck:
         )
 
     def wait_until(self, condition: Callable[[], bool]) -> None:
-        end = time.monotonic() + START_S
-        while not condition():
-            assert self._process.poll() is None, self.output
-            assert time.monotonic() < end, self.output
-            time.sleep(0.02)
+        wait_for(condition, START_S, lambda: self.output, lambda: self._process.poll() is not None)
 
     def send(self, number: int, processes: Sequence[int]) -> None:
         for pid in processes:
@@ -207,10 +203,7 @@ class Struck:
 
     def wait_for_word(self, says: str) -> None:
         """Waits until the run has printed this, or has ended."""
-        end = time.monotonic() + START_S
-        while self.processes and not (says and re.search(says, self.output)):
-            assert time.monotonic() < end, self.output
-            time.sleep(0.02)
+        wait_for(lambda: not self.processes or (says and re.search(says, self.output)), START_S, lambda: self.output)
 
     def kill(self) -> None:
         self.send(signal.SIGKILL, self.processes)
@@ -283,11 +276,8 @@ def _torchrun(processes: int, module: str, directory: Path) -> list[str]:
 
 
 def _torchx(module: str, directory: Path) -> list[str]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     settings = ["-s", "local_cwd", "-cfg", f"log_dir={directory / 'logs'}"]
-    options = ["-j", "1x2", "--restarts", "0", "--rdzv_port", str(port)]
+    options = ["-j", "1x2", "--restarts", "0", "--rdzv_port", str(free_port())]
     return ["torchx", "run", *settings, "components/train.py:train", *options, "--"]
 
 

@@ -4,7 +4,6 @@ import json
 import multiprocessing
 import os
 import signal
-import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -13,9 +12,11 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from dlrm_mtl.data import reader_process
-from tests.children import processes_with, wait_for
+from tests.children import LIMIT_S as READERS_S
+from tests.children import processes_with
 from tests.faults.outcome import checkpoints, newest_step
 from tests.faults.rank import Faults, run_rank
+from tests.waiting import free_port, wait_for
 
 LIMIT_S = 120
 """Seconds after which an attempt counts as hanging."""
@@ -81,9 +82,7 @@ class FaultyRun:
         self.directory.mkdir(parents=True, exist_ok=True)
         number = len(self.attempts)
         faults = faults or Faults()
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        port = free_port()
         arguments = ["--data", str(self.data), "--out", str(self.out), *self.options]
         # Forked, since importing torchrec takes seconds. There are no threads here that a child could miss.
         context = multiprocessing.get_context("fork")
@@ -103,7 +102,7 @@ class FaultyRun:
             process.start()
         self._port = port
         self._wait(processes, watcher)
-        wait_for(lambda: not self.readers, f"readers end with their ranks: {self.directory}, attempt {number}")
+        wait_for(lambda: not self.readers, READERS_S, lambda: f"{self.directory}: readers of attempt {number} remain")
         attempt = Attempt([process.exitcode or 0 for process in processes], log.read_text())
         self.attempts.append(attempt)
         return attempt

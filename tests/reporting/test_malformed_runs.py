@@ -1,6 +1,5 @@
 """Run directories with malformed files: one line that names the file."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from dlrm_mtl.files import read_json, write_json
 from dlrm_mtl.metrics.estimates_file import write_estimates
 from dlrm_mtl.reporting.runs.join import join_runs
 from dlrm_mtl.reporting.runs.report_data import read_run
+from tests.json_edits import Change, drop, edit, put
 from tests.reporting.estimates import drawn_estimates
 from tests.reporting.runs import summarized, write_run
 
@@ -23,28 +23,6 @@ SHARD = {"split": "train", "file": "a", "rows": 1, "bytes": 1, "sha256": "0" * 6
 def run(tmp_path: Path) -> Path:
     seeds = [summarized(seed, {"mean": (0.9, 0.9), "x": (0.8, 0.9)}) for seed in range(2)]
     return write_run(tmp_path / "run", seeds, windows=2, shards=[SHARD])
-
-
-def put(*place: Any) -> Callable[[Any], Any]:
-    *path, last, value = place
-
-    def change(raw: Any) -> None:
-        for key in path:
-            raw = raw[key]
-        raw[last] = value
-
-    return change
-
-
-def drop(*place: Any) -> Callable[[Any], Any]:
-    *path, last = place
-
-    def change(raw: Any) -> None:
-        for key in path:
-            raw = raw[key]
-        del raw[last]
-
-    return change
 
 
 @pytest.mark.parametrize(
@@ -84,13 +62,11 @@ def drop(*place: Any) -> Callable[[Any], Any]:
         *((name, None) for name in ("comparison.json", "config.json", "environment.json", "seed-1.json", "data.json")),
     ],
 )
-def test_a_malformed_file_is_named(run: Path, name: str, change: Callable[[Any], Any] | None) -> None:
-    raw = read_json(run / name)
+def test_a_malformed_file_is_named(run: Path, name: str, change: Change | None) -> None:
     if change is None:
-        raw = [raw]
+        write_json(run / name, [read_json(run / name)])
     else:
-        change(raw)
-    write_json(run / name, raw)
+        edit(run / name, change)
     with pytest.raises(ValueError) as error:  # noqa: PT011
         read_run(run)
     assert str(error.value).startswith(str(run / name))
@@ -147,13 +123,10 @@ def test_estimates_of_arms_in_other_segments_are_refused(run: Path) -> None:
     ],
 )
 def test_what_the_report_shows_is_checked(run: Path, place: tuple[str, ...], value: Any) -> None:
-    file = run / "comparison.json"
-    raw = read_json(file)
-    put("arms", "x", *place, value)(raw)
-    write_json(file, raw)
+    edit(run / "comparison.json", put("arms", "x", *place, value))
     with pytest.raises(ValueError) as error:  # noqa: PT011
         read_run(run)
-    assert str(error.value).startswith(str(file))
+    assert str(error.value).startswith(str(run / "comparison.json"))
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from string import Template
 
 from dlrm_mtl.srun import FIRST_PORT, PORTS, PORTS_OF_A_JOB
+from tests.waiting import free_ports
 
 HERE = Path(__file__).parent
 SBIN = "/usr/sbin:/sbin"
@@ -101,7 +102,7 @@ def _write_files(state: Path, first_job: int) -> None:
     for node in ("n1", "n2"):
         (state / node).mkdir()
     names = ("controller_port", "accounting_port", "n1_port", "n2_port")
-    ports = dict(zip(names, _free_ports(len(names)), strict=True))
+    ports = dict(zip(names, free_ports(len(names)), strict=True))
     values = {"state": state, "user": getpass.getuser(), "first_job": first_job, **ports}
     for name in ("slurm.conf", "slurmdbd.conf"):
         (state / name).write_text(Template((HERE / name).read_text()).substitute(values))
@@ -118,14 +119,6 @@ def _write_files(state: Path, first_job: int) -> None:
         check=True,
         stdout=subprocess.DEVNULL,
     )
-
-
-def _free_ports(number: int) -> list[int]:
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(number)]
-        for free in sockets:
-            free.bind(("127.0.0.1", 0))
-        return [free.getsockname()[1] for free in sockets]
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """Fixtures of the tests with Slurm: a cluster, a data set, and the results of an undisturbed run."""
 
-import socket
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -48,14 +47,6 @@ def outcome(undisturbed: Run) -> dict[str, Any]:
 def run(undisturbed: Run, outcome: dict[str, Any], tmp_path: Path) -> Run:
     """A run that has not started."""
     return Run(_workplace(tmp_path), undisturbed.data, outcome)
-
-
-@pytest.fixture
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-        return port
 
 
 def _workplace(directory: Path) -> Path:

@@ -2,14 +2,15 @@
 
 import re
 import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 from tests.entry_points.processes import environment
+from tests.waiting import wait_for
 
 LIMIT_S = 300
 """Upper limit in seconds of any wait."""
+POLL_S = 0.1
 ENDED = {"CANCELLED", "COMPLETED", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "TIMEOUT"}
 
 
@@ -50,27 +51,17 @@ class Job:
 
     def until(self, condition: Callable[[], bool]) -> None:
         """Waits for a condition, which must come true before the job ends."""
-        end = time.monotonic() + LIMIT_S
-        while not condition():
-            assert not self.has_ended(), self.log
-            assert time.monotonic() < end, self.log
-            time.sleep(0.1)
+        wait_for(condition, LIMIT_S, lambda: self.log, self.has_ended, POLL_S)
 
     def wait_for_accounting(self) -> None:
         """Waits until sacct, which TorchX uses, reports the job's end."""
         asking = ("sacct", "--allocations", "--noheader", "--parsable2", "--format=State", "-j", self.number)
-        end = time.monotonic() + LIMIT_S
-        while not ENDED.issuperset(output(self._where, *asking).split()):
-            assert time.monotonic() < end
-            time.sleep(0.1)
+        wait_for(lambda: ENDED.issuperset(output(self._where, *asking).split()), LIMIT_S, str, poll_s=POLL_S)
 
     def has_ended(self) -> bool:
         return ENDED.issuperset(self.facts("JobState"))
 
     def wait(self) -> tuple[set[str], set[str]]:
         """Waits for the job's end; its states and exit codes (``CODE:SIGNAL``)."""
-        end = time.monotonic() + LIMIT_S
-        while not self.has_ended():
-            assert time.monotonic() < end, self.log
-            time.sleep(0.1)
+        wait_for(self.has_ended, LIMIT_S, lambda: self.log, poll_s=POLL_S)
         return set(self.facts("JobState")), set(self.facts("ExitCode"))

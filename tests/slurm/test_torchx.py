@@ -8,12 +8,13 @@ from tests.messages import mentions
 from tests.pages import command
 from tests.slurm.jobs import Job, call, output
 from tests.slurm.training import Run
+from tests.waiting import free_port
 
 pytestmark = pytest.mark.usefixtures("slurm")
 
 
-def test_cancelled_on_two_nodes_then_preempted_on_one_and_finished(run: Run, free_port: int) -> None:
-    values: dict[str, str | Path | int] = {"DIR": run.data, "RUN": run.out, "PORT": free_port, "MORE": run.options}
+def test_cancelled_on_two_nodes_then_preempted_on_one_and_finished(run: Run) -> None:
+    values: dict[str, str | Path | int] = {"DIR": run.data, "RUN": run.out, "PORT": free_port(), "MORE": run.options}
     job = Job(run.where, output(run.where, *command("slurm", "torchx run -s slurm components", **values)))
     job.until(run.has_saved)
     output(run.where, *command("slurm", "torchx cancel", HANDLE=job.handle))

@@ -1,13 +1,13 @@
 """What a checkpoint says of its run is checked before anything is built on it."""
 
 import copy
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from dlrm_mtl.training.checkpoint_facts import check_facts
+from tests.json_edits import Change, drop, put, puts
 
 FACTS: dict[str, Any] = {
     "format": 1,
@@ -39,26 +39,6 @@ def test_what_a_run_writes_passes() -> None:
     check_facts(Path("step"), FACTS)
 
 
-def drop(name: str) -> Callable[[Any], object]:
-    return lambda facts: facts.pop(name)
-
-
-def put(name: str, value: Any) -> Callable[[Any], object]:
-    return lambda facts: facts.update({name: value})
-
-
-def put_progress(name: str, value: Any) -> Callable[[Any], object]:
-    return lambda facts: facts["progress"].update({name: value})
-
-
-def put_each(name: str, values: list[Any]) -> list[Callable[[Any], object]]:
-    return [put(name, value) for value in values]
-
-
-def put_progress_each(name: str, values: list[Any]) -> list[Callable[[Any], object]]:
-    return [put_progress(name, value) for value in values]
-
-
 WRONG: list[Any] = [None, 5.5, "x", True, {}]
 
 
@@ -68,13 +48,13 @@ WRONG: list[Any] = [None, 5.5, "x", True, {}]
         *(drop(name) for name in ("step", "arms", "tasks", "world_size", "position", "plan")),
         *(put(name, value) for name in ("step", "world_size") for value in (*WRONG, [5], 2**64)),
         put("world_size", 0),
-        *put_each("arms", [*WRONG, [], [5], ["mean", "mean"], ["mean"], ["nothing"], ["mean:x"]]),
-        *put_each("tasks", [*WRONG, [], [5], [["click"]], ["click", "click"]]),
-        *put_each("position", [*WRONG, [], {"epoch": 1}, {"epoch": -1, "phases": []}]),
+        *puts("arms", values=[*WRONG, [], [5], ["mean", "mean"], ["mean"], ["nothing"], ["mean:x"]]),
+        *puts("tasks", values=[*WRONG, [], [5], [["click"]], ["click", "click"]]),
+        *puts("position", values=[*WRONG, [], {"epoch": 1}, {"epoch": -1, "phases": []}]),
         *(put("position", {"epoch": 0, "phases": value}) for value in (*WRONG, [5], [[1, 1]], [[0, 1, 1]])),
-        *put_each(
+        *puts(
             "plan",
-            [
+            values=[
                 *WRONG,
                 [5],
                 [{}],
@@ -83,14 +63,14 @@ WRONG: list[Any] = [None, 5.5, "x", True, {}]
                 [{**FACTS["plan"][0], "shards": [{"rank": 0, "offset": [], "size": []}]}],
             ],
         ),
-        *put_each("progress", [*WRONG[1:], []]),
-        *put_progress_each("rounds", [*WRONG, -1]),
-        *put_progress_each("qps", [*WRONG, {"mean": []}, {**FACTS["progress"]["qps"], "mean": 5}]),
-        *(put_progress("qps", {**FACTS["progress"]["qps"], "mean": [value]}) for value in (None, "5", 0, -1.0)),
-        *(put_progress("log_bytes", {**FACTS["progress"]["log_bytes"], "mean": value}) for value in (*WRONG, -1)),
+        *puts("progress", values=[*WRONG[1:], []]),
+        *puts("progress", "rounds", values=[*WRONG, -1]),
+        *puts("progress", "qps", values=[*WRONG, {"mean": []}, {**FACTS["progress"]["qps"], "mean": 5}]),
+        *(put("progress", "qps", {**FACTS["progress"]["qps"], "mean": [value]}) for value in (None, "5", 0, -1.0)),
+        *(put("progress", "log_bytes", {**FACTS["progress"]["log_bytes"], "mean": value}) for value in (*WRONG, -1)),
     ],
 )
-def test_what_no_run_writes_is_refused(change: Callable[[Any], object]) -> None:
+def test_what_no_run_writes_is_refused(change: Change) -> None:
     facts = copy.deepcopy(FACTS)
     change(facts)
     with pytest.raises(ValueError, match=r"^step: "):

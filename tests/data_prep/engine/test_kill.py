@@ -25,6 +25,7 @@ from tests.data_prep.logs import (
     start,
     write_log,
 )
+from tests.waiting import wait_for
 
 ROWS, FILES = 15_000, 4
 
@@ -122,14 +123,13 @@ def test_workers_end_with_their_main_process(raw: Path, tmp_path: Path, finished
     await_that(lambda: has_begun(out, "count", finished), process)
     assert process.poll() is None
     kill_main(process)
-    end = time.monotonic() + 5
-    while not group_is_gone(process.pid) and time.monotonic() < end:
-        time.sleep(0.05)
-    gone = group_is_gone(process.pid)
-    if not gone:
+    try:
+        wait_for(lambda: group_is_gone(process.pid), 5, lambda: "workers remain")
+    except AssertionError:
         os.killpg(process.pid, signal.SIGKILL)
-    close(process)
-    assert gone
+        raise
+    finally:
+        close(process)
 
 
 @pytest.fixture
