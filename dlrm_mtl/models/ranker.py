@@ -11,21 +11,19 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torchrec.models.dlrm import DenseArch
 from torchrec.modules.embedding_modules import EmbeddingBagCollection
-from torchrec.modules.mlp import MLP, Perceptron
+from torchrec.modules.mlp import Perceptron
 from torchrec.sparse.jagged_tensor import KeyedTensor
 
 from dlrm_mtl.balancing import BalancingLayer, ParameterLevelLayer
 from dlrm_mtl.config import ModelConfig
 from dlrm_mtl.data.batch import MultiTaskBatch
-from dlrm_mtl.models.embeddings import build_embedding_bags, embedding_dims
-from dlrm_mtl.models.interaction import build_interaction
+from dlrm_mtl.models.embeddings import build_embedding_bags
 from dlrm_mtl.models.losses import TaskLosses
 from dlrm_mtl.models.onednn import use_onednn
 from dlrm_mtl.models.relations.relation import Head, Relation, build_relation
+from dlrm_mtl.models.representation import Representation
 from dlrm_mtl.models.sharing.architecture import HeadInput, SharingArchitecture, build_sharing
-from dlrm_mtl.module_names import escape
 from dlrm_mtl.schema import Schema
 
 
@@ -43,38 +41,6 @@ class Predictions:
     """(B,) positions in the split; -1 for padding rows."""
     context: Tensor
     """(B, 1 + S), or (B, 0) in training."""
-
-
-class SharedRepresentation(nn.Module):
-    """Bottom MLP, interaction, and the over-arch if the configuration has one."""
-
-    def __init__(self, schema: Schema, config: ModelConfig) -> None:
-        super().__init__()
-        dims = embedding_dims(schema, config)
-        self._keys = [escape(feature) for feature in dims]
-        self._has_dense = len(schema.dense) > 0
-        # Without dense features the bottom MLP learns a constant.
-        self.bottom = DenseArch(max(len(schema.dense), 1), [*config.bottom_mlp, config.embedding_dim])
-        self.interaction = build_interaction(config, list(dims.values()))
-        width = self.interaction.out_features
-        self.over = MLP(width, list(config.over_mlp)) if config.over_mlp else nn.Identity()
-        self.out_features = config.over_mlp[-1] if config.over_mlp else width
-
-    def forward(self, embeddings: KeyedTensor, dense: Tensor) -> Tensor:
-        """
-        Args:
-            embeddings: F pooled embeddings (B, D_f), by the features' names in the model, in an order that depends on
-                the sharding plan.
-            dense: (B, N).
-
-        Returns:
-            (B, D).
-        """
-        by_name = embeddings.to_dict()
-        inputs = dense if self._has_dense else dense.new_ones(len(dense), 1)
-        mixed = self.interaction(self.bottom(inputs), [by_name[key] for key in self._keys])
-        output: Tensor = self.over(mixed)
-        return output
 
 
 class TaskHeads(nn.Module):
@@ -96,7 +62,7 @@ class TaskHeads(nn.Module):
 class DenseModules(NamedTuple):
     """Everything dense but the balancing layer."""
 
-    shared: SharedRepresentation
+    shared: Representation
     sharing: SharingArchitecture
     heads: TaskHeads
     relation: Relation
@@ -110,7 +76,7 @@ def build_dense_modules(schema: Schema, config: ModelConfig) -> DenseModules:
     """
     relation = build_relation(config, schema.tasks)
     heads = relation.heads
-    shared = SharedRepresentation(schema, config)
+    shared = Representation(schema, config)
     sharing = build_sharing(config, shared.out_features, [head.name for head in heads])
     return DenseModules(shared, sharing, TaskHeads(heads, config, sharing.out_features), relation)
 

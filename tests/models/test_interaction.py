@@ -10,7 +10,7 @@ from dlrm_mtl.config import ModelConfig
 from dlrm_mtl.model_parts import INTERACTIONS
 from dlrm_mtl.models.embeddings import build_embedding_bags, embedding_dims
 from dlrm_mtl.models.interaction import build_interaction
-from dlrm_mtl.models.ranker import SharedRepresentation
+from dlrm_mtl.models.representation import Representation
 from dlrm_mtl.schema import Schema
 from tests.messages import naming
 from tests.models.batches import SCHEMA, WITHOUT_DENSE, keyed, pooled
@@ -33,7 +33,7 @@ def config(interaction: Any, **changes: Any) -> ModelConfig:
 
 def takes_mixed_dimensions(interaction: str) -> bool:
     try:
-        SharedRepresentation(SCHEMA, config(interaction, embedding_dims=MIXED))
+        Representation(SCHEMA, config(interaction, embedding_dims=MIXED))
     except ValueError:
         return False
     return True
@@ -46,7 +46,7 @@ def test_which_interactions_take_mixed_dimensions() -> None:
 @pytest.mark.parametrize("interaction", INTERACTIONS)
 @pytest.mark.parametrize("schema", [SCHEMA, WITHOUT_DENSE], ids=["dense", "no dense"])
 def test_output_is_as_wide_as_stated(interaction: Any, schema: Schema) -> None:
-    shared = SharedRepresentation(schema, config(interaction))
+    shared = Representation(schema, config(interaction))
     embeddings = pooled(embedding_dims(schema, config(interaction)), 7)
     output = shared(keyed(embeddings, list(embeddings)), torch.randn(7, len(schema.dense)))
     assert shared.out_features == WIDTHS.get(interaction, shared.out_features)
@@ -60,7 +60,7 @@ def test_one_dimension_per_table(interaction: Any) -> None:
     mixed = config(interaction, embedding_dims=MIXED)
     dims = embedding_dims(SCHEMA, mixed)
     assert dims == {"user": 16, "item": 8, "history": 8, "tags": 12}
-    shared = SharedRepresentation(SCHEMA, mixed)
+    shared = Representation(SCHEMA, mixed)
     embeddings = pooled(dims, 3)
     output = shared(keyed(embeddings, list(embeddings)), torch.randn(3, 2))
     expected = 16 + 6 + 1 if interaction == "deepfm" else 16 + 16 + 8 + 8 + 12
@@ -70,7 +70,7 @@ def test_one_dimension_per_table(interaction: Any) -> None:
     assert tables == {"user": 16, "item": 8, "tags": 12}
 
 
-@pytest.mark.parametrize("build", [embedding_dims, build_embedding_bags, SharedRepresentation])
+@pytest.mark.parametrize("build", [embedding_dims, build_embedding_bags, Representation])
 def test_an_unknown_table_is_refused(build: Any) -> None:
     # history is a feature, but its ids are in the table of item.
     wrong = config("dcn", embedding_dims={"user": 4, "history": 8})
@@ -82,7 +82,7 @@ def test_an_unknown_table_is_refused(build: Any) -> None:
 def test_features_are_taken_by_name(interaction: Any) -> None:
     """The order of a KeyedTensor depends on the sharding plan; with unequal dimensions, its offsets too."""
     mixed = MIXED if takes_mixed_dimensions(interaction) else {}
-    shared = SharedRepresentation(SCHEMA, config(interaction, embedding_dims=mixed))
+    shared = Representation(SCHEMA, config(interaction, embedding_dims=mixed))
     embeddings = pooled(embedding_dims(SCHEMA, config(interaction, embedding_dims=mixed)), 5)
     dense = torch.randn(5, 2)
     expected = shared(keyed(embeddings, list(embeddings)), dense)
@@ -114,14 +114,14 @@ def test_dot_is_the_bottom_output_and_all_pairs() -> None:
 
 
 def test_over_arch_sets_the_width() -> None:
-    shared = SharedRepresentation(SCHEMA, config("dot", over_mlp=(20, 9)))
+    shared = Representation(SCHEMA, config("dot", over_mlp=(20, 9)))
     embeddings = pooled(embedding_dims(SCHEMA, config("dot")), 3)
     assert shared(keyed(embeddings, list(embeddings)), torch.randn(3, 2)).shape == (3, 9)
     assert shared.out_features == 9
 
 
 def test_without_dense_features_the_bottom_output_is_the_same_for_every_row() -> None:
-    shared = SharedRepresentation(WITHOUT_DENSE, config("dot"))
+    shared = Representation(WITHOUT_DENSE, config("dot"))
     embeddings = pooled(embedding_dims(WITHOUT_DENSE, config("dot")), 4)
     output = shared(keyed(embeddings, list(embeddings)), torch.empty(4, 0))
     assert torch.equal(output[:, :16], output[:1, :16].expand(4, 16))
