@@ -54,11 +54,12 @@ class ModelConfig:
     sharing: str = "bottom"
     """What the tasks share between the interaction and their heads: bottom (all heads read the same vector), mmoe (they
     read mixtures of shared experts), cgc or ple (of shared experts and their own, in one or several levels), adatt (of
-    all tasks' experts), cross_stitch (of all tasks' layers), or a class of your own, MODULE:CLASS."""
+    all tasks' experts), stem (of shared experts and all tasks', with embedding tables of each task), cross_stitch (of
+    all tasks' layers), or a class of your own, MODULE:CLASS."""
     shared_experts: int = 4
-    """Experts that all tasks read: of mmoe, and at each level of cgc and ple."""
+    """Experts that all tasks read: of mmoe and stem, and at each level of cgc and ple."""
     own_experts: int = 1
-    """Experts of each task at each level of cgc, ple and adatt."""
+    """Experts of each task, of stem and at each level of cgc, ple and adatt."""
     expert_mlp: tuple[int, ...] = (256, 128)
     """Layer sizes of each expert, and of a task's layers in cross_stitch."""
     gate_mlp: tuple[int, ...] = ()

@@ -24,6 +24,7 @@ SHARING: Mapping[str, str] = MappingProxyType(
         "cgc": "dlrm_mtl.models.sharing.cgc:CGC",
         "ple": "dlrm_mtl.models.sharing.ple:PLE",
         "adatt": "dlrm_mtl.models.sharing.adatt:AdaTT",
+        "stem": "dlrm_mtl.models.sharing.stem:STEM",
         "cross_stitch": "dlrm_mtl.models.sharing.cross_stitch:CrossStitch",
     }
 )

@@ -15,6 +15,8 @@ from torch import nn
 _SEPARATORS = re.compile(r"[%./@]")
 _SECOND = "%second"
 """No name that is escaped ends so."""
+OWNED_BY = "%of_"
+"""Stands between a table and its owner, and in no name that is escaped."""
 
 _RESERVED = frozenset(dir(nn.ModuleDict()))
 """Names that a container of modules refuses."""
@@ -37,10 +39,25 @@ def second_head_name(task: str) -> str:
     return f"{head_name(task)}{_SECOND}"
 
 
+def owner_of(head: str) -> str:
+    """The first of the names of a task's heads: the task owns tables under it."""
+    return head.removesuffix(_SECOND)
+
+
+def table_name(table: str, owner: str = "") -> str:
+    """The name of a data set's embedding table in the model; of the shared one, or of an owner's."""
+    return f"{escape(table)}{OWNED_BY}{owner}" if owner else escape(table)
+
+
+def table_of(name: str) -> str:
+    """The data set's table that a table of the model is for, whoever owns it."""
+    return unescape(name.partition(OWNED_BY)[0])
+
+
 def belongs_to(parameter: str, tasks: Collection[str]) -> bool:
-    """Whether a parameter, or a value of its optimizer, is in a module of one of these tasks."""
+    """Whether a parameter, or a value of its optimizer, is in a module or an own table of one of these tasks."""
     owners = {head_name(task) for task in tasks}
-    return not owners.isdisjoint(part.removesuffix(_SECOND) for part in re.split("[./]", parameter))
+    return not owners.isdisjoint(owner_of(part.rpartition(OWNED_BY)[2]) for part in re.split("[./]", parameter))
 
 
 def unescape(name: str) -> str:

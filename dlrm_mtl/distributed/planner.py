@@ -11,13 +11,14 @@ from torchrec.distributed.planner.proposers import GreedyProposer, GridSearchPro
 from torchrec.distributed.planner.storage_reservations import FixedPercentageStorageReservation
 from torchrec.distributed.planner.types import ParameterConstraints, PlannerError, ShardingOption, Topology
 from torchrec.distributed.types import ModuleSharder, ShardingPlan
+from torchrec.modules.embedding_modules import EmbeddingBagCollection
 
 from dlrm_mtl.config import ShardingConfig, TableOptimizer
 from dlrm_mtl.distributed.caching import CACHED, allowed_kernels, cache_params, fetch_ahead
 from dlrm_mtl.distributed.processes import Ranks
 from dlrm_mtl.distributed.sharding import allowed_kinds, sharders
 from dlrm_mtl.distributed.topology import Cluster, build_topology, cluster_of
-from dlrm_mtl.module_names import escape
+from dlrm_mtl.module_names import table_of
 from dlrm_mtl.schema import Schema
 
 IN_DEVICE_MEMORY = "fused"
@@ -117,14 +118,16 @@ def _search(
 ) -> TablePlan:
     topology = build_topology(cluster, config.reserve)
     constraints = {
-        escape(table): ParameterConstraints(
+        table.name: ParameterConstraints(
             sharding_types=list(kinds),
             compute_kernels=list(kernels),
             min_partition=config.min_partition,
             cache_params=cache_params(config),
-            pooling_factors=[max(feature.mean_length, 1e-3) for feature in features],
+            pooling_factors=[max(feature.mean_length, 1e-3) for feature in schema.tables[table_of(table.name)]],
         )
-        for table, features in schema.tables.items()
+        for tables in model.modules()
+        if isinstance(tables, EmbeddingBagCollection)
+        for table in tables.embedding_bag_configs()
     }
     enumerator = _OrderedEnumerator(topology, local_batch_size, constraints)
     best: list[ShardingOption] = []

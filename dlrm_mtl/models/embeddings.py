@@ -1,4 +1,4 @@
-"""Embedding tables of a data set."""
+"""Embedding tables of a data set: the shared ones, and those that tasks own beside them."""
 
 import torch
 from torch import Tensor
@@ -6,7 +6,9 @@ from torchrec.modules.embedding_configs import EmbeddingBagConfig, PoolingType
 from torchrec.modules.embedding_modules import EmbeddingBagCollection
 
 from dlrm_mtl.config import ModelConfig
-from dlrm_mtl.module_names import escape
+from dlrm_mtl.models.relations.relation import build_relation
+from dlrm_mtl.models.sharing.architecture import sharing_class
+from dlrm_mtl.module_names import escape, owner_of, table_name
 from dlrm_mtl.schema import Schema
 
 
@@ -27,21 +29,48 @@ def embedding_dims(schema: Schema, config: ModelConfig) -> dict[str, int]:
     }
 
 
+def table_owners(schema: Schema, config: ModelConfig) -> list[str]:
+    """The owners of tables beside the shared ones: no one, or each task, if the architecture reads such tables.
+
+    Raises:
+        ValueError: the architecture's or the relation's class cannot be imported, or the tasks do not support it.
+    """
+    if not sharing_class(config).own_tables:
+        return []
+    return list(dict.fromkeys(owner_of(head.name) for head in build_relation(config, schema.tasks).heads))
+
+
+def embedding_names(schema: Schema, config: ModelConfig, owner: str = "") -> list[str]:
+    """Names of the features' pooled embeddings, by the order of the features.
+
+    Args:
+        owner: of the tables that they are from; by default the shared ones.
+    """
+    features = [escape(feature.name) for feature in schema.categorical]
+    if not table_owners(schema, config):
+        return features
+    # torchrec's names where several tables have a feature.
+    tables = [table_name(feature.table_name, owner) for feature in schema.categorical]
+    return [f"{feature}@{table}" for feature, table in zip(features, tables, strict=True)]
+
+
 def build_embedding_bags(schema: Schema, config: ModelConfig) -> EmbeddingBagCollection:
-    """The data set's tables on the meta device, mean-pooled: sharding allocates them, and
+    """The model's tables on the meta device, mean-pooled: sharding allocates them, and
     :func:`dlrm_mtl.distributed.tables.initialize_tables` fills them."""
     dims = embedding_dims(schema, config)
+    owners = ["", *table_owners(schema, config)]
     return EmbeddingBagCollection(
         device=torch.device("meta"),
         tables=[
             EmbeddingBagConfig(
-                name=escape(table),
+                name=table_name(table, owner),
                 num_embeddings=features[0].cardinality,
                 embedding_dim=dims[features[0].name],
                 feature_names=[escape(feature.name) for feature in features],
                 pooling=PoolingType.MEAN,
                 init_fn=_leave_uninitialized,
             )
+            for owner in owners
             for table, features in schema.tables.items()
         ],
     )

@@ -22,7 +22,7 @@ from dlrm_mtl.models.embeddings import build_embedding_bags
 from dlrm_mtl.models.losses import TaskLosses
 from dlrm_mtl.models.onednn import use_onednn
 from dlrm_mtl.models.relations.relation import Head, Relation, build_relation
-from dlrm_mtl.models.representation import Representation
+from dlrm_mtl.models.representation import OwnRepresentations, Representation
 from dlrm_mtl.models.sharing.architecture import HeadInput, SharingArchitecture, build_sharing
 from dlrm_mtl.schema import Schema
 
@@ -63,6 +63,7 @@ class DenseModules(NamedTuple):
     """Everything dense but the balancing layer."""
 
     shared: Representation
+    own: OwnRepresentations
     sharing: SharingArchitecture
     heads: TaskHeads
     relation: Relation
@@ -78,7 +79,8 @@ def build_dense_modules(schema: Schema, config: ModelConfig) -> DenseModules:
     heads = relation.heads
     shared = Representation(schema, config)
     sharing = build_sharing(config, shared.out_features, [head.name for head in heads])
-    return DenseModules(shared, sharing, TaskHeads(heads, config, sharing.out_features), relation)
+    task_heads = TaskHeads(heads, config, sharing.out_features)
+    return DenseModules(shared, OwnRepresentations(schema, config), sharing, task_heads, relation)
 
 
 class DensePart(nn.Module):
@@ -93,7 +95,7 @@ class DensePart(nn.Module):
         bf16: bool,
     ) -> None:
         super().__init__()
-        self.shared, self.sharing = modules.shared, modules.sharing
+        self.shared, self.own, self.sharing = modules.shared, modules.own, modules.sharing
         self.balancing = balancing
         self.heads = modules.heads
         self.losses = losses
@@ -104,7 +106,8 @@ class DensePart(nn.Module):
         relation = self.relation
         with torch.autocast(batch.dense.device.type, dtype=torch.bfloat16, enabled=self._bf16):
             representation = self.shared(embeddings, batch.dense)
-            rows = self.sharing(representation, self.balancing, relation.inputs)
+            own = self.own(embeddings, batch.dense, list(self.heads.heads))
+            rows = self.sharing(representation, self.balancing, relation.inputs, *([own] if own else []))
             logits = self.heads(rows, relation.inputs).float()
         of_tasks = relation.task_logits(logits)
         # Rows of an evaluation are not spread evenly over the ranks, so a reduced loss would mean nothing there.

@@ -3,25 +3,31 @@
 Notation: B batch, N dense features, F categorical features, D width of the representation.
 """
 
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 from torchrec.models.dlrm import DenseArch
 from torchrec.modules.mlp import MLP
 from torchrec.sparse.jagged_tensor import KeyedTensor
 
 from dlrm_mtl.config import ModelConfig
-from dlrm_mtl.models.embeddings import embedding_dims
+from dlrm_mtl.models.embeddings import embedding_dims, embedding_names, table_owners
 from dlrm_mtl.models.interaction import build_interaction
-from dlrm_mtl.module_names import escape
+from dlrm_mtl.module_names import owner_of
 from dlrm_mtl.schema import Schema
 
 
 class Representation(nn.Module):
-    """Bottom MLP, interaction, and the over-arch if the configuration has one."""
+    """Bottom MLP, interaction, and the over-arch if the configuration has one.
 
-    def __init__(self, schema: Schema, config: ModelConfig) -> None:
+    Args:
+        owner: of the tables that it reads; by default the shared ones.
+    """
+
+    def __init__(self, schema: Schema, config: ModelConfig, owner: str = "") -> None:
         super().__init__()
         dims = embedding_dims(schema, config)
-        self._keys = [escape(feature) for feature in dims]
+        self._keys = embedding_names(schema, config, owner)
         self._has_dense = len(schema.dense) > 0
         # Without dense features the bottom MLP learns a constant.
         self.bottom = DenseArch(max(len(schema.dense), 1), [*config.bottom_mlp, config.embedding_dim])
@@ -33,8 +39,8 @@ class Representation(nn.Module):
     def forward(self, embeddings: KeyedTensor, dense: Tensor) -> Tensor:
         """
         Args:
-            embeddings: F pooled embeddings (B, D_f), by the features' names in the model, in an order that depends on
-                the sharding plan.
+            embeddings: pooled embeddings (B, D_f) of all tables, by their names, in an order that depends on the
+                sharding plan.
             dense: (B, N).
 
         Returns:
@@ -45,3 +51,15 @@ class Representation(nn.Module):
         mixed = self.interaction(self.bottom(inputs), [by_name[key] for key in self._keys])
         output: Tensor = self.over(mixed)
         return output
+
+
+class OwnRepresentations(nn.ModuleDict):
+    """The representation of each task that owns tables, from these tables. Nothing in it is shared."""
+
+    def __init__(self, schema: Schema, config: ModelConfig) -> None:
+        super().__init__({owner: Representation(schema, config, owner) for owner in table_owners(schema, config)})
+
+    def forward(self, embeddings: KeyedTensor, dense: Tensor, heads: Sequence[str]) -> list[Tensor]:
+        """As :meth:`Representation.forward`, for the owner of each head: (B, D); nothing if there are no owners."""
+        by_owner = {owner: representation(embeddings, dense) for owner, representation in self.items()}
+        return [by_owner[owner_of(head)] for head in heads if by_owner]

@@ -11,14 +11,14 @@ from dlrm_mtl.balancing import BalancingLayer
 from dlrm_mtl.distributed.checkpoint import Checkpoint, load_tensors
 from dlrm_mtl.distributed.plan_records import describe_plan
 from dlrm_mtl.distributed.processes import Ranks
-from dlrm_mtl.module_names import belongs_to, escape
+from dlrm_mtl.module_names import OWNED_BY, belongs_to, unescape
 from dlrm_mtl.training.arm import Arm
 
 BALANCING = "dense_part.balancing."
 """The part of the model whose state grows in the first step and is keyed by task."""
 
-OF_TASKS = ("dense_part.heads.", "dense_part.sharing.")
-"""The parts of the model that may have a module per task."""
+OF_TASKS = ("dense_part.heads.", "dense_part.sharing.", "dense_part.own.", OWNED_BY)
+"""The parts of the model that may have a module or a table per task."""
 
 SCHEDULE = "__warmup"
 """The parameter under which torchrec keeps the position of a learning-rate schedule."""
@@ -202,18 +202,18 @@ def _check(
 
 def _sharding_hint(arm: Arm, checkpoint: Checkpoint, name: str) -> str:
     """The message for a table's optimizer state that another plan cannot load."""
-    before = {table["table"]: table["sharding_type"] for table in checkpoint.facts["plan"]}
-    for table in describe_plan(arm.model.plan):
-        kind = before.get(table["table"], table["sharding_type"])
-        if (
-            f"/optimizer/tables.embedding_bags.embedding_bags.{escape(table['table'])}." in name
-            and kind != table["sharding_type"]
-        ):
-            return (
-                f": the table was sharded {kind}, now it is {table['sharding_type']}, and its optimizer keeps one value"
-                f" per row and column shard; go on with sharding.kinds={kind}"
-            )
-    return ""
+    _, _, of_table = name.partition("/optimizer/tables.embedding_bags.embedding_bags.")
+    table = unescape(of_table.partition(".")[0])
+    before, now = (
+        next((each["sharding_type"] for each in tables if each["table"] == table), None)
+        for tables in (checkpoint.facts["plan"], describe_plan(arm.model.plan))
+    )
+    if before is None or before == now:
+        return ""
+    return (
+        f": the table was sharded {before}, now it is {now}, and its optimizer keeps one value per row and column"
+        f" shard; go on with sharding.kinds={before}"
+    )
 
 
 def _model_name(arm: Arm, prefix: str, name: str, rank: int) -> str:

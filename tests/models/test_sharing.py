@@ -15,6 +15,7 @@ from dlrm_mtl.model_parts import RELATIONS, SHARING
 from dlrm_mtl.models.ranker import TaskHeads, build_dense_modules
 from dlrm_mtl.models.relations.relation import build_relation
 from dlrm_mtl.models.sharing.architecture import HeadInput, Layer, SharingArchitecture, build_sharing
+from dlrm_mtl.module_names import owner_of
 from dlrm_mtl.schema import Task
 from tests.models.batches import SCHEMA
 
@@ -53,6 +54,7 @@ ABOVE: dict[str, tuple[str, ...]] = {
     "cgc": ("level.own", "level.gates"),
     "ple": ("last.own", "last.gates"),
     "adatt": ("last.gates", "last.residuals"),
+    "stem": ("own", "gates"),
     "cross_stitch": ("stitches.1",),
     f"{__name__}:EveryKindOfReader": (),
 }
@@ -60,7 +62,8 @@ ABOVE: dict[str, tuple[str, ...]] = {
 
 
 class Model(nn.Module):
-    """What is between the interaction and the losses, with one shared layer below."""
+    """What is between the interaction and the losses. One shared layer is below, and one of each task if it owns
+    tables."""
 
     def __init__(self, config: ModelConfig, layer: Layer, tasks: Sequence[Task] = TASKS) -> None:
         super().__init__()
@@ -69,6 +72,8 @@ class Model(nn.Module):
         self.relation = build_relation(config, tasks)
         names = [head.name for head in self.relation.heads]
         self.sharing = build_sharing(config, WIDTH, names)
+        owners = {owner_of(name) for name in names} if self.sharing.own_tables else ()
+        self.own = nn.ModuleDict({owner: nn.Linear(WIDTH, WIDTH) for owner in sorted(owners)})
         self.heads = TaskHeads(self.relation.heads, config, self.sharing.out_features)
         self.layer = layer
         self.double()
@@ -85,7 +90,9 @@ class Model(nn.Module):
             masks = masks.clone()
             masks[:, absent] = 0
         inputs = self.relation.inputs
-        rows = self.sharing(self.bottom(features).tanh(), self.layer, inputs)
+        by_owner = {owner: layer(features).tanh() for owner, layer in self.own.items()}
+        own = [[by_owner[owner_of(head.name)] for head in self.relation.heads]] if by_owner else []
+        rows = self.sharing(self.bottom(features).tanh(), self.layer, inputs, *own)
         terms = self.relation.loss_terms(self.heads(rows, inputs), labels, masks)
         losses = nn.functional.binary_cross_entropy_with_logits(terms.logits, terms.labels, reduction="none")
         return (losses * terms.masks).mean(dim=0)
@@ -103,7 +110,7 @@ class Model(nn.Module):
         return by_loss
 
     def is_above(self, name: str, sharing: str) -> bool:
-        return name.startswith(("heads.", *(f"sharing.{part}" for part in ABOVE[sharing])))
+        return name.startswith(("heads.", "own.", *(f"sharing.{part}" for part in ABOVE[sharing])))
 
 
 def _gradient(parameter: nn.Parameter) -> Tensor:

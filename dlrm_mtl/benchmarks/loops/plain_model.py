@@ -41,14 +41,16 @@ class _DensePart(nn.Module):
     def __init__(self, session: Session) -> None:
         super().__init__()
         schema = session.source.dataset.schema
-        self.shared, self.sharing, self.heads, self.relation = build_dense_modules(schema, session.config.model)
+        modules = build_dense_modules(schema, session.config.model)
+        self.shared, self.own, self.sharing, self.heads, self.relation = modules
         # In evaluation it is the identity. In a tuple it is no part of this module.
         self._layer = (BalancingLayer(create_balancer("mean", len(schema.tasks))).eval(),)
 
     def forward(self, embeddings: KeyedTensor, batch: MultiTaskBatch) -> Output:
         representation = self.shared(embeddings, batch.dense)
+        own = self.own(embeddings, batch.dense, list(self.heads.heads))
         inputs = self.relation.inputs
-        logits = self.heads(self.sharing(representation, self._layer[0], inputs), inputs)
+        logits = self.heads(self.sharing(representation, self._layer[0], inputs, *([own] if own else [])), inputs)
         terms = self.relation.loss_terms(logits, batch.labels, batch.masks)
         losses = F.binary_cross_entropy_with_logits(terms.logits, terms.labels, weight=terms.masks, reduction="none")
         loss = losses.mean(dim=0).sum()

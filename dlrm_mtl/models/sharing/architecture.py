@@ -6,7 +6,7 @@ for some under the relation esm2), R head inputs, K experts, d their width.
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -45,6 +45,11 @@ class SharingArchitecture(nn.Module):
 
     Raises:
         ValueError: the architecture cannot take these options.
+    """
+
+    own_tables: ClassVar[bool] = False
+    """Whether each task has embedding tables of its own beside the shared ones. :meth:`forward` then takes ``own`` as
+    well: H tensors (B, D), each from the tables of the head's task, by a bottom MLP and an interaction of its own.
     """
 
     out_features: int
@@ -134,7 +139,16 @@ def build_sharing(config: ModelConfig, in_features: int, heads: Sequence[str]) -
     Raises:
         ValueError: its class cannot be imported, or refuses the configuration.
     """
-    kind = import_class(SHARING.get(config.sharing, config.sharing), SharingArchitecture)
-    sharing: SharingArchitecture = kind(config, in_features, heads)
+    sharing = sharing_class(config)(config, in_features, heads)
     require_out_features("model.sharing", config.sharing, sharing)
     return sharing
+
+
+def sharing_class(config: ModelConfig) -> type[SharingArchitecture]:
+    """The class of the architecture that a configuration names.
+
+    Raises:
+        ValueError: it cannot be imported.
+    """
+    kind: type[SharingArchitecture] = import_class(SHARING.get(config.sharing, config.sharing), SharingArchitecture)
+    return kind
