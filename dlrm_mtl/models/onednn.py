@@ -73,7 +73,7 @@ class OneDnnMlp(nn.Sequential):
 class _Mlp(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, rows: Tensor, relus: list[bool], *tensors: Tensor) -> Tensor:
-        values = _run(_layers(tensors, relus), rows)
+        values = _run(_layers(tensors, relus), rows.contiguous())
         ctx.relus = relus
         ctx.save_for_backward(*tensors, *values)
         return values[-1]
@@ -85,6 +85,8 @@ class _Mlp(torch.autograd.Function):
         tensors, values = ctx.saved_tensors[:count], ctx.saved_tensors[count:]
         of_tensors: list[Tensor] = []
         layers = _layers(tensors, ctx.relus)
+        # Of experts that were stacked it is a slice, for which oneDNN has only its slow reference code.
+        gradient = gradient.contiguous()
         for layer, rows, output in zip(reversed(layers), reversed(values[:-1]), reversed(values[1:]), strict=True):
             if layer.relu:
                 gradient = torch.ops.aten.threshold_backward(gradient, output, 0)
