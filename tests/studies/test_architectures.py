@@ -90,8 +90,11 @@ def test_experts_are_scaled_to_the_nearest_count(small_dataset: Path, sharing: s
         assert abs(_built(schema, replace(model, expert_mlp=sizes)) - 60_000) >= distance
 
 
-def test_an_architecture_without_experts_keeps_its_sizes(small_dataset: Path) -> None:
-    assert match_parameters(read_schema(small_dataset), ModelConfig(), 10) == ModelConfig()
+@pytest.mark.parametrize("sharing", ["bottom", "mmoe"])
+def test_what_cannot_be_matched_keeps_its_sizes(small_dataset: Path, sharing: str) -> None:
+    """No experts to scale; more parameters in the heads alone."""
+    model = ModelConfig(sharing=sharing)
+    assert match_parameters(read_schema(small_dataset), model, 10) == model
 
 
 def test_options_of_an_architecture() -> None:

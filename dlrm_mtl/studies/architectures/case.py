@@ -14,7 +14,7 @@ OPTIONS = ("shared_experts", "own_experts", "levels", "expert_mlp", "gate_mlp", 
 class ArchitecturesConfig(ExperimentConfig):
     """Compares the same arms under several sharing architectures, one comparison for each."""
 
-    architectures: tuple[str, ...] = ("bottom", "mmoe", "cgc", "ple", "adatt", "cross_stitch")
+    architectures: tuple[str, ...] = ("bottom", "mmoe", "cgc", "ple", "adatt", "cross_stitch", "stem")
     """What --model.sharing may name, each maybe with options of the model for itself, as in
     mmoe:shared_experts=8,head_mlp=64 (several layers: 128/64). Gains are also taken over the first one's control."""
     arms: tuple[str, ...] = (

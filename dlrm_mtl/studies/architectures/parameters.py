@@ -39,7 +39,8 @@ def count_parameters(schema: Schema, model: ModelConfig) -> Parameters:
 
 def match_parameters(schema: Schema, model: ModelConfig, dense: int) -> ModelConfig:
     """The model with the layer sizes of ``expert_mlp`` scaled by one factor, so that its number of dense parameters is
-    as close as possible to ``dense``. An architecture without experts stays as it is.
+    as close as possible to ``dense``. An architecture without experts, or with more parameters even at the smallest
+    sizes, stays as it is.
 
     Raises:
         ValueError: the configuration does not fit the data set.
@@ -54,8 +55,9 @@ def match_parameters(schema: Schema, model: ModelConfig, dense: int) -> ModelCon
         return count_parameters(schema, scaled(steps)).dense
 
     candidates = range(1, LARGEST_WIDTH // WIDTH_STEP + 1)
-    if count(candidates[0]) == count(candidates[-1]):
+    smallest = count(candidates[0])
+    if smallest > dense or smallest == count(candidates[-1]):
         return model
     above = bisect_right(candidates, dense, key=count)
-    nearest = min(candidates[max(above - 1, 0) : above + 1], key=lambda steps: abs(count(steps) - dense))
+    nearest = min(candidates[above - 1 : above + 1], key=lambda steps: abs(count(steps) - dense))
     return scaled(nearest)

@@ -107,7 +107,7 @@ def _architectures_table(record: Record, comparisons: Mapping[str, Record]) -> T
         rows.append(
             [
                 Name(name),
-                "-".join(map(str, entry["model"]["expert_mlp"])),
+                experts_cell(entry["model"]),
                 f"{parameters['dense']:,}",
                 f"{100 * parameters['dense'] / budget - 100:+.1f} %",
                 f"{parameters['tables']:,}",
@@ -117,6 +117,11 @@ def _architectures_table(record: Record, comparisons: Mapping[str, Record]) -> T
         )
     header = ["architecture", "expert_mlp", "dense parameters", "difference", "table parameters", "QPS"]
     return Table([*header, *(Name(task) for task in tasks)], rows)
+
+
+def experts_cell(model: Record) -> str:
+    """The layer sizes of an expert; empty where there is none."""
+    return "" if model["sharing"] == "bottom" else "-".join(map(str, model["expert_mlp"]))
 
 
 def _gains_table(arms: Mapping[tuple[str, str], Record]) -> Table:
