@@ -1,13 +1,13 @@
 """``reduction="delayed"``: a step's coefficients follow from the statistics of the previous step, whose all-reduce ran
 behind the rest of that step. With it micro-batches, all weighed by the coefficients of one step."""
 
-from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from dlrm_mtl.balancing.accumulation import MicroBatches
-from dlrm_mtl.balancing.algebra.arrays import in_kind_of, to_tensor
+from dlrm_mtl.balancing.algebra.arrays import in_kind_of, like, namespace, to_tensor
 from dlrm_mtl.balancing.delayed_state import (
     DelayedState,
     delayed_entries,
@@ -44,12 +44,12 @@ class Delayed:
         self.accumulating = False
         self._pending = self._decision = self._accumulated = None
 
-    def exchange(self, measurement: Measurement) -> Reduced | Decision | None:
+    def exchange(self, measurement: Measurement) -> Reduced:
         """Finishes the reduction of the last step, and starts that of this one. Collective.
 
         Returns:
-            the statistics of the last step; the decision of the previous micro-batch, if this step has one; None in a
-            first step.
+            the statistics of the last step; in a first step, which has none, the initial coefficients; for a further
+            micro-batch the coefficients of the previous one.
         """
         reduced = self._reduced(measurement)
         losses = measurement.losses if self._balancer.needs_losses else None
@@ -70,11 +70,12 @@ class Delayed:
         """Keeps the decision of this step."""
         self._decision = decision
 
-    def _reduced(self, measurement: Measurement) -> Reduced | Decision | None:
-        if self._accumulated is not None:
-            return self._decision
+    def _reduced(self, measurement: Measurement) -> Reduced:
+        if self._accumulated is not None and self._decision is not None:
+            return Reduced(self._decision.statistic, None, repeated=self._decision.coefficients)
         if self._pending is None or self._decision is None:
-            return None
+            statistic = namespace(measurement.statistic).zeros_like(measurement.statistic)
+            return Reduced(statistic, None, repeated=1.0 * like(statistic, self._balancer.initial_coefficients()))
         statistic, losses = self._pending.wait()
         values = (statistic, losses, self._decision.coefficients)
         return Reduced(*(None if value is None else in_kind_of(measurement.statistic, value) for value in values))
@@ -98,17 +99,22 @@ class Delayed:
         )
         return store_delayed_state(state, self._entries)
 
-    def owns(self, key: str) -> bool:
-        """Whether a key of a state dict, without prefix, belongs to this state."""
-        return key.startswith(tuple(f"{name}." for name in self._entries))
+    def load_from(
+        self, state_dict: dict[str, Any], prefix: str, device: torch.device
+    ) -> tuple[list[str], list[str], dict[str, Any]]:
+        """Loads this state, if it is complete; else the next step is like a first one.
 
-    def restore(self, stored: Mapping[str, Tensor], device: torch.device) -> tuple[set[str], set[str]]:
-        """Loads a stored state, if it is complete; else the next step is like a first one.
+        Args:
+            state_dict: state by key. If no key begins with the prefix, nothing changes.
 
         Returns:
-            missing keys and unused keys; both empty if nothing is stored.
+            keys that are missing, keys that are not used (neither if nothing of this state is stored), and the rest of
+            the state dict.
         """
-        self.reset()
+        owned = tuple(f"{prefix}{name}." for name in self._entries)
+        stored = {key.removeprefix(prefix): value for key, value in state_dict.items() if key.startswith(owned)}
+        if any(key.startswith(prefix) for key in state_dict):
+            self.reset()
         expected = {f"{name}.{entry}" for name, entries in self._entries.items() for entry in entries}
         complete = expected <= stored.keys()
         if complete:
@@ -116,6 +122,7 @@ class Delayed:
             self._pending = PendingReduction(state.statistic, state.losses, None, None)
             applied = state.coefficients
             self._decision = Decision(state.statistic, applied, applied, applied, True)
-        if not stored:
-            return set(), set()
-        return expected - stored.keys(), stored.keys() - (expected if complete else set())
+        missing = expected - stored.keys() if stored else set()
+        unused = stored.keys() - (expected if complete else set())
+        rest = {key: value for key, value in state_dict.items() if not key.startswith(owned)}
+        return [prefix + key for key in sorted(missing)], [prefix + key for key in sorted(unused)], rest

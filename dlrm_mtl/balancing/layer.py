@@ -1,45 +1,49 @@
 """The balancing layer: M views of the shared representation forward, one balanced gradient backward."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, NoReturn, get_args
+from functools import reduce
+from operator import and_
+from typing import Any, ClassVar, Literal, NoReturn, TypeVar, get_args
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from dlrm_mtl.balancing.algebra.arrays import Array, to_tensor
-from dlrm_mtl.balancing.algebra.finite import readable_on_host
+from dlrm_mtl.balancing.algebra.arrays import Array, like, to_tensor
+from dlrm_mtl.balancing.algebra.finite import (
+    Truth,
+    all_finite,
+    are_finite,
+    choose,
+    none_holds,
+    readable,
+    readable_on_host,
+)
 from dlrm_mtl.balancing.cut import Mixture, Reads, Views, hand_out, hand_out_with_experts
 from dlrm_mtl.balancing.delayed import Delayed
 from dlrm_mtl.balancing.exchange.reduction import Reducer
 from dlrm_mtl.balancing.inputs import require_losses
-from dlrm_mtl.balancing.kernels.empty_tasks import cut_silent_tasks
+from dlrm_mtl.balancing.kernels.cuda_graphs import CapturedStages, may_be_captured
+from dlrm_mtl.balancing.kernels.empty_tasks import cut_silent_tasks, zero_where_empty
 from dlrm_mtl.balancing.kernels.gradients import CutGradients, dtypes_of, tensors_of
-from dlrm_mtl.balancing.kernels.gramian import cut_inner_products
-from dlrm_mtl.balancing.methods.balancer import Balancer, measures_the_gramian
+from dlrm_mtl.balancing.kernels.gramian import cut_inner_products, gramian_of
+from dlrm_mtl.balancing.kernels.weighted_sum import bounded_coefficients, bounding_dtype
+from dlrm_mtl.balancing.methods.balancer import Balancer, adds_up_gradients, measures_the_gramian
 from dlrm_mtl.balancing.methods.loss_weighting import weigh_with_rows
 from dlrm_mtl.balancing.methods.options import shown
+from dlrm_mtl.balancing.methods.replay import may_be_replayed, options_of, state_of
 from dlrm_mtl.balancing.record import BalancingRecord
 from dlrm_mtl.balancing.state.initial_state import InitialState, device_of_stored
-from dlrm_mtl.balancing.step import Decision, Measurement, Reduced, Steps
+from dlrm_mtl.balancing.step import Decision, Measurement, Reduced, StepState
 
 Reduction = Literal["exact", "delayed", "local"]
 REDUCTIONS: tuple[str, ...] = get_args(Reduction)
 
 
-@dataclass
-class StepState:
-    """What changes in every step. Apart from the module, whose attributes take long to set."""
-
-    losses: Tensor | None = None
-    """(M,) of this rank, for the next backward pass."""
-    observe: bool = False
-    """Whether the next backward pass records the Gramian even if the method needs none."""
-    decision: Decision | None = None
-    """Of the last backward pass."""
+Result = TypeVar("Result")
 
 
 class BalancingLayer(InitialState):
@@ -92,7 +96,7 @@ class BalancingLayer(InitialState):
         counts = torch.zeros(self.num_tasks, dtype=torch.int64, device="cpu")
         self.register_buffer("nonfinite_tasks", counts, persistent=False)
         self._reducer = Reducer(process_group)
-        self._steps = Steps(balancer)
+        self._captured = CapturedStages()
         self._delayed = Delayed(balancer, self._reducer) if reduction == "delayed" else None
         self._step = StepState()
 
@@ -231,15 +235,18 @@ class BalancingLayer(InitialState):
 
     def _measure(self, cut: CutGradients) -> Measurement:
         """What the method needs to know of this rank's gradients and losses."""
-        balancer, device = self.balancer, _device(cut, self.balancer.step)
+        balancer = self.balancer
+        device = next(tensors_of(cut), balancer.step).device
         measured: Array | None = None
         if measures_the_gramian(balancer) or (balancer.measures == "nothing" and self._step.observe):
-            measured = cut_inner_products(cut, self.num_tasks, device)
+            measured = cut_inner_products(cut, balancer.num_tasks, device)
         elif balancer.measures != "nothing":
-            measured = _readable(balancer.measure_cut(cut, device))
-        losses = self._step.losses
-        silent = None if losses is None else self._silent(cut, losses)
-        measurement = self._steps.measurement(measured, None if losses is None else _readable(losses.double()), silent)
+            measured = readable(balancer.measure_cut(cut, device))
+        losses, silent = self._step.losses, None
+        if losses is not None:
+            silent = self._silent(cut, losses)
+            losses = readable(losses.double())
+        measurement = self._compute(self._measurement, measured, losses, silent)
         if measurement.nonfinite is not None:
             self.nonfinite_tasks += to_tensor(measurement.nonfinite)
         return measurement
@@ -253,30 +260,107 @@ class BalancingLayer(InitialState):
             return None
         if readable_on_host(losses) and not any(map(math.isnan, losses.tolist())):
             return None
-        return _readable(cut_silent_tasks(cut, losses.device))
+        return readable(cut_silent_tasks(cut, losses.device))
 
-    def _reduce(self, measurement: Measurement) -> Reduced | Decision:
-        """The statistics over all ranks; a decision where it is made already ("delayed"). Collective."""
+    def _measurement(self, measured: Array | None, losses: Array | None, silent: Array | None) -> Measurement:
+        """The statistic and losses of this rank, and which tasks are finite."""
+        balancer = self.balancer
+        of_tasks = None  # (M,), not finite where a task's gradient is not
+        if measured is None:
+            zeros = torch.zeros(self.num_tasks, self.num_tasks, dtype=torch.float64, device=balancer.step.device)
+            statistic = readable(zeros)
+        else:
+            statistic = gramian_of(measured, balancer.num_tasks)
+            of_tasks = statistic.sum(axis=1) if balancer.measures == "pooled" else statistic.diagonal()
+        unsure = []  # values of the tasks that may not be finite
+        if losses is not None and all_finite(losses) is not True:
+            silent = of_tasks == 0 if silent is None and of_tasks is not None else silent
+            losses = losses if silent is None else zero_where_empty(losses, silent)
+            unsure.append(losses)
+        if of_tasks is not None and all_finite(of_tasks) is not True:
+            unsure.append(of_tasks)
+        if not unsure:
+            return Measurement(statistic, losses, True, None)
+        nonfinite = ~reduce(and_, map(are_finite, unsure))
+        finite = none_holds(nonfinite)
+        if measured is not None or balancer.needs_losses:
+            statistic = choose(finite, statistic, torch.nan)
+        if isinstance(losses, Tensor) and silent is None and of_tasks is None:
+            # A task with a NaN loss has diverged, or has no row. Its gradient, which is passed on, tells which.
+            finite = ~losses.isinf().any()
+        return Measurement(statistic, losses, finite, nonfinite)
+
+    def _reduce(self, measurement: Measurement) -> Reduced:
+        """The statistics over all ranks, of this step or, with "delayed", of the last one. Collective."""
         balancer = self.balancer
         if self._delayed is not None and balancer.depends_on_batch:
-            return self._delayed.exchange(measurement) or self._steps.initial(measurement)
+            return self._delayed.exchange(measurement)
         losses = measurement.losses if balancer.needs_losses else None
         if self.reduction == "local" or not (balancer.depends_on_batch or self._step.observe):
-            return Reduced(measurement.statistic, losses, None)
-        pending = self._reducer.start(measurement.statistic, balancer.degree, losses)
-        return Reduced(*pending.wait(), None)
+            return Reduced(measurement.statistic, losses)
+        return Reduced(*self._reducer.start(measurement.statistic, balancer.degree, losses).wait())
 
-    def _decide(self, measurement: Measurement, reduced: Reduced | Decision, cut: CutGradients) -> Decision:
-        """The coefficients of this rank's gradients."""
-        decision = self._steps.decide(measurement, reduced, dtypes_of(cut))
+    def _decide(self, measurement: Measurement, reduced: Reduced, cut: CutGradients) -> Decision:
+        """The coefficients of this rank's gradients. Advances the method's state."""
+        balancer = self.balancer
+        adds_up = balancer.measures == "gramian" and adds_up_gradients(balancer)
+        finite = None if measurement.finite is True else measurement.finite
+        decision = self._compute(
+            self._decision,
+            measurement.statistic,
+            finite,
+            *reduced,
+            bounded_in=bounding_dtype(dtypes_of(cut)) if adds_up else None,
+        )
         if self._delayed is not None:
             self._delayed.remember(decision)
         self._step = StepState(decision=decision)
         return decision
 
+    def _decision(
+        self,
+        measured: Array,
+        measured_finite: Truth | None,
+        statistic: Array,
+        losses: Array | None,
+        fallback: Array | None,
+        repeated: Array | None,
+        bounded_in: torch.dtype | None,
+    ) -> Decision:
+        """
+        Args:
+            measured: the statistic of the gradients that the coefficients will be applied to.
+            measured_finite: whether they are finite; None if they are.
+            statistic: this and the next three are a :class:`Reduced`.
+            bounded_in: the dtype in which ``measured`` bounds each element of the balanced gradient, if it does.
+        """
+        balancer = self.balancer
+        finite: Truth = True if measured_finite is None else measured_finite
+        if repeated is None:
+            statistic_finite = all_finite(statistic)
+            coefficients = balancer.update(statistic, losses, fallback, statistic_finite)
+            if fallback is None and balancer.measures != "nothing":
+                finite = statistic_finite
+        else:
+            coefficients = repeated
+        weights = 1.0 * like(statistic, balancer.task_weights())
+        if bounded_in is None:
+            return Decision(statistic, coefficients, weights, coefficients, finite)
+        applied = bounded_coefficients(coefficients, measured, finite, bounded_in)
+        return Decision(statistic, coefficients, weights, applied, None)
+
     def _combine(self, cut: CutGradients, decision: Decision) -> list[Tensor | None]:
         """The balanced gradients; NaN in every element if the step is not finite."""
         return self.balancer.balanced_gradients(cut, to_tensor(decision.applied), decision.finite)
+
+    def _compute(self, computation: Callable[..., Result], *values: Any, **options: Any) -> Result:
+        """Computes with M values: on a CPU with NumPy; on a GPU with tensors, by a CUDA graph where it may be replayed.
+        The next step may then overwrite the result."""
+        balancer = self.balancer
+        if not may_be_captured(balancer.step) or not may_be_replayed(balancer):
+            with np.errstate(all="ignore"):  # values that are not finite are handled
+                return computation(*values, **options)
+        return self._captured(computation, values, options, state_of(balancer), options_of(balancer))
 
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)
@@ -285,30 +369,17 @@ class BalancingLayer(InitialState):
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *arguments: Any) -> None:
         _, _, missing_keys, unexpected_keys, _ = arguments
-        rest = state_dict
-        if self._delayed is not None and any(key.startswith(prefix) for key in state_dict):
-            own = {key for key in state_dict if self._delayed.owns(key.removeprefix(prefix))}
+        if self._delayed is not None:
             device = self.balancer.step.device
             if device.type == "meta":  # the method's state is not loaded yet
                 device = device_of_stored(state_dict, prefix) or device
-            missing, unused = self._delayed.restore({key.removeprefix(prefix): state_dict[key] for key in own}, device)
-            missing_keys += [prefix + key for key in sorted(missing)]
-            unexpected_keys += [prefix + key for key in sorted(unused)]
-            rest = {key: value for key, value in state_dict.items() if key not in own}
-        super()._load_from_state_dict(rest, prefix, *arguments)
+            missing, unused, state_dict = self._delayed.load_from(state_dict, prefix, device)
+            missing_keys += missing
+            unexpected_keys += unused
+        super()._load_from_state_dict(state_dict, prefix, *arguments)
 
     def _replicate_for_data_parallel(self) -> NoReturn:
         raise RuntimeError(
             "torch.nn.DataParallel would balance each replica by its own rows and forget its state, expected"
             " DistributedDataParallel, with one process per device"
         )
-
-
-def _device(cut: CutGradients, step: Tensor) -> torch.device:
-    """Where the gradients are; if there are none, where the state is."""
-    return next(tensors_of(cut), step).device
-
-
-def _readable(values: Tensor) -> Array:
-    """As a NumPy array, where the host can read it."""
-    return values.numpy() if readable_on_host(values) else values

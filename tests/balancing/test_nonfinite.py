@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from dlrm_mtl.balancing import BalancingLayer, MultiBalance, available_balancers, create_balancer
-from dlrm_mtl.balancing.step import LARGEST, bounded_coefficients
+from dlrm_mtl.balancing.kernels.weighted_sum import LARGEST, bounded_coefficients
 from tests.balancing.backward import backward_with, state_of
 
 pytestmark = pytest.mark.usefixtures("both_ways")

@@ -61,8 +61,8 @@ def assert_same_without_graphs(
     for step, (mine, expected) in enumerate(zip(run(captured, before), run(plain, before), strict=True)):
         for value, other in zip(mine, expected, strict=True):
             torch.testing.assert_close(value, other, rtol=0, atol=0, equal_nan=True, msg=lambda m, s=step: f"{s}: {m}")  # type: ignore[misc]
-    assert any(not isinstance(graph, int) for graph in captured._steps._captured._graphs.values())
-    assert not plain._steps._captured._graphs
+    assert any(not isinstance(graph, int) for graph in captured._captured._graphs.values())
+    assert not plain._captured._graphs
     return captured
 
 
@@ -107,7 +107,7 @@ def test_a_schedule() -> None:
 def test_copies_begin_anew() -> None:
     layer = assert_same_without_graphs(lambda: BalancingLayer(MultiBalance(3)))
     twin = copy.deepcopy(layer)
-    assert not twin._steps._captured._graphs
+    assert not twin._captured._graphs
     for mine, expected in zip(run(twin, nothing), run(layer, nothing), strict=True):
         for value, other in zip(mine, expected, strict=True):
             torch.testing.assert_close(value, other, rtol=0, atol=0, equal_nan=True)
@@ -138,7 +138,7 @@ def test_a_method_that_may_not_be_captured() -> None:
 
     layer = BalancingLayer(Unit(3)).cuda()
     run(layer, nothing)
-    assert not layer._steps._captured._graphs
+    assert not layer._captured._graphs
 
 
 def test_metrics_are_those_of_a_cpu() -> None:

@@ -22,6 +22,11 @@ def readable_on_host(values: Tensor) -> bool:
     return values.is_cpu and not is_in_torch_dispatch_mode() and not is_compiling()
 
 
+def readable(values: Tensor) -> Array:
+    """The values as a NumPy array, where the host can read them."""
+    return values.numpy() if readable_on_host(values) else values
+
+
 def are_finite(values: Array) -> Array:
     """As ``isfinite``, but in two kernels instead of four for tensors."""
     if not isinstance(values, Tensor):
@@ -33,9 +38,13 @@ def all_finite(values: Array) -> Truth:
     """Whether no value is NaN or infinite."""
     if isinstance(values, Tensor) and not readable_on_host(values):
         return are_finite(values).all()
-    if math.prod(values.shape) <= FEW_VALUES:
-        return all(map(math.isfinite, values.reshape(-1).tolist()))
-    return bool(are_finite(values).all())
+    each = values.reshape(-1)
+    return all(map(math.isfinite, each.tolist())) if len(each) <= FEW_VALUES else bool(are_finite(each).all())
+
+
+def none_holds(conditions: Array) -> Truth:
+    """Whether all conditions are false."""
+    return ~conditions.any() if isinstance(conditions, Tensor) else not conditions.any()
 
 
 def choose(condition: Truth, values: Array, fallback: Array | float) -> Array:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from dlrm_mtl.balancing.algebra.arrays import Array, namespace, to_tensor
-from dlrm_mtl.balancing.algebra.finite import readable_on_host
+from dlrm_mtl.balancing.algebra.finite import readable, readable_on_host
 from dlrm_mtl.balancing.kernels.chunks import chunk_elements, chunks_of, flat, is_wide
 from dlrm_mtl.balancing.kernels.cpu_kernels import cpu_kernels
 from dlrm_mtl.balancing.kernels.gpu_kernels import gpu_kernels
@@ -53,11 +53,11 @@ def inner_products(gradients: TensorGradients | MixtureGradients, device: torch.
         float64 gradients. From the Triton kernel, (M (M + 1) / 2, P) float32 terms, which :func:`gramian_of` adds up.
     """
     if isinstance(gradients, MixtureGradients):
-        return _readable(gradients.gramian())
+        return readable(gradients.gramian())
     num_tasks = len(gradients)
     present = {m: flat(gradient) for m, gradient in enumerate(gradients) if gradient is not None}
     if not present:
-        return _readable(torch.zeros(num_tasks, num_tasks, dtype=torch.float64, device=device))
+        return readable(torch.zeros(num_tasks, num_tasks, dtype=torch.float64, device=device))
     products = _products(list(present.values()))
     if len(present) == num_tasks:
         return products
@@ -72,10 +72,6 @@ def gramian_of(products: Array, num_tasks: int) -> Array:
     from dlrm_mtl.balancing.kernels.triton_kernels import triton_gramian  # only where there is Triton
 
     return triton_gramian(products, num_tasks)
-
-
-def _readable(gramian: Tensor) -> Array:
-    return gramian.numpy() if readable_on_host(gramian) else gramian
 
 
 def _products(rows: Sequence[Tensor]) -> Array:

@@ -5,11 +5,37 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from dlrm_mtl.balancing.algebra.finite import Truth, all_finite, readable_on_host
+from dlrm_mtl.balancing.algebra.arrays import Array, namespace
+from dlrm_mtl.balancing.algebra.finite import Truth, all_finite, choose, readable_on_host
 from dlrm_mtl.balancing.kernels.chunks import chunk_elements, chunks_of, flat
 from dlrm_mtl.balancing.kernels.cpu_kernels import cpu_kernels
 from dlrm_mtl.balancing.kernels.gpu_kernels import gpu_kernels
 from dlrm_mtl.balancing.kernels.gradients import MixtureGradients, TensorGradients
+
+LARGEST = {dtype: torch.finfo(dtype).max for dtype in (torch.float32, torch.bfloat16, torch.float64)}
+"""Largest numbers of the dtypes in which finite norms show that the weighted sum is finite. In float16 the norm of
+scaled gradients may overflow where no element does."""
+
+
+def bounding_dtype(dtypes: set[torch.dtype]) -> torch.dtype | None:
+    """The dtype, among those of the gradients, in which their norms bound every element of the weighted sum, so that it
+    need not be checked; None where they do not."""
+    if not dtypes <= LARGEST.keys():
+        return None
+    return min(dtypes, key=LARGEST.__getitem__, default=torch.float64)
+
+
+def bounded_coefficients(coefficients: Array, gramian: Array, finite: Truth, dtype: torch.dtype) -> Array:
+    """The coefficients; NaN if the weighted sum, each of whose elements the norms bound, might not be finite.
+
+    Args:
+        coefficients: (M,) float64.
+        gramian: (M, M) of the gradients that they are applied to.
+        finite: whether losses and statistics are finite.
+        dtype: of the gradients.
+    """
+    bounded = abs(coefficients) @ namespace(gramian).sqrt(gramian.diagonal()) < LARGEST[dtype]
+    return choose(finite & bounded, coefficients, torch.nan)
 
 
 def combine_gradients(gradients: TensorGradients, coefficients: Tensor) -> Tensor | None:
