@@ -28,7 +28,7 @@ from dlrm_mtl.balancing.exchange.reduction import Reducer
 from dlrm_mtl.balancing.inputs import require_losses
 from dlrm_mtl.balancing.kernels.cuda_graphs import CapturedStages, may_be_captured
 from dlrm_mtl.balancing.kernels.empty_tasks import cut_silent_tasks, zero_where_empty
-from dlrm_mtl.balancing.kernels.gradients import CutGradients, dtypes_of, tensors_of
+from dlrm_mtl.balancing.kernels.gradients import CutGradients, tensors_of
 from dlrm_mtl.balancing.kernels.gramian import cut_inner_products, gramian_of
 from dlrm_mtl.balancing.kernels.weighted_sum import bounded_coefficients, bounding_dtype
 from dlrm_mtl.balancing.methods.balancer import Balancer, adds_up_gradients, measures_the_gramian
@@ -296,7 +296,8 @@ class BalancingLayer(InitialState):
         if self._delayed is not None and balancer.depends_on_batch:
             return self._delayed.exchange(measurement)
         losses = measurement.losses if balancer.needs_losses else None
-        if self.reduction == "local" or not (balancer.depends_on_batch or self._step.observe):
+        needs_sums = balancer.depends_on_batch or self._step.observe
+        if not needs_sums or self.reduction == "local" or self._reducer.world_size == 1:
             return Reduced(measurement.statistic, losses)
         return Reduced(*self._reducer.start(measurement.statistic, balancer.degree, losses).wait())
 
@@ -310,7 +311,7 @@ class BalancingLayer(InitialState):
             measurement.statistic,
             finite,
             *reduced,
-            bounded_in=bounding_dtype(dtypes_of(cut)) if adds_up else None,
+            bounded_in=bounding_dtype(cut) if adds_up else None,
         )
         if self._delayed is not None:
             self._delayed.remember(decision)

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import pytest
 
 from dlrm_mtl.balancing.exchange.shared_sums import shared_sums
-from dlrm_mtl.balancing.kernels import choice, compiled, cpu_kernels
+from dlrm_mtl.balancing.kernels import choice, compiled, compiled_methods, cpu_kernels
 
 
 @contextmanager
@@ -25,5 +25,5 @@ def fresh_kernels(setting: str | None = None) -> Iterator[pytest.MonkeyPatch]:
 
 
 def _forget() -> None:
-    for cached in (choice.plain_only, compiled.c_library, cpu_kernels._library, shared_sums):
+    for cached in (choice.plain_only, compiled.c_library, cpu_kernels._library, compiled_methods._library, shared_sums):
         cached.cache_clear()

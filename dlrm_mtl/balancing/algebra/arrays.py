@@ -70,7 +70,9 @@ def norms_of(gramian: Array) -> Array:
 def ratio(dividend: Array, divisor: Array) -> Array:
     """The quotient; 0 where it is not finite."""
     quotient = dividend / divisor
-    return namespace(quotient).where(quotient - quotient == 0, quotient, 0.0)
+    if isinstance(quotient, Tensor):
+        return torch.where(quotient - quotient == 0, quotient, 0.0)
+    return np.where(np.isfinite(quotient), quotient, 0.0)
 
 
 def ascending(values: Array) -> Array:
@@ -78,16 +80,26 @@ def ascending(values: Array) -> Array:
     return values.sort().values if isinstance(values, Tensor) else np.sort(values)
 
 
+def descending(values: Array) -> Array:
+    """(M,) values, sorted from the largest on."""
+    return values.sort(descending=True).values if isinstance(values, Tensor) else np.sort(values)[::-1]
+
+
 def counts(values: Array) -> Array:
     """1, ..., M, for (M,) values."""
     if isinstance(values, Tensor):
         return _counts_on_device(len(values), values.dtype, values.device)
-    return np.arange(1, len(values) + 1)
+    return _counts(len(values))
 
 
 @cache  # kept for good, since CUDA graphs read it
 def _counts_on_device(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     return torch.arange(1, size + 1, dtype=dtype, device=device)
+
+
+@cache
+def _counts(size: int) -> Array:
+    return np.arange(1, size + 1)
 
 
 def identity_like(gramian: Array) -> Array:

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from dlrm_mtl.balancing.algebra.arrays import (
     Array,
-    ascending,
     at_least,
     counts,
+    descending,
     floats,
     like,
     namespace,
@@ -34,9 +34,8 @@ def project_to_simplex(vector: Array) -> Array:
     Returns:
         (M,) the nearest point with non-negative entries that sum to 1.
     """
-    descending = -ascending(-vector)
     # For the k largest entries as support, the threshold that brings their sum to 1; the right k maximises it.
-    thresholds = (descending.cumsum(0) - 1) / counts(vector)
+    thresholds = (descending(vector).cumsum(0) - 1) / counts(vector)
     return at_least(vector - thresholds.max(), 0)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-INTERFACE_VERSION = 1
+INTERFACE_VERSION = 2
 MAX_TASKS = 16
 DTYPES = (torch.float32, torch.bfloat16)
 INSTRUCTION_SETS = ("baseline", "AVX2", "AVX-512")
@@ -36,6 +36,17 @@ class Gradients(ctypes.Structure):
         addresses = (ctypes.c_void_p * MAX_TASKS)(*[gradient.data_ptr() for gradient in gradients])
         dtype, threads = DTYPES.index(first.dtype), torch.get_num_threads()
         return cls(addresses, len(gradients), dtype, instruction_set, threads, first.numel())
+
+
+class MultiBalanceStep(ctypes.Structure):
+    """Options and state of a step of MultiBalance."""
+
+    _fields_ = (
+        ("m", ctypes.c_int),
+        ("cosine", ctypes.c_int),
+        *((name, ctypes.c_double) for name in ("beta", "rho", "gamma", "prior_in_direction", "max_rescale", "divisor")),
+        *((name, ctypes.c_void_p) for name in ("prior", "weights", "norms", "new_weights", "new_norms")),
+    )
 
 
 class Exchange(ctypes.Structure):

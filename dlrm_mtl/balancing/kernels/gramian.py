@@ -55,7 +55,7 @@ def inner_products(gradients: TensorGradients | MixtureGradients, device: torch.
     if isinstance(gradients, MixtureGradients):
         return readable(gradients.gramian())
     num_tasks = len(gradients)
-    present = {m: flat(gradient) for m, gradient in enumerate(gradients) if gradient is not None}
+    present = {m: gradient for m, gradient in enumerate(gradients) if gradient is not None}
     if not present:
         return readable(torch.zeros(num_tasks, num_tasks, dtype=torch.float64, device=device))
     products = _products(list(present.values()))
@@ -74,14 +74,13 @@ def gramian_of(products: Array, num_tasks: int) -> Array:
     return triton_gramian(products, num_tasks)
 
 
-def _products(rows: Sequence[Tensor]) -> Array:
+def _products(gradients: Sequence[Tensor]) -> Array:
+    on_cpu = cpu_kernels(gradients) if readable_on_host(gradients[0]) else None
+    if on_cpu is not None:
+        return on_cpu.gramian()
+    rows = [flat(gradient) for gradient in gradients]
     on_gpu = gpu_kernels(rows)
-    if on_gpu is not None:
-        return on_gpu.triton_products(rows)
-    if not readable_on_host(rows[0]):
-        return _plain_gramian(rows)
-    on_cpu = cpu_kernels(rows)
-    return _plain_gramian(rows).numpy() if on_cpu is None else on_cpu.gramian()
+    return readable(_plain_gramian(rows)) if on_gpu is None else on_gpu.triton_products(rows)
 
 
 def _plain_gramian(rows: Sequence[Tensor]) -> Tensor:

@@ -10,16 +10,21 @@ from dlrm_mtl.balancing.algebra.finite import Truth, all_finite, choose, readabl
 from dlrm_mtl.balancing.kernels.chunks import chunk_elements, chunks_of, flat
 from dlrm_mtl.balancing.kernels.cpu_kernels import cpu_kernels
 from dlrm_mtl.balancing.kernels.gpu_kernels import gpu_kernels
-from dlrm_mtl.balancing.kernels.gradients import MixtureGradients, TensorGradients
+from dlrm_mtl.balancing.kernels.gradients import CutGradients, MixtureGradients, TensorGradients, dtypes_of, tensors_of
 
 LARGEST = {dtype: torch.finfo(dtype).max for dtype in (torch.float32, torch.bfloat16, torch.float64)}
 """Largest numbers of the dtypes in which finite norms show that the weighted sum is finite. In float16 the norm of
 scaled gradients may overflow where no element does."""
 
 
-def bounding_dtype(dtypes: set[torch.dtype]) -> torch.dtype | None:
+def bounding_dtype(cut: CutGradients) -> torch.dtype | None:
     """The dtype, among those of the gradients, in which their norms bound every element of the weighted sum, so that it
-    need not be checked; None where they do not."""
+    need not be checked; None where they do not, and where the C kernel checks it in passing."""
+    if not any(isinstance(gradients, MixtureGradients) for gradients in cut) and all(
+        readable_on_host(gradient) for gradient in tensors_of(cut)
+    ):
+        return None
+    dtypes = dtypes_of(cut)
     if not dtypes <= LARGEST.keys():
         return None
     return min(dtypes, key=LARGEST.__getitem__, default=torch.float64)

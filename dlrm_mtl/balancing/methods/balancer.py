@@ -18,6 +18,7 @@ from dlrm_mtl.balancing.algebra.finite import (
     count,
     readable_on_host,
 )
+from dlrm_mtl.balancing.kernels.compiled_methods import compiled_coefficients
 from dlrm_mtl.balancing.kernels.empty_tasks import losses_of_rows
 from dlrm_mtl.balancing.kernels.gradients import CutGradients, per_task
 from dlrm_mtl.balancing.kernels.gramian import local_gramian
@@ -216,7 +217,10 @@ class Balancer(TaskState):
 
     def _step(self, statistic: Array, losses: Array | None) -> tuple[Array, dict[str, Array]]:
         """:meth:`coefficients`, called with arrays of the kind that it takes."""
-        if isinstance(statistic, np.ndarray) == self.is_portable or not readable_on_host(to_tensor(statistic)):
+        on_host, portable = isinstance(statistic, np.ndarray), self.is_portable
+        if on_host and portable:
+            return compiled_coefficients(self, statistic) or self.coefficients(statistic, losses)
+        if on_host == portable or not readable_on_host(to_tensor(statistic)):
             return self.coefficients(statistic, losses)
         of_other_kind = torch.from_numpy if isinstance(statistic, np.ndarray) else Tensor.numpy
         coefficients, state = self.coefficients(

@@ -3,7 +3,7 @@
 #include <stdint.h>
 
 /* Counts changes of what c_structures.py knows of these sources, so that an older library is not used. */
-#define INTERFACE_VERSION 1
+#define INTERFACE_VERSION 2
 
 int interface_version(void);
 
@@ -45,6 +45,20 @@ void gradient_gramian(const struct gradients *gradients, double *gramian);
 int weighted_sum(const struct gradients *gradients, const float *weights, void *result);
 
 static inline long smaller(long a, long b) { return a < b ? a : b; }
+
+/* multibalance.c */
+
+/* The options and the state, (m,) each, of a step. */
+struct multibalance {
+    int m;
+    int cosine; /* whether slopes are cosines, else inner products */
+    double beta, rho, gamma, prior_in_direction, max_rescale, divisor;
+    const double *prior, *weights, *norms;
+    double *new_weights, *new_norms;
+};
+
+/* From a finite (m, m) Gramian. */
+void multibalance_coefficients(const struct multibalance *step, const double *gramian, double *coefficients);
 
 /* shared_sums.c */
 
