@@ -42,7 +42,6 @@ from dlrm_mtl.balancing.step import Decision, Measurement, Reduced, StepState
 Reduction = Literal["exact", "delayed", "local"]
 REDUCTIONS: tuple[str, ...] = get_args(Reduction)
 
-
 Result = TypeVar("Result")
 
 

@@ -20,13 +20,20 @@ MULTIBALANCE = (f"{METHODS}.multibalance.MultiBalance", f"{METHODS}.recommended.
 
 def compiled_coefficients(method: nn.Module, gramian: Array) -> tuple[Array, dict[str, Array]] | None:
     """What ``method.coefficients`` returns for a NumPy array; None where the method must be asked: it is of another
-    class, an option is a function, there are more than MAX_TASKS tasks, or no compiled functions."""
+    class, an option is a function, there are more than MAX_TASKS tasks, its state is not on the CPU, or there are no
+    compiled functions."""
     kind: type = type(method)
     if not _is_multibalance(kind):
         return None
     options: Any = method
     library = _library()
-    computable = isinstance(options.beta, (int, float)) and len(gramian) <= MAX_TASKS and gramian.flags.c_contiguous
+    state = (options.prior, options.weights, options.norms)
+    computable = (
+        isinstance(options.beta, (int, float))
+        and len(gramian) <= MAX_TASKS
+        and gramian.flags.c_contiguous
+        and all(values.is_cpu for values in state)
+    )
     if library is None or not computable:
         return None
     coefficients, weights, norms = np.empty((3, len(gramian)))
@@ -39,7 +46,7 @@ def compiled_coefficients(method: nn.Module, gramian: Array) -> tuple[Array, dic
         options.prior_in_direction,
         math.inf if options.max_rescale is None else options.max_rescale,
         options._divisor,
-        *(state.data_ptr() for state in (options.prior, options.weights, options.norms)),
+        *(values.data_ptr() for values in state),
         weights.ctypes.data,
         norms.ctypes.data,
     )
