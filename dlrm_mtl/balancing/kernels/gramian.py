@@ -75,10 +75,11 @@ def gramian_of(products: Array, num_tasks: int) -> Array:
 
 
 def _products(gradients: Sequence[Tensor]) -> Array:
-    on_cpu = cpu_kernels(gradients) if readable_on_host(gradients[0]) else None
+    contiguous = [gradient.contiguous() for gradient in gradients]
+    on_cpu = cpu_kernels(contiguous) if readable_on_host(gradients[0]) else None
     if on_cpu is not None:
         return on_cpu.gramian()
-    rows = [flat(gradient) for gradient in gradients]
+    rows = [flat(gradient) for gradient in contiguous]
     on_gpu = gpu_kernels(rows)
     return readable(_plain_gramian(rows)) if on_gpu is None else on_gpu.triton_products(rows)
 
