@@ -7,13 +7,13 @@ from typing import Any
 from dlrm_mtl.cli import as_dict
 from dlrm_mtl.distributed.plan_records import describe_plan
 from dlrm_mtl.distributed.planner import NoPlanFitsError, TablePlan
+from dlrm_mtl.distributed.shortfall import shortfalls
 from dlrm_mtl.distributed.topology import Cluster
 from dlrm_mtl.planning.candidate import Candidate, plan_candidate
 from dlrm_mtl.planning.hosts import host_counts, smallest_hosts
 from dlrm_mtl.planning.memory import RankMemory, dense_memory, memory_by_rank
 from dlrm_mtl.planning.options import PlanConfig
 from dlrm_mtl.planning.presets import PRESETS
-from dlrm_mtl.planning.shortfall import shortfalls
 from dlrm_mtl.planning.step_time import PARTS, StepTime, step_time
 from dlrm_mtl.schema import Schema, read_schema
 
