@@ -11,6 +11,7 @@ from dlrm_mtl.arms import build_layer
 from dlrm_mtl.balancing import BalancingLayer, ParameterLevelLayer
 from dlrm_mtl.config import ModelConfig, OptimizerConfig, RunConfig
 from dlrm_mtl.distributed.caching import fetches_ahead
+from dlrm_mtl.distributed.mean_pooling import average_once
 from dlrm_mtl.distributed.planner import plan_sharding
 from dlrm_mtl.distributed.processes import Ranks
 from dlrm_mtl.distributed.replication import (
@@ -88,6 +89,7 @@ def build_arm(config: RunConfig, recipe: Recipe, seed: int, schema: Schema, plan
     else:
         apply_table_optimizer(ranker.embedding_bags, config.optimizer, ranks.device)
     model = DistributedModelParallel(ranker, device=ranks.device, plan=plan, sharders=sharders(config.sharding.comms))
+    average_once(ranker.embedding_bags)
     if replicated:
         average_gradients_of_replicas(ranker.embedding_bags, ranks)
     initialize_tables(model, seed)

@@ -34,7 +34,7 @@ def one_process(small_dataset: Path, rank_pool: RankPool) -> list[dict[str, Any]
 
 
 @pytest.mark.parametrize(
-    ("world_size", "kind"), [(2, None), (3, None), (2, "row_wise"), (2, "column_wise"), (3, "table_wise")]
+    ("world_size", "kind"), [(2, None), (3, None), (2, "row_wise"), (2, "column_wise"), (2, "mixed"), (3, "table_wise")]
 )
 def test_ranks_equal_one_process(
     small_dataset: Path, rank_pool: RankPool, one_process: list[dict[str, Any]], world_size: int, kind: str | None
@@ -95,6 +95,25 @@ def test_every_interaction_is_pipelined_and_exact(small_dataset: Path, rank_pool
     assert all(result["pipelined"] == result["sharded"] == 1 for result in together)
     np.testing.assert_allclose(together[0]["losses"], alone[0]["losses"], atol=2e-6)
     assert_close(assemble(together, "final"), assemble(alone, "final"), 2e-5)
+
+
+def test_tables_of_each_task_under_every_plan(small_dataset: Path, rank_pool: RankPool) -> None:
+    """Under stem. Initial weights depend on no plan, and those of what is shared on no architecture."""
+    config = run_config(small_dataset, model=ModelConfig(sharing="stem", expert_mlp=(8,), head_mlp=(8,)))
+    alone = rank_pool.run(1, train_steps, config, MULTIBALANCE, 3)
+    initial, final = assemble(alone, "initial"), assemble(alone, "final")
+    tables = [name for name in initial if ".embedding_bags." in f".{name}"]
+    assert len(tables) == 3 * (1 + 3)
+    assert set(moved(alone)) >= set(tables)
+    for kind in ("row_wise", "column_wise", "mixed"):
+        together = rank_pool.run(2, train_steps, config, MULTIBALANCE, 3, kind)
+        assert all(result["pipelined"] == result["sharded"] == 1 for result in together)
+        assert_close(assemble(together, "initial"), initial, 0)
+        assert_close(assemble(together, "final"), final, 1e-5)
+    of_bottom = assemble(rank_pool.run(1, train_steps, run_config(small_dataset), "mean", 1), "initial")
+    shared = [name for name in of_bottom if "embedding_bags" in name or ".shared." in name]
+    assert_close({name: initial[name] for name in shared}, {name: of_bottom[name] for name in shared}, 0)
+    assert rank_pool.run(2, count_table_updates, config, MULTIBALANCE, 3) == [3, 3]
 
 
 def test_mean_and_sum_differ_by_the_rate(small_dataset: Path, rank_pool: RankPool) -> None:

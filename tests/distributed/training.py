@@ -54,14 +54,14 @@ def local_batches(config: RunConfig, ranks: Ranks, steps: int) -> list[MultiTask
 
 
 def plan_by_hand(config: RunConfig, schema: Schema, ranks: Ranks, kind: str) -> ShardingPlan:
-    """A plan of one sharding type for every table, tables spread over the ranks."""
+    """A plan of one sharding type for every table, spread over the ranks; mixed: row- and table-wise in turns."""
     tables = build_embedding_bags(schema, config.model)
     apply_table_optimizer(tables, config.optimizer, ranks.device)
     generators: dict[str, Any] = {}
-    for index, name in enumerate(schema.tables):
-        if kind == "table_wise":
+    for index, name in enumerate(table.name for table in tables.embedding_bag_configs()):
+        if kind == "table_wise" or (kind == "mixed" and index % 2):
             generators[name] = table_wise(rank=index % ranks.world_size)
-        elif kind == "row_wise":
+        elif kind in ("row_wise", "mixed"):
             generators[name] = row_wise()
         else:
             generators[name] = column_wise(ranks=[r % ranks.world_size for r in (index, index + 1)])
