@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import torch
 from torch import nn
@@ -17,9 +18,11 @@ from dlrm_mtl.config import ShardingConfig, TableOptimizer
 from dlrm_mtl.distributed.caching import CACHED, allowed_kernels, cache_params, fetch_ahead
 from dlrm_mtl.distributed.processes import Ranks
 from dlrm_mtl.distributed.sharding import allowed_kinds, sharders
+from dlrm_mtl.distributed.shortfall import describe_shortfall, shortfalls
 from dlrm_mtl.distributed.topology import Cluster, build_topology, cluster_of
-from dlrm_mtl.module_names import table_of
+from dlrm_mtl.module_names import OWNED_BY, table_of
 from dlrm_mtl.schema import Schema
+from dlrm_mtl.units import format_size
 
 IN_DEVICE_MEMORY = "fused"
 
@@ -40,10 +43,17 @@ class TablePlan:
 
 
 class NoPlanFitsError(ValueError):
-    """No placement of the tables fits into the memory."""
+    """No placement of the tables fits into the memory. The message is one line with the figures."""
 
-    def __init__(self, message: str, search_space: Sequence[ShardingOption]) -> None:
-        super().__init__(message)
+    def __init__(self, search_space: Sequence[ShardingOption], cluster: Cluster, reserve: float) -> None:
+        shapes = {option.name: option.tensor.shape for option in search_space}
+        own = sum(OWNED_BY in name for name in shapes)
+        lines = chain.from_iterable(map(describe_shortfall, shortfalls(search_space, cluster, reserve)))
+        weights = format_size(4 * sum(shape.numel() for shape in shapes.values()))
+        super().__init__(
+            f"no sharding plan fits: {len(shapes)} tables{f', {own} of them for one task each,' if own else ''} of"
+            f" {weights} in float32. {' '.join(map(str.strip, lines))}"
+        )
         self.search_space = tuple(search_space)
         """Every option of every table, with its storage."""
 
@@ -148,8 +158,8 @@ def _search(
     )
     try:
         plan = planner.plan(model, sharders(config.comms))
-    except PlannerError as error:
-        raise NoPlanFitsError(f"no sharding plan fits: {error}", enumerator.last_stored_search_space or ()) from None
+    except PlannerError:
+        raise NoPlanFitsError(enumerator.last_stored_search_space or (), cluster, config.reserve) from None
     return TablePlan(plan, tuple(best), topology, constraints)
 
 

@@ -1,12 +1,17 @@
 """By how much a cluster's memory is too small."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from torchrec.distributed.planner.types import ShardingOption
 
 from dlrm_mtl.distributed.topology import Cluster
 from dlrm_mtl.module_names import unescape
+from dlrm_mtl.units import format_size
+
+MEMORIES: Mapping[str, str] = MappingProxyType({"hbm": "HBM", "ddr": "host memory"})
+"""In words."""
 
 Shortfall = Mapping[str, Any]
 
@@ -20,6 +25,22 @@ def shortfalls(search_space: Sequence[ShardingOption], cluster: Cluster, reserve
     kernels = sorted({option.compute_kernel for option in search_space})
     has = cluster.usable_memory(reserve)
     return [_shortfall(kernel, search_space, has, cluster.world_size) for kernel in kernels]
+
+
+def describe_shortfall(shortfall: Shortfall) -> Iterator[str]:
+    """In lines of text."""
+    for memory in shortfall["memory"]:
+        where, shard = MEMORIES[memory["memory"]], memory["largest_shard"]
+        yield (
+            f"With every table {shortfall['compute_kernel']}: {where} of {format_size(memory['needs'])} at least, there"
+            f" is {format_size(memory['has'])}"
+            + (f": {format_size(memory['missing'])} too little." if memory["missing"] else ".")
+        )
+        if shard["needs"] > shard["has"]:
+            yield (
+                f"  A shard of {shard['table']} needs {format_size(shard['needs'])} of one rank's"
+                f" {format_size(shard['has'])}: {format_size(shard['needs'] - shard['has'])} too little."
+            )
 
 
 def _shortfall(kernel: str, space: Sequence[ShardingOption], has: Mapping[str, int], world_size: int) -> Shortfall:

@@ -1,17 +1,17 @@
 """The report as text, short for any number of ranks."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from statistics import mean
 from typing import Any
 
 from dlrm_mtl.columns import align
 from dlrm_mtl.distributed.plan_records import format_plan
+from dlrm_mtl.distributed.shortfall import MEMORIES, describe_shortfall
 from dlrm_mtl.planning.step_time import PARTS
 from dlrm_mtl.units import format_size, gib
 
 LINES_OF_RANKS = 16
 """Lines of the table by rank; beyond that, only the slowest are shown."""
-MEMORIES = {"hbm": "HBM", "ddr": "host memory"}
 
 Report = Mapping[str, Any]
 
@@ -48,7 +48,7 @@ def _verdict(report: Report) -> str:
     smallest, tried = report["smallest_hosts"], report["largest_hosts_tried"]
     lines = [f"It {'fits' if report['fits'] else 'does not fit'}."]
     if report["plan"] is None:
-        lines += [line for shortfall in report["shortfalls"] for line in _shortfall(shortfall)]
+        lines += [line for shortfall in report["shortfalls"] for line in describe_shortfall(shortfall)]
     if not dense["fits_in_reserve"]:
         missing = format_size(dense["bytes"] - reserve)
         lines.append(f"The dense part needs {missing} more than is kept free of tables: sharding.reserve is too small.")
@@ -57,21 +57,6 @@ def _verdict(report: Report) -> str:
     else:
         lines.append(f"Fewest hosts that fit (of numbers whose ranks divide the batch): {smallest:,}.")
     return "\n".join(lines)
-
-
-def _shortfall(shortfall: Report) -> Iterator[str]:
-    for memory in shortfall["memory"]:
-        where, shard = MEMORIES[memory["memory"]], memory["largest_shard"]
-        yield (
-            f"With every table {shortfall['compute_kernel']}: {where} of {format_size(memory['needs'])} at least, there"
-            f" is {format_size(memory['has'])}"
-            + (f": {format_size(memory['missing'])} too little." if memory["missing"] else ".")
-        )
-        if shard["needs"] > shard["has"]:
-            yield (
-                f"  A shard of {shard['table']} needs {format_size(shard['needs'])} of one rank's"
-                f" {format_size(shard['has'])}: {format_size(shard['needs'] - shard['has'])} too little."
-            )
 
 
 def _memory(report: Report) -> str:

@@ -89,13 +89,14 @@ def prepare(config: RunConfig, arms: Sequence[str], ranks: Ranks) -> Session:
         check_level(recipe, any(True for _ in modules.shared.interaction.parameters()))
         check_arm(recipe, dataset.schema.task_names)
     Context.of(dataset.schema, config.segments)
+    # Checkpoint and memory come before the data are read, which takes long.
     if config.init_from is not None:
         manifest = read_manifest(config.init_from)
         check_facts(config.init_from, manifest)
-        # Before the data are read, which takes long; what cannot be compared is said when the checkpoint is loaded.
+        # What cannot be compared is said when the checkpoint is loaded.
         check_init_from(config.init_from, manifest, config.data, dataset.schema, arms)
-    dataset, record = inspect_run_data(dataset, began, config, ranks)
     plan = make_plan(config, dataset.schema, ranks)
+    dataset, record = inspect_run_data(dataset, began, config, ranks)
     changed = ranks.run_on_all(lambda: open_run_directory(config) if ranks.is_first else {})
     environment = describe_environment(versions, ranks.world_size, str(ranks.device))
     if ranks.is_first:

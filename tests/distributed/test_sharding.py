@@ -78,11 +78,18 @@ def test_column_shards_are_refused_with_rowwise_adagrad(kind: str, device: str) 
         allowed_kinds(config((kind,)), "rowwise_adagrad", device)
 
 
-@pytest.mark.parametrize("world_size", [1, 2, 3])
-def test_no_plan_is_an_error_on_every_rank_at_once(rank_pool: RankPool, world_size: int) -> None:
-    results = rank_pool.run(world_size, tables_or_error, GIGANTIC, config(()), SGD, ModelConfig())
+@pytest.mark.parametrize(
+    ("world_size", "sharing", "figures"),
+    [(1, "bottom", ("2 tables", "58.21 TiB")), (2, "bottom", ()), (3, "stem", ("8 tables", "6 of them", "232.8 TiB"))],
+)
+def test_no_plan_is_an_error_on_every_rank_at_once(
+    rank_pool: RankPool, world_size: int, sharing: str, figures: tuple[str, ...]
+) -> None:
+    results = rank_pool.run(world_size, tables_or_error, GIGANTIC, config(()), SGD, ModelConfig(sharing=sharing))
     for message, seconds in results:
         assert message.startswith("no sharding plan fits: ")
+        assert message.isprintable()  # one line
+        assert mentions(message, *figures, "host memory", "A shard of user")
         assert message == results[0][0]
         assert seconds < 20
 
