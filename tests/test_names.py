@@ -11,7 +11,7 @@ from torchrec.modules.embedding_modules import EmbeddingBagCollection
 
 from dlrm_mtl.ending import describe
 from dlrm_mtl.file_names import MAX_BYTES, file_names
-from dlrm_mtl.module_names import escape, unescape
+from dlrm_mtl.module_names import belongs_to, escape, head_name, table_name, table_of, unescape
 
 ATTRIBUTES = dir(EmbeddingBagCollection([EmbeddingBagConfig(name="t", num_embeddings=1, embedding_dim=4)]))
 names = st.text(min_size=1).filter(lambda name: not any("\ud800" <= letter <= "\udfff" for letter in name)) | (
@@ -26,6 +26,18 @@ def test_every_name_is_one_of_a_module(names: list[str]) -> None:
     assert [unescape(name) for name in escaped] == names
     assert list(nn.ModuleDict({name: nn.Identity() for name in escaped})) == escaped
     assert not set("./@") & set("".join(escaped))
+
+
+@given(st.lists(names, min_size=1, unique=True), st.lists(names, unique=True))
+@example(["user", "user%of_task_click"], ["click", "click%second"])
+def test_every_own_table_has_a_name_of_its_own(tables: list[str], tasks: list[str]) -> None:
+    found = {(table, task): table_name(table, head_name(task)) for table in tables for task in tasks}
+    shared = [table_name(table) for table in tables]
+    assert len({*found.values(), *shared}) == len(found) + len(shared)
+    assert not set("./@") & set("".join(found.values()))
+    for (table, task), name in found.items():
+        assert table_of(name) == table
+        assert [each for each in tasks if belongs_to(f"{name}.weight", [each])] == [task]
 
 
 @given(st.text(string.ascii_letters + string.digits + "_- :,=|é点"))

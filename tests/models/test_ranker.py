@@ -12,9 +12,11 @@ from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
 
 from dlrm_mtl.config import ModelConfig
 from dlrm_mtl.data.batch import MultiTaskBatch
+from dlrm_mtl.model_parts import INTERACTIONS
 from dlrm_mtl.models.embeddings import build_embedding_bags, embedding_dims
 from dlrm_mtl.models.ranker import MultiTaskRanker, TaskHeads
 from dlrm_mtl.models.relations.relation import Relation
+from dlrm_mtl.module_names import belongs_to, table_of
 from dlrm_mtl.schema import Schema
 from tests.models.batches import RATES, SCHEMA, WITHOUT_DENSE, build, keyed, materialized, one_task, pooled
 
@@ -135,6 +137,36 @@ def test_a_step_reaches_every_weight(schema: Schema) -> None:
     assert predictions.logits.shape == (6, 3)
     losses.sum().backward()
     assert all(weight.grad is not None for weight in model.parameters())
+
+
+@pytest.mark.parametrize("interaction", INTERACTIONS)
+def test_tables_of_a_task_get_its_own_gradient(interaction: str) -> None:
+    """Against a backward pass per loss: with stem only what is shared gets the balanced one."""
+    model = materialized(SCHEMA, ModelConfig(interaction, sharing="stem", expert_mlp=(8,)), recipe="multibalance")
+    model.double()
+    batch = batch_of(SCHEMA, 12)
+    batch = replace(batch, dense=batch.dense.double(), labels=batch.labels.double(), masks=batch.masks.double())
+    weights = dict(model.named_parameters())
+    layer = model.dense_part.balancing
+    model(batch)[0].sum().backward()
+    assert layer.record is not None
+    coefficients = layer.record.coefficients
+    layer.eval()
+    by_loss = [
+        torch.autograd.grad(loss, list(weights.values()), retain_graph=True, materialize_grads=True)
+        for loss in model(batch)[0]
+    ]
+    for number, (name, weight) in enumerate(weights.items()):
+        is_own = belongs_to(name, SCHEMA.task_names)
+        gradients = torch.stack([gradients[number] for gradients in by_loss])
+        expected = torch.einsum("m,m...->...", torch.ones(3).double() if is_own else coefficients, gradients)
+        # torchrec gives pooled embeddings, and so takes their gradients, as float32.
+        error = 1e-6 if name.startswith("embedding_bags") else 1e-12
+        torch.testing.assert_close(weight.grad, expected, rtol=0, atol=error * float(expected.abs().max()))
+        assert gradients.flatten(1).any(dim=1).sum() == (1 if is_own else 3), name
+    tables = [name for name in weights if name.startswith("embedding_bags")]
+    assert len(tables) == 3 * (1 + 3)
+    assert {table_of(name.split(".")[2]) for name in tables} == SCHEMA.meaning.tables.keys()
 
 
 def test_evaluation_computes_no_loss() -> None:

@@ -48,6 +48,22 @@ class EveryKindOfReader(SharingArchitecture):
         return [(head + 1) * mine[loss] for loss, head in inputs]
 
 
+class OwnBesideShared(SharingArchitecture):
+    """Somebody's own, with tables of each task, which is read beside what is shared."""
+
+    own_tables = True
+
+    def __init__(self, config: ModelConfig, in_features: int, heads: Sequence[str]) -> None:
+        super().__init__(config, in_features, heads)
+        self.out_features = 2 * in_features
+
+    def forward(
+        self, representation: Tensor, layer: Layer, inputs: Sequence[HeadInput], own: Sequence[Tensor] = ()
+    ) -> Sequence[Tensor]:
+        views = layer(representation)
+        return [torch.cat([views[loss], own[head]], dim=1) for loss, head in inputs]  # type: ignore[list-item]
+
+
 ABOVE: dict[str, tuple[str, ...]] = {
     "bottom": (),
     "mmoe": ("gates",),
@@ -57,6 +73,7 @@ ABOVE: dict[str, tuple[str, ...]] = {
     "stem": ("own", "gates"),
     "cross_stitch": ("stitches.1",),
     f"{__name__}:EveryKindOfReader": (),
+    f"{__name__}:OwnBesideShared": (),
 }
 """Names of an architecture's parameters above the cut, which get their own gradients."""
 

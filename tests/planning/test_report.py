@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 
 from dlrm_mtl.config import ModelConfig
+from dlrm_mtl.distributed.plan_records import describe_plan
 from dlrm_mtl.distributed.planner import TablePlan
 from dlrm_mtl.model_parts import INTERACTIONS
 from dlrm_mtl.planning.candidate import plan_candidate
-from dlrm_mtl.planning.memory import dense_memory
+from dlrm_mtl.planning.memory import dense_memory, memory_by_rank
 from dlrm_mtl.planning.presets import CRITEO_IDS_PER_ROW, CRITEO_ROWS, PRESETS
 from dlrm_mtl.planning.report import make_report
 from dlrm_mtl.planning.text import format_report
@@ -45,6 +46,16 @@ def test_the_tables_of_one_host(one_host: dict[str, Any]) -> None:
     placed = [table["shards"] for table in one_host["plan"]["tables"]]
     assert sum(shard["size"][0] for shards in placed for shard in shards) == ROWS
     assert {shard["size"][1] for shards in placed for shard in shards} == {128}
+
+
+def test_tables_of_each_task_are_counted() -> None:
+    bytes_by_sharing = {}
+    for sharing in ("bottom", "stem"):
+        plan = plan_candidate(parse("--preset", "criteo-1tb", "--model.sharing", sharing), SCHEMA, 1).plan
+        assert isinstance(plan, TablePlan)
+        bytes_by_sharing[sharing] = [sum(kind.tables) for kind in memory_by_rank(plan)]
+        assert len(describe_plan(plan.plan)) == 3 * (1 + 3 * (sharing == "stem"))
+    assert bytes_by_sharing["stem"] == [4 * size for size in bytes_by_sharing["bottom"]]
 
 
 def test_inputs_and_outputs_of_one_host(one_host: dict[str, Any]) -> None:
@@ -126,9 +137,9 @@ def test_the_dense_part_must_find_room_in_the_reserve() -> None:
     assert "sharding.reserve is too small" in format_report(found)
 
 
-@pytest.mark.parametrize("interaction", INTERACTIONS)
-def test_the_dense_part_is_the_rankers(interaction: str) -> None:
-    config = ModelConfig(interaction=interaction, over_mlp=(8,))
+@pytest.mark.parametrize(("interaction", "sharing"), [*((name, "bottom") for name in INTERACTIONS), ("dot", "stem")])
+def test_the_dense_part_is_the_rankers(interaction: str, sharing: str) -> None:
+    config = ModelConfig(interaction=interaction, over_mlp=(8,), sharing=sharing)
     parameters = sum(parameter.numel() for parameter in build(SCHEMA, config).dense_part.parameters())
     assert dense_memory(SCHEMA, config, "sgd") == (parameters, 8 * parameters)
     assert dense_memory(SCHEMA, config, "adam") == (parameters, 16 * parameters)

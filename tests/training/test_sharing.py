@@ -47,7 +47,7 @@ def test_on_one_rank_as_on_two(funnel: Path, rank_pool: RankPool, sharing: str, 
         np.testing.assert_allclose(values, expected[name], rtol=5e-4, atol=5e-6, err_msg=name)
 
 
-@pytest.mark.parametrize("sharing", ["mmoe", "ple"])
+@pytest.mark.parametrize("sharing", ["mmoe", "ple", "stem"])
 def test_bfloat16(funnel: Path, rank_pool: RankPool, sharing: str) -> None:
     model = ModelConfig(sharing=sharing, relation="esmm", **SMALL)
     wide, narrow = (
