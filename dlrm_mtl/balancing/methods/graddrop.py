@@ -66,11 +66,11 @@ class GradDrop(Balancer):
     def _drop(self, gradients: Sequence[Tensor], generator: torch.Generator) -> Tensor:
         """The balanced gradient of some elements, (N,) each."""
         dtype = torch.promote_types(gradients[0].dtype, torch.float32)
-        positive = torch.zeros_like(gradients[0], dtype=dtype)
-        negative = torch.zeros_like(positive)
-        for gradient in gradients:
+        total, positive = gradients[0].to(dtype, copy=True), gradients[0].clamp(min=0).to(dtype)
+        for gradient in gradients[1:]:
+            total += gradient
             positive += gradient.clamp(min=0)
-            negative += gradient.clamp(max=0)
+        negative = total - positive
         magnitude = positive - negative
         # P > U without a division by zero: 1 where the positive parts are kept.
         drawn = _uniform(positive, generator).mul_(magnitude)
@@ -78,7 +78,7 @@ class GradDrop(Balancer):
         # A sum instead of where(), so that NaN and infinity are passed on: 0 times infinity is NaN.
         dropped = torch.addcmul(negative, kept, magnitude)
         if self.leak:
-            dropped = torch.lerp(dropped, positive + negative, self.leak)
+            dropped = torch.lerp(dropped, total, self.leak)
         return dropped.div_(self.num_tasks).to(gradients[0].dtype)
 
     def task_weights(self) -> Tensor:
