@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from dlrm_mtl.config import ModelConfig
 from dlrm_mtl.distributed.checkpoint_directory import list_checkpoints, read_manifest, write_manifest
 from dlrm_mtl.distributed.processes import Ranks
 from dlrm_mtl.schema import Task
@@ -166,6 +167,9 @@ def test_it_is_refused_before_the_data_are_read(
     config = replace(run_config(data, init_from=checkpoint), out=tmp_path / "run")
     [error] = rank_pool.run(1, error_of_preparing, config, ["mean"])
     assert "table 'user'" in error
+    too_large = replace(config, init_from=None, model=ModelConfig(embedding_dim=10**12, sharing="stem"))
+    [error] = rank_pool.run(1, error_of_preparing, too_large, ["mean"])
+    assert mentions(error, "no sharding plan fits", "12 tables", "9 of them")
     assert not config.out.exists()
 
 
