@@ -21,7 +21,7 @@ from dlrm_mtl.models.sharing.architecture import (
 class STEM(SharingArchitecture):
     """Each task has embedding tables of its own beside the shared ones: x_m comes from its tables, x_s from the shared.
 
-    Experts T_m of each task read x_m, shared experts S read x_s, and a task's gate mixes all of them. It sends no
+    Experts T_m of each task read x_m, shared experts S read x_s, and a task's gate mixes all of them. A gate sends no
     gradient to the experts of other tasks (sg: stop gradient), so that a task's tables learn from this task alone::
 
         head input of m = g_m [sg T_1(x_1), ..., T_m(x_m), ..., sg T_M(x_M), S(x_s)],   g_m = softmax(W_m (x_m + x_s))
