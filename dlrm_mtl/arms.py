@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import torch.distributed as dist
 
-from dlrm_mtl.balancing import BalancingLayer, MissingModuleError, ParameterLevelLayer, create_balancer
+from dlrm_mtl.balancing import Balancer, BalancingLayer, MissingModuleError, ParameterLevelLayer, create_balancer
 from dlrm_mtl.module_names import escape
 from dlrm_mtl.quoting import quote
 from dlrm_mtl.recipe import Recipe, parse_recipe
@@ -25,10 +25,13 @@ def build_layer(
         group: the model's process group.
 
     Raises:
-        ValueError: unknown method, option or reduction, a value out of range, or a class that cannot be imported.
+        ValueError: unknown method, option or reduction, a value out of range, or a class that cannot be imported or has
+            no ``coefficients``.
     """
     names = [escape(task) for task in task_names]
     balancer = create_balancer(recipe.method, len(names), task_names=names, **recipe.options)
+    if type(balancer).coefficients is Balancer.coefficients:
+        raise ValueError(f"arm {quote(recipe.text)}: expected a class with a method coefficients")
     if recipe.level == "representation":
         return BalancingLayer(balancer, group, recipe.reduction)  # type: ignore[arg-type]
     return ParameterLevelLayer(balancer, group)

@@ -5,6 +5,7 @@ Notation: B batch, F categorical features, D embedding dimension, D_f that of fe
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
 from dlrm_mtl.balancing.methods.class_reference import import_class
@@ -13,7 +14,7 @@ from dlrm_mtl.model_parts import INTERACTIONS
 
 
 class Interaction(nn.Module):
-    """Makes one vector per row of the dense embedding and the F pooled embeddings.
+    """Makes one vector per row from the dense embedding and the F pooled embeddings.
 
     Initial weights must come from torch's random numbers alone. An interaction is also built on the meta device.
 
@@ -43,14 +44,23 @@ def build_interaction(config: ModelConfig, sparse_dims: Sequence[int]) -> Intera
         sparse_dims: D_f of each feature.
 
     Raises:
-        ValueError: its class cannot be imported, or refuses the configuration.
+        ValueError: its class cannot be imported, refuses the configuration, or gives an output of another width than it
+            states.
     """
     kind = import_class(INTERACTIONS.get(config.interaction, config.interaction), Interaction)
     interaction: Interaction = kind(config, sparse_dims)
-    require_out_features("model.interaction", config.interaction, interaction)
+    require_output("model.interaction", config.interaction, interaction, Interaction)
+    with torch.no_grad():
+        dense, *sparse = (torch.zeros(2, dim) for dim in (config.embedding_dim, *sparse_dims))
+        shape = tuple(interaction.eval()(dense, sparse).shape)
+    interaction.train()
+    stated = (2, interaction.out_features)
+    expected = f"a class whose out_features is the width of its output: of 2 rows {stated}, found {shape}"
+    require("model.interaction", config.interaction, shape == stated, expected)
     return interaction
 
 
-def require_out_features(option: str, name: str, module: nn.Module) -> None:
-    """Raises a ValueError unless a module states its output's width."""
+def require_output(option: str, name: str, module: nn.Module, base: type[nn.Module]) -> None:
+    """Raises a ValueError unless a module has a forward of its own and states the width of its output."""
+    require(option, name, type(module).forward is not base.forward, "a class with a method forward")
     require(option, name, isinstance(getattr(module, "out_features", None), int), "a class that sets out_features")

@@ -51,10 +51,17 @@ class TaskHeads(nn.Module):
 
     def __init__(self, heads: Sequence[Head], config: ModelConfig, in_features: int) -> None:
         super().__init__()
+        self.in_features = in_features
         self.heads = nn.ModuleDict({head.name: _head(in_features, config.head_mlp, head.base_rate) for head in heads})
 
     def forward(self, rows: Sequence[Tensor], inputs: Sequence[HeadInput]) -> Tensor:
-        """R tensors (B, in_features), for these heads, to logits (B, R)."""
+        """R tensors (B, in_features), for these heads, to logits (B, R).
+
+        Raises:
+            ValueError: the architecture gives tensors of another width than it states.
+        """
+        if widths := {each.shape[1] for each in rows} - {self.in_features}:
+            raise ValueError(f"model.sharing: rows of width {widths.pop()}, expected out_features, {self.in_features}")
         heads = list(self.heads.values())
         return torch.cat([heads[head](each) for (_, head), each in zip(inputs, rows, strict=True)], dim=1)
 

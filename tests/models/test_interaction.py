@@ -9,7 +9,7 @@ import torch
 from dlrm_mtl.config import ModelConfig
 from dlrm_mtl.model_parts import INTERACTIONS
 from dlrm_mtl.models.embeddings import build_embedding_bags, embedding_dims
-from dlrm_mtl.models.interaction import build_interaction
+from dlrm_mtl.models.interaction import Interaction, build_interaction
 from dlrm_mtl.models.representation import Representation
 from dlrm_mtl.schema import Schema
 from tests.messages import naming
@@ -25,6 +25,15 @@ WIDTHS = {  # of others, see out_features
     "deepfm": 16 + 6 + 1,
     "projection": 16 + 2 * 3,
 }
+
+
+class WithoutWidth(Interaction):
+    def forward(self, dense: torch.Tensor, sparse: list[torch.Tensor]) -> torch.Tensor:
+        return dense
+
+
+class WrongWidth(WithoutWidth):
+    out_features = 7
 
 
 def config(interaction: Any, **changes: Any) -> ModelConfig:
@@ -76,6 +85,16 @@ def test_an_unknown_table_is_refused(build: Any) -> None:
     wrong = config("dcn", embedding_dims={"user": 4, "history": 8})
     with pytest.raises(ValueError, match=naming("table 'history'", "user, item, tags")):
         build(SCHEMA, wrong)
+
+
+@pytest.mark.parametrize(
+    ("kind", "named"),
+    [(Interaction, ["forward"]), (WithoutWidth, ["out_features"]), (WrongWidth, ["out_features", (2, 7), (2, 16)])],
+)
+def test_a_class_that_is_no_interaction_is_refused_when_it_is_built(kind: type, named: list[Any]) -> None:
+    name = f"{kind.__module__}:{kind.__name__}"
+    with pytest.raises(ValueError, match=naming("model.interaction", name, *named)):
+        build_interaction(config(name), [16])
 
 
 @pytest.mark.parametrize("interaction", INTERACTIONS)

@@ -18,6 +18,7 @@ from dlrm_mtl.models.ranker import MultiTaskRanker, TaskHeads
 from dlrm_mtl.models.relations.relation import Relation
 from dlrm_mtl.module_names import belongs_to, table_of
 from dlrm_mtl.schema import Schema
+from tests.messages import naming
 from tests.models.batches import RATES, SCHEMA, WITHOUT_DENSE, build, keyed, materialized, one_task, pooled
 
 
@@ -121,6 +122,8 @@ def test_heads_do_not_share_weights() -> None:
     view = torch.randn(5, 24, generator=torch.Generator().manual_seed(1))
     logits = heads((view, view, view), Relation(SCHEMA.tasks).inputs)
     assert logits.shape == (5, 3)
+    with pytest.raises(ValueError, match=naming("model.sharing", 23, 24)):
+        heads((view[:, :23], view, view), Relation(SCHEMA.tasks).inputs)
     logits[:, 1].sum().backward()
     touched = [
         sum(float(weight.grad.abs().sum()) for weight in head.parameters() if weight.grad is not None) > 0

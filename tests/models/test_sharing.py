@@ -231,6 +231,7 @@ def test_what_a_task_brings_is_named_by_it(sharing: str) -> None:
         ("interaction", "torch.nn:Linear", "Interaction"),
         ("interaction", "torch.nn:Linnear", "'Linnear'"),
         ("relation", "torch.nn:Linear", "Relation"),
+        ("sharing", "dlrm_mtl.models.sharing.architecture:SharingArchitecture", "forward"),
     ],
 )
 def test_a_class_that_cannot_be_built(option: str, name: str, message: str) -> None:

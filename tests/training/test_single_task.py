@@ -59,3 +59,8 @@ def test_it_has_no_options() -> None:
     check_arm(parse_recipe("single_task"), ("a", "b"))
     with pytest.raises(ValueError, match=naming("arm 'single_task:beta=1'", "options")):
         check_arm(parse_recipe("single_task:beta=1"), ("a", "b"))
+
+
+def test_a_method_without_coefficients() -> None:
+    with pytest.raises(ValueError, match=naming("dlrm_mtl.balancing:Balancer", "coefficients")):
+        check_arm(parse_recipe("dlrm_mtl.balancing:Balancer"), ("a", "b"))

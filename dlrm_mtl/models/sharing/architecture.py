@@ -16,7 +16,7 @@ from dlrm_mtl.balancing import BalancingLayer, Mixture, ParameterLevelLayer
 from dlrm_mtl.balancing.methods.class_reference import import_class
 from dlrm_mtl.config import ModelConfig
 from dlrm_mtl.model_parts import SHARING
-from dlrm_mtl.models.interaction import require_out_features
+from dlrm_mtl.models.interaction import require_output
 
 Layer = BalancingLayer | ParameterLevelLayer
 
@@ -140,7 +140,7 @@ def build_sharing(config: ModelConfig, in_features: int, heads: Sequence[str]) -
         ValueError: its class cannot be imported, or refuses the configuration.
     """
     sharing = sharing_class(config)(config, in_features, heads)
-    require_out_features("model.sharing", config.sharing, sharing)
+    require_output("model.sharing", config.sharing, sharing, SharingArchitecture)
     return sharing
 
 
