@@ -1,6 +1,7 @@
 """Builds dataclasses from the content of a JSON or TOML file, with every type checked."""
 
 from collections.abc import Callable, Mapping
+from inspect import Parameter, signature
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -36,12 +37,12 @@ def build(kind: Callable[..., T], values: Any, where: str) -> T:
     for key in values:
         if key not in hints:
             raise ValueError(f"{_place(where)}unknown key {quote(key)}, expected {', '.join(hints)}")
+    for name, parameter in signature(kind).parameters.items():
+        if parameter.default is Parameter.empty and name not in values:
+            raise ValueError(f"{_place(where)}missing key {quote(name)}")
     built = {key: convert(hints[key], value, f"{where}.{key}".lstrip(".")) for key, value in values.items()}
     try:
         return kind(**built)
-    except TypeError as error:
-        # Raised by the dataclass's __init__; it names the missing fields.
-        raise ValueError(f"{_place(where)}{str(error).split('() ')[-1]}") from None
     except ValueError as error:
         raise ValueError(f"{_place(where)}{error}") from None
 

@@ -56,8 +56,9 @@ def assemble(
     rows = {split: sum(shard.rows for shard in shards) for split, shards in splits.items()}
     for split in SPLITS:
         if not rows[split]:
+            ranges = preparation.split.describe()[split]
             raise ValueError(
-                f"no {split} row: {preparation.split.describe()[split]} of {_sum(encoded, 'lines')} rows"
+                f"no {split} row: files {ranges['files']}, rows {ranges['rows']} of {_sum(encoded, 'lines')} rows"
                 f"{_where_times_run(preparation, encoded)}"
             )
     ids: Counter[str] = sum((Counter(record["ids"]) for record in encoded.values()), Counter())

@@ -76,8 +76,9 @@ def provisional_schema(directory: Path, name: str, roles: Roles) -> Schema:
                 " data_prep.parquet"
             )
     for column in tables:
-        if column not in [feature.name for feature in categorical]:
-            raise ValueError(f"tables {quote(column)}: no such categorical feature")
+        names = [feature.name for feature in categorical]
+        if column not in names:
+            raise ValueError(f"tables {quote(column)}: no such categorical feature, expected one of {', '.join(names)}")
     return Schema(
         name=name,
         categorical=tuple(categorical),

@@ -61,7 +61,7 @@ def test_a_schema_is_read_as_it_was_written(written: Path, directory: Path) -> N
             {"tasks": [{"name": "a\r", "label": "click", "base_rate": 0.5}]},
             r"task 'a\\r': expected a name of 1 to 200 printable",
         ),
-        ({"tasks": [{"label": "click"}]}, r"tasks\[0\]: missing 1 required positional argument: 'name'"),
+        ({"tasks": [{"label": "click"}]}, r"tasks\[0\]: missing key 'name'"),
         ({"splits": {"train": [{"file": "x", "rows": 1}]}}, "split 'eval' has no shard"),
         ({"splits": {"train": [{"file": "/etc/x", "rows": 1}]}}, "shard '/etc/x' lies outside"),
         ({"splits": {"train": [{"file": "train/../../x", "rows": 1}]}}, "shard 'train/../../x' lies outside"),

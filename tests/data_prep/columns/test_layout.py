@@ -81,7 +81,7 @@ def test_the_valid_layout() -> None:
     [
         ("colour", 1, "layout: unknown key 'colour', expected name, "),
         ("dense.0.scale", "log", r"layout.dense\[0\]: unknown key 'scale', expected column, "),
-        ("categorical.0", {}, r"layout.categorical\[0\]: missing 1 required positional argument: 'column'"),
+        ("categorical.0", {}, r"layout.categorical\[0\]: missing key 'column'"),
         ("dense.0", "age", r"layout.dense\[0\]: expected an object, found 'age'"),
         ("labels.0", 7, r"layout.labels\[0\]: expected an object, found 7"),
         ("tasks", {"name": "ctr"}, "layout.tasks: expected a list"),
