@@ -12,6 +12,8 @@ def silence_known_warnings() -> None:
     warnings.filterwarnings("ignore", message="Please use DTensor instead", category=FutureWarning)
     # fbgemm's lookup of replicated tables on a CPU; its gradients are tested against those of the fused one.
     warnings.filterwarnings("ignore", message="fbgemm::dense_embedding_codegen_lookup_function", category=UserWarning)
+    # DDP, of the transposed gradient of a layer with one input: a data set with at most one dense feature.
+    warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides", category=UserWarning)
     logging.getLogger("torch.fx._symbolic_trace").addFilter(_is_not_tracing_notice)
     logging.getLogger("torchrec.distributed.utils").addFilter(_is_not_caching_notice)
     # The evaluation pipeline's loading thread logs the error of a bad row group, and then raises it.
