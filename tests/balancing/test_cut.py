@@ -13,6 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from dlrm_mtl.balancing import BalancingLayer, ParameterLevelLayer, available_balancers, create_balancer
 from dlrm_mtl.distributed.processes import Ranks
+from tests.balancing.backward import record_of
 from tests.ranks import RankPool
 
 BATCH, INPUTS, WIDTH, EXPERTS, TASKS = 12, 5, 4, 3, 3
@@ -97,8 +98,7 @@ def test_every_parameter_gets_the_weighted_sum(method: str, fused: bool) -> None
         losses = model(features)
         factors = torch.autograd.grad(model.layer.weigh_losses(losses).sum(), losses, retain_graph=True)[0]
         model.layer.weigh_losses(model(features)).sum().backward()
-        record = model.layer.record
-        assert record is not None
+        record = record_of(model.layer)
         weights = record.coefficients * factors
         for name, parameter in model.named_parameters():
             if not name.startswith((*SHARED, "gates", "towers")):
@@ -126,9 +126,9 @@ def test_the_fused_mixture_gives_what_the_plain_one_does(method: str, dtype: tor
         torch.testing.assert_close(gradients[0], gradients[1], rtol=tolerance, atol=tolerance * 1e-2)
         assert isinstance(plain.layer, BalancingLayer)
         assert isinstance(fused.layer, BalancingLayer)
-        assert plain.layer.record is not None
-        assert fused.layer.record is not None
-        torch.testing.assert_close(plain.layer.record.gramian, fused.layer.record.gramian, rtol=1e-5, atol=1e-12)
+        torch.testing.assert_close(
+            record_of(plain.layer).gramian, record_of(fused.layer).gramian, rtol=1e-5, atol=1e-12
+        )
 
 
 @pytest.mark.parametrize("fused", [False, True])
@@ -146,8 +146,7 @@ def test_the_gramian_is_the_sum_over_tensors(fused: bool) -> None:
             for j, right in enumerate(of_tasks):
                 if left is not None and right is not None:
                     expected[i, j] += (left * right).sum()
-    assert model.layer.record is not None
-    torch.testing.assert_close(model.layer.record.gramian, expected)
+    torch.testing.assert_close(record_of(model.layer).gramian, expected)
     assert (expected != 0).all()
 
 
@@ -219,10 +218,9 @@ def test_parameter_level_scales_the_whole_cut(fused: bool) -> None:
     features = features_of(0)
     each = separate(model, features)
     layer.weigh_losses(model(features)).sum().backward()
-    assert layer.record is not None
     for name, parameter in model.named_parameters():
         if name.startswith(SHARED):
-            expected = sum(float(layer.record.coefficients[m]) * each[m][name] for m in range(TASKS))
+            expected = sum(float(record_of(layer).coefficients[m]) * each[m][name] for m in range(TASKS))
             torch.testing.assert_close(parameter.grad, expected, rtol=1e-9, atol=1e-14)
 
 
@@ -307,8 +305,7 @@ def train_on_rank(ranks: Ranks | None, reduction: str, fused: bool) -> list[Any]
         optimizer.zero_grad()
         layer.weigh_losses(trained(features_of(seed)[mine])).sum().backward()
         optimizer.step()
-    assert layer.record is not None
-    return [parameter.detach().numpy() for parameter in model.parameters()] + [layer.record.coefficients.numpy()]
+    return [parameter.detach().numpy() for parameter in model.parameters()] + [record_of(layer).coefficients.numpy()]
 
 
 @pytest.mark.parametrize("fused", [False, True])

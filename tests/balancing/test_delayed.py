@@ -6,17 +6,11 @@ from torch import Tensor
 
 from dlrm_mtl.balancing import BalancingLayer, MultiBalance, create_balancer
 from dlrm_mtl.balancing.methods.create import METHODS
+from tests.balancing.backward import backward_with
 
 
 def draws(count: int) -> list[Tensor]:
     return list(torch.randn(count, 3, 1, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64))
-
-
-def backward(layer: BalancingLayer, rows: Tensor) -> Tensor:
-    shared = torch.zeros_like(rows[0], requires_grad=True)
-    torch.autograd.backward(list(layer(shared)), list(rows))
-    assert shared.grad is not None
-    return shared.grad
 
 
 @pytest.mark.parametrize("name", sorted(set(METHODS) - {"graddrop"}))
@@ -25,7 +19,7 @@ def test_coefficients_of_the_previous_step(name: str) -> None:
     coefficients = twin.initial_coefficients().clone()
     for rows in draws(10):
         torch.testing.assert_close(
-            backward(layer, rows), torch.tensordot(coefficients, rows, 1), rtol=1e-12, atol=1e-15
+            backward_with(layer, list(rows)), torch.tensordot(coefficients, rows, 1), rtol=1e-12, atol=1e-15
         )
         coefficients = twin.update(twin.measure(list(rows), rows.device))
 
@@ -34,7 +28,9 @@ def test_first_step_uses_the_prior() -> None:
     prior = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)
     layer = BalancingLayer(MultiBalance(3, prior=prior.tolist(), prior_in_direction=0.5), reduction="delayed")
     rows = draws(1)[0]
-    torch.testing.assert_close(backward(layer, rows), 1.5 * torch.tensordot(prior, rows, 1), rtol=1e-12, atol=1e-15)
+    torch.testing.assert_close(
+        backward_with(layer, list(rows)), 1.5 * torch.tensordot(prior, rows, 1), rtol=1e-12, atol=1e-15
+    )
     assert layer.balancer.step.item() == 0
 
 
@@ -42,10 +38,10 @@ def test_non_finite_step_is_noticed_one_step_later() -> None:
     layer = BalancingLayer(MultiBalance(3), reduction="delayed")
     first, second, third, fourth = draws(4)
     second[1, 0, 0] = float("nan")
-    backward(layer, first)
-    assert not backward(layer, second).isfinite().all()
+    backward_with(layer, list(first))
+    assert not backward_with(layer, list(second)).isfinite().all()
     state = layer.balancer.task_weights().clone()
-    assert backward(layer, third).isfinite().all()
+    assert backward_with(layer, list(third)).isfinite().all()
     assert torch.equal(layer.balancer.task_weights(), state)
     assert layer.balancer.nonfinite_steps.item() == 1
-    assert backward(layer, fourth).isfinite().all()
+    assert backward_with(layer, list(fourth)).isfinite().all()

@@ -20,7 +20,7 @@ from dlrm_mtl.balancing.exchange import machine_ranks
 from dlrm_mtl.balancing.exchange.direct_exchange import MAX_VALUES, connect_ranks
 from dlrm_mtl.balancing.exchange.reduction import Reducer
 from dlrm_mtl.distributed.processes import Ranks
-from tests.balancing.backward import backward_with
+from tests.balancing.backward import backward_with, record_of
 from tests.balancing.kernel_settings import fresh_kernels
 from tests.ranks import RankPool
 from tests.waiting import free_port
@@ -205,9 +205,7 @@ def copied(ranks: Ranks, reduction: Any) -> list[float]:
     rows = list(torch.randn(2, 4, 3))
     backward_with(layer, rows)
     backward_with(other, rows)
-    assert layer.record is not None
-    assert other.record is not None
-    return [*layer.record.coefficients.tolist(), *other.record.coefficients.tolist()]
+    return [*record_of(layer).coefficients.tolist(), *record_of(other).coefficients.tolist()]
 
 
 @pytest.mark.parametrize("reduction", ["exact", "delayed"])

@@ -11,7 +11,7 @@ from torch.utils.checkpoint import checkpoint
 from dlrm_mtl.balancing import Balancer, BalancingLayer, MultiBalance, available_balancers, create_balancer
 from dlrm_mtl.balancing.kernels.gradients import CutGradients, tensors_of
 from dlrm_mtl.balancing.methods.create import METHODS
-from tests.balancing.backward import backward_with, state_of
+from tests.balancing.backward import backward_with, record_of, state_of
 from tests.balancing.small_model import FEATURES, SmallModel, batch, task_losses
 from tests.messages import naming
 
@@ -69,7 +69,6 @@ def test_combine_is_the_layers_backward(name: str) -> None:
         rows = torch.randn(3, batch_rows, 6, generator=torch.Generator().manual_seed(step), dtype=torch.float64)
         combined = twin.combine(rows.flatten(1), torch.ones(3, dtype=torch.float64))
         actual = backward_with(layer, list(rows))
-        assert actual is not None
         torch.testing.assert_close(actual.flatten(), combined, rtol=1e-12, atol=1e-15)
 
 
@@ -182,7 +181,6 @@ def test_absent_task_equals_a_zero_gradient(name: str, absent: int) -> None:
         if step != 1:
             rows[absent], zeroed[absent] = None, torch.zeros(4, 2)
         actual, expected = backward_with(with_none, rows), backward_with(with_zero, zeroed)
-        assert actual is not None
         assert actual.isfinite().all()
         torch.testing.assert_close(actual, expected, rtol=0, atol=0)
     one, other = state_of(with_none), state_of(with_zero)
@@ -196,9 +194,8 @@ def test_unused_head_of_a_model() -> None:
     gradients = gradients_of(model, task_losses(model(features), labels))
     assert gradients["heads.1.weight"] is None
     assert gradients["bottom.0.weight"] is not None
-    assert layer.record is not None
-    assert layer.record.coefficients[1] == 0
-    assert (layer.record.gramian[1] == 0).all()
+    assert record_of(layer).coefficients[1] == 0
+    assert (record_of(layer).gramian[1] == 0).all()
 
 
 class NoGradient(torch.autograd.Function):
@@ -219,8 +216,7 @@ def test_step_without_any_gradient(name: str) -> None:
     shared = torch.randn(4, 2, requires_grad=True)
     torch.stack([NoGradient.apply(view).sum() for view in layer(shared)]).sum().backward()
     assert shared.grad is None
-    assert layer.record is not None
-    assert layer.record.coefficients.isfinite().all()
+    assert record_of(layer).coefficients.isfinite().all()
 
 
 @pytest.mark.parametrize("name", available_balancers())
@@ -228,14 +224,12 @@ def test_all_zero_gradients(name: str) -> None:
     layer = BalancingLayer(create_balancer(name, 3))
     for _ in range(3):
         combined = backward_with(layer, [torch.zeros(4, 2)] * 3)
-        assert combined is not None
         assert torch.equal(combined, torch.zeros(4, 2))
 
 
 def test_empty_batch() -> None:
     layer = BalancingLayer(MultiBalance(2))
     combined = backward_with(layer, [torch.zeros(0, 2), torch.zeros(0, 2)])
-    assert combined is not None
     assert combined.shape == (0, 2)
     assert layer.balancer.task_weights().isfinite().all()
 
@@ -253,20 +247,17 @@ def test_record_of_a_step() -> None:
     backward_with(layer, gradients)
     combined = backward_with(layer, gradients)
     rows = torch.stack(gradients).flatten(1)
-    assert layer.record is not None
-    torch.testing.assert_close(layer.record.gramian, rows @ rows.T, rtol=1e-12, atol=0)
-    torch.testing.assert_close(layer.record.coefficients, layer.balancer.task_weights() + 0.25)
-    assert combined is not None
-    torch.testing.assert_close(combined.flatten(), layer.record.coefficients @ rows)
-    assert torch.equal(layer.record.task_weights, layer.balancer.task_weights())
+    torch.testing.assert_close(record_of(layer).gramian, rows @ rows.T, rtol=1e-12, atol=0)
+    torch.testing.assert_close(record_of(layer).coefficients, layer.balancer.task_weights() + 0.25)
+    torch.testing.assert_close(combined.flatten(), record_of(layer).coefficients @ rows)
+    assert torch.equal(record_of(layer).task_weights, layer.balancer.task_weights())
 
 
 @pytest.mark.parametrize("name", available_balancers())
 def test_record_is_not_changed_by_later_steps(name: str) -> None:
     layer = BalancingLayer(create_balancer(name, 2))
     backward_with(layer, list(torch.randn(2, 4, 3)))
-    first = layer.record
-    assert first is not None
+    first = record_of(layer)
     before = [value.clone() for value in (first.gramian, first.coefficients, first.task_weights)]
     backward_with(layer, list(torch.randn(2, 4, 3)))
     assert layer.record is not first
@@ -284,10 +275,8 @@ def test_observe_records_the_gramian_once_for_a_method_without(reduction: Any) -
         if observed:
             layer.observe()
         combined = backward_with(layer, gradients)
-        assert combined is not None
         torch.testing.assert_close(combined.flatten(), rows.mean(dim=0))
-        assert layer.record is not None
-        recorded.append(layer.record.gramian)
+        recorded.append(record_of(layer).gramian)
     assert (recorded[0] == 0).all()
     torch.testing.assert_close(recorded[1], rows @ rows.T, rtol=1e-12, atol=0)
     assert (recorded[2] == 0).all()
@@ -352,9 +341,8 @@ def test_an_own_method_logs_what_it_applies(reduction: Any) -> None:
     assert torch.equal(layer.balancer.task_weights(), uniform)
     for step in range(3):
         backward_with(layer, list(torch.randn(3, 4, 2, generator=torch.Generator().manual_seed(step))))
-        assert layer.record is not None
-        assert torch.equal(layer.record.task_weights, layer.record.coefficients)
-        assert torch.equal(layer.record.coefficients, uniform) == (step == 0 and reduction == "delayed")
+        assert torch.equal(record_of(layer).task_weights, record_of(layer).coefficients)
+        assert torch.equal(record_of(layer).coefficients, uniform) == (step == 0 and reduction == "delayed")
     backward_with(layer, [torch.full((4, 2), torch.nan)] * 3)
     before = layer.balancer.task_weights().clone()
     assert before.isfinite().all()

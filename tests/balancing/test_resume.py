@@ -8,6 +8,7 @@ import torch
 from dlrm_mtl.balancing import BalancingLayer, ParameterLevelLayer, create_balancer
 from dlrm_mtl.balancing.layer import Reduction
 from dlrm_mtl.distributed.processes import Ranks
+from tests.balancing.backward import record_of
 from tests.balancing.methods.test_invariants import BY_COEFFICIENTS, Method, method_id
 from tests.balancing.resuming import (
     ALL_METHODS,
@@ -36,8 +37,7 @@ def test_every_method_resumes_exactly(method: Method, reduction: Reduction) -> N
     for index in range(STEPS):
         states.append(stored(whole))
         gradients.append(take_step(whole, index))
-        assert whole.record is not None
-        coefficients.append(whole.record.coefficients.clone())
+        coefficients.append(record_of(whole).coefficients.clone())
     for cut in CUTS:
         used = make_layer(method, reduction)
         take_steps(used, 0, 2)
@@ -46,8 +46,7 @@ def test_every_method_resumes_exactly(method: Method, reduction: Reduction) -> N
             assert_same(stored(resumed), states[cut])
             for index in range(cut, STEPS):
                 assert_same(take_step(resumed, index), gradients[index])
-                assert resumed.record is not None
-                assert_same(resumed.record.coefficients, coefficients[index])
+                assert_same(record_of(resumed).coefficients, coefficients[index])
             assert_same(stored(resumed), stored(whole))
 
 

@@ -1,6 +1,5 @@
 """Properties of every method, or of a class of methods."""
 
-import io
 import zlib
 from typing import Any
 
@@ -203,24 +202,6 @@ def test_a_loss_that_is_not_finite(method: Method) -> None:
     coefficients(balancer, rows, np.array([1.0, float("nan"), 1.0]))
     assert torch.equal(balancer.task_weights(), before)
     assert balancer.nonfinite_steps.item() == 1
-
-
-@every
-@pytest.mark.parametrize("at", [0, 1, 5])
-def test_continues_from_a_checkpoint_bit_for_bit(method: Method, at: int) -> None:
-    names = ["click", "like", "share"]
-    source, target = create(method, 3, task_names=names), create(method, 3, task_names=names)
-    given = sequence(3)
-    for step in range(at):
-        combined(source, given[step], step)
-    file = io.BytesIO()
-    torch.save(source.state_dict(), file)
-    file.seek(0)
-    target.load_state_dict(torch.load(file))
-    for step in range(at, 10):
-        np.testing.assert_array_equal(combined(source, given[step], step), combined(target, given[step], step))
-    for key, value in source.state_dict().items():
-        assert torch.equal(value, target.state_dict()[key]), key
 
 
 @every

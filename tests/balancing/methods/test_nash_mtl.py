@@ -34,6 +34,14 @@ def bargain(rows: Array) -> Array:
     return weights / weights.sum()
 
 
+def assert_bargained(rows: Array) -> None:
+    """a_m <g_m, d> is one number for all tasks, and positive."""
+    weights = fresh("nash_mtl", rows)
+    gains = weights * (rows @ (weights @ rows))
+    assert gains.min() > 0
+    np.testing.assert_allclose(gains, gains.mean(), rtol=1e-8, atol=0)
+
+
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("num_tasks", TASKS)
@@ -45,14 +53,11 @@ def test_reference(num_tasks: int, case: str, seed: int) -> None:
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("num_tasks", TASKS)
 def test_each_task_gains_in_proportion(num_tasks: int, case: str) -> None:
-    """a_m <g_m, d> is one number for all tasks, and positive."""
     rows = gradients(case, num_tasks)
+    assert_bargained(rows)
     weights = fresh("nash_mtl", rows)
-    gains = weights * (rows @ (weights @ rows))
-    assert gains.min() > 0
     assert (weights > 0).all()
     assert weights.sum() == pytest.approx(1, abs=1e-12)
-    np.testing.assert_allclose(gains, gains.mean(), rtol=1e-8, atol=0)
 
 
 @pytest.mark.parametrize("kept", [0.1, 1e-2, 1e-3])
@@ -62,9 +67,7 @@ def test_nearly_stationary(num_tasks: int, seed: int, kept: float) -> None:
     """Gradients that cancel but for a small share of their mean."""
     rows = gradients("generic", num_tasks, seed)
     rows -= (1 - kept) * rows.mean(axis=0)
-    weights = fresh("nash_mtl", rows)
-    gains = weights * (rows @ (weights @ rows))
-    np.testing.assert_allclose(gains, gains.mean(), rtol=1e-8, atol=0)
+    assert_bargained(rows)
 
 
 @pytest.mark.parametrize("kept", [0.1, 1e-2, 1e-3])
@@ -74,18 +77,14 @@ def test_some_nearly_stationary(num_tasks: int, seed: int, kept: float) -> None:
     """Three of the gradients; their shares become far larger than those of the others."""
     rows = gradients("generic", num_tasks, seed)
     rows[:3] -= (1 - kept) * rows[:3].mean(axis=0)
-    weights = fresh("nash_mtl", rows)
-    gains = weights * (rows @ (weights @ rows))
-    np.testing.assert_allclose(gains, gains.mean(), rtol=1e-8, atol=0)
+    assert_bargained(rows)
 
 
 @pytest.mark.parametrize("seed", range(20))
 @pytest.mark.parametrize("num_tasks", TASKS)
 def test_as_many_tasks_as_dimensions(num_tasks: int, seed: int) -> None:
     rows = gradients("generic", num_tasks, seed)[:, :num_tasks]
-    weights = fresh("nash_mtl", rows)
-    gains = weights * (rows @ (weights @ rows))
-    np.testing.assert_allclose(gains, gains.mean(), rtol=1e-8, atol=0)
+    assert_bargained(rows)
 
 
 @quick

@@ -55,13 +55,6 @@ def test_the_largest_seed_and_step() -> None:
 
 
 @pytest.mark.parametrize("name", ["pcgrad", "gradvac", "graddrop"])
-@pytest.mark.parametrize("seed", [-1, 2**31, 1.0, True, None, "0"])
-def test_seed_out_of_range(name: str, seed: object) -> None:
-    with pytest.raises(ValueError, match="seed is "):
-        create_balancer(name, 2, seed=seed)
-
-
-@pytest.mark.parametrize("name", ["pcgrad", "gradvac", "graddrop"])
 def test_seeds_differ(name: str) -> None:
     rows = torch.randn(5, 20, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     rows -= 0.99 * rows.mean(dim=0)

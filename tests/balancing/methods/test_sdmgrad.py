@@ -1,13 +1,10 @@
 """SDMGrad against non-negative least squares on explicit vectors."""
 
-from typing import Any
-
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dlrm_mtl.balancing import create_balancer
 from tests.balancing.methods.cases import CASES, TASKS, fresh, gradients, quick
 from tests.balancing.methods.simplex_reference import assert_as_short, nearest_weights
 from tests.balancing.reference import Array
@@ -81,11 +78,3 @@ def test_the_prior_of_a_silent_task_is_left_out() -> None:
     rows[0] = 0
     actual = fresh("sdmgrad", rows, rho=1.0, prior=[1.0, 0.0, 0.0])
     np.testing.assert_allclose(2 * actual[1:], nearest_weights(rows[1:]), rtol=0, atol=1e-8)
-
-
-@pytest.mark.parametrize(
-    ("option", "value"), [("rho", -1), ("rho", float("nan")), ("prior", [1.0]), ("prior", [0.5, 0.6])]
-)
-def test_option_out_of_range(option: str, value: Any) -> None:
-    with pytest.raises(ValueError, match=f"SDMGrad: {option} is "):
-        create_balancer("sdmgrad", 2, **{option: value})
