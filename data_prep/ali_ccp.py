@@ -11,8 +11,8 @@ import tyro
 from data_prep.ali_ccp_log.common_features import USER_FIELDS, build, built_files
 from data_prep.ali_ccp_log.skeleton_log import ROW_FIELDS, AliCcpLog, stem_of
 from data_prep.columns.layout import Layout, read_layout
-from data_prep.engine.entry_point import print_outcome
-from data_prep.engine.options import ContextOptions, IdOptions, WorkOptions
+from data_prep.engine.entry_point import PreparationOptions, print_outcome
+from data_prep.engine.options import IdOptions, WorkOptions
 from data_prep.engine.preparation import Preparation, Preprocessing
 from data_prep.engine.prepare import prepare
 from data_prep.engine.split import SplitOptions
@@ -27,24 +27,18 @@ PARTS = ("train", "test")
 """Of the data, as it was published: the first one trains, the second one evaluates."""
 
 
-@dataclass(frozen=True)
-class Options:
+@dataclass(frozen=True, kw_only=True)
+class Options(PreparationOptions):
     """Prepares Ali-CCP, the Alibaba Click and Conversion Prediction data, from its original files."""
 
     raw: Path
     """Directory of sample_skeleton_train.csv, sample_skeleton_test.csv, common_features_train.csv and
     common_features_test.csv, each plain, .gz or .zst."""
-    out: Path
-    """Directory of the data set; an existing data set is replaced. An interrupted run is resumed by the same
-    command."""
     layout: str = "ali_ccp"
     """ali_ccp, or a TOML file that says which fields are what; fields that it does not name are left out."""
     tasks: tuple[str, ...] = ("click", "conversion")
     """Tasks: click; conversion, a purchase given a click; click_conversion, a purchase after any impression."""
-    ids: Annotated[IdOptions, tyro.conf.arg(name="")] = field(default_factory=IdOptions)
     split: Annotated[SplitOptions, tyro.conf.arg(name="")] = field(default_factory=SplitOptions)
-    context: Annotated[ContextOptions, tyro.conf.arg(name="")] = field(default_factory=ContextOptions)
-    work: Annotated[WorkOptions, tyro.conf.arg(name="")] = field(default_factory=WorkOptions)
 
 
 def prepare_ali_ccp(

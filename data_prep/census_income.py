@@ -8,8 +8,7 @@ from typing import Annotated, Literal
 import tyro
 
 from data_prep.columns.layout import read_layout
-from data_prep.engine.entry_point import print_outcome
-from data_prep.engine.options import ContextOptions, IdOptions, WorkOptions
+from data_prep.engine.entry_point import PreparationOptions, print_outcome
 from data_prep.engine.prepare import prepare
 from data_prep.engine.split import SplitOptions, TimeOptions
 from data_prep.sources.raw_files import find_named
@@ -25,23 +24,17 @@ TEST_PARTS = "census-income.test-?"
 """Parts of it, in order: -a, -b, ..."""
 
 
-@dataclass(frozen=True)
-class Options:
+@dataclass(frozen=True, kw_only=True)
+class Options(PreparationOptions):
     """Prepares UCI's Census-Income (KDD): the training file trains, the test file evaluates; with eval_from, rows of
     either file do, by their time."""
 
     raw: Path
     """Directory with census-income.data and census-income.test, or parts of the latter (census-income.test-a, -b, ...),
     plain, .gz or .zst."""
-    out: Path
-    """Directory of the data set; an existing data set is replaced. An interrupted run is resumed by the same
-    command."""
     tasks: Literal["income", "education"]
     """income: income above 50,000 dollars, and never married. education: a college degree, and never married."""
     times: Annotated[TimeOptions, tyro.conf.arg(name="")] = field(default_factory=TimeOptions)
-    context: Annotated[ContextOptions, tyro.conf.arg(name="")] = field(default_factory=ContextOptions)
-    ids: Annotated[IdOptions, tyro.conf.arg(name="")] = field(default_factory=IdOptions)
-    work: Annotated[WorkOptions, tyro.conf.arg(name="")] = field(default_factory=WorkOptions)
 
 
 def prepare_census(options: Options) -> Schema:

@@ -30,6 +30,8 @@ class AliCcpLog:
         ValueError: a file cannot be read or is no sample skeleton.
     """
 
+    is_slow = False
+
     def __init__(self, layout: Layout, files: Sequence[Path], common: Path) -> None:
         self.files = files
         self.unreadable: dict[int, str] = {}
@@ -43,10 +45,6 @@ class AliCcpLog:
                 continue
             if fields != len(NAMES):
                 raise ValueError(f"{path}, line 1: {fields} fields, a sample skeleton has {len(NAMES)}")
-
-    @property
-    def is_slow(self) -> bool:
-        return False
 
     def segments(self, file: int) -> int | None:
         return segments_of(self.files[file])

@@ -16,20 +16,26 @@ from dlrm_mtl.schema import Schema
 
 
 @dataclass(frozen=True, kw_only=True)
-class LogOptions:
-    """Options of a preparation by a layout."""
+class PreparationOptions:
+    """Options of every preparation with a layout."""
 
-    raw: tuple[Path, ...]
-    """Files of the log in their order, or directories of them: text, plain, .gz or .zst, or parquet."""
     out: Path
     """Directory of the data set; an existing data set is replaced. An interrupted run is resumed by the same
     command."""
-    tasks: tuple[str, ...] = ()
-    """Tasks of the layout to keep; by default all."""
     ids: Annotated[IdOptions, tyro.conf.arg(name="")] = field(default_factory=IdOptions)
-    split: Annotated[SplitOptions, tyro.conf.arg(name="")] = field(default_factory=SplitOptions)
     context: Annotated[ContextOptions, tyro.conf.arg(name="")] = field(default_factory=ContextOptions)
     work: Annotated[WorkOptions, tyro.conf.arg(name="")] = field(default_factory=WorkOptions)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogOptions(PreparationOptions):
+    """Options of a preparation by a layout of one's own choice."""
+
+    raw: tuple[Path, ...]
+    """Files of the log in their order, or directories of them: text, plain, .gz or .zst, or parquet."""
+    tasks: tuple[str, ...] = ()
+    """Tasks of the layout to keep; by default all."""
+    split: Annotated[SplitOptions, tyro.conf.arg(name="")] = field(default_factory=SplitOptions)
 
 
 def prepare_log(

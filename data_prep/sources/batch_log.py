@@ -24,6 +24,8 @@ class BatchLog:
         ValueError: a column is missing or cannot be used, see :meth:`ArrowRows.add`.
     """
 
+    is_slow = True
+
     def __init__(self, layout: Layout, files: Sequence[Path], read: ReadFile) -> None:
         self.files = files
         self.unreadable: dict[int, str] = {}
@@ -38,10 +40,6 @@ class BatchLog:
                 first = None
             self._schemas.append(first.schema if first is not None else None)
             self._rows.add(path, self._schemas[-1])
-
-    @property
-    def is_slow(self) -> bool:
-        return True
 
     def segments(self, file: int) -> int | None:
         return 1

@@ -21,6 +21,8 @@ class ParquetLog:
         ValueError: see :meth:`ArrowRows.add`.
     """
 
+    is_slow = False
+
     def __init__(self, layout: Layout, files: Sequence[Path]) -> None:
         self.files = files
         self.unreadable: dict[int, str] = {}
@@ -35,10 +37,6 @@ class ParquetLog:
                 schema, segments = None, [[]]
             self._segments.append(segments)
             self._rows.add(path, schema)
-
-    @property
-    def is_slow(self) -> bool:
-        return False
 
     def segments(self, file: int) -> int | None:
         return len(self._segments[file])

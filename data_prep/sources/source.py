@@ -1,6 +1,6 @@
 """Raw logs as typed rows, segment by segment: text files and parquet files."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -17,14 +17,10 @@ class Source(Protocol):
     Files and segments are numbered from 0, lines from 1. A segment yields the same rows whenever it is read."""
 
     files: Sequence[Path]
-
-    @property
-    def unreadable(self) -> Mapping[int, str]:
-        """Files that cannot be opened, by their numbers, and why."""
-
-    @property
-    def is_slow(self) -> bool:
-        """Whether parsing takes so long that parsed rows are kept on disk for a second pass."""
+    unreadable: dict[int, str]
+    """Files that cannot be opened, by their numbers, and why."""
+    is_slow: bool
+    """Whether parsing takes so long that parsed rows are kept on disk for a second pass."""
 
     def segments(self, file: int) -> int | None:
         """Number of segments of a file; None: unknown until the file has been read."""

@@ -25,6 +25,8 @@ class TextLog:
         ValueError: a file cannot be read, or its fields are not those of the layout.
     """
 
+    is_slow = True
+
     def __init__(self, layout: Layout, files: Sequence[Path]) -> None:
         lists = [column for column, use in layout.uses.items() if use == "list"]
         if lists:
@@ -46,10 +48,6 @@ class TextLog:
                 names = ()
             self._names.append(names)
             self._partitions.append({} if layout.columns else partition_columns(path, layout, names))
-
-    @property
-    def is_slow(self) -> bool:
-        return True
 
     def segments(self, file: int) -> int | None:
         return segments_of(self.files[file])

@@ -99,12 +99,9 @@ class TimedLog:
     def __init__(self, source: Source, times: Times) -> None:
         self.files: Sequence[Path] = source.files
         self.unreadable = source.unreadable
+        self.is_slow = source.is_slow
         self._source = source
         self._times = times
-
-    @property
-    def is_slow(self) -> bool:
-        return self._source.is_slow
 
     def segments(self, file: int) -> int | None:
         return self._source.segments(file)

@@ -239,7 +239,7 @@ def test_the_census_entry_point_takes_the_two_files(test_data: Path, tmp_path: P
     raw = test_data / "census-income-kdd"
     if not raw.is_dir():
         pytest.skip(f"no real data: {raw} is not there")
-    schema = census_income.prepare_census(census_income.Options(raw, tmp_path / "data", "education"))
+    schema = census_income.prepare_census(census_income.Options(raw=raw, out=tmp_path / "data", tasks="education"))
     assert json.loads((tmp_path / "data/schema.json").read_text())["name"] == schema.name == "census_education"
     assert [(file["name"], file["rows"]) for file in schema.source["files"]] == [
         ("census-income.data.gz", 199_523),

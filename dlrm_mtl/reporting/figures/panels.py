@@ -62,9 +62,7 @@ def gain_panel(
     """
     names = [shorten(name) for name, _ in gains]
     height, left = 26 * len(gains) + 52, 24 + 6.6 * max(map(len, names))
-    figure = Figure(figsize=(WIDTH / 72, height / 72))
-    axes = figure.subplots()
-    figure.subplots_adjust(left=left / WIDTH, right=1 - 12 / WIDTH, top=1 - 6 / height, bottom=44 / height)
+    figure, axes = _axes((WIDTH, height), left, right=12, top=6)
     axes.axvspan(-MARGIN, MARGIN, color=SHADE, linewidth=0)
     axes.axvline(0, color=MUTED, linewidth=1)
     if apart:
@@ -77,7 +75,6 @@ def gain_panel(
     axes.set(xlim=(-reach, reach), ylim=(len(gains) - 0.5, -0.5), xlabel="NE gain (%)")
     axes.set_yticks(range(len(gains)), names)
     axes.xaxis.set_major_locator(MaxNLocator(5))
-    axes.tick_params(length=0)
     axes.grid(visible=False, axis="y")
     axes.spines["left"].set_visible(False)
     return to_svg(figure, key, label)
@@ -90,9 +87,7 @@ def decile_panel(key: str, label: str, lines: Sequence[tuple[Look, Sequence[floa
         lines: ratios by decile, from the lowest predictions on; None if undefined.
         reach: the logarithmic axis goes from 1 / reach to reach; values beyond are drawn at its ends.
     """
-    figure = Figure(figsize=(WIDTH / 72, HEIGHT / 72))
-    axes = figure.subplots()
-    figure.subplots_adjust(left=66 / WIDTH, right=1 - 14 / WIDTH, top=1 - 10 / HEIGHT, bottom=44 / HEIGHT)
+    figure, axes = _axes()
     axes.set_yscale("log")
     axes.axhline(1, color=MUTED, linewidth=1)
     for style, ratios in lines:
@@ -112,7 +107,6 @@ def decile_panel(key: str, label: str, lines: Sequence[tuple[Look, Sequence[floa
     axes.yaxis.set_major_locator(FixedLocator(ticks))
     axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.tick_params(length=0)
     return to_svg(figure, key, label)
 
 
@@ -126,9 +120,7 @@ def curve_panel(
     logarithmic: bool = False,
 ) -> str:
     """Curves over training steps, with the spread of the seeds as a band."""
-    figure = Figure(figsize=(WIDTH / 72, HEIGHT / 72))
-    axes = figure.subplots()
-    figure.subplots_adjust(left=66 / WIDTH, right=1 - 14 / WIDTH, top=1 - 10 / HEIGHT, bottom=44 / HEIGHT)
+    figure, axes = _axes()
     if logarithmic:
         axes.set_yscale("log", nonpositive="mask")
     for index, (style, curve) in enumerate(curves):
@@ -156,7 +148,6 @@ def curve_panel(
         axes.yaxis.set_major_locator(MaxNLocator(5))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
     axes.yaxis.set_label_coords(-52 / (WIDTH - 80), 0.5)
-    axes.tick_params(length=0)
     return to_svg(figure, key, label)
 
 
@@ -173,10 +164,7 @@ def pareto_panel(
     Args:
         reaches: maximum distance of both axes' ends from 0; intervals may run out of the figure.
     """
-    width, height = 420, 340
-    figure = Figure(figsize=(width / 72, height / 72))
-    axes = figure.subplots()
-    figure.subplots_adjust(left=70 / width, right=1 - 14 / width, top=1 - 12 / height, bottom=46 / height)
+    figure, axes = _axes((420, 340), left=70, top=12, bottom=46)
     axes.axhline(0, color=MUTED, linewidth=1)
     axes.axvline(0, color=MUTED, linewidth=1)
     for style, first, second in [(control, _ZERO, _ZERO), *points]:
@@ -199,7 +187,6 @@ def pareto_panel(
     )
     axes.fill_between([0, right], 0, top, color=SHADE, linewidth=0, zorder=0)
     axes.set(xlim=(left, right), ylim=(bottom, top))
-    axes.tick_params(length=0)
     return to_svg(figure, key, label)
 
 
@@ -208,6 +195,22 @@ def shorten(name: str, length: int = LABEL) -> str:
     if len(name) <= length:
         return name
     return f"{name[: length // 2]}…{name[-(length - length // 2 - 1) :]}"
+
+
+def _axes(
+    size: tuple[float, float] = (WIDTH, HEIGHT),
+    left: float = 66,
+    right: float = 14,
+    top: float = 10,
+    bottom: float = 44,
+) -> tuple[Figure, Axes]:
+    """A new figure and its axes; size and margins in pixels."""
+    width, height = size
+    figure = Figure(figsize=(width / 72, height / 72))
+    figure.subplots_adjust(left=left / width, right=1 - right / width, top=1 - top / height, bottom=bottom / height)
+    axes = figure.subplots()
+    axes.tick_params(length=0)
+    return figure, axes
 
 
 _ZERO: Record = {"mean": 0.0, "low": 0.0, "high": 0.0}

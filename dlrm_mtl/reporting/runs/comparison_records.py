@@ -10,7 +10,7 @@ from dlrm_mtl.files import read_json
 from dlrm_mtl.quoting import quote
 from dlrm_mtl.records import MayHoldMore
 from dlrm_mtl.reporting.runs.older import complete
-from dlrm_mtl.reporting.runs.run_records import Bounds, Decile, Gain, check_record, require_ends
+from dlrm_mtl.reporting.runs.run_records import Bounds, Decile, Gain, MayHaveInterval, check_record
 from dlrm_mtl.statistics.families import Verdict
 from dlrm_mtl.training_length import TrainingLength
 
@@ -39,17 +39,12 @@ class JudgedGain(OtherGain):
             require(name, value, value is None or 0 <= value <= 1, "a probability")
 
 
-@dataclass(frozen=True)
-class SeedCalibration(MayHoldMore):
+@dataclass(frozen=True, kw_only=True)
+class SeedCalibration(MayHaveInterval):
     """Of one seed."""
 
     seed: int
     calibration: float | None
-    low: float | None
-    high: float | None
-
-    def __post_init__(self) -> None:
-        require_ends(self.low, self.high)
 
 
 @dataclass(frozen=True)
@@ -60,16 +55,11 @@ class SeedDeciles(MayHoldMore):
     deciles: tuple[Decile, ...]
 
 
-@dataclass(frozen=True)
-class Change(MayHoldMore):
-    """A change of speed (%), with its interval if there is one."""
+@dataclass(frozen=True, kw_only=True)
+class Change(MayHaveInterval):
+    """A change of speed (%)."""
 
     median: float
-    low: float | None
-    high: float | None
-
-    def __post_init__(self) -> None:
-        require_ends(self.low, self.high)
 
 
 @dataclass(frozen=True)

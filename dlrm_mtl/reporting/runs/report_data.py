@@ -24,12 +24,6 @@ from dlrm_mtl.reporting.runs.run_records import (
 
 Record = Mapping[str, Any]
 
-LOGGED = (
-    *("step", "qps", "task_weights", "gradient_norms", "weighted_gradient_norms", "cosines", "pareto_gap"),
-    "skipped_steps",
-)
-"""Fields of a line of metrics.jsonl that the report uses."""
-
 
 @dataclass(frozen=True)
 class Run:
@@ -159,5 +153,5 @@ def _read_windows(path: Path) -> list[Record]:
             raise ValueError(f"{where}: {quote(record)}, expected an object with a kind")
         if record["kind"] == "train":
             build(LoggedWindow, record, where)
-            windows.append({key: record.get(key) for key in LOGGED})
+            windows.append({item.name: record.get(item.name) for item in fields(LoggedWindow)})
     return windows

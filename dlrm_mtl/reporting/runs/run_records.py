@@ -15,35 +15,36 @@ from dlrm_mtl.records import MayHoldMore, build
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class Gain(MayHoldMore):
-    """A gain (%), with its interval if there is one."""
+@dataclass(frozen=True, kw_only=True)
+class MayHaveInterval(MayHoldMore):
+    """A record with an interval, or without one."""
+
+    low: float | None
+    high: float | None
+
+    def __post_init__(self) -> None:
+        ends = self.low, self.high
+        if self.low is None or self.high is None:
+            require("low and high", ends, self.low is self.high, "both or none")
+        else:
+            require("low and high", ends, self.low <= self.high, "low no more than high")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gain(MayHaveInterval):
+    """A gain (%)."""
 
     mean: float
     low: float | None = None
     high: float | None = None
 
-    def __post_init__(self) -> None:
-        require_ends(self.low, self.high)
 
-
-def require_ends(low: float | None, high: float | None) -> None:
-    """Raises a ValueError unless an interval has both ends in order, or neither."""
-    if low is None or high is None:
-        require("low and high", (low, high), low is high, "both or none")
-    else:
-        require("low and high", (low, high), low <= high, "low no more than high")
-
-
-@dataclass(frozen=True)
-class Bounds(MayHoldMore):
-    """The ends of an interval."""
+@dataclass(frozen=True, kw_only=True)
+class Bounds(MayHaveInterval):
+    """An interval."""
 
     low: float
     high: float
-
-    def __post_init__(self) -> None:
-        require_ends(self.low, self.high)
 
 
 @dataclass(frozen=True)

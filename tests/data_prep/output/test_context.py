@@ -263,7 +263,8 @@ def test_census_rows_are_split_by_their_time_on_demand(tmp_path: Path, test_data
             (raw / name).write_text("".join(next(file) for _ in range(800)))
     context = ContextOptions(segments=("sex",))
     times = TimeOptions(time_column="year", eval_from="95")
-    by_time = prepare_census(CensusOptions(raw, tmp_path / "time", "income", times, context))
+    options = CensusOptions(raw=raw, out=tmp_path / "time", tasks="income", times=times, context=context)
+    by_time = prepare_census(options)
     assert by_time.rows("train") + by_time.rows("eval") == 1600
     assert by_time.source["time"]["train"] == ["94", "94"]
     assert by_time.segment_names == ("sex",)
