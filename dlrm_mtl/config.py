@@ -27,6 +27,22 @@ def require(name: str, value: object, valid: bool, expected: str) -> None:
         raise ValueError(f"{name} is {quote(value, MAX_LENGTH)}, expected {expected}")
 
 
+def require_positive(options: object, *names: str) -> None:
+    """Raises a ValueError that names an option which is not positive, or a tuple that is empty or not all positive."""
+    for name in names:
+        value = getattr(options, name)
+        if isinstance(value, tuple):
+            require(name, value, len(value) > 0 and min(value) > 0, "positive numbers, at least one")
+        else:
+            require(name, value, value > 0, "a positive number")
+
+
+def require_directory_of(file: Path | None) -> None:
+    """Raises a ValueError if the directory of a file for results is missing."""
+    if file is not None:
+        require("json", str(file), file.parent.is_dir(), "a file in a directory that is there")
+
+
 @dataclass(frozen=True)
 class ModelConfig:
     """The ranker: tables and bottom MLP, interaction, what the tasks share above it, one head per task."""
@@ -285,8 +301,7 @@ class RunConfig:
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "epochs", "log_every", "max_nonfinite_steps", "timeout_s"):
-            require(name, getattr(self, name), getattr(self, name) > 0, "a positive number")
+        require_positive(self, "batch_size", "epochs", "log_every", "max_nonfinite_steps", "timeout_s")
         for name in ("max_steps", "eval_every"):
             value = getattr(self, name)
             require(name, value, value is None or value > 0, "a positive number")
@@ -314,18 +329,11 @@ class TrainConfig(RunConfig):
 
 
 @dataclass(frozen=True)
-class CompareConfig(RunConfig):
-    """Trains several arms side by side: same plan, initial weights and data order, interleaved window by window."""
+class SeedsConfig(RunConfig):
+    """Trains arms side by side from several seeds."""
 
-    arms: tuple[str, ...] = ("mean", "multibalance")
-    """Balancing methods with options, METHOD:OPTION=VALUE,...; the first one is the control."""
     seeds: int = 3
-    """Number of seeds: first_seed, first_seed + 1, ..."""
-    first_seed: int = 0
-    """Where the seeds begin; separate jobs with other seeds, or other arms, are joined by dlrm_mtl.report."""
-    planned_seeds: int | None = None
-    """Where separate jobs train parts of the seeds 0, 1, ...: how many all of them will train. By default this job's
-    seeds are all that is planned, and a join with others says that seeds were added."""
+    """Number of seeds."""
     task_weights: tuple[str, ...] = ()
     """Weights of the average over tasks, TASK=WEIGHT of every task; equal by default. They change no training."""
     keep_models: bool = False
@@ -334,11 +342,28 @@ class CompareConfig(RunConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         require("seeds", self.seeds, self.seeds > 0, "at least 1")
+        parse_task_weights(self.task_weights)
+
+
+@dataclass(frozen=True)
+class CompareConfig(SeedsConfig):
+    """Trains several arms side by side: same plan, initial weights and data order, interleaved window by window."""
+
+    arms: tuple[str, ...] = ("mean", "multibalance")
+    """Balancing methods with options, METHOD:OPTION=VALUE,...; the first one is the control."""
+    first_seed: int = 0
+    """The first of the seeds first_seed, first_seed + 1, ...; separate jobs with other seeds, or other arms, are joined
+    by dlrm_mtl.report."""
+    planned_seeds: int | None = None
+    """Where separate jobs train parts of the seeds 0, 1, ...: how many all of them will train. By default this job's
+    seeds are all that is planned, and a join with others says that seeds were added."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         require("first_seed", self.first_seed, self.first_seed >= 0, "0 or more")
         if self.planned_seeds is not None:
             end = self.first_seed + self.seeds
             require("planned_seeds", self.planned_seeds, self.planned_seeds >= end, f"{end} or more, this job's seeds")
-        parse_task_weights(self.task_weights)
         require("arms", self.arms, len(self.arms) > 1, "the control and at least one other arm")
         require("arms", self.arms, len(set(self.arms)) == len(self.arms), "different arms")
 
@@ -354,25 +379,19 @@ class CompareConfig(RunConfig):
 
 
 @dataclass(frozen=True)
-class ExperimentConfig(RunConfig):
+class ExperimentConfig(SeedsConfig):
     """Runs an experiment: one or more comparisons, in folders of the run directory."""
 
     seeds: int = 5
     """Number of seeds: 0, 1, ..."""
     trials: int = 20
     """Random static weightings of the experiment ``search``."""
-    task_weights: tuple[str, ...] = ()
-    """Weights of the average over tasks, TASK=WEIGHT of every task; equal by default. They change no training."""
-    keep_models: bool = False
-    """Keep each seed's last checkpoint, which holds the trained models of all arms."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require("seeds", self.seeds, self.seeds > 0, "at least 1")
         require("trials", self.trials, self.trials > 0, "at least 1")
-        parse_task_weights(self.task_weights)
 
     def comparison(self, out: Path, arms: tuple[str, ...]) -> CompareConfig:
         """The comparison of some arms under these options."""
-        shared = (*(item.name for item in fields(RunConfig)), "seeds", "task_weights", "keep_models")
-        return CompareConfig(**{**{name: getattr(self, name) for name in shared}, "out": out}, arms=arms)
+        shared = {item.name: getattr(self, item.name) for item in fields(SeedsConfig)}
+        return CompareConfig(**{**shared, "out": out}, arms=arms)

@@ -10,7 +10,7 @@ from torchx.specs.builders import parse_mounts
 from torchx.specs.finder import ComponentValidationException
 
 from dlrm_mtl import cli
-from dlrm_mtl.config import CompareConfig, ExperimentConfig, RunConfig, TrainConfig
+from dlrm_mtl.config import CompareConfig, RunConfig, SeedsConfig, TrainConfig
 from dlrm_mtl.quoting import MAX_LENGTH, quote, shorten
 from dlrm_mtl.recipe import parse_recipe
 from dlrm_mtl.schema import Schema, read_schema
@@ -79,7 +79,7 @@ def application(
             config.local_batch_size(nodes * processes)
             schema = read_schema(config.data) if (config.data / "schema.json").is_file() else None
             _check_arms(config, schema)
-            if schema is not None and isinstance(config, CompareConfig | ExperimentConfig):
+            if schema is not None and isinstance(config, SeedsConfig):
                 share_weights(config.task_weights, schema.task_names)
         mounts = _checked_mounts(job.mounts or [])
     except ValueError as error:

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dlrm_mtl.config import ModelConfig, require
+from dlrm_mtl.config import ModelConfig, require, require_directory_of, require_positive
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,8 +21,8 @@ class Turns:
     def __post_init__(self) -> None:
         require("windows", self.windows, self.windows > 0, "at least 1")
         require("seconds", self.seconds, math.isfinite(self.seconds) and self.seconds > 0, "a positive number")
+        require_directory_of(self.json)
         if self.json is not None:
-            require("json", str(self.json), self.json.parent.is_dir(), "a file in a directory that is there")
             require("json", str(self.json), self.json.suffix == ".json", "a name that ends in .json")
 
 
@@ -37,7 +37,7 @@ class Case(Turns):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require("batch_size", self.batch_size, self.batch_size > 0, "a positive number")
+        require_positive(self, "batch_size")
 
 
 @dataclass(frozen=True, kw_only=True)

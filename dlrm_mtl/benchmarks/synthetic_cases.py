@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from dlrm_mtl.benchmarks.cases import Turns
-from dlrm_mtl.config import require
+from dlrm_mtl.config import require, require_positive
 
 Dtype = Literal["float32", "bfloat16"]
 Axis = Literal["tasks", "dim", "batch", "tables", "ranks"]
@@ -40,7 +40,7 @@ class LayerCase(SyntheticCase):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _require_positive(self, "tasks", "dims", "batch_sizes")
+        require_positive(self, "tasks", "dims", "batch_sizes")
         require("dtypes", self.dtypes, len(self.dtypes) > 0, "at least one")
         fits = min(self.dims) * min(self.batch_sizes) <= self.max_elements
         require("max_elements", self.max_elements, fits, "room for the smallest point of the grid")
@@ -66,7 +66,7 @@ class PeersCase(SyntheticCase):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _require_positive(self, "tasks", "batch_size", "width", "layers", "head")
+        require_positive(self, "tasks", "batch_size", "width", "layers", "head")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +83,7 @@ class ExpertsCase(PeersCase):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _require_positive(self, "experts", "expert_mlp")
+        require_positive(self, "experts", "expert_mlp")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,8 +118,8 @@ class GrowthCase(SyntheticCase):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _require_positive(self, "tasks", "dim", "batch", "tables", "ranks")
-        _require_positive(self, "base_tasks", "base_dim", "base_batch", "base_tables", "table_rows")
+        require_positive(self, "tasks", "dim", "batch", "tables", "ranks")
+        require_positive(self, "base_tasks", "base_dim", "base_batch", "base_tables", "table_rows")
         for name, dims in (("dim", self.dim), ("base_dim", (self.base_dim,))):
             require(name, getattr(self, name), all(dim % 4 == 0 for dim in dims), "multiples of 4")
 
@@ -138,13 +138,3 @@ class WatchCase(Turns):
     def __post_init__(self) -> None:
         super().__post_init__()
         require("ranks", self.ranks, self.ranks > 1, "at least 2")
-
-
-def _require_positive(case: Turns, *options: str) -> None:
-    """Raises a ValueError that names an option which is not positive, or a list that is empty or not all positive."""
-    for option in options:
-        value = getattr(case, option)
-        if isinstance(value, tuple):
-            require(option, value, len(value) > 0 and min(value) > 0, "positive numbers, at least one")
-        else:
-            require(option, value, value > 0, "a positive number")

@@ -140,7 +140,6 @@ class _Candidate:
         self.peer = peer
         self._nonce = secrets.token_bytes(_NONCE_BYTES)
         self._answer = b""
-        self._gone = False
         self._send(self._nonce)
 
     def read(self) -> bool:

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
 
-import torch
 from torch import nn
 from torchrec.distributed.planner import EmbeddingShardingPlanner
 from torchrec.distributed.planner.enumerators import EmbeddingEnumerator
@@ -102,19 +101,18 @@ def plan_sharding(
     Raises:
         ValueError: on every rank: sharding types that this device or optimizer does not allow, or no plan fits.
     """
-    plans: list[ShardingPlan | None] = [None]
 
-    def plan() -> None:
-        if ranks.is_first:
-            found = find_plan(model, schema, config, table_optimizer, local_batch_size, cluster_of(ranks))
-            if config.prefetch:
-                fetch_ahead(found.plan)
-            plans[0] = found.plan
+    def plan() -> ShardingPlan | None:
+        if not ranks.is_first:
+            return None
+        best = find_plan(model, schema, config, table_optimizer, local_batch_size, cluster_of(ranks)).plan
+        if config.prefetch:
+            fetch_ahead(best)
+        return best
 
-    ranks.run_on_all(plan)
-    torch.distributed.broadcast_object_list(plans, src=0, group=ranks.group)
-    assert plans[0] is not None
-    return plans[0]
+    plan_of_first = ranks.broadcast(ranks.run_on_all(plan))
+    assert plan_of_first is not None
+    return plan_of_first
 
 
 def _search(

@@ -4,7 +4,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from dlrm_mtl.config import ModelConfig, OptimizerConfig, ShardingConfig, require
+from dlrm_mtl.config import (
+    ModelConfig,
+    OptimizerConfig,
+    ShardingConfig,
+    require,
+    require_directory_of,
+    require_positive,
+)
 from dlrm_mtl.planning.presets import PresetName
 from dlrm_mtl.units import parse_bandwidth, parse_size
 
@@ -52,15 +59,13 @@ class PlanConfig:
         """
         sources = [name for name in ("data", "preset") if getattr(self, name) is not None]
         require("data, preset", sources, len(sources) == 1, "one of the two: a data set or the name of a preset")
-        for name in ("hosts", "gpus_per_host", "batch_size"):
-            require(name, getattr(self, name), getattr(self, name) > 0, "a positive number")
+        require_positive(self, "hosts", "gpus_per_host", "batch_size")
         for name in ("hbm", "ddr"):
             parse_size(name, getattr(self, name))
         for name in ("hbm_bandwidth", "intra_host_bandwidth", "inter_host_bandwidth"):
             parse_bandwidth(name, getattr(self, name))
         self.local_batch_size(self.hosts)
-        if self.json is not None:
-            require("json", str(self.json), self.json.parent.is_dir(), "a file in a directory that is there")
+        require_directory_of(self.json)
 
     def divides(self, hosts: int) -> bool:
         """Whether the ranks of so many hosts divide the global batch."""

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from dlrm_mtl.config import require
+from dlrm_mtl.config import require, require_directory_of
 from dlrm_mtl.task_weights import parse_task_weights
 
 
@@ -44,6 +44,5 @@ class PowerOptions:
             require(name, value, 0 < value < math.inf, "a positive number")
         require("seeds", self.seeds, self.seeds is None or self.seeds > 1, "two at least")
         require("arms", self.arms, self.run is not None or not self.arms, "none with a data set")
-        if self.json is not None:
-            require("json", str(self.json), self.json.parent.is_dir(), "a file in a directory that is there")
+        require_directory_of(self.json)
         parse_task_weights(self.task_weights)

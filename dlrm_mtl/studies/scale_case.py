@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from dlrm_mtl.config import require
+from dlrm_mtl.config import require, require_directory_of, require_positive
 
 
 @dataclass(frozen=True)
@@ -58,17 +58,15 @@ class ScaleCase:
     """File for the results, beside the tables on stdout."""
 
     def __post_init__(self) -> None:
-        for name in ("gpus_per_host", "batch_per_gpu", "tasks", "representation", "steps", "embedding_dim"):
-            require(name, getattr(self, name), getattr(self, name) > 0, "a positive number")
-        for name in ("compute_tflops", "memory_gb_s", "host_gb_s", "network_gb_s"):
-            require(name, getattr(self, name), getattr(self, name) > 0, "a positive number")
-        for name in ("embedding_columns", "lookups", "shared_parameters", "head_parameters", "jitter", "launch_us"):
-            require(name, getattr(self, name), getattr(self, name) >= 0, "0 or more")
-        for name in ("host_latency_us", "network_latency_us", "peer_overhead_us"):
+        require_positive(self, "gpus_per_host", "batch_per_gpu", "tasks", "representation", "steps", "embedding_dim")
+        require_positive(self, "compute_tflops", "memory_gb_s", "host_gb_s", "network_gb_s")
+        for name in (
+            *("embedding_columns", "lookups", "shared_parameters", "head_parameters", "jitter", "launch_us"),
+            *("host_latency_us", "network_latency_us", "peer_overhead_us"),
+        ):
             require(name, getattr(self, name), getattr(self, name) >= 0, "0 or more")
         whole = all(gpus > 0 and (gpus < self.gpus_per_host or gpus % self.gpus_per_host == 0) for gpus in self.gpus)
         require(
             "gpus", self.gpus, bool(self.gpus) and whole, f"whole hosts of {self.gpus_per_host} GPUs, or part of one"
         )
-        if self.json is not None:
-            require("json", str(self.json), self.json.parent.is_dir(), "a file in a directory that is there")
+        require_directory_of(self.json)

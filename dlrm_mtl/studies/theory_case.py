@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dlrm_mtl.config import ModelConfig, require
+from dlrm_mtl.config import ModelConfig, require, require_directory_of, require_positive
 
 
 @dataclass(frozen=True)
@@ -34,11 +34,9 @@ class TheoryCase:
     model: ModelConfig = field(default_factory=ModelConfig)
 
     def __post_init__(self) -> None:
-        for name in ("steps", "train_batch_size", "population", "batches", "seeds", "log_every"):
-            require(name, getattr(self, name), getattr(self, name) > 0, "a positive number")
+        require_positive(self, "steps", "train_batch_size", "population", "batches", "seeds", "log_every")
         require("model.sharing", self.model.sharing, self.model.sharing == "bottom", "bottom, as in the paper")
         valid = bool(self.batch_sizes) and all(0 < size <= self.population for size in self.batch_sizes)
         require("batch_sizes", self.batch_sizes, valid, f"sizes from 1 to the population's {self.population} rows")
-        if self.json is not None:
-            require("json", str(self.json), self.json.parent.is_dir(), "a file in a directory that is there")
+        require_directory_of(self.json)
         require("log_every", self.log_every, self.steps % self.log_every == 0, f"a divisor of the {self.steps} steps")
