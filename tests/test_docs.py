@@ -118,7 +118,8 @@ def test_the_layout_example_prepares_the_log_it_describes(tmp_path: Path, rank_p
 @pytest.mark.parametrize("result", RESULTS, ids=lambda path: str(path.relative_to(ROOT / "docs/results")))
 def test_reports_are_rendered_from_their_results(result: Path) -> None:
     comparison = read_comparison(result / "comparison.json")
-    assert format_comparison(comparison) in (result / "report.md").read_text()
+    if result.parent.name != "learning-rates":  # whose results are a table in docs/choosing.md
+        assert format_comparison(comparison) in (result / "report.md").read_text()
     for name in ("config.json", "environment.json"):
         assert json.loads((result / name).read_text())
 
