@@ -105,8 +105,6 @@ def transform(table: pa.Table, column: DenseColumn) -> tuple[Floats32, npt.NDArr
     array = one_chunk(table[column.column])
     missing = missing_of(array)
     values = numbers(array, np.int64 if column.kind == "integer" else np.float64).astype(np.float32)
-    if column.kind == "number" and np.isnan(values).any():
-        missing = np.isnan(values) if missing is None else missing | np.isnan(values)
     if missing is not None:
         values[missing] = 0.0
     if column.transform == "none":

@@ -5,17 +5,18 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from data_prep.columns.layout import read_layout
+from data_prep.columns.layout import CategoricalColumn, DenseColumn, LabelColumn, Layout, read_layout
 from data_prep.engine import preparation
 from data_prep.sources import raw_text
 from dlrm_mtl.meaning import without_fingerprint
-from dlrm_mtl.schema import read_schema
+from dlrm_mtl.schema import Task, read_schema
 from tests.data_prep.ali_ccp_log.prepared import decoded, run
 from tests.data_prep.ali_ccp_log.raw_ali_ccp import (
     MULTI_HOT,
@@ -125,19 +126,21 @@ def test_a_layout_may_leave_fields_out(raw: Path, prepared: Path, tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("line", "message"),
+    ("changes", "named"),
     [
-        ('{ column = "999", kind = "integer" }', "categorical '999': no field '999'; expected 101, "),
-        ('{ column = "205" }', "categorical '205': expected kind integer, without a separator"),
+        ({"categorical": (CategoricalColumn("999", "integer"),)}, ["'999'", "101"]),
+        ({"categorical": (CategoricalColumn("205"),)}, ["'205'", "integer"]),
+        ({"labels": (LabelColumn("click", at_least=1),)}, ["'click'", "click or buy"]),
+        ({"dense": (DenseColumn("508"),)}, ["'508'", "no dense feature"]),
+        ({"time_column": "508"}, ["'508'", "no times"]),
+        ({"segments": ("109_14",)}, ["'109_14'", "one id per row"]),
     ],
 )
-def test_layouts_that_the_files_cannot_fill(raw: Path, tmp_path: Path, line: str, message: str) -> None:
-    (tmp_path / "l.toml").write_text(
-        'name = "l"\nlabels = [{name = "click"}]\ntasks = [{name = "click", label = "click"}]\n'
-        f"categorical = [{line}]"
-    )
-    with pytest.raises(ValueError, match="^" + message):
-        run(raw, tmp_path / "out", read_layout(str(tmp_path / "l.toml")))
+def test_layouts_that_the_files_cannot_fill(raw: Path, tmp_path: Path, changes: Any, named: list[object]) -> None:
+    click = (Task("click", "click"),)
+    layout = Layout("l", (CategoricalColumn("205", "integer"),), (LabelColumn("click"),), click)
+    with pytest.raises(ValueError, match=naming(*named)):
+        run(raw, tmp_path / "out", replace(layout, **changes))
 
 
 def test_compressed_files(raw: Path, prepared: Path, tmp_path: Path) -> None:
@@ -171,6 +174,7 @@ def test_segments_and_blocks_hold_the_same_rows(
 KILLED = """
 import os, signal, sys
 from pathlib import Path
+from typing import Any
 from data_prep.engine.work_directory import WorkDirectory
 from tests.data_prep.ali_ccp_log.prepared import run
 finish, left = WorkDirectory.finish, [{left}]

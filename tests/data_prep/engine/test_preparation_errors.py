@@ -4,6 +4,7 @@ import errno
 import fcntl
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,8 +18,10 @@ from data_prep.engine import count_pass, encode_pass
 from data_prep.engine.options import IdOptions
 from data_prep.engine.split import SplitOptions
 from data_prep.output import shards
+from tests.children import children_of
 from tests.data_prep.logs import (
     LAYOUT,
+    await_that,
     checksums,
     command,
     finish,
@@ -263,6 +266,36 @@ def test_what_is_wrong_with_the_files(tmp_path: Path) -> None:
     (tmp_path / "directory").mkdir()
     with pytest.raises(ValueError, match="holds no file"):
         run_prepare(tmp_path / "directory", tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("ids", "named"),
+    [
+        (IdOptions(min_count=0), ["min_count", 0, 1]),
+        (IdOptions(table_max_ids={"none": 5}), ["table_max_ids", "'none'", "site"]),
+        (IdOptions(multi_hot={"tags": 2}), ["multi_hot", "'tags'", "site"]),
+        (IdOptions(multi_hot={"user": 0}), ["multi_hot", "user", 0, 1]),
+        (IdOptions("hash"), ["'site'", "hash", "max_ids"]),
+        (IdOptions(max_ids=2), ["'site'", "max_ids", 2, 3]),
+    ],
+)
+def test_options_of_ids_that_cannot_be_are_named(
+    log: Path, tmp_path: Path, ids: IdOptions, named: list[object]
+) -> None:
+    with pytest.raises(ValueError, match=naming(*named)):
+        run_prepare(log, tmp_path / "out", ids=ids)
+    with pytest.raises(ValueError, match=naming("workers", 0, 1)):
+        run_prepare(log, tmp_path / "out", workers=0)
+
+
+def test_a_killed_worker_is_said(log: Path, tmp_path: Path) -> None:
+    layout = write_toml(tmp_path / "small.toml")
+    process = start(command("--raw", log, "--out", tmp_path / "out", "--layout", layout, "--workers", 2))
+    await_that(lambda: len(children_of(process.pid)) > 2, process)  # two workers, and what multiprocessing needs
+    os.kill(max(children_of(process.pid)), signal.SIGKILL)
+    code, errors = finish(process)
+    assert code == 2
+    assert mentions(errors, "criteo", "worker", "killed")
 
 
 def test_one_class_only(tmp_path: Path) -> None:

@@ -91,6 +91,7 @@ def test_counts_are_those_of_a_counter(kind: str, span_entries: int) -> None:
     def check(segments: list[list[Any]]) -> None:
         with tempfile.TemporaryDirectory() as directory, pytest.MonkeyPatch.context() as patch:
             patch.setattr(counting, "SPAN_ENTRIES", span_entries)
+            patch.setattr(counting, "PENDING_KEYS", 3)
             runs = write_runs(Path(directory), kind, segments)
             spans = list(merge_runs(runs, TABLES.index(kind), kind))
             times = 2 if kind == "string" else 1
