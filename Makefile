@@ -1,5 +1,6 @@
 # make smoke: install, generate data, train control and MultiBalance side by side, report.
 # make test:  lint, types and all tests.
+# make coverage: lines and branches that no test runs; TESTS=tests/metrics: that no test of a folder runs.
 # make test-gpu: the tests that need an NVIDIA GPU; some need two.
 # make slurm: installs Slurm's packages (Debian, as root), without which the tests of Slurm are skipped.
 # make faults: kills, full disks, damaged checkpoints and data at 120 random moments of real runs; every way to end.
@@ -19,7 +20,7 @@ BENCH := $(QUIET_CPU) $(KEEP_MEMORY) $(VENV)/bin/python -m dlrm_mtl.bench
 MODES := --arms mean multibalance multibalance:reduction=delayed multibalance:reduction=local
 BENCH_RANKS := $(QUIET_CPU) $(KEEP_MEMORY) $(VENV)/bin/torchrun --standalone --nproc_per_node 2 -m dlrm_mtl.bench
 
-.PHONY: smoke test pytest test-gpu slurm faults fuzz statistics bench bench-gpu bench-preparation install lint clean
+.PHONY: smoke test pytest coverage test-gpu slurm faults fuzz statistics bench bench-gpu bench-preparation install lint clean
 
 smoke: install
 	launch/smoke.sh
@@ -30,6 +31,14 @@ test: install
 
 pytest: install
 	$(QUIET_CPU) CUDA_VISIBLE_DEVICES= $(VENV)/bin/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+
+TESTS := tests
+
+coverage: install
+	mkdir -p runs/coverage
+	-$(QUIET_CPU) CUDA_VISIBLE_DEVICES= $(VENV)/bin/python -m coverage run -m pytest $(TESTS)
+	$(VENV)/bin/python -m coverage combine --quiet
+	$(VENV)/bin/python -m coverage report
 
 test-gpu: install
 	$(QUIET_CPU) $(VENV)/bin/python -m pytest -m gpu -rs
