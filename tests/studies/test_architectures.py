@@ -15,6 +15,7 @@ from dlrm_mtl.schema import Schema, read_schema
 from dlrm_mtl.studies.architectures.case import ArchitecturesConfig
 from dlrm_mtl.studies.architectures.parameters import count_parameters, match_parameters
 from tests.entry_points.processes import python
+from tests.messages import mentions
 
 OPTIONS = (
     *("--architectures", "bottom", "mmoe:head_mlp=16,shared_experts=2", "--arms", "mean", "mgda", "--seeds", "2"),
@@ -54,6 +55,9 @@ def test_gains_are_paired_with_the_first_control(out: Path) -> None:
         [own[end] for end in ("mean", "low", "high")]
     )
     assert here["covers"] == "seeds and rows"
+    text = (out / "report.md").read_text()
+    for pair, arm in joined["arms"].items():
+        assert pair == "bottom + mean" or f"{arm['average_ne_gain_percent']['mean']:+.3f}" in text
 
 
 def test_parameters_are_counted_and_matched(out: Path) -> None:
@@ -61,6 +65,7 @@ def test_parameters_are_counted_and_matched(out: Path) -> None:
     bottom, mmoe = (entry["parameters"] for entry in entries)
     assert mmoe["tables"] == bottom["tables"]
     assert mmoe["dense"] == pytest.approx(bottom["dense"], rel=0.05)
+    assert mentions((out / "report.md").read_text(), *(f"{parameters['dense']:,}" for parameters in (bottom, mmoe)))
     assert [entry["model"]["head_mlp"] for entry in entries] == [[24], [16]]
 
 
