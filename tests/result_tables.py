@@ -14,7 +14,8 @@ from dlrm_mtl.files import read_json, write_text
 from dlrm_mtl.reporting.runs.report_data import read_run
 from dlrm_mtl.reporting.words.arm import CLAIMS, claim_of
 from dlrm_mtl.statistics.families import MARGIN
-from dlrm_mtl.studies.catalog import PAPER, RECOMMENDED, STUDIES
+from dlrm_mtl.studies.architectures.report import experts_cell
+from dlrm_mtl.studies.catalog import ARCHITECTURES, PAPER, RECOMMENDED, STUDIES
 from dlrm_mtl.studies.scale import measure_scale
 from dlrm_mtl.studies.scale_case import ScaleCase
 from dlrm_mtl.studies.scale_table import format_scale
@@ -33,6 +34,7 @@ COST_RUNS = {
 }
 COUNTED = {
     **{f"experiments, {study}": f"experiments/*/{study}" for study in STUDIES},
+    f"experiments, {ARCHITECTURES}": f"experiments/*/{ARCHITECTURES}/*",
     "validation days": "validation/*",
     "learning rates": "learning-rates/*",
     "modes of reduction": "modes-*",
@@ -68,6 +70,9 @@ def tables() -> dict[str, Callable[[], str]]:
         "options": options,
         "learning-rates": learning_rates,
         "loss-reduction": loss_reduction,
+        "architectures": architectures,
+        "pairs": pairs,
+        "architectures-search": architectures_search,
         "modes": modes,
         **benchmark_tables(),
         "scale": lambda: format_scale(measure_scale(ScaleCase())),
@@ -86,8 +91,11 @@ def experiments() -> str:
         runs = {study: RESULTS / "experiments" / name / study for study in STUDIES}
         seeds = {study: len(_seeds(f"experiments/{name}/{study}")) for study, run in runs.items() if run.is_dir()}
         links = [f"[{seeds[s]} seeds](experiments/{name}/{s}/report.md)" if s in seeds else "" for s in STUDIES]
+        joined = dict(_architectures()).get(name)
+        control = joined and joined["comparison"]["arms"][joined["comparison"]["control"]]
+        links.append(f"[{len(control['seeds'])} seeds](experiments/{name}/report.md)" if control else "")
         rows.append([title, *links])
-    return _table(["data", *STUDIES], rows)
+    return _table(["data", *STUDIES, ARCHITECTURES], rows)
 
 
 def modes() -> str:
@@ -248,6 +256,63 @@ def options() -> str:
     return _table(["arm", "feeds: average", "worst task", "ads: average", "worst task"], rows)
 
 
+def architectures() -> str:
+    """By data set and architecture: size, speed, the control, and what balancing gains over it."""
+    rows = []
+    for name, record in _architectures():
+        for architecture, entry in record["architectures"].items():
+            arms = _comparison(f"experiments/{name}/{entry['run']}")["arms"]
+            control = record["comparison"]["arms"][f"{architecture} + mean"]
+            ne = [task["ne"] for task in control["tasks"].values()]
+            rows.append(
+                [
+                    *(DATA_SETS[name], f"`{architecture}`", f"{entry['parameters']['dense']:,}"),
+                    f"{sum(ne) / len(ne):.4f}",
+                    *("<br>".join(_average_and_worst(arms[arm])) for arm in (RECOMMENDED, "nash_mtl")),
+                ]
+            )
+    header = ["data", "architecture", "dense parameters", "NE of `mean`", f"`{RECOMMENDED}`", "`nash_mtl`"]
+    return _table(header, rows)
+
+
+def pairs() -> str:
+    """Gains of each architecture with each arm over the first architecture with the control."""
+    arms = ("mean", RECOMMENDED, "nash_mtl")
+    rows = []
+    for name, record in _architectures():
+        measured = record["comparison"]["arms"]
+        for architecture in record["architectures"]:
+            records = [measured[f"{architecture} + {arm}"] for arm in arms]
+            cells = [
+                "" if "bottom" in architecture and arm == "mean" else "<br>".join(_average_and_worst(each))
+                for arm, each in zip(arms, records, strict=True)
+            ]
+            rows.append([DATA_SETS[name], f"`{architecture}`", *cells])
+    return _table(["data", "architecture", *(f"`{arm}`" for arm in arms)], rows)
+
+
+def architectures_search() -> str:
+    """NE on validation days of architectures with one seed."""
+    rows = []
+    for file in sorted(RESULTS.glob("validation/architectures/*/architectures.json")):
+        record = read_json(file)
+        for architecture, entry in record["architectures"].items():
+            cells = []
+            for arm in ("mean", "nash_mtl"):
+                tasks = record["comparison"]["arms"][f"{architecture} + {arm}"]["tasks"].values()
+                cells.append(f"{sum(task['ne'] for task in tasks) / len(tasks):.4f}")
+            rows.append(
+                [
+                    file.parent.name,
+                    f"`{architecture}`",
+                    experts_cell(entry["model"]),
+                    f"{entry['parameters']['dense']:,}",
+                    *cells,
+                ]
+            )
+    return _table(["run", "architecture", "experts", "dense parameters", "NE of `mean`", "NE of `nash_mtl`"], rows)
+
+
 def _sections(study: str) -> str:
     """Average NE gain and that of the worst task: arms by data sets."""
     comparisons = dict(_experiments(study))
@@ -283,6 +348,14 @@ def _change(arm: Mapping[str, Any]) -> str:
     if change["low"] is None:
         return f"{change['median']:+.1f}, no interval"
     return f"{change['median']:+.1f} [{change['low']:+.1f}, {change['high']:+.1f}]"
+
+
+def _architectures() -> Iterator[tuple[str, Any]]:
+    """The data sets of the experiment ``architectures``, and what it wrote."""
+    for name in DATA_SETS:
+        file = RESULTS / "experiments" / name / "architectures.json"
+        if file.is_file():
+            yield name, read_json(file)
 
 
 def _experiments(study: str) -> Iterator[tuple[str, Any]]:
