@@ -90,7 +90,9 @@ def run_module(
 ) -> subprocess.CompletedProcess[str]:
     """Runs a module to its end: alone (``ranks`` 0), or as the ranks of a job, in the environment that torchrun gives
     them. Outputs are joined by rank; the exit code is the first that is not 0."""
-    processes = [ModuleProcess(module, arguments, {**environment, **variables}, cwd) for variables in _variables(ranks)]
+    port = free_port()
+    jobs = [rank_variables(rank, ranks, port) for rank in range(ranks)] or [{}]
+    processes = [ModuleProcess(module, arguments, {**environment, **variables}, cwd) for variables in jobs]
     outputs = [process.communicate(timeout) for process in processes]
     return subprocess.CompletedProcess(
         [module, *arguments],
@@ -100,12 +102,10 @@ def run_module(
     )
 
 
-def _variables(ranks: int) -> list[dict[str, str]]:
-    if not ranks:
-        return [{}]
-    job = {"WORLD_SIZE": ranks, "LOCAL_WORLD_SIZE": ranks, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
-    jobs = [{**job, "RANK": rank, "LOCAL_RANK": rank} for rank in range(ranks)]
-    return [{name: str(value) for name, value in variables.items()} for variables in jobs]
+def rank_variables(rank: int, world_size: int, port: int) -> dict[str, str]:
+    """What torchrun puts in the environment of a rank on one machine."""
+    numbers = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world_size, "LOCAL_WORLD_SIZE": world_size}
+    return {name: str(value) for name, value in {**numbers, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}.items()}
 
 
 def _run(module: str, arguments: list[str], environment: dict[str, str], cwd: Path, streams: Path) -> None:

@@ -6,7 +6,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerProcess
 from typing import Any
 
-from tests.preloaded import preloading_context
+from tests.preloaded import preloading_context, rank_variables
 from tests.waiting import free_port
 
 TIMEOUT_S = 60
@@ -83,14 +83,7 @@ def _serve(connection: Connection, rank: int, world_size: int, port: int) -> Non
     from dlrm_mtl.distributed.processes import process_group
     from dlrm_mtl.distributed.quiet import silence_known_warnings
 
-    os.environ.update(
-        RANK=str(rank),
-        LOCAL_RANK=str(rank),
-        WORLD_SIZE=str(world_size),
-        LOCAL_WORLD_SIZE=str(world_size),
-        MASTER_ADDR="127.0.0.1",
-        MASTER_PORT=str(port),
-    )
+    os.environ.update(rank_variables(rank, world_size, port))
     silence_known_warnings()
     with process_group(TIMEOUT_S) as ranks:
         while (task := connection.recv()) is not None:

@@ -19,6 +19,7 @@ from dlrm_mtl import cli, train
 from dlrm_mtl.models.losses import TaskLosses
 from dlrm_mtl.training import pipeline as pipeline_module
 from dlrm_mtl.training.trainer import Trainer
+from tests.preloaded import rank_variables
 
 SMALL_FILE = 600_000
 """Size limit of files on a simulated full disk in bytes: more than any log, less than a rank's part of a checkpoint."""
@@ -48,14 +49,7 @@ def run_rank(
     os.dup2(output, 1)
     os.dup2(output, 2)
     sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")  # not what the parent may have put in their places
-    os.environ.update(
-        RANK=str(rank),
-        LOCAL_RANK=str(rank),
-        WORLD_SIZE=str(world_size),
-        LOCAL_WORLD_SIZE=str(world_size),
-        MASTER_ADDR="127.0.0.1",
-        MASTER_PORT=str(port),
-    )
+    os.environ.update(rank_variables(rank, world_size, port))
     sys.argv = ["train", *arguments]
     _build_in(rank, trace, faults)
     cli.run("train", train.main)
