@@ -90,7 +90,7 @@ def experiments(*script_args: str, study: str = "all", **job: Any) -> specs.AppD
 
 @_with_job("gpu", "restarts")
 def prepare(*script_args: str, source: str = "criteo", **job: Any) -> specs.AppDef:
-    """Prepares a data set from raw logs; its processes share the files, by a directory that all nodes see.
+    """Prepares a data set from raw logs. The processes divide the work; all nodes must see the same directories.
 
     Args:
         script_args: options of data_prep.SOURCE, after ``--``; ``python -m data_prep.criteo --help`` lists them

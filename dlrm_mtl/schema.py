@@ -18,8 +18,8 @@ Columns of every parquet file, by the names given in the schema:
 Columns of the files of the eval split, where the data set keeps them:
 
 - ``cluster:NAME`` for ``cluster``: an ``int64`` key of the row's cluster, for example of the user. Rows with the same
-  key are not independent; a row with a null is a cluster of its own. - ``segment:NAME`` for each of ``segments``:
-  ``int32`` codes, which number the segment's values from 0. No nulls.
+  key are not independent; a row with a null is a cluster of its own.
+- ``segment:NAME`` for each of ``segments``: ``int32`` codes, which number the segment's values from 0. No nulls.
 
 Further columns are ignored.
 """

@@ -24,7 +24,7 @@ def valid_of(array: pa.Array) -> Mask:
 
 
 def missing_of(array: pa.Array) -> Mask | None:
-    """Which values are null (B,); None: no value is."""
+    """(B,) whether each value is null; None if none is."""
     return ~valid_of(array) if array.null_count else None
 
 

@@ -24,7 +24,7 @@ Method = Literal["vocabulary", "hash", "modulo"]
 
 
 class Assignment(Protocol):
-    """Ids of keys."""
+    """Maps keys to ids."""
 
     @property
     def cardinality(self) -> int:

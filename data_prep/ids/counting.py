@@ -50,7 +50,7 @@ class KeyCounter:
                     self._keys[name].add(keys[valid_of(values)] if values.null_count else keys)
 
     def write(self, path: Path) -> None:
-        """Writes the run."""
+        """Writes the sorted keys and their counts, one record batch per table, to be merged with other segments'."""
         with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, RUN) as writer:
             for name, features in self._tables.items():
                 if features[0].kind == "string":

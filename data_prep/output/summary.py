@@ -62,7 +62,8 @@ def report(schema: Schema) -> str:
     lines.append(_on_times(schema))
     for split in schema.splits:
         ranges = source["split"][split]
-        lines.append(f"{split}: files {ranges['files']}, rows {ranges['rows']}")
+        if set(ranges.values()) != {"0:"}:
+            lines.append(f"{split}: files {ranges['files']}, rows {ranges['rows']}")
         for kind, words in COUNTS.items():
             counts = sorted(source[kind][split].items(), key=lambda item: -item[1])
             largest = ", ".join(f"{number:,} {name}" for name, number in counts[:4])

@@ -122,8 +122,8 @@ def describe(directory: Path, counted_at_once: int = COUNTED_AT_ONCE) -> Descrip
 
 
 def reserves_ids(schema: Schema) -> bool:
-    """Whether ids are reserved for missing values and for values outside the vocabulary: those of all preparations from
-    raw logs are."""
+    """Whether ids are reserved for missing values and for values outside the vocabulary, as in data sets prepared from
+    raw logs."""
     generator = str(schema.source.get("generator", ""))
     return generator.startswith("data_prep.") and generator not in ("data_prep.synthetic", "data_prep.schema")
 

@@ -33,10 +33,11 @@ def open_benchmark(
     arms: tuple[str, ...] = ARMS,
     model: ModelConfig | None = None,
 ) -> Iterator[Session]:
-    """Opens a session to train a model, by default the default one, without end. Collective.
+    """Opens a session that can train for any number of steps. Collective.
 
     Args:
         directory: parent of the run directory; by default that of temporary files.
+        model: by default the default model.
 
     Raises:
         ValueError: see :func:`dlrm_mtl.training.session.open_session`.

@@ -39,8 +39,8 @@ class RankMemory:
 def memory_by_rank(plan: TablePlan) -> tuple[RankMemory, RankMemory]:
     """HBM and host memory that the tables take.
 
-    The estimator gives one number per shard, so three estimates are compared: for inference (weights alone), for an
-    empty batch (and the state), and for the batch.
+    The estimator gives one number per shard, so three estimates are subtracted: for inference (weights alone), for an
+    empty batch (weights and state), and for the batch (all).
     """
     weights = _estimate(plan, inference=True)
     with_state = _estimate(plan, batch_size=0)

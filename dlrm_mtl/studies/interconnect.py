@@ -26,14 +26,15 @@ class Interconnect:
         return self.gpus // self.local
 
     def all_to_all(self, size: float) -> float:
-        """Each GPU sends ``size`` bytes in equal parts to all GPUs, itself included; both kinds of links work at the
-        same time."""
+        """Seconds in which each GPU sends ``size`` bytes in equal parts to all GPUs, itself included; both kinds of
+        links work at the same time."""
         inside = size * (self.local - 1) / self.gpus / (1e9 * self.case.host_gb_s)
         outside = size * (self.hosts - 1) / self.hosts / (1e9 * self.case.network_gb_s)
         return max(inside, outside) + self._hop() + 1e-6 * self.case.peer_overhead_us * (self.gpus - 1)
 
     def all_reduce(self, size: float) -> float:
-        """Reduce-scatter inside hosts, ring or tree between hosts for each GPU's part, all-gather inside hosts."""
+        """Seconds for ``size`` bytes: reduce-scatter inside hosts, ring or tree between hosts for each GPU's part,
+        all-gather inside hosts."""
         inside = 2 * size * (self.local - 1) / self.local / (1e9 * self.case.host_gb_s)
         outside = 2 * size / self.local * (self.hosts - 1) / self.hosts / (1e9 * self.case.network_gb_s)
         return inside + outside + self._tree()

@@ -27,10 +27,11 @@ class SkippedSteps:
 
 
 class StepGuard:
-    """One decision per step for all parameters that are updated after backward. Without host synchronisation.
+    """Decides once per step, without host synchronisation, whether parameters are updated after backward: not if a
+    gradient is not finite.
 
     Args:
-        parameters: whose gradients decide.
+        parameters: those whose gradients are checked.
     """
 
     def __init__(self, parameters: Sequence[Tensor], device: torch.device) -> None:

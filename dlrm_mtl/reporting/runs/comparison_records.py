@@ -168,7 +168,7 @@ class Families(MayHoldMore):
 
 @dataclass(frozen=True)
 class Evaluated(MayHoldMore):
-    """On what a task was evaluated."""
+    """Numbers of evaluation rows, positives and users of a task."""
 
     rows: int | None
     positives: int | None

@@ -100,6 +100,7 @@ def test_rows_from_a_time_on_evaluate(tmp_path: Path, form: str, suffix: str) ->
     assert ranks(schema, tmp_path / "out", "eval") == list(range(BOUNDARY, ROWS))
     assert schema.source["time"]["training_rows_later_than_first_evaluation_row"] == 0
     assert schema.source["time"]["column"] == "at"
+    assert not mentions(report(schema), "rows 0:")
 
 
 @pytest.mark.parametrize("kind", ["integer", "number", "string"])
@@ -118,6 +119,7 @@ def test_ranges_narrow_what_times_decide(tmp_path: Path) -> None:
     assert ranks(schema, tmp_path / "out", "train") == list(range(100, 300))
     assert ranks(schema, tmp_path / "out", "eval") == list(range(300, 350))
     assert schema.source["rows_outside"] == 150
+    assert mentions(report(schema), "train", "rows 100:", "eval", "rows 0:350")
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
