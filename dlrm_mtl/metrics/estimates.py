@@ -37,7 +37,11 @@ class Estimates:
 
     def of_task(self, task: int) -> "Estimates":
         """The estimates of one task."""
-        return Estimates(self.values[task : task + 1], self.influence[:, task : task + 1])
+        return self.of_tasks(slice(task, task + 1))
+
+    def of_tasks(self, tasks: slice) -> "Estimates":
+        """The estimates of some tasks."""
+        return Estimates(self.values[tasks], self.influence[:, tasks])
 
     def weighted(self, weights: Sequence[float]) -> "Estimates":
         """The weighted sum of M tasks' values, as one task; tasks of weight 0 need no value."""

@@ -21,6 +21,9 @@ from dlrm_mtl.records import build
 INDEX = "index"
 """Member of the file that lists the others, since names of arms and segments may not suit a member's name."""
 
+PRODUCTS = "products"
+"""Folder of the members for products of tasks."""
+
 
 @dataclass(frozen=True)
 class _Arm:
@@ -28,6 +31,7 @@ class _Arm:
     metrics: tuple[str, ...]
     segments: Mapping[str, Mapping[str, int]]
     """Rows by segment and value."""
+    product_metrics: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -40,9 +44,10 @@ def write_estimates(path: Path, arms: Mapping[str, EvaluationEstimates]) -> None
     index = {"arms": [_arm_record(name, arm) for name, arm in arms.items()]}
     members: dict[str, npt.NDArray[Any]] = {INDEX: np.array(json.dumps(index))}
     for place, arm in enumerate(arms.values()):
-        for metric, estimates in arm.estimates.items():
-            members[f"{place}/{metric}/values"] = estimates.values
-            members[f"{place}/{metric}/influence"] = estimates.influence.astype(np.float32)
+        for stem, of_metric in ((f"{place}", arm.estimates), (f"{place}/{PRODUCTS}", arm.product_estimates)):
+            for metric, estimates in of_metric.items():
+                members[f"{stem}/{metric}/values"] = estimates.values
+                members[f"{stem}/{metric}/influence"] = estimates.influence.astype(np.float32)
         for number, values in enumerate(arm.segments.values()):
             of_values = [segment.ne for segment in values.values()]
             stem = f"{place}/segment-{number}"
@@ -72,7 +77,12 @@ def read_estimates(path: Path) -> dict[str, EvaluationEstimates]:
 
 def _arm_record(name: str, arm: EvaluationEstimates) -> dict[str, Any]:
     rows = {segment: {value: part.rows for value, part in values.items()} for segment, values in arm.segments.items()}
-    return {"name": name, "metrics": list(arm.estimates), "segments": rows}
+    return {
+        "name": name,
+        "metrics": list(arm.estimates),
+        "segments": rows,
+        "product_metrics": list(arm.product_estimates),
+    }
 
 
 def _read(members: NpzFile) -> dict[str, EvaluationEstimates]:
@@ -92,10 +102,13 @@ def _read_arm(members: NpzFile, place: int, arm: _Arm) -> EvaluationEstimates:
             value: SegmentEvaluation(count, Estimates(joined.values[which], joined.influence[:, which]))
             for which, (value, count) in enumerate(rows.items())
         }
+    products = {metric: _read_estimates(members, f"{place}/{PRODUCTS}/{metric}", ()) for metric in arm.product_metrics}
+    if len({one.values.shape for one in products.values()}) > 1:
+        raise ValueError(f"arm {quote(arm.name)}: estimates of different numbers of products")
     of_all = [*estimates.values(), *(part.ne for values in segments.values() for part in values.values())]
     if len({one.values.shape for one in of_all}) > 1:
         raise ValueError(f"arm {quote(arm.name)}: estimates of different numbers of tasks")
-    return EvaluationEstimates(estimates, segments)
+    return EvaluationEstimates(estimates, segments, products)
 
 
 def _read_estimates(members: NpzFile, stem: str, before: tuple[int, ...]) -> Estimates:

@@ -1,7 +1,7 @@
 """The results of evaluating one model."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -30,20 +30,24 @@ class EvaluationEstimates:
     ``gauc`` and ``uauc``."""
     segments: Mapping[str, Mapping[str, SegmentEvaluation]]
     """By segment and value."""
+    product_estimates: Mapping[str, Estimates] = field(default_factory=dict)
+    """As ``estimates``, of P products of tasks, see :func:`dlrm_mtl.funnels.products`; empty: there are none."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Evaluation(EvaluationEstimates):
     """The evaluation of one model on a split."""
 
     tasks: Sequence[TaskEvaluation]
     """M."""
+    products: Mapping[str, TaskEvaluation] = field(default_factory=dict)
+    """P, by the name of the last task of each."""
     sums: FloatArray
     """(K, M, 4) sums over all rows by bucket, see :mod:`dlrm_mtl.metrics.bucket_sums`."""
 
 
 def side_by_side(evaluations: Sequence[Evaluation]) -> Evaluation:
-    """Joins evaluations of models for different tasks on the same rows into one of all tasks."""
+    """Joins evaluations of models for different tasks on the same rows into one of all tasks, without products."""
     first = evaluations[0]
     return Evaluation(
         estimates={key: join([each.estimates[key] for each in evaluations]) for key in first.estimates},

@@ -1,5 +1,8 @@
 """Evaluates a model on a split from batches of its predictions."""
 
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+
 import torch
 
 from dlrm_mtl.data.context import Context
@@ -9,6 +12,7 @@ from dlrm_mtl.metrics.buckets import BUCKETS
 from dlrm_mtl.metrics.estimates import Estimates, join
 from dlrm_mtl.metrics.evaluation import Evaluation
 from dlrm_mtl.metrics.kept import LIMIT, KeptPredictions
+from dlrm_mtl.metrics.products import append_products, append_to_sample
 from dlrm_mtl.metrics.segment_sums import SegmentSums
 from dlrm_mtl.metrics.sums import MetricSums
 from dlrm_mtl.metrics.task_evaluation import MeasuredTask, TaskMeasurement
@@ -27,6 +31,7 @@ class Evaluator:
         device: of the model.
         ranks: the ranks that share the split; None if this process has all of it.
         limit: see :class:`KeptPredictions`.
+        products: P chains of tasks whose products are evaluated too, see :func:`dlrm_mtl.funnels.products`.
     """
 
     def __init__(
@@ -37,8 +42,12 @@ class Evaluator:
         device: torch.device,
         ranks: Ranks | None = None,
         limit: int = LIMIT,
+        products: Mapping[str, Sequence[int]] = MappingProxyType({}),
     ) -> None:
-        self._sums = MetricSums(num_tasks, device, BUCKETS)
+        self._num_tasks = num_tasks
+        self._products = products
+        self._chains = tuple(products.values())
+        self._sums = MetricSums(num_tasks + len(products), device, BUCKETS)
         self._segments = SegmentSums(context.segments, num_tasks, device)
         self._kept = KeptPredictions(num_tasks, batch_size, limit)
         self._context = context
@@ -46,7 +55,7 @@ class Evaluator:
 
     def update(self, predictions: Predictions) -> None:
         """Adds a batch: (B, M) logits, labels, masks; (B,) rows; (B, 1 + S) context. Collective."""
-        self._sums.update(predictions)
+        self._sums.update(append_products(predictions, self._chains))
         self._segments.update(predictions)
         self._kept.add(predictions, self._ranks)
 
@@ -59,7 +68,9 @@ class Evaluator:
             self._segments.reduce(ranks.group)
             ranks.watch.progress("gathering predictions", 0)
         sample = self._kept.gather(ranks)
-        measurement = None if sample is None else TaskMeasurement(sample, bool(self._context.cluster))
+        measurement = None
+        if sample is not None:
+            measurement = TaskMeasurement(append_to_sample(sample, self._chains), bool(self._context.cluster))
         sums = self._sums.sums.cpu().numpy()
         log_calibration = log_calibration_estimates(sums)
         measured: list[MeasuredTask] = []
@@ -80,4 +91,13 @@ class Evaluator:
             "log_calibration": log_calibration,
             **{key: join([task.estimates[key] for task in measured]) for key in measured[0].estimates},
         }
-        return Evaluation(estimates, self._segments.compute(), [task.numbers for task in measured], sums)
+        tasks, products = slice(self._num_tasks), slice(self._num_tasks, None)
+        numbers = [task.numbers for task in measured]
+        return Evaluation(
+            {key: each.of_tasks(tasks) for key, each in estimates.items()},
+            self._segments.compute(),
+            {key: each.of_tasks(products) for key, each in estimates.items()} if self._products else {},
+            tasks=numbers[tasks],
+            products=dict(zip(self._products, numbers[products], strict=True)),
+            sums=sums[:, tasks],
+        )

@@ -25,6 +25,10 @@ SEGMENTS = (
     " are left out; a hyphen marks values with one class only. A categorical feature's values are its ids"
 )
 METRICS = "Evaluation, mean over seeds; calibration: of the seed where it is farthest from 1"
+PRODUCTS = (
+    "Products: the probability that a conditional task and the tasks that it is given all are positive, over all rows;"
+    " no verdicts"
+)
 BY_CLUSTER = (
     ". GAUC, uAUC: AUC within each cluster of rows (a user) that has both classes, averaged by rows and by clusters."
     " NE, recalibrated: on one half of the clusters, with a bias fitted on the other half"

@@ -51,7 +51,7 @@ def compare_seeds(
     Args:
         seeds: results of :func:`dlrm_mtl.reporting.seed_summary.summarize_seed`. If an arm was trained beside another
             run of the control, it has that run's results as ``control_qps``, ``control_end_to_end_qps`` and
-            ``control_tasks``.
+            ``control_tasks``, and ``control_products`` if there are products.
         bayes_ne: NE of the true probabilities, for generated data.
         task_weights: each task's share of the average over tasks, which sum to 1; equal by default.
         planned_seeds: seeds that were planned when the first job began; by default those of ``seeds``.
@@ -81,6 +81,7 @@ def compare_seeds(
         "added_seeds": {},
         "reweighed": False,
         "clusters": clusters,
+        "products": _evaluated_products(seeds[0]["arms"]),
         "evaluation": {task: _evaluated(seeds[0]["arms"][control]["tasks"][task]) for task in tasks},
         "intervals": describe_intervals(effects),
         "families": describe_families(effects),
@@ -112,7 +113,11 @@ def _arm_seeds(
     gains: Mapping[int, Mapping[str, Gains]],
 ) -> ArmSeeds:
     arms = [seed["arms"][name] for seed in seeds]
-    beside = [arm.get("control_tasks", seed["arms"][control]["tasks"]) for seed, arm in zip(seeds, arms, strict=True)]
+    controls = [seed["arms"][control] for seed in seeds]
+    beside = [
+        {kind: arm.get(f"control_{kind}", own.get(kind, {})) for kind in ("tasks", "products")}
+        for own, arm in zip(controls, arms, strict=True)
+    ]
     of_arm = [gains[seed["seed"]][name] for seed in seeds if name in gains.get(seed["seed"], {})]
     return ArmSeeds(tasks, weights, arms, beside, of_arm if len(of_arm) == len(seeds) else None)
 
@@ -139,15 +144,33 @@ def _compare_arm(
             task: {
                 **_reached({seed: arm["tasks"][task] for seed, arm in by_seed.items()}),
                 "ne_gain_percent": judged["tasks"][task] if judged else NO_GAIN,
-                **(over_seeds.metric_gains(task) if over_seeds else NO_METRIC_GAINS),
+                **(over_seeds.metric_gains(task, OTHER_METRICS) if over_seeds else NO_METRIC_GAINS),
             }
             for task in tasks
         },
         "segments": over_seeds.segments() if over_seeds else {},
+        "products": _compare_products(by_seed, over_seeds),
     }
 
 
-NO_METRIC_GAINS = {f"{metric}_gain_percent": NOTHING for metric in ("relative_ne", *METRICS)}
+def _compare_products(arms: Mapping[int, Mapping[str, Any]], over_seeds: ArmSeeds | None) -> dict[str, Any]:
+    """The products of tasks that an arm has, as tasks without verdicts. ``over_seeds`` is None for the control."""
+    by_seed = {seed: arm.get("products", {}) for seed, arm in arms.items()}
+    names = list(next(iter(by_seed.values())))
+    if any(products.keys() != set(names) for products in by_seed.values()):
+        return {}  # some seeds are of an earlier version
+    of_control = {"ne_gain_percent": NOTHING, **NO_METRIC_GAINS}
+    return {
+        name: {
+            **_reached({seed: products[name] for seed, products in by_seed.items()}),
+            **(over_seeds.product_gains(name, ("ne", *OTHER_METRICS)) if over_seeds else of_control),
+        }
+        for name in names
+    }
+
+
+OTHER_METRICS = ("relative_ne", *METRICS)
+NO_METRIC_GAINS = {f"{metric}_gain_percent": NOTHING for metric in OTHER_METRICS}
 
 
 def _reached(seeds: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
@@ -166,6 +189,12 @@ def _reached(seeds: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
 def _evaluated(task: Mapping[str, Any]) -> dict[str, Any]:
     """Counts of the rows on which a task was evaluated."""
     return {key: task.get(key) for key in ("rows", "positives", "users", "users_share", "rows_share")}
+
+
+def _evaluated_products(arms: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """The same by product of tasks; the rows are those of any arm that has it."""
+    products = {name: record for arm in arms.values() for name, record in arm.get("products", {}).items()}
+    return {name: _evaluated(record) for name, record in products.items()}
 
 
 def _windows(

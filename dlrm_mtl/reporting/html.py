@@ -19,7 +19,13 @@ from dlrm_mtl.reporting.figures.segment_charts import segment_charts
 from dlrm_mtl.reporting.markdown import format_comparison, format_details
 from dlrm_mtl.reporting.runs.report_data import Record, ReportData, Run
 from dlrm_mtl.reporting.tables.gains import metric_gains_table, segment_tables, verdicts_table
-from dlrm_mtl.reporting.tables.metrics import calibration_table, deciles_table, evaluation_table, metrics_table
+from dlrm_mtl.reporting.tables.metrics import (
+    calibration_table,
+    deciles_table,
+    evaluation_table,
+    metrics_table,
+    products_table,
+)
 from dlrm_mtl.reporting.tables.table import ends_cell
 from dlrm_mtl.reporting.words.arm import describe_arm
 from dlrm_mtl.reporting.words.comparison import describe_comparison
@@ -91,6 +97,7 @@ def render_html(data: ReportData, pareto: tuple[str, str] | None = None) -> str:
         segment_charts=segment_charts(data),
         evaluation=evaluation_table(data.comparison),
         metrics=metrics_table(data.comparison),
+        products=products_table(data.comparison),
         calibration=calibration_table(data.comparison),
         deciles=deciles_table(data.comparison),
         decile_chart=decile_chart(data),

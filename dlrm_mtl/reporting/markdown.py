@@ -3,7 +3,15 @@
 from collections.abc import Mapping
 from typing import Any
 
-from dlrm_mtl.reporting.captions import CALIBRATION, DECILES, METRIC_GAINS, SEGMENTS, VERDICTS, caption_metrics
+from dlrm_mtl.reporting.captions import (
+    CALIBRATION,
+    DECILES,
+    METRIC_GAINS,
+    PRODUCTS,
+    SEGMENTS,
+    VERDICTS,
+    caption_metrics,
+)
 from dlrm_mtl.reporting.escaping import code, text
 from dlrm_mtl.reporting.tables.gains import (
     claims_table,
@@ -17,9 +25,11 @@ from dlrm_mtl.reporting.tables.metrics import (
     deciles_table,
     evaluation_table,
     metrics_table,
+    products_table,
     result_table,
     speed_table,
 )
+from dlrm_mtl.reporting.tables.table import Table
 from dlrm_mtl.reporting.words.comparison import warn_of_length
 from dlrm_mtl.reporting.words.trust import on_trust
 
@@ -41,6 +51,7 @@ def format_comparison(comparison: Record) -> str:
         verdicts_table(comparison).markdown(),
         caption_metrics(comparison),
         metrics_table(comparison).markdown(),
+        *_captioned(PRODUCTS, products_table(comparison)),
         "Speed, global samples per second over timed windows",
         speed_table(arms).markdown(),
         *_losses(arms),
@@ -69,7 +80,17 @@ def format_details(comparison: Record) -> str:
 def format_result(summary: Record) -> str:
     """Evaluation metrics of a single run, one row per task and arm."""
     arms = summary["arms"]
-    return "\n\n".join([result_table(arms).markdown(), *_losses(arms), *warn_of_length(summary)])
+    parts = [
+        *_captioned("", result_table(arms)),
+        *_captioned(PRODUCTS, result_table(arms, "products")),
+        *_losses(arms),
+        *warn_of_length(summary),
+    ]
+    return "\n\n".join(filter(None, parts))
+
+
+def _captioned(caption: str, table: Table | None) -> list[str]:
+    return [caption, table.markdown()] if table else []
 
 
 def _losses(arms: Record) -> list[str]:

@@ -38,16 +38,17 @@ def write_comparison(config: CompareConfig, schema: Schema) -> None:
         ValueError: a seed's files are malformed; weights of other tasks than the data set's.
     """
     files = {seed: seed_file(config.out, seed) for seed in config.own_seeds}
+    summaries = {seed: read_record(file, Seed) for seed, file in files.items()}
     comparison = compare_seeds(
         schema.task_names,
-        [read_record(file, Seed) for file in files.values()],
+        list(summaries.values()),
         bayes_ne={task.name: task.bayes_ne for task in schema.tasks},
         task_weights=share_weights(config.task_weights, schema.task_names),
         planned_seeds=config.seeds_planned,
         gains={
             seed: gains_of_seed(estimates, config.arms[0])
             for seed, file in files.items()
-            if (estimates := read_seed_estimates(file.with_suffix(".npz"), config.arms, schema.task_names))
+            if (estimates := read_seed_estimates(file.with_suffix(".npz"), summaries[seed]["arms"], schema.task_names))
         },
         clusters=schema.cluster or INDEPENDENT_ROWS,
     )

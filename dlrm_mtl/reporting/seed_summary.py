@@ -32,11 +32,22 @@ def summarize_seed(
                 task: {**asdict(metrics), "ne_gain_percent": gain}
                 for task, metrics, gain in zip(tasks, arm.evaluation.tasks, of_tasks, strict=True)
             },
+            **_products(arm, gains.get(name)),
         }
     return summary
 
 
 NOTHING = {"mean": 0.0, "low": 0.0, "high": 0.0}
+
+
+def _products(arm: ArmResult, gains: Gains | None) -> dict[str, Any]:
+    """``products``, if there are any: metrics by product of tasks, and NE gains. ``gains`` is None for the control."""
+    records: dict[str, Any] = {}
+    products = arm.evaluation.products
+    for share, (name, metrics) in zip(np.eye(len(products)), products.items(), strict=True):
+        gain = NOTHING if gains is None else gains.products and _gain(gains.products, share.tolist())
+        records[name] = {**asdict(metrics), "ne_gain_percent": gain}
+    return {"products": records} if records else {}
 
 
 def _gain(gains: Gains, shares: Sequence[float]) -> dict[str, float | None] | None:

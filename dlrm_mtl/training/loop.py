@@ -105,7 +105,7 @@ def train_arms(session: Session, arms: Sequence[str], seed: int, directory: Path
                     if window.qps is not None:
                         progress.qps[arm].append(window.qps)
                 if _evaluation_is_due(config, window.first_step, window.last_step) and not trainer.done:
-                    logs[arm].evaluation(window.last_step, trainer.evaluation_metrics())
+                    logs[arm].evaluation(window.last_step, *trainer.evaluation_metrics())
             progress.rounds += 1
             ending, due = ranks.any(requested(), checkpoints.due(one.step, last=one.done))
             if ending or due:
@@ -120,7 +120,7 @@ def train_arms(session: Session, arms: Sequence[str], seed: int, directory: Path
             if ranks.any(requested())[0]:
                 raise Terminated(f"before {arm} was evaluated, at step {one.step} of {one.total_steps}")
             evaluation = trainer.evaluate()
-            logs[arm].evaluation(trainer.step, evaluation.tasks)
+            logs[arm].evaluation(trainer.step, evaluation.tasks, evaluation.products)
             results[arm] = ArmResult(
                 evaluation,
                 progress.qps[arm],

@@ -2,10 +2,11 @@
 
 import io
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from torch.utils.tensorboard import SummaryWriter
@@ -21,7 +22,8 @@ class RunLog:
 
     ``metrics.jsonl`` has one object per line: ``{"kind": "train", "step": ..., "qps": ..., "window": {TASK: ...},
     "lifetime": {TASK: ...}, "skipped_steps": ..., "nonfinite_tasks": {TASK: ...}, "task_weights": ..., ...}`` per
-    window, ``{"kind": "eval", "step": ..., "tasks": ...}`` per evaluation. TensorBoard gets the same numbers.
+    window, ``{"kind": "eval", "step": ..., "tasks": ..., "products": {NAME: ...}}`` per evaluation. TensorBoard
+    gets the same numbers.
 
     Args:
         step: at which training starts or continues.
@@ -84,9 +86,15 @@ class RunLog:
             },
         )
 
-    def evaluation(self, step: int, metrics: Sequence[TaskMetrics]) -> None:
+    def evaluation(
+        self, step: int, tasks: Sequence[TaskMetrics], products: Mapping[str, TaskMetrics] = MappingProxyType({})
+    ) -> None:
         """Logs an evaluation."""
-        self._write(step, {"kind": "eval", "tasks": self._by_task(metrics)})
+        of_products = {name: asdict(metrics) for name, metrics in products.items()}
+        self._write(
+            step,
+            {"kind": "eval", "tasks": self._by_task(tasks), **({"products": of_products} if of_products else {})},
+        )
 
     def _by_task(self, metrics: Sequence[TaskMetrics]) -> dict[str, Any]:
         return {task: asdict(values) for task, values in zip(self._tasks, metrics, strict=True)}

@@ -81,9 +81,9 @@ class SingleTaskTrainers:
         """See :meth:`Trainer.evaluate`; each task by its own model."""
         return side_by_side([trainer.evaluate() for trainer in self._trainers.values()])
 
-    def evaluation_metrics(self) -> list[TaskMetrics]:
-        """See :meth:`Trainer.evaluation_metrics`."""
-        return [metrics for trainer in self._trainers.values() for metrics in trainer.evaluation_metrics()]
+    def evaluation_metrics(self) -> tuple[list[TaskMetrics], dict[str, TaskMetrics]]:
+        """See :meth:`Trainer.evaluation_metrics`; without products."""
+        return [metrics for trainer in self._trainers.values() for metrics in trainer.evaluation_metrics()[0]], {}
 
     def close(self) -> None:
         """See :meth:`Trainer.close`."""

@@ -21,8 +21,10 @@ from dlrm_mtl.data.source import RowSource
 from dlrm_mtl.distributed.caching import without_cache_locks
 from dlrm_mtl.distributed.checkpoint import Checkpoint, load_tensors
 from dlrm_mtl.distributed.processes import Ranks
+from dlrm_mtl.funnels import products
 from dlrm_mtl.metrics.evaluation import Evaluation
 from dlrm_mtl.metrics.evaluator import Evaluator
+from dlrm_mtl.metrics.products import append_products
 from dlrm_mtl.metrics.sums import MetricSums
 from dlrm_mtl.metrics.task_metrics import TaskMetrics
 from dlrm_mtl.models.ranker import Predictions
@@ -208,19 +210,29 @@ class Trainer:
         """The full evaluation on the eval split, on every rank. Collective."""
         schema, config = self._source.dataset.schema, self._config
         context = Context.of(schema, config.segments)
-        evaluator = Evaluator(len(schema.tasks), context, config.batch_size, self._ranks.device, self._ranks)
+        evaluator = Evaluator(
+            len(schema.tasks),
+            context,
+            config.batch_size,
+            self._ranks.device,
+            self._ranks,
+            products=products(schema.tasks),
+        )
         self._predict(evaluator.update)
         return evaluator.evaluate()
 
-    def evaluation_metrics(self) -> list[TaskMetrics]:
-        """Metrics of the eval split that are sums over rows, on every rank, for evaluations during training.
-        Collective."""
-        sums = MetricSums(len(self._source.dataset.schema.tasks), self._ranks.device)
-        self._predict(sums.update)
+    def evaluation_metrics(self) -> tuple[list[TaskMetrics], dict[str, TaskMetrics]]:
+        """Metrics of the eval split that are sums over rows, on every rank, for evaluations during training: of the
+        tasks, and of their products by name. Collective."""
+        tasks = self._source.dataset.schema.tasks
+        chains = products(tasks)
+        sums = MetricSums(len(tasks) + len(chains), self._ranks.device)
+        self._predict(lambda predictions: sums.update(append_products(predictions, tuple(chains.values()))))
         sums.reduce(self._ranks.group)
         self._ranks.synchronize()
         self._ranks.watch.pause()
-        return sums.compute()
+        metrics = sums.compute()
+        return metrics[: len(tasks)], dict(zip(chains, metrics[len(tasks) :], strict=True))
 
     def _predict(self, take: Callable[[Predictions], None]) -> None:
         """Predicts this rank's rows of the eval split, batch by batch. Collective."""

@@ -55,6 +55,15 @@ def test_the_run_directory_is_complete(finished: Path) -> None:
             assert {"ne", "auc", "calibration", "ne_gain_percent"} <= task.keys()
     length = {"rows": 600, "batch_size": 64, "epochs": 1, "max_steps": None, "ranks": 2, "steps": 9}
     assert comparison["training"] == length
+    assert comparison["products"]["buy"]["rows"] == comparison["evaluation"]["click"]["rows"] == 200
+    assert comparison["products"]["buy"]["positives"] == comparison["evaluation"]["buy"]["positives"]
+    products = {name: arm["products"]["buy"] for name, arm in comparison["arms"].items()}
+    for name, product in products.items():
+        assert 0 < product["ne"] < 1.5
+        assert 0 < product["auc"] < 1
+        gain = product["ne_gain_percent"]
+        assert gain["mean"] == pytest.approx(100 * (products["mean"]["ne"] - product["ne"]))
+        assert gain["covers"] == (None if name == "mean" else "seeds and rows")
     treatment = comparison["arms"][ARMS[2]]["tasks"]["click"]
     control = comparison["arms"]["mean"]["tasks"]["click"]
     assert treatment["ne"] != control["ne"]
@@ -82,6 +91,7 @@ def test_seeds_of_another_job(small_dataset: Path, finished: Path, tmp_path: Pat
     process = python("dlrm_mtl.report", finished, tmp_path / "more", "--out", tmp_path / "joined")
     assert process.returncode == 0, process.stderr
     joined = json.loads((tmp_path / "joined" / "comparison.json").read_text())
+    assert joined["arms"][ARMS[2]]["products"]["buy"]["ne_gain_percent"]["covers"] == "seeds and rows"
     assert [arm["seeds"] for arm in joined["arms"].values()] == [[0, 1, 2]] * 3
 
 
@@ -99,6 +109,11 @@ def test_metrics_are_logged(finished: Path) -> None:
         on_the_way, last = (line["tasks"]["click"] for line in lines if line["kind"] == "eval")
         assert "auprc" not in on_the_way
         assert 0 < last["auprc"] < 1
+        results = json.loads((folder.parent.parent / f"{folder.parent.name}.json").read_text())["arms"]
+        [arm] = [arm for name, arm in results.items() if name in (folder.name, folder.name.replace("-", ":", 1))]
+        on_the_way, last = (line["products"]["buy"] for line in lines if line["kind"] == "eval")
+        assert {key: arm["products"]["buy"][key] for key in last} == last
+        assert 0 < on_the_way["ne"] < 2
         assert list((folder / "tensorboard").iterdir())
 
 
@@ -112,6 +127,8 @@ def test_estimates_are_those_of_the_results(finished: Path) -> None:
                 values = [task[metric] for task in results[arm]["tasks"].values()]
                 assert found.estimates[metric].values.tolist() == pytest.approx(values, rel=1e-12)
                 assert (found.estimates[metric].variance() > 0).all()
+                [product] = found.product_estimates[metric].values
+                assert product == results[arm]["products"]["buy"][metric]
 
 
 def test_the_same_seeds_give_the_same_metrics(small_dataset: Path, finished: Path, tmp_path: Path) -> None:

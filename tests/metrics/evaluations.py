@@ -17,6 +17,7 @@ from tests.metrics.test_sums import keys_of
 ROWS = 3000
 CLUSTERS = 400
 CONTEXT = Context("user_id", (Segment("hour", ("0", "1", "2")), Segment("user", ("known", "new"))))
+PRODUCTS = {"conversion": (0, 2)}
 
 
 def example() -> Predictions:
@@ -44,7 +45,10 @@ def evaluate(
     context: Context = CONTEXT,
     batch_size: int = ROWS,
 ) -> Evaluation:
-    evaluator = Evaluator(batches[0].logits.shape[1], context, batch_size, torch.device("cpu"), ranks, limit)
+    num_tasks = batches[0].logits.shape[1]
+    evaluator = Evaluator(
+        num_tasks, context, batch_size, torch.device("cpu"), ranks, limit, PRODUCTS if num_tasks == 3 else {}
+    )
     for batch in batches:
         evaluator.update(batch)
     return evaluator.evaluate()

@@ -29,7 +29,9 @@ def arms() -> dict[str, EvaluationEstimates]:
         "user": {"new": SegmentEvaluation(3, estimates(5, 3))},
     }
     return {
-        "static:weights=0.5/0.5": EvaluationEstimates({"ne": estimates(9, 4), "auc": estimates(9, 5)}, segments),
+        "static:weights=0.5/0.5": EvaluationEstimates(
+            {"ne": estimates(9, 4), "auc": estimates(9, 5)}, segments, {"ne": estimates(9, 7), "auc": estimates(9, 8)}
+        ),
         "mean": EvaluationEstimates({"ne": estimates(9, 6)}, {}),
     }
 
@@ -48,6 +50,9 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
         assert list(read[name].estimates) == list(arm.estimates)
         for metric, one in arm.estimates.items():
             assert_same(read[name].estimates[metric], one)
+        assert list(read[name].product_estimates) == list(arm.product_estimates)
+        for metric, one in arm.product_estimates.items():
+            assert_same(read[name].product_estimates[metric], one)
         assert list(read[name].segments) == list(arm.segments)
         for segment, values in arm.segments.items():
             assert list(read[name].segments[segment]) == list(values)

@@ -38,12 +38,19 @@ def rows_of(predictions: Predictions, task: int) -> tuple[Rows, npt.NDArray[np.i
 
 def assert_same(found: Evaluation, expected: Evaluation) -> None:
     """Up to the rounding of float32 in losses and predictions, which depends on a row's place in a vector."""
-    assert list(found.estimates) == list(expected.estimates)
-    for key, estimates in expected.estimates.items():
-        rounding = 1e-7 if key in ("ne", "log_calibration") else 1e-12
-        np.testing.assert_allclose(found.estimates[key].values, estimates.values, rtol=rounding, err_msg=key)
-        np.testing.assert_allclose(found.estimates[key].influence, estimates.influence, rtol=0, atol=rounding)
-    for ours, theirs in zip(found.tasks, expected.tasks, strict=True):
+    for of_found, of_expected in (
+        (found.estimates, expected.estimates),
+        (found.product_estimates, expected.product_estimates),
+    ):
+        assert list(of_found) == list(of_expected)
+        for key, estimates in of_expected.items():
+            rounding = 1e-7 if key in ("ne", "log_calibration") else 1e-12
+            np.testing.assert_allclose(of_found[key].values, estimates.values, rtol=rounding, err_msg=key)
+            np.testing.assert_allclose(of_found[key].influence, estimates.influence, rtol=0, atol=rounding)
+    assert list(found.products) == list(expected.products)
+    for ours, theirs in zip(
+        (*found.tasks, *found.products.values()), (*expected.tasks, *expected.products.values()), strict=True
+    ):
         assert (ours.rows, ours.positives, ours.users) == (theirs.rows, theirs.positives, theirs.users)
         assert ours.deciles == theirs.deciles
         assert ours.users_share == theirs.users_share
@@ -82,6 +89,27 @@ def test_numbers_equal_their_definitions(whole: Evaluation, task: int) -> None:
     assert found.calibration is not None
     assert bounds.low == pytest.approx(found.calibration * np.exp(-1.96 * error), rel=0.02)
     assert bounds.high == pytest.approx(found.calibration * np.exp(1.96 * error), rel=0.02)
+
+
+def test_a_product_is_a_task_of_all_rows(whole: Evaluation) -> None:
+    """Click and conversion, whose probability is the product of both, in float64."""
+    predictions, found = example(), whole.products["conversion"]
+    click, _, conversion = predictions.logits.double().sigmoid().unbind(dim=1)
+    product = replace(
+        predictions,
+        logits=torch.logit(click * conversion)[:, None],
+        labels=(predictions.labels[:, 0] * predictions.labels[:, 2])[:, None],
+        masks=torch.ones(ROWS, 1),
+    )
+    expected = by_hand(product, 0)
+    assert (found.rows, found.positives) == (ROWS, expected["positives"])
+    assert found.ne == pytest.approx(expected["ne"], rel=1e-6)
+    assert found.auc == pytest.approx(expected["auc"], abs=1e-6)  # rounded to float32, two predictions may be equal
+    assert found.calibration == pytest.approx(expected["calibration"], rel=1e-6)
+    assert list(whole.product_estimates) == METRICS
+    for key in NUMBERS:
+        assert whole.product_estimates[key].values.tolist() == [getattr(found, key)]
+    assert whole.sums.shape[1] == len(whole.tasks) == 3
 
 
 def test_estimates_are_those_of_the_numbers(whole: Evaluation) -> None:

@@ -49,6 +49,19 @@ def test_a_chain_is_trained_on_products_over_all_rows() -> None:
     assert terms.masks.bool().all()
 
 
+def test_a_funnel_counts_no_row_that_stands_for_a_lost_one() -> None:
+    """Such a row has masks 0, and its label is none of a row without a click."""
+    relation = build_relation(ModelConfig(relation="esmm"), CHAIN)
+    terms = relation.loss_terms(torch.zeros(5, 6), LABELS, torch.zeros(5, 3))
+    assert not terms.masks.any()
+
+
+def test_a_task_of_the_same_label_over_all_rows_is_no_part_of_a_chain() -> None:
+    tasks = (*CHAIN[:2], Task("both", "b"))
+    relation = build_relation(ModelConfig(relation="esmm"), tasks)
+    assert [tuple(each) for each in relation.inputs] == [(0, 0), (1, 0), (1, 1), (2, 2)]
+
+
 def test_two_ways_to_a_purchase() -> None:
     relation = build_relation(ModelConfig(relation="esm2"), TASKS)
     assert [head.name for head in relation.heads] == ["task_click", "task_cart", "task_buy", "task_buy%second"]
@@ -70,6 +83,7 @@ def test_two_ways_to_a_purchase() -> None:
     [
         ("esmm", tuple(replace(task, given="") for task in CHAIN), "click, cart, buy"),
         ("esmm", CHAIN[1:], "cart"),
+        ("esmm", (*CHAIN, Task("press", "a")), "cart.* 2 tasks"),
         ("esmm", (Task("p", "x", given="y"), Task("q", "y", given="x")), "itself"),
         ("esm2", CHAIN, "through"),
         ("esm2", (TASKS[0], TASKS[2]), "carted"),

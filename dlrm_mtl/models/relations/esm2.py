@@ -5,9 +5,11 @@ from collections.abc import Iterator, Sequence
 
 from torch import Tensor
 
+from dlrm_mtl.funnels import with_label
 from dlrm_mtl.models.relations.esmm import ESMM
 from dlrm_mtl.models.relations.relation import Head, mixture
 from dlrm_mtl.module_names import second_head_name
+from dlrm_mtl.quoting import quote
 from dlrm_mtl.schema import Task
 
 
@@ -30,18 +32,18 @@ class ESM2(ESMM):
         if not any(task.through for task in tasks):
             raise ValueError("model.relation=esm2 needs a task with 'through' in schema.json, and no task has it")
         ways: dict[int, tuple[int, int]] = {}
-        by_label = {task.label: m for m, task in enumerate(tasks)}
         second_heads: list[Head] = []
         for m, task in enumerate(tasks):
             if not task.through:
                 continue
-            between = by_label.get(task.through)
-            if between is None or tasks[between].given != task.given or tasks[between].through:
+            between = with_label(tasks, task.through)
+            if len(between) != 1 or tasks[between[0]].given != task.given or tasks[between[0]].through:
+                given = quote(task.given) if task.given else "nothing"
                 raise ValueError(
-                    f"model.relation=esm2: task {task.name} goes through {task.through}, expected the label of a task"
-                    f" that is given {task.given or 'nothing'} as well, and goes through none itself"
+                    f"model.relation=esm2: task {quote(task.name)} goes through {quote(task.through)}, expected the"
+                    f" label of one task that is given {given} as well, and goes through none itself"
                 )
-            ways[m] = (between, len(tasks) + len(second_heads))
+            ways[m] = (between[0], len(tasks) + len(second_heads))
             second_heads.append(Head(second_head_name(task.name), task.base_rate))
         self._ways = ways
         """Of a task with two ways: the task in between, and the head without it."""

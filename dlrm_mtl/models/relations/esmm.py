@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from dlrm_mtl.models.relations.relation import LossTerms, Relation, product
+from dlrm_mtl.funnels import chain_to
+from dlrm_mtl.models.relations.relation import LossTerms, Relation, joint_terms
 from dlrm_mtl.models.sharing.architecture import HeadInput
 from dlrm_mtl.schema import Task
 
@@ -21,27 +22,25 @@ class ESMM(Relation):
     the head learns from all impressions and not from clicked ones.
 
     Raises:
-        ValueError: no task is given another one, or one is given a label that is no task's.
+        ValueError: no task is given another one, or one has no :func:`dlrm_mtl.funnels.chain_to`.
     """
 
     def __init__(self, tasks: Sequence[Task]) -> None:
         super().__init__(tasks)
-        self._chains = _chains(tasks)
+        if not any(task.given for task in tasks):
+            names = ", ".join(task.name for task in tasks)
+            raise ValueError(f"model.relation: a funnel needs a task that is given another one, and of {names} none is")
+        try:
+            self._chains = [chain_to(tasks, task) for task in range(len(tasks))]
+        except ValueError as error:
+            raise ValueError(f"model.relation: {error}") from None
         self.inputs = [HeadInput(m, head) for m, chain in enumerate(self._chains) for head in self._heads_of(chain)]
 
     def task_logits(self, logits: Tensor) -> Tensor:
         return torch.stack([of_loss[-1] for of_loss in self._by_loss(logits)], dim=1)
 
     def loss_terms(self, logits: Tensor, labels: Tensor, masks: Tensor) -> LossTerms:
-        products, happened = [], []
-        events = (labels * masks).unbind(dim=1)  # by column: a list of indices would be copied to a GPU
-        for of_loss, chain in zip(self._by_loss(logits), self._chains, strict=True):
-            total = of_loss[0]
-            for logit in of_loss[1:]:
-                total = product(total, logit)
-            products.append(total)
-            happened.append(torch.stack([events[task] for task in chain]).prod(dim=0))
-        return LossTerms(torch.stack(products, dim=1), torch.stack(happened, dim=1), torch.ones_like(masks))
+        return joint_terms(self._by_loss(logits), self._chains, labels, masks)
 
     def _heads_of(self, chain: Sequence[int]) -> Iterator[int]:
         """The heads that a loss reads."""
@@ -55,29 +54,3 @@ class ESMM(Relation):
     def _log_odds(self, task: int, outputs: Iterator[Tensor]) -> Tensor:
         """Of one task, from the outputs of its heads, the next ones."""
         return next(outputs)
-
-
-def _chains(tasks: Sequence[Task]) -> list[list[int]]:
-    """For each task, the tasks that it is given, from the unconditional one on, and itself.
-
-    Raises:
-        ValueError: no task is given another one, or one is given a label that is no task's, or a circle.
-    """
-    by_label = {task.label: m for m, task in enumerate(tasks)}
-    if not any(task.given for task in tasks):
-        names = ", ".join(task.name for task in tasks)
-        raise ValueError(f"model.relation: a funnel needs a task that is given another one, and of {names} none is")
-    of_tasks = []
-    for task in tasks:
-        chain = [by_label[task.label]]
-        while given := tasks[chain[0]].given:
-            if given not in by_label:
-                raise ValueError(
-                    f"model.relation: task {tasks[chain[0]].name} is given {given}, expected the label of a"
-                    f" task: {', '.join(by_label)}"
-                )
-            if by_label[given] in chain:
-                raise ValueError(f"model.relation: task {task.name} is given itself, by way of {given}")
-            chain.insert(0, by_label[given])
-        of_tasks.append(chain)
-    return of_tasks

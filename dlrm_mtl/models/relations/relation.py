@@ -5,6 +5,7 @@ Notation: B batch, M tasks, H heads, R head inputs.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import torch
 from torch import Tensor, nn
@@ -80,6 +81,28 @@ def product(first: Tensor, second: Tensor) -> Tensor:
     log(a b / (1 - a b)) = -log(exp(-x) + exp(-y) + exp(-x - y)),   x, y the log-odds of a and b
     """
     return -torch.logsumexp(torch.stack([-first, -second, -first - second]), dim=0)
+
+
+def joint_terms(
+    logits: Sequence[Sequence[Tensor]], chains: Sequence[Sequence[int]], labels: Tensor, masks: Tensor
+) -> LossTerms:
+    """Of each of C chains of tasks, that all their labels are 1: defined wherever the first task is.
+
+    Args:
+        logits: for each chain, the log-odds (B,) of each of its tasks.
+        chains: positions of the tasks, see :func:`dlrm_mtl.funnels.chain_to`.
+        labels: (B, M) 0 or 1.
+        masks: (B, M) 1 where the task is defined.
+
+    Returns:
+        terms (B, C).
+    """
+    events, defined = (labels * masks).unbind(dim=1), masks.unbind(dim=1)  # lists of indices would be copied to a GPU
+    return LossTerms(
+        torch.stack([reduce(product, of_chain) for of_chain in logits], dim=1),
+        torch.stack([torch.stack([events[task] for task in chain]).prod(dim=0) for chain in chains], dim=1),
+        torch.stack([defined[chain[0]] for chain in chains], dim=1),
+    )
 
 
 def mixture(gate: Tensor, first: Tensor, second: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from dlrm_mtl.reporting.effects.gains import LOWER_IS_BETTER, METRICS, Gains
+from dlrm_mtl.reporting.effects.gains import LOWER_IS_BETTER, Gains
 from dlrm_mtl.reporting.effects.over_seeds import effect_over_seeds, effect_record, recorded_effect
 from dlrm_mtl.reporting.effects.verdicts import ArmEffects
 from dlrm_mtl.statistics.effect import Effect
@@ -24,7 +24,7 @@ class ArmSeeds:
     arm: Sequence[Record]
     """The arm's record in seed-S.json."""
     control: Sequence[Record]
-    """By task, the record of the control trained beside it."""
+    """``tasks`` and ``products`` of the control trained beside it."""
     gains: Sequence[Gains] | None
     """Gains with their errors over rows; None if any seed lacks them."""
 
@@ -39,12 +39,27 @@ class ArmSeeds:
             average = recorded_effect(self.arm[0]["average_ne_gain_percent"], seeds=1)
         return ArmEffects(average, tasks)
 
-    def metric_gains(self, task: str) -> dict[str, Any]:
-        """``relative_ne_gain_percent`` and gains in other metrics; None if any seed has none."""
+    def metric_gains(self, task: str, metrics: Sequence[str]) -> dict[str, Any]:
+        """``METRIC_gain_percent`` by metric; None if any seed has none."""
         return {
             f"{metric}_gain_percent": effect_record(effect) if (effect := self._effect(metric, task)) else None
-            for metric in ("relative_ne", *METRICS)
+            for metric in metrics
         }
+
+    def product_gains(self, product: str, metrics: Sequence[str]) -> dict[str, Any]:
+        """:meth:`metric_gains` of a product of tasks."""
+        names, records = list(self.arm[0]["products"]), [of_seed["products"] for of_seed in self.control]
+        if not all(records):
+            return dict.fromkeys((f"{metric}_gain_percent" for metric in metrics), None)
+        gains = [of_seed.products for of_seed in self.gains or () if of_seed.products]
+        products = ArmSeeds(
+            names,
+            [1 / len(names)] * len(names),
+            [{"tasks": arm["products"]} for arm in self.arm],
+            [{"tasks": record} for record in records],
+            gains if len(gains) == len(self.arm) else None,
+        )
+        return products.metric_gains(product, metrics)
 
     def segments(self) -> dict[str, Any]:
         """NE gains by segment and value, without verdicts since there are many of them."""
@@ -85,7 +100,7 @@ class ArmSeeds:
     def _values(self, metric: str, task: str) -> list[float | None]:
         """The gain of each seed."""
         return [
-            _gain(metric, control[task], arm["tasks"][task])
+            _gain(metric, control["tasks"][task], arm["tasks"][task])
             for control, arm in zip(self.control, self.arm, strict=True)
         ]
 

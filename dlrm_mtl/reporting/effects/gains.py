@@ -25,6 +25,8 @@ class Gains:
     """(M,) number of buckets with rows of each task."""
     segments: Mapping[str, Mapping[str, "SegmentGains"]] = field(default_factory=dict)
     """By segment and value."""
+    products: "Gains | None" = None
+    """Gains on P products of tasks; None if one of the arms has none."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,10 @@ def _with_segments(control: EvaluationEstimates, arm: EvaluationEstimates) -> Ga
         }
         for name, values in arm.segments.items()
     }
-    return replace(gains_over(control.estimates, arm.estimates), segments=segments)
+    products = None
+    if control.product_estimates and arm.product_estimates:
+        products = gains_over(control.product_estimates, arm.product_estimates)
+    return replace(gains_over(control.estimates, arm.estimates), segments=segments, products=products)
 
 
 def _difference(metric: str, control: Estimates, arm: Estimates) -> Estimates:

@@ -85,10 +85,10 @@ class OlderTask(MayHoldMore):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ComparedTask(OlderTask):
-    """The same, as this version has it."""
+class ComparedProduct(OlderTask):
+    """An arm's metrics on a product of tasks, which has no verdict."""
 
-    ne_gain_percent: JudgedGain | None
+    ne_gain_percent: OtherGain | None
     relative_ne_gain_percent: OtherGain | None
     auc_gain_percent: OtherGain | None
     auprc_gain_percent: OtherGain | None
@@ -103,6 +103,13 @@ class ComparedTask(OlderTask):
     calibration_by_seed: tuple[SeedCalibration, ...]
     deciles_by_seed: tuple[SeedDeciles, ...]
     exploded_seeds: tuple[int, ...] = field()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparedTask(ComparedProduct):
+    """An arm's metrics on a task, as this version has them."""
+
+    ne_gain_percent: JudgedGain | None
 
 
 @dataclass(frozen=True)
@@ -145,6 +152,7 @@ class ComparedArm(OlderArm):
     loses_nothing: bool | None
     tasks: Mapping[str, ComparedTask]
     segments: Mapping[str, Mapping[str, SegmentValue]]
+    products: Mapping[str, ComparedProduct] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -231,6 +239,7 @@ class Comparison(OlderComparison):
     task_weights: Mapping[str, float] = field()
     clusters: str
     evaluation: Mapping[str, Evaluated]
+    products: Mapping[str, Evaluated] = field(default_factory=dict)
     families: Families
     chance_range: ChanceRange
     planned_seeds: tuple[int, ...] = field()

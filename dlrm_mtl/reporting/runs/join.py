@@ -175,6 +175,7 @@ def _against(control: str, summary: Record) -> dict[str, Any]:
             **(arm if own else with_gains_over(baseline, arm)),
             **{f"control_{rate}": baseline.get(rate, []) for rate in RATES},
             "control_tasks": baseline["tasks"],
+            "control_products": baseline.get("products", {}),
         }
         for name, arm in ordered.items()
     }
@@ -182,19 +183,20 @@ def _against(control: str, summary: Record) -> dict[str, Any]:
 
 def with_gains_over(control: Record, arm: Record) -> dict[str, Any]:
     """An arm's record of one seed, with its gains over this control; they have no interval."""
-    gains = {}
-    for task, metrics in arm["tasks"].items():
-        before, after = control["tasks"][task]["ne"], metrics["ne"]
-        gains[task] = None if before is None or after is None else 100 * (before - after)
-    finite = [gain for gain in gains.values() if gain is not None]
-    return {
-        **arm,
-        "average_ne_gain_percent": _mean_record(sum(finite) / len(finite) if len(finite) == len(gains) else None),
-        "tasks": {
-            task: {**metrics, "ne_gain_percent": _mean_record(gains[task])} for task, metrics in arm["tasks"].items()
-        },
+    regained = {
+        kind: {
+            name: {**metrics, "ne_gain_percent": _gain(control.get(kind, {}).get(name), metrics)}
+            for name, metrics in arm[kind].items()
+        }
+        for kind in ("tasks", "products")
+        if kind in arm
     }
+    gains = [task["ne_gain_percent"] for task in regained["tasks"].values()]
+    average = None if None in gains else {"mean": sum(gain["mean"] for gain in gains) / len(gains)}
+    return {**arm, "average_ne_gain_percent": average, **regained}
 
 
-def _mean_record(gain: float | None) -> dict[str, float] | None:
-    return None if gain is None else {"mean": gain}
+def _gain(control: Record | None, arm: Record) -> dict[str, float] | None:
+    if control is None or control["ne"] is None or arm["ne"] is None:
+        return None
+    return {"mean": 100 * (control["ne"] - arm["ne"])}

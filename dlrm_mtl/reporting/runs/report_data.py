@@ -101,7 +101,7 @@ def read_run(directory: Path) -> Run:
     summaries = [file for seed in sorted(seeds) if (file := directory / f"seed-{seed}.json").is_file()]
     seed_summaries = [_read_seed(file, comparison["tasks"]) for file in summaries]
     estimates = {
-        summary["seed"]: read_seed_estimates(file.with_suffix(".npz"), list(summary["arms"]), comparison["tasks"])
+        summary["seed"]: read_seed_estimates(file.with_suffix(".npz"), summary["arms"], comparison["tasks"])
         for file, summary in zip(summaries, seed_summaries, strict=True)
     }
     data = directory / "data.json"

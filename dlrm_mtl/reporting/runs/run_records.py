@@ -1,7 +1,7 @@
 """Files of a run directory, checked by type and range when the report reads them. Unknown fields are ignored."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -91,6 +91,7 @@ class TrainedArm(MayHoldMore):
     average_ne_gain_percent: Gain | None
     tasks: Mapping[str, TrainedTask]
     end_to_end_qps: tuple[float, ...] = ()
+    products: Mapping[str, TrainedTask] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for values in (self.qps, self.end_to_end_qps):
@@ -185,11 +186,16 @@ def check_record(value: Any, kind: type, path: Path) -> None:
         raise ValueError(f"{path}: {error}") from None
 
 
-def read_seed_estimates(path: Path, arms: Sequence[str], tasks: Sequence[str]) -> dict[str, EvaluationEstimates] | None:
+def read_seed_estimates(
+    path: Path, arms: Mapping[str, Mapping[str, Any]], tasks: Sequence[str]
+) -> dict[str, EvaluationEstimates] | None:
     """Reads a seed-S.npz; None if there is none, as in runs of earlier versions.
 
+    Args:
+        arms: their records in seed-S.json.
+
     Raises:
-        ValueError: the file does not have these arms and tasks; the message names it.
+        ValueError: the file does not have these arms, tasks and products; the message names it.
     """
     if not path.is_file():
         return None
@@ -202,6 +208,10 @@ def read_seed_estimates(path: Path, arms: Sequence[str], tasks: Sequence[str]) -
         if len(arm.estimates["ne"].values) != len(tasks):
             count = len(arm.estimates["ne"].values)
             raise ValueError(f"{path}: arm {quote(name)} has {count} tasks, expected {len(tasks)}")
+        products = arm.product_estimates
+        expected = len(arms[name].get("products", {}))
+        if (count := len(products["ne"].values) if "ne" in products else 0) != expected:
+            raise ValueError(f"{path}: arm {quote(name)} has NE of {count} products, expected {expected}")
     shapes = {name: evaluation_shape(arm) for name, arm in estimates.items()}
     first = next(iter(shapes.values()))
     for name, of_arm in shapes.items():
@@ -217,4 +227,5 @@ def evaluation_shape(arm: EvaluationEstimates) -> tuple[Any, ...]:
         for name, values in arm.segments.items()
         for value, segment in values.items()
     }
-    return {estimates.influence.shape for estimates in arm.estimates.values()}, segments
+    buckets = {len(estimates.influence) for estimates in (*arm.estimates.values(), *arm.product_estimates.values())}
+    return buckets, segments

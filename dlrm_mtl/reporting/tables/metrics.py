@@ -5,7 +5,7 @@ from typing import Any
 
 from dlrm_mtl.reporting.effects.gains import METRICS
 from dlrm_mtl.reporting.tables.gains import TITLES
-from dlrm_mtl.reporting.tables.table import Name, Table, ends_cell, number
+from dlrm_mtl.reporting.tables.table import Name, Table, ends_cell, gain_cell, number
 from dlrm_mtl.reporting.words.phrases import name_seeds
 
 Record = Mapping[str, Any]
@@ -42,6 +42,34 @@ def metrics_table(comparison: Record) -> Table:
             ]
             for task in tasks
             for name, arm in arms.items()
+        ],
+        names=2,
+    )
+
+
+def products_table(comparison: Record) -> Table | None:
+    """One row per product of tasks and arm that has it; None if there is none."""
+    reached = [
+        (product, name, arm["products"][product])
+        for product in comparison.get("products", {})
+        for name, arm in comparison["arms"].items()
+        if product in arm["products"]
+    ]
+    if not reached:
+        return None
+    keys = [key for key in METRICS if any(values[key] is not None for _, _, values in reached)]
+    return Table(
+        ["task", "arm", "NE", *(TITLES[key] for key in keys), "calibration", "NE gain (%)"],
+        [
+            [
+                Name(product),
+                Name(name),
+                _ne(values),
+                *(number(values[key]) for key in keys),
+                number(values["calibration"]),
+                "" if name == comparison["control"] else gain_cell(values["ne_gain_percent"], without="-"),
+            ]
+            for product, name, values in reached
         ],
         names=2,
     )
@@ -96,16 +124,14 @@ def speed_table(arms: Record) -> Table:
     return Table(header, rows)
 
 
-def result_table(arms: Record) -> Table:
-    """The table of a single run: one row per task and arm."""
-    return Table(
-        ["task", "arm", "NE", "AUC", "calibration"],
-        [
-            [Name(task), Name(name), number(values["ne"]), number(values["auc"]), number(values["calibration"])]
-            for name, arm in arms.items()
-            for task, values in arm["tasks"].items()
-        ],
-    )
+def result_table(arms: Record, kind: str = "tasks") -> Table | None:
+    """The table of a single run: one row per arm and task, or product of tasks; None without any."""
+    rows = [
+        [Name(task), Name(name), number(values["ne"]), number(values["auc"]), number(values["calibration"])]
+        for name, arm in arms.items()
+        for task, values in arm.get(kind, {}).items()
+    ]
+    return Table(["task", "arm", "NE", "AUC", "calibration"], rows) if rows else None
 
 
 def _count(value: int | None) -> str:

@@ -1,0 +1,45 @@
+"""Funnels of tasks: each is defined where the label of the task before is 1, as conversion given a click. Free of
+torch."""
+
+from collections.abc import Sequence
+from contextlib import suppress
+
+from dlrm_mtl.quoting import quote
+from dlrm_mtl.schema import Task
+
+
+def chain_to(tasks: Sequence[Task], last: int) -> tuple[int, ...]:
+    """The positions of the tasks that the last one is given, from the unconditional one on, and its own.
+
+    Raises:
+        ValueError: one of them is given a label that is not that of exactly one other task, or is given itself.
+    """
+    positions = [last]
+    while given := tasks[positions[0]].given:
+        name, before = tasks[positions[0]].name, with_label(tasks, given)
+        if len(before) != 1:
+            labels = ", ".join(quote(task.label) for task in tasks)
+            raise ValueError(
+                f"task {quote(name)} is given {quote(given)}, the label of {len(before)} tasks, expected the label of"
+                f" one task, of {labels}"
+            )
+        if before[0] in positions:
+            raise ValueError(f"task {quote(name)} is given itself, by way of {quote(given)}")
+        positions.insert(0, before[0])
+    return tuple(positions)
+
+
+def with_label(tasks: Sequence[Task], label: str) -> list[int]:
+    """The positions of the tasks with this label."""
+    return [position for position, task in enumerate(tasks) if task.label == label]
+
+
+def products(tasks: Sequence[Task]) -> dict[str, tuple[int, ...]]:
+    """The :func:`chain_to` of each conditional task that has one, by its name. The product of their probabilities is
+    that of all their labels being 1, and is defined in every row."""
+    chains: dict[str, tuple[int, ...]] = {}
+    for position, task in enumerate(tasks):
+        if task.given:
+            with suppress(ValueError):
+                chains[task.name] = chain_to(tasks, position)
+    return chains
