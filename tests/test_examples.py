@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from dlrm_mtl.config import ModelConfig
 from dlrm_mtl.distributed.processes import Ranks
-from docs.examples import layer_under_ddp, own_method
+from docs.examples import experts, layer_under_ddp, own_method
 from tests.distributed.training import assemble, run_config, train_steps
 from tests.pages import ROOT
 from tests.ranks import RankPool
@@ -17,7 +18,7 @@ from tests.ranks import RankPool
 OWN = "docs.examples.own_architecture"
 
 
-@pytest.mark.parametrize("program", ["own_method", "own_architecture"])
+@pytest.mark.parametrize("program", ["own_method", "own_architecture", "experts"])
 def test_programs_run(program: str, capsys: pytest.CaptureFixture[str]) -> None:
     runpy.run_path(str(ROOT / f"docs/examples/{program}.py"), run_name="__main__")
     assert capsys.readouterr().out
@@ -27,6 +28,28 @@ def test_own_methods_reach_lower_losses_than_an_untrained_model() -> None:
     for method in ("UnitNorm", "RevisedUncertainty+imtl_g"):
         name = f"docs.examples.own_method:{method}"
         assert sum(own_method.train(name, steps=50)) < 0.5 * sum(own_method.train(name, steps=1))
+
+
+def test_shared_experts_get_the_weighted_sum_of_the_tasks_gradients() -> None:
+    """Of a gradient from a pass of its own for each task, in float64; gates and towers keep their own."""
+    model, of_tasks = experts.train()
+    assert of_tasks.sum() < 0.5 * experts.train(steps=1)[1].sum()
+    model.double()
+    rows, labels = torch.randn(32, experts.FEATURES).double(), torch.randint(2, (32, experts.TASKS)).double()
+    model.eval()  # where the layer is the identity
+    alone = [
+        torch.autograd.grad(loss, tuple(model.parameters()), allow_unused=True)
+        for loss in (experts.losses(model, rows, labels)[task] for task in range(experts.TASKS))
+    ]
+    model.train()
+    experts.losses(model, rows, labels).sum().backward()
+    weights = model.layer.record.coefficients
+    for (name, parameter), gradients in zip(model.named_parameters(), zip(*alone, strict=True), strict=True):
+        shared = name.startswith(("bottom", "experts"))
+        assert sum(each is not None for each in gradients) == (experts.TASKS if shared else 1)
+        own = weights if shared else torch.ones(experts.TASKS)
+        parts = [weight * each for weight, each in zip(own, gradients, strict=True) if each is not None]
+        torch.testing.assert_close(parameter.grad, sum(parts), rtol=1e-9, atol=1e-15)
 
 
 def trained_under_ddp(_: Ranks) -> list[Any]:
