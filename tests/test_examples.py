@@ -43,7 +43,9 @@ def test_shared_experts_get_the_weighted_sum_of_the_tasks_gradients() -> None:
     ]
     model.train()
     experts.losses(model, rows, labels).sum().backward()
-    weights = model.layer.record.coefficients
+    record = model.layer.record
+    assert record is not None
+    weights = record.coefficients
     for (name, parameter), gradients in zip(model.named_parameters(), zip(*alone, strict=True), strict=True):
         shared = name.startswith(("bottom", "experts"))
         assert sum(each is not None for each in gradients) == (experts.TASKS if shared else 1)

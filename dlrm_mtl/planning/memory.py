@@ -4,20 +4,12 @@ import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from torchrec.distributed.planner.shard_estimators import EmbeddingStorageEstimator
 from torchrec.distributed.planner.types import ShardingOption
 from torchrec.distributed.planner.utils import build_sharder_data_map, sharder_name
 
-from dlrm_mtl.config import DenseOptimizer, ModelConfig
 from dlrm_mtl.distributed.planner import TablePlan
 from dlrm_mtl.distributed.sharding import sharders
-from dlrm_mtl.models.ranker import build_dense_modules
-from dlrm_mtl.schema import Schema
-
-FLOAT32 = 4
-DENSE_STATE = {"sgd": 0, "adagrad": 1, "adam": 2, "adamw": 2}
-"""Values that a dense optimizer keeps per parameter."""
 
 
 @dataclass(frozen=True)
@@ -54,15 +46,6 @@ def memory_by_rank(plan: TablePlan) -> tuple[RankMemory, RankMemory]:
         for first, both, total in zip(weights, with_state, everything, strict=True)
     )
     return hbm, ddr
-
-
-def dense_memory(schema: Schema, config: ModelConfig, optimizer: DenseOptimizer) -> tuple[int, int]:
-    """Number of parameters other than the tables', and the bytes of their float32 weights, gradients and optimizer
-    state on each rank. DistributedDataParallel's buckets are the gradients, not a copy. Activations are not counted."""
-    with torch.device("meta"):
-        modules = build_dense_modules(schema, config)
-    parameters = sum(parameter.numel() for module in modules for parameter in module.parameters())
-    return parameters, FLOAT32 * parameters * (2 + DENSE_STATE[optimizer])
 
 
 def _estimate(plan: TablePlan, inference: bool = False, batch_size: int | None = None) -> tuple[list[int], list[int]]:

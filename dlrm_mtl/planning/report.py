@@ -9,9 +9,10 @@ from dlrm_mtl.distributed.plan_records import describe_plan
 from dlrm_mtl.distributed.planner import NoPlanFitsError, TablePlan
 from dlrm_mtl.distributed.shortfall import shortfalls
 from dlrm_mtl.distributed.topology import Cluster
+from dlrm_mtl.models.dense_memory import dense_memory
 from dlrm_mtl.planning.candidate import Candidate, plan_candidate
 from dlrm_mtl.planning.hosts import host_counts, smallest_hosts
-from dlrm_mtl.planning.memory import RankMemory, dense_memory, memory_by_rank
+from dlrm_mtl.planning.memory import RankMemory, memory_by_rank
 from dlrm_mtl.planning.options import PlanConfig
 from dlrm_mtl.planning.presets import PRESETS
 from dlrm_mtl.planning.step_time import PARTS, StepTime, step_time
@@ -32,8 +33,9 @@ def make_report(config: PlanConfig) -> dict[str, Any]:
     schema = _schema(config)
     candidate = plan_candidate(config, schema, config.hosts)
     cluster, plan = candidate.cluster, candidate.plan
-    parameters, dense = dense_memory(schema, config.model, config.optimizer.dense)
+    dense = dense_memory(schema, config.model, config.optimizer.dense)
     reserve = _reserve_per_rank(cluster, config.sharding.reserve)
+    dense_fits = dense.bytes <= reserve
     counts = host_counts(config.divides, config.gpus_per_host, config.hosts)
 
     def fits_on(hosts: int) -> bool:
@@ -56,11 +58,17 @@ def make_report(config: PlanConfig) -> dict[str, Any]:
             "intra_host_bandwidth": cluster.intra_host_bandwidth,
             "inter_host_bandwidth": cluster.inter_host_bandwidth,
         },
-        "dense": {"parameters": parameters, "bytes": dense, "fits_in_reserve": dense <= reserve},
-        "fits": _is_plan(candidate) and dense <= reserve,
-        "smallest_hosts": (
-            smallest_hosts(counts, config.hosts, _is_plan(candidate), fits_on) if dense <= reserve else None
-        ),
+        "dense": {
+            "parameters": dense.total_parameters,
+            "bytes": dense.bytes,
+            "fits_in_reserve": dense_fits,
+            "parts": {
+                part: {"parameters": count, "bytes": dense.bytes_per_parameter * count}
+                for part, count in dense.parameters.items()
+            },
+        },
+        "fits": _is_plan(candidate) and dense_fits,
+        "smallest_hosts": smallest_hosts(counts, config.hosts, _is_plan(candidate), fits_on) if dense_fits else None,
         "largest_hosts_tried": counts[-1],
         "shortfalls": (
             shortfalls(plan.search_space, cluster, config.sharding.reserve) if isinstance(plan, NoPlanFitsError) else []

@@ -12,6 +12,11 @@ from dlrm_mtl.units import format_size, gib
 
 LINES_OF_RANKS = 16
 """Lines of the table by rank; beyond that, only the slowest are shown."""
+DENSE_PARTS = {
+    "representation": "  bottom MLP and interaction",
+    "sharing": "  experts and gates",
+    "heads": "  heads",
+}
 
 Report = Mapping[str, Any]
 
@@ -72,8 +77,10 @@ def _memory(report: Report) -> str:
             largest = max(values)
             rows.append([label, f"{mean(values):.3f}", f"{largest:.3f}", str(values.index(largest))])
     dense, reserve = gib(report["dense"]["bytes"]), gib(report["assumptions"]["reserve"])
-    label = f"dense part, of {reserve:.2f} kept free"
-    return align([*rows, [label, f"{dense:.3f}", f"{dense:.3f}", "all"]])
+    parts = {f"dense part, of {reserve:.2f} kept free": dense}
+    if report["config"]["model"]["sharing"] != "bottom":
+        parts |= {DENSE_PARTS[name]: gib(part["bytes"]) for name, part in report["dense"]["parts"].items()}
+    return align([*rows, *([label, f"{size:.3f}", f"{size:.3f}", "all"] for label, size in parts.items())])
 
 
 def _step_time(plan: Report) -> str:

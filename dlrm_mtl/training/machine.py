@@ -8,7 +8,9 @@ from dlrm_mtl.config import RunConfig, require
 from dlrm_mtl.distributed.caching import allowed_kernels
 from dlrm_mtl.distributed.comms import check_comms
 from dlrm_mtl.distributed.sharding import allowed_kinds
+from dlrm_mtl.models.dense_memory import DenseMemory
 from dlrm_mtl.training.optimizers import check_table_optimizer
+from dlrm_mtl.units import format_size
 
 AMPERE = (8, 0)
 """Compute capability of the first GPUs with TF32 and bfloat16 units."""
@@ -28,6 +30,25 @@ def machine_of(device: torch.device) -> Machine:
     if device.type == "cpu":
         return Machine("cpu")
     return Machine(device.type, torch.cuda.get_device_capability(device))
+
+
+def check_dense_memory(memory: DenseMemory, arms: int, optimizer: str, available: int) -> None:
+    """
+    Args:
+        memory: of the dense part of one arm.
+        available: bytes of memory of a rank.
+
+    Raises:
+        ValueError: the dense parts of all arms are larger than the memory.
+    """
+    needed = arms * memory.bytes
+    if needed > available:
+        parts = ", ".join(f"{part} {count:,}" for part, count in memory.parameters.items())
+        raise ValueError(
+            f"model: the dense part of {arms} arm{'s' * (arms > 1)} needs {format_size(needed)} on each rank (weights,"
+            f" gradients and the state of {optimizer}), expected at most the {format_size(available)} that a rank has;"
+            f" parameters of one arm: {parts}"
+        )
 
 
 def check_machine(config: RunConfig, machine: Machine) -> None:

@@ -16,15 +16,18 @@ from dlrm_mtl.distributed.checkpoint_directory import read_manifest
 from dlrm_mtl.distributed.plan_records import describe_plan, format_plan, summarize_plan
 from dlrm_mtl.distributed.processes import Ranks, process_group
 from dlrm_mtl.distributed.quiet import silence_known_warnings
+from dlrm_mtl.distributed.topology import cluster_of
 from dlrm_mtl.distributed.versions import check_versions
 from dlrm_mtl.files import write_json
+from dlrm_mtl.models.dense_memory import memory_of
+from dlrm_mtl.models.option_reads import OptionReads
 from dlrm_mtl.models.ranker import build_dense_modules
 from dlrm_mtl.recipe import parse_recipe
 from dlrm_mtl.run_directory import describe_environment, open_run_directory
 from dlrm_mtl.training.arm import make_plan
 from dlrm_mtl.training.checkpoint_facts import check_facts
 from dlrm_mtl.training.init_from import check_init_from
-from dlrm_mtl.training.machine import check_machine, machine_of
+from dlrm_mtl.training.machine import check_dense_memory, check_machine, machine_of
 from dlrm_mtl.training.run_data import DATA_RECORD, inspect_run_data, open_run_data
 from dlrm_mtl.training.single_task import SingleTaskTrainers
 from dlrm_mtl.training.trainer import Trainer
@@ -83,8 +86,16 @@ def prepare(config: RunConfig, arms: Sequence[str], ranks: Ranks) -> Session:
     ranks.run_on_all(lambda: check_machine(config, machine_of(ranks.device)))
     torch.set_float32_matmul_precision("high" if config.tf32 else "highest")
     dataset, began = open_run_data(config, ranks)
+    model = OptionReads.of(config.model)
     with torch.device("meta"):
-        modules = build_dense_modules(dataset.schema, config.model)
+        modules = build_dense_modules(dataset.schema, model)
+    if ranks.is_first:
+        for option, value in model.unread().items():
+            print(f"model.{option}={value} has no effect: no part of this model reads it", flush=True)
+    memory = cluster_of(ranks).usable_memory(reserve=0)
+    available = memory.get("hbm", memory["ddr"])
+    dense = memory_of(modules, config.optimizer.dense)
+    ranks.run_on_all(lambda: check_dense_memory(dense, len(arms), config.optimizer.dense, available))
     for recipe in map(parse_recipe, arms):
         check_level(recipe, any(True for _ in modules.shared.interaction.parameters()))
         check_arm(recipe, dataset.schema.task_names)

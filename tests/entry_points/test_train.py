@@ -20,9 +20,20 @@ OPTIONS = ["--batch-size", "64", "--log-every", "4", "--model.head-mlp", "16"]
 def test_trains_and_evaluates(small_dataset: Path, tmp_path: Path, processes: int) -> None:
     out = tmp_path / "run"
     process = python(
-        "dlrm_mtl.train", "--data", small_dataset, "--out", out, *OPTIONS, "--epochs", "3", processes=processes
+        "dlrm_mtl.train",
+        "--data",
+        small_dataset,
+        "--out",
+        out,
+        *OPTIONS,
+        "--epochs",
+        "3",
+        "--model.levels",
+        "3",
+        processes=processes,
     )
     assert process.returncode == 0, process.stderr
+    assert process.stdout.count("model.levels=3") == 1  # which a shared bottom does not read
     assert "| click " in process.stdout
     result = json.loads((out / "result.json").read_text())
     click = result["arms"]["multibalance"]["tasks"]["click"]
@@ -39,9 +50,19 @@ def test_trains_and_evaluates(small_dataset: Path, tmp_path: Path, processes: in
     assert "dense_part.heads.heads.task_click.0._linear.weight" in weights
 
 
-def test_bad_arm(small_dataset: Path, tmp_path: Path) -> None:
-    process = python("dlrm_mtl.train", "--data", small_dataset, "--out", tmp_path / "run", "--arm", "pcgrd")
-    assert "'pcgrd'" in complaint(process)
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (("--arm", "pcgrd"), ("pcgrd",)),
+        (("--model.sharing", "cgc", "--model.own-experts", "0"), ("model.own_experts", 0, 1)),
+        (("--model.relation", "esm2"), ("model.relation=esm2", "through", "schema.json")),
+        (("--model.sharing", "ple", "--model.expert-mlp", "1048576", "1048576"), ("32 TiB", "sharing")),
+    ],
+)
+def test_bad_values(small_dataset: Path, tmp_path: Path, options: tuple[str, ...], named: tuple[object, ...]) -> None:
+    process = python("dlrm_mtl.train", "--data", small_dataset, "--out", tmp_path / "run", *options)
+    assert mentions(complaint(process), *named)
+    assert not (tmp_path / "run").exists()
 
 
 def test_unknown_option(small_dataset: Path, tmp_path: Path) -> None:

@@ -12,11 +12,13 @@ from torch import Tensor, nn
 from dlrm_mtl.balancing import BalancingLayer, ParameterLevelLayer, create_balancer
 from dlrm_mtl.config import ModelConfig
 from dlrm_mtl.model_parts import RELATIONS, SHARING
+from dlrm_mtl.models.option_reads import OptionReads
 from dlrm_mtl.models.ranker import TaskHeads, build_dense_modules
 from dlrm_mtl.models.relations.relation import build_relation
 from dlrm_mtl.models.sharing.architecture import HeadInput, Layer, SharingArchitecture, build_sharing
 from dlrm_mtl.module_names import owner_of
 from dlrm_mtl.schema import Task
+from tests.messages import naming
 from tests.models.batches import SCHEMA
 
 BATCH, WIDTH = 10, 6
@@ -241,7 +243,36 @@ def test_a_class_that_cannot_be_built(option: str, name: str, message: str) -> N
 
 
 @pytest.mark.parametrize("field", ["shared_experts", "own_experts", "levels"])
-def test_counts_of_nothing(field: str) -> None:
-    changed: dict[str, Any] = {field: 0}
-    with pytest.raises(ValueError, match=f"model.{field} is 0"):
+@pytest.mark.parametrize("count", [0, -1, 10**9])
+def test_counts_of_nothing_or_of_too_many(field: str, count: int) -> None:
+    changed: dict[str, Any] = {field: count}
+    with pytest.raises(ValueError, match=naming(f"model.{field}", count, 1, 1024)):
         replace(CONFIG, **changed)
+
+
+@pytest.mark.parametrize(
+    ("sharing", "unread"),
+    [
+        ("bottom", {"shared_experts", "own_experts", "expert_mlp", "gate_mlp", "levels"}),
+        ("mmoe", {"own_experts", "levels"}),
+        ("cgc", {"levels"}),
+        ("ple", set()),
+        ("adatt", {"shared_experts"}),
+        ("cross_stitch", {"shared_experts", "own_experts", "gate_mlp"}),
+        ("stem", {"levels"}),
+    ],
+)
+def test_options_that_an_architecture_ignores(sharing: str, unread: set[str]) -> None:
+    options: dict[str, Any] = {
+        "shared_experts": 3,
+        "own_experts": 2,
+        "expert_mlp": (8, 8),
+        "gate_mlp": (4,),
+        "levels": 3,
+        "cross_layers": 7,
+    }
+    with torch.device("meta"):
+        reads = OptionReads.of(ModelConfig(sharing=sharing, **options))
+        build_dense_modules(SCHEMA, reads)
+    assert reads.unread() == {name: options[name] for name in (*unread, "cross_layers")}  # of dcn, and this is dot
+    replace(reads, embedding_dim=8)  # as an architecture of one's own may

@@ -5,12 +5,13 @@ from typing import Any
 
 import pytest
 
-from dlrm_mtl.config import ModelConfig
+from dlrm_mtl.config import DenseOptimizer, ModelConfig
 from dlrm_mtl.distributed.plan_records import describe_plan
 from dlrm_mtl.distributed.planner import TablePlan
 from dlrm_mtl.model_parts import INTERACTIONS
+from dlrm_mtl.models.dense_memory import dense_memory
 from dlrm_mtl.planning.candidate import plan_candidate
-from dlrm_mtl.planning.memory import dense_memory, memory_by_rank
+from dlrm_mtl.planning.memory import memory_by_rank
 from dlrm_mtl.planning.presets import CRITEO_IDS_PER_ROW, CRITEO_ROWS, PRESETS
 from dlrm_mtl.planning.report import make_report
 from dlrm_mtl.planning.text import format_report
@@ -141,8 +142,10 @@ def test_the_dense_part_must_find_room_in_the_reserve() -> None:
 def test_the_dense_part_is_the_rankers(interaction: str, sharing: str) -> None:
     config = ModelConfig(interaction=interaction, over_mlp=(8,), sharing=sharing)
     parameters = sum(parameter.numel() for parameter in build(SCHEMA, config).dense_part.parameters())
-    assert dense_memory(SCHEMA, config, "sgd") == (parameters, 8 * parameters)
-    assert dense_memory(SCHEMA, config, "adam") == (parameters, 16 * parameters)
+    sizes: dict[DenseOptimizer, int] = {"sgd": 8, "adam": 16}
+    for optimizer, size in sizes.items():
+        memory = dense_memory(SCHEMA, config, optimizer)
+        assert (memory.total_parameters, memory.bytes) == (parameters, size * parameters)
 
 
 def test_the_text_is_short_on_many_ranks() -> None:

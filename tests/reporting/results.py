@@ -1,6 +1,7 @@
 """Simulated evaluations for tests of the report."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
@@ -49,8 +50,10 @@ def row_sums(predictions: Predictions) -> FloatArray:
     return np.stack([np.ones_like(labels), labels, log_loss, 1 / (1 + np.exp(-logits))], axis=2)
 
 
-def arm_result(predictions: Predictions, qps: Sequence[float]) -> ArmResult:
+def arm_result(
+    predictions: Predictions, qps: Sequence[float], products: Mapping[str, Sequence[int]] = MappingProxyType({})
+) -> ArmResult:
     rows, tasks = predictions.logits.shape
-    evaluator = Evaluator(tasks, Context("", ()), rows, torch.device("cpu"))
+    evaluator = Evaluator(tasks, Context("", ()), rows, torch.device("cpu"), products=products)
     evaluator.update(predictions)
     return ArmResult(evaluator.evaluate(), qps, skipped_steps=0, rows_lost=0)

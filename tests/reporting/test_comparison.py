@@ -15,6 +15,7 @@ from dlrm_mtl.reporting.comparison import compare_seeds
 from dlrm_mtl.reporting.effects.gains import Gains, gains_of_seed
 from dlrm_mtl.reporting.markdown import format_comparison
 from dlrm_mtl.reporting.seed_summary import summarize_seed
+from dlrm_mtl.reporting.tables.metrics import products_table
 from dlrm_mtl.training.loop import ArmResult
 from tests.reporting.results import TASKS, FloatArray, arm_result, row_sums, simulate
 from tests.reporting.runs import summarized
@@ -70,7 +71,7 @@ def test_keys(seeds: list[dict[str, Any]], gains: dict[int, dict[str, Gains]]) -
     for found in (compare(seeds), compare(seeds, gains=gains)):
         assert found.keys() == {
             *("control", "tasks", "arms", "bayes_ne", "intervals", "families", "chance_range", "clusters"),
-            *("task_weights", "reweighed", "planned_seeds", "added_seeds", "evaluation"),
+            *("task_weights", "reweighed", "planned_seeds", "added_seeds", "evaluation", "products"),
         }
         assert found["control"] == "mean"
         assert found["tasks"] == list(TASKS)
@@ -80,8 +81,9 @@ def test_keys(seeds: list[dict[str, Any]], gains: dict[int, dict[str, Gains]]) -
         for arm in found["arms"].values():
             assert arm.keys() == {
                 *("seeds", "qps", "end_to_end_qps", "average_ne_gain_percent", "tasks", "loses_nothing", "segments"),
-                *("skipped_steps", "rows_lost"),
+                *("skipped_steps", "rows_lost", "products"),
             }
+            assert arm["products"] == {}
             assert arm["seeds"] == [0, 1, 2]
             assert arm["qps"].keys() == {"median", "p10", "p90", "windows", "change_percent"}
             assert arm["qps"]["change_percent"].keys() == {"median", "low", "high"}
@@ -96,6 +98,35 @@ def test_keys(seeds: list[dict[str, Any]], gains: dict[int, dict[str, Gains]]) -
                     *OTHER_GAINS,
                 }
                 assert task["relative_ne_gain_percent"].keys() == INTERVALS
+
+
+def test_products_are_tasks_without_verdicts() -> None:
+    seeds, gains = [], {}
+    for seed in (0, 1):
+        control, arm = simulate(3000, [0.9, 0.5], models=seed, shift=0.0)
+        results = {"mean": arm_result(control, [], {"rare": (0, 1)}), "x": arm_result(arm, [], {"rare": (0, 1)})}
+        results["single_task"] = arm_result(arm, [])
+        seeds.append(summarize_seed(seed, TASKS, results))
+        gains[seed] = gains_of_seed({name: result.evaluation for name, result in results.items()}, "mean")
+    found = compare(seeds, gains=gains)
+    assert found["products"]["rare"]["rows"] == 3000
+    products = {name: arm["products"] for name, arm in found["arms"].items()}
+    assert products["single_task"] == {}
+    of_control, of_arm = products["mean"]["rare"], products["x"]["rare"]
+    assert of_control.keys() == of_arm.keys() == found["arms"]["x"]["tasks"]["rare"].keys()
+    for metric, sign in (("ne", 100), ("recalibrated_ne", 100), ("auc", -100), ("auprc", -100)):
+        gain = of_arm[f"{metric}_gain_percent"]
+        assert gain.keys() == INTERVALS
+        assert gain["mean"] == pytest.approx(sign * (of_control[metric] - of_arm[metric])) > 0
+        assert gain["covers"] == "seeds and rows"
+        assert of_control[f"{metric}_gain_percent"]["mean"] == 0
+    assert compare(seeds)["arms"]["x"]["products"]["rare"]["ne_gain_percent"]["covers"] == "seeds"
+    assert "rare" in products_table(found).markdown()  # type: ignore[union-attr]
+    # Against a control that has none.
+    single = [{**seed, "arms": {name: seed["arms"][name] for name in ("single_task", "x")}} for seed in seeds]
+    [alone] = compare(single)["arms"]["x"]["products"].values()
+    assert alone["ne"] == of_arm["ne"]
+    assert alone["ne_gain_percent"] is None
 
 
 def test_the_control_gains_nothing(seeds: list[dict[str, Any]]) -> None:

@@ -3,11 +3,9 @@
 from bisect import bisect_right
 from dataclasses import dataclass, replace
 
-import torch
-
 from dlrm_mtl.config import ModelConfig
+from dlrm_mtl.models.dense_memory import dense_memory
 from dlrm_mtl.models.embeddings import build_embedding_bags
-from dlrm_mtl.models.ranker import build_dense_modules
 from dlrm_mtl.schema import Schema
 
 WIDTH_STEP = 4
@@ -31,8 +29,7 @@ def count_parameters(schema: Schema, model: ModelConfig) -> Parameters:
     Raises:
         ValueError: the configuration does not fit the data set.
     """
-    with torch.device("meta"):
-        dense = sum(weight.numel() for module in build_dense_modules(schema, model) for weight in module.parameters())
+    dense = dense_memory(schema, model, "sgd").total_parameters
     tables = sum(weight.numel() for weight in build_embedding_bags(schema, model).parameters())
     return Parameters(dense, tables)
 
