@@ -60,6 +60,13 @@ def belongs_to(parameter: str, tasks: Collection[str]) -> bool:
     return not owners.isdisjoint(owner_of(part.rpartition(OWNED_BY)[2]) for part in re.split("[./]", parameter))
 
 
+def module_of(parameter: str, tasks: Collection[str]) -> str:
+    """The module or own table of one of these tasks that a parameter is in."""
+    parts = parameter.split(".")
+    last = next(number for number, part in enumerate(parts) if belongs_to(part, tasks))
+    return ".".join(parts[: last + 1])
+
+
 def unescape(name: str) -> str:
     """The inverse of :func:`escape`."""
     return unquote(name, errors="strict")

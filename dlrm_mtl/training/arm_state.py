@@ -11,7 +11,7 @@ from dlrm_mtl.balancing import BalancingLayer
 from dlrm_mtl.distributed.checkpoint import Checkpoint, load_tensors
 from dlrm_mtl.distributed.plan_records import describe_plan
 from dlrm_mtl.distributed.processes import Ranks
-from dlrm_mtl.module_names import OWNED_BY, belongs_to, unescape
+from dlrm_mtl.module_names import OWNED_BY, belongs_to, module_of, unescape
 from dlrm_mtl.training.arm import Arm
 
 BALANCING = "dense_part.balancing."
@@ -52,7 +52,7 @@ def restore_arm(arm: Arm, prefix: str, checkpoint: Checkpoint, ranks: Ranks) -> 
 
 def start_arm(
     arm: Arm, prefix: str, checkpoint: Checkpoint, ranks: Ranks, tasks: Collection[str], keep_balancer: bool
-) -> None:
+) -> list[str]:
     """Loads the state of an untrained arm from a checkpoint of a run with other tasks. Collective.
 
     Shared parts and parts of tasks with the same name keep weights and optimizer state; heads of new tasks keep their
@@ -62,19 +62,25 @@ def start_arm(
         tasks: of the arm.
         keep_balancer: whether to load the balancer's state too; that of new tasks keeps its initial value.
 
+    Returns:
+        the modules and tables that keep their initial weights.
+
     Raises:
         ValueError: as :func:`restore_arm`, except for new and removed tasks.
     """
     before = checkpoint.facts["tasks"]
-    _restore(
+    new_tasks = [task for task in tasks if task not in before]
+    names = _restore(
         arm,
         prefix,
         checkpoint,
         ranks,
         skip=(f".{SCHEDULE}/", *(() if keep_balancer else (BALANCING,))),
-        new_tasks=[task for task in tasks if task not in before],
+        new_tasks=new_tasks,
         gone_tasks=[task for task in before if task not in tasks],
     )
+    parameters = (name.partition("/model/")[2] for name in names if name not in checkpoint.sizes)
+    return sorted({module_of(each, new_tasks) for each in parameters if each and BALANCING not in each})
 
 
 def generator_state(ranks: Ranks) -> dict[str, Tensor]:
@@ -105,13 +111,16 @@ def _restore(
     skip: Collection[str] = (),
     new_tasks: Collection[str] = (),
     gone_tasks: Collection[str] = (),
-) -> None:
+) -> set[str]:
     """Reads the parts of the arm's state that a checkpoint has; the rest is unchanged.
 
     Args:
         skip: parts of names that are not read.
         new_tasks: tasks whose heads the checkpoint need not have.
         gone_tasks: tasks whose heads it may have in addition.
+
+    Returns:
+        the names of the state of all ranks, as far as it was wanted.
     """
     # Where there are more ranks than the checkpoint had, some share a predecessor.
     rank = ranks.rank % int(checkpoint.facts["world_size"])
@@ -126,8 +135,8 @@ def _restore(
     state = arm_state(arm, prefix, rank)
     ours = {name: value for name, value in state.items() if wanted(name)}
     saved = [name for name in checkpoint.sizes if wanted(name)]
-    known = ranks.gather(list(ours))
-    ranks.run_on_all(lambda: _check(arm, checkpoint, ours, saved, set().union(*known), new_tasks, gone_tasks))
+    known = {name for names in ranks.gather(list(ours)) for name in names}
+    ranks.run_on_all(lambda: _check(arm, checkpoint, ours, saved, known, new_tasks, gone_tasks))
 
     sharded = {name: value for name, value in ours.items() if name in checkpoint.sizes and _is_sharded(value)}
     # The balancing layer may take more than it shows before its first step.
@@ -147,6 +156,7 @@ def _restore(
             }
         }
     )
+    return known
 
 
 def _create_optimizer_state(arm: Arm) -> None:

@@ -126,13 +126,14 @@ class RunCheckpoints:
             mine, theirs = parse_recipe(name), parse_recipe(source)
             same_balancer = (mine.method, mine.level, mine.reduction) == (theirs.method, theirs.level, theirs.reduction)
             prefix = str(checkpoint.facts["arms"].index(source))
-            trainer.start_from(prefix, checkpoint, same_balancer)
+            anew = trainer.start_from(prefix, checkpoint, same_balancer)
             if self._ranks.is_first:
                 print(
                     f"{name}: starts from {source} in {path}, step {checkpoint.step}."
                     f" Tasks kept: {_names(task for task in tasks if task in before)};"
                     f" new: {_names(task for task in tasks if task not in before)};"
                     f" left out: {_names(task for task in before if task not in tasks)}."
+                    f" Initial weights: {_names(anew)}."
                     f" Balancer state {'kept' if same_balancer else 'anew: another method'}.",
                     file=sys.stderr,
                     flush=True,

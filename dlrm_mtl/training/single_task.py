@@ -103,13 +103,17 @@ class SingleTaskTrainers:
         for index, trainer in enumerate(self._trainers.values()):
             trainer.restore(f"{prefix}-{index}", checkpoint)
 
-    def start_from(self, prefix: str, checkpoint: Checkpoint, keep_balancer: bool) -> None:
+    def start_from(self, prefix: str, checkpoint: Checkpoint, keep_balancer: bool) -> list[str]:
         """See :meth:`Trainer.start_from`. From one model of all tasks, each loads the shared part and its own head;
         from one model per task, each loads its own task's model. Models of new tasks keep their initial weights."""
         tasks, source = checkpoint.facts["tasks"], checkpoint.facts["arms"][int(prefix)]
         per_task = parse_recipe(source).method == SINGLE_TASK
+        anew: list[str] = []
         for task, trainer in self._trainers.items():
             if not per_task:
-                trainer.start_from(prefix, checkpoint, keep_balancer)
+                anew += trainer.start_from(prefix, checkpoint, keep_balancer)
             elif task in tasks:
-                trainer.start_from(f"{prefix}-{tasks.index(task)}", checkpoint, keep_balancer)
+                anew += trainer.start_from(f"{prefix}-{tasks.index(task)}", checkpoint, keep_balancer)
+            else:
+                anew.append(f"the model of {task}")
+        return anew

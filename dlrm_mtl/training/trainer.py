@@ -200,11 +200,11 @@ class Trainer:
                 f" {self.position.steps} of its {self._reader.steps} steps"
             )
 
-    def start_from(self, prefix: str, checkpoint: Checkpoint, keep_balancer: bool) -> None:
+    def start_from(self, prefix: str, checkpoint: Checkpoint, keep_balancer: bool) -> list[str]:
         """Starts an untrained trainer from a checkpoint, possibly with other tasks, see :func:`start_arm`.
         Collective."""
         tasks = self._source.dataset.schema.task_names
-        start_arm(self.arm, prefix, checkpoint, self._ranks, tasks, keep_balancer)
+        return start_arm(self.arm, prefix, checkpoint, self._ranks, tasks, keep_balancer)
 
     def evaluate(self) -> Evaluation:
         """The full evaluation on the eval split, on every rank. Collective."""

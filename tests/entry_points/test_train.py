@@ -20,18 +20,9 @@ OPTIONS = ["--batch-size", "64", "--log-every", "4", "--model.head-mlp", "16"]
 def test_trains_and_evaluates(small_dataset: Path, tmp_path: Path, processes: int) -> None:
     out = tmp_path / "run"
     process = python(
-        "dlrm_mtl.train",
-        "--data",
-        small_dataset,
-        "--out",
-        out,
-        *OPTIONS,
-        "--epochs",
-        "3",
-        "--model.levels",
-        "3",
+        "dlrm_mtl.train", "--data", small_dataset, "--out", out, *OPTIONS, "--epochs", "3", "--model.levels", "3",
         processes=processes,
-    )
+    )  # fmt: skip
     assert process.returncode == 0, process.stderr
     assert process.stdout.count("model.levels=3") == 1  # which a shared bottom does not read
     assert "| click " in process.stdout

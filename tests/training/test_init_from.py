@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dlrm_mtl.config import ModelConfig
+from dlrm_mtl.config import ModelConfig, OptimizerConfig
 from dlrm_mtl.distributed.checkpoint_directory import list_checkpoints, read_manifest, write_manifest
 from dlrm_mtl.distributed.processes import Ranks
 from dlrm_mtl.schema import Task
@@ -18,9 +18,12 @@ from dlrm_mtl.training.session import prepare
 from tests.data.faults import destroy_a_page
 from tests.datasets import TASKS, make_dataset
 from tests.distributed.training import Weights, run_config
+from tests.entry_points.processes import python
 from tests.messages import mentions
 from tests.ranks import RankPool
 from tests.training.resuming import Part, run_part
+
+ARM = ["multibalance"]
 
 Change = Callable[[dict[str, Any]], Any]
 
@@ -265,3 +268,53 @@ def test_models_per_task_alone_are_no_start_for_a_model_of_all(
     for part in (str(path), "single_task", "'mean'"):
         assert part in error
     assert rank_pool.run(1, error_of_preparing, config, ["single_task"]) == [""]
+
+
+NEW_MODULES = {
+    "mmoe": ("dense_part.heads.heads.task_cart", "dense_part.sharing.gates.task_cart"),
+    "ple": (
+        "dense_part.heads.heads.task_cart",
+        "dense_part.sharing.last.gates.task_cart",
+        "dense_part.sharing.last.own.task_cart",
+        "dense_part.sharing.levels.0.gates.task_cart",
+        "dense_part.sharing.levels.0.own.task_cart",
+        "dense_part.sharing.levels.0.shared_gate.scores.task_cart",
+    ),
+}
+
+
+@pytest.mark.parametrize("sharing", NEW_MODULES)
+def test_a_new_task_brings_its_gates_and_experts(rank_pool: RankPool, tmp_path: Path, sharing: str) -> None:
+    """Between two others of a funnel. All else goes on, optimizer and balancer by the names of tasks."""
+    model = ModelConfig(sharing=sharing, relation="esmm", head_mlp=(8,), expert_mlp=(8, 6), shared_experts=2)
+    new_task = Task("cart", "like", given="click")
+    data = [
+        make_dataset(tmp_path / name, tasks=tasks)
+        for name, tasks in (("one", (TASKS[0], TASKS[2])), ("two", (TASKS[0], new_task, TASKS[2])))
+    ]
+    configs = [run_config(each, log_every=5, model=model, optimizer=OptimizerConfig()) for each in data]
+    [before] = rank_pool.run(1, run_part, configs[0], tmp_path / "before", ARM, 5)
+    [path] = list_checkpoints(tmp_path / "before" / "checkpoints")
+    after, fresh = (
+        rank_pool.run(1, run_part, replace(configs[1], init_from=start), tmp_path / f"after-{start is None}", ARM, 0)[0]
+        for start in (path, None)
+    )
+    old, new, untouched = before.after[0], after.before[0], fresh.before[0]
+    own = [name for name in new if "cart" in name and "lifetime" not in name]
+    kept = [name for name in old if name in new and "lifetime" not in name and "__warmup" not in name]
+    assert {name for name in new if "/model/" in name} == {name for name in (*own, *kept) if "/model/" in name}
+    for names, expected in ((own, untouched), (kept, old)):
+        assert any("/model/" in name for name in names)
+        assert any("/optimizer/" in name for name in names)
+        assert any("balancing.balancer.weights." in name for name in names)
+        for name in names:
+            np.testing.assert_array_equal(new[name], expected[name], err_msg=name)
+    assert any(np.any(old[name] != untouched[name]) for name in kept if "sharing." in name)
+    process = python(
+        "dlrm_mtl.train", "--data", data[1], "--out", tmp_path / "run", "--init-from", path, "--batch-size", "48",
+        "--max-steps", "2", "--model.sharing", sharing, "--model.relation", "esmm", "--model.shared-experts", "2",
+        "--model.head-mlp", "8", "--model.expert-mlp", "8", "6",
+    )  # fmt: skip
+    assert process.returncode == 0, process.stderr
+    for said in (after.said, process.stderr):
+        assert mentions(said, "kept: click, buy", "new: cart", "left out: none", ", ".join(NEW_MODULES[sharing]))
