@@ -7,10 +7,16 @@ A document marks the place by ``<!-- table: NAME -->`` and ``<!-- end of table -
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from dlrm_mtl.config import ModelConfig
 from dlrm_mtl.files import read_json, write_text
+from dlrm_mtl.model_parts import SHARING
+from dlrm_mtl.models.dense_memory import FLOAT32, dense_memory
+from dlrm_mtl.planning.presets import PRESETS
+from dlrm_mtl.records import build
 from dlrm_mtl.reporting.runs.report_data import read_run
 from dlrm_mtl.reporting.words.arm import CLAIMS, claim_of
 from dlrm_mtl.statistics.families import MARGIN
@@ -76,6 +82,7 @@ def tables() -> dict[str, Callable[[], str]]:
         "modes": modes,
         **benchmark_tables(),
         "scale": lambda: format_scale(measure_scale(ScaleCase())),
+        "experts": experts,
     }
 
 
@@ -96,6 +103,20 @@ def experiments() -> str:
         links.append(f"[{len(control['seeds'])} seeds](experiments/{name}/report.md)" if control else "")
         rows.append([title, *links])
     return _table(["data", *STUDIES, ARCHITECTURES], rows)
+
+
+def experts() -> str:
+    """The dense part of the preset criteo-1tb under each sharing architecture, as the plan counts it."""
+    preset = PRESETS["criteo-1tb"]
+    model = build(ModelConfig, preset.options["model"], "")
+    rows = []
+    for sharing in SHARING:
+        memory = dense_memory(preset.schema, replace(model, sharing=sharing), "adam")
+        counts = [f"{count / 1e6:.2f}" for count in memory.parameters.values()]
+        sizes = [memory.bytes / 2**20, FLOAT32 * memory.total_parameters / 1e6]
+        rows.append([f"`{sharing}`", *counts, *(f"{size:.1f}" for size in sizes)])
+    parts = ("bottom MLP and interaction", "experts and gates", "heads")
+    return _table(["sharing", *parts, "memory per GPU (MiB)", "all-reduce of dense gradients (MB)"], rows)
 
 
 def modes() -> str:
