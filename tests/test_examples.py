@@ -34,7 +34,7 @@ def test_shared_experts_get_the_weighted_sum_of_the_tasks_gradients() -> None:
     """Of a gradient from a pass of its own for each task, in float64; gates and towers keep their own."""
     model, of_tasks = experts.train()
     assert of_tasks.sum() < 0.5 * experts.train(steps=1)[1].sum()
-    model.double()
+    model.double().zero_grad()
     rows, labels = torch.randn(32, experts.FEATURES).double(), torch.randint(2, (32, experts.TASKS)).double()
     model.eval()  # where the layer is the identity
     alone = [

@@ -45,9 +45,8 @@ def test_trains_and_evaluates(small_dataset: Path, tmp_path: Path, processes: in
     ("options", "named"),
     [
         (("--arm", "pcgrd"), ("pcgrd",)),
-        (("--model.sharing", "cgc", "--model.own-experts", "0"), ("model.own_experts", 0, 1)),
         (("--model.relation", "esm2"), ("model.relation=esm2", "through", "schema.json")),
-        (("--model.sharing", "ple", "--model.expert-mlp", "1048576", "1048576"), ("32 TiB", "sharing")),
+        (("--model.sharing", "ple", "--model.expert-mlp", "1048576", "1048576"), ("336 TiB", "GiB", "sharing")),
     ],
 )
 def test_bad_values(small_dataset: Path, tmp_path: Path, options: tuple[str, ...], named: tuple[object, ...]) -> None:

@@ -199,7 +199,7 @@ def test_models_of_one_task_each_side_by_side(whole: Evaluation) -> None:
         for task in range(3)
     ]
     joined = side_by_side(parts)
-    assert_same(joined, whole)
+    assert_same(joined, replace(whole, products={}, product_estimates={}))
     np.testing.assert_allclose(joined.sums, whole.sums, rtol=1e-6)
 
 

@@ -308,7 +308,8 @@ def test_a_new_task_brings_its_gates_and_experts(rank_pool: RankPool, tmp_path: 
         assert any("/optimizer/" in name for name in names)
         assert any("balancing.balancer.weights." in name for name in names)
         for name in names:
-            np.testing.assert_array_equal(new[name], expected[name], err_msg=name)
+            # A fresh run has no optimizer state before its first step.
+            np.testing.assert_array_equal(new[name], expected.get(name, np.zeros_like(new[name])), err_msg=name)
     assert any(np.any(old[name] != untouched[name]) for name in kept if "sharing." in name)
     process = python(
         "dlrm_mtl.train", "--data", data[1], "--out", tmp_path / "run", "--init-from", path, "--batch-size", "48",
