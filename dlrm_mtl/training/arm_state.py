@@ -160,17 +160,20 @@ def _restore(
 
 
 def _create_optimizer_state(arm: Arm) -> None:
-    """Creates the state that optimizers create in their first step. Without it, loading would silently leave that state
-    out."""
+    """Creates the state that optimizers create in their first step, as it is before that step. Without it, loading
+    would silently leave that state out."""
     for name, optimizer in arm.optimizer.optimizers:
-        if name == "tables" and not arm.replicated:
+        fused = name == "tables" and not arm.replicated
+        if fused:
             optimizer.step()  # which updates nothing, but creates the state of the schedule
         else:
-            optimizer.init_state()
+            optimizer.init_state()  # by a step without gradients, which Adam would count for parameters of new tasks
         optimizer.zero_grad(set_to_none=True)
         for parameter, values in optimizer.state.items():
-            if "warmup" in values and not parameter.numel():
-                values["warmup"].zero_()
+            of_schedule = "warmup" in values and not parameter.numel()
+            for key, value in values.items():
+                if not fused or (of_schedule and key == "warmup"):
+                    value.zero_()
     arm.optimizer.post_load_state_dict()
 
 
