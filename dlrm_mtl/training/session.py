@@ -92,10 +92,6 @@ def prepare(config: RunConfig, arms: Sequence[str], ranks: Ranks) -> Session:
     if ranks.is_first:
         for option, value in model.unread().items():
             print(f"model.{option}={value} has no effect: no part of this model reads it", flush=True)
-    memory = cluster_of(ranks).usable_memory(reserve=0)
-    available = memory.get("hbm", memory["ddr"])
-    dense = memory_of(modules, config.optimizer.dense)
-    ranks.run_on_all(lambda: check_dense_memory(dense, len(arms), config.optimizer.dense, available))
     for recipe in map(parse_recipe, arms):
         check_level(recipe, any(True for _ in modules.shared.interaction.parameters()))
         check_arm(recipe, dataset.schema.task_names)
@@ -107,6 +103,10 @@ def prepare(config: RunConfig, arms: Sequence[str], ranks: Ranks) -> Session:
         # What cannot be compared is said when the checkpoint is loaded.
         check_init_from(config.init_from, manifest, config.data, dataset.schema, arms)
     plan = make_plan(config, dataset.schema, ranks)
+    memory = cluster_of(ranks).usable_memory(reserve=0)
+    available = memory.get("hbm", memory["ddr"])
+    dense = memory_of(modules, config.optimizer.dense)
+    ranks.run_on_all(lambda: check_dense_memory(dense, len(arms), config.optimizer.dense, available))
     dataset, record = inspect_run_data(dataset, began, config, ranks)
     changed = ranks.run_on_all(lambda: open_run_directory(config) if ranks.is_first else {})
     environment = describe_environment(versions, ranks.world_size, str(ranks.device))
