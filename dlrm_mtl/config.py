@@ -21,10 +21,6 @@ OnBadShard = Literal["stop", "skip"]
 Check = Literal["full", "footers", "none"]
 
 
-MOST_EXPERTS = 1024
-"""Of a group, and levels: more take long to build, even without memory."""
-
-
 def require(name: str, value: object, valid: bool, expected: str) -> None:
     """Raises a ValueError that names an option, its value and what was expected, unless ``valid``."""
     if not valid:
@@ -106,11 +102,9 @@ class ModelConfig:
             require(f"model.{name}", sizes, all(size > 0 for size in sizes), "positive layer sizes")
         for name in ("deep_mlp", "expert_mlp"):
             require(f"model.{name}", getattr(self, name), len(getattr(self, name)) > 0, "at least one layer")
-        for name in ("cross_layers", "cross_rank"):
-            require(f"model.{name}", getattr(self, name), getattr(self, name) > 0, "at least 1")
-        for name in ("shared_experts", "own_experts", "levels"):
-            value = getattr(self, name)
-            require(f"model.{name}", value, 0 < value <= MOST_EXPERTS, f"1 to {MOST_EXPERTS}")
+        require("model.cross_rank", self.cross_rank, self.cross_rank > 0, "at least 1")
+        for name in ("cross_layers", "shared_experts", "own_experts", "levels"):  # many take long to build
+            require(f"model.{name}", getattr(self, name), 0 < getattr(self, name) <= 1024, "1 to 1024")
         if self.interaction in ("dot", "projection"):
             others = {name: dim for name, dim in self.embedding_dims.items() if dim != self.embedding_dim}
             require(

@@ -1,6 +1,7 @@
 """Evaluates a model on a split from batches of its predictions."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 
 import torch
@@ -11,11 +12,11 @@ from dlrm_mtl.metrics.bucket_sums import log_calibration_estimates, normalized_e
 from dlrm_mtl.metrics.buckets import BUCKETS
 from dlrm_mtl.metrics.estimates import Estimates, join
 from dlrm_mtl.metrics.evaluation import Evaluation
-from dlrm_mtl.metrics.kept import LIMIT, KeptPredictions
-from dlrm_mtl.metrics.products import append_products, append_to_sample
+from dlrm_mtl.metrics.kept import LIMIT, NEGATIVE, POSITIVE, UNDEFINED, KeptPredictions, Sample
 from dlrm_mtl.metrics.segment_sums import SegmentSums
 from dlrm_mtl.metrics.sums import MetricSums
 from dlrm_mtl.metrics.task_evaluation import MeasuredTask, TaskMeasurement
+from dlrm_mtl.models.products import Chains, append_products, append_terms
 from dlrm_mtl.models.ranker import Predictions
 
 
@@ -70,7 +71,7 @@ class Evaluator:
         sample = self._kept.gather(ranks)
         measurement = None
         if sample is not None:
-            measurement = TaskMeasurement(append_to_sample(sample, self._chains), bool(self._context.cluster))
+            measurement = TaskMeasurement(_with_products(sample, self._chains), bool(self._context.cluster))
         sums = self._sums.sums.cpu().numpy()
         log_calibration = log_calibration_estimates(sums)
         measured: list[MeasuredTask] = []
@@ -101,3 +102,14 @@ class Evaluator:
             products=dict(zip(self._products, numbers[products], strict=True)),
             sums=sums[:, tasks],
         )
+
+
+def _with_products(sample: Sample, chains: Chains) -> Sample:
+    """A sample of M tasks to one of M + P."""
+    if not chains:
+        return sample
+    outcomes = torch.from_numpy(sample.outcomes)
+    positive, defined = (outcomes == POSITIVE).float(), (outcomes != UNDEFINED).float()
+    terms = append_terms(torch.from_numpy(sample.logits), positive, defined, chains)
+    of_all = torch.where(terms.labels > 0, POSITIVE, torch.where(terms.masks > 0, NEGATIVE, UNDEFINED))
+    return replace(sample, logits=terms.logits.numpy(), outcomes=of_all.to(torch.uint8).numpy())

@@ -24,9 +24,9 @@ from dlrm_mtl.distributed.processes import Ranks
 from dlrm_mtl.funnels import products
 from dlrm_mtl.metrics.evaluation import Evaluation
 from dlrm_mtl.metrics.evaluator import Evaluator
-from dlrm_mtl.metrics.products import append_products
 from dlrm_mtl.metrics.sums import MetricSums
 from dlrm_mtl.metrics.task_metrics import TaskMetrics
+from dlrm_mtl.models.products import append_products
 from dlrm_mtl.models.ranker import Predictions
 from dlrm_mtl.recipe import Recipe
 from dlrm_mtl.training.arm import build_arm
