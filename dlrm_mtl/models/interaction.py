@@ -50,14 +50,24 @@ def build_interaction(config: ModelConfig, sparse_dims: Sequence[int]) -> Intera
     kind = import_class(INTERACTIONS.get(config.interaction, config.interaction), Interaction)
     interaction: Interaction = kind(config, sparse_dims)
     require_output("model.interaction", config.interaction, interaction, Interaction)
-    with torch.no_grad():
-        dense, *sparse = (torch.zeros(2, dim) for dim in (config.embedding_dim, *sparse_dims))
+    _check_width(config, interaction, sparse_dims)
+    return interaction
+
+
+@torch.no_grad()
+def _check_width(config: ModelConfig, interaction: Interaction, sparse_dims: Sequence[int]) -> None:
+    dense, *sparse = (torch.zeros(2, dim) for dim in (config.embedding_dim, *sparse_dims))
+    try:
         shape = tuple(interaction.eval()(dense, sparse).shape)
-    interaction.train()
+    except Exception:
+        if dense.is_meta:
+            return  # its operations may need values: it is checked when it is built on a device
+        raise
+    finally:
+        interaction.train()
     stated = (2, interaction.out_features)
     expected = f"a class whose out_features is the width of its output: of 2 rows {stated}, found {shape}"
     require("model.interaction", config.interaction, shape == stated, expected)
-    return interaction
 
 
 def require_output(option: str, name: str, module: nn.Module, base: type[nn.Module]) -> None:

@@ -36,6 +36,13 @@ class WrongWidth(WithoutWidth):
     out_features = 7
 
 
+class ReadsValues(WithoutWidth):
+    out_features = 16
+
+    def forward(self, dense: torch.Tensor, sparse: list[torch.Tensor]) -> torch.Tensor:
+        return dense + sparse[0].sum().item()
+
+
 def config(interaction: Any, **changes: Any) -> ModelConfig:
     return ModelConfig(interaction, deep_mlp=(10, 6), projection_sizes=(2, 3), **changes)
 
@@ -95,6 +102,11 @@ def test_a_class_that_is_no_interaction_is_refused_when_it_is_built(kind: type, 
     name = f"{kind.__module__}:{kind.__name__}"
     with pytest.raises(ValueError, match=naming("model.interaction", name, *named)):
         build_interaction(config(name), [16])
+
+
+def test_an_interaction_that_reads_values_is_built_on_the_meta_device_too() -> None:
+    with torch.device("meta"):
+        assert build_interaction(config(f"{__name__}:ReadsValues"), [16]).training
 
 
 @pytest.mark.parametrize("interaction", INTERACTIONS)
