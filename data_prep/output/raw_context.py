@@ -58,7 +58,7 @@ class RawContext:
         return fields
 
     def columns(self, table: pa.Table) -> dict[str, pa.Array]:
-        """The columns (B,) of evaluation rows.
+        """The cluster, segment and time columns (B,) of evaluation rows.
 
         Raises:
             ValueError: a segment has too many values, or a number is too large to be exact.

@@ -81,10 +81,10 @@ def recheck_shards(
         record: from the beginning of the run.
 
     Returns:
-        The shards as they are now, and as bad shards those that have changed.
+        The shards as they are now, and those that have changed as bad shards.
 
     Raises:
-        ValueError: the first of the latter, unless bad shards are skipped.
+        ValueError: a shard has changed, unless bad shards are skipped.
     """
     records = []
 

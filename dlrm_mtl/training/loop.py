@@ -143,8 +143,8 @@ def _announce(trainer: ArmTrainer, session: Session, seed: int, checkpoint: Chec
         start["checkpoint"] = str(checkpoint.path)
     record_start(config.out, start)
     print(
-        f"{trainer.total_steps} steps of {config.batch_size} rows per arm;"
-        f" {trainer.rows_dropped_per_epoch} rows per epoch fill no batch and are left out, others in each epoch",
+        f"seed {seed}: {trainer.total_steps} steps of {config.batch_size} rows per arm;"
+        f" {trainer.rows_dropped_per_epoch} rows of each epoch fill no batch and are left out",
         flush=True,
     )
 

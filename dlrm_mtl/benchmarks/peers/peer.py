@@ -131,12 +131,12 @@ def measure_peers_of(
     contenders: Callable[[int], Mapping[str, Peer]],
     bases: Iterable[str],
 ) -> dict[str, Any]:
-    """Rows per second of each contender, and the time of its step over those of some of them.
+    """Rows per second of each contender, and the time of its step over that of each base.
 
     Args:
         compare_gradients: relative differences of gradients that should agree, for a number of tasks.
         contenders: peers by name, for a number of tasks.
-        bases: names of contenders.
+        bases: names of the contenders to compare with.
 
     Raises:
         RuntimeError: gradients that should agree do not.
