@@ -37,9 +37,9 @@ def build(kind: Callable[..., T], values: Any, where: str) -> T:
     for key in values:
         if key not in hints:
             raise ValueError(f"{_place(where)}unknown key {quote(key)}, expected {', '.join(hints)}")
-    for name, parameter in signature(kind).parameters.items():
-        if parameter.default is Parameter.empty and name not in values:
-            raise ValueError(f"{_place(where)}missing key {quote(name)}")
+    needed = [name for name, parameter in signature(kind).parameters.items() if parameter.default is Parameter.empty]
+    if missing := [quote(name) for name in needed if name not in values]:
+        raise ValueError(f"{_place(where)}missing {'key' if len(missing) == 1 else 'keys'} {', '.join(missing)}")
     built = {key: convert(hints[key], value, f"{where}.{key}".lstrip(".")) for key, value in values.items()}
     try:
         return kind(**built)
