@@ -44,8 +44,8 @@ def build_interaction(config: ModelConfig, sparse_dims: Sequence[int]) -> Intera
         sparse_dims: D_f of each feature.
 
     Raises:
-        ValueError: its class cannot be imported, refuses the configuration, or gives an output of another width than it
-            states.
+        ValueError: its class cannot be imported, refuses the configuration, or has an output of another width than
+            ``out_features``.
     """
     kind = import_class(INTERACTIONS.get(config.interaction, config.interaction), Interaction)
     interaction: Interaction = kind(config, sparse_dims)

@@ -13,7 +13,7 @@ from dlrm_mtl.schema import Task
 
 
 class ESMM(Relation):
-    """The loss of a task given another one is of the product of both, over all rows::
+    """The loss of a task given another one is that of the product of both, over all rows::
 
         loss(click) = BCE(click, p_click)
         loss(conversion given click) = BCE(click and conversion, p_click p_conversion)
