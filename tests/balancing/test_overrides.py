@@ -12,6 +12,7 @@ from dlrm_mtl.balancing.methods.create import METHODS, method_class
 from dlrm_mtl.balancing.methods.recommended import MultiBalanceRecommended
 from dlrm_mtl.balancing.methods.replay import may_be_replayed
 from tests.balancing.backward import backward_with
+from tests.messages import naming
 
 TASKS = 3
 OWN = "docs.examples.own_method:UnitNorm"
@@ -185,3 +186,17 @@ def test_a_graph_is_not_replayed_for_a_class_that_has_changed() -> None:
     assert may_be_replayed(balancer)
     Derived._divisor = property(lambda self: 2.0)  # type: ignore[method-assign, assignment]
     assert not may_be_replayed(balancer)
+
+
+@pytest.mark.parametrize(
+    ("returned", "shown"),
+    [
+        (torch.ones(TASKS), f"Tensor of shape ({TASKS},)"),
+        ((torch.ones(TASKS + 1), {}), f"tuple of shape ({TASKS + 1},)"),
+        (None, "NoneType"),
+    ],
+)
+def test_coefficients_that_are_not_what_was_expected(returned: Any, shown: str) -> None:
+    method = type("Mine", (Balancer,), {"coefficients": lambda self, statistic, losses: returned})(TASKS)
+    with pytest.raises(ValueError, match=naming("Mine", shown)):
+        method.combine(torch.ones(TASKS, 2))

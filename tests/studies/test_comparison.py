@@ -35,7 +35,7 @@ def refused(pool: RankPool, data: Path, out: Path, *arms: str, **changes: Any) -
         ("multibalance:beta=-1", "beta is -1"),
         ("multibalance:reduction=exactly", "reduction is 'exactly'"),
         ("multibalance:beta", "'beta' is not of the form OPTION=VALUE"),
-        ("static:weights=1/2", "weights are [1, 2], expected 3 finite numbers"),
+        ("static:weights=1/2", "Static: weights is [1, 2], expected 3 finite numbers"),
         ("mgda:level=tables", "level is 'tables', expected one of representation, interaction, dense, embedding"),
         ("mgda:level=dense,reduction=delayed", "reduction is 'delayed', expected exact with level=dense"),
         ("torchjd:Upgrad", "unknown TorchJD weighting 'Upgrad', expected one of AlignedMTL"),

@@ -86,7 +86,7 @@ class DirectExchange:
 
 
 class DirectSum:
-    """A sum that was started."""
+    """A pending sum."""
 
     def __init__(self, exchange: DirectExchange, number: int, count: int) -> None:
         self._exchange = exchange

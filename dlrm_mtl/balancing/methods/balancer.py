@@ -189,7 +189,7 @@ class Balancer(TaskState):
             (M,) float64 coefficients of the raw gradients, of the statistic's kind.
 
         Raises:
-            ValueError: the method needs losses, and they are None.
+            ValueError: the method needs losses, and they are None; :meth:`coefficients` returned something else.
         """
         if self.needs_losses and losses is None:
             raise ValueError(f"{type(self).__name__} needs the losses: pass them through layer.weigh_losses(losses)")
@@ -219,15 +219,25 @@ class Balancer(TaskState):
         """:meth:`coefficients`, called with arrays of the kind that it takes."""
         on_host, portable = isinstance(statistic, np.ndarray), self.is_portable
         if on_host and portable:
-            return compiled_coefficients(self, statistic) or self.coefficients(statistic, losses)
+            return compiled_coefficients(self, statistic) or self._checked(statistic, losses)
         if on_host == portable or not readable_on_host(to_tensor(statistic)):
-            return self.coefficients(statistic, losses)
+            return self._checked(statistic, losses)
         of_other_kind = torch.from_numpy if isinstance(statistic, np.ndarray) else Tensor.numpy
-        coefficients, state = self.coefficients(
-            of_other_kind(statistic), None if losses is None else of_other_kind(losses)
-        )
+        coefficients, state = self._checked(of_other_kind(statistic), None if losses is None else of_other_kind(losses))
         values = {name: in_kind_of(statistic, value) for name, value in state.items()}
         return in_kind_of(statistic, coefficients), values
+
+    def _checked(self, statistic: Array, losses: Array | None) -> tuple[Array, dict[str, Array]]:
+        """:meth:`coefficients`, which a user may have written, if it returns what it should."""
+        result = self.coefficients(statistic, losses)
+        if isinstance(result, tuple) and len(result) == 2 and getattr(result[0], "shape", None) == (self.num_tasks,):
+            return result
+        shape = getattr(result[0] if isinstance(result, tuple) else result, "shape", None)
+        returned = type(result).__name__ + ("" if shape is None else f" of shape {tuple(shape)}")
+        raise ValueError(
+            f"{type(self).__name__}.coefficients returned a {returned}, expected a tuple: ({self.num_tasks},)"
+            " coefficients and a dict of the buffers that change"
+        )
 
     def combine(self, gradients: Tensor, losses: Tensor | None = None) -> Tensor:
         """One step without a model and autograd.

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from dlrm_mtl.balancing.algebra.arrays import Array, like
 from dlrm_mtl.balancing.methods.balancer import Balancer
-from dlrm_mtl.balancing.methods.options import shown, task_vector
+from dlrm_mtl.balancing.methods.options import option_error, task_vector
 
 
 class Static(Balancer):
@@ -29,7 +29,7 @@ class Static(Balancer):
         super().__init__(num_tasks, task_names)
         values = task_vector([1 / num_tasks] * num_tasks if weights is None else weights)
         if values is None or len(values) != num_tasks or not torch.isfinite(values).all():
-            raise ValueError(f"weights are {shown(weights)}, expected {num_tasks} finite numbers")
+            raise option_error(self, "weights", weights, f"{num_tasks} finite numbers")
         self.weights: Tensor
         # An option, not state: a checkpoint must not override the run's configuration.
         self.register_buffer("weights", values, persistent=False)
