@@ -36,12 +36,13 @@ def step(module: nn.Module, rows: Tensor, gradient: Tensor) -> list[Tensor]:
     return [output.detach(), *(tensor.grad for tensor in (rows, *module.parameters()) if tensor.grad is not None)]
 
 
-def close(found: list[Tensor], expected: list[Tensor]) -> bool:
-    """To float32's rounding, relative to the norm of each tensor."""
+def as_exact(actual: list[Tensor], by_torch: list[Tensor], expected: list[Tensor]) -> bool:
+    """Whether errors, relative to the norm of each tensor, are those of float32: 1e-6, or four times torch's, which are
+    larger where sums cancel."""
     norm = torch.linalg.vector_norm
-    return len(found) == len(expected) and all(
-        a.shape == e.shape and norm(a.double() - e) <= 1e-5 * norm(e) + 1e-30
-        for a, e in zip(found, expected, strict=True)
+    return all(
+        a.shape == e.shape and norm(a.double() - e) <= 1e-6 * norm(e) + 4 * norm(t.double() - e) + 1e-30
+        for a, t, e in zip(actual, by_torch, expected, strict=True)
     )
 
 
@@ -56,18 +57,18 @@ def close(found: list[Tensor], expected: list[Tensor]) -> bool:
 def test_outputs_and_gradients(rows: int, sizes: list[int], logit: bool, transposed: bool, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     exact = mlp(sizes, logit, torch.float64)
-    fast = copy.deepcopy(exact).float()
+    fast, plain = copy.deepcopy(exact).float(), copy.deepcopy(exact).float()
     use_onednn(fast)
     assert isinstance(fast["mlp"], OneDnnMlp)  # type: ignore[index]
     shape = (rows, 1 if logit else sizes[-1])
-    given_rows, gradient = (
+    inputs, gradient = (
         torch.randn(columns, length, generator=generator).T
         if transposed
         else torch.randn(length, columns, generator=generator)
         for length, columns in ((rows, sizes[0]), shape)
     )
-    expected = step(exact, given_rows.double(), gradient.double())
-    assert close(step(fast, given_rows, gradient), expected)
+    expected = step(exact, inputs.double(), gradient.double())
+    assert as_exact(step(fast, inputs, gradient), step(plain, inputs, gradient), expected)
 
 
 def test_onednn_computes_and_not_torch() -> None:
