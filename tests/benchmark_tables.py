@@ -10,6 +10,7 @@ from dlrm_mtl.benchmarks.loops.loop import format_loop
 from dlrm_mtl.benchmarks.markdown import INTERVAL, cell, markdown_table, with_interval
 from dlrm_mtl.benchmarks.methods import format_methods
 from dlrm_mtl.benchmarks.overhead import format_overhead
+from dlrm_mtl.benchmarks.peers.experts import format_experts
 from dlrm_mtl.benchmarks.peers.peers import format_peers
 from dlrm_mtl.benchmarks.profile import format_profile
 from dlrm_mtl.benchmarks.watch import format_watch
@@ -19,14 +20,17 @@ from tests.pages import ROOT
 RESULTS = ROOT / "docs" / "results"
 PERFORMANCE = RESULTS / "performance"
 BENCHMARKS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
+    "experts": format_experts,
     "growth": format_growth,
     "layer": format_layer,
     "loop": format_loop,
     "methods": format_methods,
     "modes": format_methods,
+    "overall": format_methods,
     "overhead": format_overhead,
     "peers": format_peers,
     "profile": format_profile,
+    "sharing": format_methods,
     "watch": format_watch,
 }
 """Formats a benchmark's results as a table, by the prefix of the file's name."""
@@ -45,7 +49,10 @@ def benchmark_tables() -> dict[str, Callable[[], str]]:
         "loops": loops,
         "profile": lambda: _benchmark("profile"),
         "balancing": balancing,
+        "balancing-now": lambda: _benchmark("overall"),
         "balancing-methods": lambda: _benchmark("methods"),
+        "balancing-sharing": sharing,
+        "peers-experts": lambda: _benchmark("experts"),
         "layer": layer,
         "peers": lambda: _benchmark("peers"),
         "growth": lambda: _benchmark("growth"),
@@ -90,6 +97,17 @@ def balancing() -> str:
         "`reduction=local`",
     )
     return f"{markdown_table(header, rows)}\n"
+
+
+def sharing() -> str:
+    """Cost of balancing at the cut against the control of the same architecture."""
+    rows = []
+    for tasks in (3, 8):
+        for name in ("mmoe", "cgc", "ple"):
+            results = read_json(PERFORMANCE / f"sharing-{name}-{tasks}-tasks.json")
+            ratio = with_interval(results["step_over_control"]["multibalance"], ".3f")
+            rows.append([f"`{name}`, {tasks} tasks", cell(results["qps"]["mean"], ",.0f"), ratio])
+    return f"{markdown_table(('model', 'samples/s of `mean`', f'`multibalance` over `mean`, {INTERVAL}'), rows)}\n"
 
 
 def layer() -> str:
