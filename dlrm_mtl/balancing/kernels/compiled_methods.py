@@ -1,5 +1,5 @@
 """Steps of methods in C. In a training step, whose other code fills the caches of a CPU, the first use of each NumPy
-function takes ten times as long as its arithmetic on M numbers."""
+function takes many times as long as its arithmetic on M numbers."""
 
 import ctypes
 import math
