@@ -7,7 +7,15 @@ from collections.abc import Callable
 from typing import Any
 
 from dlrm_mtl import cli
-from dlrm_mtl.benchmarks.cases import CheckpointCase, LoopCase, MethodsCase, OverheadCase, ProfileCase, ReaderCase
+from dlrm_mtl.benchmarks.cases import (
+    ArchitecturesCase,
+    CheckpointCase,
+    LoopCase,
+    MethodsCase,
+    OverheadCase,
+    ProfileCase,
+    ReaderCase,
+)
 from dlrm_mtl.benchmarks.synthetic_cases import ExpertsCase, GrowthCase, LayerCase, PeersCase, WatchCase
 from dlrm_mtl.distributed.versions import torchrec_imports
 from dlrm_mtl.extras import TRAINING
@@ -17,6 +25,7 @@ CASES: dict[str, Callable[..., Any]] = {
     "reader": ReaderCase,
     "checkpoint": CheckpointCase,
     "methods": MethodsCase,
+    "architectures": ArchitecturesCase,
     "loop": LoopCase,
     "overhead": OverheadCase,
     "profile": ProfileCase,

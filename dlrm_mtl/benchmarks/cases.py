@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from dlrm_mtl.architecture_options import with_architecture
 from dlrm_mtl.config import ModelConfig, require, require_directory_of, require_positive
 
 
@@ -93,6 +94,30 @@ class MethodsCase(TrainingCase):
     def __post_init__(self) -> None:
         super().__post_init__()
         require("steps", self.steps, self.steps > 1, "at least 2")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArchitecturesCase(TrainingCase):
+    """Whole training steps under several architectures, including reading: what do experts cost in QPS and memory, and
+    what does balancing cost under each? Under torchrun, over all ranks."""
+
+    architectures: tuple[str, ...] = ("bottom", "mmoe", "cgc", "ple", "adatt", "cross_stitch", "stem")
+    """What --model.sharing may name, each maybe with options of the model for itself, as in
+    mmoe:shared_experts=8,head_mlp=64."""
+    arms: tuple[str, ...] = ("mean", "multibalance")
+    """Methods with options, METHOD:OPTION=VALUE,...; the first one, under the first architecture, is the control."""
+    steps: int = 20
+    """Steps of a window, at least 2. The last one, which is recorded for the logs, is not timed."""
+    model: ModelConfig = field(default_factory=ModelConfig)
+    """Options that the architectures share."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require("steps", self.steps, self.steps > 1, "at least 2")
+        different = 0 < len(set(self.architectures)) == len(self.architectures)
+        require("architectures", self.architectures, different, "different architectures")
+        for architecture in self.architectures:
+            with_architecture(self.model, architecture)
 
 
 @dataclass(frozen=True, kw_only=True)

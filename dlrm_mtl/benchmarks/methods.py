@@ -22,7 +22,7 @@ def measure_methods(case: MethodsCase) -> dict[str, Any]:
     """
     with open_benchmark(case, reader=EVEN_READING, arms=case.arms, model=case.model) as session:
         trainers = {arm: session.trainer(arm, seed=0) for arm in case.arms}
-        windows = {arm: partial(_qps, trainer, case.steps) for arm, trainer in trainers.items()}
+        windows = {arm: partial(window_qps, trainer, case.steps) for arm, trainer in trainers.items()}
         qps = {arm: Spread.of(values) for arm, values in take_turns(windows, case.windows).items()}
         limits = measure_default_limits(session)
         environment = read_environment(session)
@@ -46,7 +46,8 @@ def format_methods(results: Mapping[str, Any]) -> str:
     return f"{table}\n\n{format_limits(results['limits'])}"
 
 
-def _qps(trainer: ArmTrainer, steps: int) -> float:
+def window_qps(trainer: ArmTrainer, steps: int) -> float:
+    """Samples per second of a window of training."""
     qps = trainer.train_window(steps).qps
     if qps is None:
         raise RuntimeError(f"a window of {steps} steps has no rate, though training has no end here")

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
+from dlrm_mtl.benchmarks.architectures import format_architectures, measure_architectures
 from dlrm_mtl.benchmarks.cases import (
+    ArchitecturesCase,
     CheckpointCase,
     LoopCase,
     MethodsCase,
@@ -47,6 +49,7 @@ BENCHMARKS: Mapping[type[Turns], Benchmark] = MappingProxyType(
         ReaderCase: Benchmark(measure_reader, format_reader),
         CheckpointCase: Benchmark(measure_checkpoint, format_checkpoint),
         MethodsCase: Benchmark(measure_methods, format_methods),
+        ArchitecturesCase: Benchmark(measure_architectures, format_architectures),
         LoopCase: Benchmark(measure_loop, format_loop),
         ProfileCase: Benchmark(measure_profile, format_profile),
         OverheadCase: Benchmark(measure_overhead, format_overhead),

@@ -1,7 +1,7 @@
 """The training session of a benchmark: the default model and a temporary run directory."""
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import cycle
 from pathlib import Path
@@ -10,8 +10,10 @@ from typing import Any
 from dlrm_mtl.benchmarks.cases import Case
 from dlrm_mtl.benchmarks.windows import Contender
 from dlrm_mtl.config import CompareConfig, ModelConfig, ReaderConfig
+from dlrm_mtl.distributed.processes import process_group
+from dlrm_mtl.distributed.versions import check_versions
 from dlrm_mtl.files import read_json
-from dlrm_mtl.training.session import ArmTrainer, Session, open_session
+from dlrm_mtl.training.session import ArmTrainer, Session, prepare
 
 DEFAULT_ARM = "multibalance"
 
@@ -40,20 +42,38 @@ def open_benchmark(
         model: by default the default model.
 
     Raises:
-        ValueError: see :func:`dlrm_mtl.training.session.open_session`.
+        ValueError: see :func:`dlrm_mtl.training.session.prepare`.
     """
+    models = {"run": ModelConfig() if model is None else model}
+    with open_benchmarks(case, models, directory, reader, arms) as sessions:
+        yield sessions["run"]
+
+
+@contextmanager
+def open_benchmarks(
+    case: Case,
+    models: Mapping[str, ModelConfig],
+    directory: Path | None = None,
+    reader: ReaderConfig | None = None,
+    arms: tuple[str, ...] = ARMS,
+) -> Iterator[dict[str, Session]]:
+    """Opens a session for each model, all in one process group; otherwise as :func:`open_benchmark`."""
+    check_versions()
     with tempfile.TemporaryDirectory(prefix="bench-", dir=directory) as out:
-        config = CompareConfig(
-            case.data,
-            Path(out) / "run",
-            case.batch_size,
-            epochs=ENDLESS,
-            arms=arms,
-            model=ModelConfig() if model is None else model,
-            reader=ReaderConfig() if reader is None else reader,
-        )
-        with open_session(config, arms) as session:
-            yield session
+        configs = {
+            name: CompareConfig(
+                case.data,
+                Path(out) / str(number),
+                case.batch_size,
+                epochs=ENDLESS,
+                arms=arms,
+                model=model,
+                reader=ReaderConfig() if reader is None else reader,
+            )
+            for number, (name, model) in enumerate(models.items())
+        }
+        with process_group(next(iter(configs.values())).timeout_s) as ranks:
+            yield {name: prepare(config, arms, ranks) for name, config in configs.items()}
 
 
 def read_environment(session: Session) -> dict[str, Any]:

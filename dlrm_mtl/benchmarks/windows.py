@@ -1,7 +1,7 @@
 """Windows of contenders that take turns, so that the machine's noise affects all alike. Free of torch."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -12,6 +12,7 @@ Contender = Callable[[], int]
 """Does one unit of work; returns the number of rows handled."""
 
 Result = TypeVar("Result")
+Name = TypeVar("Name", bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -43,13 +44,13 @@ def format_spread(spread: Mapping[str, Any], form: str) -> str:
     return " ".join(f"{spread[key]:{form}}" for key in ("median", "p10", "p90"))
 
 
-def take_turns(windows: Mapping[str, Callable[[], Result]], count: int) -> dict[str, list[Result]]:
+def take_turns(windows: Mapping[Name, Callable[[], Result]], count: int) -> dict[Name, list[Result]]:
     """Runs ``count`` windows of each contender, after one that is not counted.
 
     Returns:
         the results of each contender's windows; those with the same index ran side by side.
     """
-    results: dict[str, list[Result]] = {name: [] for name in windows}
+    results: dict[Name, list[Result]] = {name: [] for name in windows}
     turns = list(windows)
     for _ in range(count + 1):
         for name in turns:

@@ -36,6 +36,22 @@ def test_methods_against_the_first(small_dataset: Path, tmp_path: Path) -> None:
     assert results["limits"]["dense_seconds"] > 0
 
 
+def test_architectures_against_the_first(small_dataset: Path, tmp_path: Path) -> None:
+    names = ["bottom", "stem:expert_mlp=8"]
+    options = [*SMALL, "--steps", "2", "--arms", "mean", "mgda", "--architectures", *names]
+    results = results_of("architectures", small_dataset, tmp_path / "architectures.json", *options)["architectures"]
+    assert list(results) == names
+    qps = {(name, arm): Spread(**results[name]["arms"][arm]["qps"]) for name in names for arm in ("mean", "mgda")}
+    for (name, arm), rate in qps.items():
+        measured = results[name]["arms"][arm]
+        assert Spread(**measured["step_over_control"]) == qps[name, "mean"].over(rate)
+        assert Spread(**measured["step_over_first"]) == qps["bottom", "mean"].over(rate)
+    bottom, stem = results.values()
+    # Three tasks own tables beside the shared ones.
+    assert stem["parameters"]["tables"] == 4 * bottom["parameters"]["tables"]
+    assert stem["activation_bytes"] > bottom["activation_bytes"] > 64 * 128 * 4
+
+
 def test_loops_of_two_ranks(small_dataset: Path, tmp_path: Path) -> None:
     results = results_of("loop", small_dataset, tmp_path / "loop.json", *SHORT, processes=2)
     assert results["environment"]["world_size"] == 2

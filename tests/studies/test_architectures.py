@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from torch import nn
 
+from dlrm_mtl.architecture_options import with_architecture
 from dlrm_mtl.config import ModelConfig
 from dlrm_mtl.models.ranker import build_dense_modules
 from dlrm_mtl.schema import Schema, read_schema
@@ -103,8 +104,7 @@ def test_what_cannot_be_matched_keeps_its_sizes(small_dataset: Path, sharing: st
 
 
 def test_options_of_an_architecture() -> None:
-    config = ArchitecturesConfig(Path("data"), Path("out"), model=ModelConfig(levels=3))
-    model = config.model_of("ple:own_experts=2,expert_mlp=64/32,gate_mlp=none")
+    model = with_architecture(ModelConfig(levels=3), "ple:own_experts=2,expert_mlp=64/32,gate_mlp=none")
     assert (model.sharing, model.own_experts, model.expert_mlp, model.gate_mlp) == ("ple", 2, (64, 32), ())
     assert model.levels == 3
 

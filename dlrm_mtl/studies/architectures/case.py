@@ -1,13 +1,9 @@
 """Options of the experiment ``architectures``. Free of torch, so that ``--help`` is quick."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from dlrm_mtl.config import ExperimentConfig, ModelConfig, require
-from dlrm_mtl.quoting import quote
-from dlrm_mtl.recipe import parse_options
-
-OPTIONS = ("shared_experts", "own_experts", "levels", "expert_mlp", "gate_mlp", "over_mlp", "head_mlp")
-"""Options of the model that an architecture may have for itself."""
+from dlrm_mtl.architecture_options import with_architecture
+from dlrm_mtl.config import ExperimentConfig, require
 
 
 @dataclass(frozen=True)
@@ -34,25 +30,4 @@ class ArchitecturesConfig(ExperimentConfig):
             require(name, value, len(set(value)) == len(value), f"different {name}")
         require("arms", self.arms, len(self.arms) > 1, "the control and at least one other arm")
         for architecture in self.architectures:
-            self.model_of(architecture)
-
-    def model_of(self, architecture: str) -> ModelConfig:
-        """The model's options under one of the architectures.
-
-        Raises:
-            ValueError: it is unknown, or an option is unknown or out of range.
-        """
-        name, options = parse_options("architecture", architecture)
-        for option, value in options.items():
-            if option not in OPTIONS:
-                raise ValueError(
-                    f"architecture {quote(architecture)}: option {quote(option)}, expected one of {', '.join(OPTIONS)}"
-                )
-            sizes = value if isinstance(value, list) else [] if value is None else [value]
-            whole = all(type(size) is int for size in sizes)
-            if option.endswith("_mlp"):
-                options[option] = tuple(sizes)
-                require(f"architecture {quote(architecture)}: {option}", value, whole, "sizes, as in 128/64, or none")
-            else:
-                require(f"architecture {quote(architecture)}: {option}", value, type(value) is int, "a whole number")
-        return replace(self.model, sharing=name, **options)
+            with_architecture(self.model, architecture)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from dlrm_mtl.architecture_options import with_architecture
 from dlrm_mtl.distributed.processes import Ranks
 from dlrm_mtl.file_names import file_names
 from dlrm_mtl.files import write_json, write_text
@@ -38,10 +39,10 @@ def plan_architectures(config: ArchitecturesConfig, schema: Schema) -> Plans:
     """
     share_weights(config.task_weights, schema.task_names)
     folders = file_names(config.architectures)
-    budget = count_parameters(schema, config.model_of(config.architectures[0])).dense
+    budget = count_parameters(schema, with_architecture(config.model, config.architectures[0])).dense
     plans: dict[str, ArchitecturePlan] = {}
     for name in config.architectures:
-        model = config.model_of(name)
+        model = with_architecture(config.model, name)
         if config.match_parameters and plans:
             model = match_parameters(schema, model, budget)
         plan = plan_study(replace(config, model=model), f"{ARCHITECTURES}/{folders[name]}", config.arms, schema)
