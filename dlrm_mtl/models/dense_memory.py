@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from dlrm_mtl.config import DenseOptimizer, ModelConfig
-from dlrm_mtl.models.ranker import DenseModules, build_dense_modules
+from dlrm_mtl.models.ranker import DenseModules
 from dlrm_mtl.schema import Schema
 
 FLOAT32 = 4
@@ -36,10 +36,10 @@ def dense_memory(schema: Schema, config: ModelConfig, optimizer: DenseOptimizer)
     """Of the model that a configuration describes, which is built without memory.
 
     Raises:
-        ValueError: as :func:`build_dense_modules`.
+        ValueError: as :class:`DenseModules`.
     """
     with torch.device("meta"):
-        modules = build_dense_modules(schema, config)
+        modules = DenseModules(schema, config)
     return memory_of(modules, optimizer)
 
 

@@ -4,10 +4,9 @@ Notation: B batch, N dense features, F categorical features, D width of the shar
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -21,9 +20,9 @@ from dlrm_mtl.data.batch import MultiTaskBatch
 from dlrm_mtl.models.embeddings import build_embedding_bags
 from dlrm_mtl.models.losses import TaskLosses
 from dlrm_mtl.models.onednn import use_onednn
-from dlrm_mtl.models.relations.relation import Head, Relation, build_relation
+from dlrm_mtl.models.relations.relation import Head, build_relation
 from dlrm_mtl.models.representation import OwnRepresentations, Representation
-from dlrm_mtl.models.sharing.architecture import HeadInput, SharingArchitecture, build_sharing
+from dlrm_mtl.models.sharing.architecture import HeadInput, Layer, build_sharing
 from dlrm_mtl.schema import Schema
 
 
@@ -66,56 +65,60 @@ class TaskHeads(nn.Module):
         return torch.cat([heads[head](each) for (_, head), each in zip(inputs, rows, strict=True)], dim=1)
 
 
-class DenseModules(NamedTuple):
-    """Everything dense but the balancing layer."""
-
-    shared: Representation
-    own: OwnRepresentations
-    sharing: SharingArchitecture
-    heads: TaskHeads
-    relation: Relation
-
-
-def build_dense_modules(schema: Schema, config: ModelConfig) -> DenseModules:
-    """Builds the dense modules, on torch's default device and from its random numbers.
+class DenseModules(nn.Module):
+    """Everything dense but the balancing layer, built on torch's default device and from its random numbers.
 
     Raises:
         ValueError: the configuration does not fit the data set, or a class of the user's cannot be imported.
     """
-    relation = build_relation(config, schema.tasks)
-    heads = relation.heads
-    shared = Representation(schema, config)
-    sharing = build_sharing(config, shared.out_features, [head.name for head in heads])
-    task_heads = TaskHeads(heads, config, sharing.out_features)
-    return DenseModules(shared, OwnRepresentations(schema, config), sharing, task_heads, relation)
+
+    def __init__(self, schema: Schema, config: ModelConfig) -> None:
+        super().__init__()
+        relation = build_relation(config, schema.tasks)
+        shared = Representation(schema, config)
+        sharing = build_sharing(config, shared.out_features, [head.name for head in relation.heads])
+        heads = TaskHeads(relation.heads, config, sharing.out_features)
+        self.shared, self.own, self.sharing = shared, OwnRepresentations(schema, config), sharing
+        self.heads, self.relation = heads, relation
+
+    def head_logits(self, embeddings: Mapping[str, Tensor], dense: Tensor, layer: Layer) -> Tensor:
+        """
+        Args:
+            embeddings: pooled embeddings (B, D_f) of all tables, by :func:`embedding_names`.
+            dense: (B, N).
+            layer: the balancing layer.
+
+        Returns:
+            (B, R) outputs of the heads.
+        """
+        representation = self.shared(embeddings, dense)
+        own = self.own(embeddings, dense, list(self.heads.heads))
+        rows = self.sharing(representation, layer, self.relation.inputs, *([own] if own else []))
+        logits: Tensor = self.heads(rows, self.relation.inputs)
+        return logits
 
 
-class DensePart(nn.Module):
+class DensePart(DenseModules):
     """Everything but the tables. A separate module, since the train pipeline traces the module that calls the tables
     and takes this one as a leaf."""
 
     def __init__(
         self,
-        modules: DenseModules,
+        schema: Schema,
+        config: ModelConfig,
         balancing: BalancingLayer | ParameterLevelLayer,
         losses: TaskLosses,
         bf16: bool,
     ) -> None:
-        super().__init__()
-        self.shared, self.own, self.sharing = modules.shared, modules.own, modules.sharing
+        super().__init__(schema, config)
         self.balancing = balancing
-        self.heads = modules.heads
         self.losses = losses
-        self.relation = modules.relation
         self._bf16 = bf16
 
     def forward(self, embeddings: KeyedTensor, batch: MultiTaskBatch) -> tuple[Tensor, Predictions]:
         relation = self.relation
         with torch.autocast(batch.dense.device.type, dtype=torch.bfloat16, enabled=self._bf16):
-            representation = self.shared(embeddings, batch.dense)
-            own = self.own(embeddings, batch.dense, list(self.heads.heads))
-            rows = self.sharing(representation, self.balancing, relation.inputs, *([own] if own else []))
-            logits = self.heads(rows, relation.inputs).float()
+            logits = self.head_logits(embeddings.to_dict(), batch.dense, self.balancing).float()
         of_tasks = relation.task_logits(logits)
         # Rows of an evaluation are not spread evenly over the ranks, so a reduced loss would mean nothing there.
         losses = logits.new_zeros(of_tasks.shape[1])
@@ -158,8 +161,7 @@ def build_ranker(
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        modules = build_dense_modules(schema, config)
-    dense_part = DensePart(modules, balancing, losses, bf16).to(device)
+        dense_part = DensePart(schema, config, balancing, losses, bf16).to(device)
     if device.type == "cpu":
         use_onednn(dense_part)
     return MultiTaskRanker(build_embedding_bags(schema, config), dense_part)

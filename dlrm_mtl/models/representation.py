@@ -3,12 +3,11 @@
 Notation: B batch, N dense features, F categorical features, D width of the representation.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 from torchrec.models.dlrm import DenseArch
 from torchrec.modules.mlp import MLP
-from torchrec.sparse.jagged_tensor import KeyedTensor
 
 from dlrm_mtl.config import ModelConfig
 from dlrm_mtl.models.embeddings import embedding_dims, embedding_names, table_owners
@@ -36,19 +35,18 @@ class Representation(nn.Module):
         self.over = MLP(width, list(config.over_mlp)) if config.over_mlp else nn.Identity()
         self.out_features = config.over_mlp[-1] if config.over_mlp else width
 
-    def forward(self, embeddings: KeyedTensor, dense: Tensor) -> Tensor:
+    def forward(self, embeddings: Mapping[str, Tensor], dense: Tensor) -> Tensor:
         """
         Args:
-            embeddings: pooled embeddings (B, D_f) of all tables, by their names, in an order that depends on the
-                sharding plan.
+            embeddings: pooled embeddings (B, D_f) of all tables, by their names. A :class:`KeyedTensor` has them in an
+                order that depends on the sharding plan.
             dense: (B, N).
 
         Returns:
             (B, D).
         """
-        by_name = embeddings.to_dict()
         inputs = dense if self._has_dense else dense.new_ones(len(dense), 1)
-        mixed = self.interaction(self.bottom(inputs), [by_name[key] for key in self._keys])
+        mixed = self.interaction(self.bottom(inputs), [embeddings[key] for key in self._keys])
         output: Tensor = self.over(mixed)
         return output
 
@@ -59,7 +57,7 @@ class OwnRepresentations(nn.ModuleDict):
     def __init__(self, schema: Schema, config: ModelConfig) -> None:
         super().__init__({owner: Representation(schema, config, owner) for owner in table_owners(schema, config)})
 
-    def forward(self, embeddings: KeyedTensor, dense: Tensor, heads: Sequence[str]) -> list[Tensor]:
+    def forward(self, embeddings: Mapping[str, Tensor], dense: Tensor, heads: Sequence[str]) -> list[Tensor]:
         """As :meth:`Representation.forward`, for the owner of each head: (B, D); nothing if there are no owners."""
         by_owner = {owner: representation(embeddings, dense) for owner, representation in self.items()}
         return [by_owner[owner_of(head)] for head in heads if by_owner]

@@ -107,7 +107,7 @@ class Population:
         """Pooled embeddings, as a leaf, and the representation (B, D) of these rows."""
         embeddings = self._embeddings[rows].requires_grad_()
         by_feature = KeyedTensor(self._keys, self._widths, embeddings)
-        return embeddings, self._shared(by_feature, self._dense[rows])
+        return embeddings, self._shared(by_feature.to_dict(), self._dense[rows])
 
     def _pull_back(
         self, rows: Tensor, embeddings: Tensor, representation: Tensor, cotangent: Tensor

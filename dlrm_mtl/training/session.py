@@ -21,7 +21,7 @@ from dlrm_mtl.distributed.versions import check_versions
 from dlrm_mtl.files import write_json
 from dlrm_mtl.models.dense_memory import memory_of
 from dlrm_mtl.models.option_reads import OptionReads
-from dlrm_mtl.models.ranker import build_dense_modules
+from dlrm_mtl.models.ranker import DenseModules
 from dlrm_mtl.recipe import parse_recipe
 from dlrm_mtl.run_directory import describe_environment, open_run_directory
 from dlrm_mtl.training.arm import make_plan
@@ -88,7 +88,7 @@ def prepare(config: RunConfig, arms: Sequence[str], ranks: Ranks) -> Session:
     dataset, began = open_run_data(config, ranks)
     model = OptionReads.of(config.model)
     with torch.device("meta"):
-        modules = build_dense_modules(dataset.schema, model)
+        modules = DenseModules(dataset.schema, model)
     if ranks.is_first:
         for option, value in model.unread().items():
             print(f"model.{option}={value} has no effect: no part of this model reads it", flush=True)

@@ -64,7 +64,7 @@ def test_which_interactions_take_mixed_dimensions() -> None:
 def test_output_is_as_wide_as_stated(interaction: Any, schema: Schema) -> None:
     shared = Representation(schema, config(interaction))
     embeddings = pooled(embedding_dims(schema, config(interaction)), 7)
-    output = shared(keyed(embeddings, list(embeddings)), torch.randn(7, len(schema.dense)))
+    output = shared(embeddings, torch.randn(7, len(schema.dense)))
     assert shared.out_features == WIDTHS.get(interaction, shared.out_features)
     assert output.shape == (7, shared.out_features)
     output.sum().backward()
@@ -78,7 +78,7 @@ def test_one_dimension_per_table(interaction: Any) -> None:
     assert dims == {"user": 16, "item": 8, "history": 8, "tags": 12}
     shared = Representation(SCHEMA, mixed)
     embeddings = pooled(dims, 3)
-    output = shared(keyed(embeddings, list(embeddings)), torch.randn(3, 2))
+    output = shared(embeddings, torch.randn(3, 2))
     expected = 16 + 6 + 1 if interaction == "deepfm" else 16 + 16 + 8 + 8 + 12
     assert output.shape == (3, expected)
     assert shared.out_features == expected
@@ -116,12 +116,12 @@ def test_features_are_taken_by_name(interaction: Any) -> None:
     shared = Representation(SCHEMA, config(interaction, embedding_dims=mixed))
     embeddings = pooled(embedding_dims(SCHEMA, config(interaction, embedding_dims=mixed)), 5)
     dense = torch.randn(5, 2)
-    expected = shared(keyed(embeddings, list(embeddings)), dense)
+    expected = shared(embeddings, dense)
     for order in permutations(embeddings):
-        assert torch.equal(shared(keyed(embeddings, order), dense), expected)
+        assert torch.equal(shared(keyed(embeddings, order).to_dict(), dense), expected)
     taken: list[Any] = []
     shared.interaction.register_forward_pre_hook(lambda module, inputs: taken.extend(inputs[1]))
-    shared(keyed(embeddings, list(reversed(embeddings))), dense)
+    shared(keyed(embeddings, list(reversed(embeddings))).to_dict(), dense)
     assert all(torch.equal(rows, embeddings[name]) for rows, name in zip(taken, embeddings, strict=True))
 
 
@@ -147,14 +147,14 @@ def test_dot_is_the_bottom_output_and_all_pairs() -> None:
 def test_over_arch_sets_the_width() -> None:
     shared = Representation(SCHEMA, config("dot", over_mlp=(20, 9)))
     embeddings = pooled(embedding_dims(SCHEMA, config("dot")), 3)
-    assert shared(keyed(embeddings, list(embeddings)), torch.randn(3, 2)).shape == (3, 9)
+    assert shared(embeddings, torch.randn(3, 2)).shape == (3, 9)
     assert shared.out_features == 9
 
 
 def test_without_dense_features_the_bottom_output_is_the_same_for_every_row() -> None:
     shared = Representation(WITHOUT_DENSE, config("dot"))
     embeddings = pooled(embedding_dims(WITHOUT_DENSE, config("dot")), 4)
-    output = shared(keyed(embeddings, list(embeddings)), torch.empty(4, 0))
+    output = shared(embeddings, torch.empty(4, 0))
     assert torch.equal(output[:, :16], output[:1, :16].expand(4, 16))
     assert output[0, :16].abs().max() > 0
     assert not torch.equal(output[0], output[1])

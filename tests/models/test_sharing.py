@@ -13,7 +13,7 @@ from dlrm_mtl.balancing import BalancingLayer, ParameterLevelLayer, create_balan
 from dlrm_mtl.config import ModelConfig
 from dlrm_mtl.model_parts import RELATIONS, SHARING
 from dlrm_mtl.models.option_reads import OptionReads
-from dlrm_mtl.models.ranker import TaskHeads, build_dense_modules
+from dlrm_mtl.models.ranker import DenseModules, TaskHeads
 from dlrm_mtl.models.relations.relation import build_relation
 from dlrm_mtl.models.sharing.architecture import HeadInput, Layer, SharingArchitecture, build_sharing
 from dlrm_mtl.module_names import owner_of
@@ -239,7 +239,7 @@ def test_what_a_task_brings_is_named_by_it(sharing: str) -> None:
 def test_a_class_that_cannot_be_built(option: str, name: str, message: str) -> None:
     changed: dict[str, Any] = {option: name}
     with pytest.raises(ValueError, match=re.escape(message)):
-        build_dense_modules(SCHEMA, replace(ModelConfig(), **changed))
+        DenseModules(SCHEMA, replace(ModelConfig(), **changed))
 
 
 @pytest.mark.parametrize("field", ["shared_experts", "own_experts", "levels"])
@@ -273,6 +273,6 @@ def test_options_that_an_architecture_ignores(sharing: str, unread: set[str]) ->
     }
     with torch.device("meta"):
         reads = OptionReads.of(ModelConfig(sharing=sharing, **options))
-        build_dense_modules(SCHEMA, reads)
+        DenseModules(SCHEMA, reads)
     assert reads.unread() == {name: options[name] for name in (*unread, "cross_layers")}  # of dcn, and this is dot
     replace(reads, embedding_dim=8)  # as an architecture of one's own may

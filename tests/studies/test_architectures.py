@@ -7,11 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from torch import nn
 
 from dlrm_mtl.architecture_options import with_architecture
 from dlrm_mtl.config import ModelConfig
-from dlrm_mtl.models.ranker import build_dense_modules
+from dlrm_mtl.models.ranker import DenseModules
 from dlrm_mtl.schema import Schema, read_schema
 from dlrm_mtl.studies.architectures.case import ArchitecturesConfig
 from dlrm_mtl.studies.architectures.parameters import count_parameters, match_parameters
@@ -132,5 +131,5 @@ def _seed(run: Path, seed: int) -> dict[str, Any]:
 
 
 def _built(schema: Schema, model: ModelConfig) -> int:
-    modules = build_dense_modules(schema, model)
-    return sum(weight.numel() for weight in nn.ModuleList(modules).parameters())
+    modules = DenseModules(schema, model)
+    return sum(weight.numel() for weight in modules.parameters())

@@ -18,7 +18,7 @@ from dlrm_mtl.data.assembly import Rows
 from dlrm_mtl.data.batch import MultiTaskBatch
 from dlrm_mtl.data.dataset import open_dataset
 from dlrm_mtl.models.losses import TaskLosses
-from dlrm_mtl.models.ranker import DensePart, build_dense_modules
+from dlrm_mtl.models.ranker import DensePart
 from dlrm_mtl.schema import Schema
 from dlrm_mtl.studies import population as module
 from dlrm_mtl.studies.decomposition import Decomposition, try_weights
@@ -45,7 +45,7 @@ class Reference:
             for f in self.schema.categorical
         ]
         embeddings = KeyedTensor(names, [part.shape[1] for part in pooled], torch.cat(pooled, dim=1))
-        return embeddings, self.dense_part.shared(embeddings, batch.dense)
+        return embeddings, self.dense_part.shared(embeddings.to_dict(), batch.dense)
 
     def pull_back(self, output: Tensor, cotangent: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The gradient by the dense part and by the tables, each flattened."""
@@ -71,9 +71,8 @@ def reference(request: pytest.FixtureRequest, small_dataset: Path) -> Reference:
     dataset = open_dataset(small_dataset)
     schema, config = dataset.schema, ModelConfig(request.param, embedding_dim=4, bottom_mlp=(6,), head_mlp=(5,))
     torch.manual_seed(3)
-    modules = build_dense_modules(schema, config)
     layer = BalancingLayer(create_balancer("mean", len(schema.tasks)))
-    part = DensePart(modules, layer, TaskLosses("batch"), bf16=False)
+    part = DensePart(schema, config, layer, TaskLosses("batch"), bf16=False)
     tables = {name: torch.randn(of[0].cardinality, 4).requires_grad_() for name, of in schema.tables.items()}
     table = pa.concat_tables([dataset.read(group, dataset.columns) for group in dataset.row_groups["train"]])
     return Reference(schema, part, tables, Rows(schema, table, np.arange(len(table))))

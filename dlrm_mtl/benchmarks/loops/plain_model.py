@@ -16,7 +16,7 @@ from dlrm_mtl.data.batch import MultiTaskBatch
 from dlrm_mtl.distributed.sharding import sharders
 from dlrm_mtl.distributed.tables import initialize_tables
 from dlrm_mtl.models.embeddings import build_embedding_bags
-from dlrm_mtl.models.ranker import build_dense_modules
+from dlrm_mtl.models.ranker import DenseModules
 from dlrm_mtl.training.optimizers import apply_table_optimizer
 from dlrm_mtl.training.session import Session
 
@@ -35,22 +35,17 @@ class PlainModel:
         return TrainPipelineSparseDist(self.model, self.optimizer, device, execute_all_batches=True)
 
 
-class _DensePart(nn.Module):
+class _DensePart(DenseModules):
     """Everything but the tables; a leaf module for the pipeline's tracing."""
 
     def __init__(self, session: Session) -> None:
-        super().__init__()
         schema = session.source.dataset.schema
-        modules = build_dense_modules(schema, session.config.model)
-        self.shared, self.own, self.sharing, self.heads, self.relation = modules
+        super().__init__(schema, session.config.model)
         # In evaluation it is the identity. In a tuple it is no part of this module.
         self._layer = (BalancingLayer(create_balancer("mean", len(schema.tasks))).eval(),)
 
     def forward(self, embeddings: KeyedTensor, batch: MultiTaskBatch) -> Output:
-        representation = self.shared(embeddings, batch.dense)
-        own = self.own(embeddings, batch.dense, list(self.heads.heads))
-        inputs = self.relation.inputs
-        logits = self.heads(self.sharing(representation, self._layer[0], inputs, *([own] if own else [])), inputs)
+        logits = self.head_logits(embeddings.to_dict(), batch.dense, self._layer[0])
         terms = self.relation.loss_terms(logits, batch.labels, batch.masks)
         losses = F.binary_cross_entropy_with_logits(terms.logits, terms.labels, weight=terms.masks, reduction="none")
         loss = losses.mean(dim=0).sum()
