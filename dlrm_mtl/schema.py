@@ -115,22 +115,15 @@ class Shard:
 
 
 @dataclass(frozen=True)
-class Schema:
-    """The description of a data set. Raises ValueError where fields contradict each other."""
+class ModelSchema:
+    """What a model takes and predicts: the part of a data set's description that a checkpoint keeps. Raises ValueError
+    where fields contradict each other."""
 
     name: str
+    """Name of the data set."""
     categorical: tuple[CategoricalFeature, ...]
     dense: tuple[str, ...]
     tasks: tuple[Task, ...]
-    splits: Mapping[str, tuple[Shard, ...]]
-    source: Mapping[str, Any] = field(default_factory=dict)
-    """Where the data came from: command, options, counts of dropped and unseen values. Free form."""
-    fingerprints: Fingerprints = field(default_factory=Fingerprints)
-    """The meaning of ids and dense values, as far as it is known."""
-    cluster: str = ""
-    """Raw column whose value the rows of a cluster share, such as the user's; empty: rows are independent."""
-    segments: tuple[Segment, ...] = ()
-    """Segments of the eval split."""
 
     def __post_init__(self) -> None:
         check_names(
@@ -140,8 +133,6 @@ class Schema:
             labels=self.label_columns,
             tasks=self.tasks,
         )
-        features = [feature.name for feature in self.categorical]
-        check_context(self.cluster, self.segment_names, [*features, *self.dense, *self.label_columns])
         for task in self.tasks:
             if not task.label:
                 raise ValueError(f"task {quote(task.name)} has no label")
@@ -167,6 +158,44 @@ class Schema:
             if len({feature.cardinality for feature in users}) > 1:
                 sizes = ", ".join(f"{feature.name}: {feature.cardinality}" for feature in users)
                 raise ValueError(f"features that share table {quote(table)} differ in cardinality ({shorten(sizes)})")
+
+    @property
+    def tables(self) -> dict[str, tuple[CategoricalFeature, ...]]:
+        """The features of each embedding table, by table name, in order of first use."""
+        tables: dict[str, tuple[CategoricalFeature, ...]] = {}
+        for feature in self.categorical:
+            tables[feature.table_name] = (*tables.get(feature.table_name, ()), feature)
+        return tables
+
+    @property
+    def label_columns(self) -> tuple[str, ...]:
+        """Every label and condition column, each once."""
+        names = [name for task in self.tasks for name in (task.label, task.given) if name]
+        return tuple(dict.fromkeys(names))
+
+    @property
+    def task_names(self) -> tuple[str, ...]:
+        return tuple(task.name for task in self.tasks)
+
+
+@dataclass(frozen=True)
+class Schema(ModelSchema):
+    """The description of a data set. Raises ValueError where fields contradict each other."""
+
+    splits: Mapping[str, tuple[Shard, ...]]
+    source: Mapping[str, Any] = field(default_factory=dict)
+    """Where the data came from: command, options, counts of dropped and unseen values. Free form."""
+    fingerprints: Fingerprints = field(default_factory=Fingerprints)
+    """The meaning of ids and dense values, as far as it is known."""
+    cluster: str = ""
+    """Raw column whose value the rows of a cluster share, such as the user's; empty: rows are independent."""
+    segments: tuple[Segment, ...] = ()
+    """Segments of the eval split."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        features = [feature.name for feature in self.categorical]
+        check_context(self.cluster, self.segment_names, [*features, *self.dense, *self.label_columns])
         self._check_fingerprints()
         listed: dict[PurePosixPath, str] = {}
         for split, shard in self._shards():
@@ -199,6 +228,11 @@ class Schema:
                 raise ValueError(f"fingerprints: no dense feature {quote(name)}")
 
     @property
+    def of_model(self) -> ModelSchema:
+        """What a model that is trained on the data set takes and predicts."""
+        return ModelSchema(self.name, self.categorical, self.dense, self.tasks)
+
+    @property
     def meaning(self) -> Meaning:
         """The meaning of the inputs of a model that is trained on the data set."""
         known = self.fingerprints
@@ -210,24 +244,6 @@ class Schema:
             },
             dense={name: known.dense.get(name, DenseFingerprint("unknown")) for name in self.dense},
         )
-
-    @property
-    def tables(self) -> dict[str, tuple[CategoricalFeature, ...]]:
-        """The features of each embedding table, by table name, in order of first use."""
-        tables: dict[str, tuple[CategoricalFeature, ...]] = {}
-        for feature in self.categorical:
-            tables[feature.table_name] = (*tables.get(feature.table_name, ()), feature)
-        return tables
-
-    @property
-    def label_columns(self) -> tuple[str, ...]:
-        """Every label and condition column, each once."""
-        names = [name for task in self.tasks for name in (task.label, task.given) if name]
-        return tuple(dict.fromkeys(names))
-
-    @property
-    def task_names(self) -> tuple[str, ...]:
-        return tuple(task.name for task in self.tasks)
 
     @property
     def segment_names(self) -> tuple[str, ...]:

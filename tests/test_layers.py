@@ -16,6 +16,7 @@ FLOORS = (
     {"metrics"},
     {"training"},
     {"reporting"},
+    {"inference"},
     {"benchmarks", "planning", "power_analysis", "studies"},
 )
 """Packages of dlrm_mtl by floor, the lowest first: none imports a package of a higher floor."""

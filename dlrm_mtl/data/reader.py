@@ -115,32 +115,42 @@ class TrainingReader:
 
 
 class EvaluationReader:
-    """One rank's batches of the eval split: every row once over all ranks, in order, the same number of batches on
-    every rank. Where a rank runs out of rows, a padding row (``rows == -1``, masks 0) keeps the collectives aligned.
+    """One rank's batches of a split for predictions: every row once over all ranks, in order, the same number of
+    batches on every rank. Where a rank runs out of rows, a padding row (``rows == -1``, masks 0) keeps the collectives
+    aligned.
 
     Args:
         batch_size: local batch size B; the last batch may be smaller.
         segments: segments in the batches' context, see :meth:`Context.of`; by default all that the data set keeps.
+        split: train has no clusters, and no segments but those that are features.
 
     Raises:
         ValueError: there is no such segment.
     """
 
     def __init__(
-        self, source: RowSource, batch_size: int, rank: int, world_size: int, segments: Sequence[str] = ()
+        self,
+        source: RowSource,
+        batch_size: int,
+        rank: int,
+        world_size: int,
+        segments: Sequence[str] = (),
+        split: str = "eval",
     ) -> None:
-        self.context = Context.of(source.dataset.schema, segments)
+        self._source = source if split == "eval" else source.without_context()
+        schema = self._source.dataset.schema
+        self.context = Context.of(schema, segments)
         """The meaning of the batches' context."""
-        self._source = source
         self._batch_size = batch_size
-        self._share = evaluation_share(source.dataset.schema.rows("eval"), batch_size, rank, world_size)
+        self._split = split
+        self._share = evaluation_share(schema.rows(split), batch_size, rank, world_size)
 
     def __len__(self) -> int:
         return self._share.batches
 
     def __iter__(self) -> Iterator[MultiTaskBatch]:
         dataset = self._source.dataset
-        parts = Order(dataset.row_groups["eval"]).parts(self._share.start, self._share.stop)
+        parts = Order(dataset.row_groups[self._split]).parts(self._share.start, self._share.stop)
         pieces = (self._source.read([part], self.context) for part in parts)
         produced = 0
         for batch in _batches(dataset.schema, pieces, self._batch_size, self.context):

@@ -20,7 +20,7 @@ from dlrm_mtl.distributed.sharding import allowed_kinds, sharders
 from dlrm_mtl.distributed.shortfall import describe_shortfall, shortfalls
 from dlrm_mtl.distributed.topology import Cluster, build_topology, cluster_of
 from dlrm_mtl.module_names import OWNED_BY, table_of
-from dlrm_mtl.schema import Schema
+from dlrm_mtl.schema import ModelSchema
 from dlrm_mtl.units import format_size
 
 IN_DEVICE_MEMORY = "fused"
@@ -59,7 +59,7 @@ class NoPlanFitsError(ValueError):
 
 def find_plan(
     model: nn.Module,
-    schema: Schema,
+    schema: ModelSchema,
     config: ShardingConfig,
     table_optimizer: TableOptimizer,
     local_batch_size: int,
@@ -90,7 +90,7 @@ def find_plan(
 
 def plan_sharding(
     model: nn.Module,
-    schema: Schema,
+    schema: ModelSchema,
     config: ShardingConfig,
     table_optimizer: TableOptimizer,
     local_batch_size: int,
@@ -117,7 +117,7 @@ def plan_sharding(
 
 def _search(
     model: nn.Module,
-    schema: Schema,
+    schema: ModelSchema,
     config: ShardingConfig,
     kinds: Sequence[str],
     kernels: Sequence[str],

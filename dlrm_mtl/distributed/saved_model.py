@@ -1,6 +1,7 @@
 """The model in a checkpoint, for programs that are no run."""
 
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +31,7 @@ def read_model(checkpoint: Path, arm: str | None = None) -> dict[str, Tensor]:
     damage = find_damage(checkpoint, manifest)
     if damage is not None:
         raise ValueError(f"{checkpoint}: {damage}")
-    arms = manifest["arms"]
-    if arm is not None and arm not in arms:
-        raise ValueError(f"{checkpoint}: has no arm {quote(arm)}; its arms: {', '.join(arms)}")
-    start = f"{0 if arm is None else arms.index(arm)}/model/"
+    start = f"{0 if arm is None else position_of(arm, checkpoint, manifest)}/model/"
     reader = TensorReader(checkpoint)
     stored: Any = reader.read_metadata().state_dict_metadata
     tensors = {
@@ -45,3 +43,15 @@ def read_model(checkpoint: Path, arm: str | None = None) -> dict[str, Tensor]:
         warnings.filterwarnings("ignore", "torch.distributed is disabled", UserWarning)
         load(tensors, storage_reader=reader, no_dist=True)
     return {name.removeprefix(start): tensor for name, tensor in tensors.items()}
+
+
+def position_of(arm: str, checkpoint: Path, manifest: Mapping[str, Any]) -> int:
+    """The position of an arm among those of a checkpoint, with which the names of its tensors begin.
+
+    Raises:
+        ValueError: it has no such arm.
+    """
+    arms: list[str] = manifest["arms"]
+    if arm not in arms:
+        raise ValueError(f"{checkpoint}: has no arm {quote(arm)}; its arms: {', '.join(arms)}")
+    return arms.index(arm)

@@ -9,10 +9,10 @@ from dlrm_mtl.config import ModelConfig
 from dlrm_mtl.models.relations.relation import build_relation
 from dlrm_mtl.models.sharing.architecture import sharing_class
 from dlrm_mtl.module_names import escape, owner_of, table_name
-from dlrm_mtl.schema import Schema
+from dlrm_mtl.schema import ModelSchema
 
 
-def embedding_dims(schema: Schema, config: ModelConfig) -> dict[str, int]:
+def embedding_dims(schema: ModelSchema, config: ModelConfig) -> dict[str, int]:
     """Embedding dimension of each categorical feature.
 
     Raises:
@@ -29,7 +29,7 @@ def embedding_dims(schema: Schema, config: ModelConfig) -> dict[str, int]:
     }
 
 
-def table_owners(schema: Schema, config: ModelConfig) -> list[str]:
+def table_owners(schema: ModelSchema, config: ModelConfig) -> list[str]:
     """The owners of tables beside the shared ones: no one, or each task, if the architecture reads such tables.
 
     Raises:
@@ -40,7 +40,7 @@ def table_owners(schema: Schema, config: ModelConfig) -> list[str]:
     return list(dict.fromkeys(owner_of(head.name) for head in build_relation(config, schema.tasks).heads))
 
 
-def embedding_names(schema: Schema, config: ModelConfig, owner: str = "") -> list[str]:
+def embedding_names(schema: ModelSchema, config: ModelConfig, owner: str = "") -> list[str]:
     """Names of the features' pooled embeddings, by the order of the features.
 
     Args:
@@ -54,7 +54,7 @@ def embedding_names(schema: Schema, config: ModelConfig, owner: str = "") -> lis
     return [f"{feature}@{table}" for feature, table in zip(features, tables, strict=True)]
 
 
-def build_embedding_bags(schema: Schema, config: ModelConfig) -> EmbeddingBagCollection:
+def build_embedding_bags(schema: ModelSchema, config: ModelConfig) -> EmbeddingBagCollection:
     """The model's tables on the meta device, mean-pooled: sharding allocates them, and
     :func:`dlrm_mtl.distributed.tables.initialize_tables` fills them."""
     dims = embedding_dims(schema, config)

@@ -23,7 +23,7 @@ from dlrm_mtl.models.onednn import use_onednn
 from dlrm_mtl.models.relations.relation import Head, build_relation
 from dlrm_mtl.models.representation import OwnRepresentations, Representation
 from dlrm_mtl.models.sharing.architecture import HeadInput, Layer, build_sharing
-from dlrm_mtl.schema import Schema
+from dlrm_mtl.schema import ModelSchema
 
 
 @dataclass
@@ -72,7 +72,7 @@ class DenseModules(nn.Module):
         ValueError: the configuration does not fit the data set, or a class of the user's cannot be imported.
     """
 
-    def __init__(self, schema: Schema, config: ModelConfig) -> None:
+    def __init__(self, schema: ModelSchema, config: ModelConfig) -> None:
         super().__init__()
         relation = build_relation(config, schema.tasks)
         shared = Representation(schema, config)
@@ -104,7 +104,7 @@ class DensePart(DenseModules):
 
     def __init__(
         self,
-        schema: Schema,
+        schema: ModelSchema,
         config: ModelConfig,
         balancing: BalancingLayer | ParameterLevelLayer,
         losses: TaskLosses,
@@ -146,7 +146,7 @@ class MultiTaskRanker(nn.Module):
 
 
 def build_ranker(
-    schema: Schema,
+    schema: ModelSchema,
     config: ModelConfig,
     balancing: BalancingLayer | ParameterLevelLayer,
     losses: TaskLosses,

@@ -13,7 +13,7 @@ from dlrm_mtl.config import ModelConfig
 from dlrm_mtl.models.embeddings import embedding_dims, embedding_names, table_owners
 from dlrm_mtl.models.interaction import build_interaction
 from dlrm_mtl.module_names import owner_of
-from dlrm_mtl.schema import Schema
+from dlrm_mtl.schema import ModelSchema
 
 
 class Representation(nn.Module):
@@ -23,7 +23,7 @@ class Representation(nn.Module):
         owner: of the tables that it reads; by default the shared ones.
     """
 
-    def __init__(self, schema: Schema, config: ModelConfig, owner: str = "") -> None:
+    def __init__(self, schema: ModelSchema, config: ModelConfig, owner: str = "") -> None:
         super().__init__()
         dims = embedding_dims(schema, config)
         self._keys = embedding_names(schema, config, owner)
@@ -54,7 +54,7 @@ class Representation(nn.Module):
 class OwnRepresentations(nn.ModuleDict):
     """The representation of each task that owns tables, from these tables. Nothing in it is shared."""
 
-    def __init__(self, schema: Schema, config: ModelConfig) -> None:
+    def __init__(self, schema: ModelSchema, config: ModelConfig) -> None:
         super().__init__({owner: Representation(schema, config, owner) for owner in table_owners(schema, config)})
 
     def forward(self, embeddings: Mapping[str, Tensor], dense: Tensor, heads: Sequence[str]) -> list[Tensor]:

@@ -26,7 +26,7 @@ from dlrm_mtl.models.embeddings import build_embedding_bags
 from dlrm_mtl.models.losses import TaskLosses
 from dlrm_mtl.models.ranker import MultiTaskRanker, build_ranker
 from dlrm_mtl.recipe import Recipe
-from dlrm_mtl.schema import Schema
+from dlrm_mtl.schema import ModelSchema
 from dlrm_mtl.training.optimizers import apply_table_optimizer, build_optimizer
 from dlrm_mtl.training.step_guard import GuardedOptimizers
 
@@ -45,7 +45,7 @@ class Arm:
     """Whether to fetch rows into the tables' caches ahead of their step."""
 
 
-def make_plan(config: RunConfig, schema: Schema, ranks: Ranks) -> ShardingPlan:
+def make_plan(config: RunConfig, schema: ModelSchema, ranks: Ranks) -> ShardingPlan:
     """The sharding plan of a run, shared by all its arms and seeds. Collective.
 
     Raises:
@@ -62,7 +62,7 @@ def make_plan(config: RunConfig, schema: Schema, ranks: Ranks) -> ShardingPlan:
 
 
 def build_table_model(
-    schema: Schema, model: ModelConfig, optimizer: OptimizerConfig, device: torch.device
+    schema: ModelSchema, model: ModelConfig, optimizer: OptimizerConfig, device: torch.device
 ) -> nn.ModuleDict:
     """The tables to plan: those of the ranker, on the meta device, with their optimizer applied.
 
@@ -74,7 +74,9 @@ def build_table_model(
     return nn.ModuleDict({"embedding_bags": tables})
 
 
-def build_arm(config: RunConfig, recipe: Recipe, seed: int, schema: Schema, plan: ShardingPlan, ranks: Ranks) -> Arm:
+def build_arm(
+    config: RunConfig, recipe: Recipe, seed: int, schema: ModelSchema, plan: ShardingPlan, ranks: Ranks
+) -> Arm:
     """Builds and shards a model. Its initial weights are a function of the seed, whatever the plan. Collective.
 
     Raises:

@@ -4,6 +4,7 @@ import shutil
 import sys
 import time
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,7 @@ class RunCheckpoints:
         for index, trainer in enumerate(self._trainers.values()):
             state.update(trainer.state(str(index)))
         first = next(iter(self._trainers.values()))
+        config, schema = self._session.config, self._session.source.dataset.schema
         self._writer.save(
             first.step,
             state,
@@ -102,7 +104,10 @@ class RunCheckpoints:
                 "world_size": self._ranks.world_size,
                 "position": first.position.as_json(),
                 "plan": describe_plan(self._session.plan),
-                "meaning": self._session.source.dataset.schema.meaning.as_json(),
+                "model": asdict(config.model),
+                "bf16": config.bf16,
+                "trained_on": asdict(schema.of_model),
+                "meaning": schema.meaning.as_json(),
                 **facts,
             },
         )

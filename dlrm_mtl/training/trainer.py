@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torchrec.distributed.train_pipeline import EvalPipelineSparseDist
 from torchrec.distributed.types import ShardingPlan
 
 from dlrm_mtl.config import RunConfig
@@ -18,7 +17,6 @@ from dlrm_mtl.data.context import Context
 from dlrm_mtl.data.position import Position
 from dlrm_mtl.data.reader import EvaluationReader, TrainingReader, batches, reader_streams
 from dlrm_mtl.data.source import RowSource
-from dlrm_mtl.distributed.caching import without_cache_locks
 from dlrm_mtl.distributed.checkpoint import Checkpoint, load_tensors
 from dlrm_mtl.distributed.processes import Ranks
 from dlrm_mtl.funnels import products
@@ -32,7 +30,7 @@ from dlrm_mtl.recipe import Recipe
 from dlrm_mtl.training.arm import build_arm
 from dlrm_mtl.training.arm_state import State, arm_state, restore_arm, start_arm
 from dlrm_mtl.training.diagnostics import balancing_diagnostics
-from dlrm_mtl.training.pipeline import build_pipeline
+from dlrm_mtl.training.pipeline import build_pipeline, predict
 from dlrm_mtl.training_length import TrainingLength
 
 
@@ -245,13 +243,8 @@ class Trainer:
             self._ranks.world_size,
             self._config.segments,
         )
-        pipeline = EvalPipelineSparseDist(model, self.arm.optimizer, self._ranks.device)
-        iterator = iter(batches(reader, self._config.reader, self._pin_memory))
-        with torch.no_grad(), without_cache_locks(model.module.embedding_bags):
-            for batch in range(len(reader)):
-                self._ranks.watch.progress("evaluation", batch)
-                take(pipeline.progress(iterator))
-        pipeline.detach()
+        for predictions in predict(model, reader, self._config.reader, self._ranks):
+            take(predictions)
         self.pipeline.attach(model)
         model.train()
 

@@ -1,0 +1,110 @@
+"""A stored model on this job's ranks, its tables sharded by a plan."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from torch.distributed._shard.sharded_tensor.api import ShardedTensor
+from torchrec.distributed.model_parallel import DistributedModelParallel
+
+from dlrm_mtl.arms import build_layer
+from dlrm_mtl.config import OptimizerConfig, ReaderConfig, ShardingConfig
+from dlrm_mtl.data.reader import EvaluationReader
+from dlrm_mtl.distributed.checkpoint import Checkpoint, load_tensors, open_checkpoint
+from dlrm_mtl.distributed.mean_pooling import average_once
+from dlrm_mtl.distributed.planner import plan_sharding
+from dlrm_mtl.distributed.processes import Ranks
+from dlrm_mtl.distributed.sharding import sharders
+from dlrm_mtl.inference.stored_model import StoredModel, StoredPart
+from dlrm_mtl.models.losses import TaskLosses
+from dlrm_mtl.models.ranker import Predictions, build_ranker
+from dlrm_mtl.recipe import parse_recipe
+from dlrm_mtl.training.arm import build_table_model
+from dlrm_mtl.training.arm_state import BALANCING
+from dlrm_mtl.training.optimizers import apply_table_optimizer
+from dlrm_mtl.training.pipeline import predict
+
+WITHOUT_STATE = OptimizerConfig(table="sgd")
+"""Tables need some optimizer; this one takes no memory."""
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model in evaluation mode."""
+
+    stored: StoredModel
+    parts: tuple[DistributedModelParallel, ...]
+    """One for all tasks, or one per task."""
+
+    def predict(self, reader: EvaluationReader, config: ReaderConfig, ranks: Ranks) -> Iterator[Predictions]:
+        """Predictions for this rank's rows, batch by batch: logits (B, M) of the M tasks of the model, beside labels
+        and masks of the tasks of the data set. Collective.
+
+        Raises:
+            ValueError: rows cannot be read.
+        """
+        streams = [predict(part, reader, config, ranks) for part in self.parts]
+        for predictions in zip(*streams, strict=True):
+            logits = torch.cat([each.logits for each in predictions], dim=1)
+            yield replace(predictions[0], logits=logits)
+
+
+def load_model(
+    stored: StoredModel, ranks: Ranks, local_batch_size: int, sharding: ShardingConfig | None = None
+) -> LoadedModel:
+    """Loads the weights of a stored model, which any number of ranks trained under any plan. Collective.
+
+    Args:
+        local_batch_size: rows of a rank's batches, for the plan.
+
+    Raises:
+        ValueError: on every rank: the checkpoint is damaged or is of another model than its manifest says; a class of
+            the user's cannot be imported; no plan fits.
+    """
+    checkpoint = open_checkpoint(stored.path, ranks)
+    sharding = sharding or ShardingConfig()
+    parts = (_build(part, stored.bf16, ranks, local_batch_size, sharding) for part in stored.parts)
+    loaded = zip(parts, stored.parts, strict=True)
+    return LoadedModel(stored, tuple(_with_weights(model, part.prefix, checkpoint, ranks) for model, part in loaded))
+
+
+def _build(
+    part: StoredPart, bf16: bool, ranks: Ranks, local_batch_size: int, sharding: ShardingConfig
+) -> DistributedModelParallel:
+    """Builds and shards a model."""
+    schema, config = part.schema, part.config
+    tables = build_table_model(schema, config, WITHOUT_STATE, ranks.device)
+    plan = plan_sharding(tables, schema, sharding, WITHOUT_STATE.table, local_batch_size, ranks)
+    # In evaluation mode every balancing layer is the identity.
+    balancing = build_layer(parse_recipe("mean"), schema.task_names, ranks.group)
+    losses = TaskLosses("batch", ranks.group)
+    ranker = build_ranker(schema, config, balancing, losses, 0, ranks.device, bf16)
+    apply_table_optimizer(ranker.embedding_bags, WITHOUT_STATE, ranks.device)
+    model = DistributedModelParallel(ranker, device=ranks.device, plan=plan, sharders=sharders(sharding.comms))
+    average_once(ranker.embedding_bags)
+    return model.eval()
+
+
+@torch.no_grad()
+def _with_weights(
+    model: DistributedModelParallel, prefix: str, checkpoint: Checkpoint, ranks: Ranks
+) -> DistributedModelParallel:
+    """Loads all weights but the balancing layer's."""
+    state = {f"{prefix}{name}": value for name, value in model.state_dict().items() if not name.startswith(BALANCING)}
+
+    def check() -> None:
+        of_balancing = f"{prefix}{BALANCING}"
+        there = {name for name in checkpoint.sizes if name.startswith(prefix) and not name.startswith(of_balancing)}
+        for name in sorted(there ^ state.keys()):
+            found, expected = ("a", "none") if name in there else ("no", "one")
+            raise ValueError(f"{checkpoint.path}: has {found} tensor {name}, expected {expected} by its manifest")
+        for name, value in state.items():
+            if (size := checkpoint.sizes[name]) != value.size():
+                raise ValueError(f"{checkpoint.path}: {name} has size {list(size)}, expected {list(value.size())}")
+
+    ranks.run_on_all(check)
+    sharded = {name: value for name, value in state.items() if isinstance(value, ShardedTensor)}
+    whole = load_tensors(checkpoint, sharded, state.keys() - sharded.keys(), ranks)
+    for name, value in whole.items():
+        state[name].copy_(value)
+    return model
