@@ -43,3 +43,19 @@ def products(tasks: Sequence[Task]) -> dict[str, tuple[int, ...]]:
             with suppress(ValueError):
                 chains[task.name] = chain_to(tasks, position)
     return chains
+
+
+def output_names(tasks: Sequence[Task]) -> dict[str, tuple[int, ...]]:
+    """The M + P probabilities of a model by name, with the positions of their tasks: those of the tasks, then of the
+    :func:`products`, ``click_and_buy`` by the names of their tasks.
+
+    Raises:
+        ValueError: a task has the name of a product.
+    """
+    outputs: dict[str, tuple[int, ...]] = {task.name: (position,) for position, task in enumerate(tasks)}
+    for chain in products(tasks).values():
+        name = "_and_".join(tasks[position].name for position in chain)
+        if name in outputs:
+            raise ValueError(f"task {quote(name)} has the name of a product of tasks")
+        outputs[name] = chain
+    return outputs

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from dlrm_mtl.models.ranker import Predictions
-from dlrm_mtl.models.relations.relation import LossTerms, joint_terms
+from dlrm_mtl.models.relations.relation import LossTerms, joint_logits, joint_terms
 
 Chains = Sequence[Sequence[int]]
 """P chains of positions of tasks, see :func:`dlrm_mtl.funnels.products`."""
@@ -30,3 +30,11 @@ def append_terms(logits: Tensor, labels: Tensor, masks: Tensor, chains: Chains) 
     terms = joint_terms([[columns[task] for task in chain] for chain in chains], chains, labels, masks)
     pairs = ((logits, terms.logits), (labels, terms.labels), (masks, terms.masks))
     return LossTerms(*(torch.cat(pair, dim=1) for pair in pairs))
+
+
+def append_logits(logits: Tensor, chains: Chains) -> Tensor:
+    """(B, M) to (B, M + P), where there are no labels."""
+    if not chains:
+        return logits
+    columns = logits.unbind(dim=1)
+    return torch.cat([logits, joint_logits([[columns[task] for task in chain] for chain in chains])], dim=1)

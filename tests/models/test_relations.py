@@ -7,8 +7,11 @@ import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from dlrm_mtl.config import ModelConfig
+from dlrm_mtl.funnels import output_names, products
+from dlrm_mtl.models.products import append_logits, append_terms
 from dlrm_mtl.models.relations.relation import build_relation, mixture, product
 from dlrm_mtl.schema import Task
+from tests.messages import naming
 from tests.models.test_sharing import TASKS
 
 CHAIN = (Task("click", "a"), Task("cart", "b", given="a"), Task("buy", "c", given="b"))
@@ -93,3 +96,17 @@ def test_two_ways_to_a_purchase() -> None:
 def test_tasks_that_do_not_support_it(relation: str, tasks: tuple[Task, ...], named: str) -> None:
     with pytest.raises(ValueError, match=f"model.relation.*{named}"):
         build_relation(ModelConfig(relation=relation), tasks)
+
+
+def test_products_without_labels_are_those_with_labels() -> None:
+    logits, ones = torch.randn(5, 3), torch.ones(5, 3)
+    chains = list(products(CHAIN).values())
+    assert torch.equal(append_logits(logits, chains), append_terms(logits, ones, ones, chains).logits)
+    assert append_logits(logits, []) is logits
+
+
+def test_outputs_are_named_by_their_tasks() -> None:
+    names = {"click": (0,), "cart": (1,), "buy": (2,), "click_and_cart": (0, 1), "click_and_cart_and_buy": (0, 1, 2)}
+    assert output_names(CHAIN) == names
+    with pytest.raises(ValueError, match=naming("click_and_cart")):
+        output_names((*CHAIN, Task("click_and_cart", "d")))

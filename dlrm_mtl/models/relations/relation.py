@@ -83,6 +83,11 @@ def product(first: Tensor, second: Tensor) -> Tensor:
     return -torch.logsumexp(torch.stack([-first, -second, -first - second]), dim=0)
 
 
+def joint_logits(logits: Sequence[Sequence[Tensor]]) -> Tensor:
+    """Log-odds (B, C) of each of C chains of tasks, from those (B,) of each of its tasks."""
+    return torch.stack([reduce(product, of_chain) for of_chain in logits], dim=1)
+
+
 def joint_terms(
     logits: Sequence[Sequence[Tensor]], chains: Sequence[Sequence[int]], labels: Tensor, masks: Tensor
 ) -> LossTerms:
@@ -99,7 +104,7 @@ def joint_terms(
     """
     events, defined = (labels * masks).unbind(dim=1), masks.unbind(dim=1)  # lists of indices would be copied to a GPU
     return LossTerms(
-        torch.stack([reduce(product, of_chain) for of_chain in logits], dim=1),
+        joint_logits(logits),
         torch.stack([torch.stack([events[task] for task in chain]).prod(dim=0) for chain in chains], dim=1),
         torch.stack([defined[chain[0]] for chain in chains], dim=1),
     )
