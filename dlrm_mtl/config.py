@@ -37,10 +37,10 @@ def require_positive(options: object, *names: str) -> None:
             require(name, value, value > 0, "a positive number")
 
 
-def require_directory_of(file: Path | None) -> None:
+def require_directory_of(file: Path | None, name: str = "json") -> None:
     """Raises a ValueError if the directory of a file for results is missing."""
     if file is not None:
-        require("json", str(file), file.parent.is_dir(), "a file in a directory that is there")
+        require(name, str(file), file.parent.is_dir(), "a file in a directory that is there")
 
 
 @dataclass(frozen=True)

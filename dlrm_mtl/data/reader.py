@@ -122,7 +122,7 @@ class EvaluationReader:
     Args:
         batch_size: local batch size B; the last batch may be smaller.
         segments: segments in the batches' context, see :meth:`Context.of`; by default all that the data set keeps.
-        split: train has no clusters, and no segments but those that are features.
+        split: of the train split, the source is one :meth:`RowSource.without_context`.
 
     Raises:
         ValueError: there is no such segment.
@@ -137,8 +137,8 @@ class EvaluationReader:
         segments: Sequence[str] = (),
         split: str = "eval",
     ) -> None:
-        self._source = source if split == "eval" else source.without_context()
-        schema = self._source.dataset.schema
+        self._source = source
+        schema = source.dataset.schema
         self.context = Context.of(schema, segments)
         """The meaning of the batches' context."""
         self._batch_size = batch_size

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from dlrm_mtl.statistics.effect import Effect, Interval
+
 FloatArray = npt.NDArray[np.float64]
 
 
@@ -56,6 +58,12 @@ def combine(weights: Sequence[float], estimates: Sequence[Estimates]) -> Estimat
         values=sum(w * e.values for w, e in zip(weights, estimates, strict=True)),  # type: ignore[arg-type]
         influence=sum(w * e.influence for w, e in zip(weights, estimates, strict=True)),  # type: ignore[arg-type]
     )
+
+
+def over_rows(estimates: Estimates) -> Interval | None:
+    """95 % interval of one task's value for other rows; None if it has fewer than two buckets."""
+    variance, buckets = float(estimates.variance()[0]), int(estimates.buckets()[0])
+    return Effect.over([float(estimates.values[0])], variance, buckets).over_rows()
 
 
 def on_buckets(estimates: Estimates, chosen: npt.NDArray[np.bool_]) -> Estimates:

@@ -9,13 +9,12 @@ import numpy.typing as npt
 import torch
 
 from dlrm_mtl.metrics.buckets import BUCKETS, bucket_of, half_of
-from dlrm_mtl.metrics.estimates import Estimates, undefined
+from dlrm_mtl.metrics.estimates import Estimates, over_rows, undefined
 from dlrm_mtl.metrics.grouped_auc import grouped_auc
 from dlrm_mtl.metrics.kept import POSITIVE, UNDEFINED, Sample
 from dlrm_mtl.metrics.ranking import Ranking, Rows
 from dlrm_mtl.metrics.recalibration import recalibrate
 from dlrm_mtl.metrics.task_metrics import Bounds, TaskEvaluation, TaskMetrics
-from dlrm_mtl.statistics.effect import Effect
 
 OF_ROWS = ("auc", "auprc", "recalibrated_ne")
 OF_CLUSTERS = ("gauc", "uauc")
@@ -85,9 +84,7 @@ class TaskMeasurement:
 
 def _calibration_interval(log_calibration: Estimates) -> Bounds | None:
     """Symmetric on the logarithmic scale."""
-    value = float(log_calibration.values[0])
-    effect = Effect.over([value], float(log_calibration.variance()[0]), int(log_calibration.buckets()[0]))
-    interval = effect.over_rows()
+    interval = over_rows(log_calibration)
     return None if interval is None else Bounds(math.exp(interval.low), math.exp(interval.high))
 
 

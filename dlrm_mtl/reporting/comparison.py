@@ -82,7 +82,7 @@ def compare_seeds(
         "reweighed": False,
         "clusters": clusters,
         "products": _evaluated_products(seeds[0]["arms"]),
-        "evaluation": {task: _evaluated(seeds[0]["arms"][control]["tasks"][task]) for task in tasks},
+        "evaluation": {task: evaluated_rows(seeds[0]["arms"][control]["tasks"][task]) for task in tasks},
         "intervals": describe_intervals(effects),
         "families": describe_families(effects),
         "chance_range": chance_range(effects, tasks),
@@ -186,7 +186,7 @@ def _reached(seeds: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _evaluated(task: Mapping[str, Any]) -> dict[str, Any]:
+def evaluated_rows(task: Mapping[str, Any]) -> dict[str, Any]:
     """Counts of the rows on which a task was evaluated."""
     return {key: task.get(key) for key in ("rows", "positives", "users", "users_share", "rows_share")}
 
@@ -194,7 +194,7 @@ def _evaluated(task: Mapping[str, Any]) -> dict[str, Any]:
 def _evaluated_products(arms: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """The same by product of tasks; the rows are those of any arm that has it."""
     products = {name: record for arm in arms.values() for name, record in arm.get("products", {}).items()}
-    return {name: _evaluated(record) for name, record in products.items()}
+    return {name: evaluated_rows(record) for name, record in products.items()}
 
 
 def _windows(

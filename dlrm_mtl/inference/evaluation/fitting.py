@@ -1,0 +1,47 @@
+"""Which tasks of stored models can be evaluated on a data set."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from dlrm_mtl.funnels import with_label
+from dlrm_mtl.inference.stored_model import StoredModel
+from dlrm_mtl.quoting import quote
+from dlrm_mtl.schema import ModelSchema, Schema
+
+
+def check_fit(models: Sequence[StoredModel], data: Path, schema: Schema) -> tuple[list[str], list[str]]:
+    """Checks that models fit a data set.
+
+    Returns:
+        the tasks that the data set and all models have, in the data set's order; and notes for the user: which arms
+        were taken, what cannot be compared, which tasks are left out.
+
+    Raises:
+        ValueError: ids or dense values stand for something else than in training; there is no such task, or one is
+            given another task in the data set than in a model.
+    """
+    notes = [note for model in models for note in (model.note, model.check_data(data, schema)) if note]
+    tasks = [task for task in schema.task_names if all(task in model.tasks for model in models)]
+    for model in models:
+        if not tasks:
+            raise ValueError(
+                f"{data}: tasks {quote(list(schema.task_names))}, expected one of"
+                f" {quote(list(model.tasks))} of {model.path}"
+            )
+        for task in tasks:
+            ours, theirs = _given(schema, task), _given(model.schema, task)
+            if ours != theirs:
+                raise ValueError(
+                    f"{data}: task {quote(task)} is given {quote(ours)}, expected {quote(theirs)} as in {model.path}"
+                )
+    everywhere = dict.fromkeys([*schema.task_names, *(task for model in models for task in model.tasks)])
+    if left_out := [task for task in everywhere if task not in tasks]:
+        notes.append(f"tasks that are not in the data set and in every model, left out: {', '.join(left_out)}")
+    return tasks, notes
+
+
+def _given(schema: ModelSchema, name: str) -> str:
+    """The task that a task is given, or the label if it is that of no task; empty: none."""
+    [task] = [task for task in schema.tasks if task.name == name]
+    before = with_label(schema.tasks, task.given)
+    return schema.tasks[before[0]].name if before else task.given
