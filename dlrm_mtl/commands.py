@@ -39,6 +39,7 @@ COMMANDS: Mapping[str, Command] = MappingProxyType(
         "compare": Command("dlrm_mtl.compare", TRAINING, "train a control and treatments side by side, and report"),
         "train": Command("dlrm_mtl.train", TRAINING, "train one arm"),
         "experiments": Command("dlrm_mtl.experiments", TRAINING, "the paper's tables and figure for your data"),
+        "evaluate": Command("dlrm_mtl.evaluate", TRAINING, "the metrics of trained models on a data set"),
         "report": Command("dlrm_mtl.report", REPORT, "the report of a comparison, or of several joined"),
         "power": Command("dlrm_mtl.power", REPORT, "how many seeds and evaluation rows an effect needs"),
         "plan": Command("dlrm_mtl.plan", TRAINING, "whether a model fits a hypothetical cluster"),

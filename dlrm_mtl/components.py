@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import torchx.specs as specs
 
 from dlrm_mtl.config import CompareConfig, ExperimentConfig, TrainConfig
+from dlrm_mtl.inference.evaluation.options import EvaluateOptions
 from dlrm_mtl.launching import Job, application, check_choice
 
 Component = TypeVar("Component", bound=Callable[..., specs.AppDef])
@@ -86,6 +87,16 @@ def experiments(*script_args: str, study: str = "all", **job: Any) -> specs.AppD
     check_choice("study", study, (*STUDIES, "all", ARCHITECTURES))
     options = ArchitecturesConfig if study == ARCHITECTURES else ExperimentConfig
     return application("dlrm_mtl.experiments", options, script_args, Job(**job), first=(study,))
+
+
+@_with_job()
+def evaluate(*script_args: str, **job: Any) -> specs.AppDef:
+    """Evaluates trained models on a data set.
+
+    Args:
+        script_args: options of dlrm_mtl.evaluate, after ``--``; ``python -m dlrm_mtl.evaluate --help`` lists them
+    """
+    return application("dlrm_mtl.evaluate", EvaluateOptions, script_args, Job(**job))
 
 
 @_with_job("gpu", "restarts")

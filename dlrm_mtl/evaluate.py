@@ -7,11 +7,10 @@ of it to FILE.json.
 from dlrm_mtl import cli
 from dlrm_mtl.distributed.versions import torchrec_imports
 from dlrm_mtl.extras import TRAINING
+from dlrm_mtl.inference.evaluation.options import EvaluateOptions
 
 
 def main() -> None:
-    from dlrm_mtl.inference.evaluation.options import EvaluateOptions
-
     options = cli.parse(EvaluateOptions, "dlrm_mtl.evaluate")
     with torchrec_imports():
         from dlrm_mtl.distributed.processes import process_group

@@ -20,8 +20,10 @@ from tests.entry_points.processes import ROOT, python, run
 from tests.messages import mentions
 from tests.pages import command
 
-COMPONENTS = ["compare", "experiments", "prepare", "train"]
-TRAINING = [name for name in COMPONENTS if name != "prepare"]
+COMPONENTS = ["compare", "evaluate", "experiments", "prepare", "train"]
+TRAINING = ["compare", "experiments", "train"]
+REQUIRED = {"prepare": ["--raw", "D", "--out", "R"], "evaluate": ["--checkpoint", "C", "--data", "D", "--out", "R"]}
+"""Options without defaults; of the others, data and out."""
 
 
 def component(name: str) -> Callable[..., specs.AppDef]:
@@ -35,6 +37,9 @@ class TestComponents(ComponentTestCase):
     def test_compare(self) -> None:
         self.validate(components, "compare")
 
+    def test_evaluate(self) -> None:
+        self.validate(components, "evaluate")
+
     def test_experiments(self) -> None:
         self.validate(components, "experiments")
 
@@ -45,14 +50,15 @@ class TestComponents(ComponentTestCase):
         self.validate(components, "train")
 
 
-@pytest.mark.parametrize("name", TRAINING)
+@pytest.mark.parametrize("name", [*TRAINING, "evaluate"])
 def test_what_is_launched(name: str) -> None:
-    arguments = ["-j", "2x4", "--gpu", "4", "--env", "A=1", "--", "--data", "D", "--out", "R"]
+    options = REQUIRED.get(name, ["--data", "D", "--out", "R"])
+    arguments = ["-j", "2x4", "--gpu", "4", "--env", "A=1", "--", *options]
     [role] = materialize_appdef(component(name), arguments).roles
     assert role.num_replicas == 2
     assert "--nproc_per_node 4" in role.args[1]
     study = "all " if name == "experiments" else ""
-    assert f"-m dlrm_mtl.{name} {study}--data D --out R" in role.args[1]
+    assert f"-m dlrm_mtl.{name} {study}{' '.join(options)}" in role.args[1]
     assert role.resource.gpu == 4
     assert {"A": "1", "OMP_NUM_THREADS": "1"}.items() <= role.env.items()
 
@@ -73,8 +79,8 @@ def test_every_parameter_is_in_the_manual(name: str) -> None:
 
 @pytest.mark.parametrize("name", COMPONENTS)
 def test_nodes_of_a_slurm_job_meet_on_its_first(name: str) -> None:
-    data = "--raw" if name == "prepare" else "--data"
-    arguments = ["-j", "2x1", "--rdzv_port", "29511", "--", data, "D", "--out", "R"]
+    options = REQUIRED.get(name, ["--data", "D", "--out", "R"])
+    arguments = ["-j", "2x1", "--rdzv_port", "29511", "--", *options]
     with get_runner() as runner:
         launched = runner.dryrun_component(
             f"{ROOT}/components/{name}.py:{name}", arguments, "slurm", cfg={"time": "60"}

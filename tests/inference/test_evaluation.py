@@ -162,6 +162,8 @@ def test_what_does_not_fit_is_named_before_data_are_read(
     destroy_a_page(changed / "eval" / "part-00000.parquet")
     assert mentions(refused(rank_pool, run, changed), changed, "sha256 fedcba9876543210", "--ids hash")
     assert mentions(refused(rank_pool, run, data, arm=("sum",)), "'sum'", "single_task")
+    file = tmp_path / "no" / "evaluation.json"
+    assert mentions(refused(rank_pool, run, data, out=file), "out", file)
     assert mentions(refused(rank_pool, run, data, segments=("hours",)), "'hours'", "hour, tab, user")
     of_others = make_dataset(tmp_path / "others", tasks=(Task("cart", "like"),))
     assert mentions(refused(rank_pool, run, of_others), of_others, "'cart'", "'click'")

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from dlrm_mtl.config import ReaderConfig
+from dlrm_mtl.config import ReaderConfig, require_directory_of
 from dlrm_mtl.data.context import Context
 from dlrm_mtl.data.dataset import Dataset, open_dataset
 from dlrm_mtl.data.inspection import inspect_values
@@ -57,6 +57,7 @@ def evaluate(options: EvaluateOptions, ranks: Ranks) -> dict[str, Any]:
 def _open(options: EvaluateOptions) -> tuple[list[StoredModel], Dataset, list[str]]:
     """The models, the rows with the tasks that are evaluated, and notes for the user; all checked but for values and
     weights."""
+    require_directory_of(options.out, "out")
     models = [open_stored_model(*model) for model in options.models]
     schema = read_schema(options.data)
     tasks, notes = check_fit(models, options.data, schema)

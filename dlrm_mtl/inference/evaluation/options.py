@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from dlrm_mtl.config import ShardingConfig, require, require_directory_of, require_positive
+from dlrm_mtl.config import ShardingConfig, require, require_positive
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,6 @@ class EvaluateOptions:
 
     def __post_init__(self) -> None:
         require_positive(self, "batch_size", "timeout_s")
-        require_directory_of(self.out, "out")
         require("checkpoint", [str(path) for path in self.checkpoint], len(self.checkpoint) in (1, 2), "one or two")
         require("arm", self.arm, len(set(self.models)) == len(self.models), "different models")
         if len(self.checkpoint) == 2:
