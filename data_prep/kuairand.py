@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 from tqdm import tqdm
 
+from data_prep.columns.days import day_number
 from data_prep.kuairand_log.context import CLUSTER, SEGMENTS, KuaiRandContext
 from data_prep.kuairand_log.counts import (
     LABEL_SOURCES,
@@ -37,7 +38,6 @@ from data_prep.kuairand_log.raw_tables import (
     read_users,
     read_videos,
 )
-from data_prep.output.days import day_number
 from data_prep.output.summary import summary
 from data_prep.output.writer import DatasetWriter, check_destination
 from dlrm_mtl import cli

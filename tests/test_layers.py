@@ -24,7 +24,7 @@ FLOORS = (
 ROOMS = {
     "dlrm_mtl.balancing": ("algebra", "kernels", "state", "exchange", "methods"),
     "data_prep": (
-        *("columns", "sources", "ids", "output", "engine", "ali_ccp_log", "kuairand_log", "generated", "statistics"),
+        *("columns", "sources", "ids", "encoding", "output", "engine", "ali_ccp_log", "kuairand_log", "generated", "statistics"),
         "benchmark",
     ),
 }

@@ -3,8 +3,13 @@
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 Mask = npt.NDArray[np.bool_]
+Integers = npt.NDArray[np.int64]
+
+NULL = int(np.iinfo(np.int64).min)
+"""Stands for an empty field among ``Integers``."""
 
 
 def one_chunk(column: pa.Array | pa.ChunkedArray) -> pa.Array:
@@ -31,3 +36,8 @@ def missing_of(array: pa.Array) -> Mask | None:
 def numbers(array: pa.Array, kind: type[np.generic]) -> np.ndarray:
     """The values of a primitive array as NumPy type ``kind``, without a copy; undefined where null."""
     return np.frombuffer(array.buffers()[1], kind, len(array), array.offset * np.dtype(kind).itemsize)
+
+
+def to_integers(column: pa.Array | pa.ChunkedArray) -> Integers:
+    """A column of integers, ``NULL`` where it is null."""
+    return np.asarray(pc.fill_null(column, NULL).to_numpy(zero_copy_only=False), np.int64)

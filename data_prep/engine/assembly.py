@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from data_prep.encoding.encoder import Encoder
 from data_prep.engine.encode_pass import assignments_of
 from data_prep.engine.evaluation_rows import EvaluationSplit
 from data_prep.engine.preparation import Preparation, key_of
-from data_prep.ids.encoding import Encoder
 from data_prep.ids.fingerprints import of_dense, of_hash, of_mark, of_modulo
 from data_prep.output.time_spans import count_later, join_spans
 from dlrm_mtl.file_names import file_names

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from data_prep.columns.rows import Rows
+from data_prep.encoding.encoder import transform
 from data_prep.engine.preparation import Preparation, key_of
 from data_prep.engine.segments import SegmentWork
 from data_prep.engine.split_rows import CHUNK_ROWS, SplitRows
 from data_prep.ids.counting import KeyCounter
-from data_prep.ids.encoding import transform
 from data_prep.ids.scaling import Moments
 from data_prep.sources.parsed_rows import ParsedWriter
 from dlrm_mtl.files import PendingFile, sha256

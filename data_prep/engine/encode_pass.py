@@ -13,11 +13,11 @@ import pyarrow.compute as pc
 
 from data_prep.columns.arrays import numbers, one_chunk
 from data_prep.columns.rows import Rows
+from data_prep.encoding.encoder import Encoder, needed_labels
 from data_prep.engine.preparation import Preparation, key_of
 from data_prep.engine.segments import SegmentWork
 from data_prep.engine.split_rows import CHUNK_ROWS, SplitRows
 from data_prep.ids.assignment import Assignment, Hashed, Modulo, read_vocabulary
-from data_prep.ids.encoding import Encoder, needed_labels
 from data_prep.ids.scaling import Scaler
 from data_prep.output.raw_context import SeenClusters
 from data_prep.output.shards import ShardWriter, arrow_schema

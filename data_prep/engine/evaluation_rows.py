@@ -15,10 +15,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data_prep.columns.arrays import one_chunk
+from data_prep.columns.days import days_of, find_unit
 from data_prep.columns.layout import DAY, USER
 from data_prep.engine.preparation import Preparation, key_of
 from data_prep.engine.stages import Records
-from data_prep.output.days import days_of, find_unit
 from data_prep.output.raw_context import RawContext, distinct_keys
 from data_prep.output.segment_values import SegmentValueCounter, are_among, encode, known_or_new
 from data_prep.output.shards import ShardWriter, context_fields

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from data_prep.ids.vocabulary import Floats, Integers
+from data_prep.columns.arrays import Integers
+from data_prep.ids.vocabulary import Floats
 
 
 @dataclass(frozen=True)

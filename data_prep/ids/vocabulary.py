@@ -8,11 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-Integers = npt.NDArray[np.int64]
+from data_prep.columns.arrays import NULL, Integers
+
 Ids = npt.NDArray[np.int32]
 Floats = npt.NDArray[np.float64]
-
-NULL = int(np.iinfo(np.int64).min)
 
 MISSING_ID = 0
 """Id of an empty field."""

@@ -10,12 +10,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from data_prep.columns.arrays import one_chunk
+from data_prep.columns.arrays import NULL, Integers, one_chunk
+from data_prep.columns.days import day_texts
 from data_prep.columns.layout import DAY, USER
-from data_prep.ids.vocabulary import NULL, Integers
 from data_prep.kuairand_log.features import USER_CATEGORICAL, VIDEO_TEXTS, Tables, log_categorical
 from data_prep.kuairand_log.raw_tables import Impressions
-from data_prep.output.days import day_texts
 from data_prep.output.raw_context import cluster_keys
 from data_prep.output.segment_values import SegmentValueCounter, SegmentValues, are_among, encode, known_or_new
 from dlrm_mtl.segments import Segment, cluster_column, segment_column

@@ -13,10 +13,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from data_prep.columns.arrays import one_chunk
+from data_prep.columns.arrays import NULL, Integers, one_chunk, to_integers
 from data_prep.ids.fingerprints import of_mark, of_vocabulary
 from data_prep.ids.scaling import Moments, Scaler
-from data_prep.ids.vocabulary import NULL, Floats, Integers, ValueCounter, Vocabulary
+from data_prep.ids.vocabulary import Floats, ValueCounter, Vocabulary
 from data_prep.kuairand_log.raw_tables import (
     HISTORY_LISTS,
     STRING,
@@ -24,7 +24,6 @@ from data_prep.kuairand_log.raw_tables import (
     VIDEO_TYPES,
     Impressions,
     JoinTable,
-    to_integers,
 )
 from dlrm_mtl.meaning import DenseFingerprint, Fingerprints
 from dlrm_mtl.schema import CategoricalFeature

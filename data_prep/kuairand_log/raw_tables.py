@@ -13,11 +13,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from data_prep.columns.arrays import one_chunk
+from data_prep.columns.arrays import NULL, Integers, one_chunk, to_integers
 from data_prep.columns.arrow_columns import READABLE, family, item_type, read_lists, read_values, value_type
-from data_prep.ids.vocabulary import NULL, Integers
+from data_prep.columns.days import to_days
 from data_prep.kuairand_log import csv_files
-from data_prep.output.days import to_days
 from data_prep.sources.raw_files import find_named
 from dlrm_mtl.quoting import quote, shorten
 
@@ -207,11 +206,6 @@ def read_log(paths: Sequence[Path], labels: Sequence[str]) -> Iterator[Impressio
             _check(day != NULL, columns["date"], path, line, "date", "a date as YYYYMMDD")
             yield Impressions({name: values for name, values in columns.items() if name != "date"}, day)
             line += len(batch)
-
-
-def to_integers(column: "pa.Array | pa.ChunkedArray") -> Integers:
-    """A column of integers, ``NULL`` where it is null."""
-    return np.asarray(pc.fill_null(column, NULL).to_numpy(zero_copy_only=False), np.int64)
 
 
 def _check(valid: "np.ndarray", values: Integers, path: Path, first_line: int, column: str, expected: str) -> None:

@@ -6,8 +6,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from data_prep.columns.arrays import Integers
 from data_prep.ids.scaling import Moments
-from data_prep.ids.vocabulary import MISSING_ID, UNSEEN_ID, Integers
+from data_prep.ids.vocabulary import MISSING_ID, UNSEEN_ID
 from dlrm_mtl.schema import CategoricalFeature, Task
 
 HEAD_IDS = 10

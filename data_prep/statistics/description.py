@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from data_prep.ids.vocabulary import Integers
+from data_prep.columns.arrays import Integers
 from data_prep.statistics.column_statistics import (
     HEAD_IDS,
     IdCounter,

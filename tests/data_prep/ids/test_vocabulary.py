@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from data_prep.columns.arrays import NULL
 from data_prep.ids.scaling import Moments
-from data_prep.ids.vocabulary import MISSING_ID, NULL, RESERVED_IDS, UNSEEN_ID, ValueCounter, Vocabulary
+from data_prep.ids.vocabulary import MISSING_ID, RESERVED_IDS, UNSEEN_ID, ValueCounter, Vocabulary
 
 values = st.integers(-5, 12) | st.just(NULL)
 batches = st.lists(st.lists(values, max_size=20), max_size=8)

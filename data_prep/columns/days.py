@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from data_prep.ids.vocabulary import NULL, Integers
+from data_prep.columns.arrays import NULL, Integers
 
 SECONDS_PER_DAY = 86_400
 
