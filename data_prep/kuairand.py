@@ -15,6 +15,8 @@ import pyarrow as pa
 from tqdm import tqdm
 
 from data_prep.columns.days import day_number
+from data_prep.columns.layout import dense_names
+from data_prep.encoding.encoding import Encoding
 from data_prep.kuairand_log.context import CLUSTER, SEGMENTS, KuaiRandContext
 from data_prep.kuairand_log.counts import (
     LABEL_SOURCES,
@@ -27,7 +29,8 @@ from data_prep.kuairand_log.counts import (
     report,
     to_date,
 )
-from data_prep.kuairand_log.features import Encoder, Statistics, Tables, scaling
+from data_prep.kuairand_log.features import ImpressionEncoder, Tables
+from data_prep.kuairand_log.learning import Statistics
 from data_prep.kuairand_log.raw_tables import (
     Impressions,
     RawFiles,
@@ -124,15 +127,16 @@ def prepare(options: Options) -> Schema:
     )
     context = KuaiRandContext(tables, options.segments)
     counts, statistics = learn(options, files, tables, log_labels, context)
-    encoder = Encoder(tables, statistics, options.history_length, options.min_count)
+    encoding, vocabularies = statistics.learn(options.history_length, options.min_count)
+    encoder = ImpressionEncoder(tables, encoding, vocabularies)
     name = f"kuairand-{options.tasks}"
     with DatasetWriter(
         options.out,
         name,
-        encoder.features,
-        encoder.dense,
+        encoding.features,
+        dense_names(encoding.dense),
         tasks,
-        fingerprints=encoder.fingerprints,
+        fingerprints=encoding.fingerprints,
         cluster=CLUSTER,
         segments=context.learnt(),
     ) as writer:
@@ -140,12 +144,13 @@ def prepare(options: Options) -> Schema:
             for split, mask in options.split(impressions).items():
                 selected = impressions.select(mask)
                 columns = encoder.encode(selected)
-                count_ids(columns, encoder, counts, split)
+                count_ids(columns, encoding.features, counts, split)
                 columns |= {name: pa.array(values) for name, values in derive_labels(selected, tasks).items()}
                 if split == "eval":
                     columns |= context.columns(selected)
                 writer.write(split, pa.table(columns))
-        return writer.finish({**source(options, files, counts, encoder), **context.as_record()})
+        described = {**source(options, files, counts, encoding), **context.as_record()}
+        return writer.finish(described, encoding=encoding, vocabularies=vocabularies)
 
 
 def learn(
@@ -209,7 +214,7 @@ def check_splits(options: Options, counts: Counts) -> None:
             )
 
 
-def source(options: Options, files: RawFiles, counts: Counts, encoder: Encoder) -> dict[str, object]:
+def source(options: Options, files: RawFiles, counts: Counts, encoding: Encoding) -> dict[str, object]:
     """The schema's ``source``: options, files, and counts of rows and ids."""
     first, last = (to_date(day) for day in counts.days)
     return {
@@ -228,7 +233,7 @@ def source(options: Options, files: RawFiles, counts: Counts, encoder: Encoder) 
         "rows_not_in_table": counts.rows_not_in_table,
         "unseen_ids": counts.unseen_ids,
         "missing_ids": counts.missing_ids,
-        "dense_scaling": scaling(encoder.scalers),
+        "dense_scaling": encoding.dense_scaling,
     }
 
 

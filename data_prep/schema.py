@@ -1,10 +1,13 @@
-"""``python -m data_prep.schema DIR --tasks ...``: makes the ``schema.json`` of a data set that is encoded already."""
+"""``python -m data_prep.schema DIR --tasks ...``: makes the ``schema.json`` and ``encoding.json`` of a data set that is
+encoded already."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import tyro
 
+from data_prep.encoding.encoding import of_encoded
+from data_prep.encoding.files import write_encoding
 from data_prep.output.summary import summary
 from data_prep.statistics.encoded_columns import Roles
 from data_prep.statistics.encoded_dataset import describe_encoded
@@ -59,6 +62,7 @@ def main() -> None:
     options.validate()
     roles = Roles(tuple(map(parse_task, options.tasks)), options.ignore, options.tables, options.cardinalities)
     schema, remarks = describe_encoded(options.directory, options.name or options.directory.resolve().name, roles)
+    write_encoding(of_encoded(schema), options.directory, {})
     write_schema(schema, options.directory)
     print("\n".join([summary(schema, options.directory), *remarks]))
 

@@ -24,8 +24,8 @@ FLOORS = (
 ROOMS = {
     "dlrm_mtl.balancing": ("algebra", "kernels", "state", "exchange", "methods"),
     "data_prep": (
-        *("columns", "sources", "ids", "encoding", "output", "engine", "ali_ccp_log", "kuairand_log", "generated", "statistics"),
-        "benchmark",
+        *("columns", "sources", "ids", "encoding", "output", "engine", "ali_ccp_log", "kuairand_log", "generated"),
+        *("statistics", "benchmark"),
     ),
 }
 """Rooms of a package, the lowest first: none imports a higher room or a file beside the rooms."""

@@ -31,6 +31,7 @@ class AliCcpLog:
     """
 
     is_slow = False
+    has_texts = False
 
     def __init__(self, layout: Layout, files: Sequence[Path], common: Path) -> None:
         self.files = files

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from dlrm_mtl.files import read_toml
 from dlrm_mtl.quoting import quote, shorten
@@ -51,6 +51,15 @@ class CategoricalColumn:
     def table_name(self) -> str:
         return self.table or self.feature
 
+    @property
+    def source(self) -> str:
+        return self.column
+
+    @property
+    def use(self) -> str:
+        """How the column is read."""
+        return "list" if self.multi_hot and not self.separator else self.kind
+
 
 @dataclass(frozen=True)
 class DenseColumn:
@@ -72,6 +81,15 @@ class DenseColumn:
     @property
     def feature(self) -> str:
         return self.name or self.column
+
+    @property
+    def source(self) -> str:
+        return self.column
+
+    @property
+    def use(self) -> str:
+        """How the column is read."""
+        return self.kind
 
     @property
     def mark(self) -> str:
@@ -223,16 +241,12 @@ class Layout:
     @property
     def tables(self) -> dict[str, tuple[CategoricalColumn, ...]]:
         """The features of each embedding table."""
-        tables: dict[str, tuple[CategoricalColumn, ...]] = {}
-        for feature in self.categorical:
-            tables[feature.table_name] = (*tables.get(feature.table_name, ()), feature)
-        return tables
+        return tables_of(self.categorical)
 
     @property
     def dense_names(self) -> list[str]:
         """Dense columns of the data set: the features, then the marks of missing values."""
-        marks = [column.mark for column in self.dense if column.mark_missing]
-        return [column.feature for column in self.dense] + marks
+        return dense_names(self.dense)
 
     @property
     def uses(self) -> dict[str, str]:
@@ -241,15 +255,7 @@ class Layout:
         Raises:
             ValueError: a column is used in two ways.
         """
-        uses: dict[str, str] = {}
-        wanted: list[tuple[str, str]] = [
-            (c.column, "list" if c.multi_hot and not c.separator else c.kind) for c in self.categorical
-        ]
-        wanted += [(column.column, column.kind) for column in self.dense]
-        wanted += [(label.source, label.use) for label in self.labels]
-        for column, use in wanted:
-            if uses.setdefault(column, use) != use:
-                raise ValueError(f"column {column!r} is read as {uses[column]} and as {use}")
+        uses = uses_of([*self.categorical, *self.dense, *self.labels])
         context = [self.column_of(name) for name in (self.cluster, *self.segments) if name]
         for column in (self.time_column, *context):
             if column:
@@ -273,6 +279,35 @@ class Layout:
                 raise ValueError(f"task {name!r}: expected one of {', '.join(names_of_tasks)}")
         values = {item.name: getattr(self, item.name) for item in fields(self)}
         return Layout(**{**values, "tasks": tuple(task for task in self.tasks if task.name in names)})
+
+
+Categorical = TypeVar("Categorical", bound=CategoricalColumn)
+
+
+def tables_of(features: Sequence[Categorical]) -> dict[str, tuple[Categorical, ...]]:
+    """The features of each embedding table, in order of first use."""
+    tables: dict[str, tuple[Categorical, ...]] = {}
+    for feature in features:
+        tables[feature.table_name] = (*tables.get(feature.table_name, ()), feature)
+    return tables
+
+
+def dense_names(columns: Sequence[DenseColumn]) -> list[str]:
+    """The dense features, then the marks of missing values."""
+    return [column.feature for column in columns] + [column.mark for column in columns if column.mark_missing]
+
+
+def uses_of(columns: Sequence[CategoricalColumn | DenseColumn | LabelColumn]) -> dict[str, str]:
+    """How each column of a log is read: hex, integer, number, string, binary or list.
+
+    Raises:
+        ValueError: a column is used in two ways.
+    """
+    uses: dict[str, str] = {}
+    for column in columns:
+        if uses.setdefault(column.source, column.use) != column.use:
+            raise ValueError(f"column {column.source!r} is read as {uses[column.source]} and as {column.use}")
+    return uses
 
 
 def read_layout(name: str) -> Layout:

@@ -1,5 +1,7 @@
 """Features and labels from the columns of parsed rows."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -27,6 +29,24 @@ def values_of(table: pa.Table, feature: CategoricalColumn) -> tuple[pa.Array, np
     if feature.kind == "hex":
         return values.cast(pa.uint32()), lengths
     return values.cast(pa.int64() if feature.kind == "integer" else pa.string()), lengths
+
+
+def cleaned(texts: pa.StringArray, trim: bool, missing: Sequence[str]) -> pa.StringArray:
+    """Texts (B,) of a log, null where they stand for a missing value.
+
+    Args:
+        trim, missing: as in a layout.
+    """
+    if trim:
+        texts = pc.utf8_trim(texts, " ")
+    is_missing = pc.is_in(texts, value_set=pa.array(missing, pa.string()))
+    return pc.if_else(is_missing, pa.scalar(None, texts.type), texts)
+
+
+def needed_labels(layout: Layout) -> list[LabelColumn]:
+    """The labels that tasks name, each once."""
+    names = {name for task in layout.tasks for name in (task.label, task.given)}
+    return [label for label in layout.labels if label.name in names]
 
 
 def required_labels(layout: Layout) -> set[str]:

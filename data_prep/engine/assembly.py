@@ -7,15 +7,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from data_prep.encoding.encoder import Encoder
-from data_prep.engine.encode_pass import assignments_of
+from data_prep.encoding.encoding import Encoding
+from data_prep.encoding.files import vocabulary_files, write_encoding
 from data_prep.engine.evaluation_rows import EvaluationSplit
 from data_prep.engine.preparation import Preparation, key_of
-from data_prep.ids.fingerprints import of_dense, of_hash, of_mark, of_modulo
 from data_prep.output.time_spans import count_later, join_spans
-from dlrm_mtl.file_names import file_names
 from dlrm_mtl.files import synchronize, write_whole
-from dlrm_mtl.meaning import Fingerprints, TableFingerprint
 from dlrm_mtl.schema import SPLITS, Schema, Shard
 
 COUNTED = ("missing", "unseen", "raised")
@@ -29,10 +26,10 @@ def assemble(
     preparation: Preparation,
     generator: str,
     encoded: Records,
-    scalers: Mapping[str, tuple[float, float, bool]],
+    encoding: Encoding,
     evaluation: EvaluationSplit | None,
 ) -> Schema:
-    """Returns the schema of the data set; writes quarantined rows and vocabularies beside the shards.
+    """Returns the schema of the data set; writes quarantined rows and the encoding beside the shards.
 
     Args:
         evaluation: shards of the eval split that have clusters or segments; None: the records list its shards.
@@ -42,7 +39,7 @@ def assemble(
     """
     layout = preparation.layout
     quarantined = _write_quarantine(preparation, encoded)
-    _copy_vocabularies(preparation)
+    write_encoding(encoding, preparation.directory.data, _copy_vocabularies(preparation))
     splits = {
         split: tuple(
             Shard(shard["file"], shard["rows"], shard["sha256"])
@@ -62,7 +59,6 @@ def assemble(
                 f"{_where_times_run(preparation, encoded)}"
             )
     ids: Counter[str] = sum((Counter(record["ids"]) for record in encoded.values()), Counter())
-    features = Encoder(layout, assignments_of(preparation), {}, preparation.ids.multi_hot).features
     labels = {
         split: {
             task.name: _add_pairs(record["labels"][split][task.name] for record in encoded.values())
@@ -95,16 +91,14 @@ def assemble(
         "defined": {split: {name: pair[0] for name, pair in labels[split].items()} for split in SPLITS},
         "positives": {split: {name: pair[1] for name, pair in labels[split].items()} for split in SPLITS},
         **{kind: {split: _counts(encoded, kind, split) for split in SPLITS} for kind in COUNTED},
-        "dense_scaling": {
-            name: {"mean": mean, "deviation": deviation} for name, (mean, deviation, _) in scalers.items()
-        },
+        "dense_scaling": encoding.dense_scaling,
         **(evaluation.source if evaluation is not None else {}),
     }
     return Schema(
         name=preparation.name,
         categorical=tuple(
             replace(feature, mean_length=round(ids[feature.name] / rows["train"], 6)) if feature.multi_hot else feature
-            for feature in features
+            for feature in encoding.features
         ),
         dense=tuple(layout.dense_names),
         tasks=tuple(
@@ -113,26 +107,10 @@ def assemble(
         ),
         splits=splits,
         source=source,
-        fingerprints=_fingerprints(preparation, scalers),
+        fingerprints=encoding.fingerprints,
         cluster=layout.cluster,
         segments=evaluation.segments if evaluation is not None else (),
     )
-
-
-def _fingerprints(preparation: Preparation, scalers: Mapping[str, tuple[float, float, bool]]) -> Fingerprints:
-    layout, ids = preparation.layout, preparation.ids
-    tables = {}
-    for number, (table, features) in enumerate(layout.tables.items()):
-        kind, size = features[0].kind, ids.cap(layout, table)
-        if ids.ids == "vocabulary":
-            merged = preparation.directory.record("merge", f"{number:03d}")
-            assert merged is not None  # the stage is over
-            tables[table] = TableFingerprint(**merged["fingerprint"])
-        else:
-            tables[table] = of_hash(kind, size) if ids.ids == "hash" else of_modulo(kind, size)
-    dense = {column.feature: of_dense(column, scalers.get(column.feature)) for column in layout.dense}
-    marks = {name: of_mark() for name in layout.dense_names if name not in dense}
-    return Fingerprints(tables, dense | marks)
 
 
 def _times(preparation: Preparation, encoded: Records) -> dict[str, Any] | None:
@@ -196,14 +174,17 @@ def _write_quarantine(preparation: Preparation, encoded: Records) -> int:
     return number
 
 
-def _copy_vocabularies(preparation: Preparation) -> None:
+def _copy_vocabularies(preparation: Preparation) -> dict[str, str]:
+    """Copies the vocabularies into the data set; their paths in it, by table."""
     if preparation.ids.ids != "vocabulary":
-        return
-    directory = preparation.directory.data / "vocabulary"
-    directory.mkdir(exist_ok=True)
-    for number, file in enumerate(file_names(preparation.layout.tables).values()):
-        with write_whole(directory / f"{file}.parquet") as temporary:
+        return {}
+    files = vocabulary_files(preparation.layout.tables)
+    for number, file in enumerate(files.values()):
+        path = preparation.directory.data / file
+        path.parent.mkdir(exist_ok=True)
+        with write_whole(path) as temporary:
             shutil.copyfile(preparation.directory.file("vocabulary", f"{number:03d}.parquet"), temporary)
+    return files
 
 
 def _sum(encoded: Records, key: str) -> int:

@@ -5,10 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from data_prep.columns.rows import Rows
-from data_prep.encoding.encoder import transform
+from data_prep.encoding.encoder import measured
 from data_prep.engine.preparation import Preparation, key_of
 from data_prep.engine.segments import SegmentWork
 from data_prep.engine.split_rows import CHUNK_ROWS, SplitRows
@@ -70,7 +68,4 @@ class _Counting:
         self._counter.add(table)
         for column in self._layout.dense:
             if column.standardise:
-                values, missing, _ = transform(table, column)
-                self._moments[column.feature].add(
-                    np.where(missing, np.nan, values) if missing is not None else values.astype(np.float64)
-                )
+                self._moments[column.feature].add(measured(table, column))

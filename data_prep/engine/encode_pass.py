@@ -4,6 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data_prep.columns.arrays import numbers, one_chunk
+from data_prep.columns.raw_columns import label_values, needed_labels
 from data_prep.columns.rows import Rows
-from data_prep.encoding.encoder import Encoder, needed_labels
+from data_prep.encoding.encoder import Encoder
+from data_prep.encoding.encoding import Encoding
 from data_prep.engine.preparation import Preparation, key_of
 from data_prep.engine.segments import SegmentWork
 from data_prep.engine.split_rows import CHUNK_ROWS, SplitRows
-from data_prep.ids.assignment import Assignment, Hashed, Modulo, read_vocabulary
-from data_prep.ids.scaling import Scaler
+from data_prep.ids.assignment import Learnt, read_vocabulary
 from data_prep.output.raw_context import SeenClusters
 from data_prep.output.shards import ShardWriter, arrow_schema
 from data_prep.output.time_spans import SeenTimes
@@ -32,32 +34,27 @@ class EncodePass:
 
     Args:
         starts: number of the first row of each segment, where rows are split by number.
-        scalers: mean, deviation and whether missing values were seen, of features that are standardised.
     """
 
     starts: Mapping[str, int]
-    scalers: Mapping[str, tuple[float, float, bool]]
+    encoding: Encoding
     name: str = "encode"
 
     def begin(self, preparation: Preparation, file: int, segment: int) -> SegmentWork:
-        return _Encoding(preparation, self, file, segment)
+        return _SegmentEncoding(preparation, self, file, segment)
 
 
-class _Encoding:
+class _SegmentEncoding:
     def __init__(self, preparation: Preparation, stage: EncodePass, file: int, segment: int) -> None:
         directory, key = preparation.directory, key_of(file, segment)
         self._layout = preparation.layout
         self._seen = SeenTimes(preparation.times_file(file, segment) if preparation.keeps_times else None)
         self._chunks = SplitRows(preparation, file, stage.starts.get(key, 0), seen=self._seen)
-        assignments = assignments_of(preparation)
-        scalers = {name: Scaler(*values) for name, values in stage.scalers.items()}
-        self._encoders = {
-            split: Encoder(preparation.layout, assignments, scalers, preparation.ids.multi_hot) for split in SPLITS
-        }
+        assignments = stage.encoding.assignments(partial(_vocabulary_of, preparation))
+        self._encoders = {split: Encoder(stage.encoding, assignments) for split in SPLITS}
+        self._label_columns = needed_labels(preparation.layout)
         columns = arrow_schema(
-            self._encoders["train"].features,
-            preparation.layout.dense_names,
-            [label.name for label in needed_labels(preparation.layout)],
+            stage.encoding.features, preparation.layout.dense_names, [label.name for label in self._label_columns]
         )
         self._schemas = dict.fromkeys(SPLITS, columns)
         self._shards: dict[str, ShardWriter] = {}
@@ -115,7 +112,8 @@ class _Encoding:
             table = self._chunks.ready(split, at_least)
             if table is None:
                 continue
-            encoded = self._encoders[split].encode(table)
+            labels = {label.name: pa.array(label_values(table, label)) for label in self._label_columns}
+            encoded = pa.table(self._encoders[split].encode(table) | labels)
             if self._context is not None and split == "eval":
                 for name, column in self._context.columns(table).items():
                     encoded = encoded.append_column(name, column)
@@ -141,13 +139,6 @@ class _Encoding:
             self._labels[split][task.name][1] += int(label.sum())
 
 
-def assignments_of(preparation: Preparation) -> dict[str, Assignment]:
-    """The assignment of ids of each embedding table."""
-    assignments: dict[str, Assignment] = {}
-    for number, table in enumerate(preparation.layout.tables):
-        cap = preparation.ids.cap(preparation.layout, table)
-        if preparation.ids.ids == "vocabulary":
-            assignments[table] = read_vocabulary(preparation.directory.file("vocabulary", f"{number:03d}.npy"))
-        else:
-            assignments[table] = Hashed(cap) if preparation.ids.ids == "hash" else Modulo(cap)
-    return assignments
+def _vocabulary_of(preparation: Preparation, table: str) -> Learnt:
+    number = list(preparation.layout.tables).index(table)
+    return read_vocabulary(preparation.directory.file("vocabulary", f"{number:03d}.npy"))

@@ -22,7 +22,7 @@ from data_prep.sources.raw_text import SEGMENT_BYTES
 from data_prep.sources.source import OpenSource, Source, open_source
 from data_prep.sources.times import TimedLog, Times
 
-FORMAT = 3
+FORMAT = 4
 """Version of the work directory and the data set; work of another version is not resumed."""
 
 

@@ -15,6 +15,7 @@ from data_prep.engine.assembly import assemble
 from data_prep.engine.count_pass import CountPass
 from data_prep.engine.encode_pass import EncodePass
 from data_prep.engine.evaluation_rows import EvaluationRows, EvaluationSplit
+from data_prep.engine.learning import learnt_encoding
 from data_prep.engine.options import IdOptions, WorkOptions
 from data_prep.engine.preparation import Preparation, Preprocessing, key_of
 from data_prep.engine.segments import index_part, run_part
@@ -22,10 +23,9 @@ from data_prep.engine.split import Split, SplitOptions
 from data_prep.engine.stages import CHANGED, Records, StageRunner
 from data_prep.engine.work_directory import Replica, WorkDirectory
 from data_prep.engine.workers import Workers
-from data_prep.ids.assignment import write_vocabulary
+from data_prep.ids.assignment import write_counted
 from data_prep.ids.counting import merge_runs
 from data_prep.ids.fingerprints import of_vocabulary
-from data_prep.ids.scaling import Moments
 from data_prep.output.raw_context import RawContext
 from data_prep.output.writer import check_destination
 from data_prep.sources.raw_files import find_files
@@ -158,14 +158,14 @@ def _run_stages(runner: StageRunner, generator: str, plan: Mapping[str, Any]) ->
             first += record["lines"]
         preparation = replace(preparation, split=preparation.split.resolve(first))
         runner = replace(runner, preparation=preparation)
-    scalers: dict[str, tuple[float, float, bool]] = {}
+    counted: Records = {}
     if preparation.needs_counts:
         counted = runner.over_segments("count", partial(run_part, preparation, CountPass(starts)))
-        scalers = _scalers(preparation, list(counted.values()))
         if preparation.ids.ids == "vocabulary":
             tables = len(preparation.layout.tables)
             runner.over_numbers("merge", partial(merge_table, preparation), tables, " tables")
-    encode = partial(run_part, preparation, EncodePass(starts, scalers))
+    encoding = learnt_encoding(preparation, counted.values())
+    encode = partial(run_part, preparation, EncodePass(starts, encoding))
     if preparation.directory.replica.rank and preparation.context is None:
         runner.over_segments_to_the_end("encode", encode)
     encoded = runner.over_segments("encode", encode)
@@ -173,7 +173,7 @@ def _run_stages(runner: StageRunner, generator: str, plan: Mapping[str, Any]) ->
     for file, now in zip(plan["files"], preparation.plan()["files"], strict=True):
         if any(file[key] != now[key] for key in ("bytes", "modified_ns")):
             raise ValueError(CHANGED)
-    schema = assemble(preparation, generator, encoded, scalers, evaluation)
+    schema = assemble(preparation, generator, encoded, encoding, evaluation)
     write_json(preparation.directory.data / "plan.json", plan)
     write_schema(schema, preparation.directory.data)
     preparation.directory.publish()
@@ -203,21 +203,8 @@ def merge_table(preparation: Preparation, number: int) -> Iterator[dict[str, Any
     runs = sorted(directory.file("runs", "x").parent.glob("*.arrow"))
     cap = preparation.ids.cap(preparation.layout, name)
     keys_file = directory.file("vocabulary", f"{key}.npy")
-    readable = write_vocabulary(merge_runs(runs, number, name), features[0], preparation.ids.min_count, cap, keys_file)
+    readable = write_counted(merge_runs(runs, number, name), features[0], preparation.ids.min_count, cap, keys_file)
     fingerprint = of_vocabulary(pq.read_table(readable, columns=["value"])["value"])
     record = {"table": name, "fingerprint": asdict(fingerprint)}
     directory.finish("merge", key, record, {path: sha256(path) for path in (keys_file, readable)})
     yield record
-
-
-def _scalers(preparation: Preparation, counted: list[dict[str, Any]]) -> dict[str, tuple[float, float, bool]]:
-    """Mean, deviation and whether values were missing, by standardised feature."""
-    scalers = {}
-    for column in preparation.layout.dense:
-        if column.standardise:
-            moments = Moments()
-            for record in counted:
-                moments.merge(Moments.from_record(record["moments"][column.feature]))
-            scaler = moments.scaler()
-            scalers[column.feature] = (scaler.mean, scaler.deviation, scaler.has_missing)
-    return scalers

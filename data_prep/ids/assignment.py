@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data_prep.columns.arrays import numbers
-from data_prep.columns.hexadecimal import hex_text
-from data_prep.columns.layout import CategoricalColumn
+from data_prep.columns.hexadecimal import decode_hex, hex_text
+from data_prep.columns.layout import CategoricalColumn, Kind
 from data_prep.ids.counting import Span
-from data_prep.ids.keys import Keys, key_type
+from data_prep.ids.keys import Keys, key_type, keys_of
 from data_prep.ids.vocabulary import MISSING_ID, RESERVED_IDS, UNSEEN_ID, Ids
 from dlrm_mtl.files import write_whole
 from dlrm_mtl.mixing import mix
@@ -65,15 +66,27 @@ class Modulo:
         return (keys % divisor).astype(np.int32) + RESERVED_IDS
 
 
+class Given:
+    """Keys that are ids already."""
+
+    def __init__(self, cardinality: int) -> None:
+        self.cardinality = cardinality
+
+    def ids(self, keys: Keys) -> Ids:
+        return keys.view(np.int64)
+
+
 class Learnt:
     """Positions in a vocabulary, after the reserved ids.
 
     Args:
         keys: ascending and distinct.
+        places: (len(keys),) place of each key in the vocabulary; by default the keys have its order.
     """
 
-    def __init__(self, keys: Keys) -> None:
+    def __init__(self, keys: Keys, places: npt.NDArray[np.int64] | None = None) -> None:
         self._keys = keys
+        self._places = places
         self.cardinality = len(keys) + RESERVED_IDS
 
     def ids(self, keys: Keys) -> Ids:
@@ -83,7 +96,9 @@ class Learnt:
         encoded = pa.array(keys).dictionary_encode()
         distinct = numbers(encoded.dictionary, keys.dtype.type)
         position = np.minimum(np.searchsorted(self._keys, distinct), len(self._keys) - 1)
-        ids = np.where(self._keys[position] == distinct, position + RESERVED_IDS, UNSEEN_ID).astype(np.int32)
+        is_known = self._keys[position] == distinct
+        place = position if self._places is None else self._places[position]
+        ids = np.where(is_known, place + RESERVED_IDS, UNSEEN_ID).astype(np.int32)
         return ids[numbers(encoded.indices, np.int32)]
 
 
@@ -94,14 +109,21 @@ def with_missing(ids: Ids, missing: np.ndarray | None) -> Ids:
     return ids
 
 
-def write_vocabulary(
+def write_vocabulary(vocabulary: pa.Table, path: Path) -> None:
+    """Writes the columns ``value`` and ``count`` of a vocabulary (.parquet). Value number i has id i + 2."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with write_whole(path) as temporary:
+        pq.write_table(vocabulary, temporary, compression="zstd")
+
+
+def write_counted(
     spans: Iterable[Span], feature: CategoricalColumn, min_count: int, max_ids: int, keys_file: Path
 ) -> Path:
     """Writes the vocabulary of a table: the keys that occur at least ``min_count`` times. With a cap, the most frequent
     of them, of equally frequent ones the smaller key.
 
     The keys go to ``keys_file`` (.npy, ascending); the values as they stand in the log, with their counts, go to a
-    .parquet file beside it. Value number i has id i + 2.
+    .parquet file beside it.
     """
     kind = key_type(feature.kind)
     keys, counts, values = [np.empty(0, kind)], [np.empty(0, np.int64)], [pa.array([], pa.string())]
@@ -124,8 +146,7 @@ def write_vocabulary(
     elif feature.kind == "integer":
         all_values = pa.array(all_keys.view(np.int64))
     readable = keys_file.with_suffix(".parquet")
-    with write_whole(readable) as temporary:
-        pq.write_table(pa.table({"value": all_values, "count": all_counts}), temporary, compression="zstd")
+    write_vocabulary(pa.table({"value": all_values, "count": all_counts}), readable)
     with write_whole(keys_file) as temporary, temporary.open("wb") as file:
         np.save(file, all_keys, allow_pickle=False)
     return readable
@@ -142,3 +163,22 @@ def most_frequent(counts: np.ndarray, number: int) -> np.ndarray:
 def read_vocabulary(keys_file: Path) -> Learnt:
     """A vocabulary, mapped into memory: the workers of a machine share one copy."""
     return Learnt(np.load(keys_file, mmap_mode="r", allow_pickle=False))
+
+
+def read_values(path: Path, kind: Kind) -> Learnt:
+    """A vocabulary from the values that a data set keeps (.parquet, column ``value``)."""
+    return of_values(pq.read_table(path, columns=["value"])["value"], kind)
+
+
+def of_values(values: pa.ChunkedArray, kind: Kind) -> Learnt:
+    """A vocabulary from its values, in the order of the ids."""
+    parts = [np.empty(0, key_type(kind))]
+    for chunk in values.chunks:
+        if kind == "hex":
+            chunk = decode_hex(chunk.cast(pa.binary()).cast(pa.binary(8)))[0]
+        parts.append(keys_of(chunk.cast(pa.string()) if kind == "string" else chunk))
+    keys = np.concatenate(parts)
+    if (keys[:-1] < keys[1:]).all():
+        return Learnt(keys)
+    places = np.argsort(keys)
+    return Learnt(keys[places], places)

@@ -50,15 +50,9 @@ def of_modulo(kind: Kind, size: int) -> TableFingerprint:
     return TableFingerprint("modulo", size, f"remainder of the {KEYS[kind]}")
 
 
-def of_dense(column: DenseColumn, scaling: tuple[float, float, bool] | None) -> DenseFingerprint:
-    """The fingerprint of a dense feature.
-
-    Args:
-        scaling: mean, deviation and whether values are missing, where the feature is standardised.
-    """
-    shift = column.shift if column.transform == "log" else 0.0
-    mean, deviation, _ = scaling or (0.0, 1.0, False)
-    return DenseFingerprint(column.transform, shift, mean, deviation)
+def of_dense(column: DenseColumn, mean: float = 0.0, deviation: float = 1.0) -> DenseFingerprint:
+    """The fingerprint of a dense feature."""
+    return DenseFingerprint(column.transform, column.shift if column.transform == "log" else 0.0, mean, deviation)
 
 
 def of_mark() -> DenseFingerprint:

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from data_prep.columns.arrays import Integers
 from data_prep.ids.vocabulary import Floats
@@ -11,7 +10,7 @@ from data_prep.ids.vocabulary import Floats
 
 @dataclass(frozen=True)
 class Scaler:
-    """Standardises a dense feature; where a value is missing it takes the mean."""
+    """The scale of a standardised dense feature."""
 
     mean: float
     deviation: float
@@ -19,8 +18,10 @@ class Scaler:
     has_missing: bool
     """Whether values were missing among the training rows."""
 
-    def apply(self, values: Floats) -> npt.NDArray[np.float32]:
-        return np.nan_to_num((values - self.mean) / self.deviation, nan=0.0).astype(np.float32)
+    @property
+    def scale(self) -> tuple[float, float]:
+        """Mean and deviation."""
+        return self.mean, self.deviation
 
 
 class Moments:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from data_prep.columns.arrays import NULL, Integers
 
-Ids = npt.NDArray[np.int32]
+Ids = npt.NDArray[np.integer]
 Floats = npt.NDArray[np.float64]
 
 MISSING_ID = 0
@@ -22,22 +22,10 @@ RESERVED_IDS = 2
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The values that have ids of their own, ascending. An id is the position of its value + ``RESERVED_IDS``."""
+    """The values that have ids of their own, ascending, and how often each occurs."""
 
     values: Integers
-
-    @property
-    def cardinality(self) -> int:
-        return len(self.values) + RESERVED_IDS
-
-    def encode(self, values: Integers) -> Ids:
-        """Ids of any values, same shape."""
-        if len(self.values):
-            position = np.minimum(np.searchsorted(self.values, values), len(self.values) - 1)
-            ids = np.where(self.values[position] == values, position + RESERVED_IDS, UNSEEN_ID)
-        else:
-            ids = np.full(values.shape, UNSEEN_ID)
-        return np.where(values == NULL, MISSING_ID, ids).astype(np.int32)
+    counts: Integers
 
 
 class ValueCounter:
@@ -65,7 +53,8 @@ class ValueCounter:
     def vocabulary(self, min_count: int) -> Vocabulary:
         """The values that occurred at least ``min_count`` times."""
         self._merge()
-        return Vocabulary(self._values[self._counts >= min_count])
+        is_frequent = self._counts >= min_count
+        return Vocabulary(self._values[is_frequent], self._counts[is_frequent])
 
     def _merge(self) -> None:
         parts = [(self._values, self._counts), *self._pending]

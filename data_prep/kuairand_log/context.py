@@ -13,7 +13,8 @@ import pyarrow as pa
 from data_prep.columns.arrays import NULL, Integers, one_chunk
 from data_prep.columns.days import day_texts
 from data_prep.columns.layout import DAY, USER
-from data_prep.kuairand_log.features import USER_CATEGORICAL, VIDEO_TEXTS, Tables, log_categorical
+from data_prep.encoding.kuairand import USER_TEXTS, VIDEO_TEXTS
+from data_prep.kuairand_log.features import Tables
 from data_prep.kuairand_log.raw_tables import Impressions
 from data_prep.output.raw_context import cluster_keys
 from data_prep.output.segment_values import SegmentValueCounter, SegmentValues, are_among, encode, known_or_new
@@ -23,7 +24,7 @@ CLUSTER = "user_id"
 
 OF_LOG = ("hour", "tab", "duration_bucket")
 
-SEGMENTS = (*OF_LOG, *USER_CATEGORICAL, *VIDEO_TEXTS)
+SEGMENTS = (*OF_LOG, *USER_TEXTS, *VIDEO_TEXTS)
 """Columns that may be segments."""
 
 
@@ -87,8 +88,9 @@ class KuaiRandContext:
 
     def _texts(self, impressions: Impressions) -> dict[str, pa.StringArray]:
         """Texts (B,) of all segments except ``user``; null: no value."""
-        of_log, rows = log_categorical(impressions), self._tables.join(impressions)
-        texts = {name: _or_null(of_log[name]).cast(pa.string()) for name in self._of_log}
+        rows = self._tables.join(impressions)
+        of_log = self._tables.log_columns(impressions, rows["video"])
+        texts = {name: one_chunk(of_log[name]).cast(pa.string()) for name in self._of_log}
         texts |= {name: column.take(pa.array(rows[table])) for name, (table, column) in self._of_tables.items()}
         return texts | {DAY: day_texts(impressions.day)}
 

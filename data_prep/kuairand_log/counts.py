@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data_prep.ids.vocabulary import MISSING_ID, UNSEEN_ID
-from data_prep.kuairand_log.features import Encoder, Tables
+from data_prep.kuairand_log.features import Tables
 from data_prep.kuairand_log.raw_tables import Impressions
-from dlrm_mtl.schema import Schema, Task
+from dlrm_mtl.schema import CategoricalFeature, Schema, Task
 
 LABEL_SOURCES = {
     "click": ("is_click",),
@@ -66,13 +66,13 @@ def count_labels(impressions: Impressions, tasks: Sequence[Task], counts: Counts
 
 
 def count_joins(impressions: Impressions, tables: Tables, counts: Counts, split: str) -> None:
-    sizes = tables.sizes()
     for name, rows in tables.join(impressions).items():
-        add(counts.rows_not_in_table, split, name, int((rows == sizes[name]).sum()))
+        # The last row is for users or videos that the table lacks.
+        add(counts.rows_not_in_table, split, name, int((rows == len(tables.columns[name]) - 1).sum()))
 
 
-def count_ids(columns: dict[str, pa.Array], encoder: Encoder, counts: Counts, split: str) -> None:
-    for feature in encoder.features:
+def count_ids(columns: dict[str, pa.Array], features: Sequence[CategoricalFeature], counts: Counts, split: str) -> None:
+    for feature in features:
         column = columns[feature.name]
         ids = column.flatten() if feature.multi_hot else column
         add(counts.unseen_ids, split, feature.name, pc.sum(pc.equal(ids, UNSEEN_ID)).as_py() or 0)

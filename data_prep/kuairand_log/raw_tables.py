@@ -16,35 +16,10 @@ import pyarrow.parquet as pq
 from data_prep.columns.arrays import NULL, Integers, one_chunk, to_integers
 from data_prep.columns.arrow_columns import READABLE, family, item_type, read_lists, read_values, value_type
 from data_prep.columns.days import to_days
+from data_prep.encoding.kuairand import HISTORY_LISTS, LOG_COLUMNS, USER_TYPES, VIDEO_TYPES
 from data_prep.kuairand_log import csv_files
 from data_prep.sources.raw_files import find_named
 from dlrm_mtl.quoting import quote, shorten
-
-STRING = pa.dictionary(pa.int32(), pa.string())
-
-LOG_COLUMNS = ("user_id", "video_id", "date", "hourmin", "duration_ms", "tab")
-
-USER_TYPES: dict[str, pa.DataType] = {
-    "user_id": pa.int64(),
-    **dict.fromkeys(("user_active_degree", "is_lowactive_period", "is_live_streamer", "is_video_author"), STRING),
-    **dict.fromkeys(("follow_user_num_range", "fans_user_num_range", "friend_user_num_range"), STRING),
-    "register_days_range": STRING,
-    **{f"onehot_feat{i}": STRING for i in range(18)},
-    **dict.fromkeys(("follow_user_num", "fans_user_num", "friend_user_num", "register_days"), pa.float64()),
-}
-
-VIDEO_TYPES: dict[str, pa.DataType] = {
-    "video_id": pa.int64(),
-    "author_id": pa.int64(),
-    # Has empty fields, so some releases write it as a float.
-    "music_id": pa.float64(),
-    **dict.fromkeys(("video_type", "upload_type", "visible_status", "music_type"), STRING),
-    "tag": pa.string(),
-    "upload_dt": pa.date32(),
-    **dict.fromkeys(("server_width", "server_height"), pa.float64()),
-}
-
-HISTORY_LISTS = ("watch_seq", "like_seq", "long_watch_seq")
 
 MILLISECONDS_PER_DAY = 86_400_000
 BEIJING_MS = 8 * 3_600_000

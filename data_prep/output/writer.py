@@ -1,7 +1,7 @@
 """Writes a data set shard by shard: parquet files, then the ``schema.json`` that marks it as complete."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from data_prep.encoding.encoding import Encoding, of_encoded
+from data_prep.encoding.files import vocabulary_files, write_encoding
+from data_prep.ids.assignment import write_vocabulary
 from data_prep.output.shards import ROW_GROUP_ROWS, ShardWriter, arrow_schema, context_fields
 from dlrm_mtl.files import publish
 from dlrm_mtl.meaning import Fingerprints
@@ -111,8 +114,18 @@ class DatasetWriter:
             self._count(table)
         self._splits[split].write(table)
 
-    def finish(self, source: dict[str, Any], bayes_ne: dict[str, float] | None = None) -> Schema:
-        """Closes the last shards, writes the schema and moves the data set into place.
+    def finish(
+        self,
+        source: dict[str, Any],
+        bayes_ne: dict[str, float] | None = None,
+        encoding: Encoding | None = None,
+        vocabularies: Mapping[str, pa.Table] | None = None,
+    ) -> Schema:
+        """Closes the last shards, writes encoding and schema, and moves the data set into place.
+
+        Args:
+            encoding: what has encoded the rows; by default they are raw rows, which hold ids and dense values.
+            vocabularies: of the encoding's tables: columns ``value`` and ``count``, in the order of the ids.
 
         Raises:
             ValueError: a split is empty, or a task has one class only.
@@ -142,6 +155,10 @@ class DatasetWriter:
             cluster=self._cluster,
             segments=self._segments,
         )
+        files = vocabulary_files(vocabularies or {})
+        for table, vocabulary in (vocabularies or {}).items():
+            write_vocabulary(vocabulary, self._partial / files[table])
+        write_encoding(encoding or of_encoded(schema), self._partial, files)
         write_schema(schema, self._partial)
         publish(self._partial, self._directory)
         return schema

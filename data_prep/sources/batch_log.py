@@ -25,6 +25,7 @@ class BatchLog:
     """
 
     is_slow = True
+    has_texts = False
 
     def __init__(self, layout: Layout, files: Sequence[Path], read: ReadFile) -> None:
         self.files = files

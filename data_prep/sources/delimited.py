@@ -14,7 +14,7 @@ import pyarrow.csv
 from data_prep.columns.arrays import numbers, one_chunk, valid_of
 from data_prep.columns.hexadecimal import decode_hex
 from data_prep.columns.layout import Layout
-from data_prep.columns.raw_columns import allowed_texts, required_labels
+from data_prep.columns.raw_columns import allowed_texts, cleaned, required_labels
 from data_prep.columns.rows import EXPECTED, LABEL_MISSING, LARGEST, BadRow, Rows
 from data_prep.sources.raw_text import CACHED_BYTES
 from dlrm_mtl.quoting import shorten
@@ -146,9 +146,7 @@ class DelimitedParser:
         for name in table.column_names:
             use, column = self._uses[name], one_chunk(table[name])
             if self._layout.trim:
-                column = pc.utf8_trim(column, " ")
-                missing = pc.is_in(column, value_set=pa.array(self._layout.missing, pa.string()))
-                column = pc.if_else(missing, pa.scalar(None, pa.string()), column)
+                column = cleaned(column, trim=True, missing=self._layout.missing)
                 if use == "hex" and pc.any(pc.not_equal(pc.binary_length(column), 8)).as_py():
                     return None
                 column = column.cast(pa.binary()).cast(TYPES[use]) if use == "hex" else column.cast(TYPES[use])

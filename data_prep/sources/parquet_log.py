@@ -22,6 +22,7 @@ class ParquetLog:
     """
 
     is_slow = False
+    has_texts = False
 
     def __init__(self, layout: Layout, files: Sequence[Path]) -> None:
         self.files = files

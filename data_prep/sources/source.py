@@ -21,6 +21,8 @@ class Source(Protocol):
     """Files that cannot be opened, by their numbers, and why."""
     is_slow: bool
     """Whether parsing takes so long that parsed rows are kept on disk for a second pass."""
+    has_texts: bool
+    """Whether values are fields of text, some of which stand for a missing value (``Layout.missing``)."""
 
     def segments(self, file: int) -> int | None:
         """Number of segments of a file; None: unknown until the file has been read."""

@@ -26,6 +26,7 @@ class TextLog:
     """
 
     is_slow = True
+    has_texts = True
 
     def __init__(self, layout: Layout, files: Sequence[Path]) -> None:
         lists = [column for column, use in layout.uses.items() if use == "list"]

@@ -100,6 +100,7 @@ class TimedLog:
         self.files: Sequence[Path] = source.files
         self.unreadable = source.unreadable
         self.is_slow = source.is_slow
+        self.has_texts = source.has_texts
         self._source = source
         self._times = times
 

@@ -195,7 +195,7 @@ def test_leftovers_of_killed_processes_are_no_part_of_the_data_set(begun: Path, 
     (partial / "data" / "quarantine.jsonl").write_text("half")
     schema = run_prepare(tmp_path / "raw", begun, WITH_CONTEXT)
     files = {shard.file for shards in schema.splits.values() for shard in shards}
-    assert checksums(begun).keys() == files | {"schema.json", "plan.json"} | {
+    assert checksums(begun).keys() == files | {"schema.json", "encoding.json", "plan.json"} | {
         f"vocabulary/{name}.parquet" for name in ("site", "user", "word", "tags")
     }
     assert json.loads((begun / "schema.json").read_text())["name"] == "small"

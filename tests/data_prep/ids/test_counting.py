@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from data_prep.columns.layout import CategoricalColumn, LabelColumn, Layout
 from data_prep.ids import counting
-from data_prep.ids.assignment import most_frequent, read_vocabulary, write_vocabulary
+from data_prep.ids.assignment import most_frequent, read_vocabulary, write_counted
 from data_prep.ids.counting import KeyCounter, Span, merge_runs
 from data_prep.ids.keys import hash_strings
 from dlrm_mtl.schema import Task
@@ -146,7 +146,7 @@ def test_a_vocabulary_keeps_the_most_frequent_keys(counts: dict[int, int], min_c
     with tempfile.TemporaryDirectory() as directory:
         cap = room + 2 if room else 0
         file = Path(directory) / "0.npy"
-        readable = write_vocabulary(spans_of(counts), FEATURES["hex"], min_count, cap, file)
+        readable = write_counted(spans_of(counts), FEATURES["hex"], min_count, cap, file)
         frequent = {key: count for key, count in counts.items() if count >= min_count}
         first = sorted(frequent, key=lambda key: (-frequent[key], key))
         kept = sorted(first[:room] if room else first)
@@ -165,7 +165,7 @@ def test_values_stand_in_a_vocabulary_as_in_the_log(tmp_path: Path) -> None:
     for kind, values in (("integer", [5, -3, 2**63 - 1, -(2**63), 5]), ("string", ["ä", "", "b", "ä"])):
         runs = write_runs(tmp_path, kind, [values])
         spans = merge_runs(runs, TABLES.index(kind), kind)
-        readable = write_vocabulary(spans, FEATURES[kind], 1, 0, tmp_path / f"{kind}.npy")
+        readable = write_counted(spans, FEATURES[kind], 1, 0, tmp_path / f"{kind}.npy")
         column = pa.array(values, TYPES[kind])
         keys = hash_strings(column) if kind == "string" else np.array(values, np.int64).view(np.uint64)
         ids = read_vocabulary(tmp_path / f"{kind}.npy").ids(keys)

@@ -318,7 +318,7 @@ def test_gzipped_files_give_the_same(tmp_path: Path) -> None:
     plain, gzipped = write_raw(tmp_path / "a"), write_raw(tmp_path / "b", gz=True)
     prepared(plain)
     prepared(gzipped)
-    assert len(written(plain / "out")) == 2
+    assert len([file for file in written(plain / "out") if file.startswith(("train/", "eval/"))]) == 2
     assert written(plain / "out") == written(gzipped / "out")
 
 

@@ -113,7 +113,7 @@ def test_a_data_set_is_replaced_whole(tmp_path: Path) -> None:
     schema = write(tmp_path / "out", train_rows=16)
     assert read_schema(tmp_path / "out") == schema
     files = sorted(str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*.*"))
-    assert files == ["eval/part-00000.parquet", "schema.json", "train/part-00000.parquet"]
+    assert files == ["encoding.json", "eval/part-00000.parquet", "schema.json", "train/part-00000.parquet"]
 
 
 def test_a_foreign_directory_is_refused(tmp_path: Path) -> None:

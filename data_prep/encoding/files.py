@@ -1,0 +1,83 @@
+"""Writes and reads ``encoding.json`` and the vocabularies beside it (docs/data.md)."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from data_prep.encoding.encoding import Encoding, VocabularyFile
+from data_prep.ids.assignment import Assignment, Learnt, read_values
+from dlrm_mtl.file_names import file_names
+from dlrm_mtl.files import read_object, sha256, write_json
+from dlrm_mtl.meaning import Meaning, find_difference
+from dlrm_mtl.quoting import quote
+from dlrm_mtl.records import build
+
+FORMAT = 1
+"""Version of the format that this code reads and writes."""
+
+FILE = "encoding.json"
+
+
+def vocabulary_files(tables: Collection[str]) -> dict[str, str]:
+    """Where the vocabularies of a data set are, by table."""
+    return {table: f"vocabulary/{name}.parquet" for table, name in file_names(tables).items()}
+
+
+def write_encoding(encoding: Encoding, directory: Path, vocabularies: Mapping[str, str]) -> None:
+    """Writes ``encoding.json``.
+
+    Args:
+        directory: of the data set.
+        vocabularies: files of the vocabularies by their tables, relative to ``directory``; they are written before.
+    """
+    files = {table: VocabularyFile(file, sha256(directory / file)) for table, file in vocabularies.items()}
+    encoding = replace(encoding, vocabularies=files)
+    write_json(directory / FILE, {"format": FORMAT, **asdict(encoding)})
+
+
+def read_encoding(directory: Path, meaning: Meaning) -> Encoding:
+    """Reads ``encoding.json``.
+
+    Args:
+        meaning: of the data set or model whose rows it encodes.
+
+    Raises:
+        ValueError: the file is missing or invalid, or a table or dense feature has another meaning.
+    """
+    path = directory / FILE
+    raw = read_object(path)
+    try:
+        version = raw.pop("format", None)
+        if type(version) is not int or version != FORMAT:
+            raise ValueError(f"format {quote(version)}, expected {FORMAT}")
+        encoding = build(Encoding, raw, "")
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    if difference := find_difference(meaning, encoding.meaning):
+        raise ValueError(f"{path}: {difference.what} is {difference.now}, expected {difference.before}")
+    return encoding
+
+
+def read_assignments(encoding: Encoding, directory: Path) -> dict[str, Assignment]:
+    """The assignments of ids, with the vocabularies beside ``encoding.json``.
+
+    Raises:
+        ValueError: a vocabulary is missing or has changed, or see :meth:`Encoding.assignments`.
+    """
+
+    def read(table: str) -> Learnt:
+        if table not in encoding.vocabularies:
+            raise ValueError(f"{directory / FILE}: table {quote(table)} has no vocabulary")
+        known = encoding.vocabularies[table]
+        path = directory / known.file
+        if not path.is_file():
+            raise ValueError(f"{path}: not found, the vocabulary of table {quote(table)}")
+        if sha256(path) != known.sha256:
+            raise ValueError(f"{path}: differs from the file that {FILE} names (sha256)")
+        learnt = read_values(path, encoding.tables[table][0].kind)
+        size = encoding.fingerprints.tables[table].size
+        if learnt.cardinality != size:
+            raise ValueError(f"{path}: {learnt.cardinality} ids, expected {size}")
+        return learnt
+
+    return encoding.assignments(read)

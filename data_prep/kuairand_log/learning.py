@@ -1,0 +1,119 @@
+"""KuaiRand's encoding, learnt from training impressions in one pass over the log.
+
+Features of a user or a video are the same in all of its impressions, so the pass only counts how often each table row
+occurs.
+"""
+
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+
+from data_prep.columns.arrays import Integers, to_integers
+from data_prep.columns.layout import Kind
+from data_prep.columns.raw_columns import values_of
+from data_prep.encoding.encoder import measured
+from data_prep.encoding.encoding import EncodedCategorical, EncodedDense, Encoding, TextFields
+from data_prep.encoding.kuairand import (
+    HISTORY_LISTS,
+    LOG_CATEGORICAL,
+    LOG_DENSE,
+    USER_DENSE,
+    USER_TEXTS,
+    VIDEO_CATEGORICAL,
+    VIDEO_DENSE,
+)
+from data_prep.ids.fingerprints import of_dense, of_mark, of_vocabulary
+from data_prep.ids.scaling import Moments
+from data_prep.ids.vocabulary import ValueCounter
+from data_prep.kuairand_log.features import Tables
+from data_prep.kuairand_log.raw_tables import Impressions
+from dlrm_mtl.meaning import Fingerprints
+
+TABLE_CATEGORICAL = {**dict.fromkeys(USER_TEXTS, "user"), **dict.fromkeys((*VIDEO_CATEGORICAL, "tag"), "video")}
+"""The table of each of its categorical features."""
+
+TABLE_DENSE = {**dict.fromkeys(USER_DENSE, "user"), **dict.fromkeys(VIDEO_DENSE, "video")}
+
+BITS: Literal[64] = 64
+
+
+class Statistics:
+    """Counts over training impressions, from which the encoding is learnt."""
+
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
+        self._table_rows = {name: np.zeros(len(columns), np.int64) for name, columns in tables.columns.items()}
+        """How often each row of each table occurs."""
+        self._values = {name: ValueCounter() for name in LOG_CATEGORICAL}
+        self._moments = {name: Moments() for name in LOG_DENSE}
+
+    def add(self, impressions: Impressions) -> None:
+        rows = self._tables.join(impressions)
+        for name, numbers in rows.items():
+            distinct, counts = np.unique(numbers, return_counts=True)
+            self._table_rows[name][distinct] += counts
+        columns = self._tables.log_columns(impressions, rows["video"])
+        for name, counter in self._values.items():
+            counter.add(to_integers(columns[name]))
+        for name, moments in self._moments.items():
+            moments.add(measured(columns, _dense(name), BITS))
+
+    def learn(self, history_length: int, min_count: int) -> tuple[Encoding, dict[str, pa.Table]]:
+        """The encoding, and the vocabulary of each table: columns ``value`` and ``count``, in the order of the ids.
+
+        Args:
+            history_length: newest ids kept of each history.
+            min_count: a value needs at least so many occurrences in training rows for an id of its own.
+        """
+        columns = self._tables.columns
+        categorical = [EncodedCategorical(name, "integer") for name in LOG_CATEGORICAL]
+        vocabularies = {}
+        for name, counter in self._values.items():
+            known = counter.vocabulary(min_count)
+            vocabularies[name] = _vocabulary(pa.array(known.values), known.counts)
+        for name, table in TABLE_CATEGORICAL.items():
+            kind: Kind = "integer" if name in ("author_id", "music_id") else "string"
+            categorical.append(EncodedCategorical(name, kind, multi_hot=name == "tag"))
+            values, lengths = values_of(columns[table], categorical[-1])
+            counts = self._table_rows[table]
+            vocabularies[name] = _learn(values, counts if lengths is None else np.repeat(counts, lengths), min_count)
+        of_tables = dict(TABLE_DENSE)
+        for name in HISTORY_LISTS if "history" in columns else ():
+            categorical.append(
+                EncodedCategorical(name, "integer", multi_hot=True, table="video_id", newest=history_length)
+            )
+            of_tables[f"{name}_length"] = "history"
+        moments = dict(self._moments)
+        for name, table in of_tables.items():
+            moments[name] = Moments()
+            moments[name].add(measured(columns[table], _dense(name), BITS), self._table_rows[table])
+        scalers = {name: of_feature.scaler() for name, of_feature in moments.items()}
+        dense = tuple(_dense(name, scaler.has_missing) for name, scaler in scalers.items())
+        fingerprints = Fingerprints(
+            {name: of_vocabulary(vocabulary["value"]) for name, vocabulary in vocabularies.items()},
+            {
+                **{column.name: of_dense(column, *scalers[column.name].scale) for column in dense},
+                **{column.mark: of_mark() for column in dense if column.mark_missing},
+            },
+        )
+        return Encoding("kuairand", tuple(categorical), dense, fingerprints, TextFields(False, ("",))), vocabularies
+
+
+def _dense(name: str, mark_missing: bool = False) -> EncodedDense:
+    kind: Literal["integer", "number"] = "number" if name in TABLE_DENSE else "integer"
+    return EncodedDense(name, kind, name, "log", standardise=True, mark_missing=mark_missing, bits=BITS)
+
+
+def _learn(values: pa.Array, counts: Integers, min_count: int) -> pa.Table:
+    """The vocabulary of values that occur so often: integers ascending, texts in the order of their first row."""
+    encoded = values.dictionary_encode() if pa.types.is_string(values.type) else None
+    counter = ValueCounter()
+    counter.add(to_integers(values if encoded is None else encoded.indices.cast(pa.int64())), counts)
+    known = counter.vocabulary(min_count)
+    codes = pa.array(known.values)
+    return _vocabulary(codes if encoded is None else encoded.dictionary.take(codes), known.counts)
+
+
+def _vocabulary(values: pa.Array, counts: Integers) -> pa.Table:
+    return pa.table({"value": values, "count": pa.array(counts)})
