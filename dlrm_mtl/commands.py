@@ -38,6 +38,7 @@ COMMANDS: Mapping[str, Command] = MappingProxyType(
         "describe": Command("data_prep.describe", PREPARE, "what is in a data set, and whether it drifts"),
         "compare": Command("dlrm_mtl.compare", TRAINING, "train a control and treatments side by side, and report"),
         "train": Command("dlrm_mtl.train", TRAINING, "train one arm"),
+        "export": Command("dlrm_mtl.export", TRAINING, "a trained model as a file that PyTorch runs by itself"),
         "experiments": Command("dlrm_mtl.experiments", TRAINING, "the paper's tables and figure for your data"),
         "evaluate": Command("dlrm_mtl.evaluate", TRAINING, "the metrics of trained models on a data set"),
         "report": Command("dlrm_mtl.report", REPORT, "the report of a comparison, or of several joined"),

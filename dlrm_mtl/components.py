@@ -13,6 +13,7 @@ import torchx.specs as specs
 from dlrm_mtl.config import CompareConfig, ExperimentConfig, TrainConfig
 from dlrm_mtl.inference.evaluation.options import EvaluateOptions
 from dlrm_mtl.launching import Job, application, check_choice
+from dlrm_mtl.serving.options import ExportOptions
 
 Component = TypeVar("Component", bound=Callable[..., specs.AppDef])
 
@@ -97,6 +98,16 @@ def evaluate(*script_args: str, **job: Any) -> specs.AppDef:
         script_args: options of dlrm_mtl.evaluate, after ``--``; ``python -m dlrm_mtl.evaluate --help`` lists them
     """
     return application("dlrm_mtl.evaluate", EvaluateOptions, script_args, Job(**job))
+
+
+@_with_job("j", "gpu", "restarts")
+def export(*script_args: str, j: str = "1x1", **job: Any) -> specs.AppDef:
+    """Exports a trained model, in one process.
+
+    Args:
+        script_args: options of dlrm_mtl.export, after ``--``; ``python -m dlrm_mtl.export --help`` lists them
+    """
+    return application("dlrm_mtl.export", ExportOptions, script_args, Job(j=j, restarts=0, **job))
 
 
 @_with_job("gpu", "restarts")

@@ -17,6 +17,7 @@ FLOORS = (
     {"training"},
     {"reporting"},
     {"inference"},
+    {"serving"},
     {"benchmarks", "planning", "power_analysis", "studies"},
 )
 """Packages of dlrm_mtl by floor, the lowest first: none imports a package of a higher floor."""

@@ -48,10 +48,11 @@ def require_cut(reads: Sequence[object], num_tasks: int) -> None:
     if len(reads) != num_tasks:
         raise ValueError(f"the cut has {len(reads)} lists of tensors, expected {num_tasks}: one per task")
     seen: dict[tuple[object, ...], object] = {}
+    traced = torch.compiler.is_compiling()  # such tensors have no memory
     for task, tensors in enumerate(reads):
         for tensor in tensors:  # type: ignore[attr-defined]
             require_representation(tensor)
-            if not isinstance(tensor, Tensor) or tensor.is_meta or tensor.numel() == 0:
+            if not isinstance(tensor, Tensor) or traced or tensor.is_meta or tensor.numel() == 0:
                 continue
             memory = (tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype)
             if seen.setdefault(memory, tensor) is not tensor:

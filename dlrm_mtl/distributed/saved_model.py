@@ -11,6 +11,7 @@ from torch.distributed.checkpoint.state_dict_loader import load
 
 from dlrm_mtl.distributed.checkpoint_directory import find_damage, read_manifest
 from dlrm_mtl.distributed.checkpoint_format import TensorReader
+from dlrm_mtl.distributed.tensor_description import read_description
 from dlrm_mtl.quoting import quote
 
 
@@ -32,17 +33,24 @@ def read_model(checkpoint: Path, arm: str | None = None) -> dict[str, Tensor]:
     if damage is not None:
         raise ValueError(f"{checkpoint}: {damage}")
     start = f"{0 if arm is None else position_of(arm, checkpoint, manifest)}/model/"
-    reader = TensorReader(checkpoint)
-    stored: Any = reader.read_metadata().state_dict_metadata
     tensors = {
-        name: torch.empty(tensor.size, dtype=tensor.properties.dtype)
-        for name, tensor in stored.items()
+        name: torch.empty(tensor.size, dtype=tensor.metadata.properties.dtype)
+        for name, tensor in read_description(checkpoint).items()
         if name.startswith(start)
     }
+    fill(checkpoint, tensors)
+    return {name.removeprefix(start): tensor for name, tensor in tensors.items()}
+
+
+def fill(checkpoint: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Reads tensors of a checkpoint in place, without a copy of more than one shard. Needs no process group.
+
+    Args:
+        tensors: in host memory, by their names in the checkpoint and of the sizes there.
+    """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "torch.distributed is disabled", UserWarning)
-        load(tensors, storage_reader=reader, no_dist=True)
-    return {name.removeprefix(start): tensor for name, tensor in tensors.items()}
+        load(dict(tensors), storage_reader=TensorReader(checkpoint), no_dist=True)
 
 
 def position_of(arm: str, checkpoint: Path, manifest: Mapping[str, Any]) -> int:

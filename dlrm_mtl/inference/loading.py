@@ -1,7 +1,8 @@
 """A stored model on this job's ranks, its tables sharded by a plan."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from torch.distributed._shard.sharded_tensor.api import ShardedTensor
@@ -92,19 +93,32 @@ def _with_weights(
     """Loads all weights but the balancing layer's."""
     state = {f"{prefix}{name}": value for name, value in model.state_dict().items() if not name.startswith(BALANCING)}
 
-    def check() -> None:
-        of_balancing = f"{prefix}{BALANCING}"
-        there = {name for name in checkpoint.sizes if name.startswith(prefix) and not name.startswith(of_balancing)}
-        for name in sorted(there ^ state.keys()):
-            found, expected = ("a", "none") if name in there else ("no", "one")
-            raise ValueError(f"{checkpoint.path}: has {found} tensor {name}, expected {expected} by its manifest")
-        for name, value in state.items():
-            if (size := checkpoint.sizes[name]) != value.size():
-                raise ValueError(f"{checkpoint.path}: {name} has size {list(size)}, expected {list(value.size())}")
-
-    ranks.run_on_all(check)
+    sizes = {name: value.size() for name, value in state.items()}
+    ranks.run_on_all(lambda: check_weights(checkpoint.path, checkpoint.sizes, prefix, sizes))
     sharded = {name: value for name, value in state.items() if isinstance(value, ShardedTensor)}
     whole = load_tensors(checkpoint, sharded, state.keys() - sharded.keys(), ranks)
     for name, value in whole.items():
         state[name].copy_(value)
     return model
+
+
+def check_weights(
+    path: Path, stored: Mapping[str, Sequence[int]], prefix: str, expected: Mapping[str, Sequence[int]]
+) -> None:
+    """Checks that a checkpoint has the weights of a model, except the balancing layer's, and no others.
+
+    Args:
+        stored: sizes of the checkpoint's tensors, by name.
+        prefix: of the model's tensors in the checkpoint.
+        expected: sizes of the model's weights, by their names in the checkpoint.
+
+    Raises:
+        ValueError: it has other weights, or of other sizes.
+    """
+    there = {name for name in stored if name.startswith(prefix) and not name.startswith(f"{prefix}{BALANCING}")}
+    for name in sorted(there ^ expected.keys()):
+        has, should = ("a", "none") if name in there else ("no", "one")
+        raise ValueError(f"{path}: has {has} tensor {name}, expected {should} by its manifest")
+    for name, size in expected.items():
+        if tuple(stored[name]) != tuple(size):
+            raise ValueError(f"{path}: {name} has size {list(stored[name])}, expected {list(size)}")

@@ -66,6 +66,12 @@ class StoredModel:
             for number, task in enumerate(self.schema.tasks)
         )
 
+    @property
+    def data(self) -> Path | None:
+        """Data set of the run, if the checkpoint is in the run's directory and the data set is there."""
+        config = _read_config(self.path)
+        return Path(config.data) if config is not None and (Path(config.data) / "schema.json").is_file() else None
+
     def check_data(self, data: Path, schema: Schema) -> str | None:
         """Compares the meaning of ids and dense values with that in a data set.
 
@@ -159,22 +165,29 @@ class _RunConfig(MayHoldMore):
 
 def _of_run(path: Path, facts: Mapping[str, Any]) -> _Recorded:
     """The same for a checkpoint of an earlier version, from the run's configuration and data set."""
-    files = [directory / "config.json" for directory in path.absolute().parents[1:3]]
-    file = next((file for file in files if file.is_file()), None)
-    if file is None:
+    config = _read_config(path)
+    if config is None:
         raise ValueError(
             f"{path}: an earlier version wrote this checkpoint; expected it in its run's directory, whose config.json"
             " says what the model is"
         )
-    try:
-        config = build(_RunConfig, read_object(file), "")
-    except ValueError as error:
-        raise ValueError(f"{file}: {error}") from None
     data = Path(config.data)
     schema = read_schema(data)
     check_meaning(path, facts, data, schema, "expected the data set that the run was trained on")
     _require_tasks(schema, facts, f"{data / 'schema.json'}")
     return _Recorded(config.model, config.bf16, schema.of_model)
+
+
+def _read_config(path: Path) -> _RunConfig | None:
+    """Of the run of a checkpoint; None if the checkpoint is in no run's directory."""
+    files = [directory / "config.json" for directory in path.absolute().parents[1:3]]
+    file = next((file for file in files if file.is_file()), None)
+    if file is None:
+        return None
+    try:
+        return build(_RunConfig, read_object(file), "")
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from None
 
 
 def _require_tasks(schema: ModelSchema, facts: Mapping[str, Any], where: str) -> None:

@@ -45,7 +45,7 @@ class Representation(nn.Module):
         Returns:
             (B, D).
         """
-        inputs = dense if self._has_dense else dense.new_ones(len(dense), 1)
+        inputs = dense if self._has_dense else dense.new_ones(dense.shape[0], 1)
         mixed = self.interaction(self.bottom(inputs), [embeddings[key] for key in self._keys])
         output: Tensor = self.over(mixed)
         return output

@@ -20,9 +20,13 @@ from tests.entry_points.processes import ROOT, python, run
 from tests.messages import mentions
 from tests.pages import command
 
-COMPONENTS = ["compare", "evaluate", "experiments", "prepare", "train"]
+COMPONENTS = ["compare", "evaluate", "experiments", "export", "prepare", "train"]
 TRAINING = ["compare", "experiments", "train"]
-REQUIRED = {"prepare": ["--raw", "D", "--out", "R"], "evaluate": ["--checkpoint", "C", "--data", "D", "--out", "R"]}
+REQUIRED = {
+    "prepare": ["--raw", "D", "--out", "R"],
+    "evaluate": ["--checkpoint", "C", "--data", "D", "--out", "R"],
+    "export": ["--checkpoint", "C", "--out", "R"],
+}
 """Options without defaults; of the others, data and out."""
 
 
@@ -42,6 +46,9 @@ class TestComponents(ComponentTestCase):
 
     def test_experiments(self) -> None:
         self.validate(components, "experiments")
+
+    def test_export(self) -> None:
+        self.validate(components, "export")
 
     def test_prepare(self) -> None:
         self.validate(components, "prepare")

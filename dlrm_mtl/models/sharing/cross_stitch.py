@@ -56,11 +56,11 @@ class CrossStitch(SharingArchitecture):
         of_heads: Sequence[Tensor] = [representation] * self._num_heads
         for units, stitch in zip(self.units[:-1], self.stitches[:-1], strict=True):
             outputs = _outputs(units, of_heads)
-            of_heads = [mix(row.expand(len(outputs), -1), outputs) for row in stitch()]
+            of_heads = [mix(row.expand(outputs.shape[0], -1), outputs) for row in stitch()]
         _, mixture = layer.with_experts([()] * layer.num_tasks, _outputs(self.units[-1], of_heads))
         rows = self.stitches[-1]().unbind()
         weights = torch.stack([rows[head] for _, head in inputs])  # (R, M)
-        weights = weights.expand(len(representation), -1, -1)
+        weights = weights.expand(representation.shape[0], -1, -1)
         return mixture(weights, [loss for loss, _ in inputs]).unbind(dim=1)
 
 

@@ -1,0 +1,36 @@
+"""NE of a model for serving on a split, in one process."""
+
+import torch
+
+from dlrm_mtl.data.reader import EvaluationReader
+from dlrm_mtl.data.source import RowSource
+from dlrm_mtl.funnels import products
+from dlrm_mtl.metrics.sums import MetricSums
+from dlrm_mtl.models.products import append_products
+from dlrm_mtl.models.ranker import Predictions
+from dlrm_mtl.schema import ModelSchema
+from dlrm_mtl.serving.served_model import ServedModel
+
+
+@torch.no_grad()
+def normalized_entropies(
+    model: ServedModel, schema: ModelSchema, source: RowSource, batch_size: int
+) -> list[float | None]:
+    """NE of the M tasks and P products on the eval split; None where it has one class.
+
+    Args:
+        schema: of the model.
+        source: rows of a data set with the model's tasks, in any order, and others.
+
+    Raises:
+        ValueError: rows cannot be read.
+    """
+    chains = tuple(products(schema.tasks).values())
+    columns = [source.dataset.schema.task_names.index(task) for task in schema.task_names]
+    sums = MetricSums(len(columns) + len(chains), torch.device("cpu"))
+    for batch in EvaluationReader(source, batch_size, rank=0, world_size=1):
+        lengths = batch.sparse.lengths().view(len(schema.categorical), len(batch))
+        logits = model.logits(batch.dense, batch.sparse.values().long(), lengths.long())
+        labels, masks = batch.labels[:, columns], batch.masks[:, columns]
+        sums.update(append_products(Predictions(logits, labels, masks, batch.rows, batch.context), chains))
+    return [metrics.ne for metrics in sums.compute()]

@@ -1,0 +1,181 @@
+"""``manifest.json`` of an export: what the model takes and gives, where it came from, and its files."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
+
+from dlrm_mtl.distributed.checkpoint_directory import ListedFile, find_damage
+from dlrm_mtl.files import read_object, write_json
+from dlrm_mtl.meaning import DenseFingerprint, Fingerprints, Meaning, TableFingerprint
+from dlrm_mtl.quoting import quote
+from dlrm_mtl.records import MayHoldMore, build
+from dlrm_mtl.serving.options import Precision
+
+FORMAT = 1
+"""Version of the exports that this code writes and reads."""
+
+MANIFEST, MODEL, COMPILED, ENCODING = "manifest.json", "model.pt2", "compiled.pt2", "encoding"
+
+
+@dataclass(frozen=True)
+class ExportedFeature:
+    """A categorical feature and its table."""
+
+    name: str
+    table: str
+
+
+@dataclass(frozen=True)
+class ExportedTable:
+    """An embedding table of the data set."""
+
+    rows: int
+    """Ids are in ``[0, rows)``."""
+    dim: int
+    copies: int
+    """Tables of this size in the model: of each task, where tasks have tables or models of their own."""
+
+
+@dataclass(frozen=True)
+class ExportedTask:
+    """A task; ``given`` and ``through`` as in schema.json."""
+
+    name: str
+    label: str
+    given: str
+    through: str
+
+
+@dataclass(frozen=True)
+class Output:
+    """A column of the output: the probability that the labels of all its tasks are 1. Of one task: given that it is
+    defined."""
+
+    name: str
+    tasks: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ModelTensor:
+    """An input or output of the model."""
+
+    name: str
+    dtype: Literal["float32", "int64"]
+    shape: tuple[int | str, ...]
+    """B rows, T ids of all features: feature by feature, row by row within a feature."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """The checkpoint that was exported."""
+
+    checkpoint: str
+    sha256: str
+    """Checksum that its manifest states, which covers all of its files."""
+    arm: str
+    step: int
+    bf16: bool
+    """Whether it was trained under bfloat16 autocast. The export computes in float32."""
+
+
+@dataclass(frozen=True)
+class Processor:
+    """The processor for which a model was compiled."""
+
+    machine: str
+    """Architecture, such as x86_64."""
+    features: tuple[str, ...]
+    """Instruction sets that it has, by torch.cpu.get_capabilities()."""
+
+
+@dataclass(frozen=True)
+class Quantization:
+    """What int8 tables cost, on the eval split of a data set."""
+
+    data: str
+    rows: int
+    ne: Mapping[str, tuple[float | None, float | None]]
+    """NE with float tables, and with int8 tables, by output; None where the split has one class."""
+
+
+@dataclass(frozen=True)
+class Manifest(MayHoldMore):
+    """The manifest of an export. Raises ValueError where fields contradict each other."""
+
+    precision: Precision
+    features: tuple[ExportedFeature, ...]
+    """In the order of the rows of ``lengths``."""
+    dense: tuple[str, ...]
+    """In the order of the columns of ``dense``."""
+    tables: Mapping[str, ExportedTable]
+    fingerprints: Fingerprints
+    tasks: tuple[ExportedTask, ...]
+    relation: str
+    inputs: tuple[ModelTensor, ...]
+    output: ModelTensor
+    outputs: tuple[Output, ...]
+    """In the order of the columns of the output."""
+    source: Source
+    versions: Mapping[str, str]
+    files: Mapping[str, ListedFile]
+    """By their paths in the export."""
+    processor: Processor | None = None
+    """None: there is no compiled model."""
+    quantization: Quantization | None = None
+    """None: the tables are not quantised."""
+
+    def __post_init__(self) -> None:
+        for name in self.files:
+            path = PurePosixPath(name)
+            if path.is_absolute() or ".." in path.parts or not path.parts or "\0" in name:
+                raise ValueError(f"files: {quote(name)} lies outside of the export")
+        if MODEL not in self.files:
+            raise ValueError(f"files: {MODEL} is missing")
+        if (self.processor is not None) != (COMPILED in self.files):
+            raise ValueError(f"files: expected both {COMPILED} and processor, or neither")
+        unknown = sorted({feature.table for feature in self.features} - self.tables.keys())
+        if unknown:
+            raise ValueError(f"tables: {quote(unknown[0])} is missing")
+
+    @property
+    def has_encoding(self) -> bool:
+        """Whether the directory ``encoding`` has what turns a raw row into ids and dense values."""
+        return f"{ENCODING}/encoding.json" in self.files
+
+    @property
+    def meaning(self) -> Meaning:
+        """The meaning of the inputs."""
+        tables, dense = self.fingerprints.tables, self.fingerprints.dense
+        return Meaning(
+            {feature.name: feature.table for feature in self.features},
+            {name: tables.get(name, TableFingerprint("unknown", table.rows)) for name, table in self.tables.items()},
+            {name: dense.get(name, DenseFingerprint("unknown")) for name in self.dense},
+        )
+
+
+def write_manifest(manifest: Manifest, directory: Path) -> None:
+    write_json(directory / MANIFEST, {"format": FORMAT, **asdict(manifest)})
+
+
+def read_manifest(directory: Path) -> Manifest:
+    """The manifest of an export, whose files are verified.
+
+    Raises:
+        ValueError: the directory is no export, or one of another format; the manifest is damaged; a file is missing or
+            has other bytes than when it was written.
+    """
+    path = directory / MANIFEST
+    if not path.is_file():
+        raise ValueError(f"{path}: not found; an export is a directory that dlrm_mtl.export wrote")
+    values: dict[str, Any] = read_object(path)
+    if type(version := values.pop("format", None)) is not int or version != FORMAT:
+        raise ValueError(f"{path}: format {quote(version)}, expected {FORMAT}")
+    try:
+        manifest = build(Manifest, values, "")
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    damage = find_damage(directory, values)
+    if damage is not None:
+        raise ValueError(f"{directory}: {damage}")
+    return manifest

@@ -1,0 +1,17 @@
+"""What an export says on stdout."""
+
+from dlrm_mtl.serving.manifest import Manifest
+from dlrm_mtl.units import format_size
+
+
+def format_export(manifest: Manifest) -> str:
+    """Files and their sizes; NE with float and with int8 tables."""
+    lines = [f"{name}: {format_size(file.bytes)}" for name, file in manifest.files.items()]
+    if manifest.quantization is not None:
+        lines += ["", "NE with float tables, with int8 tables, and the difference in percent:"]
+        for output, (before, after) in manifest.quantization.ne.items():
+            if before is None or after is None:
+                lines.append(f"{output}: none, one class")
+            else:
+                lines.append(f"{output}: {before:.6f}, {after:.6f}, {100 * (after - before):+.4f}")
+    return "\n".join(lines)

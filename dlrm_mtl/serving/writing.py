@@ -1,0 +1,182 @@
+"""Writes an export: the model's files, the encoding of its inputs, the manifest."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path, PurePosixPath
+
+import torch
+
+from dlrm_mtl.data.dataset import open_dataset
+from dlrm_mtl.data.source import RowSource
+from dlrm_mtl.distributed.checkpoint_directory import MANIFEST as CHECKPOINT_MANIFEST
+from dlrm_mtl.distributed.checkpoint_directory import ListedFile, record_files
+from dlrm_mtl.files import publish, read_object, sha256, synchronize
+from dlrm_mtl.funnels import output_names
+from dlrm_mtl.inference.stored_model import StoredModel, open_stored_model
+from dlrm_mtl.meaning import Fingerprints, Meaning
+from dlrm_mtl.models.embeddings import embedding_dims, table_owners
+from dlrm_mtl.quoting import quote
+from dlrm_mtl.serving.evaluation import normalized_entropies
+from dlrm_mtl.serving.exported import fbgemm_version, processor
+from dlrm_mtl.serving.exporting import check_compiler, compile_to, trace
+from dlrm_mtl.serving.manifest import (
+    COMPILED,
+    ENCODING,
+    MODEL,
+    ExportedFeature,
+    ExportedTable,
+    ExportedTask,
+    Manifest,
+    ModelTensor,
+    Output,
+    Quantization,
+    Source,
+    write_manifest,
+)
+from dlrm_mtl.serving.options import ExportOptions
+from dlrm_mtl.serving.quantization import quantize
+from dlrm_mtl.serving.served_model import ServedModel
+from dlrm_mtl.serving.weights import load_served_model
+
+ENCODING_FILE = "encoding.json"
+
+
+def write_export(options: ExportOptions) -> Manifest:
+    """Exports a model. The directory is whole or not there.
+
+    Raises:
+        ValueError: the checkpoint is missing or damaged; the data set does not fit it, or is needed and not there; the
+            model cannot be exported; there is no compiler and one is needed.
+    """
+    if options.compile:
+        check_compiler()
+    stored = open_stored_model(options.checkpoint, options.arm)
+    outputs = output_names(stored.schema.tasks)
+    source = _open_data(stored, options)
+    if stored.note:
+        print(stored.note, flush=True)
+    model = load_served_model(stored)
+    quantization = None
+    if options.precision == "int8":
+        assert source is not None
+        quantization = _quantize(model, stored, source, list(outputs), options.batch_size)
+    with _new_directory(options.out) as directory:
+        program = trace(model, stored.schema)
+        torch.export.save(program, directory / MODEL)
+        if options.compile:
+            compile_to(program, directory / COMPILED)
+        if source is not None:
+            _copy_encoding(source.dataset.directory, directory / ENCODING)
+        manifest = _describe(stored, outputs, options, quantization, directory)
+        write_manifest(manifest, directory)
+    return manifest
+
+
+def _open_data(stored: StoredModel, options: ExportOptions) -> RowSource | None:
+    """The data set, checked against the model; None if there is none and none is needed."""
+    data = options.data or stored.data
+    if data is None:
+        if options.precision == "int8":
+            raise ValueError(
+                f"{stored.path}: int8 is compared with float on the run's data set, which is not there; give --data"
+            )
+        return None
+    dataset = open_dataset(data)
+    note = stored.check_data(data, dataset.schema)
+    if note is not None:
+        print(note, flush=True)
+    if missing := [task for task in stored.tasks if task not in dataset.schema.task_names]:
+        raise ValueError(f"{data}: has no task {quote(missing[0])}, expected those of {stored.path}")
+    return RowSource(dataset)
+
+
+def _quantize(
+    model: ServedModel, stored: StoredModel, source: RowSource, outputs: list[str], batch_size: int
+) -> Quantization:
+    """Quantises the tables; NE before and after."""
+    before = normalized_entropies(model, stored.schema, source, batch_size)
+    quantize(model)
+    after = normalized_entropies(model, stored.schema, source, batch_size)
+    dataset = source.dataset
+    return Quantization(
+        str(dataset.directory),
+        dataset.schema.rows("eval"),
+        dict(zip(outputs, zip(before, after, strict=True), strict=True)),
+    )
+
+
+@contextmanager
+def _new_directory(path: Path) -> Iterator[Path]:
+    """A temporary directory that gets its name when the block ends without an error."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name[:32]}.", suffix=".tmp", dir=path.parent))
+    try:
+        yield temporary
+        temporary.chmod(0o755)
+        for file in temporary.rglob("*"):
+            synchronize(file)
+        publish(temporary, path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _copy_encoding(data: Path, directory: Path) -> None:
+    """Copies what encodes raw rows, where the data set has it: ``encoding.json`` and the vocabularies that it names."""
+    if not (data / ENCODING_FILE).is_file():
+        return
+    encoding = read_object(data / ENCODING_FILE)
+    names = [ENCODING_FILE, *(vocabulary["file"] for vocabulary in encoding.get("vocabularies", {}).values())]
+    for name in names:
+        path = PurePosixPath(name)
+        if path.is_absolute() or ".." in path.parts:
+            raise ValueError(f"{data / ENCODING_FILE}: file {quote(name)} lies outside of the data set")
+        (directory / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(data / name, directory / name)
+
+
+def _describe(
+    stored: StoredModel,
+    outputs: Mapping[str, tuple[int, ...]],
+    options: ExportOptions,
+    quantization: Quantization | None,
+    directory: Path,
+) -> Manifest:
+    schema, config = stored.schema, stored.config
+    dims = embedding_dims(schema, config)
+    copies = sum(1 + len(table_owners(part.schema, part.config)) for part in stored.parts)
+    meaning = Meaning.from_json(stored.facts["meaning"], str(stored.path)) if "meaning" in stored.facts else None
+    versions = {"dlrm-mtl": version("dlrm-mtl"), "torch": str(torch.__version__)}
+    if quantization is not None:
+        versions["fbgemm_gpu"] = fbgemm_version()
+    files = [str(file.relative_to(directory)) for file in sorted(directory.rglob("*")) if file.is_file()]
+    return Manifest(
+        precision=options.precision,
+        features=tuple(ExportedFeature(feature.name, feature.table_name) for feature in schema.categorical),
+        dense=schema.dense,
+        tables={
+            name: ExportedTable(features[0].cardinality, dims[features[0].name], copies)
+            for name, features in schema.tables.items()
+        },
+        fingerprints=Fingerprints(meaning.tables, meaning.dense) if meaning else Fingerprints(),
+        tasks=tuple(ExportedTask(task.name, task.label, task.given, task.through) for task in schema.tasks),
+        relation=config.relation,
+        inputs=(
+            ModelTensor("dense", "float32", ("B", len(schema.dense))),
+            ModelTensor("values", "int64", ("T",)),
+            ModelTensor("lengths", "int64", (len(schema.categorical), "B")),
+        ),
+        output=ModelTensor("probabilities", "float32", ("B", len(outputs))),
+        outputs=tuple(
+            Output(name, tuple(schema.tasks[task].name for task in chain)) for name, chain in outputs.items()
+        ),
+        source=Source(
+            str(stored.path), sha256(stored.path / CHECKPOINT_MANIFEST), stored.arm, stored.step, stored.bf16
+        ),
+        versions=versions,
+        files={name: ListedFile(size, checksum) for name, size, checksum in record_files(directory, files)},
+        processor=processor() if options.compile else None,
+        quantization=quantization,
+    )

@@ -1,0 +1,87 @@
+"""The model for serving: the same as in training, and its graph."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from dlrm_mtl.funnels import products
+from dlrm_mtl.model_parts import INTERACTIONS, RELATIONS, SHARING
+from dlrm_mtl.schema import Schema
+from dlrm_mtl.serving.exporting import trace
+from dlrm_mtl.serving.quantization import quantize
+from dlrm_mtl.serving.served_model import ServedModel
+from tests.models.batches import SCHEMA, WITHOUT_DENSE
+from tests.serving.models import FUNNEL, SMALL, inputs_of, real_batches, trained
+
+OWN = "docs.examples.own_architecture"
+CHAINS = tuple(products(FUNNEL.tasks).values())
+
+
+@pytest.mark.parametrize("sharing", [*SHARING, f"{OWN}:SharedAndOwn"])
+def test_probabilities_are_those_of_training(sharing: str, small_dataset: Path) -> None:
+    """Of every interaction and relation, on rows with empty bags."""
+    [batch] = real_batches(small_dataset, 200)
+    torch.manual_seed(1)
+    for interaction in (*INTERACTIONS, f"{OWN}:BiInteraction"):
+        for relation in RELATIONS:
+            config = replace(SMALL, interaction=interaction, sharing=sharing, relation=relation)
+            model, plain = trained(FUNNEL, config)
+            with torch.no_grad():
+                expected = model(batch)[1].logits.sigmoid()
+            torch.testing.assert_close(plain(*inputs_of(batch)).sigmoid(), expected, rtol=0, atol=1e-6)
+
+
+def test_the_graph_takes_any_rows_and_bags(small_dataset: Path) -> None:
+    """One graph with every architecture, interaction and relation."""
+    torch.manual_seed(2)
+    interactions, relations = [*INTERACTIONS, f"{OWN}:BiInteraction"], list(RELATIONS)
+    small = replace(SMALL, shared_experts=1, own_experts=1, head_mlp=())
+    configs = [
+        replace(
+            small,
+            sharing=sharing,
+            interaction=interactions[number % len(interactions)],
+            relation=relations[number % len(relations)],
+        )
+        for number, sharing in enumerate([*SHARING, f"{OWN}:SharedAndOwn"])
+    ]
+    model = ServedModel([trained(FUNNEL, config)[1] for config in configs], CHAINS)
+    graph = trace(model, FUNNEL).module()
+    for batch_size in (200, 1):
+        batch = real_batches(small_dataset, batch_size)[0]
+        dense, values, lengths = inputs_of(batch)
+        expected = model(dense, values, lengths)
+        assert expected.shape == (batch_size, 3 * len(configs) + len(CHAINS))
+        assert torch.equal(graph(dense, values, lengths), expected)
+        without_ids = dense, values[:0], torch.zeros_like(lengths)
+        assert torch.equal(graph(*without_ids), model(*without_ids))
+
+
+def test_products_are_those_of_the_probabilities(small_dataset: Path) -> None:
+    [batch] = real_batches(small_dataset, 200)
+    ranker = trained(FUNNEL, SMALL)[1]
+    click, like, buy, *products_ = ServedModel([ranker], CHAINS)(*inputs_of(batch)).unbind(dim=1)
+    torch.testing.assert_close(torch.stack(products_), torch.stack([click * like, click * buy]))
+
+
+@pytest.mark.parametrize(("schema", "sharing"), [(SCHEMA, "stem"), (WITHOUT_DENSE, "bottom")])
+def test_int8_tables_are_close(schema: Schema, sharing: str, small_dataset: Path) -> None:
+    [batch] = real_batches(small_dataset, 200)
+    config = replace(SMALL, sharing=sharing, embedding_dim=8)
+    ranker = trained(schema, config)[1]
+    model = ServedModel([ranker], ())
+    dense, values, lengths = inputs_of(batch)
+    dense = dense[:, : len(schema.dense)]
+    before = ranker.tables(values, lengths)
+    expected = model(dense, values, lengths)
+    quantize(model)
+    after = ranker.tables(values, lengths)
+    assert after.keys() == before.keys()
+    for name, pooled in before.items():
+        # A step of a row's scale is its range / 255; ranges are below 3 here.
+        torch.testing.assert_close(after[name], pooled, rtol=0, atol=3 / 255)
+        assert torch.equal(after[name] == 0, pooled == 0)
+    assert not torch.equal(model(dense, values, lengths), expected)
+    assert torch.equal(trace(model, schema).module()(dense, values, lengths), model(dense, values, lengths))
