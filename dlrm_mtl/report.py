@@ -1,4 +1,4 @@
-"""The report of a comparison, or of several joined: ``python -m dlrm_mtl.report RUN... [--out DIR] [--control ARM]``.
+"""The report of a comparison, or of runs joined: ``python -m dlrm_mtl.report RUN... [--out DIR] [--control ARM]``.
 
 Writes ``report.html``, ``report.md`` and the ``comparison.json`` that they show. A single run is summarised again in
 place: from its ``seed-S.json`` and ``seed-S.npz`` or, without them, from its ``comparison.json``.
@@ -16,9 +16,10 @@ def main() -> None:
     # matplotlib takes a second to import, too long for --help.
     from dlrm_mtl.reporting.html import write_report
     from dlrm_mtl.reporting.runs.join import join_runs
-    from dlrm_mtl.reporting.runs.report_data import ReportData, read_run
+    from dlrm_mtl.reporting.runs.report_data import ReportData
+    from dlrm_mtl.reporting.runs.train_runs import read_job
 
-    runs = [read_run(directory) for directory in options.runs]
+    runs = [read_job(directory) for directory in options.runs]
     comparison = join_runs(runs, options.control, options.task_weights)
     out = options.runs[0] if options.out is None else options.out
     out.mkdir(parents=True, exist_ok=True)

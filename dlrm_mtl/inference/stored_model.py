@@ -15,7 +15,7 @@ from dlrm_mtl.recipe import parse_recipe
 from dlrm_mtl.records import MayHoldMore, build
 from dlrm_mtl.schema import ModelSchema, Schema, read_schema
 from dlrm_mtl.training.checkpoint_facts import check_facts
-from dlrm_mtl.training.checkpoints import DIRECTORY
+from dlrm_mtl.training.checkpoints import DIRECTORY, has_checkpoint
 from dlrm_mtl.training.init_from import check_meaning
 
 
@@ -124,7 +124,7 @@ def find_checkpoint_in(path: Path) -> Path:
     for directory in (path / DIRECTORY, path):
         if newest := list_checkpoints(directory)[:1]:
             return newest[0]
-    seeds = [seed for seed in sorted(path.glob("seed-*")) if list_checkpoints(seed / DIRECTORY)]
+    seeds = [seed for seed in sorted(path.glob("seed-*")) if has_checkpoint(seed)]
     if len(seeds) > 1:
         raise ValueError(f"{path}: holds models of {len(seeds)} seeds, expected one, such as {seeds[0]}")
     if seeds:

@@ -51,7 +51,8 @@ def compare_seeds(
     Args:
         seeds: results of :func:`dlrm_mtl.reporting.seed_summary.summarize_seed`. If an arm was trained beside another
             run of the control, it has that run's results as ``control_qps``, ``control_end_to_end_qps`` and
-            ``control_tasks``, and ``control_products`` if there are products.
+            ``control_tasks``, and ``control_products`` if there are products; if it was trained by itself,
+            ``trained_alone``.
         bayes_ne: NE of the true probabilities, for generated data.
         task_weights: each task's share of the average over tasks, which sum to 1; equal by default.
         planned_seeds: seeds that were planned when the first job began; by default those of ``seeds``.
@@ -137,7 +138,7 @@ def _compare_arm(
         "seeds": list(by_seed),
         "skipped_steps": sum(arm["skipped_steps"] for arm in arms),
         "rows_lost": sum(arm["rows_lost"] for arm in arms),
-        **{rate: _qps(*_windows(rate, name, control, seeds), of_control=name == control) for rate in RATES},
+        **{rate: _qps(rate, name, control, seeds) for rate in RATES},
         "average_ne_gain_percent": judged["average_ne_gain_percent"] if judged else NO_GAIN,
         "loses_nothing": judged["loses_nothing"] if judged else None,
         "tasks": {
@@ -197,22 +198,18 @@ def _evaluated_products(arms: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]
     return {name: evaluated_rows(record) for name, record in products.items()}
 
 
-def _windows(
-    rate: str, name: str, control: str, seeds: Sequence[Mapping[str, Any]]
-) -> tuple[list[Sequence[float]], list[Sequence[float]]]:
-    """Windows of the control and of an arm, by seed; empty if a seed lacks this rate."""
+def _qps(rate: str, name: str, control: str, seeds: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """None if no window was timed. The change of an arm that was trained alone is that of each seed's median."""
     arms = [(seed["arms"][control], seed["arms"][name]) for seed in seeds]
+    own = [arm.get(rate, ()) for _, arm in arms]
     baseline = [arm.get(f"control_{rate}", of_control.get(rate, ())) for of_control, arm in arms]
-    return baseline, [arm.get(rate, ()) for _, arm in arms]
-
-
-def _qps(control: Sequence[Sequence[float]], arm: Sequence[Sequence[float]], of_control: bool) -> dict[str, Any] | None:
-    """None if no window was timed."""
-    windows = [value for seed in arm for value in seed]
+    windows = [value for of_seed in own for value in of_seed]
     if not windows:
         return None
+    if any(arm.get("trained_alone") for _, arm in arms):
+        baseline, own = ([[float(np.median(timed))] for timed in each if timed] for each in (baseline, own))
     p10, median, p90 = np.quantile(windows, [0.1, 0.5, 0.9]).tolist()
-    change = NO_CHANGE if of_control else _change_record(change_percent(control, arm))
+    change = NO_CHANGE if name == control else _change_record(change_percent(baseline, own))
     return {"median": median, "p10": p10, "p90": p90, "windows": len(windows), "change_percent": change}
 
 

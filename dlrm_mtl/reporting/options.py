@@ -11,16 +11,17 @@ from dlrm_mtl.task_weights import parse_task_weights
 
 @dataclass(frozen=True)
 class ReportOptions:
-    """Renders a comparison, or joins comparisons of separate jobs that trained other seeds or arms on the same data
-    with the same options."""
+    """Renders a comparison, or joins comparisons and runs of dlrm_mtl.train that trained other seeds or arms on the
+    same data with the same options."""
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
-    """Run directories of dlrm_mtl.compare."""
+    """Run directories of dlrm_mtl.compare and dlrm_mtl.train."""
     out: Path | None = None
     """Directory for report.html, report.md and the joined comparison.json; by default that of the run, if there is only
     one."""
     control: str | None = None
-    """The arm that the others are compared with; every run must have it. By default the control of the first run."""
+    """The arm that the others are compared with; every comparison must have it. By default the control of the first
+    run, which is its arm if dlrm_mtl.train trained it."""
     task_weights: tuple[str, ...] = ()
     """Weights of the average over tasks, as TASK=WEIGHT for every task; by default those of the runs."""
     pareto: tuple[str, str] | None = None

@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from dlrm_mtl.config import CompareConfig
+from dlrm_mtl.config import CompareConfig, TrainConfig
 from dlrm_mtl.files import write_json
 from dlrm_mtl.metrics.estimates_file import write_estimates
 from dlrm_mtl.reporting.comparison import INDEPENDENT_ROWS, compare_seeds
 from dlrm_mtl.reporting.effects.gains import gains_of_seed
 from dlrm_mtl.reporting.html import write_report
-from dlrm_mtl.reporting.runs.report_data import ReportData, read_run
+from dlrm_mtl.reporting.runs.report_data import RESULT, ReportData, read_run
 from dlrm_mtl.reporting.runs.run_records import Seed, read_record, read_seed_estimates
 from dlrm_mtl.reporting.seed_summary import summarize_seed
 from dlrm_mtl.schema import Schema
@@ -29,6 +29,23 @@ def write_seed(out: Path, schema: Schema, length: TrainingLength, seed: int, res
     # First: the other file says that the seed is finished.
     write_estimates(file.with_suffix(".npz"), {arm: result.evaluation for arm, result in results.items()})
     write_json(file, summarize_seed(seed, schema.task_names, results, length))
+
+
+def write_result(config: TrainConfig, schema: Schema, length: TrainingLength, results: Mapping[str, ArmResult]) -> Path:
+    """Writes ``result.json`` of a run of one arm and seed, and ``result.npz``, with which the report joins it.
+
+    Returns:
+        the path of the former.
+    """
+    file = config.out / RESULT
+    write_estimates(file.with_suffix(".npz"), {arm: result.evaluation for arm, result in results.items()})
+    on_data = {
+        "data_set": schema.name,
+        "clusters": schema.cluster or INDEPENDENT_ROWS,
+        "bayes_ne": {task.name: task.bayes_ne for task in schema.tasks},
+    }
+    write_json(file, {**on_data, **summarize_seed(config.seed, schema.task_names, results, length)})
+    return file
 
 
 def write_comparison(config: CompareConfig, schema: Schema) -> None:

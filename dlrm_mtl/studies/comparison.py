@@ -9,6 +9,7 @@ from dlrm_mtl.distributed.processes import Ranks
 from dlrm_mtl.reporting.run_results import seed_file, write_comparison, write_seed
 from dlrm_mtl.schema import read_schema
 from dlrm_mtl.task_weights import share_weights
+from dlrm_mtl.training.checkpoints import has_checkpoint
 from dlrm_mtl.training.seeds import train_seeds
 from dlrm_mtl.training.session import Session, prepare
 
@@ -43,7 +44,9 @@ class OpenComparison:
         finished = ranks.broadcast([seed for seed, file in files.items() if file.is_file()])
         if ranks.is_first:
             for seed in finished:
-                print(f"seed {seed}: finished before, taken from {files[seed]}", flush=True)
+                lacks_models = config.keep_models and not has_checkpoint(out / f"seed-{seed}")
+                note = "; its models were not kept then, and are not trained again" if lacks_models else ""
+                print(f"seed {seed}: finished before, taken from {files[seed]}{note}", flush=True)
         save = partial(write_seed, out, schema, session.length)
         train_seeds(session, config.arms, [seed for seed in files if seed not in finished], save, config.keep_models)
 

@@ -167,6 +167,11 @@ def require_checkpoint(directory: Path, step: int, ranks: Ranks) -> None:
         )
 
 
+def has_checkpoint(directory: Path) -> bool:
+    """Whether a run or seed has a checkpoint."""
+    return bool(list_checkpoints(directory / DIRECTORY))
+
+
 def remove_checkpoints(directory: Path, keep: int) -> None:
     """Removes the checkpoints of a finished run or seed except the newest ``keep``."""
     checkpoints = directory / DIRECTORY

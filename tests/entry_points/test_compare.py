@@ -9,6 +9,8 @@ import pytest
 
 from dlrm_mtl.distributed.saved_model import read_model
 from dlrm_mtl.metrics.estimates_file import read_estimates
+from dlrm_mtl.reporting.runs.join import join_runs
+from dlrm_mtl.reporting.runs.train_runs import read_job
 from tests.entry_points.processes import complaint, python, run
 from tests.messages import mentions
 
@@ -93,6 +95,21 @@ def test_seeds_of_another_job(small_dataset: Path, finished: Path, tmp_path: Pat
     joined = json.loads((tmp_path / "joined" / "comparison.json").read_text())
     assert joined["arms"][ARMS[2]]["products"]["buy"]["ne_gain_percent"]["covers"] == "seeds and rows"
     assert [arm["seeds"] for arm in joined["arms"].values()] == [[0, 1, 2]] * 3
+
+
+def test_an_arm_of_a_run_by_itself_is_joined(small_dataset: Path, finished: Path, tmp_path: Path) -> None:
+    out, same = tmp_path / "alone", ("--batch-size", "64", "--log-every", "3", "--eval-every", "4")
+    process = python(
+        "dlrm_mtl.train", "--data", small_dataset, "--out", out, "--arm", "mgda", "--seed", "1", *same, *SMALL[4:]
+    )
+    assert process.returncode == 0, process.stderr
+    joined = join_runs([read_job(finished), read_job(out)])
+    mgda = json.loads((out / "result.json").read_text())["arms"]["mgda"]["tasks"]["click"]
+    control = json.loads((finished / "seed-1.json").read_text())["arms"]["mean"]["tasks"]["click"]
+    assert joined["arms"]["mgda"]["seeds"] == [1]
+    gain = joined["arms"]["mgda"]["tasks"]["click"]["ne_gain_percent"]
+    assert gain["mean"] == pytest.approx(100 * (control["ne"] - mgda["ne"]))
+    assert gain["covers"] == "rows"
 
 
 def test_metrics_are_logged(finished: Path) -> None:

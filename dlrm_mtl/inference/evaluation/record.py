@@ -13,7 +13,7 @@ from dlrm_mtl.reporting.comparison import INDEPENDENT_ROWS, OTHER_METRICS, evalu
 from dlrm_mtl.reporting.effects.arm import ArmSeeds
 from dlrm_mtl.reporting.effects.gains import gains_of_seed
 from dlrm_mtl.reporting.effects.over_seeds import effect_record
-from dlrm_mtl.reporting.runs.join import with_gains_over
+from dlrm_mtl.reporting.effects.recorded_gains import with_gains_over
 from dlrm_mtl.schema import Schema
 
 GAINS = ("ne", *OTHER_METRICS)

@@ -1,4 +1,4 @@
-"""Joins comparisons of separate jobs that trained other seeds or arms against a common control."""
+"""Joins runs of separate jobs that trained other seeds or arms against a common control."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,13 +9,15 @@ from dlrm_mtl.config import CompareConfig
 from dlrm_mtl.quoting import quote
 from dlrm_mtl.reporting.comparison import RATES, compare_seeds
 from dlrm_mtl.reporting.effects.gains import Gains, gains_of_seed
+from dlrm_mtl.reporting.effects.recorded_gains import with_gains_over
 from dlrm_mtl.reporting.runs.added_seeds import describe_seeds
 from dlrm_mtl.reporting.runs.report_data import Record, Run
 from dlrm_mtl.reporting.runs.run_records import evaluation_shape
+from dlrm_mtl.reporting.runs.train_runs import with_controls
 from dlrm_mtl.run_directory import CHANGEABLE, flat
 from dlrm_mtl.task_weights import share_weights
 
-OF_ONE_JOB = ("arms", "seeds", "first_seed", "planned_seeds", "task_weights", *CHANGEABLE)
+OF_ONE_JOB = ("arm", "seed", "arms", "seeds", "first_seed", "planned_seeds", "task_weights", *CHANGEABLE)
 """Options that may differ between joined jobs: what each trains, where, and how the work is done. Task weights are
 compared by comparison.json."""
 
@@ -26,13 +28,14 @@ OF_ALL_JOBS = ("data_set", "training")
 def join_runs(runs: Sequence[Run], control: str | None = None, task_weights: Sequence[str] = ()) -> Record:
     """The comparison over all arms and seeds of some runs.
 
-    Every arm is compared with the control of its own run, seed by seed, and its speed window by window; the control's
-    own numbers are those of the first run that has the seed. A single run without seed-S.json keeps the comparison that
+    Every arm is compared with the control of its own run, seed by seed, and its speed window by window; that of a run
+    of ``dlrm_mtl.train`` with the control of its seed in another run, and its speed by the medians. The control's own
+    numbers are those of the first run that has the seed. A single run without seed-S.json keeps the comparison that
     it wrote. ``added_seeds`` were not planned when the first job began; ``reweighed`` says whether the task weights
     differ from those of the runs.
 
     Args:
-        control: an arm of every run; by default the control of the first run.
+        control: an arm of every comparison; by default the control, or only arm, of the first run.
         task_weights: ``TASK=WEIGHT`` for every task, for the average; by default the weights of the runs.
 
     Raises:
@@ -44,6 +47,7 @@ def join_runs(runs: Sequence[Run], control: str | None = None, task_weights: Seq
     control = first.control if control is None else control
     if len(runs) == 1 and control == first.control and not first.seeds and not task_weights:
         return first.comparison
+    runs = with_controls(runs, control)
     for run in runs:
         _require_same(first, run)
         _require_complete(run)
@@ -79,6 +83,8 @@ def join_runs(runs: Sequence[Run], control: str | None = None, task_weights: Seq
         gains=gains,
         clusters=first.comparison["clusters"],
     )
+    if len(comparison["arms"]) == 1:
+        raise ValueError(f"{first.directory}: has only arm {control!r}, expected further runs, of other arms")
     for name, arm in comparison["arms"].items():
         run, seeds = source[name, arm["seeds"][0]], arm["seeds"]
         if len(seeds) == 1 and run.control != control and name not in (control, *gains.get(seeds[0], ())):
@@ -100,7 +106,7 @@ def _require_same_weights(runs: Sequence[Run]) -> None:
     for run in runs[1:]:
         if run.comparison["task_weights"] != first.comparison["task_weights"]:
             raise ValueError(
-                f"{run.directory / 'comparison.json'}: task_weights is {quote(run.comparison['task_weights'])},"
+                f"{run.results}: task_weights is {quote(run.comparison['task_weights'])},"
                 f" expected {quote(first.comparison['task_weights'])} as in {first.directory}, or --task-weights"
             )
 
@@ -108,7 +114,7 @@ def _require_same_weights(runs: Sequence[Run]) -> None:
 def _require_same_buckets(runs: Sequence[Run]) -> None:
     """Raises a ValueError that names the first seed-S.npz with other buckets or segments than the first run's."""
     shapes = {
-        run.directory / f"seed-{seed}.npz": evaluation_shape(next(iter(arms.values())))
+        run.estimates_file(seed): evaluation_shape(next(iter(arms.values())))
         for run in runs
         for seed, arms in run.estimates.items()
     }
@@ -120,7 +126,7 @@ def _require_same_buckets(runs: Sequence[Run]) -> None:
     for run in runs:
         if run.estimates and run.comparison["clusters"] != clusters:
             raise ValueError(
-                f"{run.directory / 'comparison.json'}: clusters is {quote(run.comparison['clusters'])}, expected"
+                f"{run.results}: clusters is {quote(run.comparison['clusters'])}, expected"
                 f" {quote(clusters)} as in {runs[0].directory}"
             )
 
@@ -179,24 +185,3 @@ def _against(control: str, summary: Record) -> dict[str, Any]:
         }
         for name, arm in ordered.items()
     }
-
-
-def with_gains_over(control: Record, arm: Record) -> dict[str, Any]:
-    """An arm's record of one seed, with its gains over this control; they have no interval."""
-    regained = {
-        kind: {
-            name: {**metrics, "ne_gain_percent": _gain(control.get(kind, {}).get(name), metrics)}
-            for name, metrics in arm[kind].items()
-        }
-        for kind in ("tasks", "products")
-        if kind in arm
-    }
-    gains = [task["ne_gain_percent"] for task in regained["tasks"].values()]
-    average = None if None in gains else {"mean": sum(gain["mean"] for gain in gains) / len(gains)}
-    return {**arm, "average_ne_gain_percent": average, **regained}
-
-
-def _gain(control: Record | None, arm: Record) -> dict[str, float] | None:
-    if control is None or control["ne"] is None or arm["ne"] is None:
-        return None
-    return {"mean": 100 * (control["ne"] - arm["ne"])}

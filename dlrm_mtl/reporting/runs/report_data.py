@@ -24,12 +24,16 @@ from dlrm_mtl.reporting.runs.run_records import (
 
 Record = Mapping[str, Any]
 
+RESULT = "result.json"
+"""File with the results of a run of ``dlrm_mtl.train``."""
+
 
 @dataclass(frozen=True)
 class Run:
-    """One comparison's run directory."""
+    """The run directory of a comparison, or of a run of ``dlrm_mtl.train``."""
 
-    directory: Path
+    results: Path
+    """comparison.json, or :data:`RESULT`."""
     comparison: Record
     config: Record
     environment: Record
@@ -49,6 +53,19 @@ class Run:
     @property
     def arms(self) -> list[str]:
         return list(self.comparison["arms"])
+
+    @property
+    def directory(self) -> Path:
+        return self.results.parent
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether ``dlrm_mtl.train`` trained its arm by itself."""
+        return self.results.name == RESULT
+
+    def estimates_file(self, seed: int) -> Path:
+        """The file that :attr:`estimates` of a seed are from."""
+        return self.results.with_suffix(".npz") if self.is_alone else self.directory / f"seed-{seed}.npz"
 
 
 @dataclass(frozen=True)
@@ -104,19 +121,41 @@ def read_run(directory: Path) -> Run:
         summary["seed"]: read_seed_estimates(file.with_suffix(".npz"), summary["arms"], comparison["tasks"])
         for file, summary in zip(summaries, seed_summaries, strict=True)
     }
+    present = {seed: arms for seed, arms in estimates.items() if arms is not None}
+    folders = {seed: directory / f"seed-{seed}" for seed in sorted(seeds)}
+    return read_files(directory / "comparison.json", comparison, seed_summaries, present, folders)
+
+
+def read_files(
+    results: Path,
+    comparison: Record,
+    seeds: Sequence[Record],
+    estimates: Mapping[int, Mapping[str, EvaluationEstimates]],
+    folders: Mapping[int, Path],
+) -> Run:
+    """Reads the files that comparisons and runs of ``dlrm_mtl.train`` have in common.
+
+    Args:
+        results: see :attr:`Run.results`.
+        folders: where the arms' logs are, by seed.
+
+    Raises:
+        ValueError: a file cannot be read; the message names it.
+    """
+    directory = results.parent
     data = directory / "data.json"
     windows: dict[str, dict[int, Sequence[Record]]] = {}
-    for arm, folder in file_names(comparison["arms"]).items():
-        logs = {seed: directory / f"seed-{seed}" / folder / "metrics.jsonl" for seed in sorted(seeds)}
+    for arm, name in file_names(comparison["arms"]).items():
+        logs = {seed: folder / name / "metrics.jsonl" for seed, folder in folders.items()}
         windows[arm] = {seed: _read_windows(log) for seed, log in logs.items() if log.is_file()}
     return Run(
-        directory,
+        results,
         comparison,
         config=read_record(directory / "config.json", RunConfig),
         environment=read_record(directory / "environment.json", RunEnvironment),
         shards=_read_shards(data) if data.is_file() else None,
-        seeds=seed_summaries,
-        estimates={seed: arms for seed, arms in estimates.items() if arms is not None},
+        seeds=seeds,
+        estimates=estimates,
         windows=windows,
     )
 

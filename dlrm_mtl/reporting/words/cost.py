@@ -17,7 +17,8 @@ def on_cost(qps: Mapping[str, Any] | None) -> str:
     low, high = change["low"], change["high"]
     measured = f"{change['median']:+.2f} % of QPS"
     if low is None:
-        return f"Speed: {measured}, without an interval: too few windows, or windows that were not kept by seed."
+        reasons = "too few windows, arms trained apart, or windows that were not kept by seed"
+        return f"Speed: {measured}, without an interval: {reasons}."
     measured = f"{measured} {interval_text(change, 2)}"
     bound = f"the {SIGNIFICANT_COST:g} % from which the paper calls a cost significant"
     if low > 0:

@@ -5,8 +5,8 @@ from typing import Any
 
 from dlrm_mtl.reporting.comparison import RATES, compare_seeds
 from dlrm_mtl.reporting.effects.gains import gains_over
+from dlrm_mtl.reporting.effects.recorded_gains import with_gains_over
 from dlrm_mtl.reporting.escaping import code, text
-from dlrm_mtl.reporting.runs.join import with_gains_over
 from dlrm_mtl.reporting.runs.report_data import Record, Run
 from dlrm_mtl.reporting.tables.gains import treatments
 from dlrm_mtl.reporting.tables.table import Name, Table, ends_cell, gain_cell, number
