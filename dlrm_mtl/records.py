@@ -1,6 +1,7 @@
 """Builds dataclasses from the content of a JSON or TOML file, with every type checked."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from inspect import Parameter, signature
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -29,7 +30,7 @@ def build(kind: Callable[..., T], values: Any, where: str) -> T:
     Raises:
         ValueError: a key is unknown or missing, a value has a wrong type, or the dataclass refuses it.
     """
-    hints = get_type_hints(kind)
+    hints, needed = _fields(kind)
     if not isinstance(values, Mapping):
         raise ValueError(f"{_place(where)}expected an object, found {quote(values)}")
     if isinstance(kind, type) and issubclass(kind, MayHoldMore):
@@ -37,7 +38,6 @@ def build(kind: Callable[..., T], values: Any, where: str) -> T:
     for key in values:
         if key not in hints:
             raise ValueError(f"{_place(where)}unknown key {quote(key)}, expected {', '.join(hints)}")
-    needed = [name for name, parameter in signature(kind).parameters.items() if parameter.default is Parameter.empty]
     if missing := [quote(name) for name in needed if name not in values]:
         raise ValueError(f"{_place(where)}missing {'key' if len(missing) == 1 else 'keys'} {', '.join(missing)}")
     built = {key: convert(hints[key], value, f"{where}.{key}".lstrip(".")) for key, value in values.items()}
@@ -45,6 +45,13 @@ def build(kind: Callable[..., T], values: Any, where: str) -> T:
         return kind(**built)
     except ValueError as error:
         raise ValueError(f"{_place(where)}{error}") from None
+
+
+@cache
+def _fields(kind: Callable[..., Any]) -> tuple[Mapping[str, Any], Sequence[str]]:
+    """Types by name, and the names of those without a default."""
+    parameters = signature(kind).parameters.items()
+    return get_type_hints(kind), [name for name, parameter in parameters if parameter.default is Parameter.empty]
 
 
 def convert(hint: Any, value: Any, where: str) -> Any:

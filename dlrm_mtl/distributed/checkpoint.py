@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from dlrm_mtl.distributed.checkpoint_directory import (
 )
 from dlrm_mtl.distributed.checkpoint_format import TensorReader, TensorWriter
 from dlrm_mtl.distributed.processes import Ranks
-from dlrm_mtl.distributed.tensor_description import DESCRIPTION, check_places, read_description
+from dlrm_mtl.distributed.tensor_description import DESCRIPTION, StoredTensor, check_places, read_description
 
 Tensors = Mapping[str, Tensor | ShardedTensor]
 
@@ -42,8 +43,12 @@ class Checkpoint:
     path: Path
     facts: Mapping[str, Any]
     """What was given to :meth:`CheckpointWriter.save`, and ``step``."""
-    sizes: Mapping[str, torch.Size]
-    """Size of every tensor, by name."""
+    tensors: Mapping[str, StoredTensor]
+
+    @cached_property
+    def sizes(self) -> Mapping[str, torch.Size]:
+        """Size of every tensor, by name."""
+        return {name: torch.Size(tensor.size) for name, tensor in self.tensors.items()}
 
     @property
     def step(self) -> int:
@@ -171,7 +176,7 @@ def open_checkpoint(path: Path, ranks: Ranks) -> Checkpoint:
         ValueError: it is missing or damaged; on every rank.
     """
 
-    def check() -> tuple[dict[str, Any], dict[str, torch.Size]]:
+    def check() -> tuple[dict[str, Any], dict[str, StoredTensor]]:
         manifest = read_manifest(path)
         damage = find_damage(path, manifest, ranks.rank, ranks.world_size)
         if damage is not None:
@@ -181,7 +186,7 @@ def open_checkpoint(path: Path, ranks: Ranks) -> Checkpoint:
             check_places(tensors, {name: record["bytes"] for name, record in manifest["files"].items()})
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
-        return manifest, {name: torch.Size(tensor.size) for name, tensor in tensors.items()}
+        return manifest, tensors
 
     return Checkpoint(path, *ranks.run_on_all(check))
 
@@ -199,7 +204,7 @@ def load_tensors(checkpoint: Checkpoint, targets: Tensors, names: Collection[str
     Raises:
         ValueError: a tensor is missing, or a file cannot be read or holds something else than tensors; on every rank.
     """
-    stored = read_description(checkpoint.path)
+    stored = checkpoint.tensors
     missing = sorted(set(names) - stored.keys())
     if missing:
         raise ValueError(f"{checkpoint.path}: has no {missing[0]}, which this run needs")
@@ -207,7 +212,7 @@ def load_tensors(checkpoint: Checkpoint, targets: Tensors, names: Collection[str
     try:
         load(
             {**targets, **whole},
-            storage_reader=TensorReader(checkpoint.path),
+            storage_reader=TensorReader(checkpoint.path, stored),
             planner=DefaultLoadPlanner(flatten_state_dict=False, flatten_sharded_tensors=False),
             process_group=ranks.group,
         )

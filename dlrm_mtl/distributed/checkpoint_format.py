@@ -4,6 +4,7 @@ torch's own description is a pickle, which can execute code when it is read, and
 tensors are written.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from torch.distributed.checkpoint.planner import SavePlan, SavePlanner
 from torch.distributed.checkpoint.storage import WriteResult
 from torch.futures import Future
 
-from dlrm_mtl.distributed.tensor_description import DESCRIPTION, read_description
+from dlrm_mtl.distributed.tensor_description import DESCRIPTION, StoredTensor
 from dlrm_mtl.files import write_json
 
 
@@ -55,18 +56,21 @@ class TensorWriter(FileSystemWriter):
 class TensorReader(FileSystemReader):
     """Reads what :class:`TensorWriter` wrote.
 
-    Raises:
-        ValueError: see :func:`read_description`.
+    Args:
+        description: of all tensors under the directory, by name.
     """
 
+    def __init__(self, directory: Path, description: Mapping[str, StoredTensor]) -> None:
+        super().__init__(directory)
+        self._description = description
+
     def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:
-        description = read_description(Path(self.path))
         places = {
             MetadataIndex(name, torch.Size(chunk.offset)): _StorageInfo(chunk.file, chunk.start, chunk.bytes)
-            for name, tensor in description.items()
+            for name, tensor in self._description.items()
             for chunk in tensor.chunks
         }
-        tensors = {name: tensor.metadata for name, tensor in description.items()}
+        tensors = {name: tensor.metadata for name, tensor in self._description.items()}
         return Metadata(tensors, storage_data=places, storage_meta=StorageMeta(load_id=self.load_id))  # type: ignore[arg-type]
 
 

@@ -50,7 +50,7 @@ def fill(checkpoint: Path, tensors: Mapping[str, Tensor]) -> None:
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "torch.distributed is disabled", UserWarning)
-        load(dict(tensors), storage_reader=TensorReader(checkpoint), no_dist=True)
+        load(dict(tensors), storage_reader=TensorReader(checkpoint, read_description(checkpoint)), no_dist=True)
 
 
 def position_of(arm: str, checkpoint: Path, manifest: Mapping[str, Any]) -> int:
