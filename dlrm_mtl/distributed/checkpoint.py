@@ -204,10 +204,10 @@ def load_tensors(checkpoint: Checkpoint, targets: Tensors, names: Collection[str
     Raises:
         ValueError: a tensor is missing, or a file cannot be read or holds something else than tensors; on every rank.
     """
-    stored = checkpoint.tensors
-    missing = sorted(set(names) - stored.keys())
+    missing = sorted(set(names) - checkpoint.tensors.keys())
     if missing:
         raise ValueError(f"{checkpoint.path}: has no {missing[0]}, which this run needs")
+    stored = {name: checkpoint.tensors[name] for name in {*targets, *names}}
     whole = {name: torch.empty(stored[name].size, dtype=stored[name].metadata.properties.dtype) for name in names}
     try:
         load(
