@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from dlrm_mtl.statistics.effect import LEVEL, Effect, Interval
 
@@ -59,5 +59,6 @@ def median_interval(values: Sequence[float]) -> Interval | None:
         return None
     ordered = np.sort(np.asarray(values, dtype=np.float64))
     # Of n values fewer than k lie below the median with probability P(Binomial(n, 1/2) < k).
-    beyond = int(stats.binom.ppf((1 - LEVEL) / 2, len(ordered), 0.5))
+    probabilities = special.bdtr(np.arange(len(ordered)), len(ordered), 0.5)
+    beyond = int(np.searchsorted(probabilities, (1 - LEVEL) / 2))
     return Interval(float(np.median(ordered)), float(ordered[beyond - 1]), float(ordered[-beyond]))

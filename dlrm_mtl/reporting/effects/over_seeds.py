@@ -4,11 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
-from scipy import stats
 
 from dlrm_mtl.metrics.estimates import Estimates, combine
 from dlrm_mtl.reporting.effects.gains import Gains
-from dlrm_mtl.statistics.effect import LEVEL, Effect, Interval
+from dlrm_mtl.statistics.effect import LEVEL, Effect, Interval, student_quantile
 
 Covers = Literal["seeds and rows", "seeds", "rows"]
 """What an interval covers: other seeds, other evaluation rows, or both."""
@@ -46,7 +45,7 @@ def recorded_effect(gain: Mapping[str, Any], seeds: int) -> Effect:
     if low is None or high is None:
         return Effect(mean)
     freedom = seeds - 1 if seeds > 1 else ROWS_FREEDOM
-    error = (high - low) / 2 / float(stats.t.ppf((1 + LEVEL) / 2, freedom))
+    error = (high - low) / 2 / student_quantile(freedom, (1 - LEVEL) / 2)
     if seeds > 1:
         return Effect(mean, seeds_error=error, seeds_freedom=freedom)
     return Effect(mean, rows_error=error, rows_freedom=freedom)
