@@ -9,7 +9,7 @@ from dlrm_mtl.power_analysis.options import PowerOptions
 
 def main() -> None:
     options = cli.parse(PowerOptions, "dlrm_mtl.power")
-    # scipy takes a second to import, too long for --help.
+    # scipy takes too long to import for --help.
     from dlrm_mtl.power_analysis.report import analyse_power, format_power
 
     report = analyse_power(options)

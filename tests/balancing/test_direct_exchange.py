@@ -22,6 +22,7 @@ from dlrm_mtl.balancing.exchange.reduction import Reducer
 from dlrm_mtl.distributed.processes import Ranks
 from tests.balancing.backward import backward_with, record_of
 from tests.balancing.kernel_settings import fresh_kernels
+from tests.preloaded import preloading_context
 from tests.ranks import RankPool
 from tests.waiting import free_port
 
@@ -241,7 +242,7 @@ def leave(rank: int, port: int, how: str, answer: Connection) -> None:
     ],
 )
 def test_a_rank_that_has_gone_or_stopped(how: str, message: str) -> None:
-    context = torch.multiprocessing.get_context("spawn")
+    context = preloading_context()
     ours, theirs = context.Pipe()
     port = free_port()
     processes = [context.Process(target=leave, args=(rank, port, how, theirs), daemon=True) for rank in range(2)]

@@ -1,24 +1,24 @@
 """Real gloo ranks under DDP, each with its rows and local mean losses, against one process with the whole batch."""
 
-import datetime
 import functools
+import io
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, Literal
 
 import pytest
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.multiprocessing.spawn import spawn
 from torch.nn.parallel import DistributedDataParallel
 
 from dlrm_mtl.balancing import Balancer, BalancingLayer, ParameterLevelLayer, create_balancer
 from dlrm_mtl.balancing.exchange.direct_exchange import DirectExchange
 from dlrm_mtl.balancing.layer import Reduction
+from dlrm_mtl.distributed.processes import Ranks
 from tests.balancing.methods.test_invariants import BY_COEFFICIENTS, Method, method_id
 from tests.balancing.small_model import SmallModel, batch, task_losses
+from tests.ranks import RankPool
 
 GLOBAL_ROWS = 12
 TASKS = 3
@@ -186,43 +186,24 @@ def _is_of_floats(value: Any) -> bool:
     return isinstance(value, Tensor) and value.is_floating_point()
 
 
-def worker(rank: int, world_size: int, directory: str) -> None:
-    """One rank: every run in turn, its traces written to a file."""
-    torch.set_num_threads(1)
-    dist.init_process_group(
-        "gloo",
-        init_method=f"file://{directory}/rendezvous",
-        rank=rank,
-        world_size=world_size,
-        timeout=datetime.timedelta(seconds=60),
-    )
-    traces = {}
-    for name, run in RUNS.items():
-        if run.subgroup:
-            # The last rank trains alone on everything, the others share the batch.
-            several = dist.new_group(list(range(world_size - 1)))
-            alone = dist.new_group([world_size - 1])
-            place = (0, 1, alone) if rank == world_size - 1 else (rank, world_size - 1, several)
-            traces[name] = train_counting(run, *place)
-        else:
-            traces[name] = train_counting(run, rank, world_size, None)
-    torch.save(traces, f"{directory}/rank{rank}.pt")
-    dist.barrier()
-    dist.destroy_process_group()
+def train_all(ranks: Ranks) -> bytes:
+    """The trace of every run on this rank, saved: results of the pool are plain data."""
+    rank, world_size = ranks.rank, ranks.world_size
+    # The last rank trains alone on everything, the others share the batch.
+    several, alone = (dist.new_group(members) for members in (list(range(world_size - 1)), [world_size - 1]))
+    subgroup = (0, 1, alone) if rank == world_size - 1 else (rank, world_size - 1, several)
+    whole = (rank, world_size, None)
+    traces = {name: train_counting(run, *(subgroup if run.subgroup else whole)) for name, run in RUNS.items()}
+    saved = io.BytesIO()
+    torch.save(traces, saved)
+    return saved.getvalue()
 
 
 @pytest.fixture(scope="module", params=[2, 3])
-def ranks(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Trace]]:
+def ranks(request: pytest.FixtureRequest, rank_pool: RankPool) -> list[dict[str, Trace]]:
     """Per rank, the trace of every run."""
-    world_size = request.param
-    directory = tmp_path_factory.mktemp(f"ranks{world_size}")
-    spawn(worker, args=(world_size, str(directory)), nprocs=world_size)
-    return [load(directory / f"rank{rank}.pt") for rank in range(world_size)]
-
-
-def load(path: Path) -> dict[str, Trace]:
-    traces: dict[str, Trace] = torch.load(path, weights_only=False)
-    return traces
+    saved = rank_pool.run(request.param, train_all)
+    return [torch.load(io.BytesIO(of_rank), weights_only=False) for of_rank in saved]
 
 
 @functools.cache

@@ -11,7 +11,7 @@ import pytest
 from tests.datasets import make_dataset
 from tests.entry_points import processes
 from tests.entry_points.launched import Launched, launched, listens, parent
-from tests.entry_points.processes import ROOT, run
+from tests.entry_points.processes import ROOT
 from tests.faults.outcome import newest_step, read_outcome, read_starts
 from tests.pages import command
 from tests.waiting import free_port
@@ -114,7 +114,9 @@ def test_a_lost_node_leaves_the_run_to_the_other(data: Path, tmp_path: Path) -> 
     assert found["result"]
 
 
-def test_preempted_launchers_end_in_time_and_go_on(data: Path, undisturbed: dict[str, Any], tmp_path: Path) -> None:
+def test_preempted_launchers_end_in_time_and_go_on_on_two_machines(
+    data: Path, undisturbed: dict[str, Any], tmp_path: Path
+) -> None:
     out = tmp_path / "run"
     for start, words in enumerate((torchrun_with_restarts(data, out), torchx(data, out)), 1):
         # One reader per rank gives the same batches as the rank itself.
@@ -131,8 +133,12 @@ def test_preempted_launchers_end_in_time_and_go_on(data: Path, undisturbed: dict
         assert tracebacks
         assert all(LAUNCHERS.search(traceback) for traceback in tracebacks), "launchers alone say where they were"
         assert f'File "{ROOT / "dlrm_mtl"}/' not in said
-    process = run(*torchrun(data, out))
-    assert process.returncode == 0, process.stderr
+    # Machines that run the same command are one job.
+    place: dict[str, str | Path | int] = {"HOST": "localhost", "PORT": free_port(), "NAME": "test"}
+    words = command("torchrun", "torchrun --nnodes 2", **values(data, out), **place)
+    with launched(out, tmp_path / "first", *words) as one, launched(out, tmp_path / "second", *words) as two:
+        assert [one.wait(), two.wait()] == [0, 0], one.output + two.output
+    assert [start["world_size"] for start in read_starts(out)] == [2, 2, 2]
     assert read_outcome(out) == undisturbed
 
 
@@ -145,15 +151,3 @@ def test_a_preempted_process(data: Path, tmp_path: Path) -> None:
     step = newest_step(out)
     assert f"told to end (SIGTERM) at step {step} of " in job.output
     assert "Traceback" not in job.output
-
-
-def test_machines_that_run_the_same_command_are_one_job(
-    data: Path, undisturbed: dict[str, Any], tmp_path: Path
-) -> None:
-    out = tmp_path / "run"
-    place: dict[str, str | Path | int] = {"HOST": "localhost", "PORT": free_port(), "NAME": "test"}
-    words = command("torchrun", "torchrun --nnodes 2", **values(data, out), **place)
-    with launched(out, tmp_path / "first", *words) as one, launched(out, tmp_path / "second", *words) as two:
-        assert [one.wait(), two.wait()] == [0, 0], one.output + two.output
-    assert [start["world_size"] for start in read_starts(out)] == [2]
-    assert read_outcome(out) == undisturbed
