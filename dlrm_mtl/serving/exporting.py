@@ -1,5 +1,6 @@
 """From a model to the files that PyTorch loads."""
 
+import warnings
 from pathlib import Path
 
 import torch
@@ -51,4 +52,6 @@ def check_compiler() -> None:
 
 def compile_to(program: ExportedProgram, path: Path) -> None:
     """Compiles the model for this machine's processor."""
-    torch._inductor.aoti_compile_and_package(program, package_path=str(path))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`isinstance\\(treespec, LeafSpec\\)`", FutureWarning)  # torch's own
+        torch._inductor.aoti_compile_and_package(program, package_path=str(path))

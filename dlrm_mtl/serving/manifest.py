@@ -62,8 +62,8 @@ class ModelTensor:
 
     name: str
     dtype: Literal["float32", "int64"]
-    shape: tuple[int | str, ...]
-    """B rows, T ids of all features: feature by feature, row by row within a feature."""
+    shape: tuple[int | None, ...]
+    """None: any number."""
 
 
 @dataclass(frozen=True)
@@ -90,13 +90,21 @@ class Processor:
 
 
 @dataclass(frozen=True)
+class QuantizedNe:
+    """NE of an output with float tables, and with int8 tables; None where the rows have one class."""
+
+    float_tables: float | None
+    int8_tables: float | None
+
+
+@dataclass(frozen=True)
 class Quantization:
     """What int8 tables cost, on the eval split of a data set."""
 
     data: str
     rows: int
-    ne: Mapping[str, tuple[float | None, float | None]]
-    """NE with float tables, and with int8 tables, by output; None where the split has one class."""
+    ne: Mapping[str, QuantizedNe]
+    """By output."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ def format_export(manifest: Manifest) -> str:
     lines = [f"{name}: {format_size(file.bytes)}" for name, file in manifest.files.items()]
     if manifest.quantization is not None:
         lines += ["", "NE with float tables, with int8 tables, and the difference in percent:"]
-        for output, (before, after) in manifest.quantization.ne.items():
+        for output, ne in manifest.quantization.ne.items():
+            before, after = ne.float_tables, ne.int8_tables
             if before is None or after is None:
                 lines.append(f"{output}: none, one class")
             else:

@@ -33,6 +33,7 @@ from dlrm_mtl.serving.manifest import (
     ModelTensor,
     Output,
     Quantization,
+    QuantizedNe,
     Source,
     write_manifest,
 )
@@ -97,15 +98,12 @@ def _quantize(
     model: ServedModel, stored: StoredModel, source: RowSource, outputs: list[str], batch_size: int
 ) -> Quantization:
     """Quantises the tables; NE before and after."""
+    dataset = source.dataset
     before = normalized_entropies(model, stored.schema, source, batch_size)
     quantize(model)
     after = normalized_entropies(model, stored.schema, source, batch_size)
-    dataset = source.dataset
-    return Quantization(
-        str(dataset.directory),
-        dataset.schema.rows("eval"),
-        dict(zip(outputs, zip(before, after, strict=True), strict=True)),
-    )
+    ne = {name: QuantizedNe(*each) for name, *each in zip(outputs, before, after, strict=True)}
+    return Quantization(str(dataset.directory), dataset.schema.rows("eval"), ne)
 
 
 @contextmanager
@@ -164,11 +162,11 @@ def _describe(
         tasks=tuple(ExportedTask(task.name, task.label, task.given, task.through) for task in schema.tasks),
         relation=config.relation,
         inputs=(
-            ModelTensor("dense", "float32", ("B", len(schema.dense))),
-            ModelTensor("values", "int64", ("T",)),
-            ModelTensor("lengths", "int64", (len(schema.categorical), "B")),
+            ModelTensor("dense", "float32", (None, len(schema.dense))),
+            ModelTensor("values", "int64", (None,)),
+            ModelTensor("lengths", "int64", (len(schema.categorical), None)),
         ),
-        output=ModelTensor("probabilities", "float32", ("B", len(outputs))),
+        output=ModelTensor("probabilities", "float32", (None, len(outputs))),
         outputs=tuple(
             Output(name, tuple(schema.tasks[task].name for task in chain)) for name, chain in outputs.items()
         ),
