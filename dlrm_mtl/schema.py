@@ -28,7 +28,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -206,9 +206,18 @@ class Schema(ModelSchema):
                     " expected it once"
                 )
             listed[path] = split
-        missing = [split for split in SPLITS if not self.splits.get(split)]
-        if missing:
-            raise ValueError(f"split {missing[0]!r} has no shard")
+
+    def check_complete(self) -> None:
+        """Raises ValueError unless a model can be trained and evaluated on the data set: it has a task, and both splits
+        have shards."""
+        require_tasks(self.tasks)
+        for split in SPLITS:
+            if not self.splits.get(split):
+                raise ValueError(f"split {split!r} has no shard")
+
+    def features_of(self, split: str) -> "Schema":
+        """The features of one split, without labels, clusters and segments: what predictions need."""
+        return replace(self, tasks=(), splits={split: self.splits[split]}, cluster="", segments=())
 
     def _shards(self) -> Iterator[tuple[str, Shard]]:
         return ((split, shard) for split, shards in self.splits.items() for shard in shards)
@@ -249,9 +258,20 @@ class Schema(ModelSchema):
     def segment_names(self) -> tuple[str, ...]:
         return tuple(segment.name for segment in self.segments)
 
+    @property
+    def split_names(self) -> tuple[str, ...]:
+        """Both splits, or the one of :meth:`features_of`."""
+        return tuple(split for split in SPLITS if split in self.splits)
+
     def rows(self, split: str) -> int:
         """Number of rows of a split."""
         return sum(shard.rows for shard in self.splits[split])
+
+
+def require_tasks(tasks: Sequence[Task]) -> None:
+    """Raises ValueError if there is no task."""
+    if not tasks:
+        raise ValueError("a data set needs at least one task")
 
 
 def check_names(
@@ -264,13 +284,11 @@ def check_names(
     """Checks the names of features, tables, labels and tasks.
 
     Raises:
-        ValueError: there is no categorical feature or no task; a name is empty, too long or not printable; columns or
+        ValueError: there is no categorical feature; a name is empty, too long or not printable; columns or
             tasks share one; a task is conditioned on its own label.
     """
     if not categorical:
         raise ValueError("a data set needs at least one categorical feature")
-    if not tasks:
-        raise ValueError("a data set needs at least one task")
     features = [*categorical, *dense]
     task_names = [task.name for task in tasks]
     for kind, names in (("feature", features), ("table", tables), ("label", labels), ("task", task_names)):
@@ -290,7 +308,12 @@ def check_names(
 
 
 def write_schema(schema: Schema, directory: Path) -> None:
-    """Writes ``schema.json``: it marks a data set as complete."""
+    """Writes ``schema.json``: it marks a data set as complete.
+
+    Raises:
+        ValueError: see :meth:`Schema.check_complete`.
+    """
+    schema.check_complete()
     write_json(directory / "schema.json", {"format": FORMAT, **asdict(schema)})
 
 
@@ -309,6 +332,8 @@ def read_schema(directory: Path) -> Schema:
         version = raw.pop("format", None)
         if type(version) is not int or version != FORMAT:
             raise ValueError(f"format {quote(version)}, expected {FORMAT}")
-        return build(Schema, raw, "")
+        schema = build(Schema, raw, "")
+        schema.check_complete()
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
+    return schema

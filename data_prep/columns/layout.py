@@ -11,7 +11,7 @@ from typing import Literal, TypeVar
 from dlrm_mtl.files import read_toml
 from dlrm_mtl.quoting import quote, shorten
 from dlrm_mtl.records import build
-from dlrm_mtl.schema import Task, check_names
+from dlrm_mtl.schema import Task, check_names, require_tasks
 from dlrm_mtl.segments import check_context
 
 DAY = "day"
@@ -178,6 +178,7 @@ class Layout:
             if uses > 1:
                 raise ValueError(f"column {column!r} is named twice")
         self._check_marks()
+        require_tasks(self.tasks)
         check_names(
             categorical=[column.feature for column in self.categorical],
             dense=self.dense_names,

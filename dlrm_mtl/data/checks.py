@@ -65,7 +65,7 @@ def check_both_classes(dataset: Dataset) -> None:
     """
     tasks = dataset.schema.tasks
     missing = {task.name: {0, 1} for task in tasks}
-    for group in dataset.row_groups["eval"]:
+    for group in dataset.row_groups.get("eval", ()):
         if not any(missing.values()):
             return
         table = dataset.read(group, dataset.schema.label_columns)

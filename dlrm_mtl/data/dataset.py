@@ -15,7 +15,7 @@ from dlrm_mtl.data.shards import BadShard, DataRecord, first_of_each
 from dlrm_mtl.ending import is_out_of_files
 from dlrm_mtl.meaning import find_difference
 from dlrm_mtl.quoting import quote
-from dlrm_mtl.schema import SPLITS, Schema, Shard, read_schema
+from dlrm_mtl.schema import Schema, Shard, read_schema
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Dataset:
     @property
     def shards(self) -> list[tuple[str, Shard]]:
         """Split and shard, in the order of schema.json."""
-        return [(split, shard) for split in SPLITS for shard in self.schema.splits[split]]
+        return [(split, shard) for split in self.schema.split_names for shard in self.schema.splits[split]]
 
     def without(self, bad: Iterable[BadShard]) -> "Dataset":
         """This data set when some shards are left out from the beginning.
@@ -65,11 +65,11 @@ class Dataset:
             ValueError: a split has no good shard left.
         """
         left_out = first_of_each([*self.left_out, *bad])
-        row_groups = {split: self._good_row_groups(split, left_out) for split in SPLITS}
+        row_groups = {split: self._good_row_groups(split, left_out) for split in self.schema.split_names}
         gone = {(shard.split, shard.file) for shard in left_out}
         splits = {
             split: tuple(shard for shard in self.schema.splits[split] if (split, shard.file) not in gone)
-            for split in SPLITS
+            for split in self.schema.split_names
         }
         return replace(self, schema=replace(self.schema, splits=splits), row_groups=row_groups, left_out=left_out)
 
@@ -80,7 +80,7 @@ class Dataset:
             ValueError: a split has no good shard left.
         """
         lost = first_of_each([*self.lost, *bad])
-        for split in SPLITS:
+        for split in self.schema.split_names:
             self._good_row_groups(split, lost)
         return replace(self, lost=lost)
 
@@ -105,7 +105,7 @@ class Dataset:
         for column in columns:
             if table.column_names.count(column) != 1:
                 raise ValueError(f"{row_group}: column {quote(column)} is missing; the file has changed")
-        return _with_bags(table)
+        return _with_bags(table, [feature.name for feature in self.schema.categorical if feature.multi_hot])
 
     def _good_row_groups(self, split: str, bad: Sequence[BadShard]) -> tuple[RowGroup, ...]:
         files = {self.directory / shard.file: shard for shard in bad if shard.split == split}
@@ -130,7 +130,7 @@ def open_dataset(directory: Path, on_bad_shard: OnBadShard = "stop", schema: Sch
     schema = schema or read_schema(directory)
     row_groups: dict[tuple[str, str], Sequence[int]] = {}
     bad = []
-    for split in SPLITS:
+    for split in schema.split_names:
         for shard in schema.splits[split]:
             try:
                 row_groups[split, shard.file] = read_footer(directory / shard.file, shard.rows, schema, split)
@@ -138,7 +138,7 @@ def open_dataset(directory: Path, on_bad_shard: OnBadShard = "stop", schema: Sch
                 if on_bad_shard == "stop":
                     raise
                 bad.append(BadShard(split, shard.file, shard.rows, str(error)))
-    for split in SPLITS:
+    for split in schema.split_names:
         if not schema.rows(split):
             raise ValueError(f"{directory}: split {split!r} has no rows")
     return Dataset(directory, schema, _row_groups(directory, schema, row_groups)).without(bad)
@@ -161,7 +161,7 @@ def open_recorded(directory: Path, record: DataRecord) -> Dataset:
     bad = {(shard.split, shard.file) for shard in record.bad}
     listed = [
         (split, shard.file, shard.rows)
-        for split in SPLITS
+        for split in schema.split_names
         for shard in schema.splits[split]
         if (split, shard.file) not in bad
     ]
@@ -185,7 +185,7 @@ def _row_groups(
 ) -> dict[str, tuple[RowGroup, ...]]:
     """The row groups of each split, from the rows of each row group of the shards that have any."""
     found = {}
-    for split in SPLITS:
+    for split in schema.split_names:
         groups: list[RowGroup] = []
         first_row_of_shard = 0
         for shard in schema.splits[split]:
@@ -198,9 +198,11 @@ def _row_groups(
     return found
 
 
-def _with_bags(table: pa.Table) -> pa.Table:
-    """Converts lists of fixed size to lists with offsets."""
-    for index, column in enumerate(table.columns):
-        if pa.types.is_fixed_size_list(column.type):
-            table = table.set_column(index, table.column_names[index], column.cast(pa.list_(column.type.value_type)))
+def _with_bags(table: pa.Table, features: Sequence[str]) -> pa.Table:
+    """Converts a table's features of lists of fixed size to lists with offsets."""
+    for name in features:
+        if name in table.column_names and pa.types.is_fixed_size_list(table[name].type):
+            column = table[name]
+            index = table.column_names.index(name)
+            table = table.set_column(index, name, column.cast(pa.list_(column.type.value_type)))
     return table

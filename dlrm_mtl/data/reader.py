@@ -114,10 +114,53 @@ class TrainingReader:
         return table.take(chosen), positions[chosen]
 
 
-class EvaluationReader:
-    """One rank's batches of a split for predictions: every row once over all ranks, in order, the same number of
-    batches on every rank. Where a rank runs out of rows, a padding row (``rows == -1``, masks 0) keeps the collectives
-    aligned.
+class PartsReader:
+    """One rank's batches of some parts of a split, in order. No batch reaches from one part into the next. The last
+    ones are a padding row (``rows == -1``, masks 0) where the rank has fewer batches than others, whose collectives
+    need it.
+
+    Args:
+        parts: places of rows in the split.
+        batch_size: local batch size B; the last batch of a part may be smaller.
+        batches: number of batches, the same on every rank, at least that of the parts.
+        context: clusters and segments of the batches; None: neither.
+    """
+
+    def __init__(
+        self,
+        source: RowSource,
+        split: str,
+        parts: Sequence[range],
+        batch_size: int,
+        batches: int,
+        context: Context | None = None,
+    ) -> None:
+        self._context = context
+        self._source = source
+        self._split = split
+        self._parts = parts
+        self._batch_size = batch_size
+        self._batches = batches
+
+    def __len__(self) -> int:
+        return self._batches
+
+    def __iter__(self) -> Iterator[MultiTaskBatch]:
+        dataset = self._source.dataset
+        order = Order(dataset.row_groups[self._split])
+        produced = 0
+        for part in self._parts:
+            pieces = (self._source.read([piece], self._context) for piece in order.parts(part.start, part.stop))
+            for batch in _batches(dataset.schema, pieces, self._batch_size, self._context):
+                produced += 1
+                yield batch
+        for _ in range(produced, self._batches):
+            yield Rows(dataset.schema, *self._source.padding(1, self._context), self._context).batch(0, 1)
+
+
+class EvaluationReader(PartsReader):
+    """One rank's batches of a split for an evaluation: every row once over all ranks, in order, the same number of
+    batches on every rank.
 
     Args:
         batch_size: local batch size B; the last batch may be smaller.
@@ -137,27 +180,11 @@ class EvaluationReader:
         segments: Sequence[str] = (),
         split: str = "eval",
     ) -> None:
-        self._source = source
         schema = source.dataset.schema
+        share = evaluation_share(schema.rows(split), batch_size, rank, world_size)
         self.context = Context.of(schema, segments)
         """The meaning of the batches' context."""
-        self._batch_size = batch_size
-        self._split = split
-        self._share = evaluation_share(schema.rows(split), batch_size, rank, world_size)
-
-    def __len__(self) -> int:
-        return self._share.batches
-
-    def __iter__(self) -> Iterator[MultiTaskBatch]:
-        dataset = self._source.dataset
-        parts = Order(dataset.row_groups[self._split]).parts(self._share.start, self._share.stop)
-        pieces = (self._source.read([part], self.context) for part in parts)
-        produced = 0
-        for batch in _batches(dataset.schema, pieces, self._batch_size, self.context):
-            produced += 1
-            yield batch
-        for _ in range(produced, self._share.batches):
-            yield Rows(dataset.schema, *self._source.padding(1, self.context), self.context).batch(0, 1)
+        super().__init__(source, split, [range(share.start, share.stop)], batch_size, share.batches, self.context)
 
 
 def reader_streams(config: ReaderConfig, on_gpu: bool) -> int:
@@ -165,9 +192,7 @@ def reader_streams(config: ReaderConfig, on_gpu: bool) -> int:
     return max(1, _processes(config, on_gpu))
 
 
-def batches(
-    reader: TrainingReader | EvaluationReader, config: ReaderConfig, pin_memory: bool
-) -> Iterator[MultiTaskBatch]:
+def batches(reader: TrainingReader | PartsReader, config: ReaderConfig, pin_memory: bool) -> Iterator[MultiTaskBatch]:
     """Runs a reader, in this process or in reader processes that read ahead; into pinned memory for GPUs. Close it if
     it is not exhausted, to end the processes.
 
@@ -178,7 +203,7 @@ def batches(
     with ExitStack() as stack:
         items = iter(reader)
         # The evaluation pipeline has its own thread that reads ahead.
-        processes = 0 if isinstance(reader, EvaluationReader) else _processes(config, on_gpu=pin_memory)
+        processes = 0 if isinstance(reader, PartsReader) else _processes(config, on_gpu=pin_memory)
         if isinstance(reader, TrainingReader) and processes:
             streams = [partial(reader.stream, worker, processes) for worker in range(processes)]
             items = iter(stack.enter_context(ReaderProcesses(streams, config.prefetch)))
