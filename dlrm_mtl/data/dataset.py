@@ -144,14 +144,13 @@ def open_dataset(directory: Path, on_bad_shard: OnBadShard = "stop", schema: Sch
     return Dataset(directory, schema, _row_groups(directory, schema, row_groups)).without(bad)
 
 
-def open_recorded(directory: Path, record: DataRecord) -> Dataset:
-    """Opens the data set as a run recorded it when it began: reads the schema, no shard.
+def open_recorded(directory: Path, record: DataRecord, schema: Schema) -> Dataset:
+    """Opens the data set of a schema as a run recorded it when it began: reads no shard.
 
     Raises:
-        ValueError: no data set, or its schema says that ids or dense values stand for something else, or lists other
+        ValueError: the schema says that ids or dense values stand for something else, or lists other
             shards than the run began with.
     """
-    schema = read_schema(directory)
     difference = find_difference(record.meaning, schema.meaning) if record.meaning else None
     if difference is not None:
         raise ValueError(

@@ -10,7 +10,7 @@ from torchrec.distributed.model_parallel import DistributedModelParallel
 
 from dlrm_mtl.arms import build_layer
 from dlrm_mtl.config import OptimizerConfig, ReaderConfig, ShardingConfig
-from dlrm_mtl.data.reader import EvaluationReader
+from dlrm_mtl.data.reader import PartsReader
 from dlrm_mtl.distributed.checkpoint import Checkpoint, load_tensors, open_checkpoint
 from dlrm_mtl.distributed.mean_pooling import average_once
 from dlrm_mtl.distributed.planner import plan_sharding
@@ -37,7 +37,7 @@ class LoadedModel:
     parts: tuple[DistributedModelParallel, ...]
     """One for all tasks, or one per task."""
 
-    def predict(self, reader: EvaluationReader, config: ReaderConfig, ranks: Ranks) -> Iterator[Predictions]:
+    def predict(self, reader: PartsReader, config: ReaderConfig, ranks: Ranks) -> Iterator[Predictions]:
         """Predictions for this rank's rows, batch by batch: logits (B, M) of the M tasks of the model, beside labels
         and masks of the tasks of the data set. Collective.
 

@@ -11,7 +11,7 @@ from torchrec.distributed.train_pipeline import (
 )
 
 from dlrm_mtl.config import ReaderConfig
-from dlrm_mtl.data.reader import EvaluationReader, batches
+from dlrm_mtl.data.reader import PartsReader, batches
 from dlrm_mtl.distributed.caching import without_cache_locks
 from dlrm_mtl.distributed.processes import Ranks
 from dlrm_mtl.models.ranker import Predictions
@@ -33,7 +33,7 @@ def build_pipeline(arm: Arm, device: torch.device) -> TrainPipelineSparseDist:
 
 
 def predict(
-    model: DistributedModelParallel, reader: EvaluationReader, config: ReaderConfig, ranks: Ranks
+    model: DistributedModelParallel, reader: PartsReader, config: ReaderConfig, ranks: Ranks
 ) -> Iterator[Predictions]:
     """The model's predictions for this rank's rows of a split, batch by batch. Collective.
 

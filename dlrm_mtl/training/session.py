@@ -85,7 +85,7 @@ def prepare(config: RunConfig, arms: Sequence[str], ranks: Ranks) -> Session:
     silence_known_warnings()
     ranks.run_on_all(lambda: check_machine(config, machine_of(ranks.device)))
     torch.set_float32_matmul_precision("high" if config.tf32 else "highest")
-    dataset, began = open_run_data(config, ranks)
+    dataset, began = open_run_data(config.data, config.out / DATA_RECORD, config.on_bad_shard, ranks)
     model = OptionReads.of(config.model)
     with torch.device("meta"):
         modules = DenseModules(dataset.schema, model)
@@ -107,7 +107,7 @@ def prepare(config: RunConfig, arms: Sequence[str], ranks: Ranks) -> Session:
     available = memory.get("hbm", memory["ddr"])
     dense = memory_of(modules, config.optimizer.dense)
     ranks.run_on_all(lambda: check_dense_memory(dense, len(arms), config.optimizer.dense, available))
-    dataset, record = inspect_run_data(dataset, began, config, ranks)
+    dataset, record = inspect_run_data(dataset, began, config.check, config.on_bad_shard, ranks)
     changed = ranks.run_on_all(lambda: open_run_directory(config) if ranks.is_first else {})
     environment = describe_environment(versions, ranks.world_size, str(ranks.device))
     if ranks.is_first:

@@ -15,6 +15,7 @@ from dlrm_mtl.data.inspection import combine, inspect_values, recheck_shards, re
 from dlrm_mtl.data.reader import EvaluationReader, TrainingReader
 from dlrm_mtl.data.shards import DataRecord
 from dlrm_mtl.data.source import RowSource
+from dlrm_mtl.schema import read_schema
 from tests.data.faults import FAULTS, Fault, change_a_value, flip_a_byte, truncate, use_an_unknown_id
 from tests.datasets import make_dataset
 from tests.json_edits import Change, drop, put
@@ -48,7 +49,7 @@ def go_on(
     directory: Path, record: DataRecord, on_bad_shard: OnBadShard, check: Check = "full"
 ) -> tuple[Dataset, DataRecord]:
     """What every rank ends with when the run goes on."""
-    dataset = open_recorded(directory, record)
+    dataset = open_recorded(directory, record, read_schema(directory))
     parts = [recheck_shards(dataset, record, check, on_bad_shard, rank, WORLD_SIZE) for rank in range(WORLD_SIZE)]
     looked_at = [(shard.split, shard.file) for part in parts for shard in part.shards]
     looked_at += [(shard.split, shard.file) for part in parts for shard in part.bad]
@@ -266,12 +267,12 @@ def test_another_list_of_shards_is_refused(directory: Path) -> None:
         match=r"schema.json: lists train shard 'train/part-00002.parquet' of 88 rows where the run began with"
         r" train shard 'train/part-00000.parquet' of 256 rows",
     ):
-        open_recorded(directory, record)
+        open_recorded(directory, record, read_schema(directory))
     raw["splits"]["train"] = raw["splits"]["train"][::-1]
     raw["splits"]["eval"].pop()
     path.write_text(json.dumps(raw))
     with pytest.raises(ValueError, match=naming("eval shard")):
-        open_recorded(directory, record)
+        open_recorded(directory, record, read_schema(directory))
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from dlrm_mtl.config import RunConfig
+from dlrm_mtl.data.dataset import Dataset
+from dlrm_mtl.data.shards import DataRecord
 from dlrm_mtl.distributed import checkpoint
 from dlrm_mtl.distributed.checkpoint import find_checkpoint
 from dlrm_mtl.distributed.processes import Ranks
@@ -18,11 +20,15 @@ from tests.messages import mentions
 from tests.ranks import RankPool
 
 
+def opened(ranks: Ranks, config: RunConfig) -> tuple[Dataset, DataRecord | None]:
+    return open_run_data(config.data, config.out / DATA_RECORD, config.on_bad_shard, ranks)
+
+
 def begin_and_go_on(ranks: Ranks, config: RunConfig, stale: int) -> tuple[bool, bool]:
     """Whether a rank takes the run for one that begins, and then, when the record is there and one rank does not see
     it, for one that goes on."""
-    dataset, nothing = open_run_data(config, ranks)
-    dataset, record = inspect_run_data(dataset, nothing, config, ranks)
+    dataset, nothing = opened(ranks, config)
+    dataset, record = inspect_run_data(dataset, nothing, "full", "stop", ranks)
     if ranks.is_first:
         config.out.mkdir()
         write_json(config.out / DATA_RECORD, record.as_json())
@@ -31,8 +37,8 @@ def begin_and_go_on(ranks: Ranks, config: RunConfig, stale: int) -> tuple[bool, 
         if ranks.rank == stale:
             seen = Path.is_file
             patch.setattr(Path, "is_file", lambda path: path.name != DATA_RECORD and seen(path))
-        dataset, began = open_run_data(config, ranks)
-        _, again = inspect_run_data(dataset, began, config, ranks)
+        dataset, began = opened(ranks, config)
+        _, again = inspect_run_data(dataset, began, "full", "stop", ranks)
     assert again == record
     return nothing is None, began == record
 
@@ -64,7 +70,7 @@ def test_rank_0_decides_which_checkpoints_there_are(tmp_path: Path, rank_pool: R
 def open_where_one_is_stale(ranks: Ranks, config: RunConfig, other: Path) -> str:
     config = replace(config, data=other) if ranks.rank == 1 else config
     try:
-        inspect_run_data(*open_run_data(config, ranks), config, ranks)
+        inspect_run_data(*opened(ranks, config), "full", "stop", ranks)
     except ValueError as error:
         return str(error)
     return ""
