@@ -74,6 +74,18 @@ def compare(*script_args: str, **job: Any) -> specs.AppDef:
 
 
 @_with_job()
+def predict(*script_args: str, **job: Any) -> specs.AppDef:
+    """Writes the probabilities of every row of a split.
+
+    Args:
+        script_args: options of dlrm_mtl.predict, after ``--``; ``python -m dlrm_mtl.predict --help`` lists them
+    """
+    from dlrm_mtl.inference.predictions.options import PredictOptions
+
+    return application("dlrm_mtl.predict", PredictOptions, script_args, Job(**job))
+
+
+@_with_job()
 def experiments(*script_args: str, study: str = "all", **job: Any) -> specs.AppDef:
     """Produces the paper's tables and figure for a data set.
 

@@ -1,0 +1,1 @@
+"""Probabilities of every row of a split, written to parquet files."""

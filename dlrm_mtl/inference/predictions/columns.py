@@ -1,0 +1,101 @@
+"""The columns of predictions: some of the data set's, then probabilities."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from dlrm_mtl.data.dataset import Dataset
+from dlrm_mtl.data.footers import UNREADABLE, first_line
+from dlrm_mtl.data.order import Part
+from dlrm_mtl.funnels import output_names
+from dlrm_mtl.quoting import quote, shorten
+from dlrm_mtl.schema import Task
+
+LISTED = 4000
+"""Characters of the list of columns that a message shows."""
+
+Probabilities = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The columns of predictions."""
+
+    carried: pa.Schema
+    """Columns of the data set, with a type that holds the values of every shard."""
+    probabilities: tuple[str, ...]
+    """M + P names, see :func:`probability_columns`."""
+
+    @classmethod
+    def of(cls, dataset: Dataset, split: str, names: Sequence[str], tasks: Sequence[Task]) -> "Columns":
+        """
+        Args:
+            names: columns of the data set to carry over, in this order.
+
+        Raises:
+            ValueError: a shard has no such column, the shards have different types of it, it is named twice, or a
+                probability has its name.
+        """
+        probabilities = tuple(probability_columns(tasks))
+        for name in names:
+            if name in probabilities:
+                raise ValueError(f"columns: {quote(name)} is the name of a probability, expected another column")
+            if names.count(name) > 1:
+                raise ValueError(f"columns: {quote(name)} is named twice")
+        return cls(_common_schema(dataset, split, names), probabilities)
+
+    @property
+    def schema(self) -> pa.Schema:
+        fields = [pa.field(name, pa.float32(), nullable=False) for name in self.probabilities]
+        return pa.schema([*self.carried, *fields])
+
+    def table(self, dataset: Dataset, part: Part, probabilities: Probabilities) -> pa.Table:
+        """The predictions of some rows of a row group.
+
+        Args:
+            probabilities: (rows, M + P).
+
+        Raises:
+            ValueError: the row group cannot be read, or holds a value that the column's type does not.
+        """
+        names = self.carried.names
+        arrays: list[pa.ChunkedArray | pa.Array] = []
+        if names:
+            table = dataset.read(part.row_group, names).slice(part.start, part.rows).select(names)
+            try:
+                arrays += table.cast(self.carried).columns
+            except pa.ArrowException as error:
+                raise ValueError(f"{part.row_group}: {first_line(error)}") from None
+        arrays += [pa.array(np.ascontiguousarray(column)) for column in probabilities.T]
+        return pa.table(arrays, schema=self.schema)
+
+
+def probability_columns(tasks: Sequence[Task]) -> dict[str, tuple[str, ...]]:
+    """The tasks of each column of probabilities: ``p_click`` of a task, ``p_click_and_buy`` of a product."""
+    return {f"p_{name}": tuple(tasks[task].name for task in chain) for name, chain in output_names(tasks).items()}
+
+
+def _common_schema(dataset: Dataset, split: str, names: Sequence[str]) -> pa.Schema:
+    """The fields of some columns, of all shards together; nothing else that the files say of them."""
+    common = pa.schema([])
+    for shard in dataset.schema.splits[split] if names else ():
+        path = dataset.directory / shard.file
+        try:
+            has = pq.read_schema(path)
+        except UNREADABLE as error:
+            raise ValueError(f"{path}: cannot be read ({first_line(error)})") from None
+        for name in names:
+            if has.names.count(name) != 1:
+                listed = shorten(", ".join(has.names), LISTED)
+                raise ValueError(f"columns: {path} has no column {quote(name)}; it has {listed}")
+        fields = [has.field(name) for name in names]
+        plain = pa.schema([pa.field(field.name, field.type, field.nullable) for field in fields])
+        try:
+            common = pa.unify_schemas([common, plain], promote_options="permissive")
+        except pa.ArrowException as error:
+            raise ValueError(f"columns: {path} has another type than the shards before ({first_line(error)})") from None
+    return common

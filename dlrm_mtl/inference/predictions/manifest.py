@@ -1,0 +1,95 @@
+"""``predictions.json``: what predictions are of, and their files."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from dlrm_mtl.files import read_object, write_json
+from dlrm_mtl.quoting import MAX_LENGTH, quote
+from dlrm_mtl.records import MayHoldMore, build
+
+MANIFEST = "predictions.json"
+
+FORMAT = 1
+"""Version of the manifest that this code writes and reads."""
+
+COMPARED = ("checkpoint_sha256", "arm", "split", "columns", "rows_per_file")
+"""Fields of a :class:`Request` that decide what is written."""
+
+
+@dataclass(frozen=True)
+class PartRecord:
+    """A file of predictions."""
+
+    file: str
+    """Path, relative to the manifest."""
+    rows: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Request(MayHoldMore):
+    """What is predicted."""
+
+    checkpoint: str
+    """Path of the checkpoint."""
+    checkpoint_sha256: str
+    """Checksum that its manifest states, which covers all of its files."""
+    step: int
+    arm: str
+    split: str
+    rows: int
+    """Of the split."""
+    columns: tuple[str, ...]
+    """Columns carried over."""
+    probabilities: Mapping[str, tuple[str, ...]]
+    """The tasks of each column of probabilities; several tasks: of their product."""
+    given: Mapping[str, str]
+    """The label that must be 1 for a column of probabilities to be defined, of those that have one."""
+    rows_per_file: int
+
+
+@dataclass(frozen=True)
+class Manifest(Request):
+    """Finished predictions."""
+
+    parts: tuple[PartRecord, ...] = ()
+    """Files in the order of rows; none while they are being written."""
+
+
+def write_manifest(directory: Path, manifest: Manifest) -> None:
+    write_json(directory / MANIFEST, {"format": FORMAT, **asdict(manifest)})
+
+
+def read_manifest(directory: Path) -> Manifest:
+    """Reads what :func:`write_manifest` wrote.
+
+    Raises:
+        ValueError: it is anything else.
+    """
+    path = directory / MANIFEST
+    raw = read_object(path)
+    if (version := raw.pop("format", None)) != FORMAT:
+        raise ValueError(f"{path}: format {quote(version)}, expected {FORMAT}")
+    try:
+        return build(Manifest, raw, "")
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def check_same(directory: Path, before: Request, now: Request) -> None:
+    """Raises a ValueError that names the first difference between the predictions in a directory and those of now."""
+    for field in COMPARED:
+        old, new = _shown(getattr(before, field)), _shown(getattr(now, field))
+        if old != new:
+            of = f" (of {now.checkpoint})" if field == "checkpoint_sha256" else ""
+            was = f" (of {before.checkpoint})" if of else ""
+            raise ValueError(
+                f"{directory}: other predictions are here, with {field} {old}{was} where these have {new}{of}; give"
+                " another --out"
+            )
+
+
+def _shown(value: Any) -> str:
+    return quote(value, MAX_LENGTH)

@@ -1,0 +1,141 @@
+"""Predicts every row of a split."""
+
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from dlrm_mtl.config import ReaderConfig
+from dlrm_mtl.data.dataset import Dataset
+from dlrm_mtl.data.reader import PartsReader
+from dlrm_mtl.data.source import RowSource
+from dlrm_mtl.distributed.checkpoint_directory import MANIFEST as CHECKPOINT_MANIFEST
+from dlrm_mtl.distributed.processes import Ranks
+from dlrm_mtl.distributed.quiet import silence_known_warnings
+from dlrm_mtl.distributed.versions import check_versions
+from dlrm_mtl.ending import Terminated
+from dlrm_mtl.files import sha256
+from dlrm_mtl.funnels import products
+from dlrm_mtl.inference.loading import LoadedModel, load_model
+from dlrm_mtl.inference.predictions.columns import Columns, Probabilities, probability_columns
+from dlrm_mtl.inference.predictions.manifest import Manifest, check_same, read_manifest
+from dlrm_mtl.inference.predictions.options import PredictOptions
+from dlrm_mtl.inference.predictions.output import Output, unfinished
+from dlrm_mtl.inference.predictions.parts import batches_of, divide
+from dlrm_mtl.inference.predictions.writer import write_parts
+from dlrm_mtl.inference.stored_model import StoredModel, open_stored_model
+from dlrm_mtl.models.products import append_logits
+from dlrm_mtl.training.interruption import termination_requested
+from dlrm_mtl.training.run_data import DATA_RECORD, inspect_run_data, open_run_data
+from dlrm_mtl.training.run_log import progress_bar
+
+STEPS = 10
+"""Batches between two times that the ranks agree whether to end."""
+
+
+def predict(options: PredictOptions, ranks: Ranks) -> None:
+    """Writes predictions, or goes on with those that were begun. Collective.
+
+    Raises:
+        ValueError: on every rank: checkpoint, data and options do not fit together, or other predictions are there.
+        Terminated: when a rank was told to end by SIGTERM.
+    """
+    check_versions()
+    silence_known_warnings()
+    stored = ranks.run_on_all(lambda: open_stored_model(options.checkpoint, options.arm))
+    output = Output(options.out)
+    # Rank 0 decides for all: a network file system may show a file to one rank before another.
+    place = ranks.broadcast(ranks.run_on_all(lambda: output.find() if ranks.is_first else None))
+    record_file = place / DATA_RECORD if place else None
+    dataset, began = open_run_data(options.data, record_file, "stop", ranks, options.split)
+
+    def check() -> tuple[Columns, Manifest, str | None]:
+        note = stored.check_data(options.data, dataset.schema)
+        columns = Columns.of(dataset, options.split, options.columns, stored.schema.tasks)
+        manifest = _manifest(options, stored, dataset)
+        if place is not None:
+            check_same(place, read_manifest(place), manifest)
+        return columns, manifest, note
+
+    columns, manifest, note = ranks.run_on_all(check)
+    if ranks.is_first:
+        for line in filter(None, (stored.note, note)):
+            print(line, flush=True)
+    dataset, record = inspect_run_data(dataset, began, options.check, "stop", ranks)
+    if place == output.out:
+        if ranks.is_first:
+            print(f"{place}: finished before", flush=True)
+        return
+    files = output.files(divide(dataset, options.split, options.rows_per_file))
+    begin = partial(output.begin, manifest, record) if place is None else output.go_on
+    ranks.run_on_all(lambda: begin() if ranks.is_first else None)
+    left = ranks.broadcast(unfinished(files, columns.schema) if ranks.is_first else {})
+    if ranks.is_first:
+        begun = f", {len(files) - len(left)} of them finished before" if len(left) < len(files) else ""
+        print(f"{stored.path}, arm {stored.arm}: {manifest.rows} rows in {len(files)} files{begun}", flush=True)
+    if left:
+        _write(options, ranks, load_model(stored, ranks, options.batch_size, options.sharding), dataset, columns, left)
+    mine = list(files)[ranks.rank :: ranks.world_size]
+    checksums = ranks.gather(ranks.run_on_all(lambda: {file: sha256(file) for file in mine}))
+    joined = {file: checksum for of_rank in checksums for file, checksum in of_rank.items()}
+    ranks.run_on_all(lambda: output.publish(manifest, files, joined) if ranks.is_first else None)
+    if ranks.is_first:
+        print(f"predictions: {output.out}, with columns {', '.join(columns.schema.names)}", flush=True)
+
+
+def _manifest(options: PredictOptions, stored: StoredModel, dataset: Dataset) -> Manifest:
+    tasks = stored.schema.tasks
+    of_columns = probability_columns(tasks)
+    return Manifest(
+        checkpoint=str(stored.path.absolute()),
+        checkpoint_sha256=sha256(stored.path / CHECKPOINT_MANIFEST),
+        step=stored.step,
+        arm=stored.arm,
+        split=options.split,
+        rows=dataset.schema.rows(options.split),
+        columns=options.columns,
+        probabilities=of_columns,
+        given={name: task.given for name, task in zip(of_columns, tasks, strict=False) if task.given},
+        rows_per_file=options.rows_per_file,
+    )
+
+
+def _write(
+    options: PredictOptions,
+    ranks: Ranks,
+    model: LoadedModel,
+    dataset: Dataset,
+    columns: Columns,
+    files: Mapping[Path, range],
+) -> None:
+    """Shares the files among the ranks, which all take as many steps. Collective."""
+    shares = [dict(list(files.items())[rank :: ranks.world_size]) for rank in range(ranks.world_size)]
+    steps = max(batches_of(list(share.values()), options.batch_size) for share in shares)
+    mine = shares[ranks.rank]
+    reader = PartsReader(RowSource(dataset), options.split, list(mine.values()), options.batch_size, steps)
+    with (
+        progress_bar(steps, "predict", ranks.is_first) as bar,
+        termination_requested() as requested,
+        closing(_probabilities(model, reader, ranks)) as batches,
+    ):
+
+        def watched() -> Iterator[Probabilities]:
+            for step, batch in enumerate(batches, 1):
+                bar.update()
+                if step % STEPS == 0 and ranks.any(requested())[0]:
+                    raise Terminated(f"with {sum(not file.exists() for file in files)} files left to write")
+                yield batch
+
+        write_parts(mine, dataset, options.split, columns, watched())
+    ranks.synchronize()  # every file has its name
+    ranks.watch.pause()
+
+
+def _probabilities(model: LoadedModel, reader: PartsReader, ranks: Ranks) -> Generator[Probabilities, None, None]:
+    """(B, M + P) of each batch, without padding. Collective."""
+    chains = tuple(products(model.stored.schema.tasks).values())
+    for predictions in model.predict(reader, ReaderConfig(), ranks):
+        probabilities = torch.sigmoid(append_logits(predictions.logits, chains))
+        yield probabilities.cpu()[predictions.rows.cpu() >= 0].numpy()
