@@ -12,6 +12,7 @@ import torchx.specs as specs
 
 from dlrm_mtl.config import CompareConfig, ExperimentConfig, TrainConfig
 from dlrm_mtl.inference.evaluation.options import EvaluateOptions
+from dlrm_mtl.inference.predictions.options import PredictOptions
 from dlrm_mtl.launching import Job, application, check_choice
 from dlrm_mtl.serving.options import ExportOptions
 
@@ -80,8 +81,6 @@ def predict(*script_args: str, **job: Any) -> specs.AppDef:
     Args:
         script_args: options of dlrm_mtl.predict, after ``--``; ``python -m dlrm_mtl.predict --help`` lists them
     """
-    from dlrm_mtl.inference.predictions.options import PredictOptions
-
     return application("dlrm_mtl.predict", PredictOptions, script_args, Job(**job))
 
 

@@ -6,11 +6,10 @@ Writes ``OUT/parts/*.parquet`` and ``OUT/predictions.json``. When it was interru
 from dlrm_mtl import cli
 from dlrm_mtl.distributed.versions import torchrec_imports
 from dlrm_mtl.extras import TRAINING
+from dlrm_mtl.inference.predictions.options import PredictOptions
 
 
 def main() -> None:
-    from dlrm_mtl.inference.predictions.options import PredictOptions
-
     options = cli.parse(PredictOptions, "dlrm_mtl.predict")
     with torchrec_imports():
         from dlrm_mtl.distributed.processes import process_group

@@ -20,12 +20,13 @@ from tests.entry_points.processes import ROOT, python, run
 from tests.messages import mentions
 from tests.pages import command
 
-COMPONENTS = ["compare", "evaluate", "experiments", "export", "prepare", "train"]
+COMPONENTS = ["compare", "evaluate", "experiments", "export", "predict", "prepare", "train"]
 TRAINING = ["compare", "experiments", "train"]
 REQUIRED = {
     "prepare": ["--raw", "D", "--out", "R"],
     "evaluate": ["--checkpoint", "C", "--data", "D", "--out", "R"],
     "export": ["--checkpoint", "C", "--out", "R"],
+    "predict": ["--checkpoint", "C", "--data", "D", "--out", "R"],
 }
 """Options without defaults; of the others, data and out."""
 
@@ -50,6 +51,9 @@ class TestComponents(ComponentTestCase):
     def test_export(self) -> None:
         self.validate(components, "export")
 
+    def test_predict(self) -> None:
+        self.validate(components, "predict")
+
     def test_prepare(self) -> None:
         self.validate(components, "prepare")
 
@@ -57,7 +61,7 @@ class TestComponents(ComponentTestCase):
         self.validate(components, "train")
 
 
-@pytest.mark.parametrize("name", [*TRAINING, "evaluate"])
+@pytest.mark.parametrize("name", [*TRAINING, "evaluate", "predict"])
 def test_what_is_launched(name: str) -> None:
     options = REQUIRED.get(name, ["--data", "D", "--out", "R"])
     arguments = ["-j", "2x4", "--gpu", "4", "--env", "A=1", "--", *options]

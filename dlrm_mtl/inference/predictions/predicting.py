@@ -1,15 +1,19 @@
 """Predicts every row of a split."""
 
+import sys
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TextIO
 
 import torch
 
 from dlrm_mtl.config import ReaderConfig
 from dlrm_mtl.data.dataset import Dataset
 from dlrm_mtl.data.reader import PartsReader
+from dlrm_mtl.data.shards import DataRecord
 from dlrm_mtl.data.source import RowSource
 from dlrm_mtl.distributed.checkpoint_directory import MANIFEST as CHECKPOINT_MANIFEST
 from dlrm_mtl.distributed.processes import Ranks
@@ -35,6 +39,21 @@ STEPS = 10
 """Batches between two times that the ranks agree whether to end."""
 
 
+@dataclass(frozen=True)
+class _Job:
+    """Checked predictions."""
+
+    options: PredictOptions
+    ranks: Ranks
+    stored: StoredModel
+    dataset: Dataset
+    columns: Columns
+    manifest: Manifest
+    record: DataRecord
+    place: Path | None
+    """The directory that holds predictions of the same, finished or begun."""
+
+
 def predict(options: PredictOptions, ranks: Ranks) -> None:
     """Writes predictions, or goes on with those that were begun. Collective.
 
@@ -44,12 +63,34 @@ def predict(options: PredictOptions, ranks: Ranks) -> None:
     """
     check_versions()
     silence_known_warnings()
-    stored = ranks.run_on_all(lambda: open_stored_model(options.checkpoint, options.arm))
     output = Output(options.out)
+    job = _prepare(options, output, ranks)
+    if job.place == output.out:
+        _say(ranks, f"{job.place}: finished before")
+        return
+    files = output.files(divide(job.dataset, options.split, options.rows_per_file))
+    begin = partial(output.begin, job.manifest, job.record) if job.place is None else output.go_on
+    ranks.run_on_all(lambda: begin() if ranks.is_first else None)
+    left = ranks.broadcast(unfinished(files, job.columns.schema) if ranks.is_first else {})
+    begun = f", {len(files) - len(left)} of them finished before" if len(left) < len(files) else ""
+    stored = job.stored
+    _say(ranks, f"{stored.path}, arm {stored.arm}: {job.manifest.rows} rows to {len(files)} files{begun}")
+    if left:
+        _write(job, left)
+    mine = list(files)[ranks.rank :: ranks.world_size]
+    checksums = ranks.gather(ranks.run_on_all(lambda: {file: sha256(file) for file in mine}))
+    joined = {file: checksum for of_rank in checksums for file, checksum in of_rank.items()}
+    ranks.run_on_all(lambda: output.publish(job.manifest, files, joined) if ranks.is_first else None)
+    _say(ranks, f"predictions: {output.out}, with columns {', '.join(job.columns.schema.names)}")
+
+
+def _prepare(options: PredictOptions, output: Output, ranks: Ranks) -> _Job:
+    """Checks everything before predictions begin, the values of the data last, since that takes long."""
+    stored = ranks.run_on_all(lambda: open_stored_model(options.checkpoint, options.arm))
     # Rank 0 decides for all: a network file system may show a file to one rank before another.
     place = ranks.broadcast(ranks.run_on_all(lambda: output.find() if ranks.is_first else None))
-    record_file = place / DATA_RECORD if place else None
-    dataset, began = open_run_data(options.data, record_file, "stop", ranks, options.split)
+    record = place / DATA_RECORD if place else None
+    dataset, began = open_run_data(options.data, record, "stop", ranks, options.split)
 
     def check() -> tuple[Columns, Manifest, str | None]:
         note = stored.check_data(options.data, dataset.schema)
@@ -60,29 +101,10 @@ def predict(options: PredictOptions, ranks: Ranks) -> None:
         return columns, manifest, note
 
     columns, manifest, note = ranks.run_on_all(check)
-    if ranks.is_first:
-        for line in filter(None, (stored.note, note)):
-            print(line, flush=True)
-    dataset, record = inspect_run_data(dataset, began, options.check, "stop", ranks)
-    if place == output.out:
-        if ranks.is_first:
-            print(f"{place}: finished before", flush=True)
-        return
-    files = output.files(divide(dataset, options.split, options.rows_per_file))
-    begin = partial(output.begin, manifest, record) if place is None else output.go_on
-    ranks.run_on_all(lambda: begin() if ranks.is_first else None)
-    left = ranks.broadcast(unfinished(files, columns.schema) if ranks.is_first else {})
-    if ranks.is_first:
-        begun = f", {len(files) - len(left)} of them finished before" if len(left) < len(files) else ""
-        print(f"{stored.path}, arm {stored.arm}: {manifest.rows} rows in {len(files)} files{begun}", flush=True)
-    if left:
-        _write(options, ranks, load_model(stored, ranks, options.batch_size, options.sharding), dataset, columns, left)
-    mine = list(files)[ranks.rank :: ranks.world_size]
-    checksums = ranks.gather(ranks.run_on_all(lambda: {file: sha256(file) for file in mine}))
-    joined = {file: checksum for of_rank in checksums for file, checksum in of_rank.items()}
-    ranks.run_on_all(lambda: output.publish(manifest, files, joined) if ranks.is_first else None)
-    if ranks.is_first:
-        print(f"predictions: {output.out}, with columns {', '.join(columns.schema.names)}", flush=True)
+    for line in filter(None, (stored.note, note)):
+        _say(ranks, line, sys.stderr)
+    inspected = inspect_run_data(dataset, began, options.check, "stop", ranks)
+    return _Job(options, ranks, stored, inspected[0], columns, manifest, inspected[1], place)
 
 
 def _manifest(options: PredictOptions, stored: StoredModel, dataset: Dataset) -> Manifest:
@@ -102,19 +124,14 @@ def _manifest(options: PredictOptions, stored: StoredModel, dataset: Dataset) ->
     )
 
 
-def _write(
-    options: PredictOptions,
-    ranks: Ranks,
-    model: LoadedModel,
-    dataset: Dataset,
-    columns: Columns,
-    files: Mapping[Path, range],
-) -> None:
-    """Shares the files among the ranks, which all take as many steps. Collective."""
+def _write(job: _Job, files: Mapping[Path, range]) -> None:
+    """Shares files among the ranks, which all take as many steps. Collective."""
+    ranks, split, batch_size = job.ranks, job.options.split, job.options.batch_size
+    model = load_model(job.stored, ranks, batch_size, job.options.sharding)
     shares = [dict(list(files.items())[rank :: ranks.world_size]) for rank in range(ranks.world_size)]
-    steps = max(batches_of(list(share.values()), options.batch_size) for share in shares)
+    steps = max(batches_of(list(share.values()), batch_size) for share in shares)
     mine = shares[ranks.rank]
-    reader = PartsReader(RowSource(dataset), options.split, list(mine.values()), options.batch_size, steps)
+    reader = PartsReader(RowSource(job.dataset), split, list(mine.values()), batch_size, steps)
     with (
         progress_bar(steps, "predict", ranks.is_first) as bar,
         termination_requested() as requested,
@@ -128,7 +145,7 @@ def _write(
                     raise Terminated(f"with {sum(not file.exists() for file in files)} files left to write")
                 yield batch
 
-        write_parts(mine, dataset, options.split, columns, watched())
+        write_parts(mine, job.dataset, split, job.columns, watched())
     ranks.synchronize()  # every file has its name
     ranks.watch.pause()
 
@@ -139,3 +156,8 @@ def _probabilities(model: LoadedModel, reader: PartsReader, ranks: Ranks) -> Gen
     for predictions in model.predict(reader, ReaderConfig(), ranks):
         probabilities = torch.sigmoid(append_logits(predictions.logits, chains))
         yield probabilities.cpu()[predictions.rows.cpu() >= 0].numpy()
+
+
+def _say(ranks: Ranks, line: str, stream: TextIO | None = None) -> None:
+    if ranks.is_first:
+        print(line, file=stream, flush=True)
