@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -162,13 +163,15 @@ def test_the_same_seeds_give_the_same_metrics(small_dataset: Path, finished: Pat
 def test_a_finished_seed_is_not_trained_again(small_dataset: Path, finished: Path, tmp_path: Path) -> None:
     expected = (finished / "comparison.json").read_text()
     (finished / "comparison.json").unlink()
+    shutil.rmtree(finished / "seed-1" / "checkpoints")
     process = python(
         COMPARE, "--data", small_dataset, "--out", finished, *SMALL, *ARMS, "--seeds", "2", "--eval-every", "4",
-        "--show-plan", "True",
+        "--show-plan", "True", "--keep-models", "True",
     )  # fmt: skip
     assert process.returncode == 0, process.stderr
     assert re.search(r"^table +sharding +kernel ", process.stdout, flags=re.MULTILINE)
-    assert mentions(process.stdout, "seed 0", "finished before")
+    assert mentions(process.stdout, "seed 0", "finished before", "seed 1", "finished before")
+    assert process.stdout.count("models were not kept") == 1
     assert "steps" not in process.stderr
     assert (finished / "comparison.json").read_text() == expected
 

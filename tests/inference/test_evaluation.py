@@ -9,10 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from dlrm_mtl.config import CompareConfig, ModelConfig
 from dlrm_mtl.distributed.processes import Ranks
 from dlrm_mtl.inference.evaluation.evaluating import evaluate
 from dlrm_mtl.inference.evaluation.options import EvaluateOptions
+from dlrm_mtl.inference.evaluation.text import format_evaluation
 from dlrm_mtl.schema import Task
+from dlrm_mtl.studies.comparison import run_comparison
 from tests.data.faults import destroy_a_page, use_an_unknown_id
 from tests.datasets import TASKS, make_dataset
 from tests.entry_points.processes import complaint, python
@@ -21,7 +24,6 @@ from tests.ranks import RankPool
 from tests.training.test_init_from import changed_copy, other_vocabulary
 
 ARMS = ("mean", "multibalance:beta=0.1", "single_task")
-SMALL = ("--batch-size", "64", "--log-every", "3", "--model.head-mlp", "16")
 
 
 @pytest.fixture(scope="module")
@@ -30,13 +32,16 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run(data: Path, rank_pool: RankPool, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A comparison of two ranks that keeps its models."""
-    out = tmp_path_factory.mktemp("runs") / "run"
-    options = ("--arms", *ARMS, "--seeds", "1", "--keep-models", "True", "--model.relation", "esmm")
-    process = python("dlrm_mtl.compare", "--data", data, "--out", out, *SMALL, *options, processes=2)
-    assert process.returncode == 0, process.stderr
-    return out
+    model = ModelConfig(relation="esmm", head_mlp=(16,))
+    config = CompareConfig(data, tmp_path_factory.mktemp("runs") / "run", 64, log_every=3, model=model, arms=ARMS)
+    rank_pool.run(2, compare, replace(config, seeds=1, keep_models=True, segments=("tab",)))
+    return config.out
+
+
+def compare(ranks: Ranks, config: CompareConfig) -> None:
+    run_comparison(config, ranks)
 
 
 def evaluated(ranks: Ranks, options: EvaluateOptions) -> dict[str, Any] | str:
@@ -62,15 +67,23 @@ def assert_close(result: Any, expected: Any, tolerance: float = 1e-6, where: str
         assert result == expected, where
 
 
-@pytest.mark.parametrize("processes", [0, 2])
-def test_it_finds_what_training_did(data: Path, run: Path, tmp_path: Path, processes: int) -> None:
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_it_finds_what_training_did(
+    data: Path, run: Path, rank_pool: RankPool, tmp_path: Path, world_size: int
+) -> None:
     """The metrics of seed-S.json, and the gains of comparison.json."""
-    file = tmp_path / "evaluation.json"
-    process = python(
-        "dlrm_mtl.evaluate", "--checkpoint", run, "--arm", *ARMS, "--data", data, "--out", file, processes=processes
-    )
-    assert process.returncode == 0, process.stderr
-    result = json.loads(file.read_text())
+    options = EvaluateOptions((run,), data, tmp_path / "evaluation.json", arm=ARMS, segments=("tab",))
+    if world_size == 1:
+        process = python(
+            "dlrm_mtl.evaluate", "--checkpoint", run, "--arm", *ARMS, "--data", data, "--out", options.out,
+            "--segments", "tab",
+        )  # fmt: skip
+        assert process.returncode == 0, process.stderr
+        printed = process.stdout
+    else:
+        [result, _] = rank_pool.run(world_size, evaluated, options)
+        printed = format_evaluation(result)
+    result = json.loads(options.out.read_text())
     trained = json.loads((run / "seed-0.json").read_text())["arms"]
     compared = json.loads((run / "comparison.json").read_text())
     assert {key: result[key] for key in ("control", "data_set", "split", "clusters", "notes")} == {
@@ -88,7 +101,7 @@ def test_it_finds_what_training_did(data: Path, run: Path, tmp_path: Path, proce
                     assert (
                         of_task[f"{metric}_interval"]["low"] < of_task[metric] < of_task[f"{metric}_interval"]["high"]
                     )
-                assert f"{of_task['ne']:.4f} ± " in process.stdout
+                assert f"{of_task['ne']:.4f} ± " in printed
     [_, *treatments] = ARMS
     for name in treatments:
         arm, expected = result["arms"][name], compared["arms"][name]
@@ -98,7 +111,7 @@ def test_it_finds_what_training_did(data: Path, run: Path, tmp_path: Path, proce
             for metric in ("ne", "relative_ne", "auc", "gauc", "recalibrated_ne"):
                 gain, of_comparison = (each[f"{metric}_gain_percent"] for each in (arm["tasks"][task], record))
                 assert_close(gain, {key: of_comparison[key] for key in gain}, 1e-4)
-            assert f"{record['ne_gain_percent']['mean']:+.3f} [" in process.stdout
+            assert f"{record['ne_gain_percent']['mean']:+.3f} [" in printed
         assert_close(arm["segments"], expected["segments"], 1e-4)
     home = result["arms"]["mean"]["segments"]["tab"]["home"]
     assert home["rows"] == 100
@@ -121,9 +134,9 @@ def test_the_train_split(data: Path, run: Path, rank_pool: RankPool, tmp_path: P
 def test_two_checkpoints(data: Path, run: Path, rank_pool: RankPool, tmp_path: Path) -> None:
     """Of the same model, and of two arms."""
     path = shutil.copytree(run / "seed-0/checkpoints/step-00000009", tmp_path / "copy")
-    same = EvaluateOptions((run, path), data, tmp_path / "file.json", arm=("mean",))
-    two = replace(same, arm=("mean", "single_task"))
-    for options, names in ((same, [f"mean in {run}", f"mean in {path}"]), (two, ["mean", "single_task"])):
+    same = EvaluateOptions((run, path), data, tmp_path / "file.json", arm=("mean",), segments=("tab",))
+    two = replace(same, arm=ARMS[:2])
+    for options, names in ((same, [f"mean in {run}", f"mean in {path}"]), (two, [*ARMS[:2]])):
         [result] = rank_pool.run(1, evaluated, options)
         assert [name.replace("/seed-0/checkpoints/step-00000009", "") for name in result["arms"]] == names
         control, arm = result["arms"].values()
@@ -145,6 +158,17 @@ def test_tasks_that_model_and_data_set_both_have(data: Path, run: Path, rank_poo
     assert mentions(common["notes"][0], "cart, like")
     for task in common["tasks"]:
         assert_close(*(each["arms"]["single_task"]["tasks"][task] for each in (common, full)))
+
+
+def test_rows_too_few_for_some_metrics(data: Path, run: Path, rank_pool: RankPool, tmp_path: Path) -> None:
+    """Of one class, and without the task that another is given."""
+    few = make_dataset(tmp_path / "few", tasks=(TASKS[2],), eval_rows=3)
+    options = EvaluateOptions((run,), few, tmp_path / "file.json", arm=("mean", "single_task"))
+    [result] = rank_pool.run(1, evaluated, options)
+    buy = result["arms"]["single_task"]["tasks"]["buy"]
+    assert buy["positives"] in (0, buy["rows"])
+    assert (buy["ne"], buy["ne_interval"], buy["ne_gain_percent"], result["products"]) == (None, None, None, {})
+    assert "| buy " in format_evaluation(result)
 
 
 def refused(pool: RankPool, run: Path, data: Path, **changes: Any) -> str:

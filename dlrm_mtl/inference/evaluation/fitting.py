@@ -30,9 +30,10 @@ def check_fit(models: Sequence[StoredModel], data: Path, schema: Schema) -> tupl
             )
         for task in tasks:
             ours, theirs = _given(schema, task), _given(model.schema, task)
-            if ours != theirs:
+            if not set(ours) & set(theirs):
                 raise ValueError(
-                    f"{data}: task {quote(task)} is given {quote(ours)}, expected {quote(theirs)} as in {model.path}"
+                    f"{data}: task {quote(task)} is given {quote(ours[0])}, expected {quote(theirs[0])} as in"
+                    f" {model.path}"
                 )
     everywhere = dict.fromkeys([*schema.task_names, *(task for model in models for task in model.tasks)])
     if left_out := [task for task in everywhere if task not in tasks]:
@@ -40,8 +41,7 @@ def check_fit(models: Sequence[StoredModel], data: Path, schema: Schema) -> tupl
     return tasks, notes
 
 
-def _given(schema: ModelSchema, name: str) -> str:
-    """The task that a task is given, or the label if it is that of no task; empty: none."""
+def _given(schema: ModelSchema, name: str) -> list[str]:
+    """The label that a task is given, empty if it is given none, and the tasks of this label."""
     [task] = [task for task in schema.tasks if task.name == name]
-    before = with_label(schema.tasks, task.given)
-    return schema.tasks[before[0]].name if before else task.given
+    return [task.given, *(schema.tasks[position].name for position in with_label(schema.tasks, task.given))]
