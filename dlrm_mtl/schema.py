@@ -215,9 +215,14 @@ class Schema(ModelSchema):
             if not self.splits.get(split):
                 raise ValueError(f"split {split!r} has no shard")
 
+    def of_split(self, split: str) -> "Schema":
+        """One split by itself. That of training has no clusters and segments."""
+        context = {} if split == "eval" else {"cluster": "", "segments": ()}
+        return replace(self, splits={split: self.splits[split]}, **context)  # type: ignore[arg-type]
+
     def features_of(self, split: str) -> "Schema":
         """The features of one split, without labels, clusters and segments: what predictions need."""
-        return replace(self, tasks=(), splits={split: self.splits[split]}, cluster="", segments=())
+        return replace(self.of_split(split), tasks=(), cluster="", segments=())
 
     def _shards(self) -> Iterator[tuple[str, Shard]]:
         return ((split, shard) for split, shards in self.splits.items() for shard in shards)
@@ -260,7 +265,7 @@ class Schema(ModelSchema):
 
     @property
     def split_names(self) -> tuple[str, ...]:
-        """Both splits, or the one of :meth:`features_of`."""
+        """Both splits, or the one of :meth:`of_split`."""
         return tuple(split for split in SPLITS if split in self.splits)
 
     def rows(self, split: str) -> int:

@@ -165,7 +165,7 @@ class EvaluationReader(PartsReader):
     Args:
         batch_size: local batch size B; the last batch may be smaller.
         segments: segments in the batches' context, see :meth:`Context.of`; by default all that the data set keeps.
-        split: of the train split, the source is one :meth:`RowSource.without_context`.
+        split: which the data set has; for train it is a :meth:`Schema.of_split`.
 
     Raises:
         ValueError: there is no such segment.

@@ -36,11 +36,6 @@ class RowSource:
         tasks = tuple(task for task in schema.tasks if task.name in names)
         return RowSource(replace(self.dataset, schema=replace(schema, tasks=tasks)), self._on_bad_shard)
 
-    def without_context(self) -> "RowSource":
-        """The same rows without clusters and segments, which the train split does not have."""
-        schema = replace(self.dataset.schema, cluster="", segments=())
-        return RowSource(replace(self.dataset, schema=schema), self._on_bad_shard)
-
     def read(self, parts: Sequence[Part], context: Context | None = None) -> tuple[pa.Table, Array]:
         """Rows of some parts of row groups, and their positions in the split: (rows,) int64.
 

@@ -201,7 +201,7 @@ def test_what_does_not_fit_is_named_before_data_are_read(
 
 def test_damaged_rows_are_named(data: Path, run: Path, rank_pool: RankPool, tmp_path: Path) -> None:
     bad = shutil.copytree(data, tmp_path / "bad")
-    use_an_unknown_id(bad / "train" / "part-00000.parquet")
+    (bad / "train" / "part-00000.parquet").unlink()
     [result] = rank_pool.run(1, evaluated, EvaluateOptions((run,), bad, tmp_path / "evaluation.json"))
     assert not isinstance(result, str)
     (tmp_path / "evaluation.json").unlink()

@@ -40,7 +40,8 @@ def evaluate(options: EvaluateOptions, ranks: Ranks) -> dict[str, Any]:
     silence_known_warnings()
     models, dataset, notes = ranks.run_on_all(lambda: _open(options))
     source = RowSource(dataset)
-    ranks.run_on_all(lambda: inspect_values(dataset, "stop", ranks.rank, ranks.world_size))
+    if options.check == "full":
+        ranks.run_on_all(lambda: inspect_values(dataset, "stop", ranks.rank, ranks.world_size))
     if ranks.is_first:
         for note in notes:
             print(note, file=sys.stderr, flush=True)
@@ -61,13 +62,11 @@ def _open(options: EvaluateOptions) -> tuple[list[StoredModel], Dataset, list[st
     models = [open_stored_model(*model) for model in options.models]
     schema = read_schema(options.data)
     tasks, notes = check_fit(models, options.data, schema)
-    source = RowSource(open_dataset(options.data)).of_tasks(tasks)
     if options.split == "train" and (schema.cluster or schema.segments):
-        source = source.without_context()
         notes.append("the train split keeps neither users nor segments: its rows are taken as independent")
-    dataset = source.dataset
+    dataset = RowSource(open_dataset(options.data, schema=schema.of_split(options.split))).of_tasks(tasks).dataset
     Context.of(dataset.schema, options.segments)
-    return models, replace(dataset, row_groups={options.split: dataset.row_groups[options.split]}), notes
+    return models, dataset, notes
 
 
 def evaluate_model(model: LoadedModel, source: RowSource, options: EvaluateOptions, ranks: Ranks) -> Evaluation:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from dlrm_mtl.config import ShardingConfig, require, require_positive
+from dlrm_mtl.config import Check, ShardingConfig, require, require_positive
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,8 @@ class EvaluateOptions:
     row and at most 256 ids. By default all that it keeps."""
     batch_size: int = 2048
     """Rows that a rank predicts at a time."""
+    check: Check = "full"
+    """What is looked at before the evaluation; see the same option of dlrm_mtl.train."""
     timeout_s: int = 600
     """Seconds after which a collective that does not complete ends the job."""
     sharding: ShardingConfig = field(default_factory=ShardingConfig)
