@@ -146,11 +146,9 @@ def no_date(numbers: pa.Int64Array) -> Fault:
 
 
 def _columns(rows: pa.Table, texts: Sequence[str], numbers: Sequence[str]) -> pa.Table:
-    columns = {name: one_chunk(rows[name]).cast(pa.string()) for name in texts}
-    for name in numbers:
-        # NaN is a missing value.
-        columns[name] = read_values(one_chunk(rows[name]), "number", narrow_fractions=False).values
-    return pa.table(columns)
+    return pa.table(
+        {name: one_chunk(rows[name]).cast(pa.string()) for name in texts} | {name: rows[name] for name in numbers}
+    )
 
 
 def _tags(texts: pa.StringArray) -> pa.ListArray:

@@ -21,6 +21,9 @@ from data_prep.ids.vocabulary import MISSING_ID, RESERVED_IDS, UNSEEN_ID, Ids
 from dlrm_mtl.files import write_whole
 from dlrm_mtl.mixing import mix
 
+FEW_KEYS = 256
+"""Fewer keys are looked up one by one."""
+
 Method = Literal["vocabulary", "hash", "modulo"]
 
 
@@ -92,14 +95,17 @@ class Learnt:
     def ids(self, keys: Keys) -> Ids:
         if not len(self._keys):
             return np.full(len(keys), UNSEEN_ID, np.int32)
+        if len(keys) < FEW_KEYS:
+            return self._find(keys)
         # Few values make up most of a batch, so each distinct one is looked up once.
         encoded = pa.array(keys).dictionary_encode()
-        distinct = numbers(encoded.dictionary, keys.dtype.type)
-        position = np.minimum(np.searchsorted(self._keys, distinct), len(self._keys) - 1)
-        is_known = self._keys[position] == distinct
+        return self._find(numbers(encoded.dictionary, keys.dtype.type))[numbers(encoded.indices, np.int32)]
+
+    def _find(self, keys: Keys) -> Ids:
+        position = np.minimum(self._keys.searchsorted(keys), len(self._keys) - 1)
+        is_known = self._keys[position] == keys
         place = position if self._places is None else self._places[position]
-        ids = np.where(is_known, place + RESERVED_IDS, UNSEEN_ID).astype(np.int32)
-        return ids[numbers(encoded.indices, np.int32)]
+        return np.where(is_known, place + RESERVED_IDS, UNSEEN_ID).astype(np.int32)
 
 
 def with_missing(ids: Ids, missing: np.ndarray | None) -> Ids:
@@ -166,8 +172,15 @@ def read_vocabulary(keys_file: Path) -> Learnt:
 
 
 def read_values(path: Path, kind: Kind) -> Learnt:
-    """A vocabulary from the values that a data set keeps (.parquet, column ``value``)."""
-    return of_values(pq.read_table(path, columns=["value"])["value"], kind)
+    """A vocabulary from the values that a data set keeps (.parquet, column ``value``).
+
+    Raises:
+        ValueError: they are of another kind.
+    """
+    values = pq.read_table(path, columns=["value"])["value"]
+    if pa.types.is_int64(values.type) != (kind == "integer"):
+        raise ValueError(f"{path}: the values are of type {values.type}, expected those of a column of kind {kind}")
+    return of_values(values, kind)
 
 
 def of_values(values: pa.ChunkedArray, kind: Kind) -> Learnt:

@@ -4,7 +4,7 @@ These are not read, because they are outcomes of the impression or contain its f
 comment_stay_time, is_rand and the table of video statistics. Labels are never features.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -100,11 +100,11 @@ class JoinTable:
 
 
 def read_users(path: Path) -> JoinTable:
-    return JoinTable(path, "user_id", csv_files.read_table(path, USER_TYPES))
+    return JoinTable(path, "user_id", _read(path, USER_TYPES))
 
 
 def read_videos(path: Path) -> JoinTable:
-    table = csv_files.read_table(path, VIDEO_TYPES)
+    table = _read(path, VIDEO_TYPES)
     return JoinTable(path, "video_id", _with_integers(path, table, ["music_id"]))
 
 
@@ -126,6 +126,16 @@ def read_history(path: Path) -> JoinTable:
             expected = "lists of video ids" if column in HISTORY_LISTS else "integers"
             raise ValueError(f"{path}: column {column!r} is {shorten(str(kind))}, expected {expected}")
     return JoinTable(path, "user_id", _with_integers(path, table, columns))
+
+
+def _read(path: Path, types: Mapping[str, pa.DataType]) -> pa.Table:
+    """The named columns of a CSV file; NaN is a missing value."""
+    table = csv_files.read_table(path, types)
+    for place, (name, kind) in enumerate(types.items()):
+        if kind == pa.float64():
+            numbers = read_values(one_chunk(table[name]), "number", narrow_fractions=False)
+            table = table.set_column(place, name, numbers.values)
+    return table
 
 
 def _with_integers(path: Path, table: pa.Table, names: Sequence[str]) -> pa.Table:

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from data_prep.columns.layout import CategoricalColumn, LabelColumn
+from data_prep.encoding.files import read_encoding
 from data_prep.schema import parse_task
 from data_prep.statistics.encoded_columns import Roles
 from data_prep.statistics.encoded_dataset import describe_encoded
@@ -85,7 +86,9 @@ def test_the_schema_is_that_of_the_preparation(prepared: tuple[Path, Schema], en
 def test_the_command_writes_a_data_set_to_train_on(encoded: Path, tmp_path: Path) -> None:
     process = python("data_prep.schema", encoded, "--tasks", "click", "heavy:heavy:click", "--tables", "user_2", "user")
     assert process.returncode == 0, process.stderr
-    assert read_schema(encoded).tasks[1].given == "click"
+    schema = read_schema(encoded)
+    assert schema.tasks[1].given == "click"
+    assert read_encoding(encoded, schema.meaning).rows == "encoded"
     again = python("data_prep.schema", encoded, "--tasks", "click", "heavy")
     assert "schema.json" in complaint(again)
     run = python("dlrm_mtl.train", "--data", encoded, "--out", tmp_path / "run", *SMALL)
