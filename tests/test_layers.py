@@ -144,6 +144,19 @@ def test_balancing_stands_alone() -> None:
     assert not used & {"torchrec", "fbgemm_gpu"}
 
 
+def test_serving_encodes_raw_rows_by_data_prep() -> None:
+    """Nothing else uses it, except components, which start its entry points."""
+    used = {(module, name) for module in inside("dlrm_mtl") for name in imports(module) if name.startswith("data_prep")}
+    users = {child("dlrm_mtl", module) for module, _ in used}
+    assert users <= {"serving", "components"}
+    for module, name in used:
+        assert name in inside("data_prep.encoding") or module == "dlrm_mtl.components"
+
+
+def test_scoring_needs_no_torchrec_and_no_command_line() -> None:
+    assert not reached("dlrm_mtl.serving.scorer", lazy=False) & {"torchrec", "fbgemm_gpu", "tyro", "tqdm"}
+
+
 @pytest.mark.parametrize("file", LIGHT)
 def test_light_files_reach_no_torch(file: str) -> None:
     assert not reached(f"dlrm_mtl.{file}", lazy=True) & TORCH
