@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from dlrm_mtl.config import require, require_positive
+from dlrm_mtl.config import require_positive
 
 Precision = Literal["float", "int8"]
 
@@ -30,4 +30,3 @@ class ExportOptions:
 
     def __post_init__(self) -> None:
         require_positive(self, "batch_size")
-        require("out", str(self.out), not self.out.exists(), "a directory that does not exist yet")

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 
 import torch
 
+from dlrm_mtl.config import require
 from dlrm_mtl.data.dataset import open_dataset
 from dlrm_mtl.data.source import RowSource
 from dlrm_mtl.distributed.checkpoint_directory import MANIFEST as CHECKPOINT_MANIFEST
@@ -49,9 +50,10 @@ def write_export(options: ExportOptions) -> Manifest:
     """Exports a model. The directory is whole or not there.
 
     Raises:
-        ValueError: the checkpoint is missing or damaged; the data set does not fit it, or is needed and not there; the
-            model cannot be exported; there is no compiler and one is needed.
+        ValueError: the directory exists already; the checkpoint is missing or damaged; the data set does not fit it, or
+            is needed and not there; the model cannot be exported; there is no compiler and one is needed.
     """
+    require("out", str(options.out), not options.out.exists(), "a directory that does not exist yet")
     if options.compile:
         check_compiler()
     stored = open_stored_model(options.checkpoint, options.arm)

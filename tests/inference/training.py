@@ -42,6 +42,7 @@ def train_and_predict(
             parts = [_predicted_by(model) for model in models]
             predicted.append({row: [value for part in parts for value in part[row]] for row in parts[0]})
         checkpoints.save({})
+    ranks.watch.pause()
     return predicted
 
 

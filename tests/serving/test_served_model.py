@@ -1,6 +1,7 @@
 """The model for serving: the same as in training, and its graph."""
 
 from dataclasses import replace
+from itertools import chain, cycle, repeat
 from pathlib import Path
 
 import pytest
@@ -36,16 +37,13 @@ def test_probabilities_are_those_of_training(sharing: str, small_dataset: Path) 
 def test_the_graph_takes_any_rows_and_bags(small_dataset: Path) -> None:
     """One graph with every architecture, interaction and relation."""
     torch.manual_seed(2)
-    interactions, relations = [*INTERACTIONS, f"{OWN}:BiInteraction"], list(RELATIONS)
     small = replace(SMALL, shared_experts=1, own_experts=1, head_mlp=())
+    sharing = [*SHARING, f"{OWN}:SharedAndOwn"]
+    interactions = cycle([*INTERACTIONS, f"{OWN}:BiInteraction"])
+    relations = chain(RELATIONS, repeat("independent"))
     configs = [
-        replace(
-            small,
-            sharing=sharing,
-            interaction=interactions[number % len(interactions)],
-            relation=relations[number % len(relations)],
-        )
-        for number, sharing in enumerate([*SHARING, f"{OWN}:SharedAndOwn"])
+        replace(small, sharing=one, interaction=two, relation=three)
+        for one, two, three in zip(sharing, interactions, relations, strict=False)
     ]
     model = ServedModel([trained(FUNNEL, config)[1] for config in configs], CHAINS)
     graph = trace(model, FUNNEL).module()
