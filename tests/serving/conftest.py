@@ -20,6 +20,7 @@ from tests.entry_points.processes import python
 from tests.inference.training import in_order, train_and_predict
 from tests.ranks import RankPool
 from tests.serving.models import inputs_of, real_batches
+from tests.serving.raw_export import RawExport, make_raw_export
 
 MODEL = ModelConfig(embedding_dim=8, bottom_mlp=(4,), head_mlp=(), relation="esmm")
 
@@ -74,3 +75,8 @@ def exports(rank_pool: RankPool, tmp_path_factory: pytest.TempPathFactory) -> Ex
         directory / "new" / "per-task",
         python("dlrm_mtl.export", *options),
     )
+
+
+@pytest.fixture(scope="session")
+def raw_export(rank_pool: RankPool, tmp_path_factory: pytest.TempPathFactory) -> RawExport:
+    return make_raw_export(tmp_path_factory.mktemp("raw-export"), rank_pool)

@@ -5,36 +5,20 @@ import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
-from data_prep.columns.layout import LabelColumn
-from dlrm_mtl.config import ModelConfig
 from dlrm_mtl.meaning import TableFingerprint
-from dlrm_mtl.schema import Task
 from dlrm_mtl.serving.manifest import ENCODING, read_manifest, write_manifest
-from dlrm_mtl.serving.options import ExportOptions
 from dlrm_mtl.serving.raw_inputs import RawInputs
 from dlrm_mtl.serving.scorer import Scorer
-from dlrm_mtl.serving.writing import write_export
-from tests.data_prep.logs import COLUMNS, LAYOUT, lines_of, run_prepare, write_log
-from tests.distributed.training import run_config
 from tests.entry_points.processes import run
-from tests.inference.training import in_order, train_and_predict
 from tests.messages import naming
-from tests.ranks import RankPool
+from tests.serving.raw_export import RawExport
 
 pd = pytest.importorskip("pandas")
-
-ROWS, EVAL_ROWS = 600, 60
-FUNNEL = replace(
-    LAYOUT,
-    labels=(LabelColumn("click"), LabelColumn("long", "unused", positive=("xxx", "xxxx"), missing_is_negative=True)),
-    tasks=(Task("ctr", "click"), Task("cvr", "long", given="click")),
-)
 
 ABSENT = ("torchrec", "tyro", "tqdm", "tensordict", "tensorboard", "iopath", "fbgemm_gpu")
 """What scoring does without."""
@@ -44,53 +28,30 @@ import sys
 sys.modules.update(dict.fromkeys({absent!r}))
 import json
 from pathlib import Path
-from dlrm_mtl.serving.raw_inputs import RawInputs
 from dlrm_mtl.serving.scorer import Scorer
 print(json.dumps(Scorer(Path(sys.argv[1])).score(json.loads(sys.argv[2])).to_pydict()))
 """
 
 
-def raw_rows() -> list[dict[str, Any]]:
-    """The rows of the eval split, as a program has them."""
-    rows = []
-    for line in lines_of(ROWS)[-EVAL_ROWS:]:
-        row: dict[str, Any] = {name: text or None for name, text in zip(COLUMNS, line.split("\t"), strict=True)}
-        row["count"], row["user"] = (None if row[name] is None else int(row[name]) for name in ("count", "user"))
-        row["weight"] = None if row["weight"] is None else float(row["weight"])
-        rows.append(row)
-    return rows
-
-
 @pytest.fixture(scope="module")
-def exported(rank_pool: RankPool, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
-    """An export, and the logits of the trained model on the eval split."""
-    directory = tmp_path_factory.mktemp("scorer")
-    run_prepare(write_log(directory / "log", lines_of(ROWS)), directory / "data", FUNNEL)
-    model = ModelConfig(relation="esmm", embedding_dim=4, bottom_mlp=(6,), head_mlp=(5,))
-    config = run_config(directory / "data", log_every=3, model=model)
-    [[logits]] = rank_pool.run(1, train_and_predict, config, directory / "run", ["mean"])
-    write_export(ExportOptions(directory / "run", directory / "export", data=directory / "data"))
-    return directory / "export", in_order([logits])
+def scorer(raw_export: RawExport) -> Scorer:
+    return Scorer(raw_export.directory)
 
 
-@pytest.fixture(scope="module")
-def scorer(exported: tuple[Path, Any]) -> Scorer:
-    return Scorer(exported[0])
-
-
-def test_raw_rows_get_the_trained_model_s_probabilities(scorer: Scorer, exported: tuple[Path, Any]) -> None:
-    scores = scorer.score(raw_rows())
-    expected = 1 / (1 + np.exp(-exported[1].astype(np.float64)))
+def test_raw_rows_get_the_trained_model_s_probabilities(scorer: Scorer, raw_export: RawExport) -> None:
+    scores = scorer.score(raw_export.rows)
     assert scores.schema.names == list(scorer.outputs) == ["ctr", "cvr", "ctr_and_cvr"]
     assert set(scores.schema.types) == {pa.float32()}
-    np.testing.assert_allclose(scores["ctr"], expected[:, 0], atol=1e-6)
-    np.testing.assert_allclose(scores["cvr"], expected[:, 1], atol=1e-6)
-    np.testing.assert_allclose(scores[2], expected.prod(axis=1), atol=1e-6)
-    assert scorer.unseen.keys() <= {"site", "user", "word", "tags"}
+    expected = raw_export.probabilities
+    for name, of_task in zip(scorer.outputs, (*expected.T, expected.prod(axis=1)), strict=True):
+        np.testing.assert_allclose(scores[name], of_task, rtol=0, atol=1e-6)
+    before = scorer.unseen["word"]
+    scorer.score([{**raw_export.rows[0], "word": "another"}])
+    assert scorer.unseen["word"] == before + 1
 
 
-def test_rows_come_in_any_form(scorer: Scorer) -> None:
-    rows = raw_rows()
+def test_rows_come_in_any_form(scorer: Scorer, raw_export: RawExport) -> None:
+    rows = raw_export.rows
     table = pa.Table.from_pylist(rows)
     expected = scorer.score(rows)
     forms = (
@@ -101,29 +62,29 @@ def test_rows_come_in_any_form(scorer: Scorer) -> None:
     )
     for form in forms:
         assert scorer.score(form).equals(expected), type(form)
-    assert pa.concat_tables(scorer.score([row]) for row in rows[:9]).to_pandas().to_numpy() == pytest.approx(
-        expected.slice(0, 9).to_pandas().to_numpy(), abs=1e-6
-    )
+    for number, row in enumerate(rows[:9]):
+        for name, value in scorer.score([row]).to_pylist()[0].items():
+            assert value == pytest.approx(expected[name][number].as_py(), abs=1e-6)
     assert scorer.score([]).num_rows == scorer.score(table.slice(0, 0)).num_rows == 0
 
 
-def test_large_inputs_are_scored_in_parts(scorer: Scorer, monkeypatch: pytest.MonkeyPatch) -> None:
-    expected = scorer.score(raw_rows())
+def test_many_rows_are_scored_in_parts(scorer: Scorer, raw_export: RawExport, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = scorer.score(raw_export.rows)
     monkeypatch.setattr("dlrm_mtl.serving.raw_inputs.CHUNK_ROWS", 7)
     for name in scorer.outputs:
-        np.testing.assert_allclose(scorer.score(raw_rows())[name], expected[name], atol=1e-7)
+        np.testing.assert_allclose(scorer.score(raw_export.rows)[name], expected[name], rtol=0, atol=1e-6)
 
 
-def test_torch_pyarrow_and_numpy_are_enough(scorer: Scorer, exported: tuple[Path, Any]) -> None:
+def test_torch_pyarrow_and_numpy_are_enough(scorer: Scorer, raw_export: RawExport) -> None:
     program = ELSEWHERE.format(absent=ABSENT)
-    process = run(sys.executable, "-c", program, exported[0], json.dumps(raw_rows()))
+    process = run(sys.executable, "-c", program, raw_export.directory, json.dumps(raw_export.rows))
     assert process.returncode == 0, process.stderr
     for name, probabilities in json.loads(process.stdout).items():
-        np.testing.assert_allclose(probabilities, scorer.score(raw_rows())[name], atol=1e-7)
+        np.testing.assert_allclose(probabilities, scorer.score(raw_export.rows)[name], rtol=0, atol=1e-7)
 
 
-def test_an_export_without_an_encoding_is_refused(exported: tuple[Path, Any], tmp_path: Path) -> None:
-    directory = Path(shutil.copytree(exported[0], tmp_path / "export"))
+def test_an_export_without_an_encoding_is_refused(raw_export: RawExport, tmp_path: Path) -> None:
+    directory = Path(shutil.copytree(raw_export.directory, tmp_path / "export"))
     manifest = read_manifest(directory)
     files = {name: file for name, file in manifest.files.items() if not name.startswith(ENCODING)}
     write_manifest(replace(manifest, files=files), directory)
@@ -131,10 +92,10 @@ def test_an_export_without_an_encoding_is_refused(exported: tuple[Path, Any], tm
         Scorer(directory)
 
 
-def test_an_encoding_of_another_data_set_is_refused(exported: tuple[Path, Any], tmp_path: Path) -> None:
+def test_an_encoding_of_another_data_set_is_refused(raw_export: RawExport) -> None:
     """Although its files are whole."""
-    manifest = read_manifest(exported[0])
+    manifest = read_manifest(raw_export.directory)
     tables = {**manifest.fingerprints.tables, "word": TableFingerprint("vocabulary", 33, sha256="0" * 64)}
     meaning = replace(manifest, fingerprints=replace(manifest.fingerprints, tables=tables)).meaning
     with pytest.raises(ValueError, match=naming("encoding.json", "table 'word'", "0000000000000000")):
-        RawInputs(exported[0] / ENCODING, meaning)
+        RawInputs(raw_export.directory / ENCODING, meaning)
