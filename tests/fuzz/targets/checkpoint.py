@@ -9,6 +9,8 @@ from dlrm_mtl.config import CheckpointConfig
 from dlrm_mtl.distributed.checkpoint_directory import MANIFEST, record_files, write_manifest
 from dlrm_mtl.distributed.tensor_description import DESCRIPTION
 from dlrm_mtl.files import parse_json, read_json
+from dlrm_mtl.inference.loading import load_model
+from dlrm_mtl.inference.stored_model import open_stored_model
 from tests.datasets import make_dataset
 from tests.fuzz.mutations import mutate_json
 from tests.fuzz.target import Target
@@ -16,7 +18,7 @@ from tests.fuzz.targets.runs import Runs
 
 
 def checkpoint_target(directory: Path) -> Target:
-    """Each input is given to a run that continues it, or to one that starts from it."""
+    """Each input is given to a run that starts from it, or is loaded for predictions."""
     data = make_dataset(directory / "data", rows=64, eval_rows=48, row_group_rows=16)
     runs = Runs(directory, data)
     whole = runs.train(runs.prepare(checkpoint=CheckpointConfig(every_steps=1)))
@@ -37,6 +39,9 @@ def checkpoint_target(directory: Path) -> Target:
             if other != checkpoint:
                 shutil.rmtree(other)
         _write(checkpoint, manifest, changed)
+        if len(changed) % 2:
+            load_model(open_stored_model(checkpoint), runs.ranks, 16)
+            return
         session = runs.prepare(init_from=checkpoint)
         try:
             runs.train(session)

@@ -22,7 +22,7 @@ class Runs:
         self._data = data
         self._numbers = itertools.count()
         self._group = ExitStack()
-        self._ranks: Ranks = self._group.enter_context(process_group(600))
+        self.ranks: Ranks = self._group.enter_context(process_group(600))
 
     def prepare(self, out: Path | None = None, **options: object) -> Session:
         """Everything before the first step."""
@@ -37,7 +37,7 @@ class Runs:
             model=MODEL,
             **options,  # type: ignore[arg-type]
         )
-        return prepare(config, ["mean"], self._ranks)
+        return prepare(config, ["mean"], self.ranks)
 
     def train(self, session: Session) -> Path:
         """Trains to the end; the run's directory."""
