@@ -16,7 +16,7 @@ from dlrm_mtl.distributed.mean_pooling import average_once
 from dlrm_mtl.distributed.planner import plan_sharding
 from dlrm_mtl.distributed.processes import Ranks
 from dlrm_mtl.distributed.sharding import sharders
-from dlrm_mtl.inference.stored_model import StoredModel, StoredPart
+from dlrm_mtl.inference.stored_model import StoredModel, StoredPart, find_checkpoint_in, open_stored_model
 from dlrm_mtl.models.losses import TaskLosses
 from dlrm_mtl.models.ranker import Predictions, build_ranker
 from dlrm_mtl.recipe import parse_recipe
@@ -48,6 +48,17 @@ class LoadedModel:
         for predictions in zip(*streams, strict=True):
             logits = torch.cat([each.logits for each in predictions], dim=1)
             yield replace(predictions[0], logits=logits)
+
+
+def open_on_all(path: Path, arm: str | None, ranks: Ranks) -> StoredModel:
+    """:func:`open_stored_model` on every rank, of the checkpoint that rank 0 finds, since a run may just write another.
+    Collective.
+
+    Raises:
+        ValueError: on every rank.
+    """
+    newest = ranks.broadcast(ranks.run_on_all(lambda: find_checkpoint_in(path) if ranks.is_first else path))
+    return ranks.run_on_all(lambda: open_stored_model(newest, arm))
 
 
 def load_model(

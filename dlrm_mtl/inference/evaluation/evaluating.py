@@ -1,6 +1,7 @@
 """Evaluates stored models on the rows of a split."""
 
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -19,8 +20,8 @@ from dlrm_mtl.funnels import products
 from dlrm_mtl.inference.evaluation.fitting import check_fit
 from dlrm_mtl.inference.evaluation.options import EvaluateOptions
 from dlrm_mtl.inference.evaluation.record import describe_evaluations
-from dlrm_mtl.inference.loading import LoadedModel, load_model
-from dlrm_mtl.inference.stored_model import StoredModel, open_stored_model
+from dlrm_mtl.inference.loading import LoadedModel, load_model, open_on_all
+from dlrm_mtl.inference.stored_model import StoredModel
 from dlrm_mtl.metrics.evaluation import Evaluation
 from dlrm_mtl.metrics.evaluator import Evaluator
 from dlrm_mtl.schema import read_schema
@@ -38,7 +39,9 @@ def evaluate(options: EvaluateOptions, ranks: Ranks) -> dict[str, Any]:
             damaged; there is no such segment.
     """
     silence_known_warnings()
-    models, dataset, notes = ranks.run_on_all(lambda: _open(options))
+    ranks.run_on_all(lambda: require_directory_of(options.out if ranks.is_first else None, "out"))
+    models = [open_on_all(path, arm, ranks) for path, arm in options.models]
+    dataset, notes = ranks.run_on_all(lambda: _open_rows(options, models))
     source = RowSource(dataset)
     if options.check == "full":
         ranks.run_on_all(lambda: inspect_values(dataset, "stop", ranks.rank, ranks.world_size))
@@ -55,18 +58,15 @@ def evaluate(options: EvaluateOptions, ranks: Ranks) -> dict[str, Any]:
     return result
 
 
-def _open(options: EvaluateOptions) -> tuple[list[StoredModel], Dataset, list[str]]:
-    """The models, the rows with the tasks that are evaluated, and notes for the user; all checked but for values and
-    weights."""
-    require_directory_of(options.out, "out")
-    models = [open_stored_model(*model) for model in options.models]
+def _open_rows(options: EvaluateOptions, models: Sequence[StoredModel]) -> tuple[Dataset, list[str]]:
+    """The rows with the tasks that are evaluated, whose values are not checked, and notes for the user."""
     schema = read_schema(options.data)
     tasks, notes = check_fit(models, options.data, schema)
     if options.split == "train" and (schema.cluster or schema.segments):
         notes.append("the train split keeps neither users nor segments: its rows are taken as independent")
     dataset = RowSource(open_dataset(options.data, schema=schema.of_split(options.split))).of_tasks(tasks).dataset
     Context.of(dataset.schema, options.segments)
-    return models, dataset, notes
+    return dataset, notes
 
 
 def evaluate_model(model: LoadedModel, source: RowSource, options: EvaluateOptions, ranks: Ranks) -> Evaluation:

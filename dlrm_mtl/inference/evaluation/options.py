@@ -37,7 +37,8 @@ class EvaluateOptions:
     def __post_init__(self) -> None:
         require_positive(self, "batch_size", "timeout_s")
         require("checkpoint", [str(path) for path in self.checkpoint], len(self.checkpoint) in (1, 2), "one or two")
-        require("arm", self.arm, len(set(self.models)) == len(self.models), "different models")
+        models = [f"{path}: {arm or 'its first arm'}" for path, arm in self.models]
+        require("checkpoint, arm", models, len(set(models)) == len(models), "different models")
         if len(self.checkpoint) == 2:
             require("arm", self.arm, len(self.arm) < 3, "at most one arm of each of the two checkpoints")
 

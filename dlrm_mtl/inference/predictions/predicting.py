@@ -22,14 +22,14 @@ from dlrm_mtl.distributed.versions import check_versions
 from dlrm_mtl.ending import Terminated
 from dlrm_mtl.files import sha256
 from dlrm_mtl.funnels import products
-from dlrm_mtl.inference.loading import LoadedModel, load_model
+from dlrm_mtl.inference.loading import LoadedModel, load_model, open_on_all
 from dlrm_mtl.inference.predictions.columns import Columns, Probabilities, probability_columns
 from dlrm_mtl.inference.predictions.manifest import Manifest, check_same, read_manifest
 from dlrm_mtl.inference.predictions.options import PredictOptions
 from dlrm_mtl.inference.predictions.output import Output, unfinished
 from dlrm_mtl.inference.predictions.parts import batches_of, divide
 from dlrm_mtl.inference.predictions.writer import write_parts
-from dlrm_mtl.inference.stored_model import StoredModel, open_stored_model
+from dlrm_mtl.inference.stored_model import StoredModel
 from dlrm_mtl.models.products import append_logits
 from dlrm_mtl.training.interruption import termination_requested
 from dlrm_mtl.training.run_data import DATA_RECORD, inspect_run_data, open_run_data
@@ -86,7 +86,7 @@ def predict(options: PredictOptions, ranks: Ranks) -> None:
 
 def _prepare(options: PredictOptions, output: Output, ranks: Ranks) -> _Job:
     """Checks everything before predictions begin, the values of the data last, since that takes long."""
-    stored = ranks.run_on_all(lambda: open_stored_model(options.checkpoint, options.arm))
+    stored = open_on_all(options.checkpoint, options.arm, ranks)
     # Rank 0 decides for all: a network file system may show a file to one rank before another.
     place = ranks.broadcast(ranks.run_on_all(lambda: output.find() if ranks.is_first else None))
     record = place / DATA_RECORD if place else None
