@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from dlrm_mtl.files import read_object, write_json
 from dlrm_mtl.quoting import MAX_LENGTH, quote
@@ -15,7 +14,7 @@ FORMAT = 1
 """Version of the manifest that this code writes and reads."""
 
 COMPARED = ("checkpoint_sha256", "arm", "split", "columns", "rows_per_file")
-"""Fields of a :class:`Request` that decide what is written."""
+"""Fields of a :class:`Manifest` that decide what is written."""
 
 
 @dataclass(frozen=True)
@@ -29,13 +28,13 @@ class PartRecord:
 
 
 @dataclass(frozen=True)
-class Request(MayHoldMore):
+class Manifest(MayHoldMore):
     """What is predicted."""
 
     checkpoint: str
     """Path of the checkpoint."""
     checkpoint_sha256: str
-    """Checksum that its manifest states, which covers all of its files."""
+    """Checksum of its manifest, which has those of all its files."""
     step: int
     arm: str
     split: str
@@ -48,12 +47,6 @@ class Request(MayHoldMore):
     given: Mapping[str, str]
     """The label that must be 1 for a column of probabilities to be defined, of those that have one."""
     rows_per_file: int
-
-
-@dataclass(frozen=True)
-class Manifest(Request):
-    """Finished predictions."""
-
     parts: tuple[PartRecord, ...] = ()
     """Files in the order of rows; none while they are being written."""
 
@@ -78,18 +71,14 @@ def read_manifest(directory: Path) -> Manifest:
         raise ValueError(f"{path}: {error}") from None
 
 
-def check_same(directory: Path, before: Request, now: Request) -> None:
+def check_same(directory: Path, before: Manifest, now: Manifest) -> None:
     """Raises a ValueError that names the first difference between the predictions in a directory and those of now."""
     for field in COMPARED:
-        old, new = _shown(getattr(before, field)), _shown(getattr(now, field))
+        old, new = (quote(getattr(manifest, field), MAX_LENGTH) for manifest in (before, now))
         if old != new:
-            of = f" (of {now.checkpoint})" if field == "checkpoint_sha256" else ""
-            was = f" (of {before.checkpoint})" if of else ""
+            if field == "checkpoint_sha256":
+                old, new = f"{old} ({before.checkpoint})", f"{new} ({now.checkpoint})"
             raise ValueError(
-                f"{directory}: other predictions are here, with {field} {old}{was} where these have {new}{of}; give"
-                " another --out"
+                f"{directory}: other predictions are here, with {field} {old} where these have {new}; give another"
+                " --out"
             )
-
-
-def _shown(value: Any) -> str:
-    return quote(value, MAX_LENGTH)

@@ -1,8 +1,12 @@
-"""The directory of predictions: ``OUT.partial`` until they are whole, then ``OUT``::
+"""The directory of predictions.
 
-OUT/predictions.json         the manifest
-OUT/data.json                the shards that were read, with their checksums
-OUT/parts/part-00000.parquet ...
+::
+
+    OUT/predictions.json               the manifest
+    OUT/data.json                      the shards that were read, with their checksums
+    OUT/parts/part-00000.parquet ...   consecutive rows
+
+Until all are written it is ``OUT.partial``.
 """
 
 import shutil

@@ -72,9 +72,8 @@ def predict(options: PredictOptions, ranks: Ranks) -> None:
     begin = partial(output.begin, job.manifest, job.record) if job.place is None else output.go_on
     ranks.run_on_all(lambda: begin() if ranks.is_first else None)
     left = ranks.broadcast(unfinished(files, job.columns.schema) if ranks.is_first else {})
-    begun = f", {len(files) - len(left)} of them finished before" if len(left) < len(files) else ""
-    stored = job.stored
-    _say(ranks, f"{stored.path}, arm {stored.arm}: {job.manifest.rows} rows to {len(files)} files{begun}")
+    of_all = f"{len(left)} of {len(files)} files to write"
+    _say(ranks, f"{job.stored.path}, arm {job.stored.arm}: {job.manifest.rows} rows, {of_all}")
     if left:
         _write(job, left)
     mine = list(files)[ranks.rank :: ranks.world_size]
