@@ -87,6 +87,11 @@ class Encoding:
         return tables_of(self.categorical)
 
     @property
+    def tables_with_vocabulary(self) -> list[str]:
+        """The tables whose ids are by a vocabulary."""
+        return [table for table in self.tables if self.fingerprints.tables[table].method == "vocabulary"]
+
+    @property
     def uses(self) -> dict[str, str]:
         """How each column is read, see :attr:`Layout.uses`."""
         return uses_of([*self.categorical, *self.dense])

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 from data_prep.encoding.encoding import Encoding, VocabularyFile
@@ -64,20 +65,29 @@ def read_assignments(encoding: Encoding, directory: Path) -> dict[str, Assignmen
     Raises:
         ValueError: a vocabulary is missing or has changed, or see :meth:`Encoding.assignments`.
     """
+    return encoding.assignments(partial(read_vocabulary, encoding, directory))
 
-    def read(table: str) -> Learnt:
-        if table not in encoding.vocabularies:
-            raise ValueError(f"{directory / FILE}: table {quote(table)} has no vocabulary")
-        known = encoding.vocabularies[table]
-        path = directory / known.file
-        if not path.is_file():
-            raise ValueError(f"{path}: not found, the vocabulary of table {quote(table)}")
-        if sha256(path) != known.sha256:
-            raise ValueError(f"{path}: differs from the file that {FILE} names (sha256)")
-        learnt = read_values(path, encoding.tables[table][0].kind)
-        size = encoding.fingerprints.tables[table].size
-        if learnt.cardinality != size:
-            raise ValueError(f"{path}: {learnt.cardinality} ids, expected {size}")
-        return learnt
 
-    return encoding.assignments(read)
+def read_vocabulary(encoding: Encoding, directory: Path, table: str) -> Learnt:
+    """The vocabulary of a table, from beside ``encoding.json``. Raises ValueError where it is missing or has
+    changed."""
+    path = find_vocabulary(encoding, directory, table)
+    learnt = read_values(path, encoding.tables[table][0].kind)
+    size = encoding.fingerprints.tables[table].size
+    if learnt.cardinality != size:
+        raise ValueError(f"{path}: {learnt.cardinality} ids, expected {size}")
+    return learnt
+
+
+def find_vocabulary(encoding: Encoding, directory: Path, table: str) -> Path:
+    """The file with the vocabulary of a table, beside ``encoding.json``. Raises ValueError where it is missing or has
+    changed."""
+    if table not in encoding.vocabularies:
+        raise ValueError(f"{directory / FILE}: table {quote(table)} has no vocabulary")
+    known = encoding.vocabularies[table]
+    path = directory / known.file
+    if not path.is_file():
+        raise ValueError(f"{path}: not found, the vocabulary of table {quote(table)}")
+    if sha256(path) != known.sha256:
+        raise ValueError(f"{path}: differs from the file that {FILE} names (sha256)")
+    return path

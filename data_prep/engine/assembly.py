@@ -39,7 +39,7 @@ def assemble(
     """
     layout = preparation.layout
     quarantined = _write_quarantine(preparation, encoded)
-    write_encoding(encoding, preparation.directory.data, _copy_vocabularies(preparation))
+    write_encoding(encoding, preparation.directory.data, _copy_vocabularies(preparation, encoding))
     splits = {
         split: tuple(
             Shard(shard["file"], shard["rows"], shard["sha256"])
@@ -74,9 +74,7 @@ def assemble(
             {"name": name, "rows": sum(r["lines"] for (f, _), r in encoded.items() if f == file)}
             for file, name in enumerate(preparation.names)
         ],
-        "ids": preparation.ids.ids,
-        "min_count": preparation.ids.min_count,
-        "max_ids": preparation.ids.max_ids,
+        **_ids(preparation),
         "reserved_ids": {"missing": 0, "unseen": 1},
         "split": preparation.split.describe(),
         "time": _times(preparation, encoded),
@@ -111,6 +109,13 @@ def assemble(
         cluster=layout.cluster,
         segments=evaluation.segments if evaluation is not None else (),
     )
+
+
+def _ids(preparation: Preparation) -> dict[str, Any]:
+    """The entries of the schema's source on how ids are assigned."""
+    if preparation.reused is not None:
+        return {"encoding": preparation.reused.as_record()}
+    return {name: getattr(preparation.ids, name) for name in ("ids", "min_count", "max_ids")}
 
 
 def _times(preparation: Preparation, encoded: Records) -> dict[str, Any] | None:
@@ -174,16 +179,14 @@ def _write_quarantine(preparation: Preparation, encoded: Records) -> int:
     return number
 
 
-def _copy_vocabularies(preparation: Preparation) -> dict[str, str]:
+def _copy_vocabularies(preparation: Preparation, encoding: Encoding) -> dict[str, str]:
     """Copies the vocabularies into the data set; their paths in it, by table."""
-    if preparation.ids.ids != "vocabulary":
-        return {}
-    files = vocabulary_files(preparation.layout.tables)
-    for number, file in enumerate(files.values()):
+    files = vocabulary_files(encoding.tables_with_vocabulary)
+    for table, file in files.items():
         path = preparation.directory.data / file
         path.parent.mkdir(exist_ok=True)
         with write_whole(path) as temporary:
-            shutil.copyfile(preparation.directory.file("vocabulary", f"{number:03d}.parquet"), temporary)
+            shutil.copyfile(preparation.keys_file(table).with_suffix(".parquet"), temporary)
     return files
 
 

@@ -4,7 +4,6 @@ import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from data_prep.encoding.encoding import Encoding
 from data_prep.engine.preparation import Preparation, key_of
 from data_prep.engine.segments import SegmentWork
 from data_prep.engine.split_rows import CHUNK_ROWS, SplitRows
-from data_prep.ids.assignment import Learnt, read_vocabulary
+from data_prep.ids.assignment import read_vocabulary
 from data_prep.output.raw_context import SeenClusters
 from data_prep.output.shards import ShardWriter, arrow_schema
 from data_prep.output.time_spans import SeenTimes
@@ -50,7 +49,7 @@ class _SegmentEncoding:
         self._layout = preparation.layout
         self._seen = SeenTimes(preparation.times_file(file, segment) if preparation.keeps_times else None)
         self._chunks = SplitRows(preparation, file, stage.starts.get(key, 0), seen=self._seen)
-        assignments = stage.encoding.assignments(partial(_vocabulary_of, preparation))
+        assignments = stage.encoding.assignments(lambda table: read_vocabulary(preparation.keys_file(table)))
         self._encoders = {split: Encoder(stage.encoding, assignments) for split in SPLITS}
         self._label_columns = needed_labels(preparation.layout)
         columns = arrow_schema(
@@ -137,8 +136,3 @@ class _SegmentEncoding:
                 label = label[numbers(one_chunk(encoded[task.given]), np.int8) == 1]
             self._labels[split][task.name][0] += len(label)
             self._labels[split][task.name][1] += int(label.sum())
-
-
-def _vocabulary_of(preparation: Preparation, table: str) -> Learnt:
-    number = list(preparation.layout.tables).index(table)
-    return read_vocabulary(preparation.directory.file("vocabulary", f"{number:03d}.npy"))

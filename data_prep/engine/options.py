@@ -1,11 +1,13 @@
 """Command-line options of preparations from raw logs."""
 
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 from data_prep.columns.layout import Layout
 from data_prep.ids.assignment import Method
 from data_prep.ids.vocabulary import RESERVED_IDS
+from dlrm_mtl.quoting import quote
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,13 @@ class ContextOptions:
         return replace(layout, cluster=self.cluster or layout.cluster, segments=self.segments or layout.segments)
 
 
+def refuse_changed(options: Any, defaults: Any, *names: str) -> None:
+    """Raises ValueError where one of these options, which say how ids are learnt, is not its default."""
+    for name in names:
+        if (value := getattr(options, name)) != getattr(defaults, name):
+            raise ValueError(f"{name} {quote(value)}: contradicts encoding, by which ids are assigned; leave it out")
+
+
 @dataclass(frozen=True)
 class IdOptions:
     """How categorical values become ids. Ids 0 (missing) and 1 (not in the vocabulary) are reserved in every table."""
@@ -46,9 +55,15 @@ class IdOptions:
     """max_ids of single tables, by name: cat_0 40000000 cat_9 1000."""
     multi_hot: dict[str, int] = field(default_factory=dict)
     """Ids per row to which one-hot features are expanded, by name: cat_0 3 cat_20 100."""
+    encoding: Path | None = None
+    """Data set by whose encoding the rows are encoded: its vocabularies, or other assignment of ids, and its means and
+    deviations. A model of that data set can be used on this one. By default these are learnt, by the options above."""
 
     def validate(self, layout: Layout) -> None:
-        """Raises ValueError where an option is out of range or names an unknown table or feature."""
+        """Raises ValueError where an option is out of range, names an unknown table or feature, or contradicts
+        ``encoding``."""
+        if self.encoding is not None:
+            refuse_changed(self, IdOptions(), "ids", "min_count", "max_ids", "table_max_ids", "multi_hot")
         if self.min_count < 1:
             raise ValueError(f"min_count {self.min_count}: expected at least 1")
         for name in self.table_max_ids:

@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from data_prep.columns.layout import Layout
+from data_prep.encoding.reuse import ReusedEncoding
 from data_prep.engine.options import IdOptions
 from data_prep.engine.split import Split
 from data_prep.engine.work_directory import WorkDirectory
@@ -57,6 +58,8 @@ class Preparation:
     """Times of the rows, where the layout has a time column."""
     reader_version: str = ""
     """Version of code outside this project that reads the log; empty: there is none."""
+    reused: ReusedEncoding | None = None
+    """What encodes the rows; None: it is learnt."""
 
     @cached_property
     def source(self) -> Source:
@@ -72,7 +75,8 @@ class Preparation:
     @property
     def needs_counts(self) -> bool:
         """Whether a pass over the training rows must come first."""
-        return self.ids.ids == "vocabulary" or any(column.standardise for column in self.layout.dense)
+        is_learnt = self.ids.ids == "vocabulary" or any(column.standardise for column in self.layout.dense)
+        return self.reused is None and is_learnt
 
     @property
     def keeps_parsed(self) -> bool:
@@ -95,6 +99,10 @@ class Preparation:
     def parsed_file(self, file: int, segment: int) -> Path:
         """File for the parsed rows of a segment."""
         return self.directory.file("parsed", f"{key_of(file, segment)}.arrow")
+
+    def keys_file(self, table: str) -> Path:
+        """File for the keys of a table's vocabulary; the values are in a .parquet file beside it."""
+        return self.directory.file("vocabulary", f"{list(self.layout.tables).index(table):03d}.npy")
 
     @cached_property
     def context(self) -> RawContext | None:
@@ -142,7 +150,9 @@ class Preparation:
                 for number, (path, name) in enumerate(zip(self.files, self.names, strict=True))
             ]
             + [_stamp(path) for path in (self.preprocessing.files if self.preprocessing else ())],
-            "ids": asdict(self.ids),
+            # The encoding is known by its content, wherever it lies.
+            "ids": {name: value for name, value in asdict(self.ids).items() if name != "encoding"},
+            **({"encoding": self.reused.sha256} if self.reused is not None else {}),
             "split": self.split.describe(),
             "times": None if self.times is None else asdict(self.times),
             "eval_from": self.split.eval_from,

@@ -2,20 +2,20 @@
 
 import json
 import resource
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
-
 from data_prep.columns.layout import Layout
+from data_prep.encoding.encoding import Encoding
+from data_prep.encoding.reuse import ReusedEncoding, read_reused
 from data_prep.engine.assembly import assemble
 from data_prep.engine.count_pass import CountPass
 from data_prep.engine.encode_pass import EncodePass
 from data_prep.engine.evaluation_rows import EvaluationRows, EvaluationSplit
-from data_prep.engine.learning import learnt_encoding
+from data_prep.engine.learning import copy_vocabulary, learnt_encoding, merge_table, reused_encoding
 from data_prep.engine.options import IdOptions, WorkOptions
 from data_prep.engine.preparation import Preparation, Preprocessing, key_of
 from data_prep.engine.segments import index_part, run_part
@@ -23,15 +23,12 @@ from data_prep.engine.split import Split, SplitOptions
 from data_prep.engine.stages import CHANGED, Records, StageRunner
 from data_prep.engine.work_directory import Replica, WorkDirectory
 from data_prep.engine.workers import Workers
-from data_prep.ids.assignment import write_counted
-from data_prep.ids.counting import merge_runs
-from data_prep.ids.fingerprints import of_vocabulary
 from data_prep.output.raw_context import RawContext
 from data_prep.output.writer import check_destination
 from data_prep.sources.raw_files import find_files
 from data_prep.sources.source import OpenSource, open_source
 from data_prep.sources.times import NUMERIC, Times, find_times, parse_time
-from dlrm_mtl.files import read_json, sha256, write_json
+from dlrm_mtl.files import read_json, write_json
 from dlrm_mtl.schema import Schema, read_schema, write_schema
 
 
@@ -69,6 +66,11 @@ def prepare(
     split.validate()
     layout = split.apply(layout)
     check_destination(out)
+    reused = None
+    if ids.encoding is not None:
+        reused = read_reused(ids.encoding, "log", out)
+        reused.check_features(layout.categorical, layout.dense)
+        reused.check_texts(layout.trim, layout.missing)
     files, passed_over = find_files(raw)
     preparation = Preparation(
         name,
@@ -83,6 +85,7 @@ def prepare(
         preprocessing,
         passed_over,
         reader_version=reader_version,
+        reused=reused,
     )
     if layout.time_column:
         preparation = replace(preparation, times=_times_of(preparation, split))
@@ -158,13 +161,7 @@ def _run_stages(runner: StageRunner, generator: str, plan: Mapping[str, Any]) ->
             first += record["lines"]
         preparation = replace(preparation, split=preparation.split.resolve(first))
         runner = replace(runner, preparation=preparation)
-    counted: Records = {}
-    if preparation.needs_counts:
-        counted = runner.over_segments("count", partial(run_part, preparation, CountPass(starts)))
-        if preparation.ids.ids == "vocabulary":
-            tables = len(preparation.layout.tables)
-            runner.over_numbers("merge", partial(merge_table, preparation), tables, " tables")
-    encoding = learnt_encoding(preparation, counted.values())
+    encoding = _reuse(runner, preparation.reused) if preparation.reused is not None else _learn(runner, starts)
     encode = partial(run_part, preparation, EncodePass(starts, encoding))
     if preparation.directory.replica.rank and preparation.context is None:
         runner.over_segments_to_the_end("encode", encode)
@@ -180,6 +177,26 @@ def _run_stages(runner: StageRunner, generator: str, plan: Mapping[str, Any]) ->
     return schema
 
 
+def _learn(runner: StageRunner, starts: Mapping[str, int]) -> Encoding:
+    """The encoding that the training rows give; ``starts`` as in :class:`CountPass`."""
+    preparation = runner.preparation
+    counted: Records = {}
+    if preparation.needs_counts:
+        counted = runner.over_segments("count", partial(run_part, preparation, CountPass(starts)))
+        if preparation.ids.ids == "vocabulary":
+            tables = len(preparation.layout.tables)
+            runner.over_numbers("merge", partial(merge_table, preparation), tables, " tables")
+    return learnt_encoding(preparation, counted.values())
+
+
+def _reuse(runner: StageRunner, reused: ReusedEncoding) -> Encoding:
+    """The encoding of another data set, whose vocabularies are copied."""
+    tables = len(reused.encoding.tables_with_vocabulary)
+    if tables:
+        runner.over_numbers("vocabulary", partial(copy_vocabulary, runner.preparation), tables, " tables")
+    return reused_encoding(runner.preparation, reused)
+
+
 def _finish_evaluation(runner: StageRunner, context: RawContext, encoded: Records) -> EvaluationSplit | None:
     """Writes the final shards of the evaluation rows; None: there are none."""
     rows = EvaluationRows.of(runner.preparation, context, encoded)
@@ -191,20 +208,3 @@ def _finish_evaluation(runner: StageRunner, context: RawContext, encoded: Record
         return None
     runner.over_numbers("evaluation", rows.write, len(rows.parts), " shards")
     return rows.result()
-
-
-def merge_table(preparation: Preparation, number: int) -> Iterator[dict[str, Any]]:
-    """Merges the counts of one embedding table into its vocabulary; yields its record."""
-    directory, key = preparation.directory, f"{number:03d}"
-    if record := directory.finished("merge", key):
-        yield record
-        return
-    name, features = list(preparation.layout.tables.items())[number]
-    runs = sorted(directory.file("runs", "x").parent.glob("*.arrow"))
-    cap = preparation.ids.cap(preparation.layout, name)
-    keys_file = directory.file("vocabulary", f"{key}.npy")
-    readable = write_counted(merge_runs(runs, number, name), features[0], preparation.ids.min_count, cap, keys_file)
-    fingerprint = of_vocabulary(pq.read_table(readable, columns=["value"])["value"])
-    record = {"table": name, "fingerprint": asdict(fingerprint)}
-    directory.finish("merge", key, record, {path: sha256(path) for path in (keys_file, readable)})
-    yield record

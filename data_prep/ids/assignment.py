@@ -5,7 +5,7 @@ Every table reserves ``MISSING_ID`` (no value) and ``UNSEEN_ID`` (outside the vo
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -107,6 +107,16 @@ class Learnt:
         place = position if self._places is None else self._places[position]
         return np.where(is_known, place + RESERVED_IDS, UNSEEN_ID).astype(np.int32)
 
+    def write(self, keys_file: Path) -> list[Path]:
+        """Writes the keys (.npy), and their places beside them where there are any; returns the files."""
+        arrays: dict[Path, npt.NDArray[Any]] = {keys_file: self._keys}
+        if self._places is not None:
+            arrays[_places_file(keys_file)] = self._places
+        for path, array in arrays.items():
+            with write_whole(path) as temporary, temporary.open("wb") as file:
+                np.save(file, array, allow_pickle=False)
+        return list(arrays)
+
 
 def with_missing(ids: Ids, missing: np.ndarray | None) -> Ids:
     """Ids with ``MISSING_ID`` where a value is missing; changes them in place."""
@@ -153,8 +163,7 @@ def write_counted(
         all_values = pa.array(all_keys.view(np.int64))
     readable = keys_file.with_suffix(".parquet")
     write_vocabulary(pa.table({"value": all_values, "count": all_counts}), readable)
-    with write_whole(keys_file) as temporary, temporary.open("wb") as file:
-        np.save(file, all_keys, allow_pickle=False)
+    Learnt(all_keys).write(keys_file)
     return readable
 
 
@@ -167,8 +176,18 @@ def most_frequent(counts: np.ndarray, number: int) -> np.ndarray:
 
 
 def read_vocabulary(keys_file: Path) -> Learnt:
-    """A vocabulary, mapped into memory: the workers of a machine share one copy."""
-    return Learnt(np.load(keys_file, mmap_mode="r", allow_pickle=False))
+    """A vocabulary that :meth:`Learnt.write` has written, mapped into memory: the workers of a machine share one
+    copy."""
+    arrays = [
+        np.load(path, mmap_mode="r", allow_pickle=False)
+        for path in (keys_file, _places_file(keys_file))
+        if path.is_file()
+    ]
+    return Learnt(*arrays)
+
+
+def _places_file(keys_file: Path) -> Path:
+    return keys_file.with_suffix(".places.npy")
 
 
 def read_values(path: Path, kind: Kind) -> Learnt:

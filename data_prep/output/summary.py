@@ -20,8 +20,10 @@ def summary(schema: Schema, directory: Path) -> str:
     rows = ", ".join(f"{split} {schema.rows(split):,} rows" for split in schema.splits)
     names = 2 + max(map(len, ("task", *schema.task_names)))
     labels = 2 + max(map(len, ("label", *schema.label_columns)))
+    encoding = schema.source.get("encoding")
     lines = [
         f"{directory}: {rows}",
+        *([f"encoded as {encoding['directory']}"] if encoding else []),
         f"{len(schema.categorical)} categorical features in {len(schema.tables)} tables of"
         f" {sum(users[0].cardinality for users in schema.tables.values()):,} rows, {len(schema.dense)} dense features",
         f"{'task':<{names}}{'label':<{labels}}{'given':<{labels}}{'base rate':>10}{'Bayes NE':>10}",

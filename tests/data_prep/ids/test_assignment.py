@@ -2,13 +2,16 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_prep.ids.assignment import Assignment, Hashed, Learnt, Modulo, with_missing
+from data_prep.ids.assignment import Assignment, Hashed, Learnt, Modulo, of_values, read_vocabulary, with_missing
+from data_prep.ids.keys import keys_of
 from data_prep.ids.multi_hot import expand
 
 KEYS = {
@@ -132,3 +135,12 @@ def test_expanded_ids_are_spread_and_differ_by_feature_id_and_place() -> None:
 
 def test_a_table_of_reserved_ids_alone_is_expanded_within_it() -> None:
     assert expand(np.array([0, 1], np.int32), "user", 3, 2).max() < 2
+
+
+@pytest.mark.parametrize("texts", [list("bacdefgh"), []])
+def test_a_vocabulary_in_any_order_is_written_and_read(tmp_path: Path, texts: list[str]) -> None:
+    learnt = of_values(pa.chunked_array([texts], pa.string()), "string")
+    learnt.write(tmp_path / "keys.npy")
+    read = read_vocabulary(tmp_path / "keys.npy")
+    assert read.cardinality == learnt.cardinality == len(texts) + 2
+    assert read.ids(keys_of(pa.array([*texts, "z"]))).tolist() == [*range(2, len(texts) + 2), 1]
