@@ -17,6 +17,8 @@ from tqdm import tqdm
 from data_prep.columns.days import day_number
 from data_prep.columns.layout import dense_names
 from data_prep.encoding.encoding import Encoding
+from data_prep.encoding.reuse import ReusedEncoding
+from data_prep.engine.options import refuse_changed
 from data_prep.kuairand_log.context import CLUSTER, SEGMENTS, KuaiRandContext
 from data_prep.kuairand_log.counts import (
     LABEL_SOURCES,
@@ -41,6 +43,7 @@ from data_prep.kuairand_log.raw_tables import (
     read_users,
     read_videos,
 )
+from data_prep.kuairand_log.reuse import reuse, vocabularies_of
 from data_prep.output.summary import summary
 from data_prep.output.writer import DatasetWriter, check_destination
 from dlrm_mtl import cli
@@ -81,9 +84,14 @@ class Options:
     segments: tuple[str, ...] = ()
     """Columns whose values divide the evaluation rows, beside their day and whether their user has training rows: hour,
     tab, duration_bucket, or categorical columns of the user or video table. The cluster is user_id."""
+    encoding: Path | None = None
+    """Data set by whose encoding the rows are encoded: its features, vocabularies, means and deviations. A model of
+    that data set can be used on this one. By default these are learnt."""
 
     def validate(self) -> None:
         """Raises ValueError where options are out of range or contradict each other."""
+        if self.encoding is not None:
+            refuse_changed(self, Options, "history_length", "min_count")
         for name in ("history_length", "min_count"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} {getattr(self, name)}: expected at least 1")
@@ -120,14 +128,22 @@ def prepare(options: Options) -> Schema:
     tasks = TASKS[options.tasks]
     log_labels = sorted({column for label in labels_of(tasks) for column in LABEL_SOURCES[label]})
     files = discover(options.raw, options.include_random, log_labels)
+    reused = None
+    if options.encoding is not None:
+        reused, files = reuse(options.encoding, options.out, files)
     tables = Tables(
         read_users(files.users),
         read_videos(files.videos),
         read_history(files.history) if files.history is not None else None,
     )
     context = KuaiRandContext(tables, options.segments)
-    counts, statistics = learn(options, files, tables, log_labels, context)
-    encoding, vocabularies = statistics.learn(options.history_length, options.min_count)
+    statistics = Statistics(tables)
+    counts = count(options, files, tables, log_labels, context, statistics if reused is None else None)
+    encoding, vocabularies = (
+        statistics.learn(options.history_length, options.min_count)
+        if reused is None
+        else (reused.encoding, vocabularies_of(reused))
+    )
     encoder = ImpressionEncoder(tables, encoding, vocabularies)
     name = f"kuairand-{options.tasks}"
     with DatasetWriter(
@@ -149,20 +165,25 @@ def prepare(options: Options) -> Schema:
                 if split == "eval":
                     columns |= context.columns(selected)
                 writer.write(split, pa.table(columns))
-        described = {**source(options, files, counts, encoding), **context.as_record()}
+        described = {**source(options, files, counts, encoding, reused), **context.as_record()}
         return writer.finish(described, encoding=encoding, vocabularies=vocabularies)
 
 
-def learn(
-    options: Options, files: RawFiles, tables: Tables, log_labels: Sequence[str], context: KuaiRandContext
-) -> tuple[Counts, Statistics]:
-    """The first pass; the context learns from it, too.
+def count(
+    options: Options,
+    files: RawFiles,
+    tables: Tables,
+    log_labels: Sequence[str],
+    context: KuaiRandContext,
+    statistics: Statistics | None,
+) -> Counts:
+    """The first pass. The context learns from it, and so do the statistics, if there are any.
 
     Raises:
         ValueError: a split is empty, a task has one class only among the training rows, or the histories reach
             into the rows used.
     """
-    counts, statistics = Counts(), Statistics(tables)
+    counts = Counts()
     first_used = 1 << 40
     for impressions in progress(read_log(files.logs, log_labels), "count", None):
         if not len(impressions):
@@ -178,7 +199,7 @@ def learn(
             count_labels(selected, TASKS[options.tasks], counts, split)
             count_joins(selected, tables, counts, split)
             context.add(split, selected)
-            if split == "train":
+            if split == "train" and statistics is not None:
                 statistics.add(selected)
             if len(selected):
                 first_used = min(first_used, int(selected.day.min()))
@@ -189,7 +210,7 @@ def learn(
             f"{files.history}: histories run to {to_date(last_day(tables.history))}, but rows are used from"
             f" {to_date(first_used)}: they would leak labels; give a later --train-from or take the file away"
         )
-    return counts, statistics
+    return counts
 
 
 def check_splits(options: Options, counts: Counts) -> None:
@@ -214,9 +235,12 @@ def check_splits(options: Options, counts: Counts) -> None:
             )
 
 
-def source(options: Options, files: RawFiles, counts: Counts, encoding: Encoding) -> dict[str, object]:
+def source(
+    options: Options, files: RawFiles, counts: Counts, encoding: Encoding, reused: ReusedEncoding | None
+) -> dict[str, object]:
     """The schema's ``source``: options, files, and counts of rows and ids."""
     first, last = (to_date(day) for day in counts.days)
+    learnt = {"history_length": options.history_length, "min_count": options.min_count}
     return {
         "generator": "data_prep.kuairand",
         "licence": "CC BY-SA 4.0, as that of KuaiRand",
@@ -225,8 +249,7 @@ def source(options: Options, files: RawFiles, counts: Counts, encoding: Encoding
         "train_from": str(options.train_from or first),
         "eval_from": str(options.eval_from),
         "eval_to": str(options.eval_to or last),
-        "history_length": options.history_length,
-        "min_count": options.min_count,
+        **(learnt if reused is None else {"encoding": reused.as_record()}),
         "rows_read": counts.rows_read,
         "rows_outside_dates": counts.rows_outside_dates,
         "positives": counts.positives,

@@ -57,7 +57,7 @@ class Statistics:
         for name, counter in self._values.items():
             counter.add(to_integers(columns[name]))
         for name, moments in self._moments.items():
-            moments.add(measured(columns, _dense(name), BITS))
+            moments.add(measured(columns, dense_feature(name), BITS))
 
     def learn(self, history_length: int, min_count: int) -> tuple[Encoding, dict[str, pa.Table]]:
         """The encoding, and the vocabulary of each table: columns ``value`` and ``count``, in the order of the ids.
@@ -67,29 +67,27 @@ class Statistics:
             min_count: a value needs at least so many occurrences in training rows for an id of its own.
         """
         columns = self._tables.columns
-        categorical = [EncodedCategorical(name, "integer") for name in LOG_CATEGORICAL]
+        has_history = "history" in columns
         vocabularies = {}
         for name, counter in self._values.items():
             known = counter.vocabulary(min_count)
             vocabularies[name] = _vocabulary(pa.array(known.values), known.counts)
-        for name, table in TABLE_CATEGORICAL.items():
-            kind: Kind = "integer" if name in ("author_id", "music_id") else "string"
-            categorical.append(EncodedCategorical(name, kind, multi_hot=name == "tag"))
-            values, lengths = values_of(columns[table], categorical[-1])
-            counts = self._table_rows[table]
-            vocabularies[name] = _learn(values, counts if lengths is None else np.repeat(counts, lengths), min_count)
-        of_tables = dict(TABLE_DENSE)
-        for name in HISTORY_LISTS if "history" in columns else ():
-            categorical.append(
-                EncodedCategorical(name, "integer", multi_hot=True, table="video_id", newest=history_length)
-            )
-            of_tables[f"{name}_length"] = "history"
+        categorical = categorical_features(history_length if has_history else 0)
+        for feature in categorical:
+            if (name := feature.column) in TABLE_CATEGORICAL:
+                table = TABLE_CATEGORICAL[name]
+                values, lengths = values_of(columns[table], feature)
+                counts = self._table_rows[table]
+                vocabularies[name] = _learn(
+                    values, counts if lengths is None else np.repeat(counts, lengths), min_count
+                )
         moments = dict(self._moments)
-        for name, table in of_tables.items():
+        for name in dense_names_of(has_history)[len(LOG_DENSE) :]:
+            table = TABLE_DENSE.get(name, "history")
             moments[name] = Moments()
-            moments[name].add(measured(columns[table], _dense(name), BITS), self._table_rows[table])
+            moments[name].add(measured(columns[table], dense_feature(name), BITS), self._table_rows[table])
         scalers = {name: of_feature.scaler() for name, of_feature in moments.items()}
-        dense = tuple(_dense(name, scaler.has_missing) for name, scaler in scalers.items())
+        dense = tuple(dense_feature(name, scaler.has_missing) for name, scaler in scalers.items())
         fingerprints = Fingerprints(
             {name: of_vocabulary(vocabulary["value"]) for name, vocabulary in vocabularies.items()},
             {
@@ -100,7 +98,27 @@ class Statistics:
         return Encoding("kuairand", tuple(categorical), dense, fingerprints, TextFields(False, ("",))), vocabularies
 
 
-def _dense(name: str, mark_missing: bool = False) -> EncodedDense:
+def categorical_features(history_length: int) -> list[EncodedCategorical]:
+    """The categorical features of a KuaiRand with histories, or without (``history_length`` 0)."""
+    features = [EncodedCategorical(name, "integer") for name in LOG_CATEGORICAL]
+    for name in TABLE_CATEGORICAL:
+        kind: Kind = "integer" if name in ("author_id", "music_id") else "string"
+        features.append(EncodedCategorical(name, kind, multi_hot=name == "tag"))
+    features += [
+        EncodedCategorical(name, "integer", multi_hot=True, table="video_id", newest=history_length)
+        for name in HISTORY_LISTS
+        if history_length
+    ]
+    return features
+
+
+def dense_names_of(has_history: bool) -> list[str]:
+    """Names of the dense features of a KuaiRand, without the marks of missing values."""
+    return [*LOG_DENSE, *TABLE_DENSE, *(f"{name}_length" for name in HISTORY_LISTS if has_history)]
+
+
+def dense_feature(name: str, mark_missing: bool = False) -> EncodedDense:
+    """A dense feature by its name."""
     kind: Literal["integer", "number"] = "number" if name in TABLE_DENSE else "integer"
     return EncodedDense(name, kind, name, "log", standardise=True, mark_missing=mark_missing, bits=BITS)
 
