@@ -15,6 +15,8 @@ SHOWN_DIGITS = 16
 SHOWN_FUNCTION = 80
 """Characters of a function's name that messages show."""
 
+REUSE = "prepare the data with --encoding DIR, where DIR is the data set of the model's training"
+
 
 @dataclass(frozen=True)
 class TableFingerprint:
@@ -56,15 +58,12 @@ class TableFingerprint:
     def how_to_repeat(self) -> str:
         """How other data get the same ids."""
         if self.method == "vocabulary":
-            return (
-                "prepare both data sets with --ids hash and the same --max-ids, which gives a value one id in both"
-                " (no preparation takes another data set's vocabulary)"
-            )
+            return REUSE
         if self.method == "generated":
             return f"generate the data with --seed {self.seed} and the same options"
         if self.method == "unknown":
             return "prepare the data as those were prepared"
-        return f"prepare the data with --ids {self.method}, {self.size} ids in this table, of columns of the same kind"
+        return f"{REUSE}, or with --ids {self.method}, {self.size} ids in this table, of columns of the same kind"
 
     def differs(self, other: "TableFingerprint") -> bool:
         """Whether the ids are known to differ in meaning."""
@@ -99,10 +98,7 @@ class DenseFingerprint:
     @property
     def how_to_repeat(self) -> str:
         """How other data get the same values."""
-        return (
-            "prepare both data sets with one layout that does not standardise this feature (no preparation takes"
-            " another data set's mean and deviation)"
-        )
+        return REUSE
 
     def differs(self, other: "DenseFingerprint") -> bool:
         """Whether the values are known to differ in meaning."""

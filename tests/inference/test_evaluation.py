@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from data_prep.engine.options import IdOptions
 from dlrm_mtl.config import CompareConfig, ModelConfig
 from dlrm_mtl.distributed.processes import Ranks
 from dlrm_mtl.inference.evaluation.evaluating import evaluate
@@ -17,8 +18,11 @@ from dlrm_mtl.inference.evaluation.text import format_evaluation
 from dlrm_mtl.schema import Task
 from dlrm_mtl.studies.comparison import run_comparison
 from tests.data.faults import destroy_a_page, use_an_unknown_id
+from tests.data_prep.logs import lines_of, run_prepare, write_log
 from tests.datasets import TASKS, make_dataset
+from tests.distributed.training import run_config
 from tests.entry_points.processes import complaint, python
+from tests.inference.training import train_and_predict
 from tests.messages import mentions
 from tests.ranks import RankPool
 from tests.training.test_init_from import changed_copy, other_vocabulary
@@ -171,6 +175,19 @@ def test_rows_too_few_for_some_metrics(data: Path, run: Path, rank_pool: RankPoo
     assert "| buy " in format_evaluation(result)
 
 
+def test_rows_of_other_days_by_the_encoding_of_training(rank_pool: RankPool, tmp_path: Path) -> None:
+    for day in range(2):
+        write_log(tmp_path / f"day_{day}", lines_of(400, seed=day))
+    trained, later, other = (tmp_path / name for name in ("trained", "later", "other"))
+    run_prepare(tmp_path / "day_0", trained)
+    run_prepare(tmp_path / "day_1", later, ids=IdOptions(encoding=trained))
+    run_prepare(tmp_path / "day_1", other)
+    rank_pool.run(1, train_and_predict, run_config(trained, log_every=2), tmp_path / "run", ["mean"])
+    [result] = rank_pool.run(1, evaluated, EvaluateOptions((tmp_path / "run",), later, tmp_path / "file.json"))
+    assert result["arms"]["mean"]["tasks"]["click"]["rows"] == 40
+    assert mentions(refused(rank_pool, tmp_path / "run", other), other, "--encoding")
+
+
 def refused(pool: RankPool, run: Path, data: Path, **changes: Any) -> str:
     options = replace(EvaluateOptions((run,), data, data.parent / "evaluation.json"), **changes)
     [error] = pool.run(1, evaluated, options)
@@ -184,7 +201,7 @@ def test_what_does_not_fit_is_named_before_data_are_read(
 ) -> None:
     changed = changed_copy(data, tmp_path, other_vocabulary)
     destroy_a_page(changed / "eval" / "part-00000.parquet")
-    assert mentions(refused(rank_pool, run, changed), changed, "sha256 fedcba9876543210", "--ids hash")
+    assert mentions(refused(rank_pool, run, changed), changed, "sha256 fedcba9876543210", "--encoding")
     assert mentions(refused(rank_pool, run, data, arm=("sum",)), "'sum'", "single_task")
     file = tmp_path / "no" / "evaluation.json"
     assert mentions(refused(rank_pool, run, data, out=file), "out", file)

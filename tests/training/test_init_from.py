@@ -78,9 +78,9 @@ def larger_table_without_fingerprints(raw: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        (other_vocabulary, ("table 'user'", "sha256 0123456789abcdef", "sha256 fedcba9876543210", "--ids hash")),
-        (larger_table, ("table 'user'", "50 ids", "60 ids", "--ids hash")),
-        (larger_table_without_fingerprints, ("table 'user'", "50 ids", "60 ids", "--ids hash")),
+        (other_vocabulary, ("table 'user'", "sha256 0123456789abcdef", "sha256 fedcba9876543210", "--encoding")),
+        (larger_table, ("table 'user'", "50 ids", "60 ids", "--encoding")),
+        (larger_table_without_fingerprints, ("table 'user'", "50 ids", "60 ids", "--encoding")),
         (
             lambda raw: raw["fingerprints"]["tables"]["item"].update(function="remainder"),
             ("table 'item'", "splitmix64", "remainder", "--ids hash, 30 ids"),
@@ -91,7 +91,7 @@ def larger_table_without_fingerprints(raw: dict[str, Any]) -> None:
         ),
         (
             lambda raw: raw["fingerprints"]["dense"]["age"].update(mean=2.75),
-            ("dense feature 'age'", "- 2.5)", "- 2.75)", "standardise"),
+            ("dense feature 'age'", "- 2.5)", "- 2.75)", "--encoding"),
         ),
         (
             lambda raw: raw["dense"].reverse(),
