@@ -20,7 +20,7 @@ from dlrm_mtl.serving.manifest import read_manifest
 from dlrm_mtl.serving.options import ExportOptions
 from dlrm_mtl.serving.writing import write_export
 from tests.datasets import make_dataset
-from tests.entry_points.processes import QUIET_CPU, complaint, python
+from tests.entry_points.processes import QUIET_CPU, ROOT, complaint, python
 from tests.messages import naming
 from tests.serving.conftest import Exports
 from tests.serving.models import inputs_of, real_batches
@@ -118,16 +118,15 @@ class Blocked(MetaPathFinder):
             raise AssertionError(f"imports {name}")
 
 sys.meta_path.insert(0, Blocked())
+import runpy
+from pathlib import Path
 import torch
-float_export, int8_export, inputs, outputs = sys.argv[1:]
-batch = list(torch.load(inputs, weights_only=True))
-results = [
-    torch.export.load(f"{float_export}/model.pt2").module()(*batch),
-    torch._inductor.aoti_load_package(f"{float_export}/compiled.pt2")(*batch),
-]
+example, float_export, int8_export, inputs, outputs = map(Path, sys.argv[1:])
+load = runpy.run_path(str(example))["load"]
+batch = torch.load(inputs, weights_only=True)
+results = [load(float_export)[1](*batch), load(float_export, compiled=True)[1](*batch)]
 Blocked.names.remove("fbgemm_gpu")
-import fbgemm_gpu
-results.append(torch.export.load(f"{int8_export}/model.pt2").module()(*batch))
+results.append(load(int8_export)[1](*batch))
 torch.save(results, outputs)
 """
 
@@ -135,7 +134,8 @@ torch.save(results, outputs)
 def test_it_runs_with_torch_alone(exports: Exports, tmp_path: Path) -> None:
     """And with int8 tables, with torch and fbgemm_gpu."""
     torch.save(exports.inputs, tmp_path / "inputs.pt")
-    files = [exports.float, exports.int8, tmp_path / "inputs.pt", tmp_path / "outputs.pt"]
+    example = ROOT / "docs" / "examples" / "score_with_torch.py"
+    files = [example, exports.float, exports.int8, tmp_path / "inputs.pt", tmp_path / "outputs.pt"]
     process = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", WITHOUT_THIS_PACKAGE, *map(str, files)],
         cwd=tmp_path,
