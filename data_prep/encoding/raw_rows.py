@@ -1,6 +1,6 @@
 """Raw rows - dicts, an Arrow table or a data frame - as the columns that an encoder takes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -8,10 +8,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from data_prep.columns.arrays import Mask, one_chunk, valid_of
+from data_prep.columns.arrays import one_chunk, valid_of
 from data_prep.columns.arrow_columns import (
     READABLE,
     Column,
+    Fault,
     family,
     item_type,
     read_lists,
@@ -98,15 +99,17 @@ class RawRows:
 
     def _check(self, column: Column, raw: pa.Array | Sequence[Any], name: str) -> None:
         """Raises ValueError for the first fault."""
-        faults = [*column.faults]
-        if self._encoding.rows == "encoded":
-            faults.append(self._out_of_range(column.values, name))
-        if name == "date" and self._encoding.rows == "kuairand":
-            faults.append(kuairand.no_date(column.values))
-        for mask, reason in faults:
+        for mask, reason in self._faults(column, name):
             if mask.any():
                 row = int(np.argmax(mask))
                 raise ValueError(f"row {row}: column {quote(name)} is {quote(_shown(raw[row]))}, {reason}")
+
+    def _faults(self, column: Column, name: str) -> Iterator[Fault]:
+        yield from column.faults
+        if self._encoding.rows == "encoded":
+            yield self._out_of_range(column.values, name)
+        if self._encoding.rows == "kuairand" and name == "date":
+            yield kuairand.no_date(column.values)
 
     def _typed(self, raw: pa.Array | Sequence[Any], name: str, use: str) -> Column:
         if isinstance(raw, pa.Array):
@@ -149,7 +152,7 @@ class RawRows:
         is_float = pa.types.is_floating(kind)
         return Column(read.values, [(valid_of(read.values), f"expected {A_TEXT}")]) if is_float else read
 
-    def _out_of_range(self, values: pa.Array, name: str) -> tuple[Mask, str]:
+    def _out_of_range(self, values: pa.Array, name: str) -> Fault:
         """The fault of rows whose ids are outside of their table, or that lack a value."""
         if name not in self._sizes:
             return ~valid_of(values), "expected a number"

@@ -3,6 +3,7 @@
 import csv
 import gzip
 from collections.abc import Callable
+from datetime import date, datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ from tests.data_prep.kuairand_log.raw_kuairand import (
     write_raw,
 )
 from tests.data_prep.logs import LAYOUT, lines_of, run_prepare, write_bytes, write_log
+from tests.messages import naming
 from tests.serving.models import SMALL, inputs_of, real_batches, trained
 
 Row = dict[str, Any]
@@ -201,3 +203,24 @@ def test_raw_rows_get_the_probabilities_of_prepared_ones(source: str, tmp_path: 
     singles = [next(raw_inputs.encode([row])) for row in rows[:20]]
     assert torch.equal(torch.cat([of_row[0] for of_row in singles]), dense[:20])
     assert torch.equal(torch.cat([of_row[2] for of_row in singles], dim=1), lengths[:, :20])
+
+
+def test_dates_and_texts_of_kuairand(tmp_path: Path, test_data: Path) -> None:
+    data, rows = kuairand_log(tmp_path, test_data)
+    raw_inputs = RawInputs(data, read_schema(data).meaning)
+    [(dense, _, _)] = raw_inputs.encode(rows)
+    for convert in (date.fromisoformat, datetime.fromisoformat, lambda text: f"{text} 08:00"):
+        [(again, _, _)] = raw_inputs.encode([{**row, "upload_dt": convert(row["upload_dt"])} for row in rows])
+        assert torch.equal(again, dense)
+    assert not torch.equal(next(raw_inputs.encode([{**row, "upload_dt": None} for row in rows]))[0], dense)
+    for name, value in {
+        "date": 20221301,
+        "date ": "2022-05-04",
+        "upload_dt": "yesterday",
+        "upload_dt ": 3,
+        "onehot_feat4": 2.0,
+        "watch_seq": 10,
+        "tag": ["39"],
+    }.items():
+        with pytest.raises(ValueError, match=naming("row 1", repr(name.strip()))):
+            list(raw_inputs.encode([rows[0], {**rows[1], name.strip(): value}]))
