@@ -94,6 +94,8 @@ def test_what_cannot_be_joined_is_named(tmp_path: Path) -> None:
         join(x, y)
     with pytest.raises(ValueError, match=naming(x, "'x'")):
         join(x)
+    with pytest.raises(ValueError, match=naming(tmp_path / "comparison.json", "result.json")):
+        join(tmp_path)
     again = shutil.copytree(x, tmp_path / "again")
     with pytest.raises(ValueError, match=naming(again, "'x'", "seed 0", x)):
         join(train(tmp_path / "mean", "mean"), x, again)

@@ -23,9 +23,14 @@ def read_job(directory: Path) -> Run:
     """Reads a run directory of ``dlrm_mtl.compare`` or ``dlrm_mtl.train``.
 
     Raises:
-        ValueError: see :func:`read_run`.
+        ValueError: it is not finished; see :func:`read_run`.
     """
-    return _read_train_run(directory) if (directory / RESULT).is_file() else read_run(directory)
+    if (directory / RESULT).is_file():
+        return _read_train_run(directory)
+    file = directory / "comparison.json"
+    if not file.exists():
+        raise ValueError(f"{file}: not found, nor {RESULT} of a run of dlrm_mtl.train; expected a finished run")
+    return read_run(directory)
 
 
 def _read_train_run(directory: Path) -> Run:
