@@ -11,15 +11,18 @@ import torch
 
 from dlrm_mtl.config import require
 from dlrm_mtl.data.dataset import open_dataset
+from dlrm_mtl.data.inspection import inspect_values
 from dlrm_mtl.data.source import RowSource
 from dlrm_mtl.distributed.checkpoint_directory import MANIFEST as CHECKPOINT_MANIFEST
 from dlrm_mtl.distributed.checkpoint_directory import ListedFile, record_files
 from dlrm_mtl.files import publish, read_object, sha256, synchronize
 from dlrm_mtl.funnels import output_names
+from dlrm_mtl.inference.evaluation.fitting import check_fit
 from dlrm_mtl.inference.stored_model import StoredModel, open_stored_model
 from dlrm_mtl.meaning import Fingerprints, Meaning
 from dlrm_mtl.models.embeddings import embedding_dims, table_owners
 from dlrm_mtl.quoting import quote
+from dlrm_mtl.schema import read_schema
 from dlrm_mtl.serving.evaluation import normalized_entropies
 from dlrm_mtl.serving.exported import fbgemm_version, processor
 from dlrm_mtl.serving.exporting import check_compiler, compile_to, trace
@@ -58,41 +61,42 @@ def write_export(options: ExportOptions) -> Manifest:
         check_compiler()
     stored = open_stored_model(options.checkpoint, options.arm)
     outputs = output_names(stored.schema.tasks)
-    source = _open_data(stored, options)
-    if stored.note:
-        print(stored.note, flush=True)
+    data = _find_data(stored, options)
+    source = _open_rows(data, stored) if options.precision == "int8" else None
     model = load_served_model(stored)
-    quantization = None
-    if options.precision == "int8":
-        assert source is not None
-        quantization = _quantize(model, stored, source, list(outputs), options.batch_size)
+    quantization = _quantize(model, stored, source, list(outputs), options.batch_size) if source else None
     with _new_directory(options.out) as directory:
         program = trace(model, stored.schema)
         torch.export.save(program, directory / MODEL)
         if options.compile:
             compile_to(program, directory / COMPILED)
-        if source is not None:
-            _copy_encoding(source.dataset.directory, directory / ENCODING)
+        if data is not None:
+            _copy_encoding(data, directory / ENCODING)
         manifest = _describe(stored, outputs, options, quantization, directory)
         write_manifest(manifest, directory)
     return manifest
 
 
-def _open_data(stored: StoredModel, options: ExportOptions) -> RowSource | None:
-    """The data set, checked against the model; None if there is none and none is needed."""
+def _find_data(stored: StoredModel, options: ExportOptions) -> Path | None:
+    """The data set, which fits the model; None if none is named, and the run's is not there."""
     data = options.data or stored.data
-    if data is None:
-        if options.precision == "int8":
-            raise ValueError(
-                f"{stored.path}: int8 is compared with float on the run's data set, which is not there; give --data"
-            )
-        return None
-    dataset = open_dataset(data)
-    note = stored.check_data(data, dataset.schema)
-    if note is not None:
+    notes = [stored.note] if stored.note else []
+    if data is not None:
+        _, notes = check_fit([stored], data, read_schema(data))
+    for note in notes:
         print(note, flush=True)
-    if missing := [task for task in stored.tasks if task not in dataset.schema.task_names]:
+    return data
+
+
+def _open_rows(data: Path | None, stored: StoredModel) -> RowSource:
+    """The rows on which int8 is compared with float."""
+    if data is None:
+        raise ValueError(f"{stored.path}: the run's data set, to compare int8 with float, is not there; give --data")
+    schema = read_schema(data)
+    if missing := [task for task in stored.tasks if task not in schema.task_names]:
         raise ValueError(f"{data}: has no task {quote(missing[0])}, expected those of {stored.path}")
+    dataset = open_dataset(data, schema=schema.of_split("eval"))
+    inspect_values(dataset, "stop", rank=0, world_size=1)
     return RowSource(dataset)
 
 
