@@ -19,7 +19,7 @@ from dlrm_mtl.data.batch import MultiTaskBatch
 from dlrm_mtl.data.dataset import Dataset, RowGroup, open_dataset
 from dlrm_mtl.data.order import Order, evaluation_share
 from dlrm_mtl.data.position import Position
-from dlrm_mtl.data.reader import EvaluationReader, TrainingReader, batches, reader_streams
+from dlrm_mtl.data.reader import EvaluationReader, PartsReader, TrainingReader, batches, reader_streams
 from dlrm_mtl.data.source import RowSource
 from dlrm_mtl.meaning import Fingerprints
 from tests.datasets import make_dataset
@@ -96,6 +96,14 @@ def test_more_ranks_than_eval_rows_pad_without_counting(tmp_path: Path) -> None:
     padding = [batch for batches in per_rank for batch in batches if (batch.rows < 0).any()]
     assert len(padding) == 12
     assert all(not batch.masks.any() for batch in padding)
+
+
+def test_no_batch_reaches_from_one_part_into_the_next(small_dataset: Path) -> None:
+    dataset = open_dataset(small_dataset)
+    reader = PartsReader(RowSource(dataset), "train", [range(40, 90), range(200, 210)], 20, 6)
+    expected = [range(40, 60), range(60, 80), range(80, 90), range(200, 210), [-1], [-1]]
+    assert [batch.rows.tolist() for batch in reader] == [list(rows) for rows in expected]
+    assert len(reader) == 6
 
 
 def source_rows(dataset: Dataset, split: str) -> pa.Table:

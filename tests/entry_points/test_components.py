@@ -246,7 +246,7 @@ def test_replicas_share_the_files_of_a_data_set(tmp_path: Path) -> None:
         {path.relative_to(out): path.read_bytes() for path in out.rglob("*") if path.is_file()}
         for out in (tmp_path / "one", tmp_path / "two")
     )
-    assert len(one) == 4 + 26 + 2
+    assert len(one) == 4 + 26 + 3
     assert one == two
 
 

@@ -1,6 +1,7 @@
 """Predictions: every row once and in order, the same from any ranks, after any interruption."""
 
 import json
+import resource
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -48,9 +49,9 @@ def trained(data: Path, rank_pool: RankPool, tmp_path_factory: pytest.TempPathFa
 def run(data: Path, trained: tuple[Path, Any], rank_pool: RankPool, tmp_path: Path) -> Predict:
     """Predicts into ``tmp_path / "out"``, in files of 64, 64, 64 and 8 rows; returns the error."""
 
-    def predict(world_size: int = 1, **changes: Any) -> str:
+    def predict(world_size: int = 1, room: int = resource.RLIM_INFINITY, **changes: Any) -> str:
         options = {"checkpoint": trained[0], "data": data, "out": tmp_path / "out", "batch_size": 20}
-        errors = rank_pool.run(world_size, predict_rows, {**options, "rows_per_file": 64, **changes})
+        errors = rank_pool.run(world_size, predict_rows, {**options, "rows_per_file": 64, **changes}, room)
         assert len(set(errors)) == 1
         return str(errors[0])
 
@@ -171,6 +172,15 @@ def test_interrupted_predictions_go_on(
         written
     )
     assert not (tmp_path / "out.partial").exists()
+
+
+def test_a_file_that_cannot_be_written_is_named(run: Predict, tmp_path: Path) -> None:
+    assert mentions(
+        run(room=8000, columns=CARRIED, rows_per_file=ROWS), tmp_path / "out.partial/parts/part-00000.parquet"
+    )
+    assert not [*(tmp_path / "out.partial" / "parts").iterdir()]
+    assert run(columns=CARRIED, rows_per_file=ROWS) == ""
+    assert len(read_rows(tmp_path / "out")) == ROWS
 
 
 def test_finished_predictions_are_not_done_again(run: Predict, tmp_path: Path) -> None:

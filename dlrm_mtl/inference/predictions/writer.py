@@ -1,6 +1,7 @@
 """Writes one rank's files of predictions."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -30,10 +31,20 @@ def write_parts(
     order = Order(dataset.row_groups[split])
     rows = _Rows(iter(batches))
     for file, part in parts.items():
-        with write_whole(file) as temporary, pq.ParquetWriter(temporary, columns.schema) as writer:
+        with _named(file), write_whole(file) as temporary, pq.ParquetWriter(temporary, columns.schema) as writer:
             for piece in order.parts(part.start, part.stop):
                 writer.write_table(columns.table(dataset, piece, rows.take(piece.rows)))
     rows.exhaust()
+
+
+@contextmanager
+def _named(file: Path) -> Iterator[None]:
+    """Adds the file to an error of the file system, such as a full disk, which pyarrow leaves out."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(file)
+        raise
 
 
 class _Rows:
