@@ -13,6 +13,7 @@
 VENV := .venv
 INSTALLED := $(VENV)/.installed
 BENCH_DATA := runs/bench-data
+BENCH_MODEL := runs/bench-model
 GPU_DATA := runs/bench-gpu-data
 QUIET_CPU := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive GOMP_SPINCOUNT=0
 KEEP_MEMORY := MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=4294967296
@@ -59,7 +60,7 @@ bench-preparation: install
 	$(QUIET_CPU) $(VENV)/bin/python -m data_prep.bench --out runs/bench-preparation \
 		--json runs/bench-preparation/results.json
 
-bench: install $(BENCH_DATA)/schema.json $(BENCH_DATA)-8-tasks/schema.json
+bench: install $(BENCH_DATA)/schema.json $(BENCH_DATA)-8-tasks/schema.json $(BENCH_MODEL)/result.json
 	$(BENCH) layer --json runs/bench-layer.json
 	$(BENCH) peers --json runs/bench-peers.json
 	$(BENCH) growth --json runs/bench-growth.json
@@ -75,6 +76,7 @@ bench: install $(BENCH_DATA)/schema.json $(BENCH_DATA)-8-tasks/schema.json
 	$(BENCH) reader --data $(BENCH_DATA) --json runs/bench-reader.json
 	$(BENCH) watch --json runs/bench-watch.json
 	$(BENCH) checkpoint --data $(BENCH_DATA) --directory runs --json runs/bench-checkpoint.json
+	$(BENCH) serving --checkpoint $(BENCH_MODEL) --data $(BENCH_DATA) --json runs/bench-serving.json
 
 bench-gpu: install $(GPU_DATA)/schema.json
 	$(VENV)/bin/python -m dlrm_mtl.bench layer --max-elements 134217728 --json runs/bench-gpu-layer.json
@@ -85,6 +87,9 @@ bench-gpu: install $(GPU_DATA)/schema.json
 
 $(BENCH_DATA)/schema.json: | $(INSTALLED)
 	$(VENV)/bin/python -m data_prep.synthetic --out $(BENCH_DATA) --rows 400000
+
+$(BENCH_MODEL)/result.json: | $(BENCH_DATA)/schema.json
+	$(QUIET_CPU) $(VENV)/bin/python -m dlrm_mtl.train --data $(BENCH_DATA) --out $(BENCH_MODEL) --max-steps 100
 
 $(BENCH_DATA)-8-tasks/schema.json: | $(INSTALLED)
 	$(VENV)/bin/python -m data_prep.synthetic --out $(BENCH_DATA)-8-tasks --rows 400000 \

@@ -15,6 +15,7 @@ from dlrm_mtl.benchmarks.cases import (
     OverheadCase,
     ProfileCase,
     ReaderCase,
+    ServingCase,
 )
 from dlrm_mtl.benchmarks.synthetic_cases import ExpertsCase, GrowthCase, LayerCase, PeersCase, WatchCase
 from dlrm_mtl.distributed.versions import torchrec_imports
@@ -29,6 +30,7 @@ CASES: dict[str, Callable[..., Any]] = {
     "loop": LoopCase,
     "overhead": OverheadCase,
     "profile": ProfileCase,
+    "serving": ServingCase,
     "layer": LayerCase,
     "peers": PeersCase,
     "experts": ExpertsCase,

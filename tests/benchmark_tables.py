@@ -13,6 +13,7 @@ from dlrm_mtl.benchmarks.overhead import format_overhead
 from dlrm_mtl.benchmarks.peers.experts import format_experts
 from dlrm_mtl.benchmarks.peers.peers import format_peers
 from dlrm_mtl.benchmarks.profile import format_profile
+from dlrm_mtl.benchmarks.serving import MIB, format_serving
 from dlrm_mtl.benchmarks.watch import format_watch
 from dlrm_mtl.files import read_json
 from tests.pages import ROOT
@@ -30,6 +31,7 @@ BENCHMARKS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "overhead": format_overhead,
     "peers": format_peers,
     "profile": format_profile,
+    "serving": format_serving,
     "sharing": format_methods,
     "watch": format_watch,
 }
@@ -53,6 +55,7 @@ def benchmark_tables() -> dict[str, Callable[[], str]]:
         "balancing-methods": lambda: _benchmark("methods"),
         "balancing-sharing": sharing,
         "peers-experts": lambda: _benchmark("experts"),
+        "serving": serving,
         "layer": layer,
         "peers": lambda: _benchmark("peers"),
         "growth": lambda: _benchmark("growth"),
@@ -108,6 +111,23 @@ def sharing() -> str:
             ratio = with_interval(results["step_over_control"]["multibalance"], ".3f")
             rows.append([f"`{name}`, {tasks} tasks", cell(results["qps"]["mean"], ",.0f"), ratio])
     return f"{markdown_table(('model', 'samples/s of `mean`', f'`multibalance` over `mean`, {INTERVAL}'), rows)}\n"
+
+
+def serving() -> str:
+    """Forms of serving against eager, by batch size."""
+    rows = []
+    for data, name in (("synthetic", "serving"), ("KuaiRand", "serving-kuairand")):
+        results = read_json(PERFORMANCE / f"{name}.json")
+        sizes = [f"{size} row{'s' * (size != '1')}" for size in results["batches"]]
+        rows += [
+            [
+                f"{form}, {data}",
+                f"{size / MIB:,.1f}",
+                *(with_interval(of_size[form]["over_eager"]) for of_size in results["batches"].values()),
+            ]
+            for form, size in results["bytes"].items()
+        ]
+    return f"{markdown_table((f'rows/s over eager, {INTERVAL}', 'MiB', *sizes), rows)}\n"
 
 
 def layer() -> str:

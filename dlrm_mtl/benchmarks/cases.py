@@ -1,4 +1,4 @@
-"""Options of the benchmarks that train on a data set. Free of torch, so that ``--help`` is quick."""
+"""Options of the benchmarks on a data set. Free of torch, so that ``--help`` is quick."""
 
 import math
 from dataclasses import dataclass, field
@@ -142,3 +142,24 @@ class ProfileCase(TrainingCase):
     """Profiled windows of each contender, of ten steps, after one that is not counted."""
     arms: tuple[str, ...] = ("mean", "multibalance")
     """Methods with options, METHOD:OPTION=VALUE,..."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServingCase(Turns):
+    """Predictions of a trained model on one core: its modules in PyTorch against its exports, with float and with int8
+    tables, loaded by PyTorch and compiled."""
+
+    seconds: float = 0.5
+    """Length of a window in seconds."""
+    checkpoint: Path
+    """RUN (its newest checkpoint), RUN/seed-S or RUN/checkpoints/step-N."""
+    data: Path
+    """Directory of a data set whose eval split is predicted."""
+    arm: str | None = None
+    """Arm, as it was given to the run; by default its first."""
+    batch_sizes: tuple[int, ...] = (1, 32, 512, 4096)
+    """Rows of a call."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_positive(self, "batch_sizes")

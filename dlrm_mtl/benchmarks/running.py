@@ -14,6 +14,7 @@ from dlrm_mtl.benchmarks.cases import (
     OverheadCase,
     ProfileCase,
     ReaderCase,
+    ServingCase,
     Turns,
 )
 from dlrm_mtl.benchmarks.checkpoint import format_checkpoint, measure_checkpoint
@@ -27,6 +28,7 @@ from dlrm_mtl.benchmarks.peers.experts import format_experts, measure_experts
 from dlrm_mtl.benchmarks.peers.peers import format_peers, measure_peers
 from dlrm_mtl.benchmarks.profile import format_profile, measure_profile
 from dlrm_mtl.benchmarks.reader import format_reader, measure_reader
+from dlrm_mtl.benchmarks.serving import format_serving, measure_serving
 from dlrm_mtl.benchmarks.synthetic_cases import ExpertsCase, GrowthCase, LayerCase, PeersCase, WatchCase
 from dlrm_mtl.benchmarks.watch import format_watch, measure_watch
 
@@ -53,6 +55,7 @@ BENCHMARKS: Mapping[type[Turns], Benchmark] = MappingProxyType(
         LoopCase: Benchmark(measure_loop, format_loop),
         ProfileCase: Benchmark(measure_profile, format_profile),
         OverheadCase: Benchmark(measure_overhead, format_overhead),
+        ServingCase: Benchmark(measure_serving, format_serving),
         LayerCase: Benchmark(measure_layer, format_layer),
         PeersCase: Benchmark(measure_peers, format_peers),
         ExpertsCase: Benchmark(measure_experts, format_experts),

@@ -9,7 +9,7 @@ from dlrm_mtl.metrics.sums import MetricSums
 from dlrm_mtl.models.products import append_products
 from dlrm_mtl.models.ranker import Predictions
 from dlrm_mtl.schema import ModelSchema
-from dlrm_mtl.serving.served_model import ServedModel
+from dlrm_mtl.serving.served_model import ServedModel, model_inputs
 
 
 @torch.no_grad()
@@ -29,8 +29,7 @@ def normalized_entropies(
     columns = [source.dataset.schema.task_names.index(task) for task in schema.task_names]
     sums = MetricSums(len(columns) + len(chains), torch.device("cpu"))
     for batch in EvaluationReader(source, batch_size, rank=0, world_size=1):
-        lengths = batch.sparse.lengths().view(len(schema.categorical), len(batch))
-        logits = model.logits(batch.dense, batch.sparse.values().long(), lengths.long())
+        logits = model.logits(*model_inputs(batch))
         labels, masks = batch.labels[:, columns], batch.masks[:, columns]
         sums.update(append_products(Predictions(logits, labels, masks, batch.rows, batch.context), chains))
     return [metrics.ne for metrics in sums.compute()]

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from dlrm_mtl.balancing import BalancingLayer, create_balancer
 from dlrm_mtl.config import ModelConfig
+from dlrm_mtl.data.batch import MultiTaskBatch
 from dlrm_mtl.models.products import Chains, append_logits
 from dlrm_mtl.models.ranker import DenseModules
 from dlrm_mtl.schema import ModelSchema
@@ -64,3 +65,8 @@ class ServedModel(nn.Module):
     def logits(self, dense: Tensor, values: Tensor, lengths: Tensor) -> Tensor:
         """As :meth:`forward`, to logits (B, M) of the tasks."""
         return torch.cat([ranker(dense, values, lengths) for ranker in self.rankers], dim=1)
+
+
+def model_inputs(batch: MultiTaskBatch) -> tuple[Tensor, Tensor, Tensor]:
+    """What :meth:`ServedModel.forward` takes: dense values, ids, numbers of ids."""
+    return batch.dense, batch.sparse.values().long(), batch.sparse.lengths().long().view(-1, len(batch))

@@ -13,13 +13,14 @@ from torch import Tensor
 from dlrm_mtl.config import ModelConfig
 from dlrm_mtl.distributed.checkpoint_directory import list_checkpoints
 from dlrm_mtl.serving.options import ExportOptions
+from dlrm_mtl.serving.served_model import model_inputs
 from dlrm_mtl.serving.writing import write_export
 from tests.datasets import make_dataset
 from tests.distributed.training import run_config
 from tests.entry_points.processes import python
 from tests.inference.training import in_order, train_and_predict
 from tests.ranks import RankPool
-from tests.serving.models import inputs_of, real_batches
+from tests.serving.models import real_batches
 from tests.serving.raw_export import RawExport, make_raw_export
 
 MODEL = ModelConfig(embedding_dim=8, bottom_mlp=(4,), head_mlp=(), relation="esmm")
@@ -45,7 +46,7 @@ class Exports:
     def inputs(self) -> tuple[Tensor, Tensor, Tensor]:
         """The eval split."""
         [batch] = real_batches(self.data, 200)
-        return inputs_of(batch)
+        return model_inputs(batch)
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from dlrm_mtl.config import ModelConfig
 from dlrm_mtl.data.batch import MultiTaskBatch
@@ -57,9 +56,3 @@ def trained(schema: Schema, config: ModelConfig) -> tuple[MultiTaskRanker, Plain
 def real_batches(data: Path, batch_size: int) -> Sequence[MultiTaskBatch]:
     """The eval split of a data set."""
     return list(EvaluationReader(RowSource(open_dataset(data)), batch_size, rank=0, world_size=1))
-
-
-def inputs_of(batch: MultiTaskBatch) -> tuple[Tensor, Tensor, Tensor]:
-    """What a model for serving takes: dense values, ids, lengths."""
-    lengths = batch.sparse.lengths().long().view(-1, len(batch))
-    return batch.dense, batch.sparse.values().long(), lengths

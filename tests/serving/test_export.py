@@ -18,12 +18,13 @@ from dlrm_mtl.schema import read_schema
 from dlrm_mtl.serving.exported import open_export
 from dlrm_mtl.serving.manifest import read_manifest
 from dlrm_mtl.serving.options import ExportOptions
+from dlrm_mtl.serving.served_model import model_inputs
 from dlrm_mtl.serving.writing import write_export
 from tests.datasets import make_dataset
 from tests.entry_points.processes import QUIET_CPU, ROOT, complaint, python
 from tests.messages import naming
 from tests.serving.conftest import Exports
-from tests.serving.models import inputs_of, real_batches
+from tests.serving.models import real_batches
 
 OUTPUTS = {"click": ("click",), "like": ("like",), "buy": ("buy",), "click_and_buy": ("click", "buy")}
 
@@ -87,8 +88,8 @@ def test_the_manifest_says_what_int8_costs(exports: Exports) -> None:
     assert manifest.quantization is not None
     assert (manifest.quantization.data, manifest.quantization.rows) == (str(exports.data), 200)
     [batch] = real_batches(exports.data, 200)
-    found = open_export(exports.int8)(*inputs_of(batch)).double().numpy()
-    expected = open_export(exports.float, compiled=False)(*inputs_of(batch)).double().numpy()
+    found = open_export(exports.int8)(*model_inputs(batch)).double().numpy()
+    expected = open_export(exports.float, compiled=False)(*model_inputs(batch)).double().numpy()
     assert 0 < np.abs(found - expected).max() < 1e-3
     for name, column in {"click": 0, "buy": 2}.items():
         label, defined = batch.labels[:, column].numpy(), batch.masks[:, column].numpy() > 0

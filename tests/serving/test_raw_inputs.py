@@ -24,6 +24,7 @@ from data_prep.engine.split import SplitOptions
 from data_prep.generated.ground_truth import Distribution
 from dlrm_mtl.schema import Task, read_schema
 from dlrm_mtl.serving.raw_inputs import RawInputs
+from dlrm_mtl.serving.served_model import model_inputs
 from tests.data_prep.ali_ccp_log import raw_ali_ccp
 from tests.data_prep.ali_ccp_log.prepared import run as prepare_ali_ccp
 from tests.data_prep.kuairand_log.raw_kuairand import (
@@ -35,7 +36,7 @@ from tests.data_prep.kuairand_log.raw_kuairand import (
 )
 from tests.data_prep.logs import LAYOUT, lines_of, run_prepare, write_bytes, write_log
 from tests.messages import naming
-from tests.serving.models import SMALL, inputs_of, real_batches, trained
+from tests.serving.models import SMALL, real_batches, trained
 
 Row = dict[str, Any]
 Prepared = tuple[Path, list[Row]]
@@ -195,7 +196,7 @@ def test_raw_rows_get_the_probabilities_of_prepared_ones(source: str, tmp_path: 
     [batch] = real_batches(data, 10_000)
     assert len(batch) == len(rows) > 0
     [(dense, values, lengths)] = raw_inputs.encode(rows)
-    for found, expected in zip((dense, values, lengths), inputs_of(batch), strict=True):
+    for found, expected in zip((dense, values, lengths), model_inputs(batch), strict=True):
         assert torch.equal(found, expected)
     with torch.no_grad():
         probabilities = model(batch)[1].logits.sigmoid()

@@ -12,9 +12,9 @@ from dlrm_mtl.model_parts import INTERACTIONS, RELATIONS, SHARING
 from dlrm_mtl.schema import Schema
 from dlrm_mtl.serving.exporting import trace
 from dlrm_mtl.serving.quantization import quantize
-from dlrm_mtl.serving.served_model import ServedModel
+from dlrm_mtl.serving.served_model import ServedModel, model_inputs
 from tests.models.batches import SCHEMA, WITHOUT_DENSE
-from tests.serving.models import FUNNEL, SMALL, inputs_of, real_batches, trained
+from tests.serving.models import FUNNEL, SMALL, real_batches, trained
 
 OWN = "docs.examples.own_architecture"
 CHAINS = tuple(products(FUNNEL.tasks).values())
@@ -31,7 +31,7 @@ def test_probabilities_are_those_of_training(sharing: str, small_dataset: Path) 
             model, plain = trained(FUNNEL, config)
             with torch.no_grad():
                 expected = model(batch)[1].logits.sigmoid()
-            torch.testing.assert_close(plain(*inputs_of(batch)).sigmoid(), expected, rtol=0, atol=1e-6)
+            torch.testing.assert_close(plain(*model_inputs(batch)).sigmoid(), expected, rtol=0, atol=1e-6)
 
 
 def test_the_graph_takes_any_rows_and_bags(small_dataset: Path) -> None:
@@ -49,7 +49,7 @@ def test_the_graph_takes_any_rows_and_bags(small_dataset: Path) -> None:
     graph = trace(model, FUNNEL).module()
     for batch_size in (200, 1):
         batch = real_batches(small_dataset, batch_size)[0]
-        dense, values, lengths = inputs_of(batch)
+        dense, values, lengths = model_inputs(batch)
         expected = model(dense, values, lengths)
         assert expected.shape == (batch_size, 3 * len(configs) + len(CHAINS))
         assert torch.equal(graph(dense, values, lengths), expected)
@@ -60,7 +60,7 @@ def test_the_graph_takes_any_rows_and_bags(small_dataset: Path) -> None:
 def test_products_are_those_of_the_probabilities(small_dataset: Path) -> None:
     [batch] = real_batches(small_dataset, 200)
     ranker = trained(FUNNEL, SMALL)[1]
-    click, like, buy, *products_ = ServedModel([ranker], CHAINS)(*inputs_of(batch)).unbind(dim=1)
+    click, like, buy, *products_ = ServedModel([ranker], CHAINS)(*model_inputs(batch)).unbind(dim=1)
     torch.testing.assert_close(torch.stack(products_), torch.stack([click * like, click * buy]))
 
 
@@ -70,7 +70,7 @@ def test_int8_tables_are_close(schema: Schema, sharing: str, small_dataset: Path
     config = replace(SMALL, sharing=sharing, embedding_dim=8)
     ranker = trained(schema, config)[1]
     model = ServedModel([ranker], ())
-    dense, values, lengths = inputs_of(batch)
+    dense, values, lengths = model_inputs(batch)
     dense = dense[:, : len(schema.dense)]
     before = ranker.tables(values, lengths)
     expected = model(dense, values, lengths)
