@@ -85,8 +85,8 @@ class Options:
     """Columns whose values divide the evaluation rows, beside their day and whether their user has training rows: hour,
     tab, duration_bucket, or categorical columns of the user or video table. The cluster is user_id."""
     encoding: Path | None = None
-    """Data set by whose encoding the rows are encoded: its features, vocabularies, means and deviations. A model of
-    that data set can be used on this one. By default these are learnt."""
+    """Data set whose encoding is used: its features, vocabularies, means and deviations, so that its models fit these
+    rows. By default they are learnt."""
 
     def validate(self) -> None:
         """Raises ValueError where options are out of range or contradict each other."""

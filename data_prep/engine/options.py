@@ -56,8 +56,8 @@ class IdOptions:
     multi_hot: dict[str, int] = field(default_factory=dict)
     """Ids per row to which one-hot features are expanded, by name: cat_0 3 cat_20 100."""
     encoding: Path | None = None
-    """Data set by whose encoding the rows are encoded: its vocabularies, or other assignment of ids, and its means and
-    deviations. A model of that data set can be used on this one. By default these are learnt, by the options above."""
+    """Data set whose encoding is used: its vocabularies or hashes, means and deviations, so that its models fit these
+    rows. By default they are learnt, by the options above."""
 
     def validate(self, layout: Layout) -> None:
         """Raises ValueError where an option is out of range, names an unknown table or feature, or contradicts
