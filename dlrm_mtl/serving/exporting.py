@@ -8,6 +8,7 @@ from torch._dynamo.exc import UserError
 from torch._inductor.cpp_builder import get_cpp_compiler
 from torch._inductor.exc import InvalidCxxCompiler
 from torch.export import Dim, ExportedProgram
+from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
 from dlrm_mtl.schema import ModelSchema
 from dlrm_mtl.serving.served_model import ServedModel
@@ -31,7 +32,7 @@ def trace(model: ServedModel, schema: ModelSchema) -> ExportedProgram:
     dynamic = ({0: Dim.DYNAMIC}, {0: Dim.DYNAMIC}, {1: Dim.DYNAMIC})
     try:
         return torch.export.export(model, inputs, dynamic_shapes=dynamic, strict=False)
-    except UserError as error:
+    except (UserError, GuardOnDataDependentSymNode) as error:
         reason = str(error).strip().split("\n")[0]
         raise ValueError(
             f"the model cannot be exported ({reason}); a class of your own may not depend on values or on the number of"

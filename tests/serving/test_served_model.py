@@ -6,13 +6,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
 from dlrm_mtl.funnels import products
 from dlrm_mtl.model_parts import INTERACTIONS, RELATIONS, SHARING
+from dlrm_mtl.models.interaction import Interaction
 from dlrm_mtl.schema import Schema
 from dlrm_mtl.serving.exporting import trace
 from dlrm_mtl.serving.quantization import quantize
 from dlrm_mtl.serving.served_model import ServedModel, model_inputs
+from tests.messages import naming
 from tests.models.batches import SCHEMA, WITHOUT_DENSE
 from tests.serving.models import FUNNEL, SMALL, real_batches, trained
 
@@ -83,3 +86,27 @@ def test_int8_tables_are_close(schema: Schema, sharing: str, small_dataset: Path
         assert torch.equal(after[name] == 0, pooled == 0)
     assert not torch.equal(model(dense, values, lengths), expected)
     assert torch.equal(trace(model, schema).module()(dense, values, lengths), model(dense, values, lengths))
+
+
+class CountsRows(Interaction):
+    """Its graph is for one number of rows."""
+
+    out_features = 4
+
+    def forward(self, dense: Tensor, sparse: list[Tensor]) -> Tensor:
+        return dense / len(dense)
+
+
+class DependsOnValues(CountsRows):
+    """Its graph is for some values."""
+
+    def forward(self, dense: Tensor, sparse: list[Tensor]) -> Tensor:
+        return dense if bool(dense.sum() > 0) else -dense
+
+
+@pytest.mark.parametrize("kind", [CountsRows, DependsOnValues])
+def test_a_class_that_cannot_be_traced_is_refused(kind: type[Interaction]) -> None:
+    config = replace(SMALL, interaction=f"{__name__}:{kind.__name__}")
+    with pytest.raises(ValueError, match=naming("cannot be exported", "shape[0]")) as refused:
+        trace(ServedModel([trained(SCHEMA, config)[1]], ()), SCHEMA)
+    assert "\n" not in str(refused.value)
