@@ -1,4 +1,4 @@
-"""Exports: the files, what is in them, and that they run without TorchRec and without this package."""
+"""Exports: the files, what is in them, and that they run without TorchRec, without this package, and in C++."""
 
 import json
 import platform
@@ -21,7 +21,7 @@ from dlrm_mtl.serving.options import ExportOptions
 from dlrm_mtl.serving.served_model import model_inputs
 from dlrm_mtl.serving.writing import write_export
 from tests.datasets import make_dataset
-from tests.entry_points.processes import QUIET_CPU, ROOT, complaint, python
+from tests.entry_points.processes import QUIET_CPU, ROOT, complaint, python, run
 from tests.messages import naming
 from tests.serving.conftest import Exports
 from tests.serving.models import real_batches
@@ -267,3 +267,38 @@ def test_the_entry_point_says_what_it_wrote(exports: Exports) -> None:
     assert not read_manifest(exports.per_task).has_encoding
     again = python("dlrm_mtl.export", "--checkpoint", exports.checkpoint, "--out", exports.per_task)
     assert str(exports.per_task) in complaint(again)
+
+
+@pytest.fixture(scope="module")
+def cpp_scorer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if missing := [name for name in ("g++", "cmake") if shutil.which(name) is None]:
+        pytest.skip(f"needs {missing[0]} to build the program")
+    build = tmp_path_factory.mktemp("build")
+    prefix = f"-DCMAKE_PREFIX_PATH={torch.utils.cmake_prefix_path}"
+    for command in (
+        ("cmake", "-S", ROOT / "docs/examples/cpp_scorer", "-B", build, prefix),
+        ("cmake", "--build", build),
+    ):
+        process = run(*command)
+        assert process.returncode == 0, process.stdout + process.stderr
+    return build / "scorer"
+
+
+def test_scores_in_cpp_are_those_of_python(cpp_scorer: Path, exports: Exports, tmp_path: Path) -> None:
+    dense, values, lengths = (tensor.numpy() for tensor in exports.inputs)
+    sizes = np.array([*dense.shape, len(lengths), len(values)])
+    batch, scores = tmp_path / "batch", tmp_path / "scores"
+    batch.write_bytes(b"".join(part.tobytes() for part in (sizes, dense, values, lengths)))
+    process = run(cpp_scorer, exports.float / "compiled.pt2", batch, scores)
+    assert process.returncode == 0, process.stderr
+    expected = open_export(exports.float)(*exports.inputs).numpy()
+    assert np.array_equal(np.fromfile(scores, np.float32).reshape(expected.shape), expected)
+
+    scores.unlink()
+    for damaged in (batch.read_bytes()[:-8], batch.read_bytes() + b"0", batch.read_bytes()[:-1] + b"1"):
+        batch.write_bytes(damaged)
+        process = run(cpp_scorer, exports.float / "compiled.pt2", batch, scores)
+        assert process.returncode == 1
+        assert process.stderr.startswith("scorer: ")
+        assert not scores.exists()
+        batch.write_bytes(b"".join(part.tobytes() for part in (sizes, dense, values, lengths)))
