@@ -1,6 +1,8 @@
 """From a model to the files that PyTorch loads."""
 
 import warnings
+from contextlib import redirect_stderr
+from io import StringIO
 from pathlib import Path
 
 import torch
@@ -31,7 +33,8 @@ def trace(model: ServedModel, schema: ModelSchema) -> ExportedProgram:
     )
     dynamic = ({0: Dim.DYNAMIC}, {0: Dim.DYNAMIC}, {1: Dim.DYNAMIC})
     try:
-        return torch.export.export(model, inputs, dynamic_shapes=dynamic, strict=False)
+        with redirect_stderr(StringIO()):  # on an error torch prints the whole graph
+            return torch.export.export(model, inputs, dynamic_shapes=dynamic, strict=False)
     except (UserError, GuardOnDataDependentSymNode) as error:
         reason = str(error).strip().split("\n")[0]
         raise ValueError(
