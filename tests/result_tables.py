@@ -6,29 +6,24 @@ A document marks the place by ``<!-- table: NAME -->`` and ``<!-- end of table -
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from dlrm_mtl.config import ModelConfig
 from dlrm_mtl.files import read_json, write_text
-from dlrm_mtl.model_parts import SHARING
-from dlrm_mtl.models.dense_memory import FLOAT32, dense_memory
-from dlrm_mtl.planning.presets import PRESETS
-from dlrm_mtl.records import build
 from dlrm_mtl.reporting.runs.report_data import read_run
 from dlrm_mtl.reporting.words.arm import CLAIMS, claim_of
 from dlrm_mtl.statistics.families import MARGIN
-from dlrm_mtl.studies.architectures.report import experts_cell
 from dlrm_mtl.studies.catalog import ARCHITECTURES, PAPER, RECOMMENDED, STUDIES
 from dlrm_mtl.studies.scale import measure_scale
 from dlrm_mtl.studies.scale_case import ScaleCase
 from dlrm_mtl.studies.scale_table import format_scale
 from dlrm_mtl.studies.search import Search, read_search
+from tests.architecture_tables import architecture_tables, read_architectures
 from tests.benchmark_tables import PERFORMANCE, RESULTS, benchmark_tables, format_benchmark
 from tests.pages import ROOT
 from tests.statistics.table import format_findings
+from tests.table_cells import DATA_SETS, average_and_worst, judged, table
 
 MARKED = re.compile(r"(<!-- table: (\S+) -->\n)(.*?)(<!-- end of table -->)", flags=re.DOTALL)
 
@@ -50,14 +45,6 @@ COUNTS = (
     *("intervals", "also for other rows", "exclude 0", "within 0.05", "neither"),
     *("gain", "loss", "equivalent", "inconclusive"),
 )
-DATA_SETS = {
-    "kuairand-feeds": "KuaiRand feeds",
-    "kuairand-ads": "KuaiRand ads",
-    "census-income": "Census-Income",
-    "synthetic-conflict-0": "synthetic, conflict 0",
-    "synthetic-conflict-0.5": "synthetic, conflict 0.5",
-    "synthetic-conflict-1": "synthetic, conflict 1",
-}
 
 
 def tables() -> dict[str, Callable[[], str]]:
@@ -76,13 +63,10 @@ def tables() -> dict[str, Callable[[], str]]:
         "options": options,
         "learning-rates": learning_rates,
         "loss-reduction": loss_reduction,
-        "architectures": architectures,
-        "pairs": pairs,
-        "architectures-search": architectures_search,
+        **architecture_tables(),
         "modes": modes,
         **benchmark_tables(),
         "scale": lambda: format_scale(measure_scale(ScaleCase())),
-        "experts": experts,
     }
 
 
@@ -98,25 +82,11 @@ def experiments() -> str:
         runs = {study: RESULTS / "experiments" / name / study for study in STUDIES}
         seeds = {study: len(_seeds(f"experiments/{name}/{study}")) for study, run in runs.items() if run.is_dir()}
         links = [f"[{seeds[s]} seeds](experiments/{name}/{s}/report.md)" if s in seeds else "" for s in STUDIES]
-        joined = dict(_architectures()).get(name)
+        joined = dict(read_architectures()).get(name)
         control = joined and joined["comparison"]["arms"][joined["comparison"]["control"]]
         links.append(f"[{len(control['seeds'])} seeds](experiments/{name}/report.md)" if control else "")
         rows.append([title, *links])
-    return _table(["data", *STUDIES, ARCHITECTURES], rows)
-
-
-def experts() -> str:
-    """The dense part of the preset criteo-1tb under each sharing architecture, as the plan counts it."""
-    preset = PRESETS["criteo-1tb"]
-    model = build(ModelConfig, preset.options["model"], "")
-    rows = []
-    for sharing in SHARING:
-        memory = dense_memory(preset.schema, replace(model, sharing=sharing), "adam")
-        counts = [f"{count / 1e6:.2f}" for count in memory.parameters.values()]
-        sizes = [memory.bytes / 2**20, FLOAT32 * memory.total_parameters / 1e6]
-        rows.append([f"`{sharing}`", *counts, *(f"{size:.1f}" for size in sizes)])
-    parts = ("bottom MLP and interaction", "experts and gates", "heads")
-    return _table(["sharing", *parts, "memory per GPU (MiB)", "all-reduce of dense gradients (MB)"], rows)
+    return table(["data", *STUDIES, ARCHITECTURES], rows)
 
 
 def modes() -> str:
@@ -124,16 +94,16 @@ def modes() -> str:
     runs = {"2 ranks": _comparison("modes-2-ranks"), "4 ranks": _comparison("modes-4-ranks")}
     arms = [arm for arm in runs["2 ranks"]["arms"] if arm != "mean"]
     rows = [
-        [f"`{arm}`", *(cell for run in runs.values() for cell in _average_and_worst(run["arms"][arm]))] for arm in arms
+        [f"`{arm}`", *(cell for run in runs.values() for cell in average_and_worst(run["arms"][arm]))] for arm in arms
     ]
-    return _table(["arm", *(head for name in runs for head in (f"{name}: average", "worst task"))], rows)
+    return table(["arm", *(head for name in runs for head in (f"{name}: average", "worst task"))], rows)
 
 
 def costs() -> str:
     """QPS change of every method against the control, one column per run."""
     runs = [_comparison(run)["arms"] for run in COST_RUNS]
     rows = [[f"`{arm}`", *(_change(arms[arm]) for arms in runs)] for arm in runs[0] if arm != "mean"]
-    return _table(["arm", *COST_RUNS.values()], rows)
+    return table(["arm", *COST_RUNS.values()], rows)
 
 
 def transfer() -> str:
@@ -143,9 +113,9 @@ def transfer() -> str:
     for name, comparison in _experiments("transfer"):
         for task in comparison["tasks"]:
             records = [comparison["arms"][arm]["tasks"][task] for arm in ("mean", *arms)]
-            gains = [_judged(record["ne_gain_percent"]) for record in records[1:]]
+            gains = [judged(record["ne_gain_percent"]) for record in records[1:]]
             rows.append([DATA_SETS[name], task, f"{records[0]['ne']:.4f}", *gains])
-    return _table(["data", "task", "NE of `mean`", *(f"`{arm}`" for arm in arms)], rows)
+    return table(["data", "task", "NE of `mean`", *(f"`{arm}`" for arm in arms)], rows)
 
 
 def feeds() -> str:
@@ -153,15 +123,15 @@ def feeds() -> str:
     comparison = _comparison("experiments/kuairand-feeds/transfer")
     arms = [name for name in (RECOMMENDED, PAPER, "single_task") if name in comparison["arms"]]
     records = [comparison["arms"][name] for name in arms]
-    rows = [["average", *(_judged(arm["average_ne_gain_percent"]) for arm in records)]]
+    rows = [["average", *(judged(arm["average_ne_gain_percent"]) for arm in records)]]
     for task in comparison["tasks"]:
-        rows.append([task, *(_judged(arm["tasks"][task]["ne_gain_percent"]) for arm in records)])
+        rows.append([task, *(judged(arm["tasks"][task]["ne_gain_percent"]) for arm in records)])
     rows.append(["claim", *(CLAIMS[claim_of(arm)] for arm in records)])
     seeds = len(records[0]["seeds"])
     return (
         f"NE gain (%) over `mean`, {seeds} seeds; positive is better; 95 % intervals {comparison['intervals']}; where"
         f" no verdict stands, the data show neither a difference nor that there is none:\n\n"
-        f"{_table(['task', *(f'`{arm}`' for arm in arms)], rows)}"
+        f"{table(['task', *(f'`{arm}`' for arm in arms)], rows)}"
     )
 
 
@@ -170,7 +140,7 @@ def verdict_counts() -> str:
     counts = {title: _count_all(pattern) for title, pattern in COUNTED.items()}
     counts["together"] = sum(counts.values(), Counter[str]())
     rows = [[title, *(f"{found[column]:,}" for column in COUNTS)] for title, found in counts.items()]
-    return _table(["comparisons", *COUNTS], rows)
+    return table(["comparisons", *COUNTS], rows)
 
 
 def _count_all(pattern: str) -> Counter[str]:
@@ -225,7 +195,7 @@ def search() -> str:
         "shown to be as good",
         "shown to be worse, of those with an interval below 0",
     ]
-    return _table([*header, "the best whose worst task gains no less", "the best of all"], rows)
+    return table([*header, "the best whose worst task gains no less", "the best of all"], rows)
 
 
 def levels() -> str:
@@ -234,8 +204,8 @@ def levels() -> str:
     for name, comparison in _experiments("table2"):
         for arm, record in comparison["arms"].items():
             if arm != "mean":
-                rows.append([DATA_SETS[name], f"`{arm}`", *_average_and_worst(record), _change(record)])
-    return _table(["data", "arm", "average NE gain (%)", "worst task", "QPS change (%)"], rows)
+                rows.append([DATA_SETS[name], f"`{arm}`", *average_and_worst(record), _change(record)])
+    return table(["data", "arm", "average NE gain (%)", "worst task", "QPS change (%)"], rows)
 
 
 def learning_rates() -> str:
@@ -246,12 +216,12 @@ def learning_rates() -> str:
         for tasks in ("feeds", "ads"):
             arms = _comparison(f"learning-rates/{tasks}-{rates}")["arms"]
             ne = [task["ne"] for task in arms["mean"]["tasks"].values()]
-            cells += [f"{sum(ne) / len(ne):.4f}", _judged(arms[RECOMMENDED]["average_ne_gain_percent"])]
+            cells += [f"{sum(ne) / len(ne):.4f}", judged(arms[RECOMMENDED]["average_ne_gain_percent"])]
             if tasks == "ads":
-                cells.append(_judged(arms[RECOMMENDED]["tasks"]["cvr"]["ne_gain_percent"]))
+                cells.append(judged(arms[RECOMMENDED]["tasks"]["cvr"]["ne_gain_percent"]))
         rows.append(cells)
     header = ["tables", "dense part", "feeds: NE of `mean`", "gain", "ads: NE of `mean`", "gain", "gain of cvr"]
-    return _table(header, rows)
+    return table(header, rows)
 
 
 def loss_reduction() -> str:
@@ -260,8 +230,8 @@ def loss_reduction() -> str:
     for name, run in (("batch", "validation/ads"), ("defined", "validation/ads-defined")):
         arms = _comparison(run)["arms"]
         ne = [f"{task['ne']:.4f}" for task in arms["mean"]["tasks"].values()]
-        rows.append([f"`{name}`", *ne, *_average_and_worst(arms[RECOMMENDED])])
-    return _table(
+        rows.append([f"`{name}`", *ne, *average_and_worst(arms[RECOMMENDED])])
+    return table(
         ["divided by", *(f"{t}: NE of `mean`" for t in ("ctr", "cvr", "conv_imp")), "gain", "worst task"], rows
     )
 
@@ -270,68 +240,11 @@ def options() -> str:
     """Options of the recommended recipe on validation days."""
     comparisons = [_comparison(f"validation/{tasks}") for tasks in ("feeds", "ads")]
     rows = [
-        [f"`{arm}`", *(cell for each in comparisons for cell in _average_and_worst(each["arms"][arm]))]
+        [f"`{arm}`", *(cell for each in comparisons for cell in average_and_worst(each["arms"][arm]))]
         for arm in comparisons[0]["arms"]
         if arm != "mean"
     ]
-    return _table(["arm", "feeds: average", "worst task", "ads: average", "worst task"], rows)
-
-
-def architectures() -> str:
-    """By data set and architecture: size, speed, the control, and what balancing gains over it."""
-    rows = []
-    for name, record in _architectures():
-        for architecture, entry in record["architectures"].items():
-            arms = _comparison(f"experiments/{name}/{entry['run']}")["arms"]
-            control = record["comparison"]["arms"][f"{architecture} + mean"]
-            ne = [task["ne"] for task in control["tasks"].values()]
-            rows.append(
-                [
-                    *(DATA_SETS[name], f"`{architecture}`", f"{entry['parameters']['dense']:,}"),
-                    f"{sum(ne) / len(ne):.4f}",
-                    *("<br>".join(_average_and_worst(arms[arm])) for arm in (RECOMMENDED, "nash_mtl")),
-                ]
-            )
-    header = ["data", "architecture", "dense parameters", "NE of `mean`", f"`{RECOMMENDED}`", "`nash_mtl`"]
-    return _table(header, rows)
-
-
-def pairs() -> str:
-    """Gains of each architecture with each arm over the first architecture with the control."""
-    arms = ("mean", RECOMMENDED, "nash_mtl")
-    rows = []
-    for name, record in _architectures():
-        measured = record["comparison"]["arms"]
-        for architecture in record["architectures"]:
-            records = [measured[f"{architecture} + {arm}"] for arm in arms]
-            cells = [
-                "" if "bottom" in architecture and arm == "mean" else "<br>".join(_average_and_worst(each))
-                for arm, each in zip(arms, records, strict=True)
-            ]
-            rows.append([DATA_SETS[name], f"`{architecture}`", *cells])
-    return _table(["data", "architecture", *(f"`{arm}`" for arm in arms)], rows)
-
-
-def architectures_search() -> str:
-    """NE on validation days of architectures with one seed."""
-    rows = []
-    for file in sorted(RESULTS.glob("validation/architectures/*/architectures.json")):
-        record = read_json(file)
-        for architecture, entry in record["architectures"].items():
-            cells = []
-            for arm in ("mean", "nash_mtl"):
-                tasks = record["comparison"]["arms"][f"{architecture} + {arm}"]["tasks"].values()
-                cells.append(f"{sum(task['ne'] for task in tasks) / len(tasks):.4f}")
-            rows.append(
-                [
-                    file.parent.name,
-                    f"`{architecture}`",
-                    experts_cell(entry["model"]),
-                    f"{entry['parameters']['dense']:,}",
-                    *cells,
-                ]
-            )
-    return _table(["run", "architecture", "experts", "dense parameters", "NE of `mean`", "NE of `nash_mtl`"], rows)
+    return table(["arm", "feeds: average", "worst task", "ads: average", "worst task"], rows)
 
 
 def _sections(study: str) -> str:
@@ -339,29 +252,11 @@ def _sections(study: str) -> str:
     comparisons = dict(_experiments(study))
     arms = next(iter(comparisons.values()))["arms"]
     rows = [
-        [f"`{arm}`", *("<br>".join(_average_and_worst(each["arms"][arm])) for each in comparisons.values())]
+        [f"`{arm}`", *("<br>".join(average_and_worst(each["arms"][arm])) for each in comparisons.values())]
         for arm in arms
         if arm != "mean"
     ]
-    return _table(["arm", *(DATA_SETS[name] for name in comparisons)], rows)
-
-
-def _average_and_worst(record: Mapping[str, Any]) -> tuple[str, str]:
-    """The average gain, and that of the task that gains least, each with its interval and its verdict."""
-    gains = {task: values["ne_gain_percent"] for task, values in record["tasks"].items()}
-    if None in gains.values():
-        return "NEX", "NEX"
-    worst = min(gains, key=lambda task: float(gains[task]["mean"]))
-    return _judged(record["average_ne_gain_percent"]), f"{worst} {_judged(gains[worst])}"
-
-
-def _judged(gain: Mapping[str, Any]) -> str:
-    verdict = gain["verdict"]
-    return _interval(gain) if verdict in (None, "inconclusive") else f"{_interval(gain)} **{verdict}**"
-
-
-def _interval(record: Mapping[str, float] | None) -> str:
-    return "NEX" if record is None else f"{record['mean']:+.3f} [{record['low']:+.3f}, {record['high']:+.3f}]"
+    return table(["arm", *(DATA_SETS[name] for name in comparisons)], rows)
 
 
 def _change(arm: Mapping[str, Any]) -> str:
@@ -369,14 +264,6 @@ def _change(arm: Mapping[str, Any]) -> str:
     if change["low"] is None:
         return f"{change['median']:+.1f}, no interval"
     return f"{change['median']:+.1f} [{change['low']:+.1f}, {change['high']:+.1f}]"
-
-
-def _architectures() -> Iterator[tuple[str, Any]]:
-    """The data sets of the experiment ``architectures``, and what it wrote."""
-    for name in DATA_SETS:
-        file = RESULTS / "experiments" / name / "architectures.json"
-        if file.is_file():
-            yield name, read_json(file)
 
 
 def _experiments(study: str) -> Iterator[tuple[str, Any]]:
@@ -393,11 +280,6 @@ def _seeds(run: str) -> list[int]:
 
 def _comparison(run: str) -> Any:
     return read_json(RESULTS / run / "comparison.json")
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def main() -> None:
