@@ -5,8 +5,8 @@ import os
 from dlrm_mtl import cli
 from dlrm_mtl.config import require
 from dlrm_mtl.distributed.versions import torchrec_imports
+from dlrm_mtl.export_options import ExportOptions
 from dlrm_mtl.extras import TRAINING
-from dlrm_mtl.serving.options import ExportOptions
 
 
 def main() -> None:

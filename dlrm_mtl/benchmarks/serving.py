@@ -22,12 +22,12 @@ from dlrm_mtl.data.reader import EvaluationReader
 from dlrm_mtl.data.source import RowSource
 from dlrm_mtl.distributed.quiet import silence_known_warnings
 from dlrm_mtl.distributed.versions import check_versions
+from dlrm_mtl.export_options import ExportOptions, Precision
 from dlrm_mtl.inference.stored_model import StoredModel, open_stored_model
 from dlrm_mtl.run_directory import describe_environment
 from dlrm_mtl.serving.exported import open_export
 from dlrm_mtl.serving.exporting import check_compiler
 from dlrm_mtl.serving.manifest import COMPILED, MODEL
-from dlrm_mtl.serving.options import ExportOptions, Precision
 from dlrm_mtl.serving.served_model import model_inputs
 from dlrm_mtl.serving.weights import load_served_model
 from dlrm_mtl.serving.writing import write_export

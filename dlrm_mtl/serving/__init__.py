@@ -1,1 +1,5 @@
-"""Models for serving: their export, and what reads it."""
+"""Models for serving: their export, and what scores with it."""
+
+from dlrm_mtl.serving.scorer import Scorer
+
+__all__ = ["Scorer"]

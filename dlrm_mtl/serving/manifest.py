@@ -6,11 +6,11 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from dlrm_mtl.distributed.checkpoint_directory import ListedFile, find_damage
+from dlrm_mtl.export_options import Precision
 from dlrm_mtl.files import read_object, write_json
 from dlrm_mtl.meaning import DenseFingerprint, Fingerprints, Meaning, TableFingerprint
 from dlrm_mtl.quoting import quote
 from dlrm_mtl.records import MayHoldMore, build
-from dlrm_mtl.serving.options import Precision
 
 FORMAT = 1
 """Version of the exports that this code writes and reads."""

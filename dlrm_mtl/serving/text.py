@@ -1,12 +1,15 @@
 """What an export says on stdout."""
 
-from dlrm_mtl.serving.manifest import Manifest
+from dlrm_mtl.serving.manifest import ENCODING, Manifest
 from dlrm_mtl.units import format_size
 
 
 def format_export(manifest: Manifest) -> str:
     """Files and their sizes; NE with float and with int8 tables."""
-    lines = [f"{name}: {format_size(file.bytes)}" for name, file in manifest.files.items()]
+    of_encoding = {name: file.bytes for name, file in manifest.files.items() if name.startswith(f"{ENCODING}/")}
+    lines = [f"{name}: {format_size(file.bytes)}" for name, file in manifest.files.items() if name not in of_encoding]
+    if of_encoding:
+        lines.append(f"{ENCODING}: {len(of_encoding)} files, {format_size(sum(of_encoding.values()))}")
     if manifest.quantization is not None:
         lines += ["", "NE with float tables, with int8 tables, and the difference in percent:"]
         for output, ne in manifest.quantization.ne.items():

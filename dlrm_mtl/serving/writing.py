@@ -15,6 +15,7 @@ from dlrm_mtl.data.inspection import inspect_values
 from dlrm_mtl.data.source import RowSource
 from dlrm_mtl.distributed.checkpoint_directory import MANIFEST as CHECKPOINT_MANIFEST
 from dlrm_mtl.distributed.checkpoint_directory import ListedFile, record_files
+from dlrm_mtl.export_options import ExportOptions
 from dlrm_mtl.files import publish, read_object, sha256, synchronize
 from dlrm_mtl.funnels import output_names
 from dlrm_mtl.inference.evaluation.fitting import check_fit
@@ -41,7 +42,6 @@ from dlrm_mtl.serving.manifest import (
     Source,
     write_manifest,
 )
-from dlrm_mtl.serving.options import ExportOptions
 from dlrm_mtl.serving.quantization import quantize
 from dlrm_mtl.serving.served_model import ServedModel
 from dlrm_mtl.serving.weights import load_served_model

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dlrm_mtl.config import ModelConfig
 from dlrm_mtl.distributed.checkpoint_directory import list_checkpoints
-from dlrm_mtl.serving.options import ExportOptions
+from dlrm_mtl.export_options import ExportOptions
 from dlrm_mtl.serving.served_model import model_inputs
 from dlrm_mtl.serving.writing import write_export
 from tests.datasets import make_dataset

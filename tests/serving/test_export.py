@@ -14,10 +14,10 @@ import numpy.typing as npt
 import pytest
 import torch
 
+from dlrm_mtl.export_options import ExportOptions
 from dlrm_mtl.schema import read_schema
 from dlrm_mtl.serving.exported import open_export
 from dlrm_mtl.serving.manifest import read_manifest
-from dlrm_mtl.serving.options import ExportOptions
 from dlrm_mtl.serving.served_model import model_inputs
 from dlrm_mtl.serving.writing import write_export
 from tests.datasets import make_dataset

@@ -11,9 +11,9 @@ import pyarrow as pa
 import pytest
 
 from dlrm_mtl.meaning import TableFingerprint
+from dlrm_mtl.serving import Scorer
 from dlrm_mtl.serving.manifest import ENCODING, read_manifest, write_manifest
 from dlrm_mtl.serving.raw_inputs import RawInputs
-from dlrm_mtl.serving.scorer import Scorer
 from tests.entry_points.processes import run
 from tests.messages import naming
 from tests.serving.raw_export import RawExport
@@ -28,7 +28,7 @@ import sys
 sys.modules.update(dict.fromkeys({absent!r}))
 import json
 from pathlib import Path
-from dlrm_mtl.serving.scorer import Scorer
+from dlrm_mtl.serving import Scorer
 print(json.dumps(Scorer(Path(sys.argv[1])).score(json.loads(sys.argv[2])).to_pydict()))
 """
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from dlrm_mtl.serving.scorer import Scorer
+from dlrm_mtl.serving import Scorer
 from tests.pages import ROOT
 from tests.serving.raw_export import RawExport
 

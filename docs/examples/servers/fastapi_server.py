@@ -6,7 +6,7 @@ from typing import Any
 
 from fastapi import FastAPI, HTTPException
 
-from dlrm_mtl.serving.scorer import Scorer
+from dlrm_mtl.serving import Scorer
 
 app = FastAPI()
 scorer = Scorer(Path(os.environ["EXPORT"]))
