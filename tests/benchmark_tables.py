@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from dlrm_mtl.benchmarks.architectures import format_architectures
 from dlrm_mtl.benchmarks.growth.growth import format_growth
 from dlrm_mtl.benchmarks.layer import format_layer
 from dlrm_mtl.benchmarks.loops.loop import format_loop
@@ -21,6 +22,7 @@ from tests.pages import ROOT
 RESULTS = ROOT / "docs" / "results"
 PERFORMANCE = RESULTS / "performance"
 BENCHMARKS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
+    "architectures": format_architectures,
     "experts": format_experts,
     "growth": format_growth,
     "layer": format_layer,
@@ -54,6 +56,7 @@ def benchmark_tables() -> dict[str, Callable[[], str]]:
         "balancing-now": lambda: _benchmark("overall"),
         "balancing-methods": lambda: _benchmark("methods"),
         "balancing-sharing": sharing,
+        "costs-of-architectures": lambda: _benchmark("architectures"),
         "peers-experts": lambda: _benchmark("experts"),
         "serving": serving,
         "layer": layer,

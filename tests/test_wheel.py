@@ -55,6 +55,6 @@ def test_torchx_finds_its_components_and_its_own(installed: Path, monkeypatch: p
     monkeypatch.setattr(finder, "_components", None)
     names = finder.get_components().keys()
     assert {name for name in names if name.startswith("dlrm_mtl.")} == {
-        f"dlrm_mtl.{name}" for name in ("compare", "experiments", "prepare", "train")
+        f"dlrm_mtl.{name}" for name in ("compare", "evaluate", "experiments", "export", "predict", "prepare", "train")
     }
     assert {"dist.ddp", "utils.echo"} <= names
