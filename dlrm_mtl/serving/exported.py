@@ -45,8 +45,8 @@ class Export:
             ("lengths", lengths, torch.int64, (len(self.manifest.features), rows)),
         ):
             if tensor.dtype != dtype or tuple(tensor.shape) != shape:
-                found = f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
-                raise ValueError(f"{name} is {found}, expected {str(dtype).removeprefix('torch.')} {shape}")
+                described = f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
+                raise ValueError(f"{name} is {described}, expected {str(dtype).removeprefix('torch.')} {shape}")
         if (total := int(lengths.sum())) != values.numel() or (lengths.numel() and int(lengths.min()) < 0):
             raise ValueError(f"lengths add up to {total}, expected {values.numel()}, the number of values")
         if rows == 0:  # the compiled model needs at least one

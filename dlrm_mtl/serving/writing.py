@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 
 import torch
 
+from data_prep.encoding.files import FILE as ENCODING_FILE
 from dlrm_mtl.config import require
 from dlrm_mtl.data.dataset import open_dataset
 from dlrm_mtl.data.inspection import inspect_values
@@ -45,8 +46,6 @@ from dlrm_mtl.serving.manifest import (
 from dlrm_mtl.serving.quantization import quantize
 from dlrm_mtl.serving.served_model import ServedModel
 from dlrm_mtl.serving.weights import load_served_model
-
-ENCODING_FILE = "encoding.json"
 
 
 def write_export(options: ExportOptions) -> Manifest:
