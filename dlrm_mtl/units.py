@@ -27,6 +27,11 @@ def parse_bandwidth(name: str, text: str) -> float:
     return _parse(name, text, "/s", "a bandwidth with its unit, as 600GiB/s (1024-based) or 900GB/s (1000-based)")
 
 
+def mib(size: float) -> float:
+    """Bytes in MiB."""
+    return size / 1024**2
+
+
 def gib(size: float) -> float:
     """Bytes in GiB."""
     return size / 1024**3

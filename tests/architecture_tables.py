@@ -11,6 +11,7 @@ from dlrm_mtl.models.dense_memory import FLOAT32, dense_memory
 from dlrm_mtl.planning.presets import PRESETS
 from dlrm_mtl.records import build
 from dlrm_mtl.studies.architectures.report import experts_cell
+from dlrm_mtl.units import mib
 from tests.benchmark_tables import RESULTS
 from tests.table_cells import DATA_SETS, average_and_worst, table
 
@@ -97,7 +98,7 @@ def experts() -> str:
     for sharing in SHARING:
         memory = dense_memory(preset.schema, replace(model, sharing=sharing), "adam")
         counts = [f"{count / 1e6:.2f}" for count in memory.parameters.values()]
-        sizes = [memory.bytes / 2**20, FLOAT32 * memory.total_parameters / 1e6]
+        sizes = [mib(memory.bytes), FLOAT32 * memory.total_parameters / 1e6]
         rows.append([f"`{sharing}`", *counts, *(f"{size:.1f}" for size in sizes)])
     parts = ("bottom MLP and interaction", "experts and gates", "heads")
     return table(["sharing", *parts, "memory per GPU (MiB)", "all-reduce of dense gradients (MB)"], rows)

@@ -14,9 +14,10 @@ from dlrm_mtl.benchmarks.overhead import format_overhead
 from dlrm_mtl.benchmarks.peers.experts import format_experts
 from dlrm_mtl.benchmarks.peers.peers import format_peers
 from dlrm_mtl.benchmarks.profile import format_profile
-from dlrm_mtl.benchmarks.serving import MIB, format_serving
+from dlrm_mtl.benchmarks.serving import format_serving
 from dlrm_mtl.benchmarks.watch import format_watch
 from dlrm_mtl.files import read_json
+from dlrm_mtl.units import mib
 from tests.pages import ROOT
 
 RESULTS = ROOT / "docs" / "results"
@@ -125,7 +126,7 @@ def serving() -> str:
         rows += [
             [
                 f"{form}, {data}",
-                f"{size / MIB:,.1f}",
+                f"{mib(size):,.1f}",
                 *(with_interval(of_size[form]["over_eager"]) for of_size in results["batches"].values()),
             ]
             for form, size in results["bytes"].items()

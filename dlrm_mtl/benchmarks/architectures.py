@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
-from itertools import islice
 from typing import Any
 
 import torch
@@ -13,17 +12,14 @@ from dlrm_mtl.architecture_options import with_architecture
 from dlrm_mtl.benchmarks.cases import ArchitecturesCase
 from dlrm_mtl.benchmarks.markdown import INTERVAL, cell, markdown_table, with_interval
 from dlrm_mtl.benchmarks.methods import window_qps
-from dlrm_mtl.benchmarks.session import EVEN_READING, open_benchmarks, read_environment
+from dlrm_mtl.benchmarks.session import EVEN_READING, open_benchmarks, read_batch, read_environment
 from dlrm_mtl.benchmarks.windows import Spread, take_turns
-from dlrm_mtl.config import ReaderConfig
 from dlrm_mtl.data.batch import MultiTaskBatch
-from dlrm_mtl.data.reader import TrainingReader, batches
 from dlrm_mtl.recipe import parse_recipe
 from dlrm_mtl.studies.architectures.parameters import count_parameters
 from dlrm_mtl.training.arm import build_arm
 from dlrm_mtl.training.session import Session
-
-MIB = 1 << 20
+from dlrm_mtl.units import mib
 
 
 def measure_architectures(case: ArchitecturesCase) -> dict[str, Any]:
@@ -76,7 +72,7 @@ def format_architectures(results: Mapping[str, Any]) -> str:
         [
             *(f"`{name}`", f"`{arm}`"),
             *(f"{entry['parameters'][part]:,}" for part in ("dense", "tables")),
-            f"{entry['activation_bytes'] / MIB:.1f}",
+            f"{mib(entry['activation_bytes']):.1f}",
             cell(measured["qps"], ",.0f"),
             *(with_interval(measured[over], ".3f") for over in ("step_over_control", "step_over_first")),
         ]
@@ -90,14 +86,11 @@ def _memory(session: Session) -> dict[str, Any]:
     """Parameters, and the bytes that this rank's forward pass of the control keeps for the backward pass, without
     parameters. Collective."""
     config, ranks, schema = session.config, session.ranks, session.source.dataset.schema
-    rows = config.local_batch_size(ranks.world_size)
-    reader = TrainingReader(session.source, rows, 0, ranks.rank, ranks.world_size, config.reader.shuffle_rows)
-    [batch] = islice(batches(reader, ReaderConfig(workers=0), pin_memory=False), 1)
     arm = build_arm(config, parse_recipe("mean"), 0, schema, session.plan, ranks)
     arm.model.train()
     return {
         "parameters": asdict(count_parameters(schema, config.model)),
-        "activation_bytes": _activation_bytes(arm.model, batch.to(ranks.device)),
+        "activation_bytes": _activation_bytes(arm.model, read_batch(session)),
     }
 
 

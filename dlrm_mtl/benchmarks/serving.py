@@ -31,6 +31,7 @@ from dlrm_mtl.serving.manifest import COMPILED, MODEL
 from dlrm_mtl.serving.served_model import model_inputs
 from dlrm_mtl.serving.weights import load_served_model
 from dlrm_mtl.serving.writing import write_export
+from dlrm_mtl.units import mib
 
 EAGER, COMPILED_INT8 = "eager", "int8, compiled"
 LINEAR = "linear layers alone"
@@ -41,7 +42,6 @@ WANTED, WANTED_ROWS = 2.0, 512
 second."""
 BATCHES_IN_MEMORY = 32
 """Number of batches in memory, which the calls use repeatedly."""
-MIB = 1 << 20
 
 Inputs = tuple[Tensor, Tensor, Tensor]
 
@@ -86,7 +86,7 @@ def format_serving(results: Mapping[str, Any]) -> str:
     rows = [
         [
             f"{name}, {size} row{'s' * (size != '1')}",
-            f"{results['bytes'][name] / MIB:,.1f}",
+            f"{mib(results['bytes'][name]):,.1f}",
             cell(measured["rows_per_second"], ",.0f"),
             with_interval(measured["over_eager"]),
             *(f"{measured['latency_ms'][percentile]:.3f}" for percentile in ("p50", "p90", "p99")),

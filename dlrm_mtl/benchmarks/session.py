@@ -3,13 +3,15 @@
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import cycle
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
 from dlrm_mtl.benchmarks.cases import Case
 from dlrm_mtl.benchmarks.windows import Contender
 from dlrm_mtl.config import CompareConfig, ModelConfig, ReaderConfig
+from dlrm_mtl.data.batch import MultiTaskBatch
+from dlrm_mtl.data.reader import TrainingReader, batches
 from dlrm_mtl.distributed.processes import process_group
 from dlrm_mtl.distributed.versions import check_versions
 from dlrm_mtl.files import read_json
@@ -80,6 +82,15 @@ def read_environment(session: Session) -> dict[str, Any]:
     """Versions, machine, command and time, on every rank. Collective."""
     file = session.config.out / "environment.json"
     return session.ranks.broadcast(read_json(file) if session.ranks.is_first else {})
+
+
+def read_batch(session: Session) -> MultiTaskBatch:
+    """This rank's first training batch, on its device."""
+    config, ranks = session.config, session.ranks
+    rows = config.local_batch_size(ranks.world_size)
+    reader = TrainingReader(session.source, rows, 0, ranks.rank, ranks.world_size, config.reader.shuffle_rows)
+    [batch] = islice(batches(reader, ReaderConfig(workers=0), pin_memory=False), 1)
+    return batch.to(ranks.device)
 
 
 def train_windows(session: Session, trainers: Sequence[ArmTrainer]) -> Contender:

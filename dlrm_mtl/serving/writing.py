@@ -1,7 +1,6 @@
 """Writes an export: the model's files, the encoding of its inputs, the manifest."""
 
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -17,7 +16,7 @@ from dlrm_mtl.data.source import RowSource
 from dlrm_mtl.distributed.checkpoint_directory import MANIFEST as CHECKPOINT_MANIFEST
 from dlrm_mtl.distributed.checkpoint_directory import ListedFile, record_files
 from dlrm_mtl.export_options import ExportOptions
-from dlrm_mtl.files import publish, read_object, sha256, synchronize
+from dlrm_mtl.files import is_leftover, publish, read_object, sha256, synchronize
 from dlrm_mtl.funnels import output_names
 from dlrm_mtl.inference.evaluation.fitting import check_fit
 from dlrm_mtl.inference.stored_model import StoredModel, open_stored_model
@@ -31,6 +30,7 @@ from dlrm_mtl.serving.exporting import check_compiler, compile_to, trace
 from dlrm_mtl.serving.manifest import (
     COMPILED,
     ENCODING,
+    MANIFEST,
     MODEL,
     ExportedFeature,
     ExportedTable,
@@ -52,10 +52,11 @@ def write_export(options: ExportOptions) -> Manifest:
     """Exports a model. The directory is whole or not there.
 
     Raises:
-        ValueError: the directory exists already; the checkpoint is missing or damaged; the data set does not fit it, or
-            is needed and not there; the model cannot be exported; there is no compiler and one is needed.
+        ValueError: the directory exists already, or something else is where it is written; the checkpoint is missing
+            or damaged; the data set does not fit it, or is needed and not there; the model cannot be exported; there
+            is no compiler and one is needed.
     """
-    require("out", str(options.out), not options.out.exists(), "a directory that does not exist yet")
+    _check_place(options.out)
     if options.compile:
         check_compiler()
     stored = open_stored_model(options.checkpoint, options.arm)
@@ -111,19 +112,32 @@ def _quantize(
     return Quantization(str(dataset.directory), dataset.schema.rows("eval"), ne)
 
 
+def _check_place(out: Path) -> None:
+    """Raises ValueError where the export, or the directory in which it is written, would replace something else."""
+    require("out", str(out), not out.exists(), "a directory that does not exist yet")
+    partial = _partial(out)
+    for entry in partial.iterdir() if partial.exists() else ():
+        if entry.name not in (MANIFEST, MODEL, COMPILED, ENCODING) and not is_leftover(entry):
+            raise ValueError(f"{entry}: is no file of an export; give another --out")
+
+
 @contextmanager
 def _new_directory(path: Path) -> Iterator[Path]:
-    """A temporary directory that gets its name when the block ends without an error."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name[:32]}.", suffix=".tmp", dir=path.parent))
+    """A directory that gets its name when the block ends without an error. What a killed export left is replaced."""
+    partial = _partial(path)
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
     try:
-        yield temporary
-        temporary.chmod(0o755)
-        for file in temporary.rglob("*"):
+        yield partial
+        for file in partial.rglob("*"):
             synchronize(file)
-        publish(temporary, path)
+        publish(partial, path)
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _partial(out: Path) -> Path:
+    return out.with_name(f"{out.name}.partial")
 
 
 def _copy_encoding(data: Path, directory: Path) -> None:

@@ -254,6 +254,24 @@ def test_what_cannot_be_exported_is_said_in_one_line(exports: Exports, tmp_path:
     assert list(tmp_path.iterdir()) == [other]
 
 
+def test_what_a_killed_export_left_is_replaced(exports: Exports, tmp_path: Path) -> None:
+    partial = tmp_path / "out.partial"
+    partial.mkdir()
+    (partial / "model.pt2").write_bytes(b"the beginning")
+    write_export(ExportOptions(exports.checkpoint, tmp_path / "out", "mean", exports.data))
+    assert list(tmp_path.iterdir()) == [tmp_path / "out"]
+    read_manifest(tmp_path / "out")
+
+
+def test_other_files_are_not_replaced(exports: Exports, tmp_path: Path) -> None:
+    other = tmp_path / "out.partial" / "predictions.json"
+    other.parent.mkdir()
+    other.write_text("{}")
+    with pytest.raises(ValueError, match=naming(other)):
+        write_export(ExportOptions(exports.checkpoint, tmp_path / "out", "mean", exports.data))
+    assert other.read_text() == "{}"
+
+
 def test_the_compiler_is_looked_for_before_anything_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch._inductor.config.cpp.cxx", (str(tmp_path / "no-compiler"),))
     with pytest.raises(ValueError, match=naming("compile", "CXX")):
