@@ -5,9 +5,9 @@ newest checkpoint of its first unfinished seed when it is started again with the
 """
 
 from dlrm_mtl import cli
-from dlrm_mtl.config import CompareConfig
 from dlrm_mtl.distributed.versions import torchrec_imports
 from dlrm_mtl.extras import TRAINING
+from dlrm_mtl.run_config import CompareConfig
 
 
 def main() -> None:

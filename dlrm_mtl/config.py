@@ -1,15 +1,13 @@
-"""The configuration of a run: typed, documented, complete. Free of torch, so that ``--help`` is quick.
-
-Every field can be set on the command line (``--model.interaction dcn``) and in a TOML or JSON file (``--config``)."""
+"""The parts of a configuration: model, optimizers, sharding, reader, checkpoints. Free of torch, so that ``--help`` is
+quick."""
 
 import math
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from dlrm_mtl.model_parts import INTERACTIONS, RELATIONS, SHARING
 from dlrm_mtl.quoting import MAX_LENGTH, quote
-from dlrm_mtl.task_weights import parse_task_weights
 
 TableOptimizer = Literal["rowwise_adagrad", "adagrad", "sgd", "adam"]
 DenseOptimizer = Literal["adam", "adamw", "adagrad", "sgd"]
@@ -17,8 +15,6 @@ ShardingKind = Literal["table_wise", "column_wise", "table_column_wise", "row_wi
 """torchrec's sharding types without data_parallel: replicated tables would leave the fused table optimizer."""
 Kernel = Literal["fused", "fused_uvm_caching"]
 """torchrec's table kernels: in the device's memory, or in the host's behind a cache in the GPU's."""
-OnBadShard = Literal["stop", "skip"]
-Check = Literal["full", "footers", "none"]
 
 
 def require(name: str, value: object, valid: bool, expected: str) -> None:
@@ -247,152 +243,3 @@ class CheckpointConfig:
         valid = minutes is None or (math.isfinite(minutes) and minutes > 0)
         require("checkpoint.every_minutes", minutes, valid, "a positive number")
         require("checkpoint.keep", self.keep, self.keep > 0, "1 or more")
-
-
-@dataclass(frozen=True)
-class RunConfig:
-    """What training and comparison have in common."""
-
-    data: Path
-    """Directory of the data set."""
-    out: Path
-    """Run directory: configuration, plan, environment, metrics, results."""
-    batch_size: int = 2048
-    """Rows of the global batch, over all ranks together."""
-    epochs: int = 1
-    """Passes over the training split."""
-    max_steps: int | None = None
-    """Stop after this many steps."""
-    init_from: Path | None = None
-    """A checkpoint (RUN/checkpoints/step-N) to start from, of a run that may have other tasks: everything shared and
-    the tasks of the same names keep weights, optimizer and balancer state; steps, schedules and data begin anew."""
-    segments: tuple[str, ...] = ()
-    """Divisions of the evaluation rows that metrics are given for: those that the data set keeps, or categorical
-    features of one id per row and at most 256 ids. By default all that it keeps."""
-    eval_every: int | None = None
-    """Steps between evaluations; there is one at the end in any case."""
-    log_every: int = 10
-    """Steps of a window: one line of metrics.jsonl, one QPS value. In a comparison arms take turns by windows."""
-    warmup_windows: int = 1
-    """Windows at the start that QPS leaves out."""
-    loss_reduction: Literal["batch", "defined"] = "batch"
-    """A task's loss: its sum over the defined rows, divided by all rows of the batch (the paper's definition) or by the
-    defined rows of the global batch."""
-    bf16: bool = False
-    """Run the dense part under bfloat16 autocast."""
-    tf32: bool = False
-    """On a GPU, multiply float32 matrices in TF32."""
-    on_bad_shard: OnBadShard = "stop"
-    """What to do with a shard that is corrupt, missing or changed: stop the run, or leave its rows out, counted and
-    reported."""
-    check: Check = "full"
-    """What is looked at before training. full: every value and byte of a shard, once; a run that goes on reads again
-    only what has changed in size or time since. footers: rows and columns, by the files' footers. none: the same when
-    a run begins, since rows are counted there, and nothing when it goes on."""
-    max_nonfinite_steps: int = 10
-    """Steps in a row skipped because a loss or gradient is not finite, after which the run stops."""
-    show_plan: bool = False
-    """Print where each table lies; by default a summary. plan.json has all of it."""
-    timeout_s: int = 600
-    """Seconds after which a collective that does not complete ends the job."""
-    model: ModelConfig = field(default_factory=ModelConfig)
-    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    sharding: ShardingConfig = field(default_factory=ShardingConfig)
-    reader: ReaderConfig = field(default_factory=ReaderConfig)
-    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
-
-    def __post_init__(self) -> None:
-        require_positive(self, "batch_size", "epochs", "log_every", "max_nonfinite_steps", "timeout_s")
-        for name in ("max_steps", "eval_every"):
-            value = getattr(self, name)
-            require(name, value, value is None or value > 0, "a positive number")
-        require("warmup_windows", self.warmup_windows, self.warmup_windows >= 0, "0 or more")
-
-    def local_batch_size(self, world_size: int) -> int:
-        """Rows of one rank's part of the global batch.
-
-        Raises:
-            ValueError: the ranks do not divide the batch.
-        """
-        valid = self.batch_size % world_size == 0
-        require("batch_size", self.batch_size, valid, f"a multiple of the {world_size} ranks")
-        return self.batch_size // world_size
-
-
-@dataclass(frozen=True)
-class TrainConfig(RunConfig):
-    """Trains one arm."""
-
-    arm: str = "multibalance"
-    """Balancing method with options, METHOD:OPTION=VALUE,..."""
-    seed: int = 0
-    """Seed of initial weights and data order."""
-
-
-@dataclass(frozen=True)
-class SeedsConfig(RunConfig):
-    """Trains arms side by side from several seeds."""
-
-    seeds: int = 3
-    """Number of seeds."""
-    task_weights: tuple[str, ...] = ()
-    """Weights of the average over tasks, TASK=WEIGHT of every task; equal by default. They change no training."""
-    keep_models: bool = False
-    """Keep each seed's last checkpoint, which holds the trained models of all arms."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require("seeds", self.seeds, self.seeds > 0, "at least 1")
-        parse_task_weights(self.task_weights)
-
-
-@dataclass(frozen=True)
-class CompareConfig(SeedsConfig):
-    """Trains several arms side by side: same plan, initial weights and data order, interleaved window by window."""
-
-    arms: tuple[str, ...] = ("mean", "multibalance")
-    """Balancing methods with options, METHOD:OPTION=VALUE,...; the first one is the control."""
-    first_seed: int = 0
-    """The first of the seeds first_seed, first_seed + 1, ...; separate jobs with other seeds, or other arms, are joined
-    by dlrm_mtl.report."""
-    planned_seeds: int | None = None
-    """Where separate jobs train parts of the seeds 0, 1, ...: how many all of them will train. By default this job's
-    seeds are all that is planned, and a join with others says that seeds were added."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require("first_seed", self.first_seed, self.first_seed >= 0, "0 or more")
-        if self.planned_seeds is not None:
-            end = self.first_seed + self.seeds
-            require("planned_seeds", self.planned_seeds, self.planned_seeds >= end, f"{end} or more, this job's seeds")
-        require("arms", self.arms, len(self.arms) > 1, "the control and at least one other arm")
-        require("arms", self.arms, len(set(self.arms)) == len(self.arms), "different arms")
-
-    @property
-    def own_seeds(self) -> range:
-        """The seeds that this job trains."""
-        return range(self.first_seed, self.first_seed + self.seeds)
-
-    @property
-    def seeds_planned(self) -> range:
-        """The seeds that were planned, of this job and of those that are joined with it."""
-        return self.own_seeds if self.planned_seeds is None else range(self.planned_seeds)
-
-
-@dataclass(frozen=True)
-class ExperimentConfig(SeedsConfig):
-    """Runs an experiment: one or more comparisons, in folders of the run directory."""
-
-    seeds: int = 5
-    """Number of seeds: 0, 1, ..."""
-    trials: int = 20
-    """Random static weightings of the experiment ``search``."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require("trials", self.trials, self.trials > 0, "at least 1")
-
-    def comparison(self, out: Path, arms: tuple[str, ...]) -> CompareConfig:
-        """The comparison of some arms under these options."""
-        shared = {item.name: getattr(self, item.name) for item in fields(SeedsConfig)}
-        return CompareConfig(**{**shared, "out": out}, arms=arms)

@@ -10,10 +10,10 @@ import sys
 from collections.abc import Sequence
 
 from dlrm_mtl import cli
-from dlrm_mtl.config import ExperimentConfig
 from dlrm_mtl.distributed.versions import torchrec_imports
 from dlrm_mtl.extras import TRAINING
 from dlrm_mtl.files import write_json
+from dlrm_mtl.run_config import ExperimentConfig
 from dlrm_mtl.studies.architectures.case import ArchitecturesConfig
 from dlrm_mtl.studies.catalog import ARCHITECTURES, SCALE, STUDIES, THEORY
 from dlrm_mtl.studies.scale_case import ScaleCase

@@ -10,9 +10,9 @@ from torchx.specs.builders import parse_mounts
 from torchx.specs.finder import ComponentValidationException
 
 from dlrm_mtl import cli
-from dlrm_mtl.config import CompareConfig, RunConfig, SeedsConfig, TrainConfig
 from dlrm_mtl.quoting import MAX_LENGTH, quote, shorten
 from dlrm_mtl.recipe import parse_recipe
+from dlrm_mtl.run_config import CompareConfig, RunConfig, SeedsConfig, TrainConfig
 from dlrm_mtl.schema import Schema, read_schema
 from dlrm_mtl.task_weights import share_weights
 

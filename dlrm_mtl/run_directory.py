@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from dlrm_mtl.cli import as_dict
-from dlrm_mtl.config import RunConfig
 from dlrm_mtl.files import is_leftover, read_object, remove_leftovers, write_json
 from dlrm_mtl.json_lines import JsonLines
 from dlrm_mtl.quoting import quote
+from dlrm_mtl.run_config import RunConfig
 
 CHANGEABLE = (
     *("data", "out", "reader.workers", "reader.prefetch", "checkpoint"),

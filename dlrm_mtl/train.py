@@ -5,10 +5,10 @@ newest checkpoint when it is started again with the same options.
 """
 
 from dlrm_mtl import cli
-from dlrm_mtl.config import TrainConfig
 from dlrm_mtl.distributed.versions import torchrec_imports
 from dlrm_mtl.extras import TRAINING
 from dlrm_mtl.files import read_json
+from dlrm_mtl.run_config import TrainConfig
 
 
 def main() -> None:

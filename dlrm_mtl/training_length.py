@@ -5,8 +5,8 @@ from dataclasses import asdict, dataclass
 from math import ceil
 from typing import Any
 
-from dlrm_mtl.config import RunConfig
 from dlrm_mtl.records import build
+from dlrm_mtl.run_config import RunConfig
 
 ENOUGH_STEPS = 100
 """With fewer steps, task weights and optimizers are still close to their initial state."""

@@ -12,8 +12,8 @@ from dlrm_mtl.config import (
     ReaderConfig,
     ScheduleConfig,
     ShardingConfig,
-    TrainConfig,
 )
+from dlrm_mtl.run_config import TrainConfig
 
 REQUIRED = ("--data", "data", "--out", "out")
 

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from dlrm_mtl import cli
-from dlrm_mtl.config import CompareConfig, TrainConfig
+from dlrm_mtl.run_config import CompareConfig, TrainConfig
 from tests.configurations import REQUIRED
 
 

@@ -6,15 +6,8 @@ from typing import Any
 
 import pytest
 
-from dlrm_mtl.config import (
-    CompareConfig,
-    ModelConfig,
-    OptimizerConfig,
-    ReaderConfig,
-    RunConfig,
-    ScheduleConfig,
-    ShardingConfig,
-)
+from dlrm_mtl.config import ModelConfig, OptimizerConfig, ReaderConfig, ScheduleConfig, ShardingConfig
+from dlrm_mtl.run_config import CompareConfig, RunConfig
 from tests.messages import naming
 
 NAN, INFINITY = float("nan"), float("inf")

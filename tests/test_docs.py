@@ -19,9 +19,9 @@ from dlrm_mtl import cli
 from dlrm_mtl.benchmarks.checkpoint import format_checkpoint
 from dlrm_mtl.benchmarks.growth.page import growth_page
 from dlrm_mtl.benchmarks.reader import format_reader
-from dlrm_mtl.config import CompareConfig, TrainConfig
 from dlrm_mtl.reporting.markdown import format_comparison
 from dlrm_mtl.reporting.runs.comparison_records import read_comparison
+from dlrm_mtl.run_config import CompareConfig, TrainConfig
 from dlrm_mtl.studies.theory_table import format_theory
 from dlrm_mtl.training.machine import Machine, check_machine
 from tests.benchmark_tables import BENCHMARKS, format_benchmark

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from dlrm_mtl import cli
-from dlrm_mtl.config import CompareConfig, TrainConfig
+from dlrm_mtl.run_config import CompareConfig, TrainConfig
 from tests.configurations import CHANGED, REQUIRED, leaves
 from tests.messages import naming
 

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from dlrm_mtl import cli
-from dlrm_mtl.config import CheckpointConfig, CompareConfig, ModelConfig, ReaderConfig, ShardingConfig, TrainConfig
+from dlrm_mtl.config import CheckpointConfig, ModelConfig, ReaderConfig, ShardingConfig
+from dlrm_mtl.run_config import CompareConfig, TrainConfig
 from dlrm_mtl.run_directory import describe_environment, open_run_directory
 from tests.messages import naming
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from dlrm_mtl.config import CompareConfig, ExperimentConfig
+from dlrm_mtl.run_config import CompareConfig, ExperimentConfig
 from dlrm_mtl.task_weights import parse_task_weights, share_weights
 from tests.messages import naming
 

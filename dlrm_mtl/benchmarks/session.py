@@ -9,12 +9,13 @@ from typing import Any
 
 from dlrm_mtl.benchmarks.cases import Case
 from dlrm_mtl.benchmarks.windows import Contender
-from dlrm_mtl.config import CompareConfig, ModelConfig, ReaderConfig
+from dlrm_mtl.config import ModelConfig, ReaderConfig
 from dlrm_mtl.data.batch import MultiTaskBatch
 from dlrm_mtl.data.reader import TrainingReader, batches
 from dlrm_mtl.distributed.processes import process_group
 from dlrm_mtl.distributed.versions import check_versions
 from dlrm_mtl.files import read_json
+from dlrm_mtl.run_config import CompareConfig
 from dlrm_mtl.training.session import ArmTrainer, Session, prepare
 
 DEFAULT_ARM = "multibalance"

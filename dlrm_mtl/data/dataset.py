@@ -9,12 +9,12 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dlrm_mtl.config import OnBadShard
 from dlrm_mtl.data.footers import UNREADABLE, first_line, read_footer
 from dlrm_mtl.data.shards import BadShard, DataRecord, first_of_each
 from dlrm_mtl.ending import is_out_of_files
 from dlrm_mtl.meaning import find_difference
 from dlrm_mtl.quoting import quote
+from dlrm_mtl.run_config import OnBadShard
 from dlrm_mtl.schema import Schema, Shard, read_schema
 
 

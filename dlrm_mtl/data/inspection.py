@@ -6,12 +6,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from dlrm_mtl.config import Check, OnBadShard
 from dlrm_mtl.data.checks import bad_values, check_shard
 from dlrm_mtl.data.dataset import Dataset
 from dlrm_mtl.data.footers import read_footer
 from dlrm_mtl.data.shards import BadShard, DataRecord, ShardRecord
 from dlrm_mtl.files import sha256
+from dlrm_mtl.run_config import Check, OnBadShard
 from dlrm_mtl.schema import Shard
 
 

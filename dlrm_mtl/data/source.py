@@ -7,11 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pyarrow as pa
 
-from dlrm_mtl.config import OnBadShard
 from dlrm_mtl.data.assembly import Array
 from dlrm_mtl.data.context import Context
 from dlrm_mtl.data.dataset import Dataset, RowGroup
 from dlrm_mtl.data.order import Part
+from dlrm_mtl.run_config import OnBadShard
 
 
 class RowSource:

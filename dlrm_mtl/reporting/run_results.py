@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from dlrm_mtl.config import CompareConfig, TrainConfig
 from dlrm_mtl.files import write_json
 from dlrm_mtl.metrics.estimates_file import write_estimates
 from dlrm_mtl.reporting.comparison import INDEPENDENT_ROWS, compare_seeds
@@ -12,6 +11,7 @@ from dlrm_mtl.reporting.html import write_report
 from dlrm_mtl.reporting.runs.report_data import RESULT, ReportData, read_run
 from dlrm_mtl.reporting.runs.run_records import Seed, read_record, read_seed_estimates
 from dlrm_mtl.reporting.seed_summary import summarize_seed
+from dlrm_mtl.run_config import CompareConfig, TrainConfig
 from dlrm_mtl.schema import Schema
 from dlrm_mtl.task_weights import share_weights
 from dlrm_mtl.training.loop import ArmResult

@@ -6,7 +6,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from dlrm_mtl.config import ExperimentConfig
+from dlrm_mtl.run_config import ExperimentConfig
 
 CONTROL = "mean"
 PAPER = "multibalance"

@@ -4,9 +4,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 
-from dlrm_mtl.config import CompareConfig
 from dlrm_mtl.distributed.processes import Ranks
 from dlrm_mtl.reporting.run_results import seed_file, write_comparison, write_seed
+from dlrm_mtl.run_config import CompareConfig
 from dlrm_mtl.schema import read_schema
 from dlrm_mtl.task_weights import share_weights
 from dlrm_mtl.training.checkpoints import has_checkpoint

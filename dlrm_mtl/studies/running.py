@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from dlrm_mtl.arms import check_arm
-from dlrm_mtl.config import CompareConfig, ExperimentConfig
 from dlrm_mtl.distributed.processes import Ranks
 from dlrm_mtl.files import read_json, write_text
 from dlrm_mtl.recipe import parse_recipe
@@ -12,6 +11,7 @@ from dlrm_mtl.reporting import escaping
 from dlrm_mtl.reporting.markdown import format_comparison
 from dlrm_mtl.reporting.run_results import seed_file, write_run_report
 from dlrm_mtl.reporting.runs.report_data import read_run
+from dlrm_mtl.run_config import CompareConfig, ExperimentConfig
 from dlrm_mtl.schema import Schema
 from dlrm_mtl.studies.catalog import STUDIES, study_arms
 from dlrm_mtl.studies.comparison import run_comparison

@@ -12,9 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dlrm_mtl.config import CompareConfig, require
+from dlrm_mtl.config import require
 from dlrm_mtl.data.reader import TrainingReader
 from dlrm_mtl.files import read_json
+from dlrm_mtl.run_config import CompareConfig
 from dlrm_mtl.studies.decomposition import Decomposition, compare_weights, try_weights
 from dlrm_mtl.studies.population import Population
 from dlrm_mtl.studies.theory_case import TheoryCase

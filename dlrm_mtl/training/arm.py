@@ -9,7 +9,7 @@ from torchrec.distributed.types import ShardingPlan
 
 from dlrm_mtl.arms import build_layer
 from dlrm_mtl.balancing import BalancingLayer, ParameterLevelLayer
-from dlrm_mtl.config import ModelConfig, OptimizerConfig, RunConfig
+from dlrm_mtl.config import ModelConfig, OptimizerConfig
 from dlrm_mtl.distributed.caching import fetches_ahead
 from dlrm_mtl.distributed.mean_pooling import average_once
 from dlrm_mtl.distributed.planner import plan_sharding
@@ -26,6 +26,7 @@ from dlrm_mtl.models.embeddings import build_embedding_bags
 from dlrm_mtl.models.losses import TaskLosses
 from dlrm_mtl.models.ranker import MultiTaskRanker, build_ranker
 from dlrm_mtl.recipe import Recipe
+from dlrm_mtl.run_config import RunConfig
 from dlrm_mtl.schema import ModelSchema
 from dlrm_mtl.training.optimizers import apply_table_optimizer, build_optimizer
 from dlrm_mtl.training.step_guard import GuardedOptimizers

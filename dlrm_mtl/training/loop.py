@@ -8,11 +8,11 @@ from pathlib import Path
 
 import torch
 
-from dlrm_mtl.config import RunConfig
 from dlrm_mtl.distributed.checkpoint import Checkpoint
 from dlrm_mtl.ending import Terminated
 from dlrm_mtl.file_names import file_names
 from dlrm_mtl.metrics.evaluation import Evaluation
+from dlrm_mtl.run_config import RunConfig
 from dlrm_mtl.run_directory import record_start
 from dlrm_mtl.training.checkpoints import RunCheckpoints
 from dlrm_mtl.training.interruption import termination_requested

@@ -4,11 +4,12 @@ from dataclasses import dataclass
 
 import torch
 
-from dlrm_mtl.config import RunConfig, require
+from dlrm_mtl.config import require
 from dlrm_mtl.distributed.caching import allowed_kernels
 from dlrm_mtl.distributed.comms import check_comms
 from dlrm_mtl.distributed.sharding import allowed_kinds
 from dlrm_mtl.models.dense_memory import DenseMemory
+from dlrm_mtl.run_config import RunConfig
 from dlrm_mtl.training.optimizers import check_table_optimizer
 from dlrm_mtl.units import format_size
 

@@ -5,13 +5,13 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from dlrm_mtl.config import Check, OnBadShard
 from dlrm_mtl.data.checks import check_both_classes
 from dlrm_mtl.data.dataset import Dataset, open_dataset, open_recorded
 from dlrm_mtl.data.inspection import combine, inspect_values, recheck_shards, record_shards
 from dlrm_mtl.data.shards import BadShard, DataRecord
 from dlrm_mtl.distributed.processes import Ranks
 from dlrm_mtl.files import read_json
+from dlrm_mtl.run_config import Check, OnBadShard
 from dlrm_mtl.schema import read_schema
 
 DATA_RECORD = "data.json"

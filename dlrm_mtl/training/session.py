@@ -9,7 +9,6 @@ import torch
 from torchrec.distributed.types import ShardingPlan
 
 from dlrm_mtl.arms import SINGLE_TASK, check_arm, check_level
-from dlrm_mtl.config import RunConfig
 from dlrm_mtl.data.context import Context
 from dlrm_mtl.data.source import RowSource
 from dlrm_mtl.distributed.checkpoint_directory import read_manifest
@@ -23,6 +22,7 @@ from dlrm_mtl.models.dense_memory import memory_of
 from dlrm_mtl.models.option_reads import OptionReads
 from dlrm_mtl.models.ranker import DenseModules
 from dlrm_mtl.recipe import parse_recipe
+from dlrm_mtl.run_config import RunConfig
 from dlrm_mtl.run_directory import describe_environment, open_run_directory
 from dlrm_mtl.training.arm import make_plan
 from dlrm_mtl.training.checkpoint_facts import check_facts

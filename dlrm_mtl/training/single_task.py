@@ -5,7 +5,6 @@ from dataclasses import replace
 from torchrec.distributed.types import ShardingPlan
 
 from dlrm_mtl.arms import SINGLE_TASK
-from dlrm_mtl.config import RunConfig
 from dlrm_mtl.data.position import Position
 from dlrm_mtl.data.source import RowSource
 from dlrm_mtl.distributed.checkpoint import Checkpoint
@@ -13,6 +12,7 @@ from dlrm_mtl.distributed.processes import Ranks
 from dlrm_mtl.metrics.evaluation import Evaluation, side_by_side
 from dlrm_mtl.metrics.task_metrics import TaskMetrics
 from dlrm_mtl.recipe import parse_recipe
+from dlrm_mtl.run_config import RunConfig
 from dlrm_mtl.training.arm_state import State
 from dlrm_mtl.training.trainer import Trainer, Window
 

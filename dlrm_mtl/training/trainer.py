@@ -10,7 +10,6 @@ import torch
 import torch.distributed as dist
 from torchrec.distributed.types import ShardingPlan
 
-from dlrm_mtl.config import RunConfig
 from dlrm_mtl.data.assembly import Rows
 from dlrm_mtl.data.batch import MultiTaskBatch
 from dlrm_mtl.data.context import Context
@@ -27,6 +26,7 @@ from dlrm_mtl.metrics.task_metrics import TaskMetrics
 from dlrm_mtl.models.products import append_products
 from dlrm_mtl.models.ranker import Predictions
 from dlrm_mtl.recipe import Recipe
+from dlrm_mtl.run_config import RunConfig
 from dlrm_mtl.training.arm import build_arm
 from dlrm_mtl.training.arm_state import State, arm_state, restore_arm, start_arm
 from dlrm_mtl.training.diagnostics import balancing_diagnostics

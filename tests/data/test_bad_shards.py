@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from dlrm_mtl.config import Check, OnBadShard
 from dlrm_mtl.data.checks import check_both_classes
 from dlrm_mtl.data.dataset import Dataset, open_dataset, open_recorded
 from dlrm_mtl.data.inspection import combine, inspect_values, recheck_shards, record_shards
 from dlrm_mtl.data.reader import EvaluationReader, TrainingReader
 from dlrm_mtl.data.shards import DataRecord
 from dlrm_mtl.data.source import RowSource
+from dlrm_mtl.run_config import Check, OnBadShard
 from dlrm_mtl.schema import read_schema
 from tests.data.faults import FAULTS, Fault, change_a_value, flip_a_byte, truncate, use_an_unknown_id
 from tests.datasets import make_dataset

@@ -8,13 +8,14 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from dlrm_mtl.config import OnBadShard, ReaderConfig
+from dlrm_mtl.config import ReaderConfig
 from dlrm_mtl.data.batch import MultiTaskBatch
 from dlrm_mtl.data.dataset import open_dataset
 from dlrm_mtl.data.footers import read_footer
 from dlrm_mtl.data.reader import EvaluationReader, TrainingReader, batches
 from dlrm_mtl.data.shards import BadShard
 from dlrm_mtl.data.source import RowSource
+from dlrm_mtl.run_config import OnBadShard
 from tests.data.faults import Fault, destroy_a_page, rewrite, truncate
 from tests.datasets import make_dataset
 from tests.messages import mentions, naming

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dlrm_mtl.config import ModelConfig, RunConfig
+from dlrm_mtl.config import ModelConfig
+from dlrm_mtl.run_config import RunConfig
 from tests.distributed.training import Weights, assemble, count_table_updates, run_config, train_steps
 from tests.ranks import RankPool
 

@@ -19,7 +19,7 @@ from torchrec.distributed.sharding_plan import (
 from torchrec.distributed.train_pipeline import TrainPipelineSparseDist
 from torchrec.distributed.types import ShardingPlan
 
-from dlrm_mtl.config import OptimizerConfig, RunConfig
+from dlrm_mtl.config import OptimizerConfig
 from dlrm_mtl.data.assembly import Rows
 from dlrm_mtl.data.batch import MultiTaskBatch
 from dlrm_mtl.data.dataset import open_dataset
@@ -27,6 +27,7 @@ from dlrm_mtl.distributed.processes import Ranks
 from dlrm_mtl.distributed.sharding import sharders
 from dlrm_mtl.models.embeddings import build_embedding_bags
 from dlrm_mtl.recipe import parse_recipe
+from dlrm_mtl.run_config import RunConfig
 from dlrm_mtl.schema import Schema
 from dlrm_mtl.training.arm import Arm, build_arm, make_plan
 from dlrm_mtl.training.optimizers import apply_table_optimizer

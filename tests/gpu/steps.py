@@ -7,12 +7,13 @@ from typing import Any
 
 import torch
 
-from dlrm_mtl.config import ReaderConfig, RunConfig, ShardingConfig
+from dlrm_mtl.config import ReaderConfig, ShardingConfig
 from dlrm_mtl.data.dataset import open_dataset
 from dlrm_mtl.distributed.plan_records import describe_plan
 from dlrm_mtl.distributed.processes import Ranks
 from dlrm_mtl.metrics.sums import MetricSums
 from dlrm_mtl.recipe import parse_recipe
+from dlrm_mtl.run_config import RunConfig
 from dlrm_mtl.schema import Schema
 from dlrm_mtl.training.arm import Arm, build_arm, make_plan
 from dlrm_mtl.training.pipeline import build_pipeline

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 from data_prep.engine.options import IdOptions
-from dlrm_mtl.config import CompareConfig, ModelConfig
+from dlrm_mtl.config import ModelConfig
 from dlrm_mtl.distributed.processes import Ranks
 from dlrm_mtl.inference.evaluation.evaluating import evaluate
 from dlrm_mtl.inference.evaluation.options import EvaluateOptions
 from dlrm_mtl.inference.evaluation.text import format_evaluation
+from dlrm_mtl.run_config import CompareConfig
 from dlrm_mtl.schema import Task
 from dlrm_mtl.studies.comparison import run_comparison
 from tests.data.faults import destroy_a_page, use_an_unknown_id

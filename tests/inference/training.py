@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dlrm_mtl.config import ReaderConfig, RunConfig
+from dlrm_mtl.config import ReaderConfig
 from dlrm_mtl.data.dataset import open_dataset
 from dlrm_mtl.data.reader import EvaluationReader
 from dlrm_mtl.data.source import RowSource
@@ -15,6 +15,7 @@ from dlrm_mtl.distributed.processes import Ranks
 from dlrm_mtl.inference.loading import load_model
 from dlrm_mtl.inference.stored_model import open_stored_model
 from dlrm_mtl.models.ranker import Predictions
+from dlrm_mtl.run_config import RunConfig
 from dlrm_mtl.training.arm import make_plan
 from dlrm_mtl.training.checkpoints import RunCheckpoints
 from dlrm_mtl.training.session import Session

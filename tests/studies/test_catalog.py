@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from dlrm_mtl.arms import check_arm
-from dlrm_mtl.config import ExperimentConfig, ModelConfig
+from dlrm_mtl.config import ModelConfig
 from dlrm_mtl.recipe import parse_recipe
+from dlrm_mtl.run_config import ExperimentConfig
 from dlrm_mtl.studies.catalog import STUDIES, random_weightings, study_arms
 from tests.messages import naming
 

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from dlrm_mtl.config import CompareConfig, ModelConfig
+from dlrm_mtl.config import ModelConfig
 from dlrm_mtl.distributed.processes import Ranks
+from dlrm_mtl.run_config import CompareConfig
 from dlrm_mtl.studies.comparison import run_comparison
 from tests.ranks import RankPool
 

@@ -10,10 +10,10 @@ from torch.distributed._shard.sharded_tensor.api import ShardedTensor
 from torchrec.distributed.train_pipeline import TrainPipelineSparseDist
 
 from dlrm_mtl.balancing.kernels.gradients import CutGradients, MixtureGradients
-from dlrm_mtl.config import RunConfig
 from dlrm_mtl.data.dataset import open_dataset
 from dlrm_mtl.distributed.processes import Ranks
 from dlrm_mtl.recipe import parse_recipe
+from dlrm_mtl.run_config import RunConfig
 from dlrm_mtl.training.arm import Arm, build_arm, make_plan
 from dlrm_mtl.training.trainer import Window
 from tests.distributed.training import Weights, local_batches, local_weights

@@ -11,10 +11,10 @@ import numpy.typing as npt
 from torch import Tensor
 from torch.distributed._shard.sharded_tensor.api import ShardedTensor
 
-from dlrm_mtl.config import RunConfig
 from dlrm_mtl.data.dataset import open_dataset
 from dlrm_mtl.data.source import RowSource
 from dlrm_mtl.distributed.processes import Ranks
+from dlrm_mtl.run_config import RunConfig
 from dlrm_mtl.training.arm import make_plan
 from dlrm_mtl.training.checkpoints import RunCheckpoints
 from dlrm_mtl.training.session import ArmTrainer, Session

@@ -14,7 +14,6 @@ from torchrec.distributed.sharding_plan import construct_module_sharding_plan, d
 from torchrec.distributed.train_pipeline import TrainPipelineSparseDist
 from torchrec.distributed.types import ShardingPlan
 
-from dlrm_mtl.config import RunConfig
 from dlrm_mtl.data.dataset import open_dataset
 from dlrm_mtl.data.source import RowSource
 from dlrm_mtl.distributed.processes import Ranks
@@ -23,6 +22,7 @@ from dlrm_mtl.metrics.evaluation import Evaluation
 from dlrm_mtl.metrics.task_metrics import TaskMetrics
 from dlrm_mtl.models.embeddings import build_embedding_bags
 from dlrm_mtl.recipe import parse_recipe
+from dlrm_mtl.run_config import RunConfig
 from dlrm_mtl.training.arm import build_arm, make_plan
 from dlrm_mtl.training.checkpoints import RunCheckpoints
 from dlrm_mtl.training.loop import ArmResult, train_arms

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from dlrm_mtl.config import RunConfig
 from dlrm_mtl.distributed.processes import Ranks
+from dlrm_mtl.run_config import RunConfig
 from tests.datasets import make_dataset, make_table
 from tests.distributed.training import local_weights, run_config
 from tests.ranks import RankPool

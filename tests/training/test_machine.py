@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from dlrm_mtl.config import CommsConfig, OptimizerConfig, RunConfig, ShardingConfig
+from dlrm_mtl.config import CommsConfig, OptimizerConfig, ShardingConfig
+from dlrm_mtl.run_config import RunConfig
 from dlrm_mtl.training.machine import Machine, check_machine
 from tests.entry_points.processes import complaint, python
 from tests.messages import mentions

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from dlrm_mtl.balancing import available_balancers
-from dlrm_mtl.config import ModelConfig, RunConfig
+from dlrm_mtl.config import ModelConfig
+from dlrm_mtl.run_config import RunConfig
 from tests.ranks import RankPool
 from tests.training import runs
 

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dlrm_mtl.config import ModelConfig, OptimizerConfig, RunConfig, ScheduleConfig
+from dlrm_mtl.config import ModelConfig, OptimizerConfig, ScheduleConfig
+from dlrm_mtl.run_config import RunConfig
 from tests.distributed.training import Weights, run_config
 from tests.messages import mentions
 from tests.ranks import RankPool

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 from torchrec.distributed.train_pipeline import PrefetchTrainPipelineSparseDist, TrainPipelineSparseDist
 
-from dlrm_mtl.config import ModelConfig, RunConfig
+from dlrm_mtl.config import ModelConfig
 from dlrm_mtl.data.batch import MultiTaskBatch
 from dlrm_mtl.data.dataset import open_dataset
 from dlrm_mtl.distributed.processes import Ranks
 from dlrm_mtl.models.ranker import MultiTaskRanker
 from dlrm_mtl.recipe import parse_recipe
+from dlrm_mtl.run_config import RunConfig
 from dlrm_mtl.training.arm import build_arm, make_plan
 from dlrm_mtl.training.pipeline import build_pipeline, pipeline_class
 from tests.distributed.training import local_batches, local_weights, run_config

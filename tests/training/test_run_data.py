@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from dlrm_mtl.config import RunConfig
 from dlrm_mtl.data.dataset import Dataset
 from dlrm_mtl.data.shards import DataRecord
 from dlrm_mtl.distributed import checkpoint
 from dlrm_mtl.distributed.checkpoint import find_checkpoint
 from dlrm_mtl.distributed.processes import Ranks
 from dlrm_mtl.files import read_json, write_json
+from dlrm_mtl.run_config import RunConfig
 from dlrm_mtl.training.run_data import DATA_RECORD, inspect_run_data, open_run_data
 from tests.datasets import make_dataset
 from tests.distributed.training import run_config

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-from dlrm_mtl.config import CheckpointConfig, OptimizerConfig, RunConfig, ScheduleConfig
+from dlrm_mtl.config import CheckpointConfig, OptimizerConfig, ScheduleConfig
 from dlrm_mtl.data.dataset import open_dataset
 from dlrm_mtl.metrics.bucket_sums import ROWS
 from dlrm_mtl.metrics.buckets import BUCKETS, bucket_of
+from dlrm_mtl.run_config import RunConfig
 from tests.datasets import cluster_of, make_dataset, make_table
 from tests.distributed.training import Weights, run_config
 from tests.metrics.test_sums import keys_of

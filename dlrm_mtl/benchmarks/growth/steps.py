@@ -12,10 +12,11 @@ from torchrec.distributed.train_pipeline import TrainPipelineSparseDist
 from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
 
 from dlrm_mtl.benchmarks.limits import Work, count_dense_flops, count_table_bytes
-from dlrm_mtl.config import ModelConfig, RunConfig
+from dlrm_mtl.config import ModelConfig
 from dlrm_mtl.data.batch import MultiTaskBatch
 from dlrm_mtl.distributed.processes import Ranks
 from dlrm_mtl.recipe import parse_recipe
+from dlrm_mtl.run_config import RunConfig
 from dlrm_mtl.schema import CategoricalFeature, Schema, Shard, Task
 from dlrm_mtl.training.arm import build_arm, make_plan
 

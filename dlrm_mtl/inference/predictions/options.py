@@ -4,7 +4,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from dlrm_mtl.config import Check, ShardingConfig, require_positive
+from dlrm_mtl.config import ShardingConfig, require_positive
+from dlrm_mtl.run_config import Check
 
 
 @dataclass(frozen=True)

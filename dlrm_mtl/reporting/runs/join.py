@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 from dlrm_mtl.cli import as_dict
-from dlrm_mtl.config import CompareConfig
 from dlrm_mtl.quoting import quote
 from dlrm_mtl.reporting.comparison import RATES, compare_seeds
 from dlrm_mtl.reporting.effects.gains import Gains, gains_of_seed
@@ -14,6 +13,7 @@ from dlrm_mtl.reporting.runs.added_seeds import describe_seeds
 from dlrm_mtl.reporting.runs.report_data import Record, Run
 from dlrm_mtl.reporting.runs.run_records import evaluation_shape
 from dlrm_mtl.reporting.runs.train_runs import with_controls
+from dlrm_mtl.run_config import CompareConfig
 from dlrm_mtl.run_directory import CHANGEABLE, flat
 from dlrm_mtl.task_weights import share_weights
 

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 
 from dlrm_mtl.architecture_options import with_architecture
-from dlrm_mtl.config import ExperimentConfig, require
+from dlrm_mtl.config import require
+from dlrm_mtl.run_config import ExperimentConfig
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,10 @@ import itertools
 from contextlib import ExitStack
 from pathlib import Path
 
-from dlrm_mtl.config import ModelConfig, TrainConfig
+from dlrm_mtl.config import ModelConfig
 from dlrm_mtl.distributed.processes import Ranks, process_group
 from dlrm_mtl.distributed.quiet import silence_known_warnings
+from dlrm_mtl.run_config import TrainConfig
 from dlrm_mtl.training.loop import train_arms
 from dlrm_mtl.training.session import Session, prepare
 
