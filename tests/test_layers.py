@@ -38,7 +38,6 @@ LARGE = {
     "dlrm_mtl.balancing.methods",
     "dlrm_mtl.data",
     "dlrm_mtl.distributed",
-    "dlrm_mtl.training",
 }
 """Folders of more than 15 files without rooms."""
 

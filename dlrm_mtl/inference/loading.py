@@ -21,9 +21,9 @@ from dlrm_mtl.models.losses import TaskLosses
 from dlrm_mtl.models.ranker import Predictions, build_ranker
 from dlrm_mtl.recipe import parse_recipe
 from dlrm_mtl.training.arm import build_table_model
-from dlrm_mtl.training.arm_state import BALANCING
-from dlrm_mtl.training.optimizers import apply_table_optimizer
+from dlrm_mtl.training.optimization.optimizers import apply_table_optimizer
 from dlrm_mtl.training.pipeline import predict
+from dlrm_mtl.training.state.arm_state import BALANCING
 
 WITHOUT_STATE = OptimizerConfig(table="sgd")
 """Tables need some optimizer; this one takes no memory."""

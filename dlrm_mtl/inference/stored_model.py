@@ -14,9 +14,9 @@ from dlrm_mtl.quoting import quote
 from dlrm_mtl.recipe import parse_recipe
 from dlrm_mtl.records import MayHoldMore, build
 from dlrm_mtl.schema import ModelSchema, Schema, read_schema
-from dlrm_mtl.training.checkpoint_facts import check_facts
 from dlrm_mtl.training.checkpoints import DIRECTORY, has_checkpoint
-from dlrm_mtl.training.init_from import check_meaning
+from dlrm_mtl.training.state.checkpoint_facts import check_facts
+from dlrm_mtl.training.state.init_from import check_meaning
 
 
 @dataclass(frozen=True)

@@ -28,8 +28,8 @@ from dlrm_mtl.models.ranker import MultiTaskRanker, build_ranker
 from dlrm_mtl.recipe import Recipe
 from dlrm_mtl.run_config import RunConfig
 from dlrm_mtl.schema import ModelSchema
-from dlrm_mtl.training.optimizers import apply_table_optimizer, build_optimizer
-from dlrm_mtl.training.step_guard import GuardedOptimizers
+from dlrm_mtl.training.optimization.optimizers import apply_table_optimizer, build_optimizer
+from dlrm_mtl.training.optimization.step_guard import GuardedOptimizers
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,10 @@ from dlrm_mtl.distributed.checkpoint_directory import checkpoint_path, list_chec
 from dlrm_mtl.distributed.plan_records import describe_plan
 from dlrm_mtl.distributed.processes import Ranks
 from dlrm_mtl.recipe import parse_recipe
-from dlrm_mtl.training.arm_state import State, generator_state, restore_generators
-from dlrm_mtl.training.checkpoint_facts import check_facts
-from dlrm_mtl.training.init_from import GO_ON_ELSEWHERE, START_ANEW, check_meaning, source_arm
 from dlrm_mtl.training.session import ArmTrainer, Session
+from dlrm_mtl.training.state.arm_state import State, generator_state, restore_generators
+from dlrm_mtl.training.state.checkpoint_facts import check_facts
+from dlrm_mtl.training.state.init_from import GO_ON_ELSEWHERE, START_ANEW, check_meaning, source_arm
 
 DIRECTORY = "checkpoints"
 

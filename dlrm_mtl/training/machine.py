@@ -10,7 +10,7 @@ from dlrm_mtl.distributed.comms import check_comms
 from dlrm_mtl.distributed.sharding import allowed_kinds
 from dlrm_mtl.models.dense_memory import DenseMemory
 from dlrm_mtl.run_config import RunConfig
-from dlrm_mtl.training.optimizers import check_table_optimizer
+from dlrm_mtl.training.optimization.optimizers import check_table_optimizer
 from dlrm_mtl.units import format_size
 
 AMPERE = (8, 0)

@@ -25,11 +25,11 @@ from dlrm_mtl.recipe import parse_recipe
 from dlrm_mtl.run_config import RunConfig
 from dlrm_mtl.run_directory import describe_environment, open_run_directory
 from dlrm_mtl.training.arm import make_plan
-from dlrm_mtl.training.checkpoint_facts import check_facts
-from dlrm_mtl.training.init_from import check_init_from
 from dlrm_mtl.training.machine import check_dense_memory, check_machine, machine_of
 from dlrm_mtl.training.run_data import DATA_RECORD, inspect_run_data, open_run_data
 from dlrm_mtl.training.single_task import SingleTaskTrainers
+from dlrm_mtl.training.state.checkpoint_facts import check_facts
+from dlrm_mtl.training.state.init_from import check_init_from
 from dlrm_mtl.training.trainer import Trainer
 from dlrm_mtl.training_length import TrainingLength
 

@@ -13,7 +13,7 @@ from dlrm_mtl.metrics.evaluation import Evaluation, side_by_side
 from dlrm_mtl.metrics.task_metrics import TaskMetrics
 from dlrm_mtl.recipe import parse_recipe
 from dlrm_mtl.run_config import RunConfig
-from dlrm_mtl.training.arm_state import State
+from dlrm_mtl.training.state.arm_state import State
 from dlrm_mtl.training.trainer import Trainer, Window
 
 

@@ -28,9 +28,9 @@ from dlrm_mtl.models.ranker import Predictions
 from dlrm_mtl.recipe import Recipe
 from dlrm_mtl.run_config import RunConfig
 from dlrm_mtl.training.arm import build_arm
-from dlrm_mtl.training.arm_state import State, arm_state, restore_arm, start_arm
 from dlrm_mtl.training.diagnostics import balancing_diagnostics
 from dlrm_mtl.training.pipeline import build_pipeline, predict
+from dlrm_mtl.training.state.arm_state import State, arm_state, restore_arm, start_arm
 from dlrm_mtl.training_length import TrainingLength
 
 

@@ -30,7 +30,7 @@ from dlrm_mtl.recipe import parse_recipe
 from dlrm_mtl.run_config import RunConfig
 from dlrm_mtl.schema import Schema
 from dlrm_mtl.training.arm import Arm, build_arm, make_plan
-from dlrm_mtl.training.optimizers import apply_table_optimizer
+from dlrm_mtl.training.optimization.optimizers import apply_table_optimizer
 
 Weights = dict[str, npt.NDArray[Any]]
 

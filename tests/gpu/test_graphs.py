@@ -14,7 +14,7 @@ from dlrm_mtl.balancing.kernels.cuda_graphs import WARM_UP
 from dlrm_mtl.balancing.methods.balancer import Balancer
 from dlrm_mtl.metrics.sums import MetricSums
 from dlrm_mtl.models.ranker import Predictions
-from dlrm_mtl.training.step_guard import StepGuard
+from dlrm_mtl.training.optimization.step_guard import StepGuard
 
 pytestmark = pytest.mark.gpu
 

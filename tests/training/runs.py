@@ -26,7 +26,7 @@ from dlrm_mtl.run_config import RunConfig
 from dlrm_mtl.training.arm import build_arm, make_plan
 from dlrm_mtl.training.checkpoints import RunCheckpoints
 from dlrm_mtl.training.loop import ArmResult, train_arms
-from dlrm_mtl.training.optimizers import apply_table_optimizer
+from dlrm_mtl.training.optimization.optimizers import apply_table_optimizer
 from dlrm_mtl.training.run_log import RunLog
 from dlrm_mtl.training.session import Session
 from dlrm_mtl.training.trainer import Trainer, Window

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from dlrm_mtl.training.checkpoint_facts import check_facts
+from dlrm_mtl.training.state.checkpoint_facts import check_facts
 from tests.json_edits import Change, drop, put, puts
 
 FACTS: dict[str, Any] = {

@@ -17,7 +17,7 @@ from dlrm_mtl.data.dataset import open_dataset
 from dlrm_mtl.distributed.processes import Ranks
 from dlrm_mtl.models.embeddings import build_embedding_bags
 from dlrm_mtl.run_config import RunConfig
-from dlrm_mtl.training.optimizers import apply_table_optimizer
+from dlrm_mtl.training.optimization.optimizers import apply_table_optimizer
 from tests.distributed.training import Weights, assemble, local_batches, run_config
 from tests.messages import naming
 from tests.models.batches import SCHEMA, materialized

@@ -10,7 +10,7 @@ from torchrec.optim.clipping import GradientClipping, GradientClippingOptimizer
 from torchrec.optim.keyed import KeyedOptimizer, KeyedOptimizerWrapper
 from torchrec.optim.rowwise_adagrad import RowWiseAdagrad
 
-from dlrm_mtl.training.step_guard import (
+from dlrm_mtl.training.optimization.step_guard import (
     DeviceSkippingOptimizer,
     GuardedOptimizers,
     HostSkippingOptimizer,

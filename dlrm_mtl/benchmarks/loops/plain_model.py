@@ -17,7 +17,7 @@ from dlrm_mtl.distributed.sharding import sharders
 from dlrm_mtl.distributed.tables import initialize_tables
 from dlrm_mtl.models.embeddings import build_embedding_bags
 from dlrm_mtl.models.ranker import DenseModules
-from dlrm_mtl.training.optimizers import apply_table_optimizer
+from dlrm_mtl.training.optimization.optimizers import apply_table_optimizer
 from dlrm_mtl.training.session import Session
 
 Output = tuple[Tensor, tuple[Tensor, Tensor, Tensor]]

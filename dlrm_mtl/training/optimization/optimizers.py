@@ -17,7 +17,7 @@ from torchrec.optim.rowwise_adagrad import RowWiseAdagrad
 from torchrec.optim.warmup import WarmupOptimizer, WarmupPolicy, WarmupStage
 
 from dlrm_mtl.config import OptimizerConfig, ScheduleConfig
-from dlrm_mtl.training.step_guard import (
+from dlrm_mtl.training.optimization.step_guard import (
     DeviceSkippingOptimizer,
     GuardedOptimizers,
     HostSkippingOptimizer,

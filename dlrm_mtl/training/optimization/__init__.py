@@ -1,0 +1,1 @@
+"""Optimizers, their schedules, and steps that are skipped."""
