@@ -13,10 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data_prep.columns.arrays import numbers
-from data_prep.columns.hexadecimal import decode_hex, hex_text
 from data_prep.columns.layout import CategoricalColumn, Kind
 from data_prep.ids.counting import Span
-from data_prep.ids.keys import Keys, key_type, keys_of
+from data_prep.ids.keys import Keys, key_type, keys_of_values, values_of_keys
 from data_prep.ids.vocabulary import MISSING_ID, RESERVED_IDS, UNSEEN_ID, Ids
 from dlrm_mtl.files import write_whole
 from dlrm_mtl.mixing import mix
@@ -142,27 +141,21 @@ def write_counted(
     .parquet file beside it.
     """
     kind = key_type(feature.kind)
-    keys, counts, values = [np.empty(0, kind)], [np.empty(0, np.int64)], [pa.array([], pa.string())]
+    keys, counts, texts = [np.empty(0, kind)], [np.empty(0, np.int64)], [pa.array([], pa.string())]
     for span in spans:
         frequent = span.counts >= min_count
         keys.append(span.keys[frequent].astype(kind))
         counts.append(span.counts[frequent])
-        values.append(span.values.filter(pa.array(frequent)))
+        texts.append(span.values.filter(pa.array(frequent)))
     all_keys, all_counts = np.concatenate(keys), np.concatenate(counts)
-    all_values = pa.chunked_array(values)
+    all_texts = pa.chunked_array(texts)
     if max_ids and len(all_keys) > max_ids - RESERVED_IDS:
         positions = most_frequent(all_counts, max_ids - RESERVED_IDS)
-        all_keys, all_counts, all_values = (
-            all_keys[positions],
-            all_counts[positions],
-            all_values.take(pa.array(positions)),
-        )
-    if feature.kind == "hex":
-        all_values = hex_text(all_keys)
-    elif feature.kind == "integer":
-        all_values = pa.array(all_keys.view(np.int64))
+        all_keys, all_counts = all_keys[positions], all_counts[positions]
+        all_texts = all_texts.take(pa.array(positions))
     readable = keys_file.with_suffix(".parquet")
-    write_vocabulary(pa.table({"value": all_values, "count": all_counts}), readable)
+    values = values_of_keys(all_keys, all_texts, feature.kind)
+    write_vocabulary(pa.table({"value": values, "count": all_counts}), readable)
     Learnt(all_keys).write(keys_file)
     return readable
 
@@ -204,12 +197,7 @@ def read_values(path: Path, kind: Kind) -> Learnt:
 
 def of_values(values: pa.ChunkedArray, kind: Kind) -> Learnt:
     """A vocabulary from its values, in the order of the ids."""
-    parts = [np.empty(0, key_type(kind))]
-    for chunk in values.chunks:
-        if kind == "hex":
-            chunk = decode_hex(chunk.cast(pa.binary()).cast(pa.binary(8)))[0]
-        parts.append(keys_of(chunk.cast(pa.string()) if kind == "string" else chunk))
-    keys = np.concatenate(parts)
+    keys = keys_of_values(values, kind)
     if (keys[:-1] < keys[1:]).all():
         return Learnt(keys)
     places = np.argsort(keys)

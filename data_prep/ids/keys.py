@@ -8,6 +8,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from data_prep.columns.arrays import numbers
+from data_prep.columns.hexadecimal import decode_hex, hex_text
 from dlrm_mtl.mixing import U64, mix
 
 Keys = npt.NDArray[np.unsignedinteger]
@@ -46,6 +47,27 @@ def keys_of(array: pa.Array) -> Keys:
     if pa.types.is_int64(array.type):
         return numbers(array, np.uint64)
     return hash_strings(array)
+
+
+def keys_of_values(values: pa.ChunkedArray, kind: str) -> Keys:
+    """Keys (N,) of values as they stand in the vocabulary of a kind of column."""
+    parts = [np.empty(0, key_type(kind))]
+    for chunk in values.chunks:
+        if kind == "hex":
+            chunk = decode_hex(chunk.cast(pa.binary()).cast(pa.binary(8)))[0]
+        parts.append(keys_of(chunk.cast(pa.string()) if kind == "string" else chunk))
+    return np.concatenate(parts)
+
+
+def values_of_keys(keys: Keys, texts: pa.Array, kind: str) -> pa.Array:
+    """Values (N,) as they stand in a vocabulary.
+
+    Args:
+        texts: (N,) the values of kind ``string``, whose keys are hashes; of other kinds they are not read.
+    """
+    if kind == "hex":
+        return hex_text(keys.astype(np.uint32, copy=False))
+    return pa.array(keys.view(np.int64)) if kind == "integer" else texts
 
 
 def key_type(kind: str) -> type[np.unsignedinteger]:
