@@ -4,7 +4,7 @@ Every field can be set on the command line (``--model.interaction dcn``) and in 
 
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from dlrm_mtl.config import (
     CheckpointConfig,
@@ -22,27 +22,18 @@ Check = Literal["full", "footers", "none"]
 
 
 @dataclass(frozen=True)
-class RunConfig:
-    """What training and comparison have in common."""
+class TrainingConfig:
+    """What all training has in common."""
 
-    data: Path
-    """Directory of the data set."""
+    data: Path | tuple[Path, ...]
+    """Data sets."""
     out: Path
     """Run directory: configuration, plan, environment, metrics, results."""
     batch_size: int = 2048
     """Rows of the global batch, over all ranks together."""
-    epochs: int = 1
-    """Passes over the training split."""
-    max_steps: int | None = None
-    """Stop after this many steps."""
-    init_from: Path | None = None
-    """A checkpoint (RUN/checkpoints/step-N) to start from, of a run that may have other tasks: everything shared and
-    the tasks of the same names keep weights, optimizer and balancer state; steps, schedules and data begin anew."""
     segments: tuple[str, ...] = ()
     """Divisions of the evaluation rows that metrics are given for: those that the data set keeps, or categorical
     features of one id per row and at most 256 ids. By default all that it keeps."""
-    eval_every: int | None = None
-    """Steps between evaluations; there is one at the end in any case."""
     log_every: int = 10
     """Steps of a window: one line of metrics.jsonl, one QPS value. In a comparison arms take turns by windows."""
     warmup_windows: int = 1
@@ -74,10 +65,7 @@ class RunConfig:
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
 
     def __post_init__(self) -> None:
-        require_positive(self, "batch_size", "epochs", "log_every", "max_nonfinite_steps", "timeout_s")
-        for name in ("max_steps", "eval_every"):
-            value = getattr(self, name)
-            require(name, value, value is None or value > 0, "a positive number")
+        require_positive(self, "batch_size", "log_every", "max_nonfinite_steps", "timeout_s")
         require("warmup_windows", self.warmup_windows, self.warmup_windows >= 0, "0 or more")
 
     def local_batch_size(self, world_size: int) -> int:
@@ -92,6 +80,30 @@ class RunConfig:
 
 
 @dataclass(frozen=True)
+class RunConfig(TrainingConfig):
+    """Passes over one data set."""
+
+    data: Path
+    """Directory of the data set."""
+    epochs: int = 1
+    """Passes over the training split."""
+    max_steps: int | None = None
+    """Stop after this many steps."""
+    init_from: Path | None = None
+    """A checkpoint (RUN/checkpoints/step-N) to start from, of a run that may have other tasks: everything shared and
+    the tasks of the same names keep weights, optimizer and balancer state; steps, schedules and data begin anew."""
+    eval_every: int | None = None
+    """Steps between evaluations; there is one at the end in any case."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_positive(self, "epochs")
+        for name in ("max_steps", "eval_every"):
+            value = getattr(self, name)
+            require(name, value, value is None or value > 0, "a positive number")
+
+
+@dataclass(frozen=True)
 class TrainConfig(RunConfig):
     """Trains one arm."""
 
@@ -102,8 +114,8 @@ class TrainConfig(RunConfig):
 
 
 @dataclass(frozen=True)
-class SeedsConfig(RunConfig):
-    """Trains arms side by side from several seeds."""
+class SeedsConfig(TrainingConfig):
+    """Trains from several seeds."""
 
     seeds: int = 3
     """Number of seeds."""
@@ -119,11 +131,22 @@ class SeedsConfig(RunConfig):
 
 
 @dataclass(frozen=True)
-class CompareConfig(SeedsConfig):
-    """Trains several arms side by side: same plan, initial weights and data order, interleaved window by window."""
+class ArmsConfig(SeedsConfig):
+    """Trains several arms, from the same initial weights and on the same rows."""
 
     arms: tuple[str, ...] = ("mean", "multibalance")
     """Balancing methods with options, METHOD:OPTION=VALUE,...; the first one is the control."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require("arms", self.arms, len(self.arms) > 1, "the control and at least one other arm")
+        require("arms", self.arms, len(set(self.arms)) == len(self.arms), "different arms")
+
+
+@dataclass(frozen=True)
+class CompareConfig(RunConfig, ArmsConfig):
+    """Trains several arms side by side: same plan, initial weights and data order, interleaved window by window."""
+
     first_seed: int = 0
     """The first of the seeds first_seed, first_seed + 1, ...; separate jobs with other seeds, or other arms, are joined
     by dlrm_mtl.report."""
@@ -137,8 +160,6 @@ class CompareConfig(SeedsConfig):
         if self.planned_seeds is not None:
             end = self.first_seed + self.seeds
             require("planned_seeds", self.planned_seeds, self.planned_seeds >= end, f"{end} or more, this job's seeds")
-        require("arms", self.arms, len(self.arms) > 1, "the control and at least one other arm")
-        require("arms", self.arms, len(set(self.arms)) == len(self.arms), "different arms")
 
     @property
     def own_seeds(self) -> range:
@@ -152,7 +173,7 @@ class CompareConfig(SeedsConfig):
 
 
 @dataclass(frozen=True)
-class ExperimentConfig(SeedsConfig):
+class ExperimentConfig(RunConfig, SeedsConfig):
     """Runs an experiment: one or more comparisons, in folders of the run directory."""
 
     seeds: int = 5
@@ -166,5 +187,9 @@ class ExperimentConfig(SeedsConfig):
 
     def comparison(self, out: Path, arms: tuple[str, ...]) -> CompareConfig:
         """The comparison of some arms under these options."""
-        shared = {item.name: getattr(self, item.name) for item in fields(SeedsConfig)}
-        return CompareConfig(**{**shared, "out": out}, arms=arms)
+        return CompareConfig(**{**shared_options(self, CompareConfig), "out": out, "arms": arms})
+
+
+def shared_options(config: TrainingConfig, kind: type[TrainingConfig]) -> dict[str, Any]:
+    """The options that another kind of configuration has, too."""
+    return {item.name: getattr(config, item.name) for item in fields(kind) if hasattr(config, item.name)}
