@@ -6,6 +6,12 @@ A data set is a directory::
     DIR/train/part-00000.parquet ...
     DIR/eval/part-00000.parquet ...
 
+or, for a model that is trained period by period (a day, an hour)::
+
+    DIR/schema.json
+    DIR/stream/part-00000.parquet ...
+    DIR/reset/TABLE.parquet ...     ids that begin anew, see :class:`dlrm_mtl.continuation.Continuation`
+
 Columns of every parquet file, by the names given in the schema:
 
 - one column per categorical feature: ``int32`` or ``int64`` ids in ``[0, cardinality)``; a multi-hot feature is
@@ -15,7 +21,7 @@ Columns of every parquet file, by the names given in the schema:
   the conditioning label in ``given``; its own label must be 0 or 1 in every row, and is ignored where the
   condition is 0.
 
-Columns of the files of the eval split, where the data set keeps them:
+Columns of the files of the splits eval and stream, where the data set keeps them:
 
 - ``cluster:NAME`` for ``cluster``: an ``int64`` key of the row's cluster, for example of the user. Rows with the same
   key are not independent; a row with a null is a cluster of its own.
@@ -32,6 +38,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from dlrm_mtl.continuation import Continuation, Period
 from dlrm_mtl.files import read_object, write_json
 from dlrm_mtl.meaning import DenseFingerprint, Fingerprints, Meaning, TableFingerprint
 from dlrm_mtl.quoting import quote, shorten
@@ -42,6 +49,9 @@ FORMAT = 1
 """Version of the format that this code reads and writes."""
 
 SPLITS = ("train", "eval")
+
+STREAM = "stream"
+"""The only split of a data set of a period: each row is evaluated, then trained on."""
 
 MAX_CARDINALITY = 2**40
 """Rows of a table; the size of a larger one in bytes would exceed 64 bits."""
@@ -84,7 +94,8 @@ class Task:
     """Column of the label of another task, given the same, on one of the two ways to this one: an action between click
     and purchase. For the relation esm2."""
     base_rate: float = math.nan
-    """Share of positives among the training rows where the task is defined."""
+    """Share of positives among the training rows where the task is defined. It is strictly between 0 and 1, but for a
+    split ``stream``: a day may have one class alone."""
     bayes_ne: float | None = None
     """Normalized entropy of the true probabilities on the eval split, where they are known (generated data)."""
 
@@ -138,11 +149,8 @@ class ModelSchema:
                 raise ValueError(f"task {quote(task.name)} has no label")
             if task.bayes_ne is not None and not 0.0 <= task.bayes_ne < math.inf:
                 raise ValueError(f"task {quote(task.name)} has bayes_ne {task.bayes_ne}, expected a number from 0 on")
-            if not 0.0 < task.base_rate < 1.0:
-                raise ValueError(
-                    f"task {task.name!r} has base rate {task.base_rate} in the training split, expected a value"
-                    " strictly between 0 and 1: with one class only there is nothing to learn"
-                )
+            if not 0.0 <= task.base_rate <= 1.0:
+                raise ValueError(f"task {task.name!r} has base rate {task.base_rate}, expected a value in [0, 1]")
         for feature in self.categorical:
             if not 1 <= feature.cardinality <= MAX_CARDINALITY:
                 raise ValueError(
@@ -190,10 +198,21 @@ class Schema(ModelSchema):
     cluster: str = ""
     """Raw column whose value the rows of a cluster share, such as the user's; empty: rows are independent."""
     segments: tuple[Segment, ...] = ()
-    """Segments of the eval split."""
+    """Segments of the splits eval and stream."""
+    period: Period | None = None
+    """Of the rows' times, in a data set of the split stream; None: they have none."""
+    continues: Continuation | None = None
+    """What it continues; None: it begins a chain, or is no data set of the split stream."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        for task in self.tasks:
+            if task.base_rate in (0.0, 1.0) and STREAM not in self.splits:
+                raise ValueError(
+                    f"task {task.name!r} has base rate {task.base_rate} in the training split, expected a value"
+                    " strictly between 0 and 1: with one class only there is nothing to learn"
+                )
+        self._check_stream()
         features = [feature.name for feature in self.categorical]
         check_context(self.cluster, self.segment_names, [*features, *self.dense, *self.label_columns])
         self._check_fingerprints()
@@ -208,17 +227,31 @@ class Schema(ModelSchema):
             listed[path] = split
 
     def check_complete(self) -> None:
-        """Raises ValueError unless a model can be trained and evaluated on the data set: it has a task, and both splits
-        have shards."""
+        """Raises ValueError unless a model can be trained and evaluated on the data set: it has a task, and the splits
+        train and eval, or stream alone, have shards."""
         require_tasks(self.tasks)
-        for split in SPLITS:
+        for split in (STREAM,) if STREAM in self.splits else SPLITS:
             if not self.splits.get(split):
                 raise ValueError(f"split {split!r} has no shard")
 
     def of_split(self, split: str) -> "Schema":
-        """One split by itself. That of training has no clusters and segments."""
-        context = {} if split == "eval" else {"cluster": "", "segments": ()}
-        return replace(self, splits={split: self.splits[split]}, **context)  # type: ignore[arg-type]
+        """One split by itself. That of training has no clusters and segments.
+
+        Raises:
+            ValueError: there is no such split.
+        """
+        context = {} if keeps_context(split) else {"cluster": "", "segments": ()}
+        return replace(self, splits={split: self.shards_of(split)}, **context)  # type: ignore[arg-type]
+
+    def shards_of(self, split: str) -> tuple[Shard, ...]:
+        """The shards of a split. Raises ValueError where there is no such split."""
+        if split not in self.splits:
+            names = ", ".join(self.splits)
+            remedy = (
+                "; dlrm_mtl.stream trains on it, and --split stream evaluates on it" if STREAM in self.splits else ""
+            )
+            raise ValueError(f"data set {quote(self.name)} has no split {split!r}, but {names}{remedy}")
+        return self.splits[split]
 
     def features_of(self, split: str) -> "Schema":
         """The features of one split, without labels, clusters and segments: what predictions need."""
@@ -226,6 +259,22 @@ class Schema(ModelSchema):
 
     def _shards(self) -> Iterator[tuple[str, Shard]]:
         return ((split, shard) for split, shards in self.splits.items() for shard in shards)
+
+    def _check_stream(self) -> None:
+        if STREAM not in self.splits:
+            if self.splits and (self.period or self.continues):
+                raise ValueError(f"period, continues: expected in a data set of the split {STREAM!r} alone")
+            return
+        if others := [split for split in self.splits if split != STREAM]:
+            raise ValueError(f"split {quote(others[0])} stands beside split {STREAM!r}, expected that alone")
+        for table, before in (self.continues.tables if self.continues else {}).items():
+            if table not in self.tables:
+                raise ValueError(f"continues: no feature has table {quote(table)}")
+            rows = self.tables[table][0].cardinality
+            if rows < before.size:
+                raise ValueError(
+                    f"continues: table {quote(table)} had {before.size} ids, expected at most the {rows} now"
+                )
 
     def _check_fingerprints(self) -> None:
         for table, fingerprint in self.fingerprints.tables.items():
@@ -265,12 +314,22 @@ class Schema(ModelSchema):
 
     @property
     def split_names(self) -> tuple[str, ...]:
-        """Both splits, or the one of :meth:`of_split`."""
-        return tuple(split for split in SPLITS if split in self.splits)
+        """The splits train and eval, or the only one."""
+        return tuple(split for split in (*SPLITS, STREAM) if split in self.splits)
+
+    @property
+    def evaluated_split(self) -> str:
+        """The split whose rows models are evaluated on."""
+        return STREAM if STREAM in self.splits else "eval"
 
     def rows(self, split: str) -> int:
-        """Number of rows of a split."""
-        return sum(shard.rows for shard in self.splits[split])
+        """Number of rows of a split. Raises ValueError where there is no such split."""
+        return sum(shard.rows for shard in self.shards_of(split))
+
+
+def keeps_context(split: str) -> bool:
+    """Whether the files of a split hold clusters and segments."""
+    return split in ("eval", STREAM)
 
 
 def require_tasks(tasks: Sequence[Task]) -> None:

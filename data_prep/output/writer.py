@@ -12,10 +12,12 @@ import pyarrow.compute as pc
 from data_prep.encoding.encoding import Encoding, of_encoded
 from data_prep.encoding.files import vocabulary_files, write_encoding
 from data_prep.ids.assignment import write_vocabulary
+from data_prep.output.continued import Continued
 from data_prep.output.shards import ROW_GROUP_ROWS, ShardWriter, arrow_schema, context_fields
+from dlrm_mtl.continuation import Period
 from dlrm_mtl.files import publish
 from dlrm_mtl.meaning import Fingerprints
-from dlrm_mtl.schema import SPLITS, CategoricalFeature, Schema, Shard, Task, write_schema
+from dlrm_mtl.schema import SPLITS, CategoricalFeature, Schema, Shard, Task, keeps_context, write_schema
 from dlrm_mtl.segments import Segment
 
 SHARD_ROWS = 1 << 20
@@ -42,6 +44,8 @@ class DatasetWriter:
             writer.write("eval", table)
             schema = writer.finish(source={...})  # without it, nothing appears under ``out``
 
+    A data set of a period has the split ``stream`` alone (``splits=[STREAM]``).
+
     Everything is written to ``OUT.partial`` and renamed as a whole, so that ``OUT`` is a complete data set or
     does not exist. Base rates, mean lengths and row counts are counted on the way.
 
@@ -51,8 +55,9 @@ class DatasetWriter:
         tasks: base rates are filled in.
         fingerprints: what ids and dense values stand for; by default unknown.
         cluster: raw column whose value the rows of a cluster share; empty: none. Its keys are a column
-            ``cluster:NAME`` of the eval split.
-        segments: of the eval split; their codes are columns ``segment:NAME``.
+            ``cluster:NAME`` of the splits eval and stream.
+        segments: of the same splits; their codes are columns ``segment:NAME``.
+        splits: of the data set.
 
     Raises:
         ValueError: ``directory`` holds something that is not a data set.
@@ -70,6 +75,7 @@ class DatasetWriter:
         fingerprints: Fingerprints = UNKNOWN,
         cluster: str = "",
         segments: Sequence[Segment] = (),
+        splits: Sequence[str] = SPLITS,
     ) -> None:
         check_destination(directory)
         directory = directory.absolute()
@@ -85,18 +91,20 @@ class DatasetWriter:
         self._segments = tuple(segments)
         columns = arrow_schema(categorical, dense, list(labels))
         context = context_fields(cluster, [segment.name for segment in segments])
-        self._arrow_schemas = {"train": columns, "eval": pa.schema([*columns, *context])}
+        self._arrow_schemas = {
+            split: pa.schema([*columns, *context]) if keeps_context(split) else columns for split in splits
+        }
         self._ids = dict.fromkeys((f.name for f in categorical), 0)
         self._defined = dict.fromkeys((task.name for task in tasks), 0)
         self._positives = dict.fromkeys((task.name for task in tasks), 0)
         self._splits = {
             split: _SplitWriter(self._partial, split, self._arrow_schemas[split], row_group_rows, shard_rows)
-            for split in SPLITS
+            for split in splits
         }
 
     def __enter__(self) -> "DatasetWriter":
         shutil.rmtree(self._partial, ignore_errors=True)
-        for split in SPLITS:
+        for split in self._splits:
             (self._partial / split).mkdir(parents=True)
         return self
 
@@ -110,7 +118,7 @@ class DatasetWriter:
         value raises."""
         schema = self._arrow_schemas[split]
         table = table.select(schema.names).cast(schema)
-        if split == "train":
+        if split != "eval":
             self._count(table)
         self._splits[split].write(table)
 
@@ -120,18 +128,22 @@ class DatasetWriter:
         bayes_ne: dict[str, float] | None = None,
         encoding: Encoding | None = None,
         vocabularies: Mapping[str, pa.Table] | None = None,
+        period: Period | None = None,
+        continued: Continued | None = None,
     ) -> Schema:
         """Closes the last shards, writes encoding and schema, and moves the data set into place.
 
         Args:
             encoding: what has encoded the rows; by default they are raw rows, which hold ids and dense values.
             vocabularies: of the encoding's tables: columns ``value`` and ``count``, in the order of the ids.
+            period: of the rows' times, for the split stream.
+            continued: the data set that this one continues, for the split stream.
 
         Raises:
             ValueError: a split is empty, or a task has one class only.
         """
         splits = {name: split.close() for name, split in self._splits.items()}
-        rows = sum(shard.rows for shard in splits["train"])
+        rows = sum(shard.rows for split, shards in splits.items() for shard in shards if split != "eval")
         schema = Schema(
             name=self._name,
             categorical=tuple(
@@ -154,6 +166,8 @@ class DatasetWriter:
             fingerprints=self._fingerprints,
             cluster=self._cluster,
             segments=self._segments,
+            period=period,
+            continues=None if continued is None else continued.write(self._partial),
         )
         files = vocabulary_files(vocabularies or {})
         for table, vocabulary in (vocabularies or {}).items():

@@ -14,7 +14,7 @@ from dlrm_mtl.data.dataset import Dataset, RowGroup
 from dlrm_mtl.data.footers import is_list
 from dlrm_mtl.data.shards import BadShard
 from dlrm_mtl.quoting import quote
-from dlrm_mtl.schema import SPLITS
+from dlrm_mtl.schema import keeps_context
 from dlrm_mtl.segments import segment_column
 
 
@@ -34,7 +34,7 @@ def bad_values(dataset: Dataset, rank: int = 0, world_size: int = 1) -> Iterator
     """Yields the shards in this rank's share of the row groups that have a fault named in :func:`check_values`, each
     with its first fault."""
     found: set[Path] = set()
-    groups = [(split, group) for split in SPLITS for group in dataset.row_groups.get(split, ())]
+    groups = [(split, group) for split, of_split in dataset.row_groups.items() for group in of_split]
     for split, group in groups[rank::world_size]:
         if group.file in found:
             continue
@@ -82,7 +82,7 @@ def check_both_classes(dataset: Dataset) -> None:
 
 
 def _check_row_group(dataset: Dataset, split: str, group: RowGroup) -> None:
-    segments = {segment_column(segment.name): segment for segment in dataset.schema.segments if split == "eval"}
+    segments = {segment_column(segment.name): segment for segment in dataset.schema.segments if keeps_context(split)}
     table = dataset.read(group, [*dataset.columns, *segments])
     for feature in dataset.schema.categorical:
         _check_range(group, table[feature.name], feature.name, 0, feature.cardinality - 1, "an id")

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 from dlrm_mtl.data.context import Context
 from dlrm_mtl.ending import is_out_of_files
 from dlrm_mtl.quoting import quote, shorten
-from dlrm_mtl.schema import Schema
+from dlrm_mtl.schema import Schema, keeps_context
 
 UNREADABLE = (OSError, ValueError, OverflowError, RuntimeError, MemoryError, pa.ArrowException)
 """What pyarrow raises for damaged files: ValueError for invalid UTF-8, OverflowError for impossible sizes, and
@@ -40,7 +40,7 @@ def read_footer(path: Path, rows: int, schema: Schema, split: str) -> tuple[int,
         raise ValueError(f"{path}: {found} rows, but schema.json says {rows}")
     if sum(sizes) != rows or min(sizes, default=0) < 0:
         raise ValueError(f"{path}: row groups of {sum(sizes)} rows, though the file says {rows}; it is damaged")
-    context_columns = Context.of(schema).columns(schema) if split == "eval" else []
+    context_columns = Context.of(schema).columns(schema) if keeps_context(split) else []
     _check_columns(path, schema, context_columns, arrow_schema)
     return sizes
 

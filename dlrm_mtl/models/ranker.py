@@ -25,6 +25,9 @@ from dlrm_mtl.models.representation import OwnRepresentations, Representation
 from dlrm_mtl.models.sharing.architecture import HeadInput, Layer, build_sharing
 from dlrm_mtl.schema import ModelSchema
 
+LEAST_RATE = 1e-6
+"""Base rate, and distance from 1, at which a head's bias begins at least: its log-odds are finite."""
+
 
 @dataclass
 class Predictions:
@@ -170,5 +173,6 @@ def build_ranker(
 def _head(in_features: int, layers: tuple[int, ...], base_rate: float) -> nn.Module:
     sizes = (in_features, *layers)
     logit = nn.Linear(sizes[-1], 1)
-    nn.init.constant_(logit.bias, math.log(base_rate / (1 - base_rate)))
+    rate = min(max(base_rate, LEAST_RATE), 1 - LEAST_RATE)
+    nn.init.constant_(logit.bias, math.log(rate / (1 - rate)))
     return nn.Sequential(*(Perceptron(*pair) for pair in pairwise(sizes)), logit)

@@ -95,7 +95,7 @@ def _open_rows(data: Path | None, stored: StoredModel) -> RowSource:
     schema = read_schema(data)
     if missing := [task for task in stored.tasks if task not in schema.task_names]:
         raise ValueError(f"{data}: has no task {quote(missing[0])}, expected those of {stored.path}")
-    dataset = open_dataset(data, schema=schema.of_split("eval"))
+    dataset = open_dataset(data, schema=schema.of_split(schema.evaluated_split))
     inspect_values(dataset, "stop", rank=0, world_size=1)
     return RowSource(dataset)
 
@@ -109,7 +109,7 @@ def _quantize(
     quantize(model)
     after = normalized_entropies(model, stored.schema, source, batch_size)
     ne = {name: QuantizedNe(*each) for name, *each in zip(outputs, before, after, strict=True)}
-    return Quantization(str(dataset.directory), dataset.schema.rows("eval"), ne)
+    return Quantization(str(dataset.directory), dataset.schema.rows(dataset.schema.evaluated_split), ne)
 
 
 def _check_place(out: Path) -> None:

@@ -24,6 +24,7 @@ from dlrm_mtl.models.ranker import DenseModules
 from dlrm_mtl.recipe import parse_recipe
 from dlrm_mtl.run_config import RunConfig
 from dlrm_mtl.run_directory import describe_environment, open_run_directory
+from dlrm_mtl.schema import SPLITS
 from dlrm_mtl.training.arm import make_plan
 from dlrm_mtl.training.machine import check_dense_memory, check_machine, machine_of
 from dlrm_mtl.training.run_data import DATA_RECORD, inspect_run_data, open_run_data
@@ -86,6 +87,8 @@ def prepare(config: RunConfig, arms: Sequence[str], ranks: Ranks) -> Session:
     ranks.run_on_all(lambda: check_machine(config, machine_of(ranks.device)))
     torch.set_float32_matmul_precision("high" if config.tf32 else "highest")
     dataset, began = open_run_data(config.data, config.out / DATA_RECORD, config.on_bad_shard, ranks)
+    for split in SPLITS:
+        dataset.schema.shards_of(split)
     model = OptionReads.of(config.model)
     with torch.device("meta"):
         modules = DenseModules(dataset.schema, model)

@@ -173,6 +173,75 @@ def test_a_schema_from_before_there_were_segments(directory: Path) -> None:
     assert (schema.cluster, schema.segments) == ("", ())
 
 
+PERIOD = {"start": "2024-01-01", "stop": "2024-01-02T12:00:00"}
+TABLE = {"method": "hash", "size": 30, "function": "splitmix64 of the 64-bit integer"}
+RESET = {"file": "reset/item.parquet", "rows": 2, "sha256": "a" * 64}
+
+
+@pytest.fixture
+def stream(directory: Path) -> Path:
+    """The schema of a data set of a period."""
+
+    def change(raw: Any) -> None:
+        raw["splits"] = {"stream": raw["splits"]["eval"]}
+        raw["period"] = PERIOD
+        raw["continues"] = {"data_set": "small", "tables": {"item": TABLE}, "reset": {"item": RESET}}
+
+    edit(directory / "schema.json", change)
+    return directory
+
+
+def test_a_period_and_what_it_continues_are_read_as_they_were_written(stream: Path, tmp_path: Path) -> None:
+    schema = read_schema(stream)
+    write_schema(schema, tmp_path)
+    assert read_schema(tmp_path) == schema
+    assert schema.split_names == ("stream",)
+    assert schema.evaluated_split == "stream"
+    assert schema.of_split("stream").cluster == "visitor"
+    assert schema.continues is not None
+    assert schema.continues.reset["item"].rows == 2
+    for split in ("train", "eval"):
+        with pytest.raises(ValueError, match=naming(split, "stream")):
+            schema.rows(split)
+
+
+def test_a_day_may_have_one_class(stream: Path) -> None:
+    edit(stream / "schema.json", put("tasks[0].base_rate", 0.0))
+    assert read_schema(stream).tasks[0].base_rate == 0.0
+
+
+@pytest.mark.parametrize(
+    ("place", "values"),
+    [
+        ("splits.eval", [[{"file": "eval/part.parquet", "rows": 5}]]),
+        ("tasks[0].base_rate", [*NO_NUMBER, -0.5, 1.5]),
+        ("period", [5, "2024-01-01", {"start": "2024-01-01"}]),
+        ("period.start", [None, 20, "", "monday", "2024-01-03", "2024-01-01T00:00:00+01:00", "5"]),
+        ("continues", [5, "small", {}]),
+        ("continues.tables.item.size", [*NO_NUMBER, 0, 31]),
+        ("continues.tables", [{"other": TABLE}, {}]),
+        ("continues.reset", [None, {"item": RESET, "tags": RESET}, {"item": []}]),
+        ("continues.reset.item.rows", [*NO_NUMBER, 0, 31]),
+        ("continues.reset.item.file", [None, "", "/etc/x", "a/../../x"]),
+        ("continues.reset.item.sha256", [None, "", "g" * 64]),
+    ],
+)
+def test_an_invalid_period_or_continuation_is_refused(stream: Path, place: str, values: list[Any]) -> None:
+    path = stream / "schema.json"
+    good = path.read_text()
+    for value in values:
+        path.write_text(good)
+        edit(path, put(place, value))
+        with pytest.raises(ValueError, match=r"schema\.json: "):
+            read_schema(stream)
+
+
+def test_only_a_stream_has_a_period(directory: Path) -> None:
+    edit(directory / "schema.json", put("period", PERIOD))
+    with pytest.raises(ValueError, match=naming("period", "stream")):
+        read_schema(directory)
+
+
 def test_large_numbers_are_read_as_they_are(directory: Path) -> None:
     edit(directory / "schema.json", lambda raw: raw.pop("fingerprints"))
     edit(directory / "schema.json", put("categorical[0].cardinality", 2**40))

@@ -22,7 +22,7 @@ class EvaluateOptions:
     arm: tuple[str, ...] = ()
     """Arms, as they were given to the run; by default its first. Of one checkpoint any number is evaluated; of two, one
     arm of each, or the same of both."""
-    split: Literal["eval", "train"] = "eval"
+    split: Literal["eval", "train", "stream"] = "eval"
     """The rows to evaluate on. Those of the train split have no users, and no segments but --segments."""
     segments: tuple[str, ...] = ()
     """Divisions of the rows that NE is given for: those that the data set keeps, or categorical features of one id per

@@ -22,7 +22,7 @@ class PredictOptions:
     until then they are in OUT.partial, from where the same command goes on."""
     arm: str | None = None
     """The arm of a comparison, as it was given to --arms; by default the only one, or the control."""
-    split: Literal["eval", "train"] = "eval"
+    split: Literal["eval", "train", "stream"] = "eval"
     """Split of the data set."""
     columns: tuple[str, ...] = ()
     """Columns of the data set's files to carry over, such as a row id, a time, a label or cluster:user."""

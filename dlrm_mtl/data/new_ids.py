@@ -1,0 +1,55 @@
+"""The ids of a data set that begin anew: their value is another one than in the data set that it continues."""
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from dlrm_mtl.data.footers import UNREADABLE, first_line
+from dlrm_mtl.files import sha256
+from dlrm_mtl.quoting import quote
+from dlrm_mtl.schema import Schema
+
+Ids = npt.NDArray[np.int64]
+
+
+def read_new_ids(directory: Path, schema: Schema) -> dict[str, Ids]:
+    """By table, the ids (N,) that begin anew, ascending: those that the data set resets, then those that it appends.
+    Tables without any are left out; where the data set continues none, the dictionary is empty.
+
+    Raises:
+        ValueError: a file is missing, has changed, or holds something else than ids of its table.
+    """
+    if schema.continues is None:
+        return {}
+    new_ids = {}
+    for table, before in schema.continues.tables.items():
+        reset = schema.continues.reset.get(table)
+        old = _read(directory / reset.file, reset.sha256, reset.rows, table, before.size) if reset else _range(0, 0)
+        appended = _range(before.size, schema.tables[table][0].cardinality)
+        if len(old) or len(appended):
+            new_ids[table] = np.concatenate([old, appended])
+    return new_ids
+
+
+def _read(path: Path, checksum: str, rows: int, table: str, size: int) -> Ids:
+    if not path.is_file():
+        raise ValueError(f"{path}: not found, the ids of table {quote(table)} that begin anew")
+    if sha256(path) != checksum:
+        raise ValueError(f"{path}: differs from the file that schema.json names (sha256)")
+    try:
+        ids = pq.read_table(path, columns=["id"])["id"]
+    except UNREADABLE as error:
+        raise ValueError(f"{path}: cannot be read ({first_line(error)})") from None
+    if ids.type != pa.int64() or ids.null_count or len(ids) != rows:
+        raise ValueError(f"{path}: {len(ids)} values of type {ids.type}, expected {rows} of int64, none of them null")
+    values: Ids = ids.to_numpy()
+    if not 0 <= values[0] <= values[-1] < size or not (values[:-1] < values[1:]).all():
+        raise ValueError(f"{path}: expected ids of table {quote(table)}, ascending, below the {size} that it had")
+    return values
+
+
+def _range(start: int, stop: int) -> Ids:
+    return np.arange(start, stop, dtype=np.int64)
