@@ -47,8 +47,9 @@ from data_prep.kuairand_log.reuse import reuse, vocabularies_of
 from data_prep.output.summary import summary
 from data_prep.output.writer import DatasetWriter, check_destination
 from dlrm_mtl import cli
+from dlrm_mtl.model_schema import Task
 from dlrm_mtl.quoting import quote
-from dlrm_mtl.schema import Schema, Task
+from dlrm_mtl.schema import Schema
 
 TASKS = {
     "feeds": tuple(Task(name, name) for name in ("click", "long_view", "like", "profile_enter", "comment")),

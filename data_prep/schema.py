@@ -12,8 +12,9 @@ from data_prep.output.summary import summary
 from data_prep.statistics.encoded_columns import Roles
 from data_prep.statistics.encoded_dataset import describe_encoded
 from dlrm_mtl import cli
+from dlrm_mtl.model_schema import Task
 from dlrm_mtl.quoting import quote
-from dlrm_mtl.schema import Task, write_schema
+from dlrm_mtl.schema import write_schema
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,7 +23,8 @@ from data_prep.output.summary import summary
 from data_prep.output.writer import DatasetWriter, check_destination
 from dlrm_mtl import cli
 from dlrm_mtl.meaning import DenseFingerprint, Fingerprints, TableFingerprint
-from dlrm_mtl.schema import CategoricalFeature, Schema, Task
+from dlrm_mtl.model_schema import CategoricalFeature, Task
+from dlrm_mtl.schema import Schema
 from dlrm_mtl.segments import Segment, cluster_column, segment_column
 
 CHUNK_ROWS = 1 << 14

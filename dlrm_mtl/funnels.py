@@ -4,8 +4,8 @@ torch."""
 from collections.abc import Sequence
 from contextlib import suppress
 
+from dlrm_mtl.model_schema import Task
 from dlrm_mtl.quoting import quote
-from dlrm_mtl.schema import Task
 
 
 def chain_to(tasks: Sequence[Task], last: int) -> tuple[int, ...]:

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from data_prep.output.writer import DatasetWriter
 from dlrm_mtl.meaning import DenseFingerprint, Fingerprints, TableFingerprint
-from dlrm_mtl.schema import CategoricalFeature, Task
+from dlrm_mtl.model_schema import CategoricalFeature, Task
 from dlrm_mtl.segments import Segment
 
 CATEGORICAL = (

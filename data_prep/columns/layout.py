@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 from dlrm_mtl.files import read_toml
+from dlrm_mtl.model_schema import Task, check_names, require_tasks
 from dlrm_mtl.quoting import quote, shorten
 from dlrm_mtl.records import build
-from dlrm_mtl.schema import Task, check_names, require_tasks
 from dlrm_mtl.segments import check_context
 
 DAY = "day"

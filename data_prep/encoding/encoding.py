@@ -9,8 +9,9 @@ from data_prep.columns.layout import CategoricalColumn, DenseColumn, dense_names
 from data_prep.ids.assignment import Assignment, Given, Hashed, Learnt, Modulo
 from data_prep.ids.fingerprints import of_hash, of_modulo
 from dlrm_mtl.meaning import DenseFingerprint, Fingerprints, Meaning
+from dlrm_mtl.model_schema import CategoricalFeature
 from dlrm_mtl.quoting import quote
-from dlrm_mtl.schema import CategoricalFeature, Schema
+from dlrm_mtl.schema import Schema
 
 
 @dataclass(frozen=True)

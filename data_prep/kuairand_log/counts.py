@@ -11,7 +11,8 @@ import pyarrow.compute as pc
 from data_prep.ids.vocabulary import MISSING_ID, UNSEEN_ID
 from data_prep.kuairand_log.features import Tables
 from data_prep.kuairand_log.raw_tables import Impressions
-from dlrm_mtl.schema import CategoricalFeature, Schema, Task
+from dlrm_mtl.model_schema import CategoricalFeature, Task
+from dlrm_mtl.schema import Schema
 
 LABEL_SOURCES = {
     "click": ("is_click",),

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from dlrm_mtl.files import PendingFile, sha256
-from dlrm_mtl.schema import CategoricalFeature
+from dlrm_mtl.model_schema import CategoricalFeature
 from dlrm_mtl.segments import cluster_column, segment_column
 
 ROW_GROUP_ROWS = 16_384

@@ -17,7 +17,8 @@ from data_prep.output.shards import ROW_GROUP_ROWS, ShardWriter, arrow_schema, c
 from dlrm_mtl.continuation import Period
 from dlrm_mtl.files import publish
 from dlrm_mtl.meaning import Fingerprints
-from dlrm_mtl.schema import SPLITS, CategoricalFeature, Schema, Shard, Task, keeps_context, write_schema
+from dlrm_mtl.model_schema import CategoricalFeature, Task
+from dlrm_mtl.schema import SPLITS, Schema, Shard, keeps_context, write_schema
 from dlrm_mtl.segments import Segment
 
 SHARD_ROWS = 1 << 20

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 from data_prep.columns.arrays import Integers
 from data_prep.ids.scaling import Moments
 from data_prep.ids.vocabulary import MISSING_ID, UNSEEN_ID
-from dlrm_mtl.schema import CategoricalFeature, Task
+from dlrm_mtl.model_schema import CategoricalFeature, Task
 
 HEAD_IDS = 10
 """Number of most frequent ids in ``head_share``, and of ids with a PSI bucket of their own."""

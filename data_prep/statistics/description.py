@@ -26,7 +26,8 @@ from data_prep.statistics.column_statistics import (
 from data_prep.statistics.row_groups import with_progress
 from dlrm_mtl.data.checks import check_values
 from dlrm_mtl.data.dataset import Dataset, open_dataset
-from dlrm_mtl.schema import SPLITS, CategoricalFeature, Schema, Task
+from dlrm_mtl.model_schema import CategoricalFeature, Task
+from dlrm_mtl.schema import SPLITS, Schema
 
 COUNTED_AT_ONCE = 1 << 25
 """Ids, summed over features, that are counted in one pass: 512 MiB of counts for the two splits."""

@@ -18,8 +18,9 @@ from dlrm_mtl.data.checks import check_values
 from dlrm_mtl.data.dataset import open_dataset
 from dlrm_mtl.files import sha256
 from dlrm_mtl.mixing import U64, mix
+from dlrm_mtl.model_schema import CategoricalFeature
 from dlrm_mtl.quoting import quote, shorten
-from dlrm_mtl.schema import SPLITS, CategoricalFeature, Schema
+from dlrm_mtl.schema import SPLITS, Schema
 from dlrm_mtl.segments import Segment, segment_column
 
 BITS = 20

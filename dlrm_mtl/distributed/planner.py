@@ -19,8 +19,8 @@ from dlrm_mtl.distributed.processes import Ranks
 from dlrm_mtl.distributed.sharding import allowed_kinds, sharders
 from dlrm_mtl.distributed.shortfall import describe_shortfall, shortfalls
 from dlrm_mtl.distributed.topology import Cluster, build_topology, cluster_of
+from dlrm_mtl.model_schema import ModelSchema
 from dlrm_mtl.module_names import OWNED_BY, table_of
-from dlrm_mtl.schema import ModelSchema
 from dlrm_mtl.units import format_size
 
 IN_DEVICE_MEMORY = "fused"

@@ -10,10 +10,11 @@ from dlrm_mtl.config import ModelConfig
 from dlrm_mtl.distributed.checkpoint_directory import MANIFEST, list_checkpoints, read_manifest
 from dlrm_mtl.distributed.saved_model import position_of
 from dlrm_mtl.files import read_object
+from dlrm_mtl.model_schema import ModelSchema
 from dlrm_mtl.quoting import quote
 from dlrm_mtl.recipe import parse_recipe
 from dlrm_mtl.records import MayHoldMore, build
-from dlrm_mtl.schema import ModelSchema, Schema, read_schema
+from dlrm_mtl.schema import Schema, read_schema
 from dlrm_mtl.training.checkpoints import DIRECTORY, has_checkpoint
 from dlrm_mtl.training.state.checkpoint_facts import check_facts
 from dlrm_mtl.training.state.init_from import check_meaning

@@ -6,10 +6,10 @@ from torchrec.modules.embedding_configs import EmbeddingBagConfig, PoolingType
 from torchrec.modules.embedding_modules import EmbeddingBagCollection
 
 from dlrm_mtl.config import ModelConfig
+from dlrm_mtl.model_schema import ModelSchema
 from dlrm_mtl.models.relations.relation import build_relation
 from dlrm_mtl.models.sharing.architecture import sharing_class
 from dlrm_mtl.module_names import escape, owner_of, table_name
-from dlrm_mtl.schema import ModelSchema
 
 
 def embedding_dims(schema: ModelSchema, config: ModelConfig) -> dict[str, int]:

@@ -17,13 +17,13 @@ from torchrec.sparse.jagged_tensor import KeyedTensor
 from dlrm_mtl.balancing import BalancingLayer, ParameterLevelLayer
 from dlrm_mtl.config import ModelConfig
 from dlrm_mtl.data.batch import MultiTaskBatch
+from dlrm_mtl.model_schema import ModelSchema
 from dlrm_mtl.models.embeddings import build_embedding_bags
 from dlrm_mtl.models.losses import TaskLosses
 from dlrm_mtl.models.onednn import use_onednn
 from dlrm_mtl.models.relations.relation import Head, build_relation
 from dlrm_mtl.models.representation import OwnRepresentations, Representation
 from dlrm_mtl.models.sharing.architecture import HeadInput, Layer, build_sharing
-from dlrm_mtl.schema import ModelSchema
 
 LEAST_RATE = 1e-6
 """Base rate, and distance from 1, at which a head's bias begins at least: its log-odds are finite."""

@@ -10,10 +10,10 @@ from torchrec.models.dlrm import DenseArch
 from torchrec.modules.mlp import MLP
 
 from dlrm_mtl.config import ModelConfig
+from dlrm_mtl.model_schema import ModelSchema
 from dlrm_mtl.models.embeddings import embedding_dims, embedding_names, table_owners
 from dlrm_mtl.models.interaction import build_interaction
 from dlrm_mtl.module_names import owner_of
-from dlrm_mtl.schema import ModelSchema
 
 
 class Representation(nn.Module):

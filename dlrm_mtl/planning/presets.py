@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Literal
 
-from dlrm_mtl.schema import SPLITS, CategoricalFeature, Schema, Shard, Task
+from dlrm_mtl.model_schema import CategoricalFeature, Task
+from dlrm_mtl.schema import SPLITS, Schema, Shard
 
 PresetName = Literal["criteo-1tb"]
 

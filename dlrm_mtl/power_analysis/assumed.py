@@ -2,9 +2,10 @@
 
 import math
 
+from dlrm_mtl.model_schema import Task
 from dlrm_mtl.power_analysis.options import PowerOptions
 from dlrm_mtl.power_analysis.source import GainNoise, Source
-from dlrm_mtl.schema import Schema, Task
+from dlrm_mtl.schema import Schema
 from dlrm_mtl.statistics.power import Noise
 from dlrm_mtl.task_weights import share_weights
 

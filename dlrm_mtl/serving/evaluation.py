@@ -6,9 +6,9 @@ from dlrm_mtl.data.reader import EvaluationReader
 from dlrm_mtl.data.source import RowSource
 from dlrm_mtl.funnels import products
 from dlrm_mtl.metrics.sums import MetricSums
+from dlrm_mtl.model_schema import ModelSchema
 from dlrm_mtl.models.products import append_products
 from dlrm_mtl.models.ranker import Predictions
-from dlrm_mtl.schema import ModelSchema
 from dlrm_mtl.serving.served_model import ServedModel, model_inputs
 
 

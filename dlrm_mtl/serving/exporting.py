@@ -12,7 +12,7 @@ from torch._inductor.exc import InvalidCxxCompiler
 from torch.export import Dim, ExportedProgram
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
-from dlrm_mtl.schema import ModelSchema
+from dlrm_mtl.model_schema import ModelSchema
 from dlrm_mtl.serving.served_model import ServedModel
 
 TRACED_ROWS = 5

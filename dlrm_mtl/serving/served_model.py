@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from dlrm_mtl.balancing import BalancingLayer, create_balancer
 from dlrm_mtl.config import ModelConfig
 from dlrm_mtl.data.batch import MultiTaskBatch
+from dlrm_mtl.model_schema import ModelSchema
 from dlrm_mtl.models.products import Chains, append_logits
 from dlrm_mtl.models.ranker import DenseModules
-from dlrm_mtl.schema import ModelSchema
 from dlrm_mtl.serving.tables import FloatTables
 
 

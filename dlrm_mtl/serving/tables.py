@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.nn.functional import embedding_bag, pad
 
 from dlrm_mtl.config import ModelConfig
+from dlrm_mtl.model_schema import ModelSchema
 from dlrm_mtl.models.embeddings import build_embedding_bags, embedding_names, table_owners
 from dlrm_mtl.module_names import table_name
-from dlrm_mtl.schema import ModelSchema
 
 
 class Lookup(NamedTuple):

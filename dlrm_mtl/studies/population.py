@@ -17,9 +17,10 @@ from torch import Tensor
 from torchrec.sparse.jagged_tensor import JaggedTensor, KeyedTensor
 
 from dlrm_mtl.data.batch import MultiTaskBatch
+from dlrm_mtl.model_schema import CategoricalFeature
 from dlrm_mtl.models.ranker import DensePart
 from dlrm_mtl.module_names import escape
-from dlrm_mtl.schema import CategoricalFeature, Schema
+from dlrm_mtl.schema import Schema
 
 CHUNK_ROWS = 2048
 """Number of rows differentiated at a time."""

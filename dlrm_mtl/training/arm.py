@@ -22,12 +22,12 @@ from dlrm_mtl.distributed.replication import (
 from dlrm_mtl.distributed.sharding import sharders
 from dlrm_mtl.distributed.table_guard import guard_tables
 from dlrm_mtl.distributed.tables import initialize_tables
+from dlrm_mtl.model_schema import ModelSchema
 from dlrm_mtl.models.embeddings import build_embedding_bags
 from dlrm_mtl.models.losses import TaskLosses
 from dlrm_mtl.models.ranker import MultiTaskRanker, build_ranker
 from dlrm_mtl.recipe import Recipe
 from dlrm_mtl.run_config import RunConfig
-from dlrm_mtl.schema import ModelSchema
 from dlrm_mtl.training.optimization.optimizers import apply_table_optimizer, build_optimizer
 from dlrm_mtl.training.optimization.step_guard import GuardedOptimizers
 

@@ -28,9 +28,9 @@ from dlrm_mtl.distributed.caching import (
 )
 from dlrm_mtl.distributed.processes import Ranks
 from dlrm_mtl.distributed.sharding import sharders
+from dlrm_mtl.model_schema import CategoricalFeature
 from dlrm_mtl.models.embeddings import build_embedding_bags
 from dlrm_mtl.recipe import parse_recipe
-from dlrm_mtl.schema import CategoricalFeature
 from dlrm_mtl.training.arm import build_arm
 from tests.distributed.training import plan_by_hand, run_config
 from tests.models.batches import SCHEMA

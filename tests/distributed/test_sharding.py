@@ -12,7 +12,8 @@ from dlrm_mtl.distributed.host_memory import host_memory
 from dlrm_mtl.distributed.plan_records import describe_plan, format_plan, summarize_plan
 from dlrm_mtl.distributed.processes import Ranks
 from dlrm_mtl.distributed.sharding import allowed_kinds
-from dlrm_mtl.schema import CategoricalFeature, Schema
+from dlrm_mtl.model_schema import CategoricalFeature
+from dlrm_mtl.schema import Schema
 from dlrm_mtl.training.arm import make_plan
 from tests.distributed.training import run_config
 from tests.messages import mentions, naming

@@ -12,8 +12,9 @@ from scipy import stats
 from dlrm_mtl.config import ModelConfig
 from dlrm_mtl.distributed.processes import Ranks
 from dlrm_mtl.distributed.tables import CHUNK_ROWS
+from dlrm_mtl.model_schema import CategoricalFeature
 from dlrm_mtl.recipe import parse_recipe
-from dlrm_mtl.schema import CategoricalFeature, Schema
+from dlrm_mtl.schema import Schema
 from dlrm_mtl.training.arm import build_arm, make_plan
 from tests.distributed.training import Weights, assemble, local_weights, plan_by_hand, run_config
 from tests.models.batches import SCHEMA

@@ -9,7 +9,7 @@ import torch
 
 from dlrm_mtl.config import OptimizerConfig, ShardingConfig
 from dlrm_mtl.distributed.host_memory import host_memory
-from dlrm_mtl.schema import CategoricalFeature
+from dlrm_mtl.model_schema import CategoricalFeature
 from tests.gpu import steps
 from tests.gpu.steps import run_config
 from tests.models.batches import SCHEMA

@@ -15,8 +15,8 @@ from dlrm_mtl.distributed.processes import Ranks
 from dlrm_mtl.inference.evaluation.evaluating import evaluate
 from dlrm_mtl.inference.evaluation.options import EvaluateOptions
 from dlrm_mtl.inference.evaluation.text import format_evaluation
+from dlrm_mtl.model_schema import Task
 from dlrm_mtl.run_config import CompareConfig
-from dlrm_mtl.schema import Task
 from dlrm_mtl.studies.comparison import run_comparison
 from tests.data.faults import destroy_a_page, use_an_unknown_id
 from tests.data_prep.logs import lines_of, run_prepare, write_log

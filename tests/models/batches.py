@@ -11,9 +11,10 @@ from torchrec.sparse.jagged_tensor import KeyedTensor
 
 from dlrm_mtl.balancing import BalancingLayer, create_balancer
 from dlrm_mtl.config import ModelConfig
+from dlrm_mtl.model_schema import Task
 from dlrm_mtl.models.losses import TaskLosses
 from dlrm_mtl.models.ranker import MultiTaskRanker, build_ranker
-from dlrm_mtl.schema import Schema, Shard, Task
+from dlrm_mtl.schema import Schema, Shard
 from tests.datasets import CATEGORICAL, DENSE, TASKS
 
 RATES = (0.5, 0.02, 0.3)

@@ -8,9 +8,9 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from dlrm_mtl.config import ModelConfig
 from dlrm_mtl.funnels import output_names, products
+from dlrm_mtl.model_schema import Task
 from dlrm_mtl.models.products import append_logits, append_terms
 from dlrm_mtl.models.relations.relation import build_relation, mixture, product
-from dlrm_mtl.schema import Task
 from tests.messages import naming
 from tests.models.test_sharing import TASKS
 

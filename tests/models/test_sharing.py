@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from dlrm_mtl.balancing import BalancingLayer, ParameterLevelLayer, create_balancer
 from dlrm_mtl.config import ModelConfig
 from dlrm_mtl.model_parts import RELATIONS, SHARING
+from dlrm_mtl.model_schema import Task
 from dlrm_mtl.models.option_reads import OptionReads
 from dlrm_mtl.models.ranker import DenseModules, TaskHeads
 from dlrm_mtl.models.relations.relation import build_relation
 from dlrm_mtl.models.sharing.architecture import HeadInput, Layer, SharingArchitecture, build_sharing
 from dlrm_mtl.module_names import owner_of
-from dlrm_mtl.schema import Task
 from tests.messages import naming
 from tests.models.batches import SCHEMA
 

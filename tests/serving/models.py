@@ -11,8 +11,9 @@ from dlrm_mtl.data.batch import MultiTaskBatch
 from dlrm_mtl.data.dataset import open_dataset
 from dlrm_mtl.data.reader import EvaluationReader
 from dlrm_mtl.data.source import RowSource
+from dlrm_mtl.model_schema import Task
 from dlrm_mtl.models.ranker import MultiTaskRanker
-from dlrm_mtl.schema import Schema, Task
+from dlrm_mtl.schema import Schema
 from dlrm_mtl.serving.served_model import PlainRanker
 from dlrm_mtl.serving.weights import weights_of
 from tests.models.batches import SCHEMA, materialized

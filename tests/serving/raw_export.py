@@ -11,7 +11,7 @@ from torch import Tensor
 from data_prep.columns.layout import LabelColumn
 from dlrm_mtl.config import ModelConfig
 from dlrm_mtl.export_options import ExportOptions
-from dlrm_mtl.schema import Task
+from dlrm_mtl.model_schema import Task
 from dlrm_mtl.serving.manifest import ENCODING, read_manifest
 from dlrm_mtl.serving.raw_inputs import RawInputs
 from dlrm_mtl.serving.writing import write_export

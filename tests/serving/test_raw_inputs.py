@@ -22,7 +22,8 @@ from data_prep.engine.options import IdOptions, WorkOptions
 from data_prep.engine.prepare import prepare
 from data_prep.engine.split import SplitOptions
 from data_prep.generated.ground_truth import Distribution
-from dlrm_mtl.schema import Task, read_schema
+from dlrm_mtl.model_schema import Task
+from dlrm_mtl.schema import read_schema
 from dlrm_mtl.serving.raw_inputs import RawInputs
 from dlrm_mtl.serving.served_model import model_inputs
 from tests.data_prep.ali_ccp_log import raw_ali_ccp

@@ -7,9 +7,10 @@ import pytest
 
 from dlrm_mtl.arms import check_arm
 from dlrm_mtl.file_names import file_names
+from dlrm_mtl.model_schema import CategoricalFeature, Task
 from dlrm_mtl.recipe import parse_recipe
 from dlrm_mtl.run_config import ExperimentConfig
-from dlrm_mtl.schema import CategoricalFeature, Schema, Shard, Task
+from dlrm_mtl.schema import Schema, Shard
 from dlrm_mtl.studies.catalog import STUDIES
 from dlrm_mtl.studies.running import describe_work, finish_studies, plan_studies
 from tests.messages import naming

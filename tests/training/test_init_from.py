@@ -13,7 +13,7 @@ import pytest
 from dlrm_mtl.config import ModelConfig, OptimizerConfig
 from dlrm_mtl.distributed.checkpoint_directory import list_checkpoints, read_manifest, write_manifest
 from dlrm_mtl.distributed.processes import Ranks
-from dlrm_mtl.schema import Task
+from dlrm_mtl.model_schema import Task
 from dlrm_mtl.training.session import prepare
 from tests.data.faults import destroy_a_page
 from tests.datasets import TASKS, make_dataset

@@ -13,8 +13,8 @@ import pytest
 from dlrm_mtl.config import ModelConfig, OptimizerConfig, ScheduleConfig, TableOptimizer
 from dlrm_mtl.distributed.checkpoint_directory import list_checkpoints, read_manifest, record_files, write_manifest
 from dlrm_mtl.distributed.tensor_description import DESCRIPTION
+from dlrm_mtl.model_schema import Task
 from dlrm_mtl.run_config import RunConfig
-from dlrm_mtl.schema import Task
 from tests.datasets import TASKS, make_dataset
 from tests.distributed.training import Weights, assemble, run_config
 from tests.messages import mentions

@@ -15,9 +15,10 @@ from dlrm_mtl.benchmarks.limits import Work, count_dense_flops, count_table_byte
 from dlrm_mtl.config import ModelConfig
 from dlrm_mtl.data.batch import MultiTaskBatch
 from dlrm_mtl.distributed.processes import Ranks
+from dlrm_mtl.model_schema import CategoricalFeature, Task
 from dlrm_mtl.recipe import parse_recipe
 from dlrm_mtl.run_config import RunConfig
-from dlrm_mtl.schema import CategoricalFeature, Schema, Shard, Task
+from dlrm_mtl.schema import Schema, Shard
 from dlrm_mtl.training.arm import build_arm, make_plan
 
 BATCHES = 8

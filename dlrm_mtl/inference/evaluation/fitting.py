@@ -5,8 +5,9 @@ from pathlib import Path
 
 from dlrm_mtl.funnels import with_label
 from dlrm_mtl.inference.stored_model import StoredModel
+from dlrm_mtl.model_schema import ModelSchema
 from dlrm_mtl.quoting import quote
-from dlrm_mtl.schema import ModelSchema, Schema
+from dlrm_mtl.schema import Schema
 
 
 def check_fit(models: Sequence[StoredModel], data: Path, schema: Schema) -> tuple[list[str], list[str]]:

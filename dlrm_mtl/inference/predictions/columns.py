@@ -12,8 +12,8 @@ from dlrm_mtl.data.dataset import Dataset
 from dlrm_mtl.data.footers import UNREADABLE, first_line
 from dlrm_mtl.data.order import Part
 from dlrm_mtl.funnels import output_names
+from dlrm_mtl.model_schema import Task
 from dlrm_mtl.quoting import quote, shorten
-from dlrm_mtl.schema import Task
 
 LISTED = 4000
 """Characters of the list of columns that a message shows."""

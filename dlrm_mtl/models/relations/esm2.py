@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 from torch import Tensor
 
 from dlrm_mtl.funnels import with_label
+from dlrm_mtl.model_schema import Task
 from dlrm_mtl.models.relations.esmm import ESMM
 from dlrm_mtl.models.relations.relation import Head, mixture
 from dlrm_mtl.module_names import second_head_name
 from dlrm_mtl.quoting import quote
-from dlrm_mtl.schema import Task
 
 
 class ESM2(ESMM):

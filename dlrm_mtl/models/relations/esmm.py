@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from dlrm_mtl.funnels import chain_to
+from dlrm_mtl.model_schema import Task
 from dlrm_mtl.models.relations.relation import LossTerms, Relation, joint_terms
 from dlrm_mtl.models.sharing.architecture import HeadInput
-from dlrm_mtl.schema import Task
 
 
 class ESMM(Relation):

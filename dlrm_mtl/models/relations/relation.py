@@ -14,9 +14,9 @@ from torch.nn.functional import logsigmoid
 from dlrm_mtl.balancing.methods.class_reference import import_class
 from dlrm_mtl.config import ModelConfig
 from dlrm_mtl.model_parts import RELATIONS
+from dlrm_mtl.model_schema import Task
 from dlrm_mtl.models.sharing.architecture import HeadInput
 from dlrm_mtl.module_names import head_name
-from dlrm_mtl.schema import Task
 
 
 @dataclass(frozen=True)

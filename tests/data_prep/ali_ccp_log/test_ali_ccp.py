@@ -16,7 +16,8 @@ from data_prep.columns.layout import CategoricalColumn, DenseColumn, LabelColumn
 from data_prep.engine import preparation
 from data_prep.sources import raw_text
 from dlrm_mtl.meaning import without_fingerprint
-from dlrm_mtl.schema import Task, read_schema
+from dlrm_mtl.model_schema import Task
+from dlrm_mtl.schema import read_schema
 from tests.data_prep.ali_ccp_log.prepared import decoded, run
 from tests.data_prep.ali_ccp_log.raw_ali_ccp import (
     MULTI_HOT,

@@ -18,7 +18,7 @@ from data_prep.engine.prepare import prepare
 from data_prep.engine.split import SplitOptions
 from data_prep.ids.keys import keys_of
 from data_prep.sources.parquet_log import ParquetLog
-from dlrm_mtl.schema import Task
+from dlrm_mtl.model_schema import Task
 from tests.messages import naming
 
 INTEGERS = [

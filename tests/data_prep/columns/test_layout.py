@@ -9,8 +9,8 @@ from data_prep.columns.layout import READY, CategoricalColumn, LabelColumn, Layo
 from data_prep.engine.options import IdOptions, WorkOptions
 from data_prep.engine.prepare import prepare
 from data_prep.engine.split import SplitOptions
+from dlrm_mtl.model_schema import Task
 from dlrm_mtl.records import build
-from dlrm_mtl.schema import Task
 from tests.messages import naming
 
 READY_NAMES = sorted(path.stem for path in READY.glob("*.toml"))

@@ -19,7 +19,7 @@ from data_prep.ids import counting
 from data_prep.ids.assignment import most_frequent, read_vocabulary, write_counted
 from data_prep.ids.counting import KeyCounter, Span, merge_runs
 from data_prep.ids.keys import hash_strings
-from dlrm_mtl.schema import Task
+from dlrm_mtl.model_schema import Task
 
 FEATURES = {
     "hex": CategoricalColumn("hex", "hex"),

@@ -27,7 +27,8 @@ from data_prep.output.summary import summary
 from dlrm_mtl.data.dataset import open_dataset
 from dlrm_mtl.data.reader import EvaluationReader
 from dlrm_mtl.data.source import RowSource
-from dlrm_mtl.schema import Schema, Task, read_schema
+from dlrm_mtl.model_schema import Task
+from dlrm_mtl.schema import Schema, read_schema
 from dlrm_mtl.segments import Segment
 from tests.messages import mentions, naming
 

@@ -7,7 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from data_prep.output.writer import DatasetWriter
-from dlrm_mtl.schema import CategoricalFeature, Schema, Task, read_schema
+from dlrm_mtl.model_schema import CategoricalFeature, Task
+from dlrm_mtl.schema import Schema, read_schema
 
 FEATURES = [CategoricalFeature("item", 1000), CategoricalFeature("tags", 10, multi_hot=True)]
 TASKS = [Task("click", "click"), Task("buy", "buy", given="click")]

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from data_prep.columns.layout import CategoricalColumn, DenseColumn, LabelColumn, Layout
 from data_prep.columns.rows import LABEL_MISSING, Rows
 from data_prep.sources.delimited import DelimitedParser
-from dlrm_mtl.schema import Task
+from dlrm_mtl.model_schema import Task
 
 NAMES = ("label", "whole", "real", "hash", "word", "outcome", "unused")
 

@@ -18,7 +18,8 @@ from data_prep.columns.layout import CategoricalColumn, DenseColumn, LabelColumn
 from data_prep.engine.options import IdOptions, WorkOptions
 from data_prep.engine.prepare import prepare
 from data_prep.engine.split import SplitOptions
-from dlrm_mtl.schema import Schema, Task
+from dlrm_mtl.model_schema import Task
+from dlrm_mtl.schema import Schema
 from tests.entry_points.processes import complaint, python
 from tests.messages import mentions, naming
 

@@ -25,7 +25,8 @@ from data_prep.kuairand_log import csv_files
 from data_prep.output.summary import report
 from data_prep.sources.raw_files import find_files
 from data_prep.sources.source import open_source
-from dlrm_mtl.schema import Schema, Task
+from dlrm_mtl.model_schema import Task
+from dlrm_mtl.schema import Schema
 from tests.messages import mentions, naming
 
 LAYOUT = Layout("log", (CategoricalColumn("user", "integer"),), (LabelColumn("click"),), (Task("ctr", "click"),))

@@ -17,7 +17,8 @@ from data_prep.engine.options import IdOptions, WorkOptions
 from data_prep.engine.prepare import prepare
 from data_prep.engine.split import SplitOptions
 from data_prep.output.summary import report
-from dlrm_mtl.schema import Schema, Task
+from dlrm_mtl.model_schema import Task
+from dlrm_mtl.schema import Schema
 from tests.messages import mentions, naming
 
 ROWS = 400

@@ -26,7 +26,8 @@ from data_prep.statistics.description import Description, describe, stability_in
 from data_prep.statistics.text_tables import render
 from data_prep.synthetic import Options as SyntheticOptions
 from data_prep.synthetic import generate
-from dlrm_mtl.schema import CategoricalFeature, Task, read_schema
+from dlrm_mtl.model_schema import CategoricalFeature, Task
+from dlrm_mtl.schema import read_schema
 from tests.entry_points.processes import python
 from tests.messages import mentions
 

@@ -18,7 +18,8 @@ from data_prep.encoding.files import read_encoding
 from data_prep.schema import parse_task
 from data_prep.statistics.encoded_columns import Roles
 from data_prep.statistics.encoded_dataset import describe_encoded
-from dlrm_mtl.schema import Schema, Task, read_schema
+from dlrm_mtl.model_schema import Task
+from dlrm_mtl.schema import Schema, read_schema
 from tests.data_prep.logs import LAYOUT, lines_of, run_prepare, write_log
 from tests.entry_points.processes import complaint, python
 
