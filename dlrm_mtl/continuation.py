@@ -19,7 +19,7 @@ class Period:
     stop: str
 
     def __post_init__(self) -> None:
-        start, stop = _time(self.start), _time(self.stop)
+        start, stop = parse_time(self.start), parse_time(self.stop)
         if type(start) is not type(stop):
             raise ValueError(f"period {quote(self.start)} to {quote(self.stop)}: expected two dates, or two numbers")
         if not start < stop:  # type: ignore[operator]
@@ -34,7 +34,7 @@ class Period:
         Raises:
             ValueError: one is of dates, the other of numbers.
         """
-        stop, start = _time(self.stop), _time(later.start)
+        stop, start = parse_time(self.stop), parse_time(later.start)
         if type(stop) is not type(start):
             raise ValueError(f"periods {self} and {later}: expected both of dates, or both of numbers")
         return stop <= start  # type: ignore[operator, no-any-return]
@@ -82,7 +82,8 @@ class Continuation:
                 raise ValueError(f"reset: {ids.rows} ids of table {quote(table)}, which had {self.tables[table].size}")
 
 
-def _time(text: str) -> datetime | float:
+def parse_time(text: str) -> datetime | float:
+    """A time of ISO 8601 without a zone, or a number. Raises ValueError for other texts."""
     try:
         return float(text)
     except ValueError:

@@ -2,6 +2,7 @@
 
 Every field can be set on the command line (``--model.interaction dcn``) and in a TOML or JSON file (``--config``)."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +16,7 @@ from dlrm_mtl.config import (
     require,
     require_positive,
 )
+from dlrm_mtl.task_times import TaskTimes
 from dlrm_mtl.task_weights import parse_task_weights
 
 OnBadShard = Literal["stop", "skip"]
@@ -188,6 +190,46 @@ class ExperimentConfig(RunConfig, SeedsConfig):
     def comparison(self, out: Path, arms: tuple[str, ...]) -> CompareConfig:
         """The comparison of some arms under these options."""
         return CompareConfig(**{**shared_options(self, CompareConfig), "out": out, "arms": arms})
+
+
+@dataclass(frozen=True)
+class StreamConfig(ArmsConfig):
+    """Trains several arms day by day: each day's rows are evaluated, then trained on."""
+
+    data: tuple[Path, ...]
+    """Directories of the days' data sets (the split stream), in order; each continues the one before. More may be
+    appended when the run has finished."""
+    keep_models: bool = False
+    """Keep the last checkpoints of every day; by default those of the newest."""
+    task_begins: tuple[str, ...] = ()
+    """First days of tasks, TASK=TIME: not in the days that start before."""
+    task_ends: tuple[str, ...] = ()
+    """Last days of tasks, TASK=TIME: not in the days that start later."""
+    on_bad_day: OnBadShard = "stop"
+    """What to do with a day whose data are bad, or on which an arm's losses or gradients stay not finite: stop the run,
+    or go on without the day, from the models before it, reported."""
+    publish: str | None = None
+    """Arm whose model is exported after each day, with the changes since the day before (first seed)."""
+    every: int = 7
+    """Days from one full export to the next."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_positive(self, "every")
+        require("data", self.data, len(self.data) > 0, "at least one data set")
+        valid = self.publish is None or self.publish in self.arms
+        require("publish", self.publish, valid, f"one of the arms {', '.join(self.arms)}")
+        TaskTimes.of(self.task_begins, self.task_ends)
+
+    def day(self, data: Path, out: Path, tasks: Collection[str]) -> CompareConfig:
+        """The run of one day: a comparison.
+
+        Args:
+            tasks: of the day, which alone have weights.
+        """
+        weights = {task: weight for task, weight in parse_task_weights(self.task_weights).items() if task in tasks}
+        own = {"data": data, "out": out, "task_weights": tuple(f"{task}={weight}" for task, weight in weights.items())}
+        return CompareConfig(**{**shared_options(self, CompareConfig), **own})
 
 
 def shared_options(config: TrainingConfig, kind: type[TrainingConfig]) -> dict[str, Any]:

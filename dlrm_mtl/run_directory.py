@@ -12,18 +12,19 @@ from dlrm_mtl.cli import as_dict
 from dlrm_mtl.files import is_leftover, read_object, remove_leftovers, write_json
 from dlrm_mtl.json_lines import JsonLines
 from dlrm_mtl.quoting import quote
-from dlrm_mtl.run_config import RunConfig
+from dlrm_mtl.run_config import TrainingConfig
 
 CHANGEABLE = (
     *("data", "out", "reader.workers", "reader.prefetch", "checkpoint"),
     *(f"sharding.{name}" for name in ("kinds", "reserve", "min_partition", "kernels", "cache_load_factor", "prefetch")),
     *("timeout_s", "on_bad_shard", "check", "max_nonfinite_steps", "show_plan", "keep_models"),
+    *("on_bad_day", "task_begins", "task_ends", "publish", "every"),
 )
 """Options that may change when a run is continued: where things are and how the work is done. All others define what is
 trained. Checksums tell whether the data is the same, wherever it lies."""
 
 
-def open_run_directory(config: RunConfig) -> dict[str, Any]:
+def open_run_directory(config: TrainingConfig) -> dict[str, Any]:
     """Creates the directory and writes ``config.json``, or continues the same run that is there. Options that are new
     since the run began count as their defaults.
 

@@ -18,6 +18,7 @@ FLOORS = (
     {"reporting"},
     {"inference"},
     {"serving"},
+    {"streaming"},
     {"benchmarks", "planning", "power_analysis", "studies"},
 )
 """Packages of dlrm_mtl by floor, the lowest first: none imports a package of a higher floor."""

@@ -1,0 +1,1 @@
+"""Training day by day: each day is evaluated, then trained on."""
