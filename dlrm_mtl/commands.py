@@ -35,6 +35,7 @@ COMMANDS: Mapping[str, Command] = MappingProxyType(
         "prepare ali_ccp": Command("data_prep.ali_ccp", PREPARE, "Ali-CCP as a data set"),
         "prepare synthetic": Command("data_prep.synthetic", PREPARE, "a generated data set"),
         "prepare schema": Command("data_prep.schema", PREPARE, "schema.json of parquet files that are encoded already"),
+        "join": Command("data_prep.join", PREPARE, "the data sets of several days as one, to train on all anew"),
         "describe": Command("data_prep.describe", PREPARE, "what is in a data set, and whether it drifts"),
         "compare": Command("dlrm_mtl.compare", TRAINING, "train a control and treatments side by side, and report"),
         "train": Command("dlrm_mtl.train", TRAINING, "train one arm"),

@@ -27,7 +27,7 @@ ROOMS = {
     "dlrm_mtl.balancing": ("algebra", "kernels", "state", "exchange", "methods"),
     "data_prep": (
         *("columns", "sources", "ids", "encoding", "output", "engine", "ali_ccp_log", "kuairand_log", "generated"),
-        *("statistics", "benchmark"),
+        *("joined", "statistics", "benchmark"),
     ),
 }
 """Rooms of a package, the lowest first: none imports a higher room or a file beside the rooms."""
