@@ -1,0 +1,51 @@
+"""Generated rows as columns of a data set."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pyarrow as pa
+
+from data_prep.columns.layout import USER
+from data_prep.generated.ground_truth import Distribution, Rows
+from data_prep.generated.users import UserNumbers
+from data_prep.output.raw_context import cluster_keys
+from data_prep.output.segment_values import KNOWN, NEW, are_among
+from dlrm_mtl.model_schema import Task
+from dlrm_mtl.segments import Segment, cluster_column, segment_column
+
+CHUNK_ROWS = 1 << 14
+"""Rows generated at a time. Another value gives other rows."""
+
+SEGMENT = Segment(USER, (KNOWN, NEW))
+"""Whether a row's user has training rows."""
+
+
+def chunks(total: int) -> Iterator[tuple[int, int]]:
+    """(index, rows to keep) of each chunk: the last one is generated whole and cut, so that its rows do not depend
+    on where the data set ends."""
+    for index in range(-(-total // CHUNK_ROWS)):
+        yield index, min(CHUNK_ROWS, total - index * CHUNK_ROWS)
+
+
+def tasks_of(distribution: Distribution) -> list[Task]:
+    return [Task(name, name, given="click" if name == "conversion" else "") for name in distribution.task_names]
+
+
+def to_table(rows: Rows, distribution: Distribution) -> pa.Table:
+    """The rows as columns under the names of the schema."""
+    columns: dict[str, pa.Array] = {f"id_{i}": pa.array(ids) for i, ids in enumerate(rows.one_hot)}
+    for i, (offsets, ids) in enumerate(rows.multi_hot):
+        columns[f"list_{i}"] = pa.ListArray.from_arrays(pa.array(offsets), pa.array(ids))
+    for i in range(distribution.dense):
+        columns[f"dense_{i}"] = pa.array(rows.dense[:, i])
+    for i, name in enumerate(distribution.task_names):
+        columns[name] = pa.array(rows.labels[:, i])
+    return pa.table(columns)
+
+
+def with_context(table: pa.Table, users: UserNumbers, seen: UserNumbers) -> pa.Table:
+    """The rows with their clusters, and whether the user (B,) is one of those with training rows (U,)."""
+    keys = pa.array(users)
+    codes = (~are_among(users, seen)).astype(np.int32)
+    table = table.append_column(cluster_column(USER), cluster_keys(keys.cast(pa.string())))
+    return table.append_column(segment_column(USER), pa.array(codes))
