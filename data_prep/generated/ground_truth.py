@@ -4,25 +4,23 @@ Notation: B rows, L latent dimensions, M tasks, S sources (each categorical feat
 together). The formulas stand in docs/data.md; every symbol there is an attribute here.
 """
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from data_prep.generated.categorical import CategoricalSource, Ids, draw_factors, power_law
 from data_prep.generated.users import UserNumbers, Users
+from data_prep.ids.vocabulary import Floats
 
-Floats = npt.NDArray[np.float64]
-Ids = npt.NDArray[np.int32]
-
-TABLES, TRAIN, EVAL, CALIBRATION, USERS = range(5)
-"""Streams of random numbers: every generator is seeded by (seed, stream, index) and by nothing else."""
+TABLES, TRAIN, EVAL, CALIBRATION, USERS, CHANGES, DAYS = range(7)
+"""Streams of random numbers: every generator is seeded by (seed, stream, index) and by nothing else. ``DAYS`` and the
+numbers after it are the rows of the days of a log."""
 
 LATENT = 8
 """Latent dimensions, or the number of tasks where that is larger."""
-
-TAIL_RANK = 100
-"""Popularity rank from which the factors of an id shrink: ids too rare to be learnt carry little of the signal."""
 
 CALIBRATION_ROWS = 1 << 16
 """Rows of the sample on which the biases are set."""
@@ -115,27 +113,6 @@ class Rows:
     """(B,); None where there are none."""
 
 
-class CategoricalSource:
-    """Popularity and factors of one categorical feature's ids: rank 0 is the most popular id."""
-
-    def __init__(self, cardinality: int, exponent: float, latent: int, rng: np.random.Generator) -> None:
-        rank = np.arange(cardinality)
-        popularity = (rank + 1.0) ** -exponent
-        popularity /= popularity.sum()
-        self._cumulative = np.cumsum(popularity)
-        self._cumulative[-1] = 1.0
-        factors = rng.standard_normal((cardinality, latent)) / np.sqrt(1.0 + rank / TAIL_RANK)[:, None]
-        factors -= popularity @ factors
-        factors /= np.sqrt(popularity @ factors**2)
-        self.factors: Floats = factors
-        """(cardinality, L), mean 0 and variance 1 in every dimension over the ids as they occur."""
-        self.covariance: Floats = factors.T @ (popularity[:, None] * factors)
-        """(L, L), of one id's factors; and, by Campbell's theorem, of a Poisson bag's sum over its mean length."""
-
-    def sample(self, rng: np.random.Generator, size: int) -> Ids:
-        return np.searchsorted(self._cumulative, rng.random(size), side="right").astype(np.int32)
-
-
 class GroundTruth:
     """The generative model with all its hidden factors, a function of the (valid) options and the seed.
 
@@ -149,18 +126,19 @@ class GroundTruth:
         self.tasks = len(distribution.task_names)
         self.latent = max(LATENT, self.tasks)
         sizes = distribution.cardinalities + distribution.multi_hot_cardinalities
+        popularity = [power_law(size, distribution.exponent) for size in sizes]
         self.categorical = [
-            CategoricalSource(size, distribution.exponent, self.latent, self._rng(TABLES, index))
-            for index, size in enumerate(sizes)
+            CategoricalSource(of_ids, draw_factors(of_ids, self.latent, self.rng(TABLES, index)))
+            for index, of_ids in enumerate(popularity)
         ]
-        rng = self._rng(TABLES, len(sizes))
+        rng = self.rng(TABLES, len(sizes))
         projection = rng.standard_normal((distribution.dense, self.latent))
         self.projection: Floats = projection / np.maximum(np.linalg.norm(projection, axis=0), 1e-12)
         """(dense, L), columns of norm 1."""
         self.weights = source_weights(sizes, distribution.dense > 0)
         """(S,), squares sum to 1."""
         correlation = 1.0 - distribution.conflict * self.tasks / max(self.tasks - 1, 1)
-        u, v = self._side_covariances()
+        u, v = self.side_covariances()
         self.directions = task_directions(u + v, self.tasks, correlation, rng)
         """(M, L): what each task reads from the representation."""
         # The two sides are independent and have mean 0.
@@ -174,7 +152,7 @@ class GroundTruth:
 
     def rows(self, stream: int, index: int, size: int) -> Rows:
         """Rows of a chunk: a function of the model, the stream, the chunk's index and its size alone."""
-        rng = self._rng(stream, index)
+        rng = self.rng(stream, index)
         one_hot, multi_hot, dense, scores, users = self._sample(rng, size)
         probabilities = sigmoid(scores + self.biases)
         labels = rng.random(probabilities.shape) < probabilities
@@ -182,11 +160,22 @@ class GroundTruth:
             labels[:, -1] &= labels[:, 0]
         return Rows(one_hot, multi_hot, dense.astype(np.float32), labels.astype(np.int8), probabilities, users)
 
-    def _rng(self, stream: int, index: int) -> np.random.Generator:
-        return np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(stream, index)))
+    def moved(
+        self, categorical: Sequence[CategoricalSource], directions: Floats, product_directions: Floats
+    ) -> "GroundTruth":
+        """The same features and tasks with other factors and directions; the tasks keep their rates."""
+        moved = copy.copy(self)
+        moved.categorical = list(categorical)
+        moved.directions, moved.product_directions = directions, product_directions
+        moved.biases = moved._calibrate()
+        return moved
+
+    def rng(self, stream: int, *index: int) -> np.random.Generator:
+        """The generator of random numbers of a stream's part."""
+        return np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(stream, *index)))
 
     def _draw_users(self) -> Users:
-        rng = self._rng(USERS, 0)
+        rng = self.rng(USERS, 0)
         distribution = self.distribution
         first_ids = self.categorical[0].sample(rng, distribution.users)
         return Users(first_ids, distribution.user_effect * rng.standard_normal((distribution.users, self.tasks)))
@@ -228,7 +217,7 @@ class GroundTruth:
         linear, bilinear = (u + v) @ self.directions.T, (u * v) @ self.product_directions.T
         return np.asarray(self.scales * (np.sqrt(1.0 - share) * linear + np.sqrt(share) * bilinear))
 
-    def _side_covariances(self) -> tuple[Floats, Floats]:
+    def side_covariances(self) -> tuple[Floats, Floats]:
         """Covariances (L, L) of the two sides of the products: the even sources, and the odd ones."""
         covariances = [source.covariance for source in self.categorical]
         if self.distribution.dense:
@@ -238,7 +227,7 @@ class GroundTruth:
 
     def _calibrate(self) -> Floats:
         """Biases at which the tasks have the requested rates, on a sample of its own."""
-        scores = self._sample(self._rng(CALIBRATION, 0), CALIBRATION_ROWS)[3]
+        scores = self._sample(self.rng(CALIBRATION, 0), CALIBRATION_ROWS)[3]
         distribution = self.distribution
         biases = np.zeros(self.tasks)
         for task, rate in enumerate(distribution.rates):

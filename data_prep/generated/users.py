@@ -6,9 +6,9 @@ Notation: B rows, U users, M tasks.
 import numpy as np
 import numpy.typing as npt
 
+from data_prep.generated.categorical import Ids
 from data_prep.ids.vocabulary import Floats
 
-Ids = npt.NDArray[np.int32]
 UserNumbers = npt.NDArray[np.int64]
 
 
