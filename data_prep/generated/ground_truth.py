@@ -89,6 +89,12 @@ class Distribution:
                 raise ValueError(f"{name} {getattr(self, name)}: expected a positive number")
 
     @property
+    def feature_names(self) -> tuple[str, ...]:
+        """One-hot features, then multi-hot ones."""
+        one_hot = [f"id_{i}" for i in range(len(self.cardinalities))]
+        return (*one_hot, *(f"list_{i}" for i in range(len(self.multi_hot_cardinalities))))
+
+    @property
     def task_names(self) -> tuple[str, ...]:
         """Unconditional tasks in the order of their rates, then the conversion."""
         unconditional = [("click", "like")[i] if i < 2 else f"task_{i}" for i in range(len(self.rates))]
