@@ -19,9 +19,9 @@ from dlrm_mtl.quoting import quote
 class Change:
     """Options of what changes from day to day."""
 
-    drift: float = 0.05
+    drift: float = 0.03
     """How fast the hidden factors of ids turn, in radians per day: the standard deviation over ids of their speeds."""
-    task_drift: float = 0.01
+    task_drift: float = 0.005
     """How fast the directions that tasks read turn, in radians per day: all tasks together, so that their conflict
     stays."""
     item_features: tuple[str, ...] = ("id_1", "list_0")
