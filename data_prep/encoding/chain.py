@@ -1,0 +1,182 @@
+"""Data sets of a chain: each extends the encoding of the one before by the counts of a further period.
+
+The values of a table that wait for an id lie beside its vocabulary, in ``waiting/``. This is for preparations that hold
+the counts of a period in memory.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
+
+from data_prep.columns.arrays import Integers
+from data_prep.encoding.encoding import Encoding
+from data_prep.encoding.files import find_vocabulary
+from data_prep.encoding.reuse import ReusedEncoding, read_reused
+from data_prep.ids.counting import Span
+from data_prep.ids.extension import CountedValues, extend_vocabulary, read_counted
+from data_prep.ids.fingerprints import of_vocabulary
+from dlrm_mtl.continuation import Period
+from dlrm_mtl.file_names import file_names
+from dlrm_mtl.meaning import Fingerprints
+from dlrm_mtl.schema import STREAM, read_schema
+
+
+@dataclass(frozen=True)
+class Growth:
+    """How tables take up new values. The same for all data sets of a chain."""
+
+    min_count: int
+    """Count from which on a value gets an id."""
+    capacities: Mapping[str, int]
+    """By table, the maximum number of its ids; 0: none."""
+
+
+@dataclass(frozen=True)
+class Previous:
+    """A data set that is extended."""
+
+    reused: ReusedEncoding
+    period: Period | None
+    number: int
+    """In its chain, from 0."""
+    growth: Growth
+
+    def vocabulary(self, table: str) -> CountedValues:
+        """In the order of the ids. Raises ValueError where it is missing or has changed."""
+        encoding, directory = self.reused.encoding, self.reused.directory
+        return read_counted(find_vocabulary(encoding, directory, table), encoding.tables[table][0].kind)
+
+    def waiting(self, table: str) -> CountedValues:
+        """Values without an id, ascending by key."""
+        encoding, directory = self.reused.encoding, self.reused.directory
+        path = directory / waiting_files(encoding)[table]
+        kind = encoding.tables[table][0].kind
+        return read_counted(path, kind) if path.is_file() else CountedValues.none(kind)
+
+
+@dataclass(frozen=True)
+class Extended:
+    """The encoding of a data set of a chain."""
+
+    encoding: Encoding
+    number: int
+    """Of the data set in the chain, from 0."""
+    growth: Growth
+    previous: Previous | None
+    vocabularies: Mapping[str, CountedValues]
+    """By table, in the order of the ids."""
+    waiting: Mapping[str, CountedValues]
+    """By table, values without an id."""
+    reset: Mapping[str, Integers]
+    """By table, ids that had another value before, ascending."""
+
+    @property
+    def vocabulary_tables(self) -> dict[str, pa.Table]:
+        """Columns ``value``, ``count`` and ``last_seen`` of each vocabulary."""
+        return {table: values.table() for table, values in self.vocabularies.items()}
+
+    @property
+    def waiting_tables(self) -> dict[str, pa.Table]:
+        """The same columns of the values that wait, by their files in the data set; without empty tables."""
+        files = waiting_files(self.encoding)
+        return {files[table]: values.table() for table, values in self.waiting.items() if len(values)}
+
+    def as_record(self) -> dict[str, Any]:
+        """The entry ``chain`` of the schema's source."""
+        before = {} if self.previous is None else self.previous.reused.encoding.fingerprints.tables
+        appended = {
+            table: self.encoding.fingerprints.tables[table].size - (before[table].size if table in before else 0)
+            for table in self.vocabularies
+        }
+        return {
+            "number": self.number,
+            "min_count": self.growth.min_count,
+            "capacities": dict(self.growth.capacities),
+            "extends": None if self.previous is None else self.previous.reused.as_record(),
+            "appended": appended,
+            "reset": {table: len(ids) for table, ids in self.reset.items()},
+            "waiting": {table: len(values) for table, values in self.waiting.items()},
+        }
+
+
+def waiting_files(encoding: Encoding) -> dict[str, str]:
+    """Where the values that wait for an id are in a data set, by table."""
+    return {table: f"waiting/{name}.parquet" for table, name in file_names(encoding.tables_with_vocabulary).items()}
+    
+
+def read_previous(directory: Path, rows: Literal["log", "kuairand"], out: Path) -> Previous:
+    """The data set that another one extends. Arguments as for :func:`read_reused`.
+
+    Raises:
+        ValueError: as there, or it is none of a chain.
+    """
+    reused = read_reused(directory, rows, out)
+    schema = read_schema(directory)
+    chain = schema.source.get("chain")
+    if STREAM not in schema.splits or not isinstance(chain, dict):
+        raise ValueError(f"{directory}: has the splits {', '.join(schema.splits)}, expected a data set of a period")
+    return Previous(reused, schema.period, chain["number"], Growth(chain["min_count"], chain["capacities"]))
+
+
+def begin_chain(encoding: Encoding, spans: Mapping[str, Span], growth: Growth) -> Extended:
+    """The encoding of the first data set of a chain.
+
+    Args:
+        encoding: its vocabularies are replaced.
+        spans: by table, the counts of the period.
+    """
+    nothing = {
+        table: (CountedValues.none(kind), CountedValues.none(kind))
+        for table in encoding.tables_with_vocabulary
+        for kind in [encoding.tables[table][0].kind]
+    }
+    return _extended(encoding, nothing, spans, growth, None)
+
+
+def extend_chain(previous: Previous, spans: Mapping[str, Span]) -> Extended:
+    """The encoding of the data set after another one; arguments as for :func:`begin_chain`.
+
+    Raises:
+        ValueError: a vocabulary is missing or has changed, or two strings have the same 64-bit hash.
+    """
+    encoding = previous.reused.encoding
+    before = {table: (previous.vocabulary(table), previous.waiting(table)) for table in encoding.tables_with_vocabulary}
+    return _extended(encoding, before, spans, previous.growth, previous)
+
+
+def _extended(
+    encoding: Encoding,
+    before: Mapping[str, tuple[CountedValues, CountedValues]],
+    spans: Mapping[str, Span],
+    growth: Growth,
+    previous: Previous | None,
+) -> Extended:
+    number = 0 if previous is None else previous.number + 1
+    extensions = {
+        table: extend_vocabulary(
+            vocabulary,
+            waiting,
+            [spans[table]],
+            encoding.tables[table][0].kind,
+            growth.min_count,
+            growth.capacities.get(table, 0),
+            number,
+            table,
+        )
+        for table, (vocabulary, waiting) in before.items()
+    }
+    vocabularies = {table: extension.vocabulary for table, extension in extensions.items()}
+    tables = {table: of_vocabulary(values.values) for table, values in vocabularies.items()}
+    known = encoding.fingerprints
+    return Extended(
+        replace(encoding, fingerprints=Fingerprints({**known.tables, **tables}, known.dense), vocabularies={}),
+        number,
+        growth,
+        previous,
+        vocabularies,
+        {table: extension.waiting for table, extension in extensions.items()},
+        {table: extension.reset for table, extension in extensions.items()},
+    )
