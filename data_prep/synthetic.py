@@ -4,6 +4,7 @@ Rows are generated chunk by chunk, each from a generator seeded by (seed, split,
 grow with the number of rows, and a larger data set begins with the rows of a smaller one.
 """
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -15,8 +16,10 @@ from tqdm import tqdm
 from data_prep.columns.layout import USER
 from data_prep.generated.bayes_ne import BayesNEs
 from data_prep.generated.columns import CHUNK_ROWS, SEGMENT, chunks, tasks_of, to_table, with_context
+from data_prep.generated.day_options import DayOptions, as_json
+from data_prep.generated.days import DayLog
 from data_prep.generated.ground_truth import EVAL, TRAIN, Distribution, GroundTruth
-from data_prep.output.summary import summary
+from data_prep.output.summary import line_of_day, summary
 from data_prep.output.writer import DatasetWriter, check_destination
 from dlrm_mtl import cli
 from dlrm_mtl.meaning import DenseFingerprint, Fingerprints, TableFingerprint
@@ -29,14 +32,15 @@ class Options:
     """Generates a seeded multi-task data set with known true probabilities."""
 
     out: Path
-    """Directory of the data set; an existing data set is replaced."""
+    """Directory of the data set, which replaces an existing one; with --days, of a data set for each day."""
     rows: int = 100_000
-    """Rows to train on."""
+    """Rows to train on; with --days, rows of each day."""
     eval_rows: int = 20_000
-    """Rows to evaluate on."""
+    """Rows to evaluate on. With --days, there are none."""
     seed: int = 0
     """Seed of everything: the hidden factors and the rows."""
     distribution: Annotated[Distribution, tyro.conf.arg(name="")] = field(default_factory=Distribution)
+    log: Annotated[DayOptions, tyro.conf.arg(name="")] = field(default_factory=DayOptions)
 
     def validate(self) -> None:
         """Raises ValueError where an option is out of its range."""
@@ -46,6 +50,9 @@ class Options:
                 raise ValueError(f"{name} {getattr(self, name)}: expected at least 1")
         if self.seed < 0:
             raise ValueError(f"seed {self.seed}: expected at least 0")
+        self.log.validate(self.distribution)
+        if self.log.days and self.eval_rows != Options.eval_rows:
+            raise ValueError(f"eval_rows {self.eval_rows}: contradicts days; leave it out")
 
 
 def generate(options: Options) -> Schema:
@@ -113,24 +120,38 @@ def fingerprints(truth: GroundTruth) -> Fingerprints:
     )
 
 
+def generate_days(options: Options) -> Iterator[tuple[Path, Schema]]:
+    """Writes the days of a log that are not there yet; yields each day's directory and schema.
+
+    Raises:
+        ValueError: see :func:`generate`, or a day is there that was generated with other options.
+    """
+    options.validate()
+    if (options.out / "schema.json").is_file():
+        raise ValueError(f"{options.out}: is a data set, expected a directory for the days of a log")
+    record = {**source(options), **options.log.as_record()}
+    del record["eval_rows"]
+    yield from DayLog(options.out, options.log, options.distribution, options.seed, options.rows, record).generate()
+
+
 def source(options: Options) -> dict[str, object]:
     """How the data set was made: with these values it can be made again."""
-    distribution = asdict(options.distribution)
     return {
         "generator": "data_prep.synthetic",
         "rows": options.rows,
         "eval_rows": options.eval_rows,
         "seed": options.seed,
-        # Lists, as JSON reads them back.
-        "distribution": {
-            name: list(value) if isinstance(value, tuple) else value for name, value in distribution.items()
-        },
+        "distribution": {name: as_json(value) for name, value in asdict(options.distribution).items()},
     }
 
 
 def main() -> None:
     options = cli.parse(Options, "data_prep.synthetic")
-    print(summary(generate(options), options.out))
+    if not options.log.days:
+        print(summary(generate(options), options.out))
+        return
+    for directory, schema in generate_days(options):
+        print(line_of_day(directory, schema))
 
 
 if __name__ == "__main__":

@@ -50,5 +50,7 @@ def _parse(option: str, texts: Sequence[str], tasks: Collection[str]) -> dict[st
         try:
             dates[task] = datetime.date.fromisoformat(date)
         except ValueError:
-            raise ValueError(f"{option}: {quote(text)}, expected a date such as 2024-01-31 after the equals sign") from None
+            raise ValueError(
+                f"{option}: {quote(text)}, expected a date such as 2024-01-31 after the equals sign"
+            ) from None
     return dates

@@ -91,11 +91,16 @@ class Extended:
             table: self.encoding.fingerprints.tables[table].size - (before[table].size if table in before else 0)
             for table in self.vocabularies
         }
+        # The name of its folder alone: a chain may be moved, and is the same wherever it is.
+        extends = self.previous and {
+            **self.previous.reused.as_record(),
+            "directory": self.previous.reused.directory.name,
+        }
         return {
             "number": self.number,
             "min_count": self.growth.min_count,
             "capacities": dict(self.growth.capacities),
-            "extends": None if self.previous is None else self.previous.reused.as_record(),
+            "extends": extends,
             "appended": appended,
             "reset": {table: len(ids) for table, ids in self.reset.items()},
             "waiting": {table: len(values) for table, values in self.waiting.items()},
@@ -105,7 +110,7 @@ class Extended:
 def waiting_files(encoding: Encoding) -> dict[str, str]:
     """Where the values that wait for an id are in a data set, by table."""
     return {table: f"waiting/{name}.parquet" for table, name in file_names(encoding.tables_with_vocabulary).items()}
-    
+
 
 def read_previous(directory: Path, rows: Literal["log", "kuairand"], out: Path) -> Previous:
     """The data set that another one extends. Arguments as for :func:`read_reused`.

@@ -1,10 +1,11 @@
 """Generated rows as columns of a data set."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
 
+from data_prep.columns.arrays import Integers
 from data_prep.columns.layout import USER
 from data_prep.generated.ground_truth import Distribution, Rows
 from data_prep.generated.users import UserNumbers
@@ -31,11 +32,19 @@ def tasks_of(distribution: Distribution) -> list[Task]:
     return [Task(name, name, given="click" if name == "conversion" else "") for name in distribution.task_names]
 
 
-def to_table(rows: Rows, distribution: Distribution) -> pa.Table:
-    """The rows as columns under the names of the schema."""
-    columns: dict[str, pa.Array] = {f"id_{i}": pa.array(ids) for i, ids in enumerate(rows.one_hot)}
-    for i, (offsets, ids) in enumerate(rows.multi_hot):
-        columns[f"list_{i}"] = pa.ListArray.from_arrays(pa.array(offsets), pa.array(ids))
+def to_table(rows: Rows, distribution: Distribution, values: Sequence[Integers] | None = None) -> pa.Table:
+    """The rows as columns under the names of the schema.
+
+    Args:
+        values: (C,) for each categorical feature, the values that its ids stand for; by default the ids.
+    """
+    columns: dict[str, pa.Array] = {}
+    for number, (name, of_rows) in enumerate(
+        zip(distribution.feature_names, [*rows.one_hot, *rows.multi_hot], strict=True)
+    ):
+        offsets, ids = of_rows if isinstance(of_rows, tuple) else (None, of_rows)
+        array = pa.array(ids if values is None else values[number][ids])
+        columns[name] = array if offsets is None else pa.ListArray.from_arrays(pa.array(offsets), array)
     for i in range(distribution.dense):
         columns[f"dense_{i}"] = pa.array(rows.dense[:, i])
     for i, name in enumerate(distribution.task_names):

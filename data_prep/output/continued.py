@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from data_prep.encoding.chain import Extended
 from dlrm_mtl.continuation import Continuation, ResetIds
 from dlrm_mtl.file_names import file_names
 from dlrm_mtl.files import sha256, write_whole
@@ -25,6 +26,14 @@ class Continued:
     """Its tables."""
     reset: Mapping[str, npt.NDArray[np.int64]] = field(default_factory=dict)
     """By table, the ids (N,) that have another value now, ascending; none that are appended."""
+
+    @staticmethod
+    def of(extended: Extended) -> "Continued | None":
+        """What the encoding of a data set extends; None: it begins a chain."""
+        if extended.previous is None:
+            return None
+        reused = extended.previous.reused
+        return Continued(reused.name, reused.encoding.fingerprints.tables, extended.reset)
 
     def write(self, directory: Path) -> Continuation:
         """Writes the ids below the directory of the data set."""

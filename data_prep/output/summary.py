@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from dlrm_mtl.quoting import shorten
-from dlrm_mtl.schema import Schema
+from dlrm_mtl.schema import STREAM, Schema
 
 COUNTS = {
     "missing": "missing values",
@@ -33,6 +33,18 @@ def summary(schema: Schema, directory: Path) -> str:
         columns = f"{task.name:<{names}}{task.label:<{labels}}{task.given or '-':<{labels}}"
         lines.append(f"{columns}{task.base_rate:>10.5f}{bayes_ne:>10}")
     return "\n".join([*lines, *_on_context(schema)])
+
+
+def line_of_day(directory: Path, schema: Schema) -> str:
+    """A data set of a period in one line: rows, ids, and the base rates of its tasks."""
+    chain = schema.source["chain"]
+    sizes = sum(users[0].cardinality for users in schema.tables.values())
+    new = f"{sum(chain['appended'].values()):,} appended, {sum(chain['reset'].values()):,} reset"
+    tasks = ", ".join(
+        f"{task.name} {task.base_rate:.5f}" + ("" if task.bayes_ne is None else f" (Bayes NE {task.bayes_ne:.4f})")
+        for task in schema.tasks
+    )
+    return f"{directory}: {schema.rows(STREAM):,} rows; {sizes:,} ids: {new}; base rates: {tasks}"
 
 
 def _on_context(schema: Schema) -> list[str]:
