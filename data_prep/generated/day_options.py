@@ -11,8 +11,9 @@ from data_prep.engine.options import IdOptions
 from data_prep.generated.change import Change
 from data_prep.generated.columns import tasks_of
 from data_prep.generated.ground_truth import Distribution
+from dlrm_mtl.continuation import Period
 from dlrm_mtl.quoting import quote
-from dlrm_mtl.task_dates import TaskDates
+from dlrm_mtl.task_times import TaskTimes
 
 NAME = "synthetic"
 """Name of the data sets."""
@@ -54,17 +55,24 @@ class DayOptions:
             return
         self.change.validate(distribution)
         self.id_options.validate(layout_of(distribution))
-        dates = self.task_dates(distribution)
+        if unknown := sorted(self.task_times.tasks - {*distribution.task_names}):
+            expected = ", ".join(distribution.task_names)
+            raise ValueError(f"task_begins, task_ends: no task {quote(unknown[0])}; expected some of {expected}")
         for number in range(self.days):
-            if not any(dates.exists_on(task, self.date(number)) for task in distribution.task_names):
+            if not any(self.task_times.has(task, self.period(number)) for task in distribution.task_names):
                 raise ValueError(f"task_begins, task_ends: no task on {self.date(number)}, expected one on every day")
 
     def date(self, number: int) -> datetime.date:
         """The date of a day, counted from 0."""
         return self.first_day + datetime.timedelta(days=number)
 
-    def task_dates(self, distribution: Distribution) -> TaskDates:
-        return TaskDates.parse(self.task_begins, self.task_ends, distribution.task_names)
+    def period(self, number: int) -> Period:
+        """The times of a day."""
+        return Period(f"{self.date(number)}T00:00:00", f"{self.date(number + 1)}T00:00:00")
+
+    @property
+    def task_times(self) -> TaskTimes:
+        return TaskTimes.of(self.task_begins, self.task_ends)
 
     @property
     def id_options(self) -> IdOptions:

@@ -1,6 +1,5 @@
 """A generated log of days: each is a data set of the split stream, which extends the one of the day before."""
 
-import datetime
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -25,9 +24,7 @@ from data_prep.ids.extension import span_of
 from data_prep.ids.fingerprints import of_dense, of_hash, of_vocabulary
 from data_prep.output.continued import Continued
 from data_prep.output.writer import DatasetWriter, check_destination
-from dlrm_mtl.continuation import Period
 from dlrm_mtl.meaning import Fingerprints
-from dlrm_mtl.model_schema import Task
 from dlrm_mtl.quoting import quote
 from dlrm_mtl.schema import STREAM, Schema, read_schema
 
@@ -77,7 +74,7 @@ class DayLog:
         return ChangingTruth(self.distribution, self.options.change, self.seed)
 
     def _write(self, number: int, directory: Path) -> Schema:
-        day, date = self._truth.on(number), self.options.date(number)
+        day, tasks = self._truth.on(number), tasks_of(self.distribution)
         extended = self._extend(day, directory)
         encoding = extended.encoding
         encoder = Encoder(
@@ -86,13 +83,13 @@ class DayLog:
         )
         seen = self._truth.users_before(number, self.rows, CHUNK_ROWS)
         has_users = self.distribution.users > 0
-        bayes = BayesNEs(tasks_of(self.distribution))
+        bayes = BayesNEs(tasks)
         with DatasetWriter(
             directory,
             NAME,
             encoding.features,
             [column.feature for column in encoding.dense],
-            self._tasks_on(date),
+            [task for task in tasks if self.options.task_times.has(task.name, self.options.period(number))],
             fingerprints=encoding.fingerprints,
             cluster=USER if has_users else "",
             segments=[SEGMENT] if has_users else [],
@@ -117,13 +114,9 @@ class DayLog:
                 encoding=encoding,
                 vocabularies=extended.vocabulary_tables,
                 waiting=extended.waiting_tables,
-                period=Period(f"{date}T00:00:00", f"{self.options.date(number + 1)}T00:00:00"),
+                period=self.options.period(number),
                 continued=Continued.of(extended),
             )
-
-    def _tasks_on(self, date: datetime.date) -> list[Task]:
-        dates = self.options.task_dates(self.distribution)
-        return [task for task in tasks_of(self.distribution) if dates.exists_on(task.name, date)]
 
     def _extend(self, day: Day, directory: Path) -> Extended:
         """The encoding of a day, by the values of its rows."""

@@ -217,12 +217,12 @@ def test_the_options_of_days_need_days(tmp_path: Path) -> None:
         (DayOptions(days=-1), ("days", -1)),
         (DayOptions(days=2, ids="hash"), ("id_0", "max_ids")),
         (DayOptions(days=2, max_ids=2), ("id_0", "max_ids", 2)),
-        (DayOptions(days=2, task_begins=("share=2024-01-02",)), ("task_begins", "'share=2024-01-02'", "'like'")),
+        (DayOptions(days=2, task_begins=("share=2024-01-02",)), ("task_begins", "'share'", "like")),
         (DayOptions(days=2, task_ends=("like=day 2",)), ("task_ends", "'like=day 2'")),
         (DayOptions(days=2, task_ends=("like=2024-01-02",) * 2), ("task_ends", "'like'")),
         (
             DayOptions(days=9, task_begins=("like=2024-01-05",), task_ends=("like=2024-01-04",)),
-            ("task_ends", "'like'", "2024-01-04", "2024-01-05"),
+            ("'like'", "2024-01-04", "2024-01-05"),
         ),
         (
             DayOptions(days=3, task_ends=tuple(f"{task}=2024-01-02" for task in ("click", "like", "conversion"))),
