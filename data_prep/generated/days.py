@@ -10,9 +10,9 @@ import numpy as np
 import pyarrow as pa
 
 from data_prep.columns.layout import USER
-from data_prep.encoding.chain import Extended, Growth, begin_chain, extend_chain, read_previous
 from data_prep.encoding.encoder import Encoder
 from data_prep.encoding.encoding import EncodedCategorical, EncodedDense, Encoding
+from data_prep.encoding.extending import Extended, Growth, begin_chain, extend_chain, read_previous
 from data_prep.generated.bayes_ne import BayesNEs
 from data_prep.generated.change import ChangingTruth, Day
 from data_prep.generated.columns import CHUNK_ROWS, SEGMENT, chunks, tasks_of, to_table, with_context

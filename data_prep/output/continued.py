@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data_prep.encoding.chain import Extended
+from data_prep.encoding.extending import Extended
 from dlrm_mtl.continuation import Continuation, ResetIds
 from dlrm_mtl.file_names import file_names
 from dlrm_mtl.files import sha256, write_whole
