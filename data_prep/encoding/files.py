@@ -36,11 +36,11 @@ def write_encoding(encoding: Encoding, directory: Path, vocabularies: Mapping[st
     write_json(directory / FILE, {"format": FORMAT, **asdict(encoding)})
 
 
-def read_encoding(directory: Path, meaning: Meaning) -> Encoding:
+def read_encoding(directory: Path, meaning: Meaning | None = None) -> Encoding:
     """Reads ``encoding.json``.
 
     Args:
-        meaning: of the data set or model whose rows it encodes.
+        meaning: of the data set or model whose rows it encodes; None: it is not compared.
 
     Raises:
         ValueError: the file is missing or invalid, or a table or dense feature has another meaning.
@@ -54,7 +54,7 @@ def read_encoding(directory: Path, meaning: Meaning) -> Encoding:
         encoding = build(Encoding, raw, "")
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
-    if difference := find_difference(meaning, encoding.meaning):
+    if meaning is not None and (difference := find_difference(meaning, encoding.meaning)):
         raise ValueError(f"{path}: {difference.what} is {difference.now}, expected {difference.before}")
     return encoding
 

@@ -1,9 +1,11 @@
 """``manifest.json`` of an export: what the model takes and gives, where it came from, and its files."""
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+import hashlib
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from dlrm_mtl.distributed.checkpoint_directory import ListedFile, find_damage
 from dlrm_mtl.export_options import Precision
@@ -14,6 +16,8 @@ from dlrm_mtl.records import MayHoldMore, build
 
 FORMAT = 1
 """Version of the exports that this code writes and reads."""
+
+Listing = TypeVar("Listing")
 
 MANIFEST, MODEL, COMPILED, ENCODING = "manifest.json", "model.pt2", "compiled.pt2", "encoding"
 
@@ -35,6 +39,19 @@ class ExportedTable:
     dim: int
     copies: int
     """Tables of this size in the model: of each task, where tasks have tables or models of their own."""
+
+
+@dataclass(frozen=True)
+class StoredTable:
+    """The rows of a table of the model, one after another, in a tensor of model.pt2."""
+
+    tensor: str
+    """Its name in the program's ``state_dict``."""
+    start: int
+    """Byte of the tensor where the rows begin."""
+    rows: int
+    row_bytes: int
+    """float: 4 per value. int8: 4 for scale and offset in float16, then 1 per value."""
 
 
 @dataclass(frozen=True)
@@ -132,12 +149,12 @@ class Manifest(MayHoldMore):
     """None: there is no compiled model."""
     quantization: Quantization | None = None
     """None: the tables are not quantised."""
+    stored: Mapping[str, StoredTable] = field(default_factory=dict)
+    """By name of the table in the model: that in the data set; ``TABLE%of_TASK`` of a task's own table,
+    ``NUMBER/TABLE`` of a task's own model."""
 
     def __post_init__(self) -> None:
-        for name in self.files:
-            path = PurePosixPath(name)
-            if path.is_absolute() or ".." in path.parts or not path.parts or "\0" in name:
-                raise ValueError(f"files: {quote(name)} lies outside of the export")
+        check_inside(self.files)
         if MODEL not in self.files:
             raise ValueError(f"files: {MODEL} is missing")
         if (self.processor is not None) != (COMPILED in self.files):
@@ -145,6 +162,18 @@ class Manifest(MayHoldMore):
         unknown = sorted({feature.table for feature in self.features} - self.tables.keys())
         if unknown:
             raise ValueError(f"tables: {quote(unknown[0])} is missing")
+
+    @property
+    def sha256(self) -> str:
+        """Checksum of the weights and the meaning of the inputs. It does not depend on the version of pyarrow, as the
+        bytes of vocabularies do."""
+        content = [self.files[MODEL].sha256, asdict(self.fingerprints)]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def bytes(self) -> int:
+        """Of all files."""
+        return sum(file.bytes for file in self.files.values())
 
     @property
     def has_encoding(self) -> bool:
@@ -162,6 +191,14 @@ class Manifest(MayHoldMore):
         )
 
 
+def check_inside(files: Collection[str]) -> None:
+    """Raises ValueError where a path of a manifest leads out of its directory."""
+    for name in files:
+        path = PurePosixPath(name)
+        if path.is_absolute() or ".." in path.parts or not path.parts or "\0" in name:
+            raise ValueError(f"files: {quote(name)} lies outside of the directory")
+
+
 def write_manifest(manifest: Manifest, directory: Path) -> None:
     write_json(directory / MANIFEST, {"format": FORMAT, **asdict(manifest)})
 
@@ -173,17 +210,28 @@ def read_manifest(directory: Path) -> Manifest:
         ValueError: the directory is no export, or one of another format; the manifest is damaged; a file is missing or
             has other bytes than when it was written.
     """
-    path = directory / MANIFEST
+    return read_listing(Manifest, directory / MANIFEST, FORMAT, "an export is a directory that dlrm_mtl.export wrote")
+
+
+def read_listing(kind: type[Listing], path: Path, version: int, hint: str) -> Listing:
+    """A manifest with ``format`` and ``files``, whose files are verified.
+
+    Args:
+        hint: for where it is missing.
+
+    Raises:
+        ValueError: as for :func:`read_manifest`.
+    """
     if not path.is_file():
-        raise ValueError(f"{path}: not found; an export is a directory that dlrm_mtl.export wrote")
+        raise ValueError(f"{path}: not found; {hint}")
     values: dict[str, Any] = read_object(path)
-    if type(version := values.pop("format", None)) is not int or version != FORMAT:
-        raise ValueError(f"{path}: format {quote(version)}, expected {FORMAT}")
+    if type(written := values.pop("format", None)) is not int or written != version:
+        raise ValueError(f"{path}: format {quote(written)}, expected {version}")
     try:
-        manifest = build(Manifest, values, "")
+        listing = build(kind, values, "")
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
-    damage = find_damage(directory, values)
+    damage = find_damage(path.parent, values)
     if damage is not None:
-        raise ValueError(f"{directory}: {damage}")
-    return manifest
+        raise ValueError(f"{path.parent}: {damage}")
+    return listing

@@ -9,6 +9,7 @@ from fbgemm_gpu.split_table_batched_embeddings_ops_inference import IntNBitTable
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
+from dlrm_mtl.serving.manifest import StoredTable
 from dlrm_mtl.serving.served_model import PlainRanker, ServedModel
 from dlrm_mtl.serving.tables import FloatTables
 
@@ -29,12 +30,11 @@ class Int8Tables(nn.Module):
 
     def __init__(self, tables: FloatTables) -> None:
         super().__init__()
-        self.lookups = tables.lookups
-        sizes = [tuple(weight.shape) for weight in tables.weights]
+        self.names, self.sizes, self.lookups = tables.names, tables.sizes, tables.lookups
         batched = IntNBitTableBatchedEmbeddingBagsCodegen(
             [
                 (name, *size, SparseType.INT8, EmbeddingLocation.HOST)
-                for name, size in zip(tables.names, sizes, strict=True)
+                for name, size in zip(self.names, self.sizes, strict=True)
             ],
             feature_table_map=[lookup.table for lookup in self.lookups],
             pooling_mode=PoolingMode.MEAN,
@@ -49,13 +49,21 @@ class Int8Tables(nn.Module):
                 quantized = torch.ops.fbgemm.FloatOrHalfToFusedNBitRowwiseQuantizedSBHalf(weight[rows], 8)
                 codes[rows], scales[rows] = quantized[:, :-4], quantized[:, -4:]
             weight.data = weight.new_empty(0)
-        self._widths = [sizes[lookup.table][1] for lookup in self.lookups]
+        self._widths = [self.sizes[lookup.table][1] for lookup in self.lookups]
         self._owners = len(self.lookups) // len({lookup.feature for lookup in self.lookups})
         # The module itself cannot be exported; its operator can.
         for name in ("weights_host", "weights_placements", "weights_offsets", "weights_tys", "D_offsets"):
             self.register_buffer(name, getattr(batched, name))
         self.register_buffer("nothing", batched.weights_uvm)
         self._row_alignment = batched.row_alignment
+
+    def stored(self, prefix: str) -> dict[str, StoredTable]:
+        """See :meth:`FloatTables.stored`. A row is its scale, its offset and its values."""
+        stored, start = {}, 0
+        for name, (rows, dim) in zip(self.names, self.sizes, strict=True):
+            stored[name] = StoredTable(f"{prefix}.weights_host", start, rows, dim + 4)
+            start += rows * (dim + 4)
+        return stored
 
     def forward(self, values: Tensor, lengths: Tensor) -> Mapping[str, Tensor]:
         """See :meth:`FloatTables.forward`."""

@@ -14,6 +14,7 @@ from dlrm_mtl.config import ModelConfig
 from dlrm_mtl.model_schema import ModelSchema
 from dlrm_mtl.models.embeddings import build_embedding_bags, embedding_names, table_owners
 from dlrm_mtl.module_names import table_name
+from dlrm_mtl.serving.manifest import StoredTable
 
 
 class Lookup(NamedTuple):
@@ -50,6 +51,22 @@ class FloatTables(nn.Module):
                 zip(schema.categorical, embedding_names(schema, config, owner), strict=True)
             )
         ]
+
+    @property
+    def sizes(self) -> list[tuple[int, int]]:
+        """Rows and dimension of each table."""
+        return [(weight.shape[0], weight.shape[1]) for weight in self.weights]
+
+    def stored(self, prefix: str) -> dict[str, StoredTable]:
+        """Where the rows of the tables are, by name.
+
+        Args:
+            prefix: of the tensors in the model.
+        """
+        return {
+            name: StoredTable(f"{prefix}.weights.{position}", 0, rows, 4 * dim)
+            for position, (name, (rows, dim)) in enumerate(zip(self.names, self.sizes, strict=True))
+        }
 
     def forward(self, values: Tensor, lengths: Tensor) -> Mapping[str, Tensor]:
         """

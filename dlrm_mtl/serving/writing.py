@@ -1,22 +1,17 @@
 """Writes an export: the model's files, the encoding of its inputs, the manifest."""
 
-import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from importlib.metadata import version
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import torch
 
-from data_prep.encoding.files import FILE as ENCODING_FILE
-from dlrm_mtl.config import require
 from dlrm_mtl.data.dataset import open_dataset
 from dlrm_mtl.data.inspection import inspect_values
 from dlrm_mtl.data.source import RowSource
 from dlrm_mtl.distributed.checkpoint_directory import MANIFEST as CHECKPOINT_MANIFEST
-from dlrm_mtl.distributed.checkpoint_directory import ListedFile, record_files
 from dlrm_mtl.export_options import ExportOptions
-from dlrm_mtl.files import is_leftover, publish, read_object, sha256, synchronize
+from dlrm_mtl.files import sha256
 from dlrm_mtl.funnels import output_names
 from dlrm_mtl.inference.evaluation.fitting import check_fit
 from dlrm_mtl.inference.stored_model import StoredModel, open_stored_model
@@ -24,6 +19,8 @@ from dlrm_mtl.meaning import Fingerprints, Meaning
 from dlrm_mtl.models.embeddings import embedding_dims, table_owners
 from dlrm_mtl.quoting import quote
 from dlrm_mtl.schema import read_schema
+from dlrm_mtl.serving.directories import check_place, list_files, new_directory
+from dlrm_mtl.serving.encoding import copy_encoding
 from dlrm_mtl.serving.evaluation import normalized_entropies
 from dlrm_mtl.serving.exported import fbgemm_version, processor
 from dlrm_mtl.serving.exporting import check_compiler, compile_to, trace
@@ -41,10 +38,12 @@ from dlrm_mtl.serving.manifest import (
     Quantization,
     QuantizedNe,
     Source,
+    StoredTable,
     write_manifest,
 )
-from dlrm_mtl.serving.quantization import quantize
-from dlrm_mtl.serving.served_model import ServedModel
+from dlrm_mtl.serving.quantization import Int8Tables, quantize
+from dlrm_mtl.serving.served_model import PlainRanker, ServedModel
+from dlrm_mtl.serving.tables import FloatTables
 from dlrm_mtl.serving.weights import load_served_model
 
 
@@ -56,7 +55,7 @@ def write_export(options: ExportOptions) -> Manifest:
             or damaged; the data set does not fit it, or is needed and not there; the model cannot be exported; there
             is no compiler and one is needed.
     """
-    _check_place(options.out)
+    check_place(options.out, (MANIFEST, MODEL, COMPILED, ENCODING))
     if options.compile:
         check_compiler()
     stored = open_stored_model(options.checkpoint, options.arm)
@@ -65,14 +64,14 @@ def write_export(options: ExportOptions) -> Manifest:
     source = _open_rows(data, stored) if options.precision == "int8" else None
     model = load_served_model(stored)
     quantization = _quantize(model, stored, source, list(outputs), options.batch_size) if source else None
-    with _new_directory(options.out) as directory:
+    with new_directory(options.out) as directory:
         program = trace(model, stored.schema)
         torch.export.save(program, directory / MODEL)
         if options.compile:
             compile_to(program, directory / COMPILED)
         if data is not None:
-            _copy_encoding(data, directory / ENCODING)
-        manifest = _describe(stored, outputs, options, quantization, directory)
+            copy_encoding(data, directory / ENCODING)
+        manifest = _describe(stored, model, outputs, options, quantization, directory)
         write_manifest(manifest, directory)
     return manifest
 
@@ -112,50 +111,9 @@ def _quantize(
     return Quantization(str(dataset.directory), dataset.schema.rows(dataset.schema.evaluated_split), ne)
 
 
-def _check_place(out: Path) -> None:
-    """Raises ValueError where the export, or the directory in which it is written, would replace something else."""
-    require("out", str(out), not out.exists(), "a directory that does not exist yet")
-    partial = _partial(out)
-    for entry in partial.iterdir() if partial.exists() else ():
-        if entry.name not in (MANIFEST, MODEL, COMPILED, ENCODING) and not is_leftover(entry):
-            raise ValueError(f"{entry}: is no file of an export; give another --out")
-
-
-@contextmanager
-def _new_directory(path: Path) -> Iterator[Path]:
-    """A directory that gets its name when the block ends without an error. What a killed export left is replaced."""
-    partial = _partial(path)
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
-        yield partial
-        for file in partial.rglob("*"):
-            synchronize(file)
-        publish(partial, path)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def _partial(out: Path) -> Path:
-    return out.with_name(f"{out.name}.partial")
-
-
-def _copy_encoding(data: Path, directory: Path) -> None:
-    """Copies what encodes raw rows, where the data set has it: ``encoding.json`` and the vocabularies that it names."""
-    if not (data / ENCODING_FILE).is_file():
-        return
-    encoding = read_object(data / ENCODING_FILE)
-    names = [ENCODING_FILE, *(vocabulary["file"] for vocabulary in encoding.get("vocabularies", {}).values())]
-    for name in names:
-        path = PurePosixPath(name)
-        if path.is_absolute() or ".." in path.parts:
-            raise ValueError(f"{data / ENCODING_FILE}: file {quote(name)} lies outside of the data set")
-        (directory / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(data / name, directory / name)
-
-
 def _describe(
     stored: StoredModel,
+    model: ServedModel,
     outputs: Mapping[str, tuple[int, ...]],
     options: ExportOptions,
     quantization: Quantization | None,
@@ -168,7 +126,6 @@ def _describe(
     versions = {"dlrm-mtl": version("dlrm-mtl"), "torch": str(torch.__version__)}
     if quantization is not None:
         versions["fbgemm_gpu"] = fbgemm_version()
-    files = [str(file.relative_to(directory)) for file in sorted(directory.rglob("*")) if file.is_file()]
     return Manifest(
         precision=options.precision,
         features=tuple(ExportedFeature(feature.name, feature.table_name) for feature in schema.categorical),
@@ -177,6 +134,7 @@ def _describe(
             name: ExportedTable(features[0].cardinality, dims[features[0].name], copies)
             for name, features in schema.tables.items()
         },
+        stored=_stored_tables(model),
         fingerprints=Fingerprints(meaning.tables, meaning.dense) if meaning else Fingerprints(),
         tasks=tuple(ExportedTask(task.name, task.label, task.given, task.through) for task in schema.tasks),
         relation=config.relation,
@@ -193,7 +151,18 @@ def _describe(
             str(stored.path), sha256(stored.path / CHECKPOINT_MANIFEST), stored.arm, stored.step, stored.bf16
         ),
         versions=versions,
-        files={name: ListedFile(size, checksum) for name, size, checksum in record_files(directory, files)},
+        files=list_files(directory),
         processor=processor() if options.compile else None,
         quantization=quantization,
     )
+
+
+def _stored_tables(model: ServedModel) -> dict[str, StoredTable]:
+    stored: dict[str, StoredTable] = {}
+    for number, ranker in enumerate(model.rankers):
+        assert isinstance(ranker, PlainRanker)
+        assert isinstance(ranker.tables, FloatTables | Int8Tables)
+        prefix = f"{number}/" if len(model.rankers) > 1 else ""
+        for name, table in ranker.tables.stored(f"rankers.{number}.tables").items():
+            stored[f"{prefix}{name}"] = table
+    return stored

@@ -7,12 +7,17 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 import pytest
 from torch import Tensor
 
+from data_prep.encoding.encoding import of_encoded
+from data_prep.encoding.files import write_encoding
+from data_prep.ids.assignment import write_vocabulary
 from dlrm_mtl.config import ModelConfig
 from dlrm_mtl.distributed.checkpoint_directory import list_checkpoints
 from dlrm_mtl.export_options import ExportOptions
+from dlrm_mtl.schema import read_schema
 from dlrm_mtl.serving.served_model import model_inputs
 from dlrm_mtl.serving.writing import write_export
 from tests.datasets import make_dataset
@@ -53,9 +58,8 @@ class Exports:
 def exports(rank_pool: RankPool, tmp_path_factory: pytest.TempPathFactory) -> Exports:
     directory = tmp_path_factory.mktemp("export")
     data = make_dataset(directory / "data")
-    (data / "vocabulary").mkdir()
-    (data / "vocabulary" / "user.parquet").write_bytes(b"the values")
-    (data / "encoding.json").write_text('{"vocabularies": {"user": {"file": "vocabulary/user.parquet"}}}')
+    write_vocabulary(pa.table({"value": range(48), "count": range(48)}), data / "vocabulary" / "user.parquet")
+    write_encoding(of_encoded(read_schema(data)), data, {"user": "vocabulary/user.parquet"})
     arms = ("mean", "single_task")
     config = run_config(data, log_every=3, model=MODEL)
     parts = rank_pool.run(2, train_and_predict, config, directory / "run", arms, "column_wise")
