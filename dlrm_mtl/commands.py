@@ -40,6 +40,7 @@ COMMANDS: Mapping[str, Command] = MappingProxyType(
         "compare": Command("dlrm_mtl.compare", TRAINING, "train a control and treatments side by side, and report"),
         "train": Command("dlrm_mtl.train", TRAINING, "train one arm"),
         "export": Command("dlrm_mtl.export", TRAINING, "a trained model as a file that PyTorch runs by itself"),
+        "apply": Command("dlrm_mtl.apply", PREPARE, "published changes of an export: the full export of a later day"),
         "experiments": Command("dlrm_mtl.experiments", TRAINING, "the paper's tables and figure for your data"),
         "evaluate": Command("dlrm_mtl.evaluate", TRAINING, "the metrics of trained models on a data set"),
         "predict": Command("dlrm_mtl.predict", TRAINING, "a trained model's probabilities for every row, as parquet"),

@@ -153,8 +153,8 @@ def test_serving_encodes_raw_rows_by_data_prep() -> None:
         assert name in inside("data_prep.encoding") or module == "dlrm_mtl.components"
 
 
-def test_scoring_needs_no_torchrec_and_no_command_line() -> None:
-    assert not reached("dlrm_mtl.serving.scorer", lazy=False) & {"torchrec", "fbgemm_gpu", "tyro", "tqdm"}
+def test_scoring_and_applying_need_no_torchrec_and_no_command_line() -> None:
+    assert not reached("dlrm_mtl.serving", lazy=False) & {"torchrec", "fbgemm_gpu", "tyro", "tqdm"}
 
 
 @pytest.mark.parametrize("file", LIGHT)

@@ -1,5 +1,6 @@
-"""Models for serving: their export, and what scores with it."""
+"""Models for serving: their export and its deltas, and what scores with it."""
 
+from dlrm_mtl.serving.deltas.applying import apply_deltas
 from dlrm_mtl.serving.scorer import Scorer
 
-__all__ = ["Scorer"]
+__all__ = ["Scorer", "apply_deltas"]

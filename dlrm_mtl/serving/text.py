@@ -1,5 +1,6 @@
-"""What an export says on stdout."""
+"""What an export and a publication say on stdout."""
 
+from dlrm_mtl.serving.deltas.manifest import Delta
 from dlrm_mtl.serving.manifest import ENCODING, Manifest
 from dlrm_mtl.units import format_size
 
@@ -19,3 +20,12 @@ def format_export(manifest: Manifest) -> str:
             else:
                 lines.append(f"{output}: {before:.6f}, {after:.6f}, {100 * (after - before):+.4f}")
     return "\n".join(lines)
+
+
+def format_delta(delta: Delta) -> str:
+    """Its size, and how many rows of which tables changed."""
+    tables = ", ".join(
+        f"{table} {changes.replaced + changes.appended:,} of {changes.rows:,}"
+        for table, changes in delta.tables.items()
+    )
+    return f"{format_size(delta.bytes)} of {format_size(delta.export.bytes)}; rows changed: {tables}"

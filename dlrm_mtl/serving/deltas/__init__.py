@@ -1,0 +1,1 @@
+"""What changes from one export to the next, and its application."""
