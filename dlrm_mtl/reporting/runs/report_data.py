@@ -147,7 +147,7 @@ def read_files(
     windows: dict[str, dict[int, Sequence[Record]]] = {}
     for arm, name in file_names(comparison["arms"]).items():
         logs = {seed: folder / name / "metrics.jsonl" for seed, folder in folders.items()}
-        windows[arm] = {seed: _read_windows(log) for seed, log in logs.items() if log.is_file()}
+        windows[arm] = {seed: read_windows(log) for seed, log in logs.items() if log.is_file()}
     return Run(
         results,
         comparison,
@@ -180,7 +180,8 @@ def _read_seed(file: Path, tasks: Sequence[str]) -> Record:
     return summary
 
 
-def _read_windows(path: Path) -> list[Record]:
+def read_windows(path: Path) -> list[Record]:
+    """The training windows of a metrics.jsonl, oldest first. Raises ValueError for a line of another form."""
     windows: list[Record] = []
     for number, line in enumerate(path.read_bytes().splitlines(), start=1):
         where = f"{path}: line {number}"

@@ -79,6 +79,7 @@ class TrainedTask(MayHoldMore):
     rows: int | None = None
     positives: int | None = None
     users: int | None = None
+    log_loss: float | None = None
 
 
 @dataclass(frozen=True)

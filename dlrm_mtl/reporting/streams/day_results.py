@@ -1,0 +1,101 @@
+"""The results of one day, from its run directory."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import fmean, median
+from typing import Any
+
+from dlrm_mtl.file_names import file_names
+from dlrm_mtl.reporting.runs.comparison_records import read_comparison
+from dlrm_mtl.reporting.runs.report_data import read_windows
+from dlrm_mtl.reporting.runs.run_records import Seed, read_record
+from dlrm_mtl.reporting.streams.day_file import DAY_FILE, read_day_file
+
+Record = Mapping[str, Any]
+
+METRICS = ("ne", "recalibrated_ne", "calibration", "auc", "gauc", "ne_gain_percent")
+"""Fields of an arm's task that a day has from its comparison.json."""
+GAIN = ("mean", "low", "high", "covers", "over_seeds", "over_rows")
+"""Fields of a gain; verdicts are taken over the days."""
+
+
+def read_day(directory: Path, arms: Sequence[str], seeds: Sequence[int]) -> dict[str, Any]:
+    """An entry of ``days`` in stream.json, see docs/streaming.md, without ``new_tasks`` and ``ended_tasks``.
+
+    Raises:
+        ValueError: a file is missing or malformed, or has no such arm; the message names it.
+    """
+    facts: dict[str, Any] = {"name": directory.name, **read_day_file(directory / DAY_FILE)}
+    if facts["skipped"] is not None:
+        return {**facts, "evaluation": {}, "arms": {}}
+    files = [directory / f"seed-{seed}.json" for seed in seeds]
+    summaries = [_read_seed(file, arms, facts["evaluated"]) for file in files]
+    compared = read_comparison(directory / "comparison.json") if facts["evaluated"] else None
+    first = summaries[0]["arms"][arms[0]]["tasks"]
+    return {
+        **facts,
+        "evaluation": {task: {key: first[task][key] for key in ("rows", "positives")} for task in facts["evaluated"]},
+        "arms": {
+            arm: _arm(
+                [summary["arms"][arm] for summary in summaries],
+                [_weights(directory / f"seed-{seed}" / folder / "metrics.jsonl", facts["tasks"]) for seed in seeds],
+                compared["arms"][arm] if compared else None,
+                seeds,
+                facts,
+            )
+            for arm, folder in file_names(arms).items()
+        },
+    }
+
+
+def _read_seed(file: Path, arms: Sequence[str], tasks: Sequence[str]) -> Record:
+    summary = read_record(file, Seed)
+    for arm in arms:
+        if arm not in summary["arms"] or not summary["arms"][arm]["tasks"].keys() >= set(tasks):
+            raise ValueError(f"{file}: has no arm {arm!r} with the tasks {', '.join(tasks)}")
+    return summary
+
+
+def _arm(
+    summaries: Sequence[Record],
+    weights: Sequence[Mapping[str, float]],
+    compared: Record | None,
+    seeds: Sequence[int],
+    facts: Record,
+) -> dict[str, Any]:
+    windows = [qps for summary in summaries for qps in summary["qps"]]
+    tasks: dict[str, Any] = {}
+    for task in facts["tasks"]:
+        of_seeds = [summary["tasks"][task] if task in facts["evaluated"] else {} for summary in summaries]
+        by_seed = [
+            {
+                "seed": seed,
+                **{key: own.get(key) for key in ("ne", "log_loss", "calibration")},
+                "ne_gain_percent": (own.get("ne_gain_percent") or {}).get("mean"),
+                "task_weight": weight.get(task),
+            }
+            for seed, own, weight in zip(seeds, of_seeds, weights, strict=True)
+        ]
+        reached = compared["tasks"][task] if compared and task in facts["evaluated"] else dict.fromkeys(METRICS)
+        gain = reached["ne_gain_percent"]
+        tasks[task] = {
+            **{key: reached[key] for key in METRICS},
+            "ne_gain_percent": gain and {key: gain[key] for key in GAIN},
+            "task_weight": _mean([weight.get(task) for weight in weights]),
+            "by_seed": by_seed,
+        }
+    return {"qps": median(windows) if windows else None, "tasks": tasks}
+
+
+def _weights(log: Path, tasks: Sequence[str]) -> dict[str, float]:
+    """The mean over a day's windows of the weight that the method gave each task; none without a log, or where the
+    method has no task weights."""
+    windows = [window["task_weights"] or {} for window in read_windows(log)] if log.is_file() else []
+    by_task = {task: [weight for of_task in windows if (weight := of_task.get(task)) is not None] for task in tasks}
+    return {task: fmean(values) for task, values in by_task.items() if values}
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    """None if any seed has no value."""
+    there = [value for value in values if value is not None]
+    return fmean(there) if len(there) == len(values) else None

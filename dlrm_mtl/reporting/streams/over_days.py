@@ -1,0 +1,189 @@
+"""The results of a stream over its days."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dlrm_mtl.reporting.calibration import farthest_from_one
+from dlrm_mtl.reporting.comparison import EXPLODED_NE
+from dlrm_mtl.reporting.effects.over_seeds import effect_record
+from dlrm_mtl.reporting.effects.verdicts import NO_GAIN, ArmEffects, describe_families, judged_gains
+from dlrm_mtl.statistics.effect import Effect
+from dlrm_mtl.statistics.over_days import change_per_day, mean_over_days
+from dlrm_mtl.task_weights import share_weights
+
+Record = Mapping[str, Any]
+Numbered = tuple[int, Record]
+"""A day with its number, from 0."""
+
+
+def summarize_days(days: Sequence[Record], arms: Sequence[str], task_weights: Sequence[str] = ()) -> dict[str, Any]:
+    """The part of stream.json over all days, see docs/streaming.md; the first arm is the control.
+
+    Args:
+        days: entries of ``days``, in order.
+        task_weights: ``TASK=WEIGHT`` for every task of any day, also of days to come, for the average over tasks; equal by default.
+    """
+    tasks = list(dict.fromkeys(task for day in days for task in day["tasks"]))
+    own_weights = [text for text in task_weights if text.rpartition("=")[0] in tasks]
+    weights = share_weights(own_weights, tasks)
+    trained = [(number, day) for number, day in enumerate(days) if day["skipped"] is None]
+    evaluated = [(number, day) for number, day in trained if day["evaluated"]]
+    gains = {arm: _Gains(arm, evaluated, weights) for arm in arms[1:]}
+    effects = {arm: own.means(tasks) for arm, own in gains.items()}
+    judged = judged_gains(effects)
+    return {
+        "tasks": tasks,
+        "task_weights": weights,
+        "trained_days": len(trained),
+        "evaluated_days": len(evaluated),
+        "skipped_days": len(days) - len(trained),
+        "families": describe_families(effects),
+        "arms": {
+            arm: {
+                "average_ne_gain_percent": _named(judged[arm]["average_ne_gain_percent"] if arm in judged else NO_GAIN),
+                "average_ne_gain_change_per_day": gains[arm].change() if arm in gains else None,
+                "loses_nothing": judged[arm]["loses_nothing"] if arm in judged else None,
+                "tasks": {
+                    task: {
+                        **_reached(arm, task, trained),
+                        "ne_gain_percent": _named(judged[arm]["tasks"][task] if arm in judged else NO_GAIN),
+                        "ne_gain_change_per_day": gains[arm].change(task) if arm in gains else None,
+                    }
+                    for task in tasks
+                },
+            }
+            for arm in arms
+        },
+    }
+
+
+class _Gains:
+    """NE gains of an arm by day and seed.
+
+    Args:
+        days: on which a task was evaluated.
+        weights: of the tasks, in averages.
+    """
+
+    def __init__(self, arm: str, days: Sequence[Numbered], weights: Mapping[str, float]) -> None:
+        self._days = days
+        self._weights = weights
+        self._gains = {
+            number: {
+                task: [one["ne_gain_percent"] for one in _task(day, arm, task)["by_seed"]] for task in day["evaluated"]
+            }
+            for number, day in days
+        }
+
+    def means(self, tasks: Sequence[str]) -> ArmEffects:
+        """Means over the days on which a task was evaluated; None where a gain is missing, as a loss exploded, and
+        without such a day."""
+        return ArmEffects(_mean_effect(self._averages()), {task: _mean_effect(self._of_task(task)) for task in tasks})
+
+    def change(self, task: str | None = None) -> dict[str, Any] | None:
+        """The change per day of the gain on a task, or of the average gain; of the latter None if not all days have the
+        same tasks."""
+        if task is None and len({tuple(gains) for gains in self._gains.values()}) > 1:
+            return None
+        gains = self._averages() if task is None else self._of_task(task)
+        values = _array(gains)
+        effect = None if values is None else change_per_day(values, np.array(list(gains)))
+        return None if effect is None else _named(effect_record(effect))
+
+    def _of_task(self, task: str) -> dict[int, list[float | None]]:
+        return {number: gains[task] for number, gains in self._gains.items() if task in gains}
+
+    def _averages(self) -> dict[int, list[float | None]]:
+        """Weighted averages over the tasks that were evaluated on a day."""
+        averages: dict[int, list[float | None]] = {}
+        for number, gains in self._gains.items():
+            weights = np.array([self._weights[task] for task in gains])
+            values = _array(gains)
+            seeds = len(next(iter(gains.values())))
+            averages[number] = [None] * seeds if values is None else (values @ weights / weights.sum()).tolist()
+        return averages
+
+
+def _array(gains: Mapping[Any, Sequence[float | None]]) -> npt.NDArray[np.float64] | None:
+    """(S, D) gains from S gains of each of D days, or tasks; None if one is missing, or there are none."""
+    if not gains or any(None in of_seeds for of_seeds in gains.values()):
+        return None
+    return np.array(list(gains.values()), dtype=np.float64).T
+
+
+def _mean_effect(gains: Mapping[int, Sequence[float | None]]) -> Effect | None:
+    values = _array(gains)
+    return None if values is None else mean_over_days(values)
+
+
+def _named(gain: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """The record of an effect whose errors are over days, not over rows."""
+    if gain is None:
+        return None
+    covers = gain["covers"] and gain["covers"].replace("rows", "days")
+    return {"over_days" if key == "over_rows" else key: value for key, value in gain.items()} | {"covers": covers}
+
+
+def _reached(arm: str, task: str, days: Sequence[Numbered]) -> dict[str, Any]:
+    """The metrics of an arm on a task: NE and calibration of all evaluated rows together, the means of the others over
+    the days on which they are defined."""
+    there = [day for _, day in days if task in day["evaluated"]]
+    records = [_task(day, arm, task) for day in there]
+    exploded = [day["name"] for day, record in zip(there, records, strict=True) if _has_exploded(record)]
+    counts = [day["evaluation"][task] for day in there]
+    by_seed = list(zip(*(record["by_seed"] for record in records), strict=True))
+    weights = [_task(day, arm, task)["task_weight"] for _, day in days if task in day["tasks"]]
+    return {
+        "days": len(there),
+        "exploded_days": exploded,
+        "ne": _over_seeds([_pooled_ne(counts, of_days) for of_days in by_seed], fmean),
+        "calibration": _over_seeds([_pooled_calibration(counts, of_days) for of_days in by_seed], farthest_from_one),
+        **{key: _mean([record[key] for record in records]) for key in ("recalibrated_ne", "auc", "gauc")},
+        "task_weight": _mean(weights),
+    }
+
+
+def _task(day: Record, arm: str, task: str) -> Record:
+    record: Record = day["arms"][arm]["tasks"][task]
+    return record
+
+
+def _has_exploded(task: Record) -> bool:
+    return any(one["ne"] is None or one["ne"] > EXPLODED_NE for one in task["by_seed"])
+
+
+def _pooled_ne(counts: Sequence[Record], days: Sequence[Record]) -> float | None:
+    """Log loss of all rows / entropy of their base rate."""
+    if any(day["log_loss"] is None for day in days):
+        return None
+    rows, positives = (sum(of_day[key] for of_day in counts) for key in ("rows", "positives"))
+    rate = positives / rows
+    entropy = -rate * math.log(rate) - (1 - rate) * math.log1p(-rate)
+    loss = sum(of_day["rows"] * day["log_loss"] for of_day, day in zip(counts, days, strict=True))
+    return float(loss / rows / entropy)
+
+
+def _pooled_calibration(counts: Sequence[Record], days: Sequence[Record]) -> float | None:
+    """Sum of predictions / positives."""
+    if any(day["calibration"] is None for day in days):
+        return None
+    positives = [of_day["positives"] for of_day in counts]
+    predicted = sum(number * day["calibration"] for number, day in zip(positives, days, strict=True))
+    return float(predicted / sum(positives))
+
+
+def _over_seeds(values: Sequence[float | None], combine: Callable[[Sequence[float]], float | None]) -> float | None:
+    """None if any seed has no value, or there is none."""
+    there = [value for value in values if value is not None]
+    return combine(there) if there and len(there) == len(values) else None
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    """The mean of those that there are."""
+    there = [value for value in values if value is not None]
+    return fmean(there) if there else None
