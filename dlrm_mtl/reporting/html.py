@@ -1,13 +1,8 @@
-"""The report as one self-contained HTML page, without network access, scripts or other files."""
+"""The report of a comparison as an HTML page, and its Markdown."""
 
 import json
-import re
-import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 
 from dlrm_mtl.files import write_text
 from dlrm_mtl.reporting import captions
@@ -17,7 +12,8 @@ from dlrm_mtl.reporting.figures.decile_charts import decile_chart
 from dlrm_mtl.reporting.figures.gain_charts import gain_chart, pareto_chart
 from dlrm_mtl.reporting.figures.segment_charts import segment_charts
 from dlrm_mtl.reporting.markdown import format_comparison, format_details
-from dlrm_mtl.reporting.runs.report_data import Record, ReportData, Run
+from dlrm_mtl.reporting.page import render_page
+from dlrm_mtl.reporting.runs.report_data import ReportData, Run
 from dlrm_mtl.reporting.tables.gains import metric_gains_table, segment_tables, verdicts_table
 from dlrm_mtl.reporting.tables.metrics import (
     calibration_table,
@@ -26,7 +22,6 @@ from dlrm_mtl.reporting.tables.metrics import (
     metrics_table,
     products_table,
 )
-from dlrm_mtl.reporting.tables.table import ends_cell
 from dlrm_mtl.reporting.words.arm import describe_arm
 from dlrm_mtl.reporting.words.comparison import describe_comparison
 from dlrm_mtl.run_directory import flat
@@ -57,26 +52,14 @@ def write_report(data: ReportData, directory: Path, pareto: tuple[str, str] | No
 
 
 def render_html(data: ReportData, pareto: tuple[str, str] | None = None) -> str:
-    """The page. The template escapes everything but the figures, since users name arms and tasks.
+    """The page.
 
     Raises:
         ValueError: ``pareto`` names no tasks of the comparison.
     """
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["svg"] = Markup
-    environment.filters["command"] = _command
-    environment.filters["whole"] = _keep_intervals_whole
-    environment.filters["breakable"] = _breakable
-    environment.filters["gain_class"] = _gain_class
-    environment.filters["ends"] = ends_cell
     curves = curve_charts(data)
-    return environment.get_template(TEMPLATE).render(
+    return render_page(
+        TEMPLATE,
         data=data,
         comparison=data.comparison,
         seeds={arm: values["seeds"] for arm, values in data.comparison["arms"].items()},
@@ -112,26 +95,3 @@ def _common_options(runs: Sequence[Run]) -> Mapping[str, str]:
         name: " | ".join(dict.fromkeys(json.dumps(config[name]) for config in configs if name in config))
         for name in names
     }
-
-
-def _command(environment: Record) -> str:
-    """The command line that started a run."""
-    program, *arguments = environment["command"]
-    module = f"python -m dlrm_mtl.{Path(program).stem}"
-    return f"{module} {shlex.join(arguments)}"
-
-
-def _keep_intervals_whole(sentence: str) -> str:
-    """Prevents line breaks within an interval and before a percent sign."""
-    return re.sub(r"(?<=\d) %| (?=\[[+-])|(?<=\d,) (?=[+-]\d)", lambda match: match[0].replace(" ", "\xa0"), sentence)
-
-
-def _breakable(text: str) -> Markup:
-    """Allows a line break after punctuation within a name."""
-    return Markup("<wbr>").join(re.split(r"(?<=[:=/])(?=\w)|(?<=,)(?=[^\W\d])|(?<=\+)(?=[a-z])", text))
-
-
-def _gain_class(gain: Record | None) -> str:
-    if gain is None:
-        return "worse"
-    return {"gain": "better", "loss": "worse"}.get(gain["verdict"], "")

@@ -26,7 +26,7 @@ def summarize_days(days: Sequence[Record], arms: Sequence[str], task_weights: Se
 
     Args:
         days: entries of ``days``, in order.
-        task_weights: ``TASK=WEIGHT`` for every task of any day, also of days to come, for the average over tasks; equal by default.
+        task_weights: ``TASK=WEIGHT`` for every task of any day, also of days to come, for averages; equal by default.
     """
     tasks = list(dict.fromkeys(task for day in days for task in day["tasks"]))
     own_weights = [text for text in task_weights if text.rpartition("=")[0] in tasks]
