@@ -19,7 +19,7 @@ def pick(window: Record) -> float | None:
 def test_mean_and_spread_over_seeds() -> None:
     curve = draw_curve([windows([1, 2]), windows([3, 6]), windows([5, 1])], pick, 300)
     assert curve is not None
-    assert curve.seeds == 3
+    assert curve.has_band
     assert curve.steps.tolist() == [10, 20]
     assert curve.mean.tolist() == [3, 3]
     assert curve.low.tolist() == [1, 1]

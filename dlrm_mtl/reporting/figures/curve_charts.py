@@ -180,13 +180,13 @@ def _share(
     """Limits of each arm's vertical axis. Arms share one, except outliers, which would compress the others' curves."""
     ends = {arm: max(float(np.nanmax(np.abs([c.low, c.high]))) for c in curves) for arm, curves in arms.items()}
     usual = [arm for arm in arms if logarithmic or ends[arm] <= ASTRAY * median(ends.values())]
-    shared = _limits([curve for arm in usual for curve in arms[arm]], logarithmic, lowest)
+    shared = limits_of([curve for arm in usual for curve in arms[arm]], logarithmic, lowest)
     return {
-        arm: shared if arm in usual else _limits(curves, logarithmic, lowest) for arm, curves in arms.items()
+        arm: shared if arm in usual else limits_of(curves, logarithmic, lowest) for arm, curves in arms.items()
     }, shared
 
 
-def _limits(curves: Sequence[Curve], logarithmic: bool, lowest: float | None) -> tuple[float, float]:
+def limits_of(curves: Sequence[Curve], logarithmic: bool, lowest: float | None) -> tuple[float, float]:
     """Limits of a vertical axis."""
     high = max(float(np.nanmax(curve.high)) for curve in curves)
     if logarithmic:

@@ -16,13 +16,17 @@ Pick = Callable[[Record], float | None]
 
 @dataclass(frozen=True)
 class Curve:
-    """(n,) training steps, and mean, lowest and highest value over seeds; NaN if no seed has one."""
+    """(n,) training steps or days, and values with the ends of their band, such as the mean, the lowest and the highest
+    value over seeds; NaN where there is none."""
 
     steps: FloatArray
     mean: FloatArray
     low: FloatArray
     high: FloatArray
-    seeds: int
+
+    @property
+    def has_band(self) -> bool:
+        return bool((self.low < self.high).any())
 
 
 def draw_curve(seeds: Sequence[Sequence[Record]], pick: Pick, points: int) -> Curve | None:
@@ -47,7 +51,7 @@ def draw_curve(seeds: Sequence[Sequence[Record]], pick: Pick, points: int) -> Cu
         return None
     mean, low, high = (np.ma.filled(reduce(axis=0), np.nan) for reduce in (blocks.mean, blocks.min, blocks.max))
     ends = np.array([*steps[block - 1 :: block], *([steps[-1]] if len(steps) % block else [])], dtype=np.float64)
-    return Curve(ends, mean, low, high, len(seeds))
+    return Curve(ends, mean, low, high)
 
 
 def windows_per_point(windows: int, points: int) -> int:

@@ -118,15 +118,30 @@ def curve_panel(
     unit: str,
     limits: tuple[float, float],
     logarithmic: bool = False,
+    over: str = "training step",
+    level: float | None = None,
+    marks: Sequence[float] = (),
 ) -> str:
-    """Curves over training steps, with the spread of the seeds as a band."""
+    """Curves over training steps or days, with their bands.
+
+    Args:
+        over: label of the horizontal axis.
+        level: where a horizontal line is drawn.
+        marks: where dotted vertical lines are drawn.
+    """
     figure, axes = _axes()
+    if level is not None:
+        axes.axhline(level, color=MUTED, linewidth=1)
+    for mark in marks:
+        axes.axvline(mark, color=MUTED, linewidth=1, linestyle=":")
     if logarithmic:
         axes.set_yscale("log", nonpositive="mask")
     for index, (style, curve) in enumerate(curves):
-        if curve.seeds > 1:
+        if curve.has_band:
             low, high = np.maximum(curve.low, limits[0]), np.maximum(curve.high, limits[0])
             axes.fill_between(curve.steps, low, high, color=style.color, alpha=0.15, linewidth=0)
+            if len(curve.steps) == 1:
+                axes.vlines(curve.steps, low, high, color=style.color)
         every = max(1, len(curve.steps) // 5)
         start = min(len(curve.steps) - 1, index * every // max(1, len(curves)))
         axes.plot(
@@ -138,7 +153,7 @@ def curve_panel(
             # Markers are staggered, so that overlapping curves stay distinguishable.
             markevery=(start, every),
         )
-    axes.set(xlabel="training step", ylabel=unit)
+    axes.set(xlabel=over, ylabel=unit)
     axes.set_ylim(*limits)
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))

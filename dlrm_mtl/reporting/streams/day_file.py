@@ -3,11 +3,12 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from dlrm_mtl.continuation import Period
 from dlrm_mtl.files import read_json, write_json
 from dlrm_mtl.model_schema import CategoricalFeature
-from dlrm_mtl.records import MayHoldMore
+from dlrm_mtl.records import MayHoldMore, build
 from dlrm_mtl.reporting.runs.run_records import check_record
 from dlrm_mtl.schema import STREAM, Schema
 
@@ -73,15 +74,15 @@ def write_day(
     write_json(directory / DAY_FILE, asdict(facts))
 
 
-def read_day_file(path: Path) -> dict[str, object]:
+def read_day_file(path: Path) -> dict[str, Any]:
     """Reads a day.json.
 
     Raises:
         ValueError: it is missing or malformed; the message names it.
     """
-    value: dict[str, object] = read_json(path)
+    value = read_json(path)
     check_record(value, DayFacts, path)
-    return value
+    return asdict(build(DayFacts, value, ""))
 
 
 def _table(schema: Schema, table: str, users: Sequence[CategoricalFeature]) -> TableFacts:

@@ -13,8 +13,9 @@ from dlrm_mtl.reporting.streams.day_file import DAY_FILE, read_day_file
 
 Record = Mapping[str, Any]
 
-METRICS = ("ne", "recalibrated_ne", "calibration", "auc", "gauc", "ne_gain_percent")
-"""Fields of an arm's task that a day has from its comparison.json."""
+METRICS = ("ne", "recalibrated_ne", "calibration", "auc", "gauc")
+"""Fields of an arm's task that a day has from its comparison.json, beside the gain."""
+_NOT_EVALUATED: Record = dict.fromkeys((*METRICS, "ne_gain_percent"))
 GAIN = ("mean", "low", "high", "covers", "over_seeds", "over_rows")
 """Fields of a gain; verdicts are taken over the days."""
 
@@ -76,15 +77,23 @@ def _arm(
             }
             for seed, own, weight in zip(seeds, of_seeds, weights, strict=True)
         ]
-        reached = compared["tasks"][task] if compared and task in facts["evaluated"] else dict.fromkeys(METRICS)
-        gain = reached["ne_gain_percent"]
+        reached = compared["tasks"][task] if compared and task in facts["evaluated"] else _NOT_EVALUATED
         tasks[task] = {
             **{key: reached[key] for key in METRICS},
-            "ne_gain_percent": gain and {key: gain[key] for key in GAIN},
+            "ne_gain_percent": _gain(reached),
             "task_weight": _mean([weight.get(task) for weight in weights]),
             "by_seed": by_seed,
         }
-    return {"qps": median(windows) if windows else None, "tasks": tasks}
+    return {
+        "qps": median(windows) if windows else None,
+        "average_ne_gain_percent": _gain(compared, "average_ne_gain_percent") if compared else None,
+        "tasks": tasks,
+    }
+
+
+def _gain(compared: Record, key: str = "ne_gain_percent") -> Record | None:
+    gain: Record | None = compared[key]
+    return gain and {name: gain[name] for name in GAIN}
 
 
 def _weights(log: Path, tasks: Sequence[str]) -> dict[str, float]:

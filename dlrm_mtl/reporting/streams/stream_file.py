@@ -12,6 +12,8 @@ from dlrm_mtl.reporting.streams.day_file import DAY_FILE
 from dlrm_mtl.reporting.streams.day_results import read_day
 from dlrm_mtl.reporting.streams.over_days import summarize_days
 
+Record = Mapping[str, Any]
+
 FORMAT = 1
 """Version of the format that this code reads and writes."""
 
@@ -58,13 +60,15 @@ class StreamResults:
         """Writes stream.json of the days that are over, and returns its content.
 
         Raises:
-            ValueError: a file of a day is missing or malformed; the message names it.
+            ValueError: no day is over; a file of a day is missing or malformed. The message names it.
         """
         over = [file.parent for file in (self.run / DAYS).glob(f"*/{DAY_FILE}")]
         for day in sorted(over, key=lambda day: (_number(day), day.name)):
             if day.name not in self._days:
                 self._days[day.name] = read_day(day, self._arms, self._seeds)
         days = list(self._days.values())
+        if not days:
+            raise ValueError(f"{self.run / DAYS}: no day is over yet")
         stream = {
             "format": FORMAT,
             "control": self._arms[0],
@@ -83,7 +87,7 @@ def _number(day: Path) -> int:
     return int(number)
 
 
-def _with_changes(days: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def _with_changes(days: Sequence[Record]) -> list[dict[str, Any]]:
     """The days, with the tasks that are new on each and those that ended before it, against the last day that was
     trained on."""
     changed, before = [], None

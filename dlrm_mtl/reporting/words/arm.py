@@ -53,7 +53,7 @@ def describe_arm(comparison: Record, name: str) -> ArmWords:
     if len(arm["seeds"]) == 1:
         sentences += _on_one_pair(gains)
     else:
-        sentences += [*_on_tasks(gains), *_on_losing(gains, arm["loses_nothing"])]
+        sentences += [*on_tasks(gains), *on_losing(gains, arm["loses_nothing"])]
     sentences += [_on_average(arm["average_ne_gain_percent"]), on_cost(arm["qps"]), *on_losses(arm)]
     return ArmWords(name, claim, sentences)
 
@@ -96,7 +96,8 @@ def verdict_text(gain: Record) -> str:
     return str(verdict)
 
 
-def _on_tasks(gains: Gains) -> list[str]:
+def on_tasks(gains: Gains) -> list[str]:
+    """Sentences about the tasks of each verdict."""
     by_verdict = {
         verdict: [task for task, gain in gains.items() if gain["verdict"] == verdict]
         for verdict in ("gain", "loss", "equivalent", "inconclusive")
@@ -133,7 +134,8 @@ def _certain_sign(gain: Record) -> str | None:
     return "gain" if gain["mean"] > 0 else "loss"
 
 
-def _on_losing(gains: Gains, loses_nothing: bool | None) -> list[str]:
+def on_losing(gains: Gains, loses_nothing: bool | None) -> list[str]:
+    """Whether no task loses as much as the margin."""
     if loses_nothing is None:
         return []
     if loses_nothing:

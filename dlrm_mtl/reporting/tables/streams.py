@@ -1,0 +1,102 @@
+"""Tables of a stream."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from dlrm_mtl.reporting.tables.gains import TITLES
+from dlrm_mtl.reporting.tables.table import Name, Table, gain_cell, number
+from dlrm_mtl.reporting.words.arm import verdict_text
+
+Record = Mapping[str, Any]
+
+
+def gains_over_days_table(stream: Record) -> Table | None:
+    """One row per arm: the mean gain over days, on average and on each task; None before a day was evaluated."""
+    if not stream["evaluated_days"]:
+        return None
+    return Table(
+        ["arm", "average", *map(Name, stream["tasks"])],
+        [
+            [
+                Name(name),
+                gain_cell(arm["average_ne_gain_percent"]),
+                *(_gain(arm["tasks"][task]) for task in stream["tasks"]),
+            ]
+            for name, arm in stream["arms"].items()
+            if name != stream["control"]
+        ],
+    )
+
+
+def task_table(stream: Record, task: str) -> Table | None:
+    """One row per arm: the metrics of a task over its days; None before it was evaluated."""
+    records = {name: arm["tasks"][task] for name, arm in stream["arms"].items()}
+    if not records[stream["control"]]["days"]:
+        return None
+    keys = [key for key in ("recalibrated_ne", "auc", "gauc") if any(one[key] is not None for one in records.values())]
+    return Table(
+        [
+            *("arm", "days", "NE", *(TITLES[key] for key in keys), "calibration"),
+            *("NE gain (%)", "verdict", "change per day", "task weight"),
+        ],
+        [
+            [
+                *(Name(name), str(one["days"]), number(one["ne"]), *(number(one[key]) for key in keys)),
+                number(one["calibration"], 3),
+                *(["", "", ""] if name == stream["control"] else _gain_cells(one)),
+                number(one["task_weight"], 3),
+            ]
+            for name, one in records.items()
+        ],
+    )
+
+
+def days_table(stream: Record) -> Table:
+    """One row per day."""
+    treatments = [name for name in stream["arms"] if name != stream["control"]]
+    return Table(
+        [
+            *("day", "from", "rows", "tasks", "ids", "new", "recycled", "seconds", "QPS of the control"),
+            *(Name(f"average NE gain (%) of {name}") for name in treatments),
+        ],
+        [
+            [
+                Name(day["name"]),
+                day["period"]["start"].replace("T", " ") if day["period"] else "-",
+                f"{day['rows']:,}",
+                _tasks(day),
+                *(f"{sum(table[key] for table in day['tables'].values()):,}" for key in ("ids", "new", "recycled")),
+                number(day["seconds"], 1),
+                _qps(day["arms"].get(stream["control"])),
+                *(_day_gain(day["arms"].get(name)) for name in treatments),
+            ]
+            for day in stream["days"]
+        ],
+    )
+
+
+def _gain(task: Record) -> str:
+    return gain_cell(task["ne_gain_percent"]) if task["days"] else "-"
+
+
+def _gain_cells(task: Record) -> list[str]:
+    gain, change = task["ne_gain_percent"], task["ne_gain_change_per_day"]
+    if gain is None:
+        return ["NEX", "-", "-"]
+    return [gain_cell(gain), verdict_text(gain), "-" if change is None else gain_cell(change)]
+
+
+def _tasks(day: Record) -> Name:
+    if day["skipped"] is not None:
+        return Name(f"skipped: {day['skipped']}")
+    changes = [f"+{task}" for task in day["new_tasks"]] + [f"-{task}" for task in day["ended_tasks"]]
+    return Name(" ".join([str(len(day["tasks"])), *changes]))
+
+
+def _qps(arm: Record | None) -> str:
+    return f"{arm['qps']:,.0f}" if arm and arm["qps"] else "-"
+
+
+def _day_gain(arm: Record | None) -> str:
+    gain = arm and arm["average_ne_gain_percent"]
+    return gain_cell(gain) if gain else "-"

@@ -1,0 +1,262 @@
+"""stream.json and the report of a stream, from made-up days."""
+
+import json
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from dlrm_mtl import report
+from dlrm_mtl.files import write_json
+from dlrm_mtl.reporting.streams.report import write_stream_report
+from dlrm_mtl.reporting.streams.stream_file import StreamResults
+from dlrm_mtl.statistics.over_days import change_per_day, mean_over_days
+from tests.json_edits import edit, put
+from tests.messages import naming
+from tests.reporting.runs import interval, window, write_run
+from tests.reporting.test_html import Page
+
+ARMS = ("mean", "balanced")
+SEEDS = (0, 1, 2)
+ROWS, POSITIVES = 1000, 200
+DAYS: Mapping[str, tuple[Sequence[str], Sequence[str]] | None] = {
+    "0000-a": (["click"], []),
+    "0001-b": (["click", "buy"], ["click"]),
+    "0002-c": None,
+    "0003-d": (["click", "buy"], ["click", "buy"]),
+    "0004-e": (["buy"], ["buy"]),
+    "0005-f": (["buy"], ["buy"]),
+}
+"""Tasks of each day, and those that were evaluated; None: skipped."""
+
+
+def gain_of(task: str, day: int, seed: int) -> float:
+    return {"click": 0.5, "buy": 0.2}[task] + 0.1 * day * (task == "buy") + 0.01 * seed + 0.03 * (day * day % 5)
+
+
+def entropy(rate: float) -> float:
+    return -rate * math.log(rate) - (1 - rate) * math.log1p(-rate)
+
+
+def positives_on(day: int) -> int:
+    return POSITIVES + 10 * day
+
+
+def summary(seed: int, day: int, tasks: Sequence[str], evaluated: bool = True) -> dict[str, Any]:
+    arms = {}
+    for arm in ARMS:
+        records: dict[str, Any] = {}
+        for task in tasks:
+            gain = gain_of(task, day, seed) if arm != "mean" else 0.0
+            ne = 0.9 - gain / 100
+            loss = ne * entropy(positives_on(day) / ROWS)
+            measured = {"ne": ne, "auc": 0.7, "calibration": 1.1, "log_loss": loss, "ne_gain_percent": interval(gain)}
+            records[task] = {
+                **(measured if evaluated else dict.fromkeys(measured)),
+                "rows": ROWS if evaluated else 0,
+                "positives": positives_on(day) if evaluated else 0,
+            }
+        average = interval(float(np.mean([gain_of(t, day, seed) * (arm != "mean") for t in tasks])))
+        arms[arm] = {
+            "qps": [900.0, 1100.0],
+            "skipped_steps": 0,
+            "rows_lost": 0,
+            "average_ne_gain_percent": average,
+            "tasks": records,
+        }
+    return {"seed": seed, "arms": arms}
+
+
+def write_stream_run(run: Path, days: Mapping[str, Any] = DAYS) -> Path:
+    for number, (name, tasks) in enumerate(days.items()):
+        directory = run / "days" / name
+        facts: dict[str, Any] = {"data_set": "shop", "rows": ROWS, "tasks": ["click"], "evaluated": [], "skipped": None}
+        start, stop = str(number), str(number + 1)
+        facts |= {"period": {"start": start, "stop": stop}, "seconds": 12.5}
+        if tasks is None:
+            directory.mkdir(parents=True)
+            write_json(directory / "day.json", {**facts, "skipped": "a shard is damaged"})
+            continue
+        trained, evaluated = tasks
+        of_seeds = [summary(seed, number, evaluated or trained, bool(evaluated)) for seed in SEEDS]
+        write_run(directory, of_seeds, evaluated or trained, windows=2)
+        if not evaluated:
+            (directory / "comparison.json").unlink()
+        for seed in SEEDS:
+            for arm in ARMS:
+                lines = [window(step, trained, seed) for step in (10, 20)]
+                text = "".join(f"{line}\n" for line in map(json.dumps, lines))
+                (directory / f"seed-{seed}" / arm / "metrics.jsonl").write_text(text)
+        tables = {
+            "user": {"ids": 100 + number, "new": 1, "recycled": number},
+            "hashed": {"ids": 9, "new": 0, "recycled": 0},
+        }
+        write_json(
+            directory / "day.json",
+            {**facts, "tasks": trained, "evaluated": evaluated, "tables": tables, "unseen_share": {"user": 0.25}},
+        )
+    write_json(
+        run / "config.json", {"data": [], "arms": ARMS, "seeds": len(SEEDS), "first_seed": 0, "task_weights": []}
+    )
+    return run
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_stream_run(tmp_path_factory.mktemp("stream") / "run")
+
+
+@pytest.fixture(scope="module")
+def stream(run: Path) -> Mapping[str, Any]:
+    return StreamResults(run).write()
+
+
+def gains(task: str, days: Sequence[int]) -> np.ndarray:
+    return np.array([[gain_of(task, day, seed) for day in days] for seed in SEEDS])
+
+
+def test_days_are_counted_and_described(stream: Mapping[str, Any]) -> None:
+    assert [stream[f"{kind}_days"] for kind in ("trained", "evaluated", "skipped")] == [5, 4, 1]
+    days = {day["name"]: day for day in stream["days"]}
+    assert list(days) == list(DAYS)
+    assert days["0002-c"]["skipped"] == "a shard is damaged"
+    assert [day["new_tasks"] for day in stream["days"]] == [[], ["buy"], [], [], [], []]
+    assert [name for name, day in days.items() if day["skipped"] is None and day["ended_tasks"]] == ["0004-e"]
+    assert days["0003-d"]["tables"]["user"] == {"ids": 103, "new": 1, "recycled": 3}
+    assert days["0003-d"]["unseen_share"] == {"user": 0.25}
+    assert days["0003-d"]["evaluation"]["buy"] == {"rows": ROWS, "positives": positives_on(3)}
+    assert days["0003-d"]["seconds"] == 12.5
+    assert days["0003-d"]["arms"]["mean"]["qps"] == 1000.0
+
+
+def test_a_task_has_no_metrics_on_its_first_day(stream: Mapping[str, Any]) -> None:
+    first, second, *_ = stream["days"]
+    for record in (first["arms"]["balanced"]["tasks"]["click"], second["arms"]["balanced"]["tasks"]["buy"]):
+        assert record["ne"] is record["ne_gain_percent"] is None
+        assert record["task_weight"] is not None
+    assert second["arms"]["balanced"]["tasks"]["click"]["ne_gain_percent"]["mean"] == pytest.approx(
+        gains("click", [1]).mean()
+    )
+
+
+def test_gains_are_averaged_over_a_tasks_own_days(stream: Mapping[str, Any]) -> None:
+    tasks = stream["arms"]["balanced"]["tasks"]
+    for task, days in (("click", [1, 3]), ("buy", [3, 4, 5])):
+        found = tasks[task]["ne_gain_percent"]
+        expected = gains(task, days)
+        assert tasks[task]["days"] == len(days)
+        assert found["mean"] == pytest.approx(expected.mean())
+        assert found["covers"] == "seeds and days"
+        for key, means in (("over_seeds", expected.mean(axis=1)), ("over_days", expected.mean(axis=0))):
+            low, high = stats.t.interval(0.95, len(means) - 1, means.mean(), stats.sem(means))
+            assert (found[key]["low"], found[key]["high"]) == pytest.approx((low, high))
+    by_day = [gains("click", [1]), (gains("click", [3]) + gains("buy", [3])) / 2, gains("buy", [4]), gains("buy", [5])]
+    assert stream["arms"]["balanced"]["average_ne_gain_percent"]["mean"] == pytest.approx(np.mean(by_day))
+    assert stream["arms"]["mean"]["tasks"]["click"]["ne_gain_percent"]["mean"] == 0
+
+
+def test_the_change_of_a_gain_has_the_interval_of_a_regression(stream: Mapping[str, Any]) -> None:
+    arm = stream["arms"]["balanced"]
+    found = arm["tasks"]["buy"]["ne_gain_change_per_day"]
+    line = stats.linregress([3, 4, 5], gains("buy", [3, 4, 5]).mean(axis=0))
+    assert found["mean"] == pytest.approx(line.slope)
+    assert found["over_days"]["high"] == pytest.approx(line.slope + stats.t.ppf(0.975, 1) * line.stderr)
+    assert arm["tasks"]["click"]["ne_gain_change_per_day"]["over_days"] is None  # two days
+    assert arm["average_ne_gain_change_per_day"] is None  # the tasks differ between days
+
+
+def test_ne_over_days_is_that_of_all_rows(stream: Mapping[str, Any]) -> None:
+    days = [3, 4, 5]
+    rate = sum(map(positives_on, days)) / (ROWS * len(days))
+    losses = [
+        np.mean([(0.9 - gain_of("buy", day, seed) / 100) * entropy(positives_on(day) / ROWS) for day in days])
+        for seed in SEEDS
+    ]
+    task = stream["arms"]["balanced"]["tasks"]["buy"]
+    assert task["ne"] == pytest.approx(np.mean(losses) / entropy(rate))
+    assert task["calibration"] == pytest.approx(1.1)
+    assert task["task_weight"] == pytest.approx(0.175)
+
+
+def test_an_exploded_loss_leaves_no_mean(tmp_path: Path) -> None:
+    run = write_stream_run(tmp_path / "run")
+    for field in ("ne", "log_loss", "ne_gain_percent"):
+        edit(run / "days" / "0004-e" / "seed-1.json", put("arms", "balanced", "tasks", "buy", field, None))
+    tasks = StreamResults(run).write()["arms"]["balanced"]["tasks"]
+    assert tasks["buy"]["exploded_days"] == ["0004-e"]
+    assert tasks["buy"]["ne_gain_percent"] is tasks["buy"]["ne"] is None
+    assert tasks["click"]["ne_gain_percent"] is not None
+
+
+def test_a_day_is_read_once(tmp_path: Path) -> None:
+    results = StreamResults(write_stream_run(tmp_path / "run"))
+    before = results.write()
+    (tmp_path / "run" / "days" / "0001-b" / "seed-0.json").unlink()
+    assert results.write() == before
+    with pytest.raises(ValueError, match=naming("0001-b", "seed-0.json")):
+        StreamResults(tmp_path / "run").write()
+
+
+@pytest.mark.parametrize(
+    ("file", "value"),
+    [
+        ("days/0003-d/day.json", {}),
+        ("days/0003-d/day.json", {"data_set": "x", "rows": "many", "tasks": []}),
+        ("days/0003-d/seed-1.json", {"seed": 1, "arms": {}}),
+        ("config.json", {"arms": "mean"}),
+    ],
+)
+def test_malformed_files_are_named(tmp_path: Path, file: str, value: object) -> None:
+    run = write_stream_run(tmp_path / "run")
+    write_json(run / file, value)
+    with pytest.raises(ValueError, match=naming(Path(file).name)):
+        StreamResults(run).write()
+
+
+def test_days_before_the_first_is_over(tmp_path: Path) -> None:
+    (tmp_path / "run" / "days" / "0000-a").mkdir(parents=True)
+    run = write_stream_run(tmp_path / "run", {})
+    with pytest.raises(ValueError, match=naming("days")):
+        StreamResults(run).write()
+
+
+def test_the_report_is_written_again_from_the_files(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (run / "stream.json").unlink(missing_ok=True)
+    monkeypatch.setattr(sys, "argv", ["report", str(run)])
+    report.main()
+    page = Page((run / "report.html").read_text())
+    figures = {attributes["id"] for tag, attributes in page.elements if tag == "figure"}
+    assert figures == {"ne", "gain", "calibration", "weights", "unseen", "tables", "recycled"}
+    assert len(set(page.ids)) == len(page.ids)
+    assert (run / "stream.json").is_file()
+    markdown = (run / "report.md").read_text()
+    assert all(name in markdown for name in (*ARMS, "click", "buy", "a shard is damaged"))
+    monkeypatch.setattr(sys, "argv", ["report", str(run), "--control", "balanced", "--out", str(run / "other")])
+    with pytest.raises(ValueError, match=naming(run.name)):
+        report.main()
+
+
+@pytest.mark.parametrize("days", [1, 2, 20])
+def test_any_number_of_days_has_a_report(tmp_path: Path, days: int) -> None:
+    tasks = {f"{number:04}-day": (["click"], ["click"] if number else []) for number in range(days)}
+    run = write_stream_run(tmp_path / "run", tasks)
+    assert write_stream_report(StreamResults(run))
+    page = Page((run / "report.html").read_text())
+    assert ("gain" in page.ids) == (days > 1)
+
+
+def test_effects_of_one_seed_and_of_one_day() -> None:
+    values = np.array([[1.0, 2.0, 4.0]])
+    mean = mean_over_days(values)
+    assert (mean.seeds_freedom, mean.rows_freedom) == (0, 2)
+    assert mean.rows_error == pytest.approx(stats.sem(values[0]))
+    assert mean_over_days(values[:, :1]).interval() is None
+    assert change_per_day(values[:, :1], np.array([3])) is None
+    slope = change_per_day(values, np.array([0, 1, 3]))
+    assert slope is not None
+    assert slope.mean == pytest.approx(stats.linregress([0, 1, 3], values[0]).slope)
