@@ -2,12 +2,15 @@
 compares the two; otherwise weights for other ids would load without an error and predict nonsense."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import zip_longest
 from typing import Any, Literal, TypeVar
 
 from dlrm_mtl.quoting import quote, shorten
 from dlrm_mtl.records import build
+
+UNSEEN_ID = 1
+"""The id of a value that a vocabulary does not have."""
 
 SHOWN_DIGITS = 16
 """Digits of a checksum that messages show."""
@@ -16,6 +19,7 @@ SHOWN_FUNCTION = 80
 """Characters of a function's name that messages show."""
 
 REUSE = "prepare the data with --encoding DIR, where DIR is the data set of the model's training"
+EXTEND = "prepare the data with --extend DIR, where DIR is the data set of the model's training"
 
 
 @dataclass(frozen=True)
@@ -153,10 +157,17 @@ class Difference:
     """How to prepare data with the same meaning."""
 
 
-def find_difference(before: Meaning, now: Meaning) -> Difference | None:
+def find_difference(
+    before: Meaning, now: Meaning, continued: Mapping[str, TableFingerprint] | None = None
+) -> Difference | None:
     """The first table or feature that is known to have another meaning than before, or whose weights another feature
-    would get; None: there is none."""
-    return next(_differences(before, now), None)
+    would get; None: there is none.
+
+    Args:
+        continued: by table, what it continues: a table that did not differ from that has the same meaning, but for ids
+            that begin anew. Empty: the data set could continue another one. None: it could not.
+    """
+    return next(_differences(before, now, continued), None)
 
 
 def without_fingerprint(meaning: Meaning) -> list[str]:
@@ -165,9 +176,15 @@ def without_fingerprint(meaning: Meaning) -> list[str]:
     return tables + [f"dense feature {quote(name)}" for name, value in meaning.dense.items() if value.is_unknown]
 
 
-def _differences(before: Meaning, now: Meaning) -> Iterator[Difference]:
-    yield from _compare("table", before.tables, now.tables)
-    yield from _compare("dense feature", before.dense, now.dense)
+def _differences(
+    before: Meaning, now: Meaning, continued: Mapping[str, TableFingerprint] | None
+) -> Iterator[Difference]:
+    for difference, name in _compare("table", before.tables, now.tables):
+        fingerprint = before.tables[name]
+        if not continued or name not in continued or fingerprint.differs(continued[name]):
+            may_extend = continued is not None and fingerprint.method == "vocabulary"
+            yield replace(difference, remedy=EXTEND) if may_extend else difference
+    yield from (difference for difference, _ in _compare("dense feature", before.dense, now.dense))
     tables_before, tables_now = (
         [f"{quote(name)} of table {quote(table)}" for name, table in some.features.items()] for some in (before, now)
     )
@@ -175,10 +192,14 @@ def _differences(before: Meaning, now: Meaning) -> Iterator[Difference]:
     yield from _compare_order("dense feature", list(map(quote, before.dense)), list(map(quote, now.dense)))
 
 
-def _compare(kind: str, before: Mapping[str, Fingerprint], now: Mapping[str, Fingerprint]) -> Iterator[Difference]:
+def _compare(
+    kind: str, before: Mapping[str, Fingerprint], now: Mapping[str, Fingerprint]
+) -> Iterator[tuple[Difference, str]]:
+    """Differences, and the names of what differs."""
     for name, fingerprint in before.items():
         if name in now and fingerprint.differs(now[name]):
-            yield Difference(f"{kind} {quote(name)}", str(fingerprint), str(now[name]), fingerprint.how_to_repeat)
+            what = f"{kind} {quote(name)}"
+            yield Difference(what, str(fingerprint), str(now[name]), fingerprint.how_to_repeat), name
 
 
 def _compare_order(kind: str, before: Sequence[str], now: Sequence[str]) -> Iterator[Difference]:

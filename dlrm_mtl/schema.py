@@ -210,6 +210,11 @@ class Schema(ModelSchema):
         return tuple(split for split in (*SPLITS, STREAM) if split in self.splits)
 
     @property
+    def trained_split(self) -> str:
+        """The split whose rows models are trained on."""
+        return STREAM if STREAM in self.splits else "train"
+
+    @property
     def evaluated_split(self) -> str:
         """The split whose rows models are evaluated on."""
         return STREAM if STREAM in self.splits else "eval"

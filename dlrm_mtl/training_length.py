@@ -7,6 +7,7 @@ from typing import Any
 
 from dlrm_mtl.records import build
 from dlrm_mtl.run_config import RunConfig
+from dlrm_mtl.schema import STREAM, Schema
 
 ENOUGH_STEPS = 100
 """With fewer steps, task weights and optimizers are still close to their initial state."""
@@ -22,10 +23,14 @@ class TrainingLength:
     epochs: int
     max_steps: int | None
     ranks: int
+    padded: bool = False
+    """Whether padding fills up the last batch of an epoch; otherwise its rows are left out."""
 
     @classmethod
-    def of(cls, config: RunConfig, rows: int, ranks: int) -> "TrainingLength":
-        return cls(rows, config.batch_size, config.epochs, config.max_steps, ranks)
+    def of(cls, config: RunConfig, schema: Schema, ranks: int) -> "TrainingLength":
+        split = schema.trained_split
+        rows = schema.rows(split)
+        return cls(rows, config.batch_size, config.epochs, config.max_steps, ranks, padded=split == STREAM)
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> "TrainingLength":
@@ -61,7 +66,8 @@ class TrainingLength:
     @property
     def _possible(self) -> int:
         """Steps that the data allows."""
-        return self.epochs * (self.rows // self.batch_size)
+        steps, rest = divmod(self.rows, self.batch_size)
+        return self.epochs * (steps + bool(self.padded and rest))
 
     def _longer(self) -> str:
         """The largest batch size that gives enough steps; if even one row per rank does not, the number of epochs."""

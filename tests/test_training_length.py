@@ -49,6 +49,6 @@ def test_the_advice_makes_the_run_long_enough(
         return
     options = {name: int(value) for name, value in re.findall(r"--(batch-size|epochs|max-steps) (\d+)", warning)}
     assert options
-    advised = replace(length, **{name.replace("-", "_"): value for name, value in options.items()})
+    advised = replace(length, **{name.replace("-", "_"): value for name, value in options.items()})  # type: ignore[arg-type]
     assert advised.steps >= ENOUGH_STEPS
     assert advised.batch_size % ranks == 0

@@ -8,6 +8,12 @@ from torch import Tensor
 from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
 from torchrec.streamable import Pipelineable
 
+LOST = -1
+"""Position of a padding row in place of a row that cannot be read, or of a batch that a rank has too few."""
+
+FILL = -2
+"""Position of a padding row that fills up the batches of an epoch."""
+
 
 @dataclass
 class MultiTaskBatch(Pipelineable):
@@ -25,7 +31,7 @@ class MultiTaskBatch(Pipelineable):
     masks: Tensor
     """(B, M) float32, 1 where the task is defined."""
     rows: Tensor
-    """(B,) int64, the row's position in its split; -1 marks a padding row, whose masks are all 0."""
+    """(B,) int64, the row's position in its split; negative for a padding row, whose masks are all 0."""
     context: Tensor
     """(B, 1 + S) int64 in an evaluation: keys of clusters, codes of S segments, see :class:`Context`; (B, 0) in
     training."""

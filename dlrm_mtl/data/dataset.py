@@ -1,6 +1,6 @@
 """A data set's parquet files, seen through their footers: row groups, row counts, column types."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import zip_longest
@@ -57,6 +57,11 @@ class Dataset:
     def shards(self) -> list[tuple[str, Shard]]:
         """Split and shard, in the order of schema.json."""
         return [(split, shard) for split in self.schema.split_names for shard in self.schema.splits[split]]
+
+    def of_tasks(self, names: Collection[str]) -> "Dataset":
+        """The same rows with the labels of some tasks."""
+        tasks = tuple(task for task in self.schema.tasks if task.name in names)
+        return replace(self, schema=replace(self.schema, tasks=tasks))
 
     def without(self, bad: Iterable[BadShard]) -> "Dataset":
         """This data set when some shards are left out from the beginning.

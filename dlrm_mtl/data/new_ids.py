@@ -5,10 +5,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from dlrm_mtl.data.footers import UNREADABLE, first_line
+from dlrm_mtl.data.footers import UNREADABLE, first_line, is_list
 from dlrm_mtl.files import sha256
+from dlrm_mtl.meaning import UNSEEN_ID
 from dlrm_mtl.quoting import quote
 from dlrm_mtl.schema import Schema
 
@@ -32,6 +34,21 @@ def read_new_ids(directory: Path, schema: Schema) -> dict[str, Ids]:
         if len(old) or len(appended):
             new_ids[table] = np.concatenate([old, appended])
     return new_ids
+
+
+def with_unseen(column: pa.ChunkedArray, new_ids: Ids) -> pa.ChunkedArray:
+    """A column of ids, or of lists of ids, with :data:`UNSEEN_ID` for the new ones: what a vocabulary gives that does
+    not have their values yet."""
+    return pa.chunked_array([_with_unseen(chunk, new_ids) for chunk in column.chunks], column.type)
+
+
+def _with_unseen(array: pa.Array, new_ids: Ids) -> pa.Array:
+    if is_list(array.type):
+        offsets = pa.array(np.cumsum([0, *pc.list_value_length(array).to_numpy()]), pa.int32())
+        return pa.ListArray.from_arrays(offsets, _with_unseen(array.flatten(), new_ids)).cast(array.type)
+    ids = array.to_numpy()
+    place = np.minimum(np.searchsorted(new_ids, ids), len(new_ids) - 1)
+    return pa.array(np.where(new_ids[place] == ids, UNSEEN_ID, ids).astype(ids.dtype), array.type)
 
 
 def _read(path: Path, checksum: str, rows: int, table: str, size: int) -> Ids:

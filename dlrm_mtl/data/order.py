@@ -24,15 +24,27 @@ class Part:
 
 
 class Order:
-    """Row groups, one after the other. A row's place is its index in this order."""
+    """Row groups, one after the other, and padding spread evenly among their rows. The place of a row, or of padding,
+    is its index in this order.
 
-    def __init__(self, row_groups: Sequence[RowGroup]) -> None:
+    Args:
+        padding: number of places without a row.
+    """
+
+    def __init__(self, row_groups: Sequence[RowGroup], padding: int = 0) -> None:
         self._row_groups = row_groups
         self._stops = list(accumulate(group.rows for group in row_groups))
+        self._padding = padding
+        self._places = self._stops[-1] + padding if row_groups else 0
+
+    def padding(self, start: int, stop: int) -> int:
+        """Number of places in ``[start, stop)`` without a row."""
+        return stop - start - (self._row(stop) - self._row(start))
 
     def parts(self, start: int, stop: int) -> list[Part]:
         """The rows at places ``[start, stop)``."""
         found = []
+        start, stop = self._row(start), self._row(stop)
         index = bisect_right(self._stops, start)
         while start < stop:
             group = self._row_groups[index]
@@ -48,17 +60,26 @@ class Order:
         shuffled in memory."""
         found = []
         while start < stop:
-            index = bisect_left(self._stops, start + min_rows)
-            end = min(stop, self._stops[index]) if index < len(self._stops) else stop
+            index = bisect_left(self._stops, self._row(start + min_rows))
+            last = max(start + min_rows, self._place(self._stops[index])) if index < len(self._stops) else stop
+            end = min(stop, last)
             found.append((start, end))
             start = end
         return found
 
+    def _row(self, place: int) -> int:
+        """Number of rows before a place."""
+        return place - place * self._padding // self._places if self._padding else place
 
-def shuffled(row_groups: Sequence[RowGroup], seed: int, epoch: int) -> Order:
+    def _place(self, row: int) -> int:
+        """The first place with so many rows before it."""
+        return bisect_left(range(self._places), row, key=self._row) if self._padding else row
+
+
+def shuffled(row_groups: Sequence[RowGroup], seed: int, epoch: int, padding: int = 0) -> Order:
     """The row groups in the order of an epoch: the same on every rank."""
     order = np.random.default_rng([seed, epoch]).permutation(len(row_groups))
-    return Order([row_groups[index] for index in order])
+    return Order([row_groups[index] for index in order], padding)
 
 
 @dataclass(frozen=True)

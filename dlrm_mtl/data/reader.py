@@ -19,7 +19,7 @@ from dlrm_mtl.data.position import Position
 from dlrm_mtl.data.reader_processes import ReaderProcesses
 from dlrm_mtl.data.source import RowSource
 from dlrm_mtl.data.streams import Division, Piece
-from dlrm_mtl.schema import Schema
+from dlrm_mtl.schema import STREAM, Schema
 
 READING = "## reading ##"
 """The profiler's name for the time that training waits for a batch."""
@@ -27,7 +27,8 @@ READING = "## reading ##"
 
 class TrainingReader:
     """One rank's batches of the rest of an epoch: every row of the split at most once, shuffled by seed and epoch, in
-    the same number of equally large batches on every rank. ``rows_dropped`` rows do not fill a batch.
+    the same number of equally large batches on every rank. ``rows_dropped`` rows of the split train do not fill a
+    batch. Of the split stream every row is read: padding fills up the batches, shuffled among the rows.
 
     Args:
         batch_size: local batch size B.
@@ -48,8 +49,10 @@ class TrainingReader:
         workers: int = 1,
     ) -> None:
         dataset, global_batch = source.dataset, batch_size * world_size
-        rows = dataset.schema.rows("train")
-        if rows < global_batch:
+        self._split = dataset.schema.trained_split
+        rows = dataset.schema.rows(self._split)
+        self._padding = -rows % global_batch if self._split == STREAM else 0
+        if rows + self._padding < global_batch:
             raise ValueError(
                 f"{dataset.directory}: {rows} training rows, fewer than one global batch of {global_batch}"
             )
@@ -61,7 +64,7 @@ class TrainingReader:
         self._shuffle_rows = shuffle_rows
         self._workers = workers
         self._position = Position()
-        self.steps, self.rows_dropped = divmod(rows, global_batch)
+        self.steps, self.rows_dropped = divmod(rows + self._padding, global_batch)
         """Steps of an epoch, and rows of the split that do not fill a batch."""
 
     def __len__(self) -> int:
@@ -100,7 +103,8 @@ class TrainingReader:
         """
         if workers != self._workers:
             raise RuntimeError(f"{workers} reader processes read a position of {self._workers} reader streams")
-        order = shuffled(self._source.dataset.row_groups["train"], self._seed, self._position.epoch)
+        groups = self._source.dataset.row_groups[self._split]
+        order = shuffled(groups, self._seed, self._position.epoch, self._padding)
         division = Division(order, self.steps, self._batch_size * self._world_size, self._shuffle_rows)
         streams = division.streams(self._position.phases, self._world_size, self._workers)
         shuffles = (self._shuffle(order, piece) for piece in streams[self._rank][worker])
@@ -108,7 +112,8 @@ class TrainingReader:
 
     def _shuffle(self, order: Order, piece: Piece) -> tuple[pa.Table, Array]:
         window = piece.window
-        table, positions = self._source.read(order.parts(window.start, window.stop))
+        parts = order.parts(window.start, window.stop)
+        table, positions = self._source.read(parts, padding=order.padding(window.start, window.stop))
         seed = [self._seed, self._position.epoch, *window.key]
         chosen = np.random.default_rng(seed).permutation(len(positions))[piece.first : piece.last]
         return table.take(chosen), positions[chosen]
@@ -116,7 +121,7 @@ class TrainingReader:
 
 class PartsReader:
     """One rank's batches of some parts of a split, in order. No batch reaches from one part into the next. The last
-    ones are a padding row (``rows == -1``, masks 0) where the rank has fewer batches than others, whose collectives
+    ones are a padding row (position LOST, masks 0) where the rank has fewer batches than others, whose collectives
     need it.
 
     Args:
@@ -165,7 +170,7 @@ class EvaluationReader(PartsReader):
     Args:
         batch_size: local batch size B; the last batch may be smaller.
         segments: segments in the batches' context, see :meth:`Context.of`; by default all that the data set keeps.
-        split: which the data set has; for train it is a :meth:`Schema.of_split`.
+        split: by default that on which models are evaluated; for train the data set is a :meth:`Schema.of_split`.
 
     Raises:
         ValueError: there is no such segment.
@@ -178,9 +183,10 @@ class EvaluationReader(PartsReader):
         rank: int,
         world_size: int,
         segments: Sequence[str] = (),
-        split: str = "eval",
+        split: str | None = None,
     ) -> None:
         schema = source.dataset.schema
+        split = split or schema.evaluated_split
         share = evaluation_share(schema.rows(split), batch_size, rank, world_size)
         self.context = Context.of(schema, segments)
         """The meaning of the batches' context."""

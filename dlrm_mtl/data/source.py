@@ -1,15 +1,17 @@
 """Rows of a data set for readers; padding where a shard is lost."""
 
 import sys
-from collections.abc import Collection, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 import pyarrow as pa
 
 from dlrm_mtl.data.assembly import Array
+from dlrm_mtl.data.batch import FILL, LOST
 from dlrm_mtl.data.context import Context
 from dlrm_mtl.data.dataset import Dataset, RowGroup
+from dlrm_mtl.data.new_ids import Ids, with_unseen
 from dlrm_mtl.data.order import Part
 from dlrm_mtl.run_config import OnBadShard
 
@@ -17,39 +19,51 @@ from dlrm_mtl.run_config import OnBadShard
 class RowSource:
     """Reads rows. The readers and threads of a process share it, so that a lost file is reported once.
 
-    The rows of a lost shard become padding in the same places: position -1; dense values, labels and one-hot ids 0;
+    The rows of a lost shard become padding in the same places: position LOST; dense values, labels and one-hot ids 0;
     empty multi-hot bags. Other rows keep their places, and every rank keeps its number of batches.
 
     Args:
         on_bad_shard: whether a row group that cannot be read raises, or makes its file a lost shard, with a line on
             stderr.
+        unseen: by table, ids that are read as :data:`UNSEEN_ID`, ascending.
     """
 
-    def __init__(self, dataset: Dataset, on_bad_shard: OnBadShard = "stop") -> None:
+    def __init__(
+        self,
+        dataset: Dataset,
+        on_bad_shard: OnBadShard = "stop",
+        unseen: Mapping[str, Ids] = MappingProxyType({}),
+    ) -> None:
         self.dataset = dataset
         self._on_bad_shard = on_bad_shard
+        self._unseen = dict(unseen)
         self._lost = {dataset.directory / shard.file: "before" for shard in dataset.lost}
 
     def of_tasks(self, names: Collection[str]) -> "RowSource":
         """The same rows with the labels of some tasks."""
-        schema = self.dataset.schema
-        tasks = tuple(task for task in schema.tasks if task.name in names)
-        return RowSource(replace(self.dataset, schema=replace(schema, tasks=tasks)), self._on_bad_shard)
+        return RowSource(self.dataset.of_tasks(names), self._on_bad_shard, self._unseen)
 
-    def read(self, parts: Sequence[Part], context: Context | None = None) -> tuple[pa.Table, Array]:
+    def with_unseen(self, ids: Mapping[str, Ids]) -> "RowSource":
+        """The same rows, where some ids of tables stand for values never seen."""
+        return RowSource(self.dataset, self._on_bad_shard, ids)
+
+    def read(self, parts: Sequence[Part], context: Context | None = None, padding: int = 0) -> tuple[pa.Table, Array]:
         """Rows of some parts of row groups, and their positions in the split: (rows,) int64.
 
         Args:
             context: clusters and segments, whose columns are read beside those of training.
+            padding: number of rows to add, whose position is :data:`FILL`.
 
         Raises:
             ValueError: a row group cannot be read, unless bad shards are skipped.
         """
         pieces = [self._read(part, context) for part in parts]
+        if padding:
+            pieces.append(self.padding(padding, context, FILL))
         tables, positions = zip(*pieces, strict=True)
         return pa.concat_tables(tables, promote_options="permissive"), np.concatenate(positions)
 
-    def padding(self, rows: int, context: Context | None = None) -> tuple[pa.Table, Array]:
+    def padding(self, rows: int, context: Context | None = None, position: int = LOST) -> tuple[pa.Table, Array]:
         """Padding rows."""
         schema = self.dataset.schema
         id_type, empty = pa.int32(), pa.array([[]] * rows, pa.list_(pa.int32()))
@@ -60,7 +74,7 @@ class RowSource:
         columns |= {name: np.zeros(rows, dtype=np.float32) for name in schema.dense}
         columns |= {name: np.zeros(rows, dtype=np.int8) for name in schema.label_columns}
         columns |= {} if context is None else context.padding(schema, rows)
-        return pa.table(columns), np.full(rows, -1, dtype=np.int64)
+        return pa.table(columns), np.full(rows, position, dtype=np.int64)
 
     def _read(self, part: Part, context: Context | None) -> tuple[pa.Table, Array]:
         group = part.row_group
@@ -75,7 +89,12 @@ class RowSource:
             self._lose(group, error)
             return self.padding(part.rows, context)
         first = group.first_row
-        return table.slice(part.start, part.rows), np.arange(first + part.start, first + part.stop, dtype=np.int64)
+        table = table.slice(part.start, part.rows)
+        for feature in self.dataset.schema.categorical:
+            if (ids := self._unseen.get(feature.table_name)) is not None:
+                place = table.column_names.index(feature.name)
+                table = table.set_column(place, feature.name, with_unseen(table[feature.name], ids))
+        return table, np.arange(first + part.start, first + part.stop, dtype=np.int64)
 
     def _lose(self, bad: RowGroup, error: ValueError) -> None:
         message = str(error)

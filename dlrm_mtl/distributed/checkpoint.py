@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -191,12 +192,20 @@ def open_checkpoint(path: Path, ranks: Ranks) -> Checkpoint:
     return Checkpoint(path, *ranks.run_on_all(check))
 
 
-def load_tensors(checkpoint: Checkpoint, targets: Tensors, names: Collection[str], ranks: Ranks) -> dict[str, Tensor]:
+def load_tensors(
+    checkpoint: Checkpoint,
+    targets: Tensors,
+    names: Collection[str],
+    ranks: Ranks,
+    grown: Mapping[str, tuple[int, int]] = MappingProxyType({}),
+) -> dict[str, Tensor]:
     """Reads tensors from a checkpoint. Collective.
 
     Args:
-        targets: sharded tensors to fill in place, each rank's own; their sizes are the checkpoint's.
+        targets: sharded tensors to fill in place, each rank's own; their sizes are the checkpoint's, unless they have
+            grown.
         names: further tensors, which are returned whole, in host memory.
+        grown: of targets, see :class:`TensorReader`.
 
     Returns:
         the tensors of ``names``.
@@ -212,7 +221,7 @@ def load_tensors(checkpoint: Checkpoint, targets: Tensors, names: Collection[str
     try:
         load(
             {**targets, **whole},
-            storage_reader=TensorReader(checkpoint.path, stored),
+            storage_reader=TensorReader(checkpoint.path, stored, grown),
             planner=DefaultLoadPlanner(flatten_state_dict=False, flatten_sharded_tensors=False),
             process_group=ranks.group,
         )

@@ -6,6 +6,7 @@ tensors are written.
 
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -58,20 +59,40 @@ class TensorReader(FileSystemReader):
 
     Args:
         description: of all tensors under the directory, by name.
+        grown: tensors of tables that have grown: the table's rows then and now. A tensor has one row for each of them,
+            or, for the state of a table that is sharded by columns, one block of such rows for each column shard.
     """
 
-    def __init__(self, directory: Path, description: Mapping[str, StoredTensor]) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        description: Mapping[str, StoredTensor],
+        grown: Mapping[str, tuple[int, int]] = MappingProxyType({}),
+    ) -> None:
         super().__init__(directory)
         self._description = description
+        self._grown = grown
 
     def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:
-        places = {
-            MetadataIndex(name, torch.Size(chunk.offset)): _StorageInfo(chunk.file, chunk.start, chunk.bytes)
-            for name, tensor in self._description.items()
-            for chunk in tensor.chunks
-        }
         tensors = {name: tensor.metadata for name, tensor in self._description.items()}
+        tensors |= {name: _grow(tensors[name], *rows) for name, rows in self._grown.items()}
+        places = {
+            MetadataIndex(name, chunk.offsets): _StorageInfo(stored.file, stored.start, stored.bytes)
+            for name, tensor in tensors.items()
+            for chunk, stored in zip(tensor.chunks, self._description[name].chunks, strict=True)
+        }
         return Metadata(tensors, storage_data=places, storage_meta=StorageMeta(load_id=self.load_id))  # type: ignore[arg-type]
+
+
+def _grow(tensor: TensorStorageMetadata, before: int, now: int) -> TensorStorageMetadata:
+    """The tensor as a part of one whose blocks have ``now`` rows instead of ``before``."""
+    chunks = [
+        ChunkStorageMetadata(torch.Size([first + first // before * (now - before), *others]), chunk.sizes)
+        for chunk in tensor.chunks
+        for first, *others in [chunk.offsets]
+    ]
+    rows, *others = tensor.size
+    return TensorStorageMetadata(tensor.properties, torch.Size([rows // before * now, *others]), chunks)
 
 
 def _chunk_record(chunk: ChunkStorageMetadata, place: _StorageInfo) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from dlrm_mtl.records import MayHoldMore, build
 from dlrm_mtl.schema import Schema, read_schema
 from dlrm_mtl.training.checkpoints import DIRECTORY, has_checkpoint
 from dlrm_mtl.training.state.checkpoint_facts import check_facts
-from dlrm_mtl.training.state.init_from import check_meaning
+from dlrm_mtl.training.state.init_from import DataFit, check_meaning, fit_data
 
 
 @dataclass(frozen=True)
@@ -73,19 +73,16 @@ class StoredModel:
         config = _read_config(self.path)
         return Path(config.data) if config is not None and (Path(config.data) / "schema.json").is_file() else None
 
-    def check_data(self, data: Path, schema: Schema) -> str | None:
-        """Compares the meaning of ids and dense values with that in a data set.
+    def fit(self, data: Path, schema: Schema) -> DataFit:
+        """Compares the meaning of ids and dense values with that in a data set, which may continue the model's.
 
         Args:
             data: directory of the data set, for messages.
 
-        Returns:
-            see :func:`check_meaning`.
-
         Raises:
             ValueError: they differ.
         """
-        return check_meaning(self.path, self.facts, data, schema, "{remedy}")
+        return fit_data(self.path, self.facts, [(data, schema)], "{remedy}")
 
 
 def open_stored_model(path: Path, arm: str | None = None) -> StoredModel:

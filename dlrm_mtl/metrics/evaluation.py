@@ -35,13 +35,19 @@ class EvaluationEstimates:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluation(EvaluationEstimates):
-    """The evaluation of one model on a split."""
+class EvaluationMetrics(EvaluationEstimates):
+    """The metrics of one model on a split."""
 
     tasks: Sequence[TaskEvaluation]
     """M."""
     products: Mapping[str, TaskEvaluation] = field(default_factory=dict)
     """P, by the name of the last task of each."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation(EvaluationMetrics):
+    """The evaluation of one model on a split."""
+
     sums: FloatArray
     """(K, M, 4) sums over all rows by bucket, see :mod:`dlrm_mtl.metrics.bucket_sums`."""
 

@@ -40,7 +40,7 @@ class Predictions:
     masks: Tensor
     """(B, M)."""
     rows: Tensor
-    """(B,) positions in the split; -1 for padding rows."""
+    """(B,) positions in the split; negative for padding rows."""
     context: Tensor
     """(B, 1 + S), or (B, 0) in training."""
 

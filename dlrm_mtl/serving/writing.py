@@ -81,7 +81,13 @@ def _find_data(stored: StoredModel, options: ExportOptions) -> Path | None:
     data = options.data or stored.data
     notes = [stored.note] if stored.note else []
     if data is not None:
-        _, notes = check_fit([stored], data, read_schema(data))
+        schema = read_schema(data)
+        _, notes = check_fit([stored], data, schema)
+        if new_ids := stored.fit(data, schema).new_ids:
+            raise ValueError(
+                f"{data}: encodes table {quote(min(new_ids))} with values that {stored.path} has not learnt, expected"
+                " the data set that it was trained on"
+            )
     for note in notes:
         print(note, flush=True)
     return data

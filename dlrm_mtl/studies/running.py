@@ -55,7 +55,7 @@ def describe_work(plans: Plans, schema: Schema) -> str:
     lines, total = [], 0
     for name, study in plans.items():
         plan = study.comparison
-        steps = TrainingLength.of(plan, schema.rows("train"), ranks=1).steps
+        steps = TrainingLength.of(plan, schema, ranks=1).steps
         left = [seed for seed in range(plan.seeds) if not seed_file(plan.out, seed).is_file()]
         rows = len(plan.arms) * len(left) * steps * plan.batch_size
         total += rows

@@ -16,7 +16,7 @@ from dlrm_mtl.recipe import parse_recipe
 from dlrm_mtl.training.session import ArmTrainer, Session
 from dlrm_mtl.training.state.arm_state import State, generator_state, restore_generators
 from dlrm_mtl.training.state.checkpoint_facts import check_facts
-from dlrm_mtl.training.state.init_from import GO_ON_ELSEWHERE, START_ANEW, check_meaning, source_arm
+from dlrm_mtl.training.state.init_from import GO_ON_ELSEWHERE, Start, check_meaning, fit_start, source_arm
 
 DIRECTORY = "checkpoints"
 
@@ -47,8 +47,11 @@ class RunCheckpoints:
         if error is None or isinstance(error, SystemExit):
             self._writer.close()
 
-    def restore(self) -> Checkpoint | None:
-        """Loads the newest complete checkpoint into the trainers, or ``init_from``, or leaves them unchanged.
+    def restore(self, start: Start | None = None) -> Checkpoint | None:
+        """Loads the newest complete checkpoint into the trainers, or that of a start, or leaves them unchanged.
+
+        Args:
+            start: by default ``init_from``, if there is one.
 
         Returns:
             the checkpoint of this run from which training continues.
@@ -58,13 +61,15 @@ class RunCheckpoints:
         """
         checkpoint = find_checkpoint(self._directory, self._ranks)
         if checkpoint is None:
-            self._initialize()
+            if start := start or Start.of(self._session.config):
+                self._start_from(start)
             return None
         check_facts(checkpoint.path, checkpoint.facts)
         arms = checkpoint.facts["arms"]
         if arms != list(self._trainers):
             raise ValueError(f"{checkpoint.path}: holds arms {', '.join(arms)}, expected {', '.join(self._trainers)}")
-        self._check_meaning(checkpoint, GO_ON_ELSEWHERE)
+        dataset = self._session.source.dataset
+        self._say(check_meaning(checkpoint.path, checkpoint.facts, dataset.directory, dataset.schema, GO_ON_ELSEWHERE))
         for index, trainer in enumerate(self._trainers.values()):
             trainer.restore(str(index), checkpoint)
         restore_generators(checkpoint, self._ranks)
@@ -102,6 +107,7 @@ class RunCheckpoints:
                 "arms": list(self._trainers),
                 "tasks": list(self._session.tasks),
                 "world_size": self._ranks.world_size,
+                "first_step": first.first_step,
                 "position": first.position.as_json(),
                 "plan": describe_plan(self._session.plan),
                 "model": asdict(config.model),
@@ -118,38 +124,34 @@ class RunCheckpoints:
         """Waits until the pending checkpoint is written or has failed."""
         self._writer.wait()
 
-    def _initialize(self) -> None:
-        path = self._session.config.init_from
-        if path is None:
-            return
+    def _start_from(self, start: Start) -> None:
+        path, dataset = start.checkpoint, self._session.source.dataset
         checkpoint = open_checkpoint(path, self._ranks)
         check_facts(path, checkpoint.facts)
-        self._check_meaning(checkpoint, START_ANEW)
+        fit = fit_start(start, checkpoint.facts, dataset.directory, dataset.schema, list(self._trainers))
+        self._say(fit.note)
         tasks, before = self._session.tasks, checkpoint.facts["tasks"]
         for name, trainer in self._trainers.items():
             source = source_arm(name, path, checkpoint.facts)
             mine, theirs = parse_recipe(name), parse_recipe(source)
             same_balancer = (mine.method, mine.level, mine.reduction) == (theirs.method, theirs.level, theirs.reduction)
             prefix = str(checkpoint.facts["arms"].index(source))
-            anew = trainer.start_from(prefix, checkpoint, same_balancer)
-            if self._ranks.is_first:
-                print(
-                    f"{name}: starts from {source} in {path}, step {checkpoint.step}."
-                    f" Tasks kept: {_names(task for task in tasks if task in before)};"
-                    f" new: {_names(task for task in tasks if task not in before)};"
-                    f" left out: {_names(task for task in before if task not in tasks)}."
-                    f" Initial weights: {_names(anew)}."
-                    f" Balancer state {'kept' if same_balancer else 'anew: another method'}.",
-                    file=sys.stderr,
-                    flush=True,
-                )
+            anew = trainer.start_from(prefix, checkpoint, same_balancer, start.goes_on, fit.new_ids)
+            self._say(
+                f"{name}: starts from {source} in {path}, step {checkpoint.step}."
+                f" Tasks kept: {_names(task for task in tasks if task in before)};"
+                f" new: {_names(task for task in tasks if task not in before)};"
+                f" left out: {_names(task for task in before if task not in tasks)}."
+                f" Initial weights: {_names(anew)}."
+                f" Balancer state {'kept' if same_balancer else 'anew: another method'}."
+            )
+        if start.goes_on:
+            restore_generators(checkpoint, self._ranks)
+            self._last_step = checkpoint.step
 
-    def _check_meaning(self, checkpoint: Checkpoint, way_out: str) -> None:
-        """Prints what cannot be compared; raises a ValueError if the data set's meaning differs."""
-        dataset = self._session.source.dataset
-        note = check_meaning(checkpoint.path, checkpoint.facts, dataset.directory, dataset.schema, way_out)
-        if note and self._ranks.is_first:
-            print(note, file=sys.stderr, flush=True)
+    def _say(self, line: str | None) -> None:
+        if line and self._ranks.is_first:
+            print(line, file=sys.stderr, flush=True)
 
 
 def require_checkpoint(directory: Path, step: int, ranks: Ranks) -> None:

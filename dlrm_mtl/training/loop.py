@@ -1,31 +1,35 @@
 """The training loop for one arm, or several in turns; the same code for control and treatments."""
 
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
+from tqdm import tqdm
 
 from dlrm_mtl.distributed.checkpoint import Checkpoint
 from dlrm_mtl.ending import Terminated
 from dlrm_mtl.file_names import file_names
-from dlrm_mtl.metrics.evaluation import Evaluation
+from dlrm_mtl.metrics.evaluation import Evaluation, EvaluationMetrics
 from dlrm_mtl.run_config import RunConfig
 from dlrm_mtl.run_directory import record_start
-from dlrm_mtl.training.checkpoints import RunCheckpoints
+from dlrm_mtl.training.checkpoints import RunCheckpoints, require_checkpoint
+from dlrm_mtl.training.evaluation_file import read_evaluations, write_evaluations
 from dlrm_mtl.training.interruption import termination_requested
 from dlrm_mtl.training.run_log import RunLog, progress_bar
 from dlrm_mtl.training.session import ArmTrainer, Session
+from dlrm_mtl.training.state.init_from import Start
 
 
 @dataclass(frozen=True)
 class ArmResult:
     """Results of one arm with one seed."""
 
-    evaluation: Evaluation
-    """Evaluation of the trained model on the eval split."""
+    evaluation: EvaluationMetrics
+    """Evaluation of the trained model on the eval split, or of the model before it was trained on the split stream."""
     qps: Sequence[float]
     """Global samples per second of each timed window, without the warm-up; windows of the same index were trained side
     by side."""
@@ -59,13 +63,169 @@ class Progress:
 def train_arms(session: Session, arms: Sequence[str], seed: int, directory: Path) -> dict[str, ArmResult]:
     """Trains arms from one seed to the end and evaluates them. Collective.
 
-    They take turns of one window, so that the machine's noise affects all alike. Logs, one folder per arm, and
-    checkpoints go to ``directory``; training continues from the newest checkpoint if there is one.
+    Logs, one folder per arm, and checkpoints go to ``directory``; training continues from the newest checkpoint if
+    there is one.
 
     Raises:
         Terminated: after a checkpoint, when a rank was told to end by SIGTERM.
     """
-    config, ranks = session.config, session.ranks
+    with open_loop(session, arms, seed, directory) as loop:
+        loop.train()
+        evaluations = loop.evaluate()
+        loop.log(evaluations)
+        return loop.results(evaluations)
+
+
+def train_period(
+    session: Session, arms: Sequence[str], seed: int, directory: Path, start: Start | None
+) -> dict[str, ArmResult]:
+    """Evaluates arms of one seed on a data set of the split stream, then trains them on it, and writes a last
+    checkpoint. Collective.
+
+    The evaluation is kept in ``directory`` before training begins, so that a restart does not repeat it.
+
+    Args:
+        start: the checkpoint of the period before; None in the first one, whose evaluation has no rows.
+
+    Raises:
+        ValueError: the checkpoint is damaged or does not fit; the last checkpoint could not be written.
+        Terminated: after a checkpoint, when a rank was told to end by SIGTERM.
+    """
+    ranks = session.ranks
+    with open_loop(session, arms, seed, directory, start) as loop:
+        evaluations = ranks.broadcast(ranks.run_on_all(lambda: read_evaluations(directory) if ranks.is_first else None))
+        if evaluations is None:
+            if loop.step > loop.first_step:
+                raise ValueError(f"{directory}: has a checkpoint, but no evaluation.json, which is written before it")
+            evaluated = loop.evaluate(rows=start is not None)
+            ranks.run_on_all(lambda: write_evaluations(directory, evaluated) if ranks.is_first else None)
+            # As after a restart: the file rounds.
+            evaluations = ranks.broadcast(read_evaluations(directory) if ranks.is_first else None)
+        assert evaluations is not None
+        if start is not None and loop.step == loop.first_step:
+            loop.log(evaluations)
+        loop.train()
+        results = loop.results(evaluations)
+        last_step = loop.step
+    require_checkpoint(directory, last_step, ranks)
+    return results
+
+
+class Loop:
+    """Trains arms, which take turns of one window, so that the machine's noise affects all alike. Every method is
+    collective.
+
+    Args:
+        trainers: by arm, all at the same step.
+        requested: whether this rank was told to end.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        trainers: Mapping[str, ArmTrainer],
+        checkpoints: RunCheckpoints,
+        progress: Progress,
+        logs: Mapping[str, RunLog],
+        bar: "tqdm[Any]",
+        requested: Callable[[], bool],
+    ) -> None:
+        self._session = session
+        self._trainers = trainers
+        self._checkpoints = checkpoints
+        self._progress = progress
+        self._logs = logs
+        self._bar = bar
+        self._requested = requested
+        self._one = next(iter(trainers.values()))
+        # A restart has its own warm-up.
+        self._warm = progress.rounds + session.config.warmup_windows
+
+    @property
+    def first_step(self) -> int:
+        return self._one.first_step
+
+    @property
+    def step(self) -> int:
+        return self._one.step
+
+    def train(self) -> None:
+        """Trains to the end.
+
+        Raises:
+            Terminated: after a checkpoint, when a rank was told to end by SIGTERM.
+        """
+        one, progress, arms = self._one, self._progress, list(self._trainers)
+        while not one.done:
+            # Each arm goes first as often as last, so that what a turn leaves in caches favours none.
+            for arm in arms if progress.rounds % 2 == 0 else reversed(arms):
+                self._train_window(arm)
+            progress.rounds += 1
+            due = self._checkpoints.due(one.step, last=one.done)
+            ending, due = self._session.ranks.any(self._requested(), due)
+            if ending or due:
+                for log in self._logs.values():
+                    log.sync()
+                progress.log_bytes = {arm: log.bytes for arm, log in self._logs.items()}
+                self._checkpoints.save({"progress": asdict(progress)})
+            if ending:
+                raise Terminated(f"at step {one.step} of {one.total_steps}")
+
+    def evaluate(self, rows: bool = True) -> dict[str, Evaluation]:
+        """The evaluation of each arm.
+
+        Args:
+            rows: False: as if the split had no row.
+
+        Raises:
+            Terminated: when a rank was told to end by SIGTERM.
+        """
+        evaluations = {}
+        for arm, trainer in self._trainers.items():
+            if self._session.ranks.any(self._requested())[0]:
+                raise Terminated(f"before {arm} was evaluated, at step {self.step} of {self._one.total_steps}")
+            evaluations[arm] = trainer.evaluate(rows)
+        return evaluations
+
+    def log(self, evaluations: Mapping[str, EvaluationMetrics]) -> None:
+        """Logs the evaluation of each arm."""
+        for arm, evaluation in evaluations.items():
+            self._logs[arm].evaluation(self.step, evaluation.tasks, evaluation.products)
+
+    def results(self, evaluations: Mapping[str, EvaluationMetrics]) -> dict[str, ArmResult]:
+        """The results of each arm."""
+        progress = self._progress
+        return {
+            arm: ArmResult(
+                evaluations[arm],
+                progress.qps[arm],
+                trainer.skipped_steps,
+                trainer.rows_lost,
+                progress.end_to_end_qps[arm],
+            )
+            for arm, trainer in self._trainers.items()
+        }
+
+    def _train_window(self, arm: str) -> None:
+        config, progress, trainer = self._session.config, self._progress, self._trainers[arm]
+        start = time.perf_counter()
+        window = trainer.train_window(config.log_every)
+        self._logs[arm].window(window)
+        self._bar.update(window.last_step - window.first_step)
+        if progress.rounds >= self._warm:
+            progress.end_to_end_qps[arm].append(window.rows / (time.perf_counter() - start))
+            if window.qps is not None:
+                progress.qps[arm].append(window.qps)
+        if _evaluation_is_due(config, window.first_step, window.last_step) and not trainer.done:
+            self._logs[arm].evaluation(window.last_step, *trainer.evaluation_metrics())
+
+
+@contextmanager
+def open_loop(
+    session: Session, arms: Sequence[str], seed: int, directory: Path, start: Start | None = None
+) -> Iterator[Loop]:
+    """The loop of some arms, at the newest checkpoint in a directory, at a start, or at the beginning. Collective."""
+    ranks = session.ranks
     torch.manual_seed(seed)  # torch's own generators, which are in every checkpoint, start at random
     trainers = {arm: session.trainer(arm, seed) for arm in arms}
     one = trainers[arms[0]]
@@ -74,7 +234,7 @@ def train_arms(session: Session, arms: Sequence[str], seed: int, directory: Path
             stack.enter_context(closing(trainer))
         requested = stack.enter_context(termination_requested())
         checkpoints = stack.enter_context(RunCheckpoints(session, trainers, directory))
-        checkpoint = checkpoints.restore()
+        checkpoint = checkpoints.restore(start)
         progress = Progress.begin(arms)
         if checkpoint is not None:
             if checkpoint.facts.get("progress") is None:
@@ -88,47 +248,9 @@ def train_arms(session: Session, arms: Sequence[str], seed: int, directory: Path
             )
             for arm, folder in file_names(arms).items()
         }
-        total, done = len(arms) * one.total_steps, len(arms) * one.step
+        total, done = (len(arms) * (step - one.first_step) for step in (one.total_steps, one.step))
         bar = stack.enter_context(progress_bar(total, f"seed {seed}", ranks.is_first, done))
-        warm = progress.rounds + config.warmup_windows  # a restart has its own warm-up
-        while not one.done:
-            # Each arm goes first as often as last, so that what a turn leaves in caches favours none.
-            for arm in arms if progress.rounds % 2 == 0 else reversed(arms):
-                trainer, start = trainers[arm], time.perf_counter()
-                window = trainer.train_window(config.log_every)
-                logs[arm].window(window)
-                steps = window.last_step - window.first_step
-                bar.update(steps)
-                if progress.rounds >= warm:
-                    seconds = time.perf_counter() - start
-                    progress.end_to_end_qps[arm].append(steps * config.batch_size / seconds)
-                    if window.qps is not None:
-                        progress.qps[arm].append(window.qps)
-                if _evaluation_is_due(config, window.first_step, window.last_step) and not trainer.done:
-                    logs[arm].evaluation(window.last_step, *trainer.evaluation_metrics())
-            progress.rounds += 1
-            ending, due = ranks.any(requested(), checkpoints.due(one.step, last=one.done))
-            if ending or due:
-                for log in logs.values():
-                    log.sync()
-                progress.log_bytes = {arm: logs[arm].bytes for arm in arms}
-                checkpoints.save({"progress": asdict(progress)})
-            if ending:
-                raise Terminated(f"at step {one.step} of {one.total_steps}")
-        results: dict[str, ArmResult] = {}
-        for arm, trainer in trainers.items():
-            if ranks.any(requested())[0]:
-                raise Terminated(f"before {arm} was evaluated, at step {one.step} of {one.total_steps}")
-            evaluation = trainer.evaluate()
-            logs[arm].evaluation(trainer.step, evaluation.tasks, evaluation.products)
-            results[arm] = ArmResult(
-                evaluation,
-                progress.qps[arm],
-                trainer.skipped_steps,
-                trainer.rows_lost,
-                progress.end_to_end_qps[arm],
-            )
-    return results
+        yield Loop(session, trainers, checkpoints, progress, logs, bar, requested)
 
 
 def _announce(trainer: ArmTrainer, session: Session, seed: int, checkpoint: Checkpoint | None) -> None:
@@ -143,7 +265,7 @@ def _announce(trainer: ArmTrainer, session: Session, seed: int, checkpoint: Chec
         start["checkpoint"] = str(checkpoint.path)
     record_start(config.out, start)
     print(
-        f"seed {seed}: {trainer.total_steps} steps of {config.batch_size} rows per arm;"
+        f"seed {seed}: {trainer.total_steps - trainer.first_step} steps of {config.batch_size} rows per arm;"
         f" {trainer.rows_dropped_per_epoch} rows of each epoch fill no batch and are left out",
         flush=True,
     )

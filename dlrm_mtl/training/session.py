@@ -1,8 +1,9 @@
 """Preparation before the first step: checks, sharding plan, records."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,16 +22,17 @@ from dlrm_mtl.files import write_json
 from dlrm_mtl.models.dense_memory import memory_of
 from dlrm_mtl.models.option_reads import OptionReads
 from dlrm_mtl.models.ranker import DenseModules
+from dlrm_mtl.quoting import quote
 from dlrm_mtl.recipe import parse_recipe
 from dlrm_mtl.run_config import RunConfig
 from dlrm_mtl.run_directory import describe_environment, open_run_directory
-from dlrm_mtl.schema import SPLITS
+from dlrm_mtl.schema import SPLITS, Schema
 from dlrm_mtl.training.arm import make_plan
 from dlrm_mtl.training.machine import check_dense_memory, check_machine, machine_of
 from dlrm_mtl.training.run_data import DATA_RECORD, inspect_run_data, open_run_data
 from dlrm_mtl.training.single_task import SingleTaskTrainers
 from dlrm_mtl.training.state.checkpoint_facts import check_facts
-from dlrm_mtl.training.state.init_from import check_init_from
+from dlrm_mtl.training.state.init_from import Start, fit_start
 from dlrm_mtl.training.trainer import Trainer
 from dlrm_mtl.training_length import TrainingLength
 
@@ -57,8 +59,7 @@ class Session:
 
     @property
     def length(self) -> TrainingLength:
-        rows = self.source.dataset.schema.rows("train")
-        return TrainingLength.of(self.config, rows, self.ranks.world_size)
+        return TrainingLength.of(self.config, self.source.dataset.schema, self.ranks.world_size)
 
     def trainer(self, arm: str, seed: int) -> ArmTrainer:
         """The trainer of one arm. Collective."""
@@ -76,8 +77,20 @@ def open_session(config: RunConfig, arms: Sequence[str]) -> Iterator[Session]:
         yield prepare(config, arms, ranks)
 
 
-def prepare(config: RunConfig, arms: Sequence[str], ranks: Ranks) -> Session:
+def prepare(
+    config: RunConfig,
+    arms: Sequence[str],
+    ranks: Ranks,
+    splits: Sequence[str] = SPLITS,
+    starts: Sequence[Start] = (),
+    tasks: Collection[str] | None = None,
+) -> Session:
     """Checks everything that can be checked before work begins, plans, and opens the run directory. Collective.
+
+    Args:
+        splits: that the data set must have.
+        starts: checkpoints from which the arms will start, beside ``init_from``.
+        tasks: of the data set, those to train; by default all.
 
     Raises:
         ValueError: on every rank, for wrong versions, options, arms, data or run directory.
@@ -87,8 +100,9 @@ def prepare(config: RunConfig, arms: Sequence[str], ranks: Ranks) -> Session:
     ranks.run_on_all(lambda: check_machine(config, machine_of(ranks.device)))
     torch.set_float32_matmul_precision("high" if config.tf32 else "highest")
     dataset, began = open_run_data(config.data, config.out / DATA_RECORD, config.on_bad_shard, ranks)
-    for split in SPLITS:
+    for split in splits:
         dataset.schema.shards_of(split)
+    dataset = dataset if tasks is None else dataset.of_tasks(tasks)
     model = OptionReads.of(config.model)
     with torch.device("meta"):
         modules = DenseModules(dataset.schema, model)
@@ -100,11 +114,14 @@ def prepare(config: RunConfig, arms: Sequence[str], ranks: Ranks) -> Session:
         check_arm(recipe, dataset.schema.task_names)
     Context.of(dataset.schema, config.segments)
     # Checkpoint and memory come before the data are read, which takes long.
-    if config.init_from is not None:
-        manifest = read_manifest(config.init_from)
-        check_facts(config.init_from, manifest)
+    old_tasks = set[str]()
+    for start in filter(None, (*starts, Start.of(config))):
+        manifest = read_manifest(start.checkpoint)
+        check_facts(start.checkpoint, manifest)
         # What cannot be compared is said when the checkpoint is loaded.
-        check_init_from(config.init_from, manifest, config.data, dataset.schema, arms)
+        fit_start(start, manifest, config.data, dataset.schema, arms)
+        old_tasks |= set(manifest["tasks"])
+    _check_new_tasks(config.data, dataset.schema, old_tasks)
     plan = make_plan(config, dataset.schema, ranks)
     memory = cluster_of(ranks).usable_memory(reserve=0)
     available = memory.get("hbm", memory["ddr"])
@@ -124,3 +141,12 @@ def prepare(config: RunConfig, arms: Sequence[str], ranks: Ranks) -> Session:
     if ranks.is_first and (warning := session.length.warning()):
         print(warning, flush=True)
     return session
+
+
+def _check_new_tasks(data: Path, schema: Schema, old_tasks: Collection[str]) -> None:
+    """Raises ValueError where a new task has one class only: there would be nothing to learn."""
+    for task in schema.tasks:
+        if task.name not in old_tasks and not 0.0 < task.base_rate < 1.0:
+            raise ValueError(
+                f"{data}: task {quote(task.name)}, which is new, has base rate {task.base_rate}, expected both classes"
+            )

@@ -1,10 +1,13 @@
 """One model per task, trained side by side: the baseline against which negative transfer is measured."""
 
+from collections.abc import Mapping
 from dataclasses import replace
+from types import MappingProxyType
 
 from torchrec.distributed.types import ShardingPlan
 
 from dlrm_mtl.arms import SINGLE_TASK
+from dlrm_mtl.data.new_ids import Ids
 from dlrm_mtl.data.position import Position
 from dlrm_mtl.data.source import RowSource
 from dlrm_mtl.distributed.checkpoint import Checkpoint
@@ -51,6 +54,10 @@ class SingleTaskTrainers:
         return self._first.rows_dropped_per_epoch
 
     @property
+    def first_step(self) -> int:
+        return self._first.first_step
+
+    @property
     def done(self) -> bool:
         return self._first.done
 
@@ -77,9 +84,9 @@ class SingleTaskTrainers:
             nonfinite_tasks=nonfinite,
         )
 
-    def evaluate(self) -> Evaluation:
+    def evaluate(self, rows: bool = True) -> Evaluation:
         """See :meth:`Trainer.evaluate`; each task by its own model."""
-        return side_by_side([trainer.evaluate() for trainer in self._trainers.values()])
+        return side_by_side([trainer.evaluate(rows) for trainer in self._trainers.values()])
 
     def evaluation_metrics(self) -> tuple[list[TaskMetrics], dict[str, TaskMetrics]]:
         """See :meth:`Trainer.evaluation_metrics`; without products."""
@@ -103,17 +110,25 @@ class SingleTaskTrainers:
         for index, trainer in enumerate(self._trainers.values()):
             trainer.restore(f"{prefix}-{index}", checkpoint)
 
-    def start_from(self, prefix: str, checkpoint: Checkpoint, keep_balancer: bool) -> list[str]:
+    def start_from(
+        self,
+        prefix: str,
+        checkpoint: Checkpoint,
+        keep_balancer: bool,
+        goes_on: bool = False,
+        new_ids: Mapping[str, Ids] = MappingProxyType({}),
+    ) -> list[str]:
         """See :meth:`Trainer.start_from`. From one model of all tasks, each loads the shared part and its own head;
         from one model per task, each loads its own task's model. Models of new tasks keep their initial weights."""
         tasks, source = checkpoint.facts["tasks"], checkpoint.facts["arms"][int(prefix)]
         per_task = parse_recipe(source).method == SINGLE_TASK
         anew: list[str] = []
         for task, trainer in self._trainers.items():
-            if not per_task:
-                anew += trainer.start_from(prefix, checkpoint, keep_balancer)
-            elif task in tasks:
-                anew += trainer.start_from(f"{prefix}-{tasks.index(task)}", checkpoint, keep_balancer)
+            if not per_task or task in tasks:
+                own = f"{prefix}-{tasks.index(task)}" if per_task else prefix
+                anew += trainer.start_from(own, checkpoint, keep_balancer, goes_on, new_ids)
             else:
                 anew.append(f"the model of {task}")
+                if goes_on:
+                    trainer.start_beside(checkpoint)
         return anew

@@ -1,9 +1,10 @@
 """Trains and evaluates one arm, window by window."""
 
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -11,25 +12,22 @@ import torch.distributed as dist
 from torchrec.distributed.types import ShardingPlan
 
 from dlrm_mtl.data.assembly import Rows
-from dlrm_mtl.data.batch import MultiTaskBatch
-from dlrm_mtl.data.context import Context
+from dlrm_mtl.data.batch import FILL, LOST, MultiTaskBatch
+from dlrm_mtl.data.new_ids import Ids
 from dlrm_mtl.data.position import Position
-from dlrm_mtl.data.reader import EvaluationReader, TrainingReader, batches, reader_streams
+from dlrm_mtl.data.reader import TrainingReader, batches, reader_streams
 from dlrm_mtl.data.source import RowSource
 from dlrm_mtl.distributed.checkpoint import Checkpoint, load_tensors
 from dlrm_mtl.distributed.processes import Ranks
-from dlrm_mtl.funnels import products
 from dlrm_mtl.metrics.evaluation import Evaluation
-from dlrm_mtl.metrics.evaluator import Evaluator
 from dlrm_mtl.metrics.sums import MetricSums
 from dlrm_mtl.metrics.task_metrics import TaskMetrics
-from dlrm_mtl.models.products import append_products
-from dlrm_mtl.models.ranker import Predictions
 from dlrm_mtl.recipe import Recipe
 from dlrm_mtl.run_config import RunConfig
 from dlrm_mtl.training.arm import build_arm
+from dlrm_mtl.training.arm_evaluator import ArmEvaluator
 from dlrm_mtl.training.diagnostics import balancing_diagnostics
-from dlrm_mtl.training.pipeline import build_pipeline, predict
+from dlrm_mtl.training.pipeline import build_pipeline
 from dlrm_mtl.training.state.arm_state import State, arm_state, restore_arm, start_arm
 from dlrm_mtl.training_length import TrainingLength
 
@@ -55,6 +53,8 @@ class Window:
     """By task, how often its loss or gradient was not finite, over all ranks."""
     rows_lost: int
     """Rows of lost shards, replaced by padding."""
+    rows: int
+    """Global rows of all steps, lost ones too, without what fills up an epoch's batches."""
 
 
 class Trainer:
@@ -92,8 +92,12 @@ class Trainer:
             config.reader.shuffle_rows,
             reader_streams(config.reader, self._pin_memory),
         )
-        self.total_steps = TrainingLength.of(config, schema.rows("train"), ranks.world_size).steps
+        self.evaluator = ArmEvaluator(config, source, self.pipeline, ranks)
+        self.total_steps = TrainingLength.of(config, schema, ranks.world_size).steps
+        """The step at which training ends."""
         self.rows_dropped_per_epoch = self._reader.rows_dropped
+        self.first_step = 0
+        """The step at which training on this data set began: the number of steps that went on before."""
         self.step = 0
         self.position = Position()
         self.skipped_steps = 0
@@ -101,7 +105,7 @@ class Trainer:
         last window."""
         self.rows_lost = 0
         """Rows of lost shards in the run, up to the end of the last window."""
-        self._rows_lost = torch.zeros((), dtype=torch.int64, device=ranks.device)
+        self._rows_lost, self._rows_filled = torch.zeros(2, dtype=torch.int64, device=ranks.device).unbind()
         self._recipe = recipe
         self._reading = self._read()
         self._stream: Iterator[MultiTaskBatch] | None = None
@@ -144,18 +148,21 @@ class Trainer:
         reduced.sums, reduced.histogram = self._window.sums.cpu(), self._window.histogram.cpu()
         self._lifetime.add(reduced)
         self._window.reset()
-        skipped_steps, rows_lost, nonfinite_tasks = self._take_counts()
+        skipped_steps, rows_lost, rows_filled, nonfinite_tasks = self._take_counts()
+        rows = steps * self._config.batch_size - rows_filled
         self._ranks.watch.pause()
         return Window(
             first_step=first,
             last_step=self.step,
-            qps=(steps - 1) * self._config.batch_size / seconds if steps > 1 else None,
+            # Padding is spread evenly over steps.
+            qps=(steps - 1) / steps * rows / seconds if steps > 1 else None,
             metrics=window,
             lifetime=self._lifetime.compute(),
             balancing=balancing_diagnostics(self.arm.balancing),
             skipped_steps=skipped_steps,
             nonfinite_tasks=nonfinite_tasks,
             rows_lost=rows_lost,
+            rows=rows,
         )
 
     def close(self) -> None:
@@ -190,69 +197,59 @@ class Trainer:
         self._lifetime.sums, self._lifetime.histogram, counts = (loaded[name] for name in names)
         self.skipped_steps, run, self.rows_lost = counts.tolist()
         self.arm.optimizer.guard.run.fill_(run)
-        self.step = checkpoint.step
         self.position = Position.from_json(checkpoint.facts["position"])
-        if self.position.epoch * self._reader.steps + self.position.steps != self.step:
+        self._go_on_at(checkpoint.facts.get("first_step", 0))
+        self.step = checkpoint.step
+        if self.position.epoch * self._reader.steps + self.position.steps != self.step - self.first_step:
             raise ValueError(
-                f"{checkpoint.path}: step {self.step}, expected that of epoch {self.position.epoch} and"
-                f" {self.position.steps} of its {self._reader.steps} steps"
+                f"{checkpoint.path}: step {self.step - self.first_step}, expected that of epoch"
+                f" {self.position.epoch} and {self.position.steps} of its {self._reader.steps} steps"
             )
 
-    def start_from(self, prefix: str, checkpoint: Checkpoint, keep_balancer: bool) -> list[str]:
-        """Starts an untrained trainer from a checkpoint, possibly with other tasks, see :func:`start_arm`.
-        Collective."""
-        tasks = self._source.dataset.schema.task_names
-        return start_arm(self.arm, prefix, checkpoint, self._ranks, tasks, keep_balancer)
+    def start_from(
+        self,
+        prefix: str,
+        checkpoint: Checkpoint,
+        keep_balancer: bool,
+        goes_on: bool = False,
+        new_ids: Mapping[str, Ids] = MappingProxyType({}),
+    ) -> list[str]:
+        """Starts an untrained trainer from a checkpoint, possibly with other tasks and larger tables, see
+        :func:`start_arm`. Collective.
 
-    def evaluate(self) -> Evaluation:
-        """The full evaluation on the eval split, on every rank. Collective."""
-        schema, config = self._source.dataset.schema, self._config
-        context = Context.of(schema, config.segments)
-        evaluator = Evaluator(
-            len(schema.tasks),
-            context,
-            config.batch_size,
-            self._ranks.device,
-            self._ranks,
-            products=products(schema.tasks),
-        )
-        self._predict(evaluator.update)
-        return evaluator.evaluate()
+        Args:
+            goes_on: whether steps and schedules go on, see :class:`Start`.
+        """
+        tasks, before = self._source.dataset.schema.task_names, checkpoint.facts["tasks"]
+        anew = start_arm(self.arm, prefix, checkpoint, self._ranks, tasks, keep_balancer, goes_on, new_ids)
+        if goes_on:
+            self.evaluator.withhold(new_ids, [task for task in tasks if task not in before])
+            self._go_on_at(checkpoint.step)
+        return anew
+
+    def start_beside(self, checkpoint: Checkpoint) -> None:
+        """Counts the steps of an untrained trainer, whose tasks a checkpoint has not, from the checkpoint's on."""
+        self.evaluator.withhold({}, self._source.dataset.schema.task_names)
+        self._go_on_at(checkpoint.step)
+
+    def _go_on_at(self, step: int) -> None:
+        self.total_steps += step - self.first_step
+        self.first_step = self.step = step
+
+    def evaluate(self, rows: bool = True) -> Evaluation:
+        """See :meth:`ArmEvaluator.evaluate`. Collective."""
+        return self.evaluator.evaluate(rows)
 
     def evaluation_metrics(self) -> tuple[list[TaskMetrics], dict[str, TaskMetrics]]:
-        """Metrics of the eval split that are sums over rows, on every rank, for evaluations during training: of the
-        tasks, and of their products by name. Collective."""
-        tasks = self._source.dataset.schema.tasks
-        chains = products(tasks)
-        sums = MetricSums(len(tasks) + len(chains), self._ranks.device)
-        self._predict(lambda predictions: sums.update(append_products(predictions, tuple(chains.values()))))
-        sums.reduce(self._ranks.group)
-        self._ranks.synchronize()
-        self._ranks.watch.pause()
-        metrics = sums.compute()
-        return metrics[: len(tasks)], dict(zip(chains, metrics[len(tasks) :], strict=True))
-
-    def _predict(self, take: Callable[[Predictions], None]) -> None:
-        """Predicts this rank's rows of the eval split, batch by batch. Collective."""
-        model = self.pipeline.detach()
-        model.eval()
-        reader = EvaluationReader(
-            self._source,
-            self._local_batch_size,
-            self._ranks.rank,
-            self._ranks.world_size,
-            self._config.segments,
-        )
-        for predictions in predict(model, reader, self._config.reader, self._ranks):
-            take(predictions)
-        self.pipeline.attach(model)
-        model.train()
+        """See :meth:`ArmEvaluator.metrics`. Collective."""
+        return self.evaluator.metrics()
 
     def _train_step(self) -> None:
         self._ranks.watch.progress("training", self.step)
         predictions = self.pipeline.progress(self._batches)
         self._window.update(predictions, self.arm.optimizer.guard.skipped)
-        self._rows_lost += (predictions.rows < 0).sum()
+        self._rows_lost += (predictions.rows == LOST).sum()
+        self._rows_filled += (predictions.rows == FILL).sum()
         self.step += 1
 
     def _feed(self, steps: int) -> None:
@@ -261,15 +258,16 @@ class Trainer:
             self._stream = islice(self._reading, self.total_steps - self.step)
         self._batches = islice(self._stream, steps) if self.drains else self._stream
 
-    def _take_counts(self) -> tuple[int, int, dict[str, int]]:
-        """Skipped steps and lost rows of the window, and how often each task was not finite, over all ranks.
-        Collective."""
+    def _take_counts(self) -> tuple[int, int, int, dict[str, int]]:
+        """Skipped steps, lost rows and padding rows of the window, and how often each task was not finite, over all
+        ranks. Collective."""
         balancing = self.arm.balancing
         skipped = self.arm.optimizer.guard.take_counts()
-        counts = torch.cat([self._rows_lost[None], balancing.nonfinite_tasks])
+        counts = torch.cat([self._rows_lost[None], self._rows_filled[None], balancing.nonfinite_tasks])
         dist.all_reduce(counts, group=self._ranks.group)
-        rows_lost, *by_task = counts.tolist()
+        rows_lost, rows_filled, *by_task = counts.tolist()
         self._rows_lost.zero_()
+        self._rows_filled.zero_()
         balancing.nonfinite_tasks.zero_()
         tasks = dict(zip(self._source.dataset.schema.task_names, by_task, strict=True))
         self.skipped_steps += skipped.count
@@ -281,7 +279,7 @@ class Trainer:
                 f" expected less than max_nonfinite_steps={self._config.max_nonfinite_steps}; losses or gradients that"
                 f" are not finite: {found or 'of no task by itself'}"
             )
-        return skipped.count, rows_lost, tasks
+        return skipped.count, rows_lost, rows_filled, tasks
 
     def _arrange_buckets(self) -> None:
         """Runs two backward passes without effect. Collective.

@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from data_prep.output.continued import Continued
 from data_prep.output.writer import DatasetWriter
 from dlrm_mtl.continuation import Period
-from dlrm_mtl.data.new_ids import read_new_ids
+from dlrm_mtl.data.new_ids import read_new_ids, with_unseen
 from dlrm_mtl.meaning import TableFingerprint
 from dlrm_mtl.schema import STREAM, Schema, read_schema
 from tests.datasets import CATEGORICAL, DENSE, FINGERPRINTS, TASKS, make_table
@@ -56,3 +57,14 @@ def test_a_file_of_ids_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     (day / "reset" / "user.parquet").unlink()
     with pytest.raises(ValueError, match=naming("user.parquet")):
         read_new_ids(day, schema)
+
+
+@pytest.mark.parametrize("kind", [pa.int32(), pa.int64()])
+def test_new_ids_are_read_as_unseen(kind: pa.DataType) -> None:
+    new_ids = np.array([2, 5, 9])
+    ids, lists = [2, 0, 5, 8, 9, 10, 2], [[5, 1, 2], [], [8], [9, 9]]
+    column = pa.chunked_array([pa.array(ids, kind)[1:], pa.array(ids[:1], kind)])
+    assert with_unseen(column, new_ids).equals(pa.chunked_array([pa.array([0, 1, 8, 1, 10, 1, 1], kind)]))
+    bags = with_unseen(pa.chunked_array([pa.array([[2], *lists], pa.list_(kind))[1:]]), new_ids)
+    assert bags.to_pylist() == [[1, 1, 1], [], [8], [1, 1]]
+    assert bags.type == pa.list_(kind)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dlrm_mtl.config import ReaderConfig
-from dlrm_mtl.data.batch import MultiTaskBatch
+from dlrm_mtl.data.batch import FILL, MultiTaskBatch
 from dlrm_mtl.data.dataset import Dataset, RowGroup, open_dataset
 from dlrm_mtl.data.order import shuffled
 from dlrm_mtl.data.position import Position
@@ -34,10 +34,11 @@ def make_row_groups(sizes: list[int]) -> list[RowGroup]:
 class Epoch:
     """Reads an epoch's rows without files: which row is in which batch."""
 
-    def __init__(self, sizes: list[int], shuffle_rows: int, epoch: int = 0) -> None:
-        self.order = shuffled(make_row_groups(sizes), SEED, epoch)
+    def __init__(self, sizes: list[int], shuffle_rows: int, epoch: int = 0, padded: bool = False) -> None:
+        padding = -sum(sizes) % GLOBAL_BATCH if padded else 0
+        self.order = shuffled(make_row_groups(sizes), SEED, epoch, padding)
         self.epoch = epoch
-        self.steps = sum(sizes) // GLOBAL_BATCH
+        self.steps = (sum(sizes) + padding) // GLOBAL_BATCH
         self.division = Division(self.order, self.steps, GLOBAL_BATCH, shuffle_rows)
 
     def batches(self, position: Position, world_size: int, workers: int) -> list[list[list[int]]]:
@@ -53,29 +54,49 @@ class Epoch:
     def _cut(self, stream: Stream, size: int) -> list[list[int]]:
         rows: list[int] = []
         for piece in stream:
-            places = np.concatenate(
-                [
-                    np.arange(part.row_group.first_row + part.start, part.row_group.first_row + part.stop)
-                    for part in self.order.parts(piece.window.start, piece.window.stop)
-                ]
-            )
+            window = piece.window.start, piece.window.stop
+            parts = [
+                np.arange(part.row_group.first_row + part.start, part.row_group.first_row + part.stop)
+                for part in self.order.parts(*window)
+            ]
+            places = np.concatenate([*parts, np.full(self.order.padding(*window), FILL)])
             shuffle = np.random.default_rng([SEED, self.epoch, *piece.window.key]).permutation(len(places))
             rows += places[shuffle][piece.first : piece.last].tolist()
         assert len(rows) % size == 0
         return [rows[start : start + size] for start in range(0, len(rows), size)]
 
 
-row_group_sizes = st.lists(st.integers(1, 60), min_size=1, max_size=12).filter(lambda sizes: sum(sizes) >= GLOBAL_BATCH)
+any_sizes = st.lists(st.integers(1, 60), min_size=1, max_size=12)
+row_group_sizes = any_sizes.filter(lambda sizes: sum(sizes) >= GLOBAL_BATCH)
 layouts = st.tuples(st.sampled_from(WORLD_SIZES), st.integers(1, 4))
 
 
-@given(row_group_sizes, st.integers(1, 80), st.lists(st.tuples(layouts, st.integers(0, 15)), max_size=5), layouts)
+stops_of_a_run = st.lists(st.tuples(layouts, st.integers(0, 15)), max_size=5)
+
+
+@given(row_group_sizes, st.integers(1, 80), stops_of_a_run, layouts)
 @settings(max_examples=200, deadline=None)
 def test_every_row_once_whatever_the_ranks_and_workers(
     sizes: list[int], shuffle_rows: int, stops: list[tuple[tuple[int, int], int]], last: tuple[int, int]
 ) -> None:
-    epoch, position, used = Epoch(sizes, shuffle_rows), Position(), []
-    for layout, steps in [*stops, (last, sum(sizes))]:
+    epoch = Epoch(sizes, shuffle_rows)
+    used = rows_used(epoch, sum(sizes), stops, last)
+    assert len(set(used)) == len(used) == epoch.steps * GLOBAL_BATCH
+
+
+@given(any_sizes, st.integers(1, 80), stops_of_a_run, layouts)
+@settings(max_examples=200, deadline=None)
+def test_padding_fills_up_batches_so_that_no_row_is_left_out(
+    sizes: list[int], shuffle_rows: int, stops: list[tuple[tuple[int, int], int]], last: tuple[int, int]
+) -> None:
+    used = rows_used(Epoch(sizes, shuffle_rows, padded=True), sum(sizes), stops, last)
+    assert sorted(used) == [FILL] * (-sum(sizes) % GLOBAL_BATCH) + list(range(sum(sizes)))
+
+
+def rows_used(epoch: Epoch, rows: int, stops: list[tuple[tuple[int, int], int]], last: tuple[int, int]) -> list[int]:
+    """Rows of an epoch in which ranks and workers change."""
+    position, used = Position(), list[int]()
+    for layout, steps in [*stops, (last, rows)]:
         left = epoch.steps - position.steps
         ranks = epoch.batches(position, *layout)
         assert [len(batches) for batches in ranks] == [left] * layout[0]
@@ -85,7 +106,12 @@ def test_every_row_once_whatever_the_ranks_and_workers(
         if position.epoch:
             break
     assert position == Position(1)
-    assert len(set(used)) == len(used) == epoch.steps * GLOBAL_BATCH
+    return used
+
+
+def test_padding_is_spread_evenly() -> None:
+    order = shuffled(make_row_groups([50, 1, 49]), SEED, 0, padding=25)
+    assert [order.padding(start, start + 25) for start in range(0, 125, 25)] == [5] * 5
 
 
 @given(row_group_sizes, st.integers(1, 80), layouts, layouts, st.lists(st.integers(0, 9), min_size=2, max_size=5))

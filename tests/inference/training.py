@@ -62,7 +62,8 @@ def load_and_predict(ranks: Ranks, path: Path, arm: str, data: Path, batch_size:
 
 def _predicted_by(trainer: Trainer) -> Logits:
     logits: Logits = {}
-    trainer._predict(lambda predictions: logits.update(_by_row(predictions)))
+    for predictions in trainer.evaluator.predictions():
+        logits |= _by_row(predictions)
     return logits
 
 

@@ -26,7 +26,7 @@ BALANCING: dict[str, Any] = {
 
 
 def window(first: int, last: int, qps: float | None = 1000.0) -> Window:
-    return Window(first, last, qps, [CLICK, NO_BUY], [CLICK, CLICK], BALANCING, 2, {"click": 0, "buy": 3}, 7)
+    return Window(first, last, qps, [CLICK, NO_BUY], [CLICK, CLICK], BALANCING, 2, {"click": 0, "buy": 3}, 7, 100)
 
 
 @pytest.fixture

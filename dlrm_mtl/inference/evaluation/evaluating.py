@@ -48,9 +48,12 @@ def evaluate(options: EvaluateOptions, ranks: Ranks) -> dict[str, Any]:
     if ranks.is_first:
         for note in notes:
             print(note, file=sys.stderr, flush=True)
+    # Ids that a model has not learnt stand for values that it has never seen.
+    new_ids = ranks.run_on_all(lambda: [model.fit(options.data, dataset.schema).new_ids for model in models])
+    loaded = (load_model(model, ranks, options.batch_size, options.sharding) for model in models)
     evaluations = [
-        evaluate_model(load_model(model, ranks, options.batch_size, options.sharding), source, options, ranks)
-        for model in models
+        evaluate_model(model, source.with_unseen(ids), options, ranks)
+        for model, ids in zip(loaded, new_ids, strict=True)
     ]
     result = describe_evaluations(options, dataset.schema, notes, models, evaluations)
     if ranks.is_first:

@@ -21,7 +21,7 @@ def check_fit(models: Sequence[StoredModel], data: Path, schema: Schema) -> tupl
         ValueError: ids or dense values stand for something else than in training; there is no such task, or one is
             given another task in the data set than in a model.
     """
-    notes = [note for model in models for note in (model.note, model.check_data(data, schema)) if note]
+    notes = [note for model in models for note in (model.note, model.fit(data, schema).note) if note]
     tasks = [task for task in schema.task_names if all(task in model.tasks for model in models)]
     for model in models:
         if not tasks:

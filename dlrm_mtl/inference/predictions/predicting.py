@@ -34,6 +34,7 @@ from dlrm_mtl.models.products import append_logits
 from dlrm_mtl.training.interruption import termination_requested
 from dlrm_mtl.training.run_data import DATA_RECORD, inspect_run_data, open_run_data
 from dlrm_mtl.training.run_log import progress_bar
+from dlrm_mtl.training.state.init_from import DataFit
 
 STEPS = 10
 """Batches between two times that the ranks agree whether to end."""
@@ -46,7 +47,7 @@ class _Job:
     options: PredictOptions
     ranks: Ranks
     stored: StoredModel
-    dataset: Dataset
+    source: RowSource
     columns: Columns
     manifest: Manifest
     record: DataRecord
@@ -68,7 +69,7 @@ def predict(options: PredictOptions, ranks: Ranks) -> None:
     if job.place == output.out:
         _say(ranks, f"{job.place}: finished before")
         return
-    files = output.files(divide(job.dataset, options.split, options.rows_per_file))
+    files = output.files(divide(job.source.dataset, options.split, options.rows_per_file))
     begin = partial(output.begin, job.manifest, job.record) if job.place is None else output.go_on
     ranks.run_on_all(lambda: begin() if ranks.is_first else None)
     left = ranks.broadcast(unfinished(files, job.columns.schema) if ranks.is_first else {})
@@ -91,19 +92,20 @@ def _prepare(options: PredictOptions, output: Output, ranks: Ranks) -> _Job:
     record = place / DATA_RECORD if place else None
     dataset, began = open_run_data(options.data, record, "stop", ranks, options.split)
 
-    def check() -> tuple[Columns, Manifest, str | None]:
-        note = stored.check_data(options.data, dataset.schema)
+    def check() -> tuple[Columns, Manifest, DataFit]:
+        fit = stored.fit(options.data, dataset.schema)
         columns = Columns.of(dataset, options.split, options.columns, stored.schema.tasks)
         manifest = _manifest(options, stored, dataset)
         if place is not None:
             check_same(place, read_manifest(place), manifest)
-        return columns, manifest, note
+        return columns, manifest, fit
 
-    columns, manifest, note = ranks.run_on_all(check)
-    for line in filter(None, (stored.note, note)):
+    columns, manifest, fit = ranks.run_on_all(check)
+    for line in filter(None, (stored.note, fit.note)):
         _say(ranks, line, sys.stderr)
     inspected = inspect_run_data(dataset, began, options.check, "stop", ranks)
-    return _Job(options, ranks, stored, inspected[0], columns, manifest, inspected[1], place)
+    source = RowSource(inspected[0], unseen=fit.new_ids)
+    return _Job(options, ranks, stored, source, columns, manifest, inspected[1], place)
 
 
 def _manifest(options: PredictOptions, stored: StoredModel, dataset: Dataset) -> Manifest:
@@ -130,7 +132,7 @@ def _write(job: _Job, files: Mapping[Path, range]) -> None:
     shares = [dict(list(files.items())[rank :: ranks.world_size]) for rank in range(ranks.world_size)]
     steps = max(batches_of(list(share.values()), batch_size) for share in shares)
     mine = shares[ranks.rank]
-    reader = PartsReader(RowSource(job.dataset), split, list(mine.values()), batch_size, steps)
+    reader = PartsReader(job.source, split, list(mine.values()), batch_size, steps)
     with (
         progress_bar(steps, "predict", ranks.is_first) as bar,
         termination_requested() as requested,
@@ -144,7 +146,7 @@ def _write(job: _Job, files: Mapping[Path, range]) -> None:
                     raise Terminated(f"with {sum(not file.exists() for file in files)} files left to write")
                 yield batch
 
-        write_parts(mine, job.dataset, split, job.columns, watched())
+        write_parts(mine, job.source.dataset, split, job.columns, watched())
     ranks.synchronize()  # every file has its name
     ranks.watch.pause()
 

@@ -1,6 +1,8 @@
 """The state of an arm as named tensors: weights, optimizer state, balancer state."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from itertools import chain
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -8,11 +10,13 @@ from torch import Tensor
 from torch.distributed._shard.sharded_tensor.api import ShardedTensor
 
 from dlrm_mtl.balancing import BalancingLayer
+from dlrm_mtl.data.new_ids import Ids
 from dlrm_mtl.distributed.checkpoint import Checkpoint, load_tensors
 from dlrm_mtl.distributed.plan_records import describe_plan
 from dlrm_mtl.distributed.processes import Ranks
 from dlrm_mtl.module_names import OWNED_BY, belongs_to, module_of, unescape
 from dlrm_mtl.training.arm import Arm
+from dlrm_mtl.training.state.new_rows import NewRows
 
 BALANCING = "dense_part.balancing."
 """The part of the model whose state grows in the first step and is keyed by task."""
@@ -51,16 +55,25 @@ def restore_arm(arm: Arm, prefix: str, checkpoint: Checkpoint, ranks: Ranks) -> 
 
 
 def start_arm(
-    arm: Arm, prefix: str, checkpoint: Checkpoint, ranks: Ranks, tasks: Collection[str], keep_balancer: bool
+    arm: Arm,
+    prefix: str,
+    checkpoint: Checkpoint,
+    ranks: Ranks,
+    tasks: Collection[str],
+    keep_balancer: bool,
+    keep_schedules: bool = False,
+    new_ids: Mapping[str, Ids] = MappingProxyType({}),
 ) -> list[str]:
-    """Loads the state of an untrained arm from a checkpoint of a run with other tasks. Collective.
+    """Loads the state of an untrained arm from a checkpoint of a run with other tasks and tables. Collective.
 
     Shared parts and parts of tasks with the same name keep weights and optimizer state; heads of new tasks keep their
-    initial weights, and schedules start again.
+    initial weights.
 
     Args:
         tasks: of the arm.
         keep_balancer: whether to load the balancer's state too; that of new tasks keeps its initial value.
+        keep_schedules: whether schedules of learning rates go on, or start again.
+        new_ids: by table, the rows that keep their initial weights and get new optimizer state, see :class:`NewRows`.
 
     Returns:
         the modules and tables that keep their initial weights.
@@ -75,9 +88,10 @@ def start_arm(
         prefix,
         checkpoint,
         ranks,
-        skip=(f".{SCHEDULE}/", *(() if keep_balancer else (BALANCING,))),
+        skip=(*(() if keep_schedules else (f".{SCHEDULE}/",)), *(() if keep_balancer else (BALANCING,))),
         new_tasks=new_tasks,
         gone_tasks=[task for task in before if task not in tasks],
+        new_rows=NewRows(checkpoint.sizes, new_ids),
     )
     parameters = (name.partition("/model/")[2] for name in names if name not in checkpoint.sizes)
     return sorted({module_of(each, new_tasks) for each in parameters if each and BALANCING not in each})
@@ -103,6 +117,7 @@ def restore_generators(checkpoint: Checkpoint, ranks: Ranks) -> None:
             torch.set_rng_state(state)
 
 
+@torch.no_grad()
 def _restore(
     arm: Arm,
     prefix: str,
@@ -111,6 +126,7 @@ def _restore(
     skip: Collection[str] = (),
     new_tasks: Collection[str] = (),
     gone_tasks: Collection[str] = (),
+    new_rows: NewRows | None = None,
 ) -> set[str]:
     """Reads the parts of the arm's state that a checkpoint has; the rest is unchanged.
 
@@ -118,6 +134,7 @@ def _restore(
         skip: parts of names that are not read.
         new_tasks: tasks whose heads the checkpoint need not have.
         gone_tasks: tasks whose heads it may have in addition.
+        new_rows: rows of tables that are not read; by default none.
 
     Returns:
         the names of the state of all ranks, as far as it was wanted.
@@ -133,19 +150,26 @@ def _restore(
     initial = {name: value.clone() for name, value in arm.model.state_dict().items() if not _is_sharded(value)}
     _create_optimizer_state(arm)
     state = arm_state(arm, prefix, rank)
+    for name, value in initial.items():
+        state[_model_name(arm, prefix, name, rank)] = value
     ours = {name: value for name, value in state.items() if wanted(name)}
     saved = [name for name in checkpoint.sizes if wanted(name)]
     known = {name for names in ranks.gather(list(ours)) for name in names}
-    ranks.run_on_all(lambda: _check(arm, checkpoint, ours, saved, known, new_tasks, gone_tasks))
+    new_rows = new_rows or NewRows(checkpoint.sizes)
+    ranks.run_on_all(lambda: _check(arm, checkpoint, ours, saved, known, new_tasks, gone_tasks, new_rows))
 
     sharded = {name: value for name, value in ours.items() if name in checkpoint.sizes and _is_sharded(value)}
+    grown = {name: rows for name in sharded if (rows := new_rows.grown(name))}
+    fresh = {name: new_rows.fresh(name, value) for name, value in ours.items()}
     # The balancing layer may take more than it shows before its first step.
     whole = [name for name in saved if name not in sharded and (name in ours or BALANCING in name)]
-    loaded: State = {**sharded, **load_tensors(checkpoint, sharded, whole, ranks)}
-
-    for name, value in initial.items():
-        state[_model_name(arm, prefix, name, rank)] = value
-    state.update(loaded)
+    for name, value in load_tensors(checkpoint, sharded, whole, ranks, grown).items():
+        if fresh.get(name):
+            state[name][: len(value)] = value
+        else:
+            state[name] = value
+    for part, index, values in chain.from_iterable(fresh.values()):
+        part[index] = values
     arm.model.load_state_dict({name.partition("/model/")[2]: state[name] for name in state if "/model/" in name})
     optimizer = arm.optimizer.state_dict()["state"]
     arm.optimizer.load_state_dict(
@@ -185,6 +209,7 @@ def _check(
     known: Collection[str],
     new_tasks: Collection[str],
     gone_tasks: Collection[str],
+    new_rows: NewRows,
 ) -> None:
     """Raises a ValueError unless the checkpoint has the state that this rank needs, in the right sizes, and no unknown
     names.
@@ -201,7 +226,7 @@ def _check(
         if name not in checkpoint.sizes:
             raise ValueError(f"{checkpoint.path}: has no {name}, which this run needs")
         found, expected = checkpoint.sizes[name], value.size()
-        if found != expected:
+        if new_rows.size_now(name) != expected:
             raise ValueError(
                 f"{checkpoint.path}: {name} has size {list(found)}, expected {list(expected)}"
                 f"{_sharding_hint(arm, checkpoint, name)}"

@@ -62,6 +62,8 @@ class RunFacts(MayHoldMore):
     world_size: int
     position: Mapping[str, Any]
     plan: tuple[PlannedTable, ...]
+    first_step: int = 0
+    """Steps of the run before those on its data set; 0 in a checkpoint of an earlier version."""
     progress: LoopProgress | None = None
     """None if another loop than that of :mod:`dlrm_mtl.training.loop` trained."""
 
@@ -70,6 +72,7 @@ class RunFacts(MayHoldMore):
         for arm in self.arms:
             parse_recipe(arm)
         require("tasks", self.tasks, 0 < len(self.tasks) == len(set(self.tasks)), "different tasks")
+        require("first_step", self.first_step, 0 <= self.first_step <= self.step, f"0 to the step, {self.step}")
         require("world_size", self.world_size, self.world_size > 0, "at least 1")
         Position.from_json(self.position)
         if self.progress is not None:
