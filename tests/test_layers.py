@@ -154,6 +154,7 @@ def test_serving_encodes_raw_rows_by_data_prep() -> None:
 
 
 def test_scoring_and_applying_need_no_torchrec_and_no_command_line() -> None:
+    assert not reached("dlrm_mtl.apply", lazy=True) & {"torchrec", "fbgemm_gpu"}
     assert not reached("dlrm_mtl.serving", lazy=False) & {"torchrec", "fbgemm_gpu", "tyro", "tqdm"}
 
 

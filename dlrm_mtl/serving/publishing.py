@@ -11,7 +11,9 @@ from dlrm_mtl.serving.deltas.manifest import Delta
 from dlrm_mtl.serving.deltas.writing import find_obstacle, write_delta
 from dlrm_mtl.serving.directories import PARTIAL, check_place, new_directory
 from dlrm_mtl.serving.manifest import Manifest, read_manifest
+from dlrm_mtl.serving.text import format_delta
 from dlrm_mtl.serving.writing import write_export
+from dlrm_mtl.units import format_size
 
 FULL, DELTA = "full", "delta"
 """Folders of a publication."""
@@ -27,6 +29,16 @@ class Publication:
     delta: Delta | None
     obstacle: str | None
     """Why there is no delta; None: there is one, or nothing was published before."""
+
+    def __str__(self) -> str:
+        parts = []
+        if self.full is not None:
+            parts.append(f"full, {format_size(self.full.bytes)}")
+        if self.delta is not None:
+            parts.append(f"delta, {format_delta(self.delta)}")
+        if self.obstacle is not None:
+            parts.append(f"no delta: {self.obstacle}")
+        return "; ".join(parts)
 
 
 def publish(

@@ -62,8 +62,8 @@ def apply_deltas(export: Path, deltas: Sequence[Path], out: Path) -> Manifest:
         files = list_files(directory)
         if files[MODEL] != before.files[MODEL]:
             raise ValueError(
-                f"{out}: {MODEL} has other bytes than that of the full export, written by {before.versions}, and this"
-                f" is torch {torch.__version__}"
+                f"{out}: {MODEL} has other bytes than that of the full export, which torch"
+                f" {before.versions.get('torch')} wrote; this is {torch.__version__}"
             )
         manifest = replace(before, files=files)
         write_manifest(manifest, directory)
