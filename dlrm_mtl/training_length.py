@@ -49,8 +49,9 @@ class TrainingLength:
         return self._possible if self.max_steps is None else min(self._possible, self.max_steps)
 
     def warning(self) -> str | None:
-        """A warning for a run that is too short, with options that would make it long enough; None for others."""
-        if self.steps >= ENOUGH_STEPS:
+        """A warning for a run that is too short, with options that would make it long enough; None for others, and for
+        a period, which is a part of a run."""
+        if self.padded or self.steps >= ENOUGH_STEPS:
             return None
         options = []
         if self.max_steps is not None and self.max_steps < ENOUGH_STEPS:

@@ -17,6 +17,8 @@ from dlrm_mtl.training_length import ENOUGH_STEPS, TrainingLength
         (TrainingLength(18_000, 2048, 3, None, 1), 24),
         (TrainingLength(18_000, 2048, 3, 20, 1), 20),
         (TrainingLength(18_000, 2048, 3, 200, 1), 24),
+        (TrainingLength(18_000, 2048, 2, None, 1, padded=True), 18),
+        (TrainingLength(18_432, 2048, 2, None, 1, padded=True), 18),
     ],
 )
 def test_steps(length: TrainingLength, steps: int) -> None:
