@@ -31,6 +31,10 @@ def test_what_is_missing_is_a_gap() -> None:
     assert curve is not None
     assert curve.mean[:2].tolist() == [2, 4]
     assert np.isnan(curve.mean[2])
+    assert not curve.alone.any()
+    gaps = draw_curve([windows([1, None, 3, 4])], pick, 300)
+    assert gaps is not None
+    assert gaps.alone.tolist() == [True, False, False, False]
     assert draw_curve([windows([None, None])], pick, 300) is None
     assert draw_curve([], pick, 300) is None
 

@@ -129,7 +129,7 @@ def test_days_are_counted_and_described(stream: Mapping[str, Any]) -> None:
     assert [name for name, day in days.items() if day["skipped"] is None and day["ended_tasks"]] == ["0004-e"]
     assert days["0003-d"]["tables"]["user"] == {"ids": 103, "new": 1, "recycled": 3}
     assert days["0003-d"]["unseen_share"] == {"user": 0.25}
-    assert days["0003-d"]["evaluation"]["buy"] == {"rows": ROWS, "positives": positives_on(3)}
+    assert days["0003-d"]["evaluation"]["buy"] == {"rows": ROWS, "positives": positives_on(3), "bayes_ne": None}
     assert days["0003-d"]["seconds"] == 12.5
     assert days["0003-d"]["arms"]["mean"]["qps"] == 1000.0
 

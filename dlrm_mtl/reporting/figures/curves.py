@@ -28,6 +28,12 @@ class Curve:
     def has_band(self) -> bool:
         return bool((self.low < self.high).any())
 
+    @property
+    def alone(self) -> npt.NDArray[np.bool_]:
+        """(n,) whether a value has none beside it."""
+        gaps = np.isnan(np.pad(self.mean, 1, constant_values=np.nan))
+        return ~gaps[1:-1] & gaps[:-2] & gaps[2:]
+
 
 def draw_curve(seeds: Sequence[Sequence[Record]], pick: Pick, points: int) -> Curve | None:
     """The curve of a value over the steps of all seeds; None without any value.

@@ -19,6 +19,7 @@ Panels = Mapping[str, Mapping[str, Curve]]
 
 MOST = 8
 """Maximum number of features, or tables, in a figure."""
+BAYES = "true probabilities (Bayes NE)"
 CHANGES = " Dotted: the first day with a task, or the first one without it."
 
 
@@ -35,8 +36,14 @@ def day_charts(stream: Record) -> list[Chart]:
             "NE of each day before training on it",
             f"Lower is better.{seeds}{CHANGES}",
             "NE (no unit)",
-            {task: _by_arm(stream, task, arms, lambda record: _spread(record, "ne")) for task in tasks},
-            looks,
+            {
+                task: {
+                    **_by_arm(stream, task, arms, lambda record: _spread(record, "ne")),
+                    **_curves({BAYES: [_bayes_ne(day, task) for day in stream["days"]]}),
+                }
+                for task in tasks
+            },
+            {**looks, BAYES: look(len(arms) - 1)},
             of_tasks,
         ),
         _chart(
@@ -188,6 +195,10 @@ def _spread(record: Record, key: str) -> Point:
     """A value, with the lowest and the highest seed."""
     seeds = [one[key] for one in record["by_seed"] if one[key] is not None]
     return (record[key], min(seeds), max(seeds)) if seeds else (None, None, None)
+
+
+def _bayes_ne(day: Record, task: str) -> Point:
+    return day["evaluation"].get(task, {}).get("bayes_ne"), None, None
 
 
 def _gain(record: Record) -> Point:

@@ -140,8 +140,6 @@ def curve_panel(
         if curve.has_band:
             low, high = np.maximum(curve.low, limits[0]), np.maximum(curve.high, limits[0])
             axes.fill_between(curve.steps, low, high, color=style.color, alpha=0.15, linewidth=0)
-            if len(curve.steps) == 1:
-                axes.vlines(curve.steps, low, high, color=style.color)
         every = max(1, len(curve.steps) // 5)
         start = min(len(curve.steps) - 1, index * every // max(1, len(curves)))
         axes.plot(
@@ -153,6 +151,15 @@ def curve_panel(
             # Markers are staggered, so that overlapping curves stay distinguishable.
             markevery=(start, every),
         )
+        if (alone := curve.alone & (curve.mean >= limits[0])).any():
+            axes.errorbar(
+                *(curve.steps[alone], curve.mean[alone]),
+                yerr=np.stack([curve.mean - curve.low, curve.high - curve.mean])[:, alone],
+                color=style.color,
+                linestyle="",
+                marker=style.marker or "_",
+                markersize=5,
+            )
     axes.set(xlabel=over, ylabel=unit)
     axes.set_ylim(*limits)
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))

@@ -35,7 +35,13 @@ def read_day(directory: Path, arms: Sequence[str], seeds: Sequence[int]) -> dict
     first = summaries[0]["arms"][arms[0]]["tasks"]
     return {
         **facts,
-        "evaluation": {task: {key: first[task][key] for key in ("rows", "positives")} for task in facts["evaluated"]},
+        "evaluation": {
+            task: {
+                **{key: first[task][key] for key in ("rows", "positives")},
+                "bayes_ne": compared["bayes_ne"].get(task) if compared else None,
+            }
+            for task in facts["evaluated"]
+        },
         "arms": {
             arm: _arm(
                 [summary["arms"][arm] for summary in summaries],
