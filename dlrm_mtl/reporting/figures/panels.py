@@ -136,6 +136,7 @@ def curve_panel(
         axes.axvline(mark, color=MUTED, linewidth=1, linestyle=":")
     if logarithmic:
         axes.set_yscale("log", nonpositive="mask")
+    axes.set_ylim(*limits)
     for index, (style, curve) in enumerate(curves):
         if curve.has_band:
             low, high = np.maximum(curve.low, limits[0]), np.maximum(curve.high, limits[0])
@@ -161,7 +162,6 @@ def curve_panel(
                 markersize=5,
             )
     axes.set(xlabel=over, ylabel=unit)
-    axes.set_ylim(*limits)
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     if logarithmic:
