@@ -4,40 +4,24 @@ Two passes over the log: the first learns the encoders from training rows, the s
 and video tables, the vocabularies and one batch of the log.
 """
 
-import datetime
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal
 
-import numpy as np
-import pyarrow as pa
 from tqdm import tqdm
 
-from data_prep.columns.days import day_number
 from data_prep.columns.layout import dense_names
 from data_prep.encoding.encoding import Encoding
 from data_prep.encoding.reuse import ReusedEncoding
-from data_prep.engine.options import refuse_changed
-from data_prep.kuairand_log.context import CLUSTER, SEGMENTS, KuaiRandContext
-from data_prep.kuairand_log.counts import (
-    LABEL_SOURCES,
-    Counts,
-    count_ids,
-    count_joins,
-    count_labels,
-    derive_labels,
-    labels_of,
-    report,
-    to_date,
-)
+from data_prep.kuairand_log.context import CLUSTER, KuaiRandContext
+from data_prep.kuairand_log.counts import LABEL_SOURCES, Counts, labels_of, report, to_date
 from data_prep.kuairand_log.features import ImpressionEncoder, Tables
 from data_prep.kuairand_log.learning import Statistics
+from data_prep.kuairand_log.options import TASKS, Options
+from data_prep.kuairand_log.passes import Passes
 from data_prep.kuairand_log.raw_tables import (
     Impressions,
     RawFiles,
+    check_history,
     discover,
-    last_day,
     read_history,
     read_log,
     read_users,
@@ -47,75 +31,7 @@ from data_prep.kuairand_log.reuse import reuse, vocabularies_of
 from data_prep.output.summary import summary
 from data_prep.output.writer import DatasetWriter, check_destination
 from dlrm_mtl import cli
-from dlrm_mtl.model_schema import Task
-from dlrm_mtl.quoting import quote
 from dlrm_mtl.schema import Schema
-
-TASKS = {
-    "feeds": tuple(Task(name, name) for name in ("click", "long_view", "like", "profile_enter", "comment")),
-    "ads": (Task("ctr", "click"), Task("cvr", "long_view", given="click"), Task("conv_imp", "click_long_view")),
-}
-"""Task sets."""
-
-
-@dataclass(frozen=True)
-class Options:
-    """Prepares KuaiRand: joins log, users and videos, splits by date, assigns ids from training rows."""
-
-    raw: Path
-    """Directory of the raw files: log_standard_*.csv, user_features_*.csv, video_features_basic_*.csv, each plain,
-    .gz or .zst, and user_history_to_*.parquet where there is one."""
-    out: Path
-    """Directory of the data set; an existing data set is replaced."""
-    tasks: Literal["feeds", "ads"]
-    """feeds: click, long_view, like, profile_enter, comment. ads: ctr, cvr given click, conv_imp."""
-    eval_from: datetime.date = datetime.date(2022, 5, 4)
-    """First day of evaluation; training ends the day before."""
-    train_from: datetime.date | None = None
-    """First day of training; by default the log's first."""
-    eval_to: datetime.date | None = None
-    """Last day of evaluation; by default the log's last."""
-    include_random: bool = False
-    """Use the log of randomly exposed videos (log_random_*.csv) as well."""
-    history_length: int = 50
-    """Number of newest ids kept of each history of a user."""
-    min_count: int = 1
-    """A value needs at least so many occurrences in training rows for an id of its own; rarer ones share the id of
-    unseen values, which is then trained."""
-    segments: tuple[str, ...] = ()
-    """Columns whose values divide the evaluation rows, beside their day and whether their user has training rows: hour,
-    tab, duration_bucket, or categorical columns of the user or video table. The cluster is user_id."""
-    encoding: Path | None = None
-    """Data set whose encoding is used: its features, vocabularies, means and deviations, so that its models fit these
-    rows. By default they are learnt."""
-
-    def validate(self) -> None:
-        """Raises ValueError where options are out of range or contradict each other."""
-        if self.encoding is not None:
-            refuse_changed(self, Options, "history_length", "min_count")
-        for name in ("history_length", "min_count"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} {getattr(self, name)}: expected at least 1")
-        for name in self.segments:
-            if name not in SEGMENTS:
-                raise ValueError(f"segments: no column {quote(name)}; expected {', '.join(SEGMENTS)}")
-            if self.segments.count(name) > 1:
-                raise ValueError(f"segments: {name!r} is named twice")
-        if self.train_from is not None and self.train_from >= self.eval_from:
-            raise ValueError(f"train_from {self.train_from}: expected a day before eval_from {self.eval_from}")
-        if self.eval_to is not None and self.eval_to < self.eval_from:
-            raise ValueError(f"eval_to {self.eval_to}: expected no day before eval_from {self.eval_from}")
-
-    def split(self, impressions: Impressions) -> dict[str, "np.ndarray"]:
-        """Mask (B,) of the rows of each split."""
-        boundary = day_number(self.eval_from)
-        train = impressions.day < boundary
-        evaluation = impressions.day >= boundary
-        if self.train_from is not None:
-            train &= impressions.day >= day_number(self.train_from)
-        if self.eval_to is not None:
-            evaluation &= impressions.day <= day_number(self.eval_to)
-        return {"train": train, "eval": evaluation}
 
 
 def prepare(options: Options) -> Schema:
@@ -137,80 +53,55 @@ def prepare(options: Options) -> Schema:
         read_videos(files.videos),
         read_history(files.history) if files.history is not None else None,
     )
-    context = KuaiRandContext(tables, options.segments)
     statistics = Statistics(tables)
-    counts = count(options, files, tables, log_labels, context, statistics if reused is None else None)
+    passes = Passes(tasks, tables, KuaiRandContext(tables, options.segments), None if reused else statistics)
+    counts = count(options, files, passes, log_labels)
     encoding, vocabularies = (
-        statistics.learn(options.history_length, options.min_count)
-        if reused is None
-        else (reused.encoding, vocabularies_of(reused))
+        (reused.encoding, vocabularies_of(reused))
+        if reused is not None
+        else statistics.learn(options.history_length, options.min_count)
     )
     encoder = ImpressionEncoder(tables, encoding, vocabularies)
-    name = f"kuairand-{options.tasks}"
     with DatasetWriter(
         options.out,
-        name,
+        options.name,
         encoding.features,
         dense_names(encoding.dense),
         tasks,
         fingerprints=encoding.fingerprints,
         cluster=CLUSTER,
-        segments=context.learnt(),
+        segments=passes.context.learnt(),
     ) as writer:
         for impressions in progress(read_log(files.logs, log_labels), "encode", counts.rows_read):
             for split, mask in options.split(impressions).items():
-                selected = impressions.select(mask)
-                columns = encoder.encode(selected)
-                count_ids(columns, encoding.features, counts, split)
-                columns |= {name: pa.array(values) for name, values in derive_labels(selected, tasks).items()}
-                if split == "eval":
-                    columns |= context.columns(selected)
-                writer.write(split, pa.table(columns))
-        described = {**source(options, files, counts, encoding, reused), **context.as_record()}
+                writer.write(split, passes.encode(split, impressions.select(mask), encoder, encoding.features))
+        described = {**source(options, files, counts, encoding, reused), **passes.context.as_record()}
         return writer.finish(described, encoding=encoding, vocabularies=vocabularies)
 
 
-def count(
-    options: Options,
-    files: RawFiles,
-    tables: Tables,
-    log_labels: Sequence[str],
-    context: KuaiRandContext,
-    statistics: Statistics | None,
-) -> Counts:
+def count(options: Options, files: RawFiles, passes: Passes, log_labels: Sequence[str]) -> Counts:
     """The first pass. The context learns from it, and so do the statistics, if there are any.
 
     Raises:
         ValueError: a split is empty, a task has one class only among the training rows, or the histories reach
             into the rows used.
     """
-    counts = Counts()
+    counts = passes.counts
     first_used = 1 << 40
     for impressions in progress(read_log(files.logs, log_labels), "count", None):
         if not len(impressions):
             continue
-        counts.rows_read += len(impressions)
-        first, last = counts.days
-        counts.days = (min(first, int(impressions.day.min())), max(last, int(impressions.day.max())))
+        counts.read(impressions)
         used = 0
         for split, mask in options.split(impressions).items():
             selected = impressions.select(mask)
             used += len(selected)
-            counts.rows[split] += len(selected)
-            count_labels(selected, TASKS[options.tasks], counts, split)
-            count_joins(selected, tables, counts, split)
-            context.add(split, selected)
-            if split == "train" and statistics is not None:
-                statistics.add(selected)
+            passes.count(split, selected)
             if len(selected):
                 first_used = min(first_used, int(selected.day.min()))
         counts.rows_outside_dates += len(impressions) - used
     check_splits(options, counts)
-    if tables.history is not None and last_day(tables.history) >= first_used:
-        raise ValueError(
-            f"{files.history}: histories run to {to_date(last_day(tables.history))}, but rows are used from"
-            f" {to_date(first_used)}: they would leak labels; give a later --train-from or take the file away"
-        )
+    check_history(files, passes.tables.history, first_used)
     return counts
 
 

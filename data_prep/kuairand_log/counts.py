@@ -31,7 +31,8 @@ class Counts:
 
     rows_read: int = 0
     rows_outside_dates: int = 0
-    rows: dict[str, int] = field(default_factory=lambda: {"train": 0, "eval": 0})
+    rows: dict[str, int] = field(default_factory=dict)
+    """Per split."""
     days: tuple[int, int] = (1 << 40, -(1 << 40))
     """First and last day read."""
     positives: dict[str, dict[str, int]] = field(default_factory=dict)
@@ -43,6 +44,12 @@ class Counts:
     """Per split and feature: ids outside the vocabulary of the training rows."""
     missing_ids: dict[str, dict[str, int]] = field(default_factory=dict)
     """Per split and feature: empty fields."""
+
+    def read(self, impressions: Impressions) -> None:
+        """Counts impressions (at least one) of any day."""
+        self.rows_read += len(impressions)
+        first, last = self.days
+        self.days = (min(first, int(impressions.day.min())), max(last, int(impressions.day.max())))
 
 
 def labels_of(tasks: Sequence[Task]) -> list[str]:

@@ -151,10 +151,17 @@ def _with_integers(path: Path, table: pa.Table, names: Sequence[str]) -> pa.Tabl
     return table.combine_chunks()
 
 
-def last_day(history: JoinTable) -> int:
-    """Day (since 1970, Beijing time) of the newest event in the histories."""
+def check_history(files: RawFiles, history: JoinTable | None, first_used: int) -> None:
+    """Raises ValueError where histories reach into the days used, the first of which is ``first_used`` (since 1970)."""
+    if history is None:
+        return
     newest = pc.max(history.columns["last_time_ms"]).as_py() or 0
-    return int((newest + BEIJING_MS) // MILLISECONDS_PER_DAY)
+    if (last := int((newest + BEIJING_MS) // MILLISECONDS_PER_DAY)) >= first_used:
+        last_day, first_day = (np.datetime64(day, "D") for day in (last, first_used))
+        raise ValueError(
+            f"{files.history}: histories run to {last_day}, but rows are used from {first_day}: they would leak labels;"
+            " give a later --train-from or take the file away"
+        )
 
 
 @dataclass(frozen=True)

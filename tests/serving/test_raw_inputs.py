@@ -22,6 +22,7 @@ from data_prep.engine.options import IdOptions, WorkOptions
 from data_prep.engine.prepare import prepare
 from data_prep.engine.split import SplitOptions
 from data_prep.generated.ground_truth import Distribution
+from data_prep.kuairand_log.options import Options as KuaiRandOptions
 from dlrm_mtl.model_schema import Task
 from dlrm_mtl.schema import read_schema
 from dlrm_mtl.serving.raw_inputs import RawInputs
@@ -138,7 +139,7 @@ def kuairand_log(directory: Path, test_data: Path) -> Prepared:
     raw = write_raw(directory / "raw")
     histories = {1: ([77, 10, 12], [], [10]), 2: ([10], [11, 11], [])}
     write_history(raw / "user_history_to_4_24.parquet", histories, 1_650_800_000_000)
-    kuairand.prepare(kuairand.Options(raw, directory / "data", "feeds", history_length=2))
+    kuairand.prepare(KuaiRandOptions(raw, directory / "data", "feeds", history_length=2))
     users = {row["user_id"]: row for row in default_users()}
     videos = {row["video_id"]: row for row in default_videos()}
     rows = []

@@ -16,6 +16,7 @@ from data_prep.engine.options import IdOptions
 from data_prep.engine.split import SplitOptions
 from data_prep.generated.ground_truth import Distribution
 from data_prep.ids.fingerprints import of_vocabulary
+from data_prep.kuairand_log.options import Options as KuaiRandOptions
 from dlrm_mtl.meaning import DenseFingerprint, without_fingerprint
 from dlrm_mtl.schema import Schema
 from tests.data_prep.kuairand_log.raw_kuairand import default_users, write_raw
@@ -99,7 +100,7 @@ def test_a_string_of_kuairand_is_its_text_not_its_place(tmp_path: Path) -> None:
 
     def prepared(name: str, **tables: Any) -> Schema:
         raw = write_raw(tmp_path / name, **tables)
-        return kuairand.prepare(kuairand.Options(raw, raw / "out", "feeds"))
+        return kuairand.prepare(KuaiRandOptions(raw, raw / "out", "feeds"))
 
     first = prepared("first")
     assert without_fingerprint(first.meaning) == []

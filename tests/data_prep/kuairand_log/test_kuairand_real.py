@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from data_prep.kuairand import Options, prepare
+from data_prep.kuairand import prepare
+from data_prep.kuairand_log.options import Options
 from dlrm_mtl.schema import Schema
 
 UNSEEN = 1

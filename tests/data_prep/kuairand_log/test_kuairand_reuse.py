@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from data_prep.engine.options import IdOptions
-from data_prep.kuairand import Options, prepare
+from data_prep.kuairand import prepare
+from data_prep.kuairand_log.options import Options
 from dlrm_mtl.schema import Schema
 from tests.data_prep.kuairand_log.raw_kuairand import (
     Row,
