@@ -4,31 +4,20 @@ Two passes over the log: the first learns the encoders from training rows, the s
 and video tables, the vocabularies and one batch of the log.
 """
 
-from collections.abc import Iterator, Sequence
-
-from tqdm import tqdm
-
 from data_prep.columns.layout import dense_names
 from data_prep.encoding.encoding import Encoding
 from data_prep.encoding.reuse import ReusedEncoding
 from data_prep.kuairand_log.context import CLUSTER, KuaiRandContext
-from data_prep.kuairand_log.counts import LABEL_SOURCES, Counts, labels_of, report, to_date
+from data_prep.kuairand_log.counts import Counts, report, to_date
+from data_prep.kuairand_log.days import prepare_days
 from data_prep.kuairand_log.features import ImpressionEncoder, Tables
 from data_prep.kuairand_log.learning import Statistics
 from data_prep.kuairand_log.options import TASKS, Options
 from data_prep.kuairand_log.passes import Passes
-from data_prep.kuairand_log.raw_tables import (
-    Impressions,
-    RawFiles,
-    check_history,
-    discover,
-    read_history,
-    read_log,
-    read_users,
-    read_videos,
-)
+from data_prep.kuairand_log.progress import with_progress
+from data_prep.kuairand_log.raw_tables import RawFiles, check_history, discover, read_log
 from data_prep.kuairand_log.reuse import reuse, vocabularies_of
-from data_prep.output.summary import summary
+from data_prep.output.summary import line_of_day, summary
 from data_prep.output.writer import DatasetWriter, check_destination
 from dlrm_mtl import cli
 from dlrm_mtl.schema import Schema
@@ -43,23 +32,18 @@ def prepare(options: Options) -> Schema:
     options.validate()
     check_destination(options.out)
     tasks = TASKS[options.tasks]
-    log_labels = sorted({column for label in labels_of(tasks) for column in LABEL_SOURCES[label]})
-    files = discover(options.raw, options.include_random, log_labels)
+    files = discover(options.raw, options.include_random, options.log_labels)
     reused = None
     if options.encoding is not None:
         reused, files = reuse(options.encoding, options.out, files)
-    tables = Tables(
-        read_users(files.users),
-        read_videos(files.videos),
-        read_history(files.history) if files.history is not None else None,
-    )
+    tables = Tables.read(files)
     statistics = Statistics(tables)
     passes = Passes(tasks, tables, KuaiRandContext(tables, options.segments), None if reused else statistics)
-    counts = count(options, files, passes, log_labels)
+    counts = count(options, files, passes)
     encoding, vocabularies = (
         (reused.encoding, vocabularies_of(reused))
         if reused is not None
-        else statistics.learn(options.history_length, options.min_count)
+        else statistics.learn(options.history_length, options.growth)
     )
     encoder = ImpressionEncoder(tables, encoding, vocabularies)
     with DatasetWriter(
@@ -72,14 +56,14 @@ def prepare(options: Options) -> Schema:
         cluster=CLUSTER,
         segments=passes.context.learnt(),
     ) as writer:
-        for impressions in progress(read_log(files.logs, log_labels), "encode", counts.rows_read):
+        for impressions in with_progress(read_log(files.logs, options.log_labels), "encode", counts.rows_read):
             for split, mask in options.split(impressions).items():
                 writer.write(split, passes.encode(split, impressions.select(mask), encoder, encoding.features))
         described = {**source(options, files, counts, encoding, reused), **passes.context.as_record()}
         return writer.finish(described, encoding=encoding, vocabularies=vocabularies)
 
 
-def count(options: Options, files: RawFiles, passes: Passes, log_labels: Sequence[str]) -> Counts:
+def count(options: Options, files: RawFiles, passes: Passes) -> Counts:
     """The first pass. The context learns from it, and so do the statistics, if there are any.
 
     Raises:
@@ -88,7 +72,7 @@ def count(options: Options, files: RawFiles, passes: Passes, log_labels: Sequenc
     """
     counts = passes.counts
     first_used = 1 << 40
-    for impressions in progress(read_log(files.logs, log_labels), "count", None):
+    for impressions in with_progress(read_log(files.logs, options.log_labels), "count", None):
         if not len(impressions):
             continue
         counts.read(impressions)
@@ -132,36 +116,24 @@ def source(
 ) -> dict[str, object]:
     """The schema's ``source``: options, files, and counts of rows and ids."""
     first, last = (to_date(day) for day in counts.days)
-    learnt = {"history_length": options.history_length, "min_count": options.min_count}
+    learnt = {name: getattr(options, name) for name in ("history_length", "min_count", "max_ids")}
     return {
-        "generator": "data_prep.kuairand",
-        "licence": "CC BY-SA 4.0, as that of KuaiRand",
-        "files": files.names,
-        "task_set": options.tasks,
+        **options.origin(files.names),
         "train_from": str(options.train_from or first),
         "eval_from": str(options.eval_from),
         "eval_to": str(options.eval_to or last),
         **(learnt if reused is None else {"encoding": reused.as_record()}),
-        "rows_read": counts.rows_read,
-        "rows_outside_dates": counts.rows_outside_dates,
-        "positives": counts.positives,
-        "rows_not_in_table": counts.rows_not_in_table,
-        "unseen_ids": counts.unseen_ids,
-        "missing_ids": counts.missing_ids,
+        **counts.as_record(),
         "dense_scaling": encoding.dense_scaling,
     }
 
 
-def progress(batches: Iterator[Impressions], what: str, total: int | None) -> Iterator[Impressions]:
-    """A progress bar on stderr, counting rows."""
-    with tqdm(desc=what, total=total, unit="rows", unit_scale=True, mininterval=1.0) as bar:
-        for batch in batches:
-            yield batch
-            bar.update(len(batch))
-
-
 def main() -> None:
     options = cli.parse(Options, "data_prep.kuairand")
+    if options.every is not None:
+        for directory, day in prepare_days(options):
+            print(line_of_day(directory, day))
+        return
     schema = prepare(options)
     print(summary(schema, options.out))
     print(report(schema))

@@ -32,11 +32,11 @@ class ContextOptions:
         return replace(layout, cluster=self.cluster or layout.cluster, segments=self.segments or layout.segments)
 
 
-def refuse_changed(options: Any, defaults: Any, *names: str) -> None:
+def refuse_changed(options: Any, defaults: Any, *names: str, by: str = "encoding") -> None:
     """Raises ValueError where one of these options, which say how ids are learnt, is not its default."""
     for name in names:
         if (value := getattr(options, name)) != getattr(defaults, name):
-            raise ValueError(f"{name} {quote(value)}: contradicts encoding, by which ids are assigned; leave it out")
+            raise ValueError(f"{name} {quote(value)}: contradicts {by}, by which ids are assigned; leave it out")
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,17 @@ class Counts:
         first, last = self.days
         self.days = (min(first, int(impressions.day.min())), max(last, int(impressions.day.max())))
 
+    def as_record(self) -> dict[str, object]:
+        """Entries of the schema's source."""
+        return {
+            "rows_read": self.rows_read,
+            "rows_outside_dates": self.rows_outside_dates,
+            "positives": self.positives,
+            "rows_not_in_table": self.rows_not_in_table,
+            "unseen_ids": self.unseen_ids,
+            "missing_ids": self.missing_ids,
+        }
+
 
 def labels_of(tasks: Sequence[Task]) -> list[str]:
     """Label and condition columns, each once."""

@@ -22,7 +22,14 @@ from data_prep.encoding.kuairand import (
     video_columns,
 )
 from data_prep.ids.assignment import of_values
-from data_prep.kuairand_log.raw_tables import Impressions, JoinTable
+from data_prep.kuairand_log.raw_tables import (
+    Impressions,
+    JoinTable,
+    RawFiles,
+    read_history,
+    read_users,
+    read_videos,
+)
 
 
 @dataclass
@@ -44,6 +51,12 @@ class Tables:
         """Columns (N + 1,) of the features of each table."""
         if self.history is not None:
             self.columns["history"] = history_columns(_with_empty_row(self.history.columns))
+
+    @staticmethod
+    def read(files: RawFiles) -> "Tables":
+        """Raises ValueError where a file or a value is not as expected."""
+        history = read_history(files.history) if files.history is not None else None
+        return Tables(read_users(files.users), read_videos(files.videos), history)
 
     def join(self, impressions: Impressions) -> dict[str, Integers]:
         """Row number in each table, (B,), by the table's name."""

@@ -9,11 +9,12 @@ from typing import Literal
 import numpy as np
 import pyarrow as pa
 
-from data_prep.columns.arrays import Integers, to_integers
+from data_prep.columns.arrays import NULL, Integers, to_integers
 from data_prep.columns.layout import Kind
 from data_prep.columns.raw_columns import values_of
 from data_prep.encoding.encoder import measured
 from data_prep.encoding.encoding import EncodedCategorical, EncodedDense, Encoding, TextFields
+from data_prep.encoding.extending import Growth
 from data_prep.encoding.kuairand import (
     HISTORY_LISTS,
     LOG_CATEGORICAL,
@@ -23,9 +24,11 @@ from data_prep.encoding.kuairand import (
     VIDEO_CATEGORICAL,
     VIDEO_DENSE,
 )
+from data_prep.ids.assignment import most_frequent
 from data_prep.ids.fingerprints import of_dense, of_mark, of_vocabulary
+from data_prep.ids.multi_hot import last_of
 from data_prep.ids.scaling import Moments
-from data_prep.ids.vocabulary import ValueCounter
+from data_prep.ids.vocabulary import RESERVED_IDS, ValueCounter
 from data_prep.kuairand_log.features import Tables
 from data_prep.kuairand_log.raw_tables import Impressions
 from dlrm_mtl.meaning import Fingerprints
@@ -34,6 +37,11 @@ TABLE_CATEGORICAL = {**dict.fromkeys(USER_TEXTS, "user"), **dict.fromkeys((*VIDE
 """The table of each of its categorical features."""
 
 TABLE_DENSE = {**dict.fromkeys(USER_DENSE, "user"), **dict.fromkeys(VIDEO_DENSE, "video")}
+
+VIDEOS = "video_id"
+"""Table of the ids of videos, which histories share."""
+
+ALL = Growth(1, {})
 
 BITS: Literal[64] = 64
 
@@ -59,18 +67,30 @@ class Statistics:
         for name, moments in self._moments.items():
             moments.add(measured(columns, dense_feature(name), BITS))
 
-    def learn(self, history_length: int, min_count: int) -> tuple[Encoding, dict[str, pa.Table]]:
+    def watched(self, history_length: int) -> Integers:
+        """The distinct videos (N,) in the histories of the impressions."""
+        videos = [np.empty(0, np.int64)]
+        for feature in categorical_features(history_length):
+            if feature.column in HISTORY_LISTS:
+                values, lengths = values_of(self._tables.columns["history"], feature)
+                assert lengths is not None  # they are lists
+                values, lengths = last_of(values, lengths, history_length)
+                videos.append(to_integers(values)[np.repeat(self._table_rows["history"] > 0, lengths)])
+        distinct = np.unique(np.concatenate(videos))
+        return distinct[distinct != NULL]
+
+    def learn(self, history_length: int, growth: Growth = ALL) -> tuple[Encoding, dict[str, pa.Table]]:
         """The encoding, and the vocabulary of each table: columns ``value`` and ``count``, in the order of the ids.
 
         Args:
             history_length: newest ids kept of each history.
-            min_count: a value needs at least so many occurrences in training rows for an id of its own.
+            growth: which values have an id of their own; by default all.
         """
         columns = self._tables.columns
         has_history = "history" in columns
         vocabularies = {}
         for name, counter in self._values.items():
-            known = counter.vocabulary(min_count)
+            known = counter.vocabulary(growth.min_count)
             vocabularies[name] = _vocabulary(pa.array(known.values), known.counts)
         categorical = categorical_features(history_length if has_history else 0)
         for feature in categorical:
@@ -79,8 +99,12 @@ class Statistics:
                 values, lengths = values_of(columns[table], feature)
                 counts = self._table_rows[table]
                 vocabularies[name] = _learn(
-                    values, counts if lengths is None else np.repeat(counts, lengths), min_count
+                    values, counts if lengths is None else np.repeat(counts, lengths), growth.min_count
                 )
+        for name, vocabulary in vocabularies.items():
+            if (cap := growth.capacities.get(name, 0)) and len(vocabulary) > cap - RESERVED_IDS:
+                kept = most_frequent(np.asarray(vocabulary["count"]), cap - RESERVED_IDS)
+                vocabularies[name] = vocabulary.take(pa.array(kept))
         moments = dict(self._moments)
         for name in dense_names_of(has_history)[len(LOG_DENSE) :]:
             table = TABLE_DENSE.get(name, "history")
@@ -105,7 +129,7 @@ def categorical_features(history_length: int) -> list[EncodedCategorical]:
         kind: Kind = "integer" if name in ("author_id", "music_id") else "string"
         features.append(EncodedCategorical(name, kind, multi_hot=name == "tag"))
     features += [
-        EncodedCategorical(name, "integer", multi_hot=True, table="video_id", newest=history_length)
+        EncodedCategorical(name, "integer", multi_hot=True, table=VIDEOS, newest=history_length)
         for name in HISTORY_LISTS
         if history_length
     ]

@@ -7,6 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from data_prep.encoding.encoding import Encoding
 from data_prep.encoding.files import find_vocabulary
 from data_prep.encoding.reuse import ReusedEncoding, read_reused
 from data_prep.kuairand_log.learning import categorical_features, dense_feature, dense_names_of
@@ -24,7 +25,7 @@ def reuse(directory: Path, out: Path, files: RawFiles) -> tuple[ReusedEncoding, 
     """
     reused = read_reused(directory, "kuairand", out)
     encoding = reused.encoding
-    newest = max((feature.newest for feature in encoding.categorical), default=0)
+    newest = newest_of(encoding)
     is_marked = {column.feature: column.mark_missing for column in encoding.dense}
     reused.check_features(
         categorical_features(newest),
@@ -35,6 +36,11 @@ def reuse(directory: Path, out: Path, files: RawFiles) -> tuple[ReusedEncoding, 
             f"{files.users.parent}: expected a file user_history_to_*.parquet, for the histories in {reused.file}"
         )
     return reused, files if newest else replace(files, history=None)
+
+
+def newest_of(encoding: Encoding) -> int:
+    """Ids kept of each history; 0: there are no histories."""
+    return max((feature.newest for feature in encoding.categorical), default=0)
 
 
 def vocabularies_of(reused: ReusedEncoding) -> Mapping[str, pa.Table]:
