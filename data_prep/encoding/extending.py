@@ -18,6 +18,7 @@ from data_prep.encoding.reuse import ReusedEncoding, read_reused
 from data_prep.ids.counting import Span
 from data_prep.ids.extension import CountedValues, extend_vocabulary, read_counted
 from data_prep.ids.fingerprints import of_vocabulary
+from data_prep.ids.vocabulary import RESERVED_IDS
 from dlrm_mtl.continuation import Period
 from dlrm_mtl.file_names import file_names
 from dlrm_mtl.meaning import Fingerprints
@@ -88,8 +89,8 @@ class Extended:
         """The entry ``chain`` of the schema's source."""
         before = {} if self.previous is None else self.previous.reused.encoding.fingerprints.tables
         appended = {
-            table: self.encoding.fingerprints.tables[table].size - (before[table].size if table in before else 0)
-            for table in self.vocabularies
+            table: len(values) + RESERVED_IDS - (before[table].size if before else RESERVED_IDS)
+            for table, values in self.vocabularies.items()
         }
         # The name of its folder alone: a chain may be moved, and is the same wherever it is.
         extends = self.previous and {
