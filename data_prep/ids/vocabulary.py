@@ -9,14 +9,13 @@ import numpy as np
 import numpy.typing as npt
 
 from data_prep.columns.arrays import NULL, Integers
+from dlrm_mtl.meaning import UNSEEN_ID as UNSEEN_ID
 
 Ids = npt.NDArray[np.integer]
 Floats = npt.NDArray[np.float64]
 
 MISSING_ID = 0
 """Id of an empty field."""
-UNSEEN_ID = 1
-"""Id of a value outside the vocabulary."""
 RESERVED_IDS = 2
 
 

@@ -85,7 +85,7 @@ def test_every_row_once_whatever_the_ranks_and_workers(
 
 
 @given(any_sizes, st.integers(1, 80), stops_of_a_run, layouts)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_padding_fills_up_batches_so_that_no_row_is_left_out(
     sizes: list[int], shuffle_rows: int, stops: list[tuple[tuple[int, int], int]], last: tuple[int, int]
 ) -> None:
