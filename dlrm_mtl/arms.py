@@ -2,6 +2,7 @@
 quickly."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch.distributed as dist
 
@@ -29,7 +30,8 @@ def build_layer(
             no ``coefficients``.
     """
     names = [escape(task) for task in task_names]
-    balancer = create_balancer(recipe.method, len(names), task_names=names, **recipe.options)
+    options = {name: _by_task(value) for name, value in recipe.options.items()}
+    balancer = create_balancer(recipe.method, len(names), task_names=names, **options)
     if type(balancer).coefficients is Balancer.coefficients:
         raise ValueError(f"arm {quote(recipe.text)}: expected a class with a method coefficients")
     if recipe.level == "representation":
@@ -69,5 +71,12 @@ def check_arm_without_data(recipe: Recipe) -> None:
     Raises:
         ValueError: see :func:`check_arm`.
     """
-    lengths = [len(value) for value in recipe.options.values() if isinstance(value, list)]
-    check_arm(recipe, [f"task {number}" for number in range(max(lengths, default=2))])
+    values = recipe.options.values()
+    named = [name for value in values if isinstance(value, dict) for name in value]
+    lengths = [len(value) for value in values if isinstance(value, list)]
+    check_arm(recipe, list(dict.fromkeys(named)) or [f"task {number}" for number in range(max(lengths, default=2))])
+
+
+def _by_task(value: Any) -> Any:
+    """An option of the method, with the names that tasks have inside the model."""
+    return {escape(task): number for task, number in value.items()} if isinstance(value, dict) else value

@@ -10,6 +10,10 @@ from dlrm_mtl.quoting import quote
 _CLASS = re.compile(r"_*[A-Z]\w*(\+.*)?")
 """A class's name, maybe with the beginning of a second method's behind it."""
 
+_NUMBER = r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?"
+_NAMED = re.compile(rf"[^/]+:{_NUMBER}(/[^/]+:{_NUMBER})*")
+"""Numbers by name."""
+
 LEVELS = ("representation", "interaction", "dense", "embedding")
 
 
@@ -32,7 +36,8 @@ def parse_recipe(text: str) -> Recipe:
 
     METHOD is the name of a method; a class of the user's (``my_package.my_module:MyBalancer``), which begins with a
     capital letter; a TorchJD weighting (``torchjd:UPGrad``); or a combination of these (``imtl_l+imtl_g``). A value is
-    a number, ``none``, ``true``, ``false``, a word, or several numbers joined by ``/`` (a weight per task).
+    a number, ``none``, ``true``, ``false``, a word, or several numbers joined by ``/`` (a weight per task), maybe with
+    names (``click:0.7/like:0.3``).
     ``reduction`` and ``level`` belong to the layer, every other option to the method, which checks it.
 
     Raises:
@@ -68,6 +73,8 @@ def parse_options(kind: str, text: str) -> tuple[str, dict[str, Any]]:
         if option in options:
             raise ValueError(f"{kind} {quote(text)}: option {quote(option)} is given twice")
         options[option] = _parse_value(value)
+        if isinstance(options[option], dict) and len(options[option]) < len(value.split("/")):
+            raise ValueError(f"{kind} {quote(text)}: a name occurs twice in {quote(part)}")
     return name, options
 
 
@@ -83,6 +90,8 @@ def _parse_value(text: str) -> Any:
     words = {"none": None, "true": True, "false": False}
     if text.lower() in words:
         return words[text.lower()]
+    if _NAMED.fullmatch(text):
+        return {name: _parse_value(number) for name, _, number in (part.rpartition(":") for part in text.split("/"))}
     if "/" in text:
         return [_parse_value(part) for part in text.split("/")]
     for number in (int, float):

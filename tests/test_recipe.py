@@ -50,6 +50,9 @@ def test_recipes(text: str, expected: Recipe) -> None:
         ("word", "word"),
         ("1/2", [1, 2]),
         ("a/none", ["a", None]),
+        ("click:0.7", {"click": 0.7}),
+        ("click:1/a:b:-2e-1", {"click": 1, "a:b": -0.2}),
+        ("a:b", "a:b"),
     ],
 )
 def test_values(text: str, value: Any) -> None:
@@ -67,6 +70,7 @@ def test_values(text: str, value: Any) -> None:
         ("multibalance:beta=", "'beta=' is not of the form OPTION=VALUE"),
         ("multibalance:=1", "'=1' is not of the form OPTION=VALUE"),
         ("multibalance:beta=1,beta=2", "option 'beta' is given twice"),
+        ("static:weights=a:1/a:2", "a name occurs twice in 'weights=a:1/a:2'"),
         ("mean:reduction=local,reduction=exact", "option 'reduction' is given twice"),
     ],
 )

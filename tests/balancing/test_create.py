@@ -133,6 +133,20 @@ def test_task_names_are_kept(name: str) -> None:
     assert create_balancer(name, 2, task_names=["click", "like"]).task_names == ("click", "like")
 
 
+@pytest.mark.parametrize("name", ["multibalance", "multibalance_recommended", "sdmgrad"])
+def test_a_prior_by_name_is_that_of_the_tasks_that_are_there(name: str) -> None:
+    by_name = create_balancer(name, 2, task_names=["b", "a"], prior={"a": 1, "gone": 5, "b": 3})
+    assert by_name.get_buffer("prior").tolist() == [0.75, 0.25]
+    for prior in ({"a": 1}, {"a": 0, "b": 0}, {"a": -1, "b": 2}, {"a": "1", "b": 1}):
+        with pytest.raises(ValueError, match="prior is "):
+            create_balancer(name, 2, task_names=["b", "a"], prior=prior)
+
+
+def test_static_weights_by_name_are_used_as_they_are() -> None:
+    balancer = create_balancer("static", 2, task_names=["b", "a"], weights={"a": 0.5, "gone": 5, "b": 3})
+    assert balancer.task_weights().tolist() == [3.0, 0.5]
+
+
 @pytest.mark.parametrize("shape", [(3, 4), (2,), (2, 3, 4)])
 def test_combine_takes_one_row_per_task(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="expected \\(2, N\\)"):

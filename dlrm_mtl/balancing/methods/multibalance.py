@@ -18,7 +18,7 @@ from dlrm_mtl.balancing.algebra.arrays import (
 )
 from dlrm_mtl.balancing.algebra.simplex import project_to_simplex
 from dlrm_mtl.balancing.methods.balancer import Balancer
-from dlrm_mtl.balancing.methods.options import is_number, prior_option, require_option
+from dlrm_mtl.balancing.methods.options import PerTask, is_number, prior_option, require_option
 
 DIRECTIONS = ("cosine", "gradient")
 
@@ -42,7 +42,7 @@ class MultiBalance(Balancer):
         beta: step size of lambda; a function of the 0-d int64 step tensor gives a schedule.
         rho: strength of the prior in the step of lambda.
         gamma: share of the newest norm in the moving average; 1 is the paper's "remove EMA" (v_m = g_m).
-        prior: lambda_0, (M,) non-negative and summing to 1; uniform by default. Lambda starts there.
+        prior: lambda_0, (M,) non-negative and summing to 1, or by name; uniform by default. Lambda starts there.
         direction: see above.
         prior_in_direction: beyond the paper. The maximiser of equation 4 is V (lambda + rho lambda_0); equation 5
             drops the second term. A positive value keeps this much of it.
@@ -60,7 +60,7 @@ class MultiBalance(Balancer):
         beta: float | Callable[[Tensor], Tensor] = 1.0,
         rho: float = 0.1,
         gamma: float = 0.1,
-        prior: Sequence[float] | None = None,
+        prior: PerTask | None = None,
         direction: str = "cosine",
         prior_in_direction: float = 0.0,
         max_rescale: float | None = None,
@@ -84,7 +84,7 @@ class MultiBalance(Balancer):
         self.prior: Tensor
         self.weights: Tensor
         self.norms: Tensor
-        start = prior_option(self, num_tasks, prior)
+        start = prior_option(self, self.task_names, prior)
         self.register_buffer("prior", start, persistent=False)
         self.register_task_state("weights", start.clone())
         # 0: the task has had no gradient yet.

@@ -2,7 +2,7 @@
 
 import math
 import reprlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -42,28 +42,36 @@ def uniform_weights(num_tasks: int) -> Tensor:
     return torch.full((num_tasks,), 1 / num_tasks, dtype=torch.float64, device="cpu")
 
 
-def task_vector(values: Sequence[float]) -> Tensor | None:
-    """An option with one value per task, as a float64 vector on the CPU; None if it is not a sequence of numbers."""
+PerTask = Sequence[float] | Mapping[str, float]
+"""A number for each task: M of them, or by names, which may be of further tasks."""
+
+
+def task_vector(values: PerTask, task_names: Sequence[str]) -> Tensor | None:
+    """An option with one number per task, as a float64 vector (M,) on the CPU; None if it is anything else, or lacks a
+    task."""
     try:
-        return torch.tensor(values, dtype=torch.float64, device="cpu").reshape(-1)
-    except (TypeError, ValueError):
+        if isinstance(values, Mapping):
+            values = [values[name] for name in task_names]
+        vector = torch.tensor(values, dtype=torch.float64, device="cpu").reshape(-1)
+    except (KeyError, TypeError, ValueError):
         return None
+    return vector if len(vector) == len(task_names) else None
 
 
-def prior_option(method: object, num_tasks: int, prior: Sequence[float] | None) -> Tensor:
-    """(M,) float64 prior weights on the simplex; uniform by default.
+def prior_option(method: object, task_names: Sequence[str], prior: PerTask | None) -> Tensor:
+    """(M,) float64 prior weights on the simplex; uniform by default. Those by name are divided by their sum.
 
     Raises:
-        ValueError: not M non-negative numbers that sum to 1.
+        ValueError: not M non-negative numbers that sum to 1, or not a number for each task by its name.
     """
+    num_tasks = len(task_names)
     if prior is None:
         return uniform_weights(num_tasks)
-    values = task_vector(prior)
-    if (
-        values is not None
-        and len(values) == num_tasks
-        and (values >= 0).all()
-        and math.isclose(float(values.sum()), 1.0)
-    ):
-        return values
-    raise option_error(method, "prior", prior, f"{num_tasks} non-negative numbers that sum to 1")
+    values = task_vector(prior, task_names)
+    if values is not None and (values >= 0).all():
+        total = float(values.sum())
+        if isinstance(prior, Mapping) and 0 < total < math.inf:
+            return values / total
+        if math.isclose(total, 1.0):
+            return values
+    raise option_error(method, "prior", prior, f"{num_tasks} non-negative numbers that sum to 1, or one for each task")

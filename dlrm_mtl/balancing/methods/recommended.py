@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from torch import Tensor
 
 from dlrm_mtl.balancing.methods.multibalance import MultiBalance
+from dlrm_mtl.balancing.methods.options import PerTask
 
 
 class MultiBalanceRecommended(MultiBalance):
@@ -30,7 +31,7 @@ class MultiBalanceRecommended(MultiBalance):
         beta: float | Callable[[Tensor], Tensor] = 0.1,
         rho: float = 0.1,
         gamma: float = 0.1,
-        prior: Sequence[float] | None = None,
+        prior: PerTask | None = None,
         prior_in_direction: float = 0.5,
         max_rescale: float | None = 1.0,
         task_names: Sequence[str] | None = None,

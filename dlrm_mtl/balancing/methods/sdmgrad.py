@@ -8,7 +8,7 @@ from torch import Tensor
 from dlrm_mtl.balancing.algebra.arrays import Array, like, ratio
 from dlrm_mtl.balancing.algebra.simplex import simplex_minimum
 from dlrm_mtl.balancing.methods.balancer import Balancer
-from dlrm_mtl.balancing.methods.options import is_number, prior_option, require_option
+from dlrm_mtl.balancing.methods.options import PerTask, is_number, prior_option, require_option
 
 
 class SDMGrad(Balancer):
@@ -20,7 +20,7 @@ class SDMGrad(Balancer):
 
     Args:
         rho: strength of the prior; lambda in the SDMGrad paper.
-        prior: lambda_0, (M,) non-negative and summing to 1; uniform by default.
+        prior: lambda_0, (M,) non-negative and summing to 1, or by name; uniform by default.
 
     Raises:
         ValueError: an option out of its range.
@@ -32,7 +32,7 @@ class SDMGrad(Balancer):
         self,
         num_tasks: int,
         rho: float = 0.3,
-        prior: Sequence[float] | None = None,
+        prior: PerTask | None = None,
         task_names: Sequence[str] | None = None,
     ) -> None:
         super().__init__(num_tasks, task_names)
@@ -40,7 +40,7 @@ class SDMGrad(Balancer):
         self.rho = rho
         self.prior: Tensor
         self.weights: Tensor
-        start = prior_option(self, num_tasks, prior)
+        start = prior_option(self, self.task_names, prior)
         self.register_buffer("prior", start, persistent=False)
         self.register_task_state("weights", start.clone())
 

@@ -7,14 +7,15 @@ from torch import Tensor
 
 from dlrm_mtl.balancing.algebra.arrays import Array, like
 from dlrm_mtl.balancing.methods.balancer import Balancer
-from dlrm_mtl.balancing.methods.options import option_error, task_vector
+from dlrm_mtl.balancing.methods.options import PerTask, option_error, task_vector
 
 
 class Static(Balancer):
     """Constant coefficients on the task gradients.
 
     Args:
-        weights: (M,) finite values; 1/M each by default.
+        weights: (M,) finite values; 1/M each by default. By name, they may have further tasks, such as those of other
+            days; they are used as they are, whatever they sum to.
 
     Raises:
         ValueError: not M finite values.
@@ -23,12 +24,10 @@ class Static(Balancer):
     measures = "nothing"
     portable = True
 
-    def __init__(
-        self, num_tasks: int, weights: Sequence[float] | None = None, task_names: Sequence[str] | None = None
-    ) -> None:
+    def __init__(self, num_tasks: int, weights: PerTask | None = None, task_names: Sequence[str] | None = None) -> None:
         super().__init__(num_tasks, task_names)
-        values = task_vector([1 / num_tasks] * num_tasks if weights is None else weights)
-        if values is None or len(values) != num_tasks or not torch.isfinite(values).all():
+        values = task_vector([1 / num_tasks] * num_tasks if weights is None else weights, self.task_names)
+        if values is None or not torch.isfinite(values).all():
             raise option_error(self, "weights", weights, f"{num_tasks} finite numbers")
         self.weights: Tensor
         # An option, not state: a checkpoint must not override the run's configuration.
