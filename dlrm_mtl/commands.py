@@ -38,6 +38,7 @@ COMMANDS: Mapping[str, Command] = MappingProxyType(
         "join": Command("data_prep.join", PREPARE, "the data sets of several days as one, to train on all anew"),
         "describe": Command("data_prep.describe", PREPARE, "what is in a data set, and whether it drifts"),
         "compare": Command("dlrm_mtl.compare", TRAINING, "train a control and treatments side by side, and report"),
+        "stream": Command("dlrm_mtl.stream", TRAINING, "evaluate and train arms day by day, with new ids and tasks"),
         "train": Command("dlrm_mtl.train", TRAINING, "train one arm"),
         "export": Command("dlrm_mtl.export", TRAINING, "a trained model as a file that PyTorch runs by itself"),
         "apply": Command("dlrm_mtl.apply", PREPARE, "published changes of an export: the full export of a later day"),

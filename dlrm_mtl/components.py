@@ -14,7 +14,7 @@ from dlrm_mtl.export_options import ExportOptions
 from dlrm_mtl.inference.evaluation.options import EvaluateOptions
 from dlrm_mtl.inference.predictions.options import PredictOptions
 from dlrm_mtl.launching import Job, application, check_choice
-from dlrm_mtl.run_config import CompareConfig, ExperimentConfig, TrainConfig
+from dlrm_mtl.run_config import CompareConfig, ExperimentConfig, StreamConfig, TrainConfig
 
 Component = TypeVar("Component", bound=Callable[..., specs.AppDef])
 
@@ -72,6 +72,16 @@ def compare(*script_args: str, **job: Any) -> specs.AppDef:
         script_args: options of dlrm_mtl.compare, after ``--``; ``python -m dlrm_mtl.compare --help`` lists them
     """
     return application("dlrm_mtl.compare", CompareConfig, script_args, Job(**job))
+
+
+@_with_job()
+def stream(*script_args: str, **job: Any) -> specs.AppDef:
+    """Evaluates and trains a control and treatments day by day.
+
+    Args:
+        script_args: options of dlrm_mtl.stream, after ``--``; ``python -m dlrm_mtl.stream --help`` lists them
+    """
+    return application("dlrm_mtl.stream", StreamConfig, script_args, Job(**job))
 
 
 @_with_job()

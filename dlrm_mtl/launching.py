@@ -12,7 +12,7 @@ from torchx.specs.finder import ComponentValidationException
 from dlrm_mtl import cli
 from dlrm_mtl.quoting import MAX_LENGTH, quote, shorten
 from dlrm_mtl.recipe import parse_recipe
-from dlrm_mtl.run_config import CompareConfig, RunConfig, SeedsConfig, TrainConfig
+from dlrm_mtl.run_config import ArmsConfig, RunConfig, SeedsConfig, TrainConfig, TrainingConfig
 from dlrm_mtl.schema import Schema, read_schema
 from dlrm_mtl.task_weights import share_weights
 
@@ -75,9 +75,9 @@ def application(
     try:
         _, nodes, processes, _ = parse_nnodes(job.j)
         config: object = cli.parse(options, module, script_args)
-        if isinstance(config, RunConfig):
+        if isinstance(config, TrainingConfig):
             config.local_batch_size(nodes * processes)
-            schema = read_schema(config.data) if (config.data / "schema.json").is_file() else None
+            schema = _schema_of(config)
             _check_arms(config, schema)
             if schema is not None and isinstance(config, SeedsConfig):
                 share_weights(config.task_weights, schema.task_names)
@@ -110,10 +110,17 @@ def check_choice(parameter: str, value: str, choices: Collection[str]) -> None:
         raise RefusedLaunchError(f"{parameter} is {quote(value)}, expected one of {', '.join(choices)}")
 
 
-def _check_arms(config: RunConfig, schema: Schema | None) -> None:
+def _schema_of(config: TrainingConfig) -> Schema | None:
+    """The schema of the data set; None where it is not on this machine, or there are several."""
+    if isinstance(config, RunConfig) and (config.data / "schema.json").is_file():
+        return read_schema(config.data)
+    return None
+
+
+def _check_arms(config: TrainingConfig, schema: Schema | None) -> None:
     """Raises a ValueError for an arm that cannot be built for the data set or, where the data set is not on this
     machine, for any. An arm whose module is not on this machine is left to the job, and named."""
-    if not isinstance(config, TrainConfig | CompareConfig):
+    if not isinstance(config, TrainConfig | ArmsConfig):
         return
     # torch takes seconds to import, which --help and a wrong option need not wait for.
     from dlrm_mtl.arms import MissingModuleError, check_arm, check_arm_without_data, check_level

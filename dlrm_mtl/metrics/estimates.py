@@ -39,11 +39,12 @@ class Estimates:
 
     def of_task(self, task: int) -> "Estimates":
         """The estimates of one task."""
-        return self.of_tasks(slice(task, task + 1))
+        return self.of_tasks([task])
 
-    def of_tasks(self, tasks: slice) -> "Estimates":
+    def of_tasks(self, tasks: slice | Sequence[int]) -> "Estimates":
         """The estimates of some tasks."""
-        return Estimates(self.values[tasks], self.influence[:, tasks])
+        chosen = tasks if isinstance(tasks, slice) else list(tasks)
+        return Estimates(self.values[chosen], self.influence[:, chosen])
 
     def weighted(self, weights: Sequence[float]) -> "Estimates":
         """The weighted sum of M tasks' values, as one task; tasks of weight 0 need no value."""

@@ -1,6 +1,6 @@
 """The results of evaluating one model."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -42,6 +42,21 @@ class EvaluationMetrics(EvaluationEstimates):
     """M."""
     products: Mapping[str, TaskEvaluation] = field(default_factory=dict)
     """P, by the name of the last task of each."""
+
+    def of_tasks(self, tasks: Sequence[int], products: Collection[str]) -> "EvaluationMetrics":
+        """The metrics of some tasks and products."""
+        segments = {
+            name: {value: SegmentEvaluation(part.rows, part.ne.of_tasks(tasks)) for value, part in values.items()}
+            for name, values in self.segments.items()
+        }
+        places = [place for place, name in enumerate(self.products) if name in products]
+        return EvaluationMetrics(
+            {metric: estimates.of_tasks(tasks) for metric, estimates in self.estimates.items()},
+            segments,
+            {metric: estimates.of_tasks(places) for metric, estimates in self.product_estimates.items() if places},
+            tasks=[self.tasks[task] for task in tasks],
+            products={name: metrics for name, metrics in self.products.items() if name in products},
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,6 +17,7 @@ from dlrm_mtl.training.session import ArmTrainer, Session
 from dlrm_mtl.training.state.arm_state import State, generator_state, restore_generators
 from dlrm_mtl.training.state.checkpoint_facts import check_facts
 from dlrm_mtl.training.state.init_from import GO_ON_ELSEWHERE, Start, check_meaning, fit_start, source_arm
+from dlrm_mtl.training.trainer import DivergedError
 
 DIRECTORY = "checkpoints"
 
@@ -44,7 +45,7 @@ class RunCheckpoints:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         # After an error other ranks may have ended, and a pending checkpoint would wait for them.
-        if error is None or isinstance(error, SystemExit):
+        if error is None or isinstance(error, SystemExit | DivergedError):
             self._writer.close()
 
     def restore(self, start: Start | None = None) -> Checkpoint | None:

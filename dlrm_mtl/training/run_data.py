@@ -2,7 +2,8 @@
 
 import hashlib
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from dlrm_mtl.data.checks import check_both_classes
@@ -18,6 +19,20 @@ DATA_RECORD = "data.json"
 """File of a run directory with the shards, and their checksums, at the run's start."""
 
 
+class BadDataError(ValueError):
+    """The data of a run cannot be used. Raised on every rank."""
+
+
+@contextmanager
+def bad_data() -> Iterator[None]:
+    """Raises an error in the data as a :class:`BadDataError`."""
+    try:
+        yield
+    except ValueError as error:
+        raise BadDataError(str(error)) from error
+
+
+@bad_data()
 def open_run_data(
     data: Path, record: Path | None, on_bad_shard: OnBadShard, ranks: Ranks, split: str | None = None
 ) -> tuple[Dataset, DataRecord | None]:
@@ -28,7 +43,7 @@ def open_run_data(
         split: whose features are needed, and nothing else, see :meth:`Schema.features_of`; by default all is.
 
     Raises:
-        ValueError: see :func:`open_dataset` and :func:`open_recorded`.
+        BadDataError: see :func:`open_dataset` and :func:`open_recorded`.
     """
     # Rank 0 decides for all: a network file system may show a file to one rank before another.
     began = ranks.broadcast(ranks.run_on_all(lambda: _read_record(record) if record and ranks.is_first else None))
@@ -41,6 +56,7 @@ def open_run_data(
     return ranks.run_on_all(open_data), began
 
 
+@bad_data()
 def inspect_run_data(
     dataset: Dataset, began: DataRecord | None, check: Check, on_bad_shard: OnBadShard, ranks: Ranks
 ) -> tuple[Dataset, DataRecord]:
@@ -50,7 +66,7 @@ def inspect_run_data(
         the data set without bad shards, and the record of the run's start; the same on every rank.
 
     Raises:
-        ValueError: a shard is bad, unless bad ones are skipped; a split has no good shard left, or only one class;
+        BadDataError: a shard is bad, unless bad ones are skipped; a split has no good shard left, or only one class;
             ranks see different data sets.
     """
     rank, world_size = ranks.rank, ranks.world_size
@@ -67,7 +83,7 @@ def inspect_run_data(
             dataset = dataset.without(_joined(ranks.gather(bad)))
         part = ranks.run_on_all(lambda: record_shards(dataset, check, on_bad_shard, rank, world_size))
         dataset, record = combine(dataset, ranks.gather(part))
-        if check == "full":
+        if check == "full" and "eval" in dataset.schema.splits:
             ranks.run_on_all(lambda: check_both_classes(dataset) if ranks.is_first else None)
     _check_same(dataset, ranks)
     if ranks.is_first:

@@ -29,7 +29,7 @@ from dlrm_mtl.run_directory import describe_environment, open_run_directory
 from dlrm_mtl.schema import SPLITS, Schema
 from dlrm_mtl.training.arm import make_plan
 from dlrm_mtl.training.machine import check_dense_memory, check_machine, machine_of
-from dlrm_mtl.training.run_data import DATA_RECORD, inspect_run_data, open_run_data
+from dlrm_mtl.training.run_data import DATA_RECORD, BadDataError, inspect_run_data, open_run_data
 from dlrm_mtl.training.single_task import SingleTaskTrainers
 from dlrm_mtl.training.state.checkpoint_facts import check_facts
 from dlrm_mtl.training.state.init_from import Start, fit_start
@@ -144,9 +144,9 @@ def prepare(
 
 
 def _check_new_tasks(data: Path, schema: Schema, old_tasks: Collection[str]) -> None:
-    """Raises ValueError where a new task has one class only: there would be nothing to learn."""
+    """Raises BadDataError where a new task has one class only: there would be nothing to learn."""
     for task in schema.tasks:
         if task.name not in old_tasks and not 0.0 < task.base_rate < 1.0:
-            raise ValueError(
+            raise BadDataError(
                 f"{data}: task {quote(task.name)}, which is new, has base rate {task.base_rate}, expected both classes"
             )

@@ -57,6 +57,10 @@ class Window:
     """Global rows of all steps, lost ones too, without what fills up an epoch's batches."""
 
 
+class DivergedError(ValueError):
+    """Losses or gradients of an arm stay not finite. Raised on every rank."""
+
+
 class Trainer:
     """Builds an arm and trains it.
 
@@ -274,7 +278,7 @@ class Trainer:
         self.rows_lost += rows_lost
         if skipped.longest_run >= self._config.max_nonfinite_steps:
             found = ", ".join(f"{task} ({count} times, over all ranks)" for task, count in tasks.items() if count)
-            raise ValueError(
+            raise DivergedError(
                 f"arm {self._recipe.text!r}: {skipped.longest_run} steps in a row were skipped up to step {self.step},"
                 f" expected less than max_nonfinite_steps={self._config.max_nonfinite_steps}; losses or gradients that"
                 f" are not finite: {found or 'of no task by itself'}"

@@ -16,12 +16,13 @@ from torchx.specs.builders import materialize_appdef
 from torchx.specs.finder import get_component
 
 from dlrm_mtl import components
-from tests.entry_points.processes import ROOT, python, run
+from tests.entry_points.processes import ROOT, complaint, python, run
 from tests.messages import mentions
 from tests.pages import command
+from tests.streaming.small_days import make_days
 
-COMPONENTS = ["compare", "evaluate", "experiments", "export", "predict", "prepare", "train"]
-TRAINING = ["compare", "experiments", "train"]
+COMPONENTS = ["compare", "evaluate", "experiments", "export", "predict", "prepare", "stream", "train"]
+TRAINING = ["compare", "experiments", "stream", "train"]
 REQUIRED = {
     "prepare": ["--raw", "D", "--out", "R"],
     "evaluate": ["--checkpoint", "C", "--data", "D", "--out", "R"],
@@ -56,6 +57,9 @@ class TestComponents(ComponentTestCase):
 
     def test_prepare(self) -> None:
         self.validate(components, "prepare")
+
+    def test_stream(self) -> None:
+        self.validate(components, "stream")
 
     def test_train(self) -> None:
         self.validate(components, "train")
@@ -110,7 +114,7 @@ WRONG_ARMS = (
 
 
 @pytest.mark.parametrize("arm", WRONG_ARMS)
-@pytest.mark.parametrize("name", ["train", "compare"])
+@pytest.mark.parametrize("name", ["train", "compare", "stream"])
 def test_an_arm_that_cannot_be_built_is_not_launched(name: str, arm: str) -> None:
     arms = ["--arm", arm] if name == "train" else ["--arms", "mean", arm]
     with pytest.raises(ValueError, match=r"balancer|[Ww]eighting|beta|weights|no options|reduction"):
@@ -233,6 +237,28 @@ def test_what_is_launched_is_an_experiment(small_dataset: Path, tmp_path: Path) 
     comparison = tmp_path / "run" / "search" / "comparison.json"
     assert json.loads(comparison.with_name("environment.json").read_text())["world_size"] == 2
     assert "mean" in json.loads(comparison.read_text())["arms"]
+
+
+def test_what_is_launched_is_a_stream(tmp_path: Path) -> None:
+    first, second = make_days(tmp_path, 2)
+    words = command(
+        "local",
+        "torchx run -s local_cwd components/stream.py",
+        FIRST=first,
+        SECOND=second,
+        RUN=tmp_path / "run",
+        MORE="--seeds 1 --batch-size 50 --model.head-mlp 8 --publish multibalance",
+    )
+    [role] = materialize_appdef(component("stream"), words[words.index("components/stream.py:stream") + 1 :]).roles
+    launched = shlex.split(role.args[1])
+    process = python(*launched[launched.index("-m") + 1 :], processes=2)
+    assert process.returncode == 0, process.stderr
+    comparison = tmp_path / "run" / "days" / "0001-b" / "comparison.json"
+    assert list(json.loads(comparison.read_text())["arms"]) == ["mean", "multibalance"]
+    published = sorted(str(path.relative_to(tmp_path / "run")) for path in (tmp_path / "run").glob("published/*/*"))
+    assert published == ["published/0000-a/full", "published/0001-b/delta"]
+    process = python("dlrm_mtl.stream", "--data", second, first, "--out", tmp_path / "run")
+    assert mentions(complaint(process), "stream", str(first), "2024-01-01", str(second), "2024-01-02")
 
 
 def test_replicas_share_the_files_of_a_data_set(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ SIZES = (30, 36, 36, 41, 41)
 """Users of each day."""
 RESET = ((), (), (3, 7), (), (2,))
 """Users of each day that have another value than on the day before."""
+ROWS = 150
 START = np.datetime64("2024-01-01")
 
 
@@ -31,12 +32,17 @@ def fingerprints(day: int) -> Fingerprints:
     return replace(FINGERPRINTS, tables={**FINGERPRINTS.tables, "user": users(day)})
 
 
-def make_day(directory: Path, day: int, tasks: Sequence[Task] = TASKS, rows: int = 150) -> Path:
-    """Writes the data set of a day, which continues that of the day before."""
+def make_day(directory: Path, day: int, tasks: Sequence[Task] = TASKS, price: float | None = None) -> Path:
+    """Writes the data set of a day, which continues that of the day before.
+
+    Args:
+        price: of all rows; by default as in other test data.
+    """
     categorical = (replace(CATEGORICAL[0], cardinality=SIZES[day]), *CATEGORICAL[1:])
-    table = make_table(rows, seed=10 + day)
-    column = table.column_names.index("user")
-    table = table.set_column(column, "user", pa.array(table["user"].to_numpy() % SIZES[day]))
+    table = make_table(ROWS, seed=10 + day).to_pydict()
+    table["user"] = [user % SIZES[day] for user in table["user"]]
+    if price is not None:
+        table["price"] = [price] * ROWS
     before = None
     if day:
         reset = {"user": np.array(RESET[day], np.int64)}
@@ -44,7 +50,7 @@ def make_day(directory: Path, day: int, tasks: Sequence[Task] = TASKS, rows: int
     with DatasetWriter(
         directory, f"day {day}", categorical, DENSE, tasks, 64, fingerprints=fingerprints(day), splits=[STREAM]
     ) as writer:
-        writer.write(STREAM, table)
+        writer.write(STREAM, pa.table(table))
         period = Period(str(START + day), str(START + day + 1))
         writer.finish(source={}, period=period, continued=before)
     return directory

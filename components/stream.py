@@ -1,0 +1,1 @@
+../dlrm_mtl/components.py
