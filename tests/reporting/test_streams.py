@@ -63,7 +63,7 @@ def summary(seed: int, day: int, tasks: Sequence[str], evaluated: bool = True) -
             }
         average = interval(float(np.mean([gain_of(t, day, seed) * (arm != "mean") for t in tasks])))
         arms[arm] = {
-            "qps": [900.0, 1100.0],
+            "qps": [900.0, 1100.0] if arm == "mean" else [950.0 - day, 950.0],
             "skipped_steps": 0,
             "rows_lost": 0,
             "average_ne_gain_percent": average,
@@ -127,7 +127,8 @@ def test_days_are_counted_and_described(stream: Mapping[str, Any]) -> None:
     assert days["0002-c"]["skipped"] == "a shard is damaged"
     assert [day["new_tasks"] for day in stream["days"]] == [[], ["buy"], [], [], [], []]
     assert [name for name, day in days.items() if day["skipped"] is None and day["ended_tasks"]] == ["0004-e"]
-    assert days["0003-d"]["tables"]["user"] == {"ids": 103, "new": 1, "recycled": 3}
+    table = {"ids": 103, "new": 1, "recycled": 3, "capacity": None, "waiting": None}
+    assert days["0003-d"]["tables"]["user"] == table
     assert days["0003-d"]["unseen_share"] == {"user": 0.25}
     assert days["0003-d"]["evaluation"]["buy"] == {"rows": ROWS, "positives": positives_on(3), "bayes_ne": None}
     assert days["0003-d"]["seconds"] == 12.5
@@ -181,6 +182,15 @@ def test_ne_over_days_is_that_of_all_rows(stream: Mapping[str, Any]) -> None:
     assert task["ne"] == pytest.approx(np.mean(losses) / entropy(rate))
     assert task["calibration"] == pytest.approx(1.1)
     assert task["task_weight"] == pytest.approx(0.175)
+
+
+def test_the_change_of_speed_is_that_of_the_days(stream: Mapping[str, Any]) -> None:
+    changes = np.array([100 * ((950 - day / 2) / 1000 - 1) for day in (0, 1, 3, 4, 5)])
+    found = stream["arms"]["balanced"]["qps_change_percent"]
+    low, high = stats.t.interval(0.95, 4, changes.mean(), stats.sem(changes))
+    assert (found["mean"], found["low"], found["high"]) == pytest.approx((changes.mean(), low, high))
+    assert found["covers"] == "days"
+    assert stream["arms"]["mean"]["qps_change_percent"] is None
 
 
 def test_an_exploded_loss_leaves_no_mean(tmp_path: Path) -> None:

@@ -25,6 +25,10 @@ class TableFacts(MayHoldMore):
     """Ids that the day before did not have."""
     recycled: int
     """Ids that had another value the day before."""
+    capacity: int | None = None
+    """Maximum number of ids; None: there is none, or it is not known."""
+    waiting: int | None = None
+    """Values that wait for an id; None if not known."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,4 +93,6 @@ def _table(schema: Schema, table: str, users: Sequence[CategoricalFeature]) -> T
     ids, continues = users[0].cardinality, schema.continues
     before = continues.tables[table].size if continues and table in continues.tables else 0
     recycled = continues.reset[table].rows if continues and table in continues.reset else 0
-    return TableFacts(ids, ids - before, recycled)
+    chain = schema.source.get("chain", {})
+    capacity, waiting = (chain.get(key, {}).get(table) for key in ("capacities", "waiting"))
+    return TableFacts(ids, ids - before, recycled, capacity or None, waiting)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from statistics import fmean
+from statistics import fmean, median
 from typing import Any
 
 import numpy as np
@@ -45,6 +45,7 @@ def summarize_days(days: Sequence[Record], arms: Sequence[str], task_weights: Se
         "families": describe_families(effects),
         "arms": {
             arm: {
+                **_speed(arm, arms[0], trained),
                 "average_ne_gain_percent": _named(judged[arm]["average_ne_gain_percent"] if arm in judged else NO_GAIN),
                 "average_ne_gain_change_per_day": gains[arm].change() if arm in gains else None,
                 "loses_nothing": judged[arm]["loses_nothing"] if arm in judged else None,
@@ -127,6 +128,17 @@ def _named(gain: Mapping[str, Any] | None) -> dict[str, Any] | None:
         return None
     covers = gain["covers"] and gain["covers"].replace("rows", "days")
     return {"over_days" if key == "over_rows" else key: value for key, value in gain.items()} | {"covers": covers}
+
+
+def _speed(arm: str, control: str, days: Sequence[Numbered]) -> dict[str, Any]:
+    """The median over days of the median QPS; its change against the control, by the medians of each day."""
+    pairs = [(own, day["arms"][control]["qps"]) for _, day in days if (own := day["arms"][arm]["qps"]) is not None]
+    changes = [100 * (own / other - 1) for own, other in pairs if other is not None]
+    is_compared = arm != control and changes
+    return {
+        "qps": median(own for own, _ in pairs) if pairs else None,
+        "qps_change_percent": _named(effect_record(mean_over_days(np.array([changes])))) if is_compared else None,
+    }
 
 
 def _reached(arm: str, task: str, days: Sequence[Numbered]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dlrm_mtl.reporting.tables.gains import TITLES
-from dlrm_mtl.reporting.tables.table import Name, Table, gain_cell, number
+from dlrm_mtl.reporting.tables.table import Name, Table, ends_cell, gain_cell, number
 from dlrm_mtl.reporting.words.arm import verdict_text
 
 Record = Mapping[str, Any]
@@ -15,12 +15,13 @@ def gains_over_days_table(stream: Record) -> Table | None:
     if not stream["evaluated_days"]:
         return None
     return Table(
-        ["arm", "average", *map(Name, stream["tasks"])],
+        ["arm", "average", *map(Name, stream["tasks"]), "QPS change (%)"],
         [
             [
                 Name(name),
                 gain_cell(arm["average_ne_gain_percent"]),
                 *(_gain(arm["tasks"][task]) for task in stream["tasks"]),
+                _change(arm["qps_change_percent"]),
             ]
             for name, arm in stream["arms"].items()
             if name != stream["control"]
@@ -56,7 +57,7 @@ def days_table(stream: Record) -> Table:
     treatments = [name for name in stream["arms"] if name != stream["control"]]
     return Table(
         [
-            *("day", "from", "rows", "tasks", "ids", "new", "recycled", "seconds", "QPS of the control"),
+            *("day", "from", "rows", "tasks", "ids", "new", "recycled", "waiting", "seconds", "QPS of the control"),
             *(Name(f"average NE gain (%) of {name}") for name in treatments),
         ],
         [
@@ -65,7 +66,7 @@ def days_table(stream: Record) -> Table:
                 day["period"]["start"].replace("T", " ") if day["period"] else "-",
                 f"{day['rows']:,}",
                 _tasks(day),
-                *(f"{sum(table[key] for table in day['tables'].values()):,}" for key in ("ids", "new", "recycled")),
+                *(_sum(day, key) for key in ("ids", "new", "recycled", "waiting")),
                 number(day["seconds"], 1),
                 _qps(day["arms"].get(stream["control"])),
                 *(_day_gain(day["arms"].get(name)) for name in treatments),
@@ -73,6 +74,10 @@ def days_table(stream: Record) -> Table:
             for day in stream["days"]
         ],
     )
+
+
+def _change(change: Record | None) -> str:
+    return f"{change['mean']:+.2f} {ends_cell(change, 2, without='(no interval)')}" if change else "-"
 
 
 def _gain(task: Record) -> str:
@@ -85,6 +90,11 @@ def _gain_cells(task: Record) -> list[str]:
         return ["NEX", "-", "-"]
     is_known = change is not None and change["over_days"] is not None
     return [gain_cell(gain), verdict_text(gain), gain_cell(change) if is_known else "-"]
+
+
+def _sum(day: Record, key: str) -> str:
+    """Over the tables."""
+    return f"{sum(table[key] or 0 for table in day['tables'].values()):,}"
 
 
 def _tasks(day: Record) -> Name:
