@@ -14,13 +14,14 @@ def main() -> None:
     config = cli.parse(CompareConfig, "dlrm_mtl.compare")
     with torchrec_imports():
         from dlrm_mtl.distributed.processes import process_group
-        from dlrm_mtl.reporting.run_results import write_run_report
         from dlrm_mtl.studies.comparison import run_comparison
 
     with process_group(config.timeout_s) as ranks:
         run_comparison(config, ranks)
     if ranks.is_first:
-        # After the process group, so that the other ranks do not wait for the figures.
+        # After the process group, so that the other ranks neither wait for the figures nor import matplotlib.
+        from dlrm_mtl.reporting.html import write_run_report
+
         print(f"\n{write_run_report(config.out)}", flush=True)
 
 

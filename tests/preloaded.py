@@ -24,7 +24,7 @@ LIBRARIES = [
     *("torchrec.distributed.planner", "torchrec.distributed.fbgemm_qcomm_codec", "torchrec.metrics.rec_metric"),
     *("jinja2", "matplotlib.figure", "pyarrow.compute", "pyarrow.parquet", "scipy.optimize", "tqdm", "tyro"),
 ]
-BELOW_ENTRY_POINTS = ["dlrm_mtl.reporting.run_results", "dlrm_mtl.studies.comparison"]
+BELOW_ENTRY_POINTS = ["dlrm_mtl.reporting.html", "dlrm_mtl.studies.comparison"]
 """Modules of this project; with what they import, nearly all that training needs."""
 
 

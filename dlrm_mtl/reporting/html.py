@@ -13,7 +13,7 @@ from dlrm_mtl.reporting.figures.gain_charts import gain_chart, pareto_chart
 from dlrm_mtl.reporting.figures.segment_charts import segment_charts
 from dlrm_mtl.reporting.markdown import format_comparison, format_details
 from dlrm_mtl.reporting.page import render_page
-from dlrm_mtl.reporting.runs.report_data import ReportData, Run
+from dlrm_mtl.reporting.runs.report_data import ReportData, Run, read_run
 from dlrm_mtl.reporting.tables.gains import metric_gains_table, segment_tables, verdicts_table
 from dlrm_mtl.reporting.tables.metrics import (
     calibration_table,
@@ -29,6 +29,12 @@ from dlrm_mtl.statistics.families import MARGIN
 
 TEMPLATE = "report.html.j2"
 MARKS = {"gain": "▲", "loss": "▼", "equivalent": "≈"}
+
+
+def write_run_report(out: Path) -> str:
+    """:func:`write_report` of one comparison, into its run directory ``out``."""
+    run = read_run(out)
+    return write_report(ReportData.of([run], run.comparison), out)
 
 
 def write_report(data: ReportData, directory: Path, pareto: tuple[str, str] | None = None) -> str:

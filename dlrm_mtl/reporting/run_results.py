@@ -1,4 +1,4 @@
-"""The results of a comparison: ``seed-S.json`` and ``seed-S.npz`` of each seed, ``comparison.json``, the report."""
+"""The results of a comparison: ``seed-S.json`` and ``seed-S.npz`` of each seed, and ``comparison.json``."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,8 +7,7 @@ from dlrm_mtl.files import write_json
 from dlrm_mtl.metrics.estimates_file import write_estimates
 from dlrm_mtl.reporting.comparison import INDEPENDENT_ROWS, compare_seeds
 from dlrm_mtl.reporting.effects.gains import gains_of_seed
-from dlrm_mtl.reporting.html import write_report
-from dlrm_mtl.reporting.runs.report_data import RESULT, ReportData, read_run
+from dlrm_mtl.reporting.runs.report_data import RESULT
 from dlrm_mtl.reporting.runs.run_records import Seed, read_record, read_seed_estimates
 from dlrm_mtl.reporting.seed_summary import summarize_seed
 from dlrm_mtl.run_config import CompareConfig, TrainConfig
@@ -70,16 +69,3 @@ def write_comparison(config: CompareConfig, schema: Schema) -> None:
         clusters=schema.cluster or INDEPENDENT_ROWS,
     )
     write_json(config.out / "comparison.json", {"data_set": schema.name, **comparison})
-
-
-def write_run_report(out: Path) -> str:
-    """Writes ``report.md`` and ``report.html`` of a comparison.
-
-    Args:
-        out: its run directory.
-
-    Returns:
-        the tables, and where the files are.
-    """
-    run = read_run(out)
-    return write_report(ReportData.of([run], run.comparison), out)

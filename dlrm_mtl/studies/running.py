@@ -8,8 +8,9 @@ from dlrm_mtl.distributed.processes import Ranks
 from dlrm_mtl.files import read_json, write_text
 from dlrm_mtl.recipe import parse_recipe
 from dlrm_mtl.reporting import escaping
+from dlrm_mtl.reporting.html import write_run_report
 from dlrm_mtl.reporting.markdown import format_comparison
-from dlrm_mtl.reporting.run_results import seed_file, write_run_report
+from dlrm_mtl.reporting.run_results import seed_file
 from dlrm_mtl.reporting.runs.report_data import read_run
 from dlrm_mtl.run_config import CompareConfig, ExperimentConfig
 from dlrm_mtl.schema import Schema

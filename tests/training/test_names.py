@@ -20,7 +20,7 @@ from dlrm_mtl.distributed.processes import Ranks
 from dlrm_mtl.model_schema import Task
 from dlrm_mtl.planning.options import PlanConfig
 from dlrm_mtl.planning.report import make_report
-from dlrm_mtl.reporting.run_results import write_run_report
+from dlrm_mtl.reporting.html import write_run_report
 from dlrm_mtl.run_config import CompareConfig
 from dlrm_mtl.schema import read_schema
 from dlrm_mtl.studies.comparison import run_comparison

@@ -8,7 +8,8 @@ from dlrm_mtl.architecture_options import with_architecture
 from dlrm_mtl.distributed.processes import Ranks
 from dlrm_mtl.file_names import file_names
 from dlrm_mtl.files import write_json, write_text
-from dlrm_mtl.reporting.run_results import seed_file, write_comparison, write_run_report
+from dlrm_mtl.reporting.html import write_run_report
+from dlrm_mtl.reporting.run_results import seed_file, write_comparison
 from dlrm_mtl.reporting.runs.report_data import read_run
 from dlrm_mtl.schema import Schema
 from dlrm_mtl.studies.architectures.case import ArchitecturesConfig
