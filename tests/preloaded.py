@@ -12,26 +12,11 @@ from pathlib import Path
 
 from tests.waiting import free_port
 
-LIBRARIES = [
-    *("torch", "torch.distributed.checkpoint", "torch.distributed.optim", "torch.utils.tensorboard", "tensordict"),
-    *(
-        "fbgemm_gpu",
-        "torchrec",
-        "torchrec.models.deepfm",
-        "torchrec.models.dlrm",
-        "torchrec.distributed.train_pipeline",
-    ),
-    *("torchrec.distributed.planner", "torchrec.distributed.fbgemm_qcomm_codec", "torchrec.metrics.rec_metric"),
-    *("jinja2", "matplotlib.figure", "pyarrow.compute", "pyarrow.parquet", "scipy.optimize", "tqdm", "tyro"),
-]
-BELOW_ENTRY_POINTS = ["dlrm_mtl.reporting.html", "dlrm_mtl.studies.comparison"]
-"""Modules of this project; with what they import, nearly all that training needs."""
-
 
 def preloading_context() -> ForkServerContext:
-    """Starts processes that have imported :data:`LIBRARIES` and :data:`BELOW_ENTRY_POINTS`."""
+    """Starts processes that have imported the modules of :mod:`tests.preload`."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([*LIBRARIES, *BELOW_ENTRY_POINTS])
+    context.set_forkserver_preload(["tests.preload"])
     return context
 
 
