@@ -3,8 +3,8 @@
 from importlib import import_module
 
 from dlrm_mtl import cli
-from dlrm_mtl.config import TrainConfig
 from dlrm_mtl.imports import without_garbage_collection
+from dlrm_mtl.run_config import TrainConfig
 
 LIBRARIES = (
     *("torch", "torch.distributed.checkpoint", "torch.distributed.optim", "torch.utils.tensorboard", "tensordict"),
