@@ -138,6 +138,8 @@ class RunCheckpoints:
             same_balancer = (mine.method, mine.level, mine.reduction) == (theirs.method, theirs.level, theirs.reduction)
             prefix = str(checkpoint.facts["arms"].index(source))
             anew = trainer.start_from(prefix, checkpoint, same_balancer, start.goes_on, fit.new_ids)
+            if start.goes_on and set(tasks) == set(before):
+                continue
             self._say(
                 f"{name}: starts from {source} in {path}, step {checkpoint.step}."
                 f" Tasks kept: {_names(task for task in tasks if task in before)};"

@@ -87,10 +87,13 @@ def train(
     start: Start | None = None,
     tasks: Sequence[str] | None = None,
     kind: str | None = None,
+    with_state: bool = True,
 ) -> Trained:
     """Evaluates arms and trains them; ``config.out`` gets evaluation and checkpoint."""
     session = session_of(ranks, config, tasks, kind)
     results = train_period(session, arms, 0, config.out, start)
+    if not with_state:
+        return Trained(results)
     again = {arm: session.trainer(arm, 0) for arm in arms}
     with RunCheckpoints(session, again, config.out) as checkpoints:
         checkpoints.restore()

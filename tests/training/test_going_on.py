@@ -15,17 +15,20 @@ import pytest
 
 from dlrm_mtl.config import ModelConfig, OptimizerConfig, ScheduleConfig
 from dlrm_mtl.distributed.processes import Ranks
+from dlrm_mtl.export_options import ExportOptions
 from dlrm_mtl.files import sha256
 from dlrm_mtl.inference.evaluation.evaluating import evaluate
 from dlrm_mtl.inference.evaluation.options import EvaluateOptions
 from dlrm_mtl.model_schema import Task
 from dlrm_mtl.run_config import RunConfig
 from dlrm_mtl.schema import read_schema
+from dlrm_mtl.serving.writing import write_export
 from dlrm_mtl.training.state.init_from import Start
 from tests.datasets import TASKS
 from tests.distributed.training import Weights, assemble, run_config
+from tests.inference.predictions import predict_rows, read_rows
 from tests.json_edits import edit
-from tests.messages import mentions
+from tests.messages import mentions, naming
 from tests.ranks import RankPool
 from tests.streaming.small_days import RESET, SIZES, make_day, make_days
 from tests.training.periods import Begun, Trained, begin, joined, last_checkpoint, train, uninterrupted
@@ -66,11 +69,11 @@ def test_a_continued_run_is_an_uninterrupted_one(days: tuple[Path, ...], rank_po
     """Bit for bit: weights, optimizers, the positions of schedules, the balancer, random numbers."""
     schedule = ScheduleConfig(warmup_steps=3, decay_start=5, decay_steps=6, final_scale=0.1)
     optimizer = OptimizerConfig(table_schedule=schedule, dense_schedule=schedule)
-    for arm in ("multibalance:reduction=delayed", "graddrop"):
-        out = tmp_path / arm.partition(":")[0]
-        one, two = (replace(config(days[0], out / name), optimizer=optimizer) for name in ("one", "two"))
-        rank_pool.run(1, train, one, [arm])
-        [continued] = rank_pool.run(1, train, two, [arm], after(one.out))
+    arms = ("multibalance:reduction=delayed", "graddrop")
+    one, two = (replace(config(days[0], tmp_path / name), optimizer=optimizer) for name in ("one", "two"))
+    rank_pool.run(1, train, one, arms, None, None, None, False)
+    [continued] = rank_pool.run(1, train, two, arms, after(one.out))
+    for arm in arms:
         [expected] = rank_pool.run(1, uninterrupted, [one, two], arm)
         found = continued.state[arm]
         names = [name for name in expected if "lifetime" not in name]
@@ -169,6 +172,10 @@ def test_a_data_set_that_does_not_continue_is_refused(
     assert isinstance(refused, str)
     assert mentions(refused, out, "table 'user'", f"sha256 {'0' * 16}", f"sha256 {'2' * 16}", "--extend")
 
+    [refused] = rank_pool.run(1, begin, config(days[1], tmp_path), ["pcgrad"], after(out))
+    assert isinstance(refused, str)
+    assert mentions(refused, out, "'pcgrad'", "multibalance")
+
 
 def evaluate_checkpoint(ranks: Ranks, options: EvaluateOptions) -> dict[str, Any]:
     return evaluate(options, ranks)
@@ -182,7 +189,7 @@ def test_the_evaluation_is_that_of_the_checkpoint_before(
     out, _ = first_day
     arms = list(ARMS[1:] if world_size == 1 else ARMS[:2])
     day = config(days[1], tmp_path / "run")
-    trained = rank_pool.run(world_size, train, day, arms, after(out))[0]
+    trained = rank_pool.run(world_size, train, day, arms, after(out), None, None, False)[0]
     options = EvaluateOptions(
         (last_checkpoint(out),), days[1], tmp_path / "e.json", tuple(arms), "stream", batch_size=48 // world_size
     )
@@ -193,13 +200,27 @@ def test_the_evaluation_is_that_of_the_checkpoint_before(
             record = by_hand["arms"][arm]["tasks"][task]
             assert (metrics.rows, metrics.ne, metrics.auc) == (record["rows"], record["ne"], record["auc"])
         assert result.rows_lost == 0
-    again = rank_pool.run(world_size, train, day, arms, after(out))[0]
+    again = rank_pool.run(world_size, train, day, arms, after(out), None, None, False)[0]
     for arm, result in again.results.items():
         assert result.evaluation.tasks == trained.results[arm].evaluation.tasks
     [logged] = (tmp_path / "run").glob("multibalance/metrics.jsonl")
     log = [json.loads(line) for line in logged.read_text().splitlines()]
     assert [line["step"] for line in log] == [4, 6, 8]
     assert log[-1]["lifetime"]["click"]["rows"] == ROWS
+
+
+def test_a_model_predicts_the_next_day_and_is_exported_with_its_own(
+    days: tuple[Path, ...], first_day: tuple[Path, Trained], rank_pool: RankPool, tmp_path: Path
+) -> None:
+    out, _ = first_day
+    arguments = {"checkpoint": last_checkpoint(out), "data": days[1], "out": tmp_path / "predicted", "split": "stream"}
+    assert rank_pool.run(1, predict_rows, arguments) == [""]
+    [begun] = rank_pool.run(1, begin, config(days[1], tmp_path), ["mean"], after(out))
+    predicted = read_rows(tmp_path / "predicted")["p_like"].to_numpy()
+    logits = np.array([begun.logits["mean"][row][1] for row in range(ROWS)])
+    np.testing.assert_allclose(predicted, 1 / (1 + np.exp(-logits)), rtol=1e-6)
+    with pytest.raises(ValueError, match=naming(days[1], "'user'", out)):
+        write_export(ExportOptions(last_checkpoint(out), tmp_path / "export", data=days[1]))
 
 
 def rewritten(day: Path, directory: Path, change: Any) -> Path:
@@ -280,14 +301,14 @@ def test_the_first_day_of_a_run_and_of_a_task_has_no_metrics(
     tasks = (TASKS[2], Task("late", "like"), TASKS[0])
     two = config(make_day(tmp_path / "two", 1, tasks), tmp_path / "run")
     [before] = rank_pool.run(1, train, one, arms, None, ["click", "buy"])
-    [trained] = rank_pool.run(1, train, two, arms, after(one.out))
+    [trained] = rank_pool.run(1, train, two, arms, after(one.out), None, None, False)
     for result in trained.results.values():
         buy, late, click = result.evaluation.tasks
         assert (late.rows, late.ne, late.auc) == (0, None, None)
         assert click.rows == ROWS > buy.rows > 0
         assert click.ne is not None
         assert "late" not in result.evaluation.products
-    [begun] = rank_pool.run(1, begin, two, arms, after(one.out))
+    [begun] = rank_pool.run(1, begin, two, arms[:1], after(one.out))
     weights = {name: value for name, value in begun.state["multibalance"].items() if ".balancer.weights." in name}
     assert {name.rpartition(".")[2] for name in weights} == {"buy", "late", "click"}
     for name, value in weights.items():
@@ -323,7 +344,7 @@ def test_one_rank_and_two_train_alike(days: tuple[Path, ...], rank_pool: RankPoo
             replace(config(days[day], tmp_path / f"{world_size}-{day}"), batch_size=200, optimizer=sgd)
             for day in (0, 1)
         ]
-        rank_pool.run(world_size, train, runs[0], ["multibalance"])
+        rank_pool.run(world_size, train, runs[0], ["multibalance"], None, None, None, False)
         trained = rank_pool.run(world_size, train, runs[1], ["multibalance"], after(runs[0].out))
         states.append(whole(trained, "multibalance"))
     one, two = states

@@ -133,7 +133,8 @@ def fit_start(start: Start, facts: Mapping[str, Any], data: Path, schema: Schema
         ValueError: they cannot.
     """
     for arm in arms:
-        source_arm(arm, start.checkpoint, facts)
+        if source_arm(arm, start.checkpoint, facts) != arm and start.goes_on:
+            raise ValueError(f"{start.checkpoint}: has no arm {arm!r}, expected one of {', '.join(facts['arms'])}")
     way_out = BEGIN_ANOTHER if start.goes_on else START_ANEW
     return fit_data(start.checkpoint, facts, [*start.skipped, (data, schema)], way_out)
 
