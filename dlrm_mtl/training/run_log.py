@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from dlrm_mtl.json_lines import JsonLines
 from dlrm_mtl.metrics.task_metrics import TaskMetrics
-from dlrm_mtl.training.trainer import Window
+from dlrm_mtl.training.window import Window
 
 
 class RunLog:

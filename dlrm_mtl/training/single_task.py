@@ -17,7 +17,8 @@ from dlrm_mtl.metrics.task_metrics import TaskMetrics
 from dlrm_mtl.recipe import parse_recipe
 from dlrm_mtl.run_config import RunConfig
 from dlrm_mtl.training.state.arm_state import State
-from dlrm_mtl.training.trainer import Trainer, Window
+from dlrm_mtl.training.trainer import Trainer
+from dlrm_mtl.training.window import Window
 
 
 class SingleTaskTrainers:

@@ -16,7 +16,8 @@ from dlrm_mtl.distributed.processes import Ranks
 from dlrm_mtl.ending import Terminated
 from dlrm_mtl.run_config import StreamConfig
 from dlrm_mtl.streaming.running import run_stream
-from dlrm_mtl.training.trainer import Trainer, Window
+from dlrm_mtl.training.trainer import Trainer
+from dlrm_mtl.training.window import Window
 from tests.entry_points.test_resume import logs, without_speed
 from tests.json_edits import edit, put
 from tests.messages import mentions

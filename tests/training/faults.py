@@ -15,7 +15,7 @@ from dlrm_mtl.distributed.processes import Ranks
 from dlrm_mtl.recipe import parse_recipe
 from dlrm_mtl.run_config import RunConfig
 from dlrm_mtl.training.arm import Arm, build_arm, make_plan
-from dlrm_mtl.training.trainer import Window
+from dlrm_mtl.training.window import Window
 from tests.distributed.training import Weights, local_batches, local_weights
 from tests.training.runs import make_trainer
 

@@ -18,7 +18,7 @@ from dlrm_mtl.run_config import RunConfig
 from dlrm_mtl.training.arm import make_plan
 from dlrm_mtl.training.checkpoints import RunCheckpoints
 from dlrm_mtl.training.session import ArmTrainer, Session
-from dlrm_mtl.training.trainer import Window
+from dlrm_mtl.training.window import Window
 from tests.distributed.training import Weights, plan_by_hand
 
 

@@ -29,7 +29,8 @@ from dlrm_mtl.training.loop import ArmResult, train_arms
 from dlrm_mtl.training.optimization.optimizers import apply_table_optimizer
 from dlrm_mtl.training.run_log import RunLog
 from dlrm_mtl.training.session import Session
-from dlrm_mtl.training.trainer import Trainer, Window
+from dlrm_mtl.training.trainer import Trainer
+from dlrm_mtl.training.window import Window
 from tests.distributed.training import Weights, local_batches, local_weights
 
 

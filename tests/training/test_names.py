@@ -25,7 +25,7 @@ from dlrm_mtl.run_config import CompareConfig
 from dlrm_mtl.schema import read_schema
 from dlrm_mtl.studies.comparison import run_comparison
 from dlrm_mtl.training.run_log import RunLog
-from dlrm_mtl.training.trainer import Window
+from dlrm_mtl.training.window import Window
 from tests.ranks import RankPool
 
 FEATURES = (

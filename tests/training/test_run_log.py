@@ -11,7 +11,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from dlrm_mtl.metrics.task_metrics import TaskMetrics
 from dlrm_mtl.training.run_log import RunLog, progress_bar
-from dlrm_mtl.training.trainer import Window
+from dlrm_mtl.training.window import Window
 
 TASKS = ("click", "buy")
 CLICK = TaskMetrics(rows=100, positives=20, ne=0.9, log_loss=0.45, auc=0.7, calibration=1.1, tied_pairs=0.01)
