@@ -14,7 +14,7 @@ from dlrm_mtl.ending import Terminated
 from dlrm_mtl.funnels import products
 from dlrm_mtl.recipe import parse_recipe
 from dlrm_mtl.reporting.run_results import seed_file, write_comparison, write_seed
-from dlrm_mtl.reporting.streams.day_file import write_day
+from dlrm_mtl.reporting.streams.day_file import Seconds, write_day
 from dlrm_mtl.reporting.streams.stream_file import StreamResults
 from dlrm_mtl.run_config import CompareConfig, StreamConfig
 from dlrm_mtl.schema import STREAM, Schema
@@ -102,11 +102,11 @@ class _Stream:
         trained = (number for number, day in self.over.items() if day.skipped is None)
         return max((number for number in trained if number < before), default=None)
 
-    def _train_seeds(self, day: Day, before: int | None) -> tuple[tuple[str, ...], float | None]:
+    def _train_seeds(self, day: Day, before: int | None) -> tuple[tuple[str, ...], Seconds | None]:
         """Evaluates and trains a day from the seeds that are not finished.
 
         Returns:
-            the tasks that were evaluated, and the seconds of all seeds; None if an earlier start trained some.
+            the tasks that were evaluated, and the seconds of all arms and seeds; None if an earlier start trained some.
 
         Raises:
             BadDataError, DivergedError: on every rank.
@@ -121,7 +121,7 @@ class _Stream:
         # Without any task that is evaluated, the results are those of the training.
         measured = _with_tasks(day.schema, evaluated or day.tasks)
         resumed = ranks.broadcast((config.out / f"seed-{config.first_seed}").exists())
-        began = time.monotonic()
+        evaluation_s = training_s = 0.0
         finished = ranks.broadcast([seed for seed in starts if seed_file(config.out, seed).is_file()])
         for seed, start in starts.items():
             if seed in finished:
@@ -129,6 +129,8 @@ class _Stream:
                 continue
             began_seed, directory = time.monotonic(), config.out / f"seed-{seed}"
             results = train_period(session, config.arms, seed, directory, start)
+            evaluation_s += sum(result.evaluation_s for result in results.values())
+            training_s += sum(result.training_s for result in results.values())
             if ranks.is_first:
                 remove_checkpoints(directory, keep=1)
                 part = {arm: _of_tasks(result, day.tasks, measured) for arm, result in results.items()}
@@ -139,7 +141,7 @@ class _Stream:
 
         if self.config.publish is not None:
             self._publish(day, self.config.publish)
-        return evaluated, None if resumed else time.monotonic() - began
+        return evaluated, None if resumed else Seconds(evaluation_s, training_s)
 
     def _publish(self, day: Day, arm: str) -> None:
         """Exports an arm's model of the first seed."""

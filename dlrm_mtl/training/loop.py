@@ -40,6 +40,10 @@ class ArmResult:
     end_to_end_qps: Sequence[float] = ()
     """Global samples per second of each window without the warm-up, over an arm's whole turn: all steps, metrics,
     diagnostics, logs."""
+    training_s: float = 0.0
+    """Seconds of all turns since the last start."""
+    evaluation_s: float = 0.0
+    """Seconds of the evaluation, if it was made since the last start."""
 
 
 @dataclass
@@ -140,6 +144,8 @@ class Loop:
         self._one = next(iter(trainers.values()))
         # A restart has its own warm-up.
         self._warm = progress.rounds + session.config.warmup_windows
+        self._training_s = dict.fromkeys(trainers, 0.0)
+        self._evaluation_s = dict.fromkeys(trainers, 0.0)
 
     @property
     def first_step(self) -> int:
@@ -184,7 +190,9 @@ class Loop:
         for arm, trainer in self._trainers.items():
             if self._session.ranks.any(self._requested())[0]:
                 raise Terminated(f"before {arm} was evaluated, at step {self.step} of {self._one.total_steps}")
+            start = time.perf_counter()
             evaluations[arm] = trainer.evaluate(rows)
+            self._evaluation_s[arm] = time.perf_counter() - start
         return evaluations
 
     def log(self, evaluations: Mapping[str, EvaluationMetrics]) -> None:
@@ -202,6 +210,8 @@ class Loop:
                 trainer.skipped_steps,
                 trainer.rows_lost,
                 progress.end_to_end_qps[arm],
+                self._training_s[arm],
+                self._evaluation_s[arm],
             )
             for arm, trainer in self._trainers.items()
         }
@@ -212,8 +222,10 @@ class Loop:
         window = trainer.train_window(config.log_every)
         self._logs[arm].window(window)
         self._bar.update(window.last_step - window.first_step)
+        seconds = time.perf_counter() - start
+        self._training_s[arm] += seconds
         if progress.rounds >= self._warm:
-            progress.end_to_end_qps[arm].append(window.rows / (time.perf_counter() - start))
+            progress.end_to_end_qps[arm].append(window.rows / seconds)
             if window.qps is not None:
                 progress.qps[arm].append(window.qps)
         if _evaluation_is_due(config, window.first_step, window.last_step) and not trainer.done:

@@ -77,7 +77,7 @@ def write_stream_run(run: Path, days: Mapping[str, Any] = DAYS) -> Path:
         directory = run / "days" / name
         facts: dict[str, Any] = {"data_set": "shop", "rows": ROWS, "tasks": ["click"], "evaluated": [], "skipped": None}
         start, stop = str(number), str(number + 1)
-        facts |= {"period": {"start": start, "stop": stop}, "seconds": 12.5}
+        facts |= {"period": {"start": start, "stop": stop}, "seconds": {"evaluation": 2.5, "training": 12.0}}
         if tasks is None:
             directory.mkdir(parents=True)
             write_json(directory / "day.json", {**facts, "skipped": "a shard is damaged"})
@@ -131,7 +131,7 @@ def test_days_are_counted_and_described(stream: Mapping[str, Any]) -> None:
     assert days["0003-d"]["tables"]["user"] == table
     assert days["0003-d"]["unseen_share"] == {"user": 0.25}
     assert days["0003-d"]["evaluation"]["buy"] == {"rows": ROWS, "positives": positives_on(3), "bayes_ne": None}
-    assert days["0003-d"]["seconds"] == 12.5
+    assert days["0003-d"]["seconds"]["training"] == 12.0
     assert days["0003-d"]["arms"]["mean"]["qps"] == 1000.0
 
 

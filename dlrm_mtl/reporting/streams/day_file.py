@@ -31,6 +31,14 @@ class TableFacts(MayHoldMore):
     """Values that wait for an id; None if not known."""
 
 
+@dataclass(frozen=True)
+class Seconds(MayHoldMore):
+    """What a day took, over all arms and seeds, without starts and checkpoints."""
+
+    evaluation: float
+    training: float
+
+
 @dataclass(frozen=True, kw_only=True)
 class DayFacts(MayHoldMore):
     """A day that was trained on, or skipped."""
@@ -43,8 +51,8 @@ class DayFacts(MayHoldMore):
     """Tasks that were evaluated before the day was trained on."""
     skipped: str | None = None
     """Why the day was skipped; None: it was trained on."""
-    seconds: float | None = None
-    """That evaluation and training of all arms and seeds took."""
+    seconds: Seconds | None = None
+    """None if the day was skipped, or interrupted."""
     tables: Mapping[str, TableFacts] = field(default_factory=dict)
     unseen_share: Mapping[str, float] = field(default_factory=dict)
     """By feature, the share of its ids that were read as unseen in the evaluation."""
@@ -56,7 +64,7 @@ def write_day(
     *,
     evaluated: Sequence[str] = (),
     skipped: str | None = None,
-    seconds: float | None = None,
+    seconds: Seconds | None = None,
 ) -> None:
     """Writes ``day.json``, which says that a day is over.
 

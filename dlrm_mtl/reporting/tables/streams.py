@@ -57,7 +57,19 @@ def days_table(stream: Record) -> Table:
     treatments = [name for name in stream["arms"] if name != stream["control"]]
     return Table(
         [
-            *("day", "from", "rows", "tasks", "ids", "new", "recycled", "waiting", "seconds", "QPS of the control"),
+            *(
+                "day",
+                "from",
+                "rows",
+                "tasks",
+                "ids",
+                "new",
+                "recycled",
+                "waiting",
+                "evaluation (s)",
+                "training (s)",
+                "QPS of the control",
+            ),
             *(Name(f"average NE gain (%) of {name}") for name in treatments),
         ],
         [
@@ -67,7 +79,7 @@ def days_table(stream: Record) -> Table:
                 f"{day['rows']:,}",
                 _tasks(day),
                 *(_sum(day, key) for key in ("ids", "new", "recycled", "waiting")),
-                number(day["seconds"], 1),
+                *(number(day["seconds"] and day["seconds"][key], 1) for key in ("evaluation", "training")),
                 _qps(day["arms"].get(stream["control"])),
                 *(_day_gain(day["arms"].get(name)) for name in treatments),
             ]
