@@ -14,6 +14,8 @@ from dlrm_mtl.model_schema import ModelSchema
 from dlrm_mtl.quoting import quote
 from dlrm_mtl.recipe import parse_recipe
 from dlrm_mtl.records import MayHoldMore, build
+from dlrm_mtl.reporting.streams.day_file import DAY_FILE
+from dlrm_mtl.reporting.streams.stream_file import DAYS
 from dlrm_mtl.schema import Schema, read_schema
 from dlrm_mtl.training.checkpoints import DIRECTORY, has_checkpoint
 from dlrm_mtl.training.state.checkpoint_facts import check_facts
@@ -90,7 +92,7 @@ def open_stored_model(path: Path, arm: str | None = None) -> StoredModel:
 
     Args:
         path: a checkpoint, RUN/checkpoints/step-N or RUN/seed-S/checkpoints/step-N; or RUN or RUN/seed-S, whose newest
-            checkpoint is taken.
+            checkpoint is taken, of a stream that of its newest day.
         arm: as it was given to the run; by default the first, which is the control of a comparison.
 
     Raises:
@@ -112,13 +114,16 @@ def open_stored_model(path: Path, arm: str | None = None) -> StoredModel:
 
 
 def find_checkpoint_in(path: Path) -> Path:
-    """A checkpoint, or the newest one of a run or seed.
+    """A checkpoint, or the newest one of a run or seed; of a stream, that of its newest day.
 
     Raises:
         ValueError: there is none, or each of several seeds has one.
     """
     if (path / MANIFEST).exists():
         return path
+    days = [file.parent for file in sorted((path / DAYS).glob(f"*/{DAY_FILE}"))]
+    if trained := [day for day in days if any(map(has_checkpoint, day.glob("seed-*")))]:
+        return find_checkpoint_in(trained[-1])
     for directory in (path / DIRECTORY, path):
         if newest := list_checkpoints(directory)[:1]:
             return newest[0]

@@ -1,7 +1,7 @@
 """The loop over the days of a stream."""
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from dlrm_mtl.serving.publishing import publish
 from dlrm_mtl.streaming.days import Day, read_days
 from dlrm_mtl.streaming.states import OverDay, begin_day, day_directory, open_stream
 from dlrm_mtl.training.checkpoints import DIRECTORY, remove_checkpoints
+from dlrm_mtl.training.evaluation_file import remove_evaluations
 from dlrm_mtl.training.interruption import termination_requested
 from dlrm_mtl.training.loop import ArmResult, train_period
 from dlrm_mtl.training.run_data import BadDataError
@@ -44,11 +45,10 @@ def run_stream(config: StreamConfig, ranks: Ranks) -> None:
     """
     days = ranks.run_on_all(lambda: _checked_days(config, ranks.world_size))
     over = ranks.broadcast(ranks.run_on_all(lambda: open_stream(config, days) if ranks.is_first else {}))
-    stream = _Stream(config, days, ranks, dict(over), StreamResults(config.out) if ranks.is_first else None)
+    results = StreamResults(config.out) if ranks.is_first else None
     with termination_requested() as requested:
+        stream = _Stream(config, days, ranks, dict(over), results, requested)
         for day in days:
-            if ranks.any(requested())[0]:
-                raise Terminated(f"before day {day.name}")
             stream.train(day)
     if stream.last_trained(len(days)) is None:
         raise ValueError(f"{config.out}: every day was skipped: {stream.over[0].skipped}")
@@ -76,11 +76,13 @@ class _Stream:
     """By number."""
     results: StreamResults | None
     """On rank 0."""
+    requested: Callable[[], bool]
+    """Whether this rank was told to end."""
 
     def train(self, day: Day) -> None:
         """Evaluates and trains a day, unless it is over."""
         if state := self.over.get(day.number):
-            skipped = f"skipped before, and not trained again: {state.skipped}"
+            skipped = f"skipped before, and stays so, even if it is repaired: {state.skipped}"
             self._say(f"day {day.name}: {skipped if state.skipped else 'trained before'}")
             return
         before = self.last_trained(day.number)
@@ -127,18 +129,20 @@ class _Stream:
             if seed in finished:
                 self._say(f"day {day.name}, seed {seed}: finished before, taken from {seed_file(config.out, seed)}")
                 continue
+            if ranks.any(self.requested())[0]:
+                raise Terminated(f"before day {day.name}, seed {seed}")
             began_seed, directory = time.monotonic(), config.out / f"seed-{seed}"
             results = train_period(session, config.arms, seed, directory, start)
             evaluation_s += sum(result.evaluation_s for result in results.values())
             training_s += sum(result.training_s for result in results.values())
             if ranks.is_first:
-                remove_checkpoints(directory, keep=1)
                 part = {arm: _of_tasks(result, day.tasks, measured) for arm, result in results.items()}
                 write_seed(config.out, measured, session.length, seed, part)
+                remove_checkpoints(directory, keep=1)
+                remove_evaluations(directory)
                 self._say(_progress(day, seed, results[config.arms[0]], session.length, time.monotonic() - began_seed))
         if ranks.is_first and evaluated:
             write_comparison(self._config_of(day, measured.task_names), measured)
-
         if self.config.publish is not None:
             self._publish(day, self.config.publish)
         return evaluated, None if resumed else Seconds(evaluation_s, training_s)

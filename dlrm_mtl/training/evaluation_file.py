@@ -25,6 +25,12 @@ def write_evaluations(directory: Path, models: Mapping[str, EvaluationMetrics]) 
     write_json(directory / "evaluation.json", metrics)
 
 
+def remove_evaluations(directory: Path) -> None:
+    """Removes what :func:`write_evaluations` wrote."""
+    for suffix in (".json", ".npz"):
+        (directory / f"evaluation{suffix}").unlink(missing_ok=True)
+
+
 def read_evaluations(directory: Path) -> dict[str, EvaluationMetrics] | None:
     """Reads what :func:`write_evaluations` wrote; None if it is not there.
 

@@ -83,7 +83,7 @@ def inspect_run_data(
             dataset = dataset.without(_joined(ranks.gather(bad)))
         part = ranks.run_on_all(lambda: record_shards(dataset, check, on_bad_shard, rank, world_size))
         dataset, record = combine(dataset, ranks.gather(part))
-        if check == "full" and "eval" in dataset.schema.splits:
+        if check == "full":
             ranks.run_on_all(lambda: check_both_classes(dataset) if ranks.is_first else None)
     _check_same(dataset, ranks)
     if ranks.is_first:

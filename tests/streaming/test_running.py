@@ -14,13 +14,14 @@ import pytest
 from dlrm_mtl.config import CheckpointConfig, ModelConfig
 from dlrm_mtl.distributed.processes import Ranks
 from dlrm_mtl.ending import Terminated
+from dlrm_mtl.inference.stored_model import open_stored_model
 from dlrm_mtl.run_config import StreamConfig
 from dlrm_mtl.streaming.running import run_stream
 from dlrm_mtl.training.trainer import Trainer
 from dlrm_mtl.training.window import Window
 from tests.entry_points.test_resume import logs, without_speed
 from tests.json_edits import edit, put
-from tests.messages import mentions
+from tests.messages import mentions, naming
 from tests.ranks import RankPool
 from tests.streaming.small_days import make_day, make_days
 
@@ -105,6 +106,10 @@ def test_every_day_is_a_comparison_before_its_training(finished: Path) -> None:
         assert [part["rows"] for part in comparison["evaluation"].values()][:2] == [150, 150]
         assert all(task["ne"] > 0 for arm in comparison["arms"].values() for task in arm["tasks"].values())
     assert models(finished) == [f"0002-c/seed-{seed}/checkpoints/step-{3 * STEPS:08}" for seed in range(2)]
+    for place in (finished, finished / "days" / "0002-c"):
+        with pytest.raises(ValueError, match=naming("2 seeds", str(finished / "days/0002-c/seed-0"))):
+            open_stored_model(place)
+    assert open_stored_model(finished / "days/0002-c/seed-0").step == 3 * STEPS
 
 
 def test_a_run_that_was_told_to_end_goes_on_exactly(
@@ -133,11 +138,12 @@ def test_a_killed_run_goes_on_on_other_ranks(
         rank_pool.run(1, stream, run, 2 * 2 * STEPS + 6, signal.SIGKILL)
     assert list(over(run.out)) == ["0000-a"]
     assert rank_pool.run(2, stream, run) == ["", ""]
-    found, expected = results(run.out, "seed-*/evaluation.json"), results(finished, "seed-*/evaluation.json")
+    found, expected = results(run.out, "seed-*.json"), results(finished, "seed-*.json")
     assert found.keys() == expected.keys()
-    for day, value in expected.items():
+    for file, seed in expected.items():
         for arm in ARMS:
-            for mine, theirs in zip(found[day][arm]["tasks"], value[arm]["tasks"], strict=True):
+            for task, theirs in seed["arms"][arm]["tasks"].items():
+                mine = found[file]["arms"][arm]["tasks"][task]
                 assert (mine["rows"], mine["positives"]) == (theirs["rows"], theirs["positives"])
                 assert mine["ne"] == (theirs["ne"] and pytest.approx(theirs["ne"], rel=1e-3))
 
@@ -200,6 +206,7 @@ def test_bad_days_are_skipped(days: tuple[Path, ...], tmp_path: Path, rank_pool:
     comparison = results(run.out, "comparison.json")["days/0003-d/comparison.json"]
     assert comparison["task_weights"] == {"click": 0.5, "buy": 0.5}
     assert models(run.out) == [f"0004-e/seed-0/checkpoints/step-{3 * STEPS:08}"]
+    assert open_stored_model(run.out).path == run.out / "days" / models(run.out)[0]
     shutil.copyfile(next(days[2].glob("stream/*.parquet")), shard)
     before = (run.out / "stream.json").read_text()
     assert rank_pool.run(1, stream, run) == [""]
