@@ -69,7 +69,7 @@ def _categorical_columns(features: Sequence[CategoricalDescription]) -> list[Col
         Column("", "cardinality", [f"{feature.cardinality:,}" for feature in features]),
         *_by_split("distinct ids", splits, lambda ids: f"{ids.distinct:,}"),
         *_by_split("missing", splits, lambda ids: _percent(ids.missing_share)),
-        *_by_split("unseen", splits, lambda ids: _percent(ids.unseen_share)),
+        *_by_split("unseen", splits, lambda ids: _percent(ids.unseen_before)),
         *_by_split(f"top {HEAD_IDS}", splits, lambda ids: _percent(ids.head_share)),
         Column("", "new", [_percent(feature.new_share) for feature in features]),
         Column("", "PSI", [_number(feature.psi, ".3f") for feature in features]),

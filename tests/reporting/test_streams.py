@@ -1,9 +1,8 @@
 """stream.json and the report of a stream, from made-up days."""
 
-import json
-import math
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,98 +11,20 @@ import pytest
 from scipy import stats
 
 from dlrm_mtl import report
+from dlrm_mtl.continuation import Continuation, Period, ResetIds
 from dlrm_mtl.files import write_json
+from dlrm_mtl.meaning import TableFingerprint
+from dlrm_mtl.model_schema import CategoricalFeature, Task
+from dlrm_mtl.reporting.comparison import compare_seeds
+from dlrm_mtl.reporting.streams.day_file import Seconds, read_day_file, write_day
 from dlrm_mtl.reporting.streams.report import write_stream_report
 from dlrm_mtl.reporting.streams.stream_file import StreamResults
+from dlrm_mtl.schema import STREAM, Schema, Shard
 from dlrm_mtl.statistics.over_days import change_per_day, mean_over_days
 from tests.json_edits import edit, put
 from tests.messages import naming
-from tests.reporting.runs import interval, window, write_run
+from tests.reporting.streams import ARMS, DAYS, ROWS, SEEDS, entropy, gain_of, positives_on, summary, write_stream_run
 from tests.reporting.test_html import Page
-
-ARMS = ("mean", "balanced")
-SEEDS = (0, 1, 2)
-ROWS, POSITIVES = 1000, 200
-DAYS: Mapping[str, tuple[Sequence[str], Sequence[str]] | None] = {
-    "0000-a": (["click"], []),
-    "0001-b": (["click", "buy"], ["click"]),
-    "0002-c": None,
-    "0003-d": (["click", "buy"], ["click", "buy"]),
-    "0004-e": (["buy"], ["buy"]),
-    "0005-f": (["buy"], ["buy"]),
-}
-"""Tasks of each day, and those that were evaluated; None: skipped."""
-
-
-def gain_of(task: str, day: int, seed: int) -> float:
-    return {"click": 0.5, "buy": 0.2}[task] + 0.1 * day * (task == "buy") + 0.01 * seed + 0.03 * (day * day % 5)
-
-
-def entropy(rate: float) -> float:
-    return -rate * math.log(rate) - (1 - rate) * math.log1p(-rate)
-
-
-def positives_on(day: int) -> int:
-    return POSITIVES + 10 * day
-
-
-def summary(seed: int, day: int, tasks: Sequence[str], evaluated: bool = True) -> dict[str, Any]:
-    arms = {}
-    for arm in ARMS:
-        records: dict[str, Any] = {}
-        for task in tasks:
-            gain = gain_of(task, day, seed) if arm != "mean" else 0.0
-            ne = 0.9 - gain / 100
-            loss = ne * entropy(positives_on(day) / ROWS)
-            measured = {"ne": ne, "auc": 0.7, "calibration": 1.1, "log_loss": loss, "ne_gain_percent": interval(gain)}
-            records[task] = {
-                **(measured if evaluated else dict.fromkeys(measured)),
-                "rows": ROWS if evaluated else 0,
-                "positives": positives_on(day) if evaluated else 0,
-            }
-        average = interval(float(np.mean([gain_of(t, day, seed) * (arm != "mean") for t in tasks])))
-        arms[arm] = {
-            "qps": [900.0, 1100.0] if arm == "mean" else [950.0 - day, 950.0],
-            "skipped_steps": 0,
-            "rows_lost": 0,
-            "average_ne_gain_percent": average,
-            "tasks": records,
-        }
-    return {"seed": seed, "arms": arms}
-
-
-def write_stream_run(run: Path, days: Mapping[str, Any] = DAYS) -> Path:
-    for number, (name, tasks) in enumerate(days.items()):
-        directory = run / "days" / name
-        facts: dict[str, Any] = {"data_set": "shop", "rows": ROWS, "tasks": ["click"], "evaluated": [], "skipped": None}
-        start, stop = str(number), str(number + 1)
-        facts |= {"period": {"start": start, "stop": stop}, "seconds": {"evaluation": 2.5, "training": 12.0}}
-        if tasks is None:
-            directory.mkdir(parents=True)
-            write_json(directory / "day.json", {**facts, "skipped": "a shard is damaged"})
-            continue
-        trained, evaluated = tasks
-        of_seeds = [summary(seed, number, evaluated or trained, bool(evaluated)) for seed in SEEDS]
-        write_run(directory, of_seeds, evaluated or trained, windows=2)
-        if not evaluated:
-            (directory / "comparison.json").unlink()
-        for seed in SEEDS:
-            for arm in ARMS:
-                lines = [window(step, trained, seed) for step in (10, 20)]
-                text = "".join(f"{line}\n" for line in map(json.dumps, lines))
-                (directory / f"seed-{seed}" / arm / "metrics.jsonl").write_text(text)
-        tables = {
-            "user": {"ids": 100 + number, "new": 1, "recycled": number},
-            "hashed": {"ids": 9, "new": 0, "recycled": 0},
-        }
-        write_json(
-            directory / "day.json",
-            {**facts, "tasks": trained, "evaluated": evaluated, "tables": tables, "unseen_share": {"user": 0.25}},
-        )
-    write_json(
-        run / "config.json", {"data": [], "arms": ARMS, "seeds": len(SEEDS), "first_seed": 0, "task_weights": []}
-    )
-    return run
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +50,7 @@ def test_days_are_counted_and_described(stream: Mapping[str, Any]) -> None:
     assert [name for name, day in days.items() if day["skipped"] is None and day["ended_tasks"]] == ["0004-e"]
     table = {"ids": 103, "new": 1, "recycled": 3, "capacity": None, "waiting": None}
     assert days["0003-d"]["tables"]["user"] == table
-    assert days["0003-d"]["unseen_share"] == {"user": 0.25}
+    assert days["0003-d"]["unseen_before"] == {"user": 0.25}
     assert days["0003-d"]["evaluation"]["buy"] == {"rows": ROWS, "positives": positives_on(3), "bayes_ne": None}
     assert days["0003-d"]["seconds"]["training"] == 12.0
     assert days["0003-d"]["arms"]["mean"]["qps"] == 1000.0
@@ -218,6 +139,9 @@ def test_a_day_is_read_once(tmp_path: Path) -> None:
         ("days/0003-d/day.json", {}),
         ("days/0003-d/day.json", {"data_set": "x", "rows": "many", "tasks": []}),
         ("days/0003-d/seed-1.json", {"seed": 1, "arms": {}}),
+        ("days/0003-d/seed-1.json", summary(1, 3, ["click"])),
+        ("days/0003-d/seed-1.json", summary(1, 3, ["click", "buy"], evaluated=False)),
+        ("days/0003-d/comparison.json", compare_seeds(["click"], [summary(0, 3, ["click"])], {})),
         ("config.json", {"arms": "mean"}),
     ],
 )
@@ -226,6 +150,28 @@ def test_malformed_files_are_named(tmp_path: Path, file: str, value: object) -> 
     write_json(run / file, value)
     with pytest.raises(ValueError, match=naming(Path(file).name)):
         StreamResults(run).write()
+
+
+def test_what_a_day_says_of_its_data_set(tmp_path: Path) -> None:
+    reset = ResetIds("reset/user.parquet", 2, "0" * 64)
+    schema = Schema(
+        name="shop",
+        categorical=(CategoricalFeature("user", 50), CategoricalFeature("friend", 50, table="user")),
+        dense=(),
+        tasks=(Task("click", "click", base_rate=0.1),),
+        splits={STREAM: (Shard("stream/a.parquet", 7), Shard("stream/b.parquet", 5))},
+        source={"unseen_before": {"user": 0.5}, "chain": {"capacities": {"user": 60}, "waiting": {"user": 9}}},
+        period=Period("1", "2"),
+        continues=Continuation("shop", {"user": TableFingerprint("vocabulary", 40, sha256="0" * 64)}, {"user": reset}),
+    )
+    write_day(tmp_path, schema, evaluated=["click"], seconds=Seconds(1.0, 2.0))
+    facts = read_day_file(tmp_path / "day.json")
+    assert facts["tables"] == {"user": {"ids": 50, "new": 10, "recycled": 2, "capacity": 60, "waiting": 9}}
+    assert (facts["rows"], facts["unseen_before"], facts["period"]["start"]) == (12, {"user": 0.5}, "1")
+    write_day(tmp_path, replace(schema, continues=None, source={}), skipped="a shard is damaged")
+    first = read_day_file(tmp_path / "day.json")
+    assert first["tables"] == {"user": {"ids": 50, "new": 50, "recycled": 0, "capacity": None, "waiting": None}}
+    assert (first["skipped"], first["seconds"]) == ("a shard is damaged", None)
 
 
 def test_days_before_the_first_is_over(tmp_path: Path) -> None:

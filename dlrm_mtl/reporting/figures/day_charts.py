@@ -91,7 +91,7 @@ def day_charts(stream: Record) -> list[Chart]:
             "Ids that are unseen before a day",
             "Share of each feature's ids.",
             "share of ids",
-            lambda day: day["unseen_share"],
+            lambda day: day["unseen_before"],
         ),
         _of_days(
             stream,

@@ -54,7 +54,7 @@ class DayFacts(MayHoldMore):
     seconds: Seconds | None = None
     """None if the day was skipped, or interrupted."""
     tables: Mapping[str, TableFacts] = field(default_factory=dict)
-    unseen_share: Mapping[str, float] = field(default_factory=dict)
+    unseen_before: Mapping[str, float] = field(default_factory=dict)
     """By feature, the share of its ids that were read as unseen in the evaluation."""
 
 
@@ -81,7 +81,7 @@ def write_day(
         skipped=skipped,
         seconds=seconds,
         tables={table: _table(schema, table, users) for table, users in schema.tables.items()},
-        unseen_share=schema.source.get("unseen_before", {}),
+        unseen_before=schema.source.get("unseen_before", {}),
     )
     write_json(directory / DAY_FILE, asdict(facts))
 

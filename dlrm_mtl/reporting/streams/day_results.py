@@ -6,6 +6,7 @@ from statistics import fmean, median
 from typing import Any
 
 from dlrm_mtl.file_names import file_names
+from dlrm_mtl.quoting import quote
 from dlrm_mtl.reporting.runs.comparison_records import read_comparison
 from dlrm_mtl.reporting.runs.report_data import read_windows
 from dlrm_mtl.reporting.runs.run_records import Seed, read_record
@@ -31,7 +32,10 @@ def read_day(directory: Path, arms: Sequence[str], seeds: Sequence[int]) -> dict
         return {**facts, "evaluation": {}, "arms": {}}
     files = [directory / f"seed-{seed}.json" for seed in seeds]
     summaries = [_read_seed(file, arms, facts["evaluated"]) for file in files]
-    compared = read_comparison(directory / "comparison.json") if facts["evaluated"] else None
+    compared = None
+    if facts["evaluated"]:
+        compared = read_comparison(directory / "comparison.json")
+        _require(directory / "comparison.json", compared["arms"], arms, facts["evaluated"])
     first = summaries[0]["arms"][arms[0]]["tasks"]
     return {
         **facts,
@@ -57,10 +61,18 @@ def read_day(directory: Path, arms: Sequence[str], seeds: Sequence[int]) -> dict
 
 def _read_seed(file: Path, arms: Sequence[str], tasks: Sequence[str]) -> Record:
     summary = read_record(file, Seed)
-    for arm in arms:
-        if arm not in summary["arms"] or not summary["arms"][arm]["tasks"].keys() >= set(tasks):
-            raise ValueError(f"{file}: has no arm {arm!r} with the tasks {', '.join(tasks)}")
+    _require(file, summary["arms"], arms, tasks)
+    for task in tasks:
+        if not summary["arms"][arms[0]]["tasks"][task].get("positives"):
+            raise ValueError(f"{file}: task {quote(task)} has no positive evaluation rows, expected both classes")
     return summary
+
+
+def _require(file: Path, records: Record, arms: Sequence[str], tasks: Sequence[str]) -> None:
+    """Raises a ValueError that names the file unless it has the arms with the tasks."""
+    for arm in arms:
+        if arm not in records or not records[arm]["tasks"].keys() >= set(tasks):
+            raise ValueError(f"{file}: expected arm {quote(arm)} with the tasks {', '.join(map(quote, tasks))}")
 
 
 def _arm(
