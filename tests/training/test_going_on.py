@@ -32,6 +32,7 @@ from tests.messages import mentions, naming
 from tests.ranks import RankPool
 from tests.streaming.small_days import RESET, SIZES, make_day, make_days
 from tests.training.periods import Begun, Trained, begin, joined, last_checkpoint, train, uninterrupted
+from tests.training.resuming import run_part
 
 ARMS = ("mean", "multibalance", "mgda:level=embedding", "single_task")
 NAMES = [task.name for task in TASKS]
@@ -333,6 +334,14 @@ def test_the_order_of_tasks_changes_nothing(
     assert weights.keys() == swapped_weights.keys()
     for name, value in weights.items():
         np.testing.assert_allclose(swapped_weights[name], value, rtol=1e-4, atol=1e-6, err_msg=name)
+
+
+def test_padding_counts_nowhere(days: tuple[Path, ...], rank_pool: RankPool, tmp_path: Path) -> None:
+    for part in rank_pool.run(2, run_part, config(days[0], tmp_path), tmp_path, ["mean"]):
+        [windows] = part.windows
+        assert [window.last_step for window in windows] == [2, 4]
+        assert [sum(window.rows for window in windows), sum(window.rows_lost for window in windows)] == [ROWS, 0]
+        assert windows[-1].lifetime[0].rows == ROWS
 
 
 def test_one_rank_and_two_train_alike(days: tuple[Path, ...], rank_pool: RankPool, tmp_path: Path) -> None:
