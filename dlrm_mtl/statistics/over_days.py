@@ -13,22 +13,24 @@ FloatArray = npt.NDArray[np.float64]
 
 
 def mean_over_days(effects: FloatArray) -> Effect:
-    """The mean of (S, D) effects over D days, D >= 1. Its error over rows is that over days."""
+    """The mean of (S, D) effects over D days, D >= 1. Its error over rows is that over days. With a single day, which
+    says nothing of others, no error is known."""
     days = effects.shape[1]
-    variance = float(effects.mean(axis=0).var(ddof=1)) / days if days > 1 else 0.0
-    return Effect.over(effects.mean(axis=1).tolist(), variance, days)
+    if days == 1:
+        return Effect(float(effects.mean()))
+    return Effect.over(effects.mean(axis=1).tolist(), float(effects.mean(axis=0).var(ddof=1)) / days, days)
 
 
 def change_per_day(effects: FloatArray, days: npt.NDArray[np.int64]) -> Effect | None:
-    """The slope of (S, D) effects over the (D,) numbers of their days, by least squares; None with a single day. Its
-    error over rows is that over days: from the residuals of the mean over seeds, and not known with two days."""
-    if len(days) < 2:
+    """The slope of (S, D) effects over the (D,) numbers of their days, by least squares; None with fewer than three.
+    Its error over rows is that over days, from the residuals of the mean over seeds."""
+    freedom = len(days) - 2
+    if freedom < 1:
         return None
     distances = days - days.mean()
     squares = float(np.square(distances).sum())
     slopes = effects @ distances / squares
     mean = effects.mean(axis=0)
     residuals = mean - mean.mean() - slopes.mean() * distances
-    freedom = len(days) - 2
-    variance = float(np.square(residuals).sum()) / freedom / squares if freedom else 0.0
+    variance = float(np.square(residuals).sum()) / freedom / squares
     return Effect.over(slopes.tolist(), variance, freedom + 1)

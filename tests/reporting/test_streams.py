@@ -88,7 +88,7 @@ def test_the_change_of_a_gain_has_the_interval_of_a_regression(stream: Mapping[s
     line = stats.linregress([3, 4, 5], gains("buy", [3, 4, 5]).mean(axis=0))
     assert found["mean"] == pytest.approx(line.slope)
     assert found["over_days"]["high"] == pytest.approx(line.slope + stats.t.ppf(0.975, 1) * line.stderr)
-    assert arm["tasks"]["click"]["ne_gain_change_per_day"]["over_days"] is None  # two days
+    assert arm["tasks"]["click"]["ne_gain_change_per_day"] is None  # two days
     assert arm["average_ne_gain_change_per_day"] is None  # the tasks differ between days
 
 
@@ -211,8 +211,9 @@ def test_effects_of_one_seed_and_of_one_day() -> None:
     mean = mean_over_days(values)
     assert (mean.seeds_freedom, mean.rows_freedom) == (0, 2)
     assert mean.rows_error == pytest.approx(stats.sem(values[0]))
-    assert mean_over_days(values[:, :1]).interval() is None
-    assert change_per_day(values[:, :1], np.array([3])) is None
+    assert mean_over_days(values[:, :1]).mean == 1.0
+    assert mean_over_days(values.T).interval() is None  # one day, three seeds
+    assert change_per_day(values[:, :2], np.array([0, 3])) is None
     slope = change_per_day(values, np.array([0, 1, 3]))
     assert slope is not None
     assert slope.mean == pytest.approx(stats.linregress([0, 1, 3], values[0]).slope)

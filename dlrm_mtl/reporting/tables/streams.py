@@ -100,8 +100,7 @@ def _gain_cells(task: Record) -> list[str]:
     gain, change = task["ne_gain_percent"], task["ne_gain_change_per_day"]
     if gain is None:
         return ["NEX", "-", "-"]
-    is_known = change is not None and change["over_days"] is not None
-    return [gain_cell(gain), verdict_text(gain), gain_cell(change) if is_known else "-"]
+    return [gain_cell(gain), verdict_text(gain), "-" if change is None else gain_cell(change)]
 
 
 def _sum(day: Record, key: str) -> str:

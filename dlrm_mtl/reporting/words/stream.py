@@ -67,7 +67,7 @@ def _on_arm(arm: Record) -> list[str]:
 def _on_trend(arm: Record) -> str:
     """Which gains change over time."""
     changes = {task: record["ne_gain_change_per_day"] for task, record in arm["tasks"].items()}
-    measured = {task: change for task, change in changes.items() if change and change["over_days"]}
+    measured = {task: change for task, change in changes.items() if change}
     if not measured:
         return "Whether gains change over time is not known: it takes three days."
     certain = {task: change for task, change in measured.items() if not change["low"] <= 0 <= change["high"]}
