@@ -276,11 +276,10 @@ def _announce(trainer: ArmTrainer, session: Session, seed: int, checkpoint: Chec
         )
         start["checkpoint"] = str(checkpoint.path)
     record_start(config.out, start)
-    print(
-        f"seed {seed}: {trainer.total_steps - trainer.first_step} steps of {config.batch_size} rows per arm;"
-        f" {trainer.rows_dropped_per_epoch} rows of each epoch fill no batch and are left out",
-        flush=True,
-    )
+    dropped = trainer.rows_dropped_per_epoch
+    note = f"; {dropped} rows of each epoch fill no batch and are left out" if dropped else ""
+    steps = trainer.total_steps - trainer.first_step
+    print(f"seed {seed}: {steps} steps of {config.batch_size} rows per arm{note}", flush=True)
 
 
 def _evaluation_is_due(config: RunConfig, first_step: int, last_step: int) -> bool:
