@@ -11,12 +11,12 @@ import tyro
 from data_prep.ali_ccp_log.common_features import USER_FIELDS, build, built_files
 from data_prep.ali_ccp_log.skeleton_log import ROW_FIELDS, AliCcpLog, stem_of
 from data_prep.columns.layout import Layout, read_layout
-from data_prep.engine.entry_point import PreparationOptions, print_outcome
-from data_prep.engine.options import IdOptions, WorkOptions
+from data_prep.engine.options import IdOptions, StreamOptions, WorkOptions
 from data_prep.engine.preparation import Preparation, Preprocessing
 from data_prep.engine.prepare import prepare
 from data_prep.engine.split import SplitOptions
 from data_prep.engine.work_directory import WorkDirectory
+from data_prep.raw_log import PreparationOptions, print_outcome
 from data_prep.sources.raw_files import find_named
 from data_prep.sources.text_file import COMPRESSED_SUFFIXES
 from dlrm_mtl import cli
@@ -48,6 +48,7 @@ def prepare_ali_ccp(
     ids: IdOptions,
     split: SplitOptions,
     work: WorkOptions,
+    stream: StreamOptions | None = None,
 ) -> Schema:
     """Prepares the data set, or resumes an interrupted preparation.
 
@@ -67,6 +68,7 @@ def prepare_ali_ccp(
         work,
         partial(AliCcpLog, common=common_directory(WorkDirectory(out.absolute()))),
         Preprocessing(tuple(common), build_part),
+        stream=stream,
     )
 
 
@@ -136,7 +138,7 @@ def build_part(preparation: Preparation, part: int) -> Iterator[dict[str, Any]]:
 def main() -> None:
     options = cli.parse(Options, "data_prep.ali_ccp")
     layout = options.context.apply(read_layout(options.layout).with_tasks(options.tasks))
-    schema = prepare_ali_ccp(layout, options.raw, options.out, options.ids, options.split, options.work)
+    schema = prepare_ali_ccp(layout, options.raw, options.out, options.ids, options.split, options.work, options.stream)
     print_outcome(schema, options.out)
 
 

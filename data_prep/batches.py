@@ -20,7 +20,7 @@ import inspect
 from dataclasses import dataclass
 from functools import partial
 
-from data_prep.engine.entry_point import LogOptions, prepare_log
+from data_prep.raw_log import LogOptions, prepare_log
 from data_prep.sources.batch_log import BatchLog, ReadFile
 from dlrm_mtl import cli
 

@@ -8,9 +8,9 @@ from typing import Annotated, Literal
 import tyro
 
 from data_prep.columns.layout import read_layout
-from data_prep.engine.entry_point import PreparationOptions, print_outcome
 from data_prep.engine.prepare import prepare
 from data_prep.engine.split import SplitOptions, TimeOptions
+from data_prep.raw_log import PreparationOptions, print_outcome
 from data_prep.sources.raw_files import find_named
 from dlrm_mtl import cli
 from dlrm_mtl.schema import Schema
@@ -46,10 +46,19 @@ def prepare_census(options: Options) -> Schema:
     layout = options.context.apply(read_layout(f"census_{options.tasks}"))
     files = [find_training(options.raw), *find_evaluation(options.raw)]
     split = SplitOptions(time_column=options.times.time_column, eval_from=options.times.eval_from)
-    if not options.times.eval_from:
+    if not options.times.eval_from and not options.stream.is_used:
         split = replace(split, train_files="0:1", eval_files=f"1:{len(files)}")
-    generator = "data_prep.census_income"
-    return prepare(layout.name, generator, layout, files, options.out, options.ids, split, options.work)
+    return prepare(
+        layout.name,
+        "data_prep.census_income",
+        layout,
+        files,
+        options.out,
+        options.ids,
+        split,
+        options.work,
+        stream=options.stream,
+    )
 
 
 def find_training(directory: Path) -> Path:

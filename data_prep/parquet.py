@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from data_prep.engine.entry_point import LogOptions, prepare_log
+from data_prep.raw_log import LogOptions, prepare_log
 from dlrm_mtl import cli
 
 

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from data_prep.columns.layout import DenseColumn
 from data_prep.columns.raw_columns import values_of
 from data_prep.encoding.encoding import EncodedCategorical, Encoding
 from data_prep.ids.assignment import Assignment, with_missing
+from data_prep.ids.extension import NewIds
 from data_prep.ids.keys import keys_of
 from data_prep.ids.multi_hot import expand, last_of
 from data_prep.ids.vocabulary import MISSING_ID, UNSEEN_ID, Floats, Ids
@@ -26,15 +28,24 @@ class Encoder:
 
     Args:
         assignments: of ids, by embedding table.
+        new_ids: the ids that begin anew, by embedding table.
     """
 
-    def __init__(self, encoding: Encoding, assignments: Mapping[str, Assignment]) -> None:
+    def __init__(
+        self,
+        encoding: Encoding,
+        assignments: Mapping[str, Assignment],
+        new_ids: Mapping[str, NewIds] = MappingProxyType({}),
+    ) -> None:
         self._encoding = encoding
         self._assignments = assignments
+        self._new_ids = new_ids
         self.unseen: Counter[str] = Counter()
         """Ids outside the vocabulary, by feature, so far."""
         self.missing: Counter[str] = Counter()
         """Missing values, by feature, so far."""
+        self.new: Counter[str] = Counter()
+        """Ids that begin anew, by feature, so far."""
         self.raised: Counter[str] = Counter()
         """Values too small for the logarithm of their feature, so far."""
 
@@ -81,6 +92,8 @@ class Encoder:
         if self._encoding.rows != "encoded":
             self.missing[name] += int(np.count_nonzero(ids == MISSING_ID)) if values.null_count else 0
             self.unseen[name] += int(np.count_nonzero(ids == UNSEEN_ID))
+        if feature.table_name in self._new_ids:
+            self.new[name] += self._new_ids[feature.table_name].count(ids)
         if not feature.ids_per_row:
             return ids, lengths
         lengths = np.full(len(ids), feature.ids_per_row, np.int32)

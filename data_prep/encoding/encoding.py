@@ -41,12 +41,11 @@ class TextFields:
 
 
 @dataclass(frozen=True)
-class VocabularyFile:
-    """A parquet file with a column ``value``: value number i has id i + 2. Raises ValueError for a path outside the
-    directory."""
+class ValuesFile:
+    """A parquet file with a column ``value``. Raises ValueError for a path outside the directory."""
 
     file: str
-    """Path, relative to the directory of encoding.json."""
+    """Path, relative to the directory of the file that names it."""
     sha256: str
 
     def __post_init__(self) -> None:
@@ -68,8 +67,8 @@ class Encoding:
     """Of all tables: vocabulary, hash or remainder. Of all dense features and marks: transformation and scale."""
     text: TextFields | None = None
     """None: raw values have types; there are no texts that stand for missing values."""
-    vocabularies: Mapping[str, VocabularyFile] = field(default_factory=dict)
-    """By table."""
+    vocabularies: Mapping[str, ValuesFile] = field(default_factory=dict)
+    """By table: value number i has id i + 2."""
 
     def __post_init__(self) -> None:
         for kind, names, expected in (

@@ -1,7 +1,6 @@
 """Data sets of a chain: each extends the encoding of the one before by the counts of a further period.
 
-The values of a table that wait for an id lie beside its vocabulary, in ``waiting/``. This is for preparations that hold
-the counts of a period in memory.
+The values of a table that wait for an id lie beside its vocabulary, in ``waiting/``.
 """
 
 from collections.abc import Mapping
@@ -9,9 +8,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
-from data_prep.columns.arrays import Integers
+from data_prep.columns.arrays import Integers, one_chunk
 from data_prep.encoding.encoding import Encoding
 from data_prep.encoding.files import find_vocabulary
 from data_prep.encoding.reuse import ReusedEncoding, read_reused
@@ -21,13 +22,18 @@ from data_prep.ids.fingerprints import of_vocabulary
 from data_prep.ids.vocabulary import RESERVED_IDS
 from dlrm_mtl.continuation import Period
 from dlrm_mtl.file_names import file_names
+from dlrm_mtl.files import sha256
 from dlrm_mtl.meaning import Fingerprints
+from dlrm_mtl.quoting import quote
 from dlrm_mtl.schema import STREAM, read_schema
+
+CLUSTERS = "clusters.parquet"
+"""File, in a data set of a chain, with the keys of all clusters so far, ascending (column ``value``)."""
 
 
 @dataclass(frozen=True)
 class Growth:
-    """How tables take up new values. The same for all data sets of a chain."""
+    """How tables take up new values."""
 
     min_count: int
     """Count from which on a value gets an id."""
@@ -44,6 +50,12 @@ class Previous:
     number: int
     """In its chain, from 0."""
     growth: Growth
+    counts: Mapping[str, int]
+    """By table, values that wait for an id."""
+    cluster: str
+    """Its cluster; empty: none."""
+    sha256: str
+    """Of its schema."""
 
     def vocabulary(self, table: str) -> CountedValues:
         """In the order of the ids. Raises ValueError where it is missing or has changed."""
@@ -51,11 +63,28 @@ class Previous:
         return read_counted(find_vocabulary(encoding, directory, table), encoding.tables[table][0].kind)
 
     def waiting(self, table: str) -> CountedValues:
-        """Values without an id, ascending by key."""
+        """Values without an id, ascending by key. Raises ValueError where they are not as many as the schema says."""
         encoding, directory = self.reused.encoding, self.reused.directory
         path = directory / waiting_files(encoding)[table]
         kind = encoding.tables[table][0].kind
-        return read_counted(path, kind) if path.is_file() else CountedValues.none(kind)
+        values = read_counted(path, kind) if path.is_file() else CountedValues.none(kind)
+        if len(values) != self.counts.get(table, 0):
+            raise ValueError(f"{path}: {len(values)} values, expected {self.counts.get(table, 0)} that wait for an id")
+        return values
+
+    def clusters(self) -> Integers:
+        """Keys of the clusters (N,) so far, ascending. Raises ValueError where the file is missing."""
+        path = self.reused.directory / CLUSTERS
+        if not self.cluster:
+            return np.empty(0, np.int64)
+        if not path.is_file():
+            raise ValueError(f"{path}: not found, the clusters of the data sets so far")
+        return one_chunk(pq.read_table(path, columns=["value"])["value"]).to_numpy()
+
+    def check_cluster(self, cluster: str) -> None:
+        """Raises ValueError where rows have another cluster."""
+        if cluster != self.cluster:
+            raise ValueError(f"cluster {quote(cluster)}: expected {quote(self.cluster)}, as in {self.reused.directory}")
 
 
 @dataclass(frozen=True)
@@ -87,25 +116,41 @@ class Extended:
 
     def as_record(self) -> dict[str, Any]:
         """The entry ``chain`` of the schema's source."""
-        before = {} if self.previous is None else self.previous.reused.encoding.fingerprints.tables
-        appended = {
-            table: len(values) + RESERVED_IDS - (before[table].size if before else RESERVED_IDS)
-            for table, values in self.vocabularies.items()
-        }
-        # The name of its folder alone: a chain may be moved, and is the same wherever it is.
-        extends = self.previous and {
-            **self.previous.reused.as_record(),
-            "directory": self.previous.reused.directory.name,
-        }
-        return {
-            "number": self.number,
-            "min_count": self.growth.min_count,
-            "capacities": dict(self.growth.capacities),
-            "extends": extends,
-            "appended": appended,
-            "reset": {table: len(ids) for table, ids in self.reset.items()},
-            "waiting": {table: len(values) for table, values in self.waiting.items()},
-        }
+        waiting = {table: len(values) for table, values in self.waiting.items()}
+        reset = {table: len(ids) for table, ids in self.reset.items()}
+        return chain_record(self.previous, self.growth, self.encoding, reset, waiting)
+
+
+def chain_record(
+    previous: Previous | None,
+    growth: Growth,
+    encoding: Encoding,
+    reset: Mapping[str, int],
+    waiting: Mapping[str, int],
+) -> dict[str, Any]:
+    """The entry ``chain`` of the schema's source.
+
+    Args:
+        previous: data set before; None: there is none.
+        encoding: of the data set.
+        reset, waiting: by table, ids that had another value before, and values without an id.
+    """
+    before = {} if previous is None else previous.reused.encoding.fingerprints.tables
+    appended = {
+        table: encoding.fingerprints.tables[table].size - (before[table].size if table in before else RESERVED_IDS)
+        for table in encoding.tables_with_vocabulary
+    }
+    # The name of its folder alone: a chain may be moved, and is the same wherever it is.
+    extends = previous and {**previous.reused.as_record(), "directory": previous.reused.directory.name}
+    return {
+        "number": 0 if previous is None else previous.number + 1,
+        "min_count": growth.min_count,
+        "capacities": dict(growth.capacities),
+        "extends": extends,
+        "appended": appended,
+        "reset": dict(reset),
+        "waiting": dict(waiting),
+    }
 
 
 def waiting_files(encoding: Encoding) -> dict[str, str]:
@@ -123,8 +168,13 @@ def read_previous(directory: Path, rows: Literal["log", "kuairand"], out: Path) 
     schema = read_schema(directory)
     chain = schema.source.get("chain")
     if STREAM not in schema.splits or not isinstance(chain, dict):
-        raise ValueError(f"{directory}: has the splits {', '.join(schema.splits)}, expected a data set of a period")
-    return Previous(reused, schema.period, chain["number"], Growth(chain["min_count"], chain["capacities"]))
+        raise ValueError(
+            f"{directory}: has the splits {', '.join(schema.splits)}, expected a data set of a period; --stream True"
+            " prepares the first one"
+        )
+    growth = Growth(chain["min_count"], chain["capacities"])
+    checksum = sha256(directory / "schema.json")
+    return Previous(reused, schema.period, chain["number"], growth, chain["waiting"], schema.cluster, checksum)
 
 
 def begin_chain(encoding: Encoding, spans: Mapping[str, Span], growth: Growth) -> Extended:

@@ -5,7 +5,7 @@ from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
-from data_prep.encoding.encoding import Encoding, VocabularyFile
+from data_prep.encoding.encoding import Encoding, ValuesFile
 from data_prep.ids.assignment import Assignment, Learnt, read_values
 from dlrm_mtl.file_names import file_names
 from dlrm_mtl.files import read_object, sha256, write_json
@@ -31,7 +31,7 @@ def write_encoding(encoding: Encoding, directory: Path, vocabularies: Mapping[st
         directory: of the data set.
         vocabularies: files of the vocabularies by their tables, relative to ``directory``; they are written before.
     """
-    files = {table: VocabularyFile(file, sha256(directory / file)) for table, file in vocabularies.items()}
+    files = {table: ValuesFile(file, sha256(directory / file)) for table, file in vocabularies.items()}
     encoding = replace(encoding, vocabularies=files)
     write_json(directory / FILE, {"format": FORMAT, **asdict(encoding)})
 
@@ -84,10 +84,14 @@ def find_vocabulary(encoding: Encoding, directory: Path, table: str) -> Path:
     changed."""
     if table not in encoding.vocabularies:
         raise ValueError(f"{directory / FILE}: table {quote(table)} has no vocabulary")
-    known = encoding.vocabularies[table]
-    path = directory / known.file
+    return check_file(directory, encoding.vocabularies[table], FILE, f"the vocabulary of table {quote(table)}")
+
+
+def check_file(directory: Path, file: ValuesFile, named_by: str, what: str) -> Path:
+    """The path of a file that another one names. Raises ValueError where it is missing or has changed."""
+    path = directory / file.file
     if not path.is_file():
-        raise ValueError(f"{path}: not found, the vocabulary of table {quote(table)}")
-    if sha256(path) != known.sha256:
-        raise ValueError(f"{path}: differs from the file that {FILE} names (sha256)")
+        raise ValueError(f"{path}: not found, {what}")
+    if sha256(path) != file.sha256:
+        raise ValueError(f"{path}: differs from the file that {named_by} names (sha256)")
     return path

@@ -9,11 +9,12 @@ from typing import Any
 
 from data_prep.encoding.encoding import Encoding
 from data_prep.encoding.files import vocabulary_files, write_encoding
+from data_prep.engine.continuing import copy_waiting, describe_ids, find_period, write_continuation
 from data_prep.engine.evaluation_rows import EvaluationSplit
 from data_prep.engine.preparation import Preparation, key_of
 from data_prep.output.time_spans import count_later, join_spans
 from dlrm_mtl.files import synchronize, write_whole
-from dlrm_mtl.schema import SPLITS, Schema, Shard
+from dlrm_mtl.schema import STREAM, Schema, Shard
 
 COUNTED = ("missing", "unseen", "raised")
 """Counts by split and feature in the schema: missing values, ids outside the vocabulary, values raised for the
@@ -35,25 +36,29 @@ def assemble(
         evaluation: shards of the eval split that have clusters or segments; None: the records list its shards.
 
     Raises:
-        ValueError: a split is empty, or a task has one class only among the training rows.
+        ValueError: a split is empty, a task has one class only among the training rows, or the rows are not later than
+            those of the data set before.
     """
-    layout = preparation.layout
+    layout, of_splits = preparation.layout, preparation.split
+    period = find_period(preparation, encoded.values())
     quarantined = _write_quarantine(preparation, encoded)
     write_encoding(encoding, preparation.directory.data, _copy_vocabularies(preparation, encoding))
+    if of_splits.is_stream:
+        copy_waiting(preparation, encoding)
     splits = {
         split: tuple(
             Shard(shard["file"], shard["rows"], shard["sha256"])
             for record in encoded.values()
             if (shard := record["shards"].get(split))
         )
-        for split in SPLITS
+        for split in of_splits.names
     }
     if evaluation is not None:
-        splits["eval"] = evaluation.shards
+        splits[of_splits.evaluated] = evaluation.shards
     rows = {split: sum(shard.rows for shard in shards) for split, shards in splits.items()}
-    for split in SPLITS:
+    for split in splits:
         if not rows[split]:
-            ranges = preparation.split.describe()[split]
+            ranges = of_splits.describe()[split]
             raise ValueError(
                 f"no {split} row: files {ranges['files']}, rows {ranges['rows']} of {_sum(encoded, 'lines')} rows"
                 f"{_where_times_run(preparation, encoded)}"
@@ -64,19 +69,16 @@ def assemble(
             task.name: _add_pairs(record["labels"][split][task.name] for record in encoded.values())
             for task in layout.tasks
         }
-        for split in SPLITS
+        for split in splits
     }
     source: dict[str, Any] = {
         "generator": generator,
         "layout": layout.name,
         "licence": layout.licence,
-        "files": [
-            {"name": name, "rows": sum(r["lines"] for (f, _), r in encoded.items() if f == file)}
-            for file, name in enumerate(preparation.names)
-        ],
+        "files": _files(preparation, encoded),
         **_ids(preparation),
         "reserved_ids": {"missing": 0, "unseen": 1},
-        "split": preparation.split.describe(),
+        "split": of_splits.describe(),
         "time": _times(preparation, encoded),
         "rows_read": _sum(encoded, "lines") + _sum(encoded, "blank_end"),
         "rows_outside": _sum(encoded, "outside"),
@@ -86,28 +88,34 @@ def assemble(
         "files_broken": {
             preparation.names[file]: record["broken"] for (file, _), record in encoded.items() if record["broken"]
         },
-        "defined": {split: {name: pair[0] for name, pair in labels[split].items()} for split in SPLITS},
-        "positives": {split: {name: pair[1] for name, pair in labels[split].items()} for split in SPLITS},
-        **{kind: {split: _counts(encoded, kind, split) for split in SPLITS} for kind in COUNTED},
+        "defined": {split: {name: pair[0] for name, pair in labels[split].items()} for split in splits},
+        "positives": {split: {name: pair[1] for name, pair in labels[split].items()} for split in splits},
+        **{kind: {split: _counts(encoded, kind, split) for split in splits} for kind in COUNTED},
+        **(_describe_stream(preparation, encoding, encoded, ids, rows[STREAM]) if of_splits.is_stream else {}),
         "dense_scaling": encoding.dense_scaling,
         **(evaluation.source if evaluation is not None else {}),
     }
     return Schema(
         name=preparation.name,
         categorical=tuple(
-            replace(feature, mean_length=round(ids[feature.name] / rows["train"], 6)) if feature.multi_hot else feature
+            replace(feature, mean_length=round(ids[feature.name] / rows[of_splits.learnt], 6))
+            if feature.multi_hot
+            else feature
             for feature in encoding.features
         ),
         dense=tuple(layout.dense_names),
         tasks=tuple(
-            replace(task, base_rate=labels["train"][task.name][1] / max(labels["train"][task.name][0], 1))
+            replace(task, base_rate=positives / max(defined, 1))
             for task in layout.tasks
+            for defined, positives in [labels[of_splits.learnt][task.name]]
         ),
         splits=splits,
         source=source,
         fingerprints=encoding.fingerprints,
         cluster=layout.cluster,
         segments=evaluation.segments if evaluation is not None else (),
+        period=period,
+        continues=write_continuation(preparation, preparation.previous) if preparation.previous is not None else None,
     )
 
 
@@ -115,7 +123,24 @@ def _ids(preparation: Preparation) -> dict[str, Any]:
     """The entries of the schema's source on how ids are assigned."""
     if preparation.reused is not None:
         return {"encoding": preparation.reused.as_record()}
-    return {name: getattr(preparation.ids, name) for name in ("ids", "min_count", "max_ids")}
+    ids = preparation.ids
+    return {"ids": ids.ids, "min_count": ids.least_count, "max_ids": ids.max_ids}
+
+
+def _describe_stream(
+    preparation: Preparation, encoding: Encoding, encoded: Records, ids: Mapping[str, int], rows: int
+) -> dict[str, Any]:
+    """The entries of the schema's source on the ids of the split stream."""
+    new, unseen = (_counts(encoded, kind, STREAM) for kind in ("new", "unseen"))
+    return {"new": {STREAM: new}, **describe_ids(preparation, encoding, Counter(new) + Counter(unseen), ids, rows)}
+
+
+def _files(preparation: Preparation, encoded: Records) -> list[dict[str, Any]]:
+    """The files of the log, and how many rows each has."""
+    rows: Counter[str] = Counter(dict.fromkeys(preparation.names, 0))
+    for (file, _), record in encoded.items():
+        rows[preparation.names[file]] += record["lines"]
+    return [{"name": name, "rows": number} for name, number in rows.items()]
 
 
 def _times(preparation: Preparation, encoded: Records) -> dict[str, Any] | None:
@@ -131,11 +156,13 @@ def _times(preparation: Preparation, encoded: Records) -> dict[str, Any] | None:
             if "train" in record["times"]
         }
         later = count_later(parts, spans["eval"][0])
+    if preparation.split.is_stream:
+        return {"column": times.column, STREAM: [times.text(time) for time in spans[STREAM]]}
     eval_from = preparation.split.eval_from
     return {
         "column": times.column,
         "eval_from": None if eval_from is None else times.text(eval_from),
-        **{split: [times.text(time) for time in spans[split]] for split in SPLITS},
+        **{split: [times.text(time) for time in spans[split]] for split in preparation.split.names},
         "training_rows_later_than_first_evaluation_row": later,
     }
 

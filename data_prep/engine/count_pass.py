@@ -1,4 +1,4 @@
-"""The pass that counts keys and moments of the training rows."""
+"""The pass that counts keys and moments of the rows that are learnt from."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,7 +18,8 @@ from dlrm_mtl.files import PendingFile, sha256
 
 @dataclass(frozen=True)
 class CountPass:
-    """Counts keys and moments of the training rows.
+    """Counts keys and moments of the rows that are learnt from: of the split train or stream. A data set that continues
+    another one keeps its scales, and counts no moments.
 
     Args:
         starts: number of the first row of each segment, where rows are split by number.
@@ -33,10 +34,11 @@ class CountPass:
 
 class _Counting:
     def __init__(self, preparation: Preparation, file: int, segment: int, start: int) -> None:
-        self._layout = preparation.layout
-        self._chunks = SplitRows(preparation, file, start, ["train"])
+        self._split = preparation.split.learnt
+        self._scaled = [c for c in preparation.layout.dense if c.standardise and preparation.previous is None]
+        self._chunks = SplitRows(preparation, file, start, [preparation.split.learnt])
         self._counter = KeyCounter(preparation.layout)
-        self._moments = {column.feature: Moments() for column in preparation.layout.dense if column.standardise}
+        self._moments = {column.feature: Moments() for column in self._scaled}
         self._path = preparation.directory.file("runs", f"{key_of(file, segment)}.arrow")
         self._file = PendingFile(self._path)
         self._parsed = ParsedWriter(preparation.parsed_file(file, segment)) if preparation.keeps_parsed else None
@@ -62,10 +64,9 @@ class _Counting:
         self._file.discard()
 
     def _take(self, at_least: int) -> None:
-        table = self._chunks.ready("train", at_least)
+        table = self._chunks.ready(self._split, at_least)
         if table is None:
             return
         self._counter.add(table)
-        for column in self._layout.dense:
-            if column.standardise:
-                self._moments[column.feature].add(measured(table, column))
+        for column in self._scaled:
+            self._moments[column.feature].add(measured(table, column))

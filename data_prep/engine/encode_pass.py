@@ -24,7 +24,6 @@ from data_prep.output.raw_context import SeenClusters
 from data_prep.output.shards import ShardWriter, arrow_schema
 from data_prep.output.time_spans import SeenTimes
 from dlrm_mtl.files import PendingFile, sha256
-from dlrm_mtl.schema import SPLITS
 
 
 @dataclass(frozen=True)
@@ -46,27 +45,29 @@ class EncodePass:
 class _SegmentEncoding:
     def __init__(self, preparation: Preparation, stage: EncodePass, file: int, segment: int) -> None:
         directory, key = preparation.directory, key_of(file, segment)
+        self._split, splits = preparation.split, preparation.split.names
         self._layout = preparation.layout
         self._seen = SeenTimes(preparation.times_file(file, segment) if preparation.keeps_times else None)
         self._chunks = SplitRows(preparation, file, stage.starts.get(key, 0), seen=self._seen)
         assignments = stage.encoding.assignments(lambda table: read_vocabulary(preparation.keys_file(table)))
-        self._encoders = {split: Encoder(stage.encoding, assignments) for split in SPLITS}
+        self._encoders = {split: Encoder(stage.encoding, assignments, preparation.new_ids()) for split in splits}
         self._label_columns = needed_labels(preparation.layout)
         columns = arrow_schema(
             stage.encoding.features, preparation.layout.dense_names, [label.name for label in self._label_columns]
         )
-        self._schemas = dict.fromkeys(SPLITS, columns)
+        self._schemas = dict.fromkeys(splits, columns)
         self._shards: dict[str, ShardWriter] = {}
-        self._paths = {split: directory.data / split / f"part-{key}.parquet" for split in SPLITS}
+        self._paths = {split: directory.data / split / f"part-{key}.parquet" for split in splits}
         self._context = preparation.context
         self._clusters: SeenClusters | None = None
         if self._context is not None:
-            self._schemas["eval"] = pa.schema([*columns, *self._context.fields])
-            self._paths["eval"] = preparation.evaluation_file(key)
-            self._clusters = SeenClusters(preparation.clusters_file(key)) if self._context.cluster else None
+            self._schemas[self._split.evaluated] = pa.schema([*columns, *self._context.fields])
+            self._paths[self._split.evaluated] = preparation.evaluation_file(key)
+            if self._context.cluster and not self._split.is_stream:
+                self._clusters = SeenClusters(preparation.clusters_file(key))
         self._ids: Counter[str] = Counter()
         self._labels: dict[str, dict[str, list[int]]] = {
-            split: {task.name: [0, 0] for task in preparation.layout.tasks} for split in SPLITS
+            split: {task.name: [0, 0] for task in preparation.layout.tasks} for split in splits
         }
         self._quarantine_file = PendingFile(directory.file("quarantine", f"{key}.jsonl"))
         self._quarantine = self._quarantine_file.temporary.open("w")
@@ -97,6 +98,7 @@ class _SegmentEncoding:
             "missing": {split: dict(encoder.missing) for split, encoder in self._encoders.items()},
             "unseen": {split: dict(encoder.unseen) for split, encoder in self._encoders.items()},
             "raised": {split: dict(encoder.raised) for split, encoder in self._encoders.items()},
+            "new": {split: dict(encoder.new) for split, encoder in self._encoders.items()},
         }
         return record, files
 
@@ -107,16 +109,16 @@ class _SegmentEncoding:
         self._quarantine_file.discard()
 
     def _take(self, at_least: int) -> None:
-        for split in SPLITS:
+        for split in self._split.names:
             table = self._chunks.ready(split, at_least)
             if table is None:
                 continue
             labels = {label.name: pa.array(label_values(table, label)) for label in self._label_columns}
             encoded = pa.table(self._encoders[split].encode(table) | labels)
-            if self._context is not None and split == "eval":
+            if self._context is not None and split == self._split.evaluated:
                 for name, column in self._context.columns(table).items():
                     encoded = encoded.append_column(name, column)
-            if self._clusters is not None and self._context is not None and split == "train":
+            if self._clusters is not None and self._context is not None and split == self._split.learnt:
                 self._clusters.add(self._context.keys(table))
             encoded = encoded.select(self._schemas[split].names).cast(self._schemas[split])
             self._count(split, encoded)
@@ -126,7 +128,7 @@ class _SegmentEncoding:
             self._shards[split].write(encoded)
 
     def _count(self, split: str, encoded: pa.Table) -> None:
-        if split == "train":
+        if split == self._split.learnt:
             for name in encoded.column_names:
                 if pa.types.is_list(encoded[name].type):
                     self._ids[name] += pc.sum(pc.list_value_length(encoded[name])).as_py() or 0

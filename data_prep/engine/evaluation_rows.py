@@ -1,12 +1,14 @@
 """The stages ``context`` and ``evaluation``, for evaluation rows with clusters or segments: the first finds the values
-of each segment and the known clusters, the second writes the shards of the eval split.
+of each segment and the known clusters, the second writes the shards of the split eval or stream.
 
-A cluster is known if it has training rows. Memory holds the distinct keys of the evaluation clusters while the keys of
-training rows are read, one log segment at a time; then each worker maps the known keys, 8 MB per million.
+A cluster is known if it has training rows: those of the split stream are the rows of the data sets before. Memory holds
+the distinct keys of the evaluation clusters while the keys of training rows are read, one log segment at a time (of the
+data sets before, all); then each worker maps the known keys, 8 MB per million.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,8 +19,10 @@ import pyarrow.parquet as pq
 from data_prep.columns.arrays import one_chunk
 from data_prep.columns.days import days_of, find_unit
 from data_prep.columns.layout import DAY, USER
+from data_prep.encoding.extending import CLUSTERS
 from data_prep.engine.preparation import Preparation, key_of
 from data_prep.engine.stages import Records
+from data_prep.ids.assignment import write_vocabulary
 from data_prep.output.raw_context import RawContext, distinct_keys
 from data_prep.output.segment_values import SegmentValueCounter, are_among, encode, known_or_new
 from data_prep.output.shards import ShardWriter, context_fields
@@ -55,11 +59,12 @@ class EvaluationRows:
     @staticmethod
     def of(preparation: Preparation, context: RawContext, encoded: Records) -> "EvaluationRows":
         """From the records of the stage ``encode``."""
-        parts = [key_of(*part) for part, record in encoded.items() if "eval" in record["shards"]]
+        split = preparation.split.evaluated
+        parts = [key_of(*part) for part, record in encoded.items() if split in record["shards"]]
         spans = join_spans(record["times"] for record in encoded.values())
         unit = None
-        if context.times is not None and "eval" in spans:
-            unit = find_unit(*spans["eval"]) if context.times.are_numbers else "ns"
+        if context.times is not None and split in spans:
+            unit = find_unit(*spans[split]) if context.times.are_numbers else "ns"
         return EvaluationRows(preparation, context, parts, unit)
 
     @property
@@ -78,6 +83,7 @@ class EvaluationRows:
         path = directory.file("context", "known.npy")
         with write_whole(path) as temporary, temporary.open("wb") as file:
             np.save(file, known, allow_pickle=False)
+        files = [path, *self._write_clusters(clusters)]
         counters = {name: SegmentValueCounter(name) for name in self.segments}
         rows_without = 0
         for part in self.parts:
@@ -91,7 +97,7 @@ class EvaluationRows:
             "segments": {name: counted.as_record() for name, counted in values.items()},
             "clusters": {"evaluated": len(clusters), "of_which_known": len(known), "rows_without": rows_without},
         }
-        directory.finish("context", key, record, {path: sha256(path)})
+        directory.finish("context", key, record, {path: sha256(path) for path in files})
         yield record
 
     def write(self, number: int) -> Iterator[dict[str, Any]]:
@@ -103,7 +109,7 @@ class EvaluationRows:
         known = np.load(directory.file("context", "known.npy"), mmap_mode="r", allow_pickle=False)
         segments = self._described[0]
         raw = {field.name for field in self.context.fields}
-        path = directory.data / "eval" / f"part-{self.parts[number]}.parquet"
+        path = directory.data / self.preparation.split.evaluated / f"part-{self.parts[number]}.parquet"
         path.parent.mkdir(parents=True, exist_ok=True)
         with pq.ParquetFile(self.preparation.evaluation_file(self.parts[number])) as file:
             fields = [field for field in file.schema_arrow if field.name not in raw]
@@ -122,7 +128,7 @@ class EvaluationRows:
             except BaseException:
                 writer.abandon()
                 raise
-        record = {"file": f"eval/{path.name}", "rows": shard["rows"], "sha256": shard["sha256"]}
+        record = {"file": f"{path.parent.name}/{path.name}", "rows": shard["rows"], "sha256": shard["sha256"]}
         directory.finish("evaluation", key, record, {path: shard["sha256"]})
         yield record
 
@@ -151,10 +157,26 @@ class EvaluationRows:
         for part in self.parts:
             keys = pq.read_table(self.preparation.evaluation_file(part), columns=[column])[column]
             clusters = np.union1d(clusters, distinct_keys(keys))
+        if self.preparation.split.is_stream:
+            return clusters, clusters[are_among(clusters, self._clusters_before())]
         is_known = np.zeros(len(clusters), bool)
         for file in sorted(self.preparation.clusters_file("any").parent.glob("*.npy")):
             is_known |= are_among(clusters, np.load(file, allow_pickle=False))
         return clusters, clusters[is_known]
+
+    def _clusters_before(self) -> Keys:
+        """Sorted keys of the clusters of the data sets before."""
+        previous = self.preparation.previous
+        return np.empty(0, np.int64) if previous is None else previous.clusters()
+
+    def _write_clusters(self, clusters: Keys) -> list[Path]:
+        """Writes the clusters of a chain of data sets, for the next one; returns the file."""
+        if not (self.preparation.split.is_stream and self.context.cluster):
+            return []
+        keys = np.union1d(self._clusters_before(), clusters)
+        path = self.preparation.directory.data / CLUSTERS
+        write_vocabulary(pa.table({"value": keys}), path)
+        return [path]
 
     def _read(self, part: str) -> pa.Table:
         columns = [field.name for field in self.context.fields]

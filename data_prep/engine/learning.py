@@ -1,8 +1,9 @@
-"""The encoding of a preparation: learnt from the training rows, or that of another data set."""
+"""The encoding of a preparation: learnt from its rows, or that of another data set."""
 
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -10,9 +11,10 @@ import pyarrow.parquet as pq
 from data_prep.encoding.encoding import EncodedCategorical, EncodedDense, Encoding, TextFields
 from data_prep.encoding.files import find_vocabulary, read_vocabulary
 from data_prep.encoding.reuse import ReusedEncoding
+from data_prep.engine.continuing import continued_encoding, extend_table
 from data_prep.engine.preparation import Preparation
 from data_prep.ids.assignment import write_counted
-from data_prep.ids.counting import merge_runs
+from data_prep.ids.counting import Span, merge_runs
 from data_prep.ids.fingerprints import of_dense, of_hash, of_mark, of_modulo, of_vocabulary
 from data_prep.ids.scaling import Moments
 from dlrm_mtl.files import sha256, write_whole
@@ -25,6 +27,8 @@ def learnt_encoding(preparation: Preparation, counted: Iterable[Mapping[str, Any
     Args:
         counted: records of the stage ``count``; none where the preparation needs no counts.
     """
+    if preparation.previous is not None:
+        return continued_encoding(preparation, preparation.previous, text_fields(preparation))
     layout, ids = preparation.layout, preparation.ids
     dense = tuple(EncodedDense(**asdict(column)) for column in layout.dense)
     moments = {column.feature: Moments() for column in dense if column.standardise}
@@ -45,7 +49,7 @@ def learnt_encoding(preparation: Preparation, counted: Iterable[Mapping[str, Any
         ),
         dense=dense,
         fingerprints=Fingerprints(_table_fingerprints(preparation), fingerprints | marks),
-        text=_text_fields(preparation),
+        text=text_fields(preparation),
     )
 
 
@@ -56,19 +60,34 @@ def merge_table(preparation: Preparation, number: int) -> Iterator[dict[str, Any
         yield record
         return
     name, features = list(preparation.layout.tables.items())[number]
-    runs = sorted(directory.file("runs", "x").parent.glob("*.arrow"))
-    cap = preparation.ids.cap(preparation.layout, name)
-    keys_file = preparation.keys_file(name)
-    readable = write_counted(merge_runs(runs, number, name), features[0], preparation.ids.min_count, cap, keys_file)
-    fingerprint = of_vocabulary(pq.read_table(readable, columns=["value"])["value"])
-    record = {"table": name, "fingerprint": asdict(fingerprint)}
-    directory.finish("merge", key, record, {path: sha256(path) for path in (keys_file, readable)})
+    runs = _Runs(sorted(directory.file("runs", "x").parent.glob("*.arrow")), number, name)
+    if preparation.split.is_stream:
+        record, files = extend_table(preparation, runs, name, features[0].kind)
+    else:
+        cap, keys_file = preparation.ids.cap(preparation.layout, name), preparation.keys_file(name)
+        readable = write_counted(runs, features[0], preparation.ids.least_count, cap, keys_file)
+        record, files = {}, [keys_file, readable]
+    fingerprint = of_vocabulary(pq.read_table(files[-1], columns=["value"])["value"])
+    record |= {"table": name, "fingerprint": asdict(fingerprint)}
+    directory.finish("merge", key, record, {path: sha256(path) for path in files})
     yield record
+
+
+@dataclass(frozen=True)
+class _Runs:
+    """Counts of one table in all runs, as often as they are iterated."""
+
+    paths: Sequence[Path]
+    number: int
+    name: str
+
+    def __iter__(self) -> Iterator[Span]:
+        return merge_runs(self.paths, self.number, self.name)
 
 
 def reused_encoding(preparation: Preparation, reused: ReusedEncoding) -> Encoding:
     """The encoding of another data set, for this log."""
-    return replace(reused.encoding, text=_text_fields(preparation))
+    return replace(reused.encoding, text=text_fields(preparation))
 
 
 def copy_vocabulary(preparation: Preparation, number: int) -> Iterator[dict[str, Any]]:
@@ -94,7 +113,7 @@ def copy_vocabulary(preparation: Preparation, number: int) -> Iterator[dict[str,
     yield record
 
 
-def _text_fields(preparation: Preparation) -> TextFields | None:
+def text_fields(preparation: Preparation) -> TextFields | None:
     layout = preparation.layout
     return TextFields(layout.trim, layout.missing) if preparation.source.has_texts else None
 
@@ -102,12 +121,10 @@ def _text_fields(preparation: Preparation) -> TextFields | None:
 def _table_fingerprints(preparation: Preparation) -> dict[str, TableFingerprint]:
     layout, ids = preparation.layout, preparation.ids
     tables = {}
-    for number, (table, features) in enumerate(layout.tables.items()):
+    for table, features in layout.tables.items():
         kind, size = features[0].kind, ids.cap(layout, table)
         if ids.ids == "vocabulary":
-            merged = preparation.directory.record("merge", f"{number:03d}")
-            assert merged is not None  # the stage is over
-            tables[table] = TableFingerprint(**merged["fingerprint"])
+            tables[table] = TableFingerprint(**preparation.merged(table)["fingerprint"])
         else:
             tables[table] = of_hash(kind, size) if ids.ids == "hash" else of_modulo(kind, size)
     return tables

@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from data_prep.columns.layout import Layout
+from data_prep.encoding.extending import Previous
 from data_prep.ids.assignment import Method
 from data_prep.ids.vocabulary import RESERVED_IDS
 from dlrm_mtl.quoting import quote
@@ -40,14 +41,31 @@ def refuse_changed(options: Any, defaults: Any, *names: str, by: str = "encoding
 
 
 @dataclass(frozen=True)
+class StreamOptions:
+    """Data sets for a model that is trained period by period, such as day by day (docs/streaming.md)."""
+
+    stream: bool = False
+    """All rows go to the split stream, and the data set begins a chain that extend continues. A task may have one class
+    alone."""
+    extend: Path | None = None
+    """Data set of the period before: known values keep their ids, new ones are admitted, and dense features keep their
+    scales. All rows go to the split stream. min_count and the maximum numbers of ids stay as they are unless they are
+    given."""
+
+    @property
+    def is_used(self) -> bool:
+        return self.stream or self.extend is not None
+
+
+@dataclass(frozen=True)
 class IdOptions:
     """How categorical values become ids. Ids 0 (missing) and 1 (not in the vocabulary) are reserved in every table."""
 
     ids: Method = "vocabulary"
     """vocabulary: learnt from the training rows, in a pass over the log. hash, modulo: functions of the value, without
     that pass."""
-    min_count: int = 1
-    """vocabulary: a value needs at least so many occurrences in training rows for an id of its own."""
+    min_count: int | None = None
+    """vocabulary: a value needs at least so many occurrences in training rows for an id of its own. By default 1."""
     max_ids: int = 0
     """Maximum number of each table's ids, reserved ones included. vocabulary: the most frequent values are kept; 0: no
     maximum. hash and modulo: the size of the tables."""
@@ -64,7 +82,7 @@ class IdOptions:
         ``encoding``."""
         if self.encoding is not None:
             refuse_changed(self, IdOptions(), "ids", "min_count", "max_ids", "table_max_ids", "multi_hot")
-        if self.min_count < 1:
+        if self.least_count < 1:
             raise ValueError(f"min_count {self.min_count}: expected at least 1")
         for name in self.table_max_ids:
             if name not in layout.tables:
@@ -81,6 +99,49 @@ class IdOptions:
                 raise ValueError(f"table {table!r}: {self.ids} needs max_ids, the number of ids of the table")
             if cap and not RESERVED_IDS < cap < 2**31:
                 raise ValueError(f"table {table!r}: max_ids {cap}, expected {RESERVED_IDS + 1} to {2**31 - 1}")
+
+    @property
+    def least_count(self) -> int:
+        """``min_count``, or its default."""
+        return 1 if self.min_count is None else self.min_count
+
+    def check_stream(self) -> None:
+        """Raises ValueError where an option contradicts the split stream."""
+        if self.encoding is not None:
+            raise ValueError(
+                f"encoding {self.encoding}: contradicts stream and extend; extend goes on with an encoding"
+            )
+        if self.multi_hot and self.ids == "vocabulary":
+            raise ValueError(
+                f"multi_hot {quote(self.multi_hot)}: the lists depend on the size of a table, which grows; expected ids"
+                " hash or modulo"
+            )
+
+    def going_on(self, previous: Previous, layout: Layout) -> "IdOptions":
+        """The options of a data set that continues another one: that one's, but for the minimum count and capacities
+        that are given here.
+
+        Raises:
+            ValueError: a capacity is below the ids that there are, or another option is given.
+        """
+        refuse_changed(self, IdOptions(), "ids", "multi_hot", by="extend")
+        encoding = previous.reused.encoding
+        tables = encoding.tables_with_vocabulary
+        if not tables:
+            refuse_changed(self, IdOptions(), "min_count", "max_ids", "table_max_ids", by="extend")
+        capacities = {}
+        for table in tables:
+            size = encoding.fingerprints.tables[table].size
+            given = self.table_max_ids.get(table, 0 if layout.tables[table][0].max_ids else self.max_ids)
+            if given and given < size:
+                raise ValueError(
+                    f"table {quote(table)}: max_ids {given}, expected at least the {size} ids of"
+                    f" {previous.reused.directory}"
+                )
+            capacities[table] = given or previous.growth.capacities[table]
+        method = "vocabulary" if tables else encoding.fingerprints.tables[next(iter(encoding.tables))].method
+        min_count = previous.growth.min_count if self.min_count is None else self.min_count
+        return replace(self, ids=cast(Method, method), min_count=min_count, table_max_ids=capacities)
 
     def cap(self, layout: Layout, table: str) -> int:
         """Maximum number of a table's ids: ``table_max_ids``, else that of the layout, else ``max_ids``."""

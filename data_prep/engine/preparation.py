@@ -10,18 +10,22 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from data_prep.columns.layout import Layout
+from data_prep.encoding.extending import Previous
 from data_prep.encoding.reuse import ReusedEncoding
 from data_prep.engine.options import IdOptions
 from data_prep.engine.split import Split
 from data_prep.engine.work_directory import WorkDirectory
+from data_prep.ids.extension import NewIds
 from data_prep.output.raw_context import RawContext
 from data_prep.sources.raw_files import names_of
 from data_prep.sources.raw_text import SEGMENT_BYTES
 from data_prep.sources.source import OpenSource, Source, open_source
 from data_prep.sources.times import TimedLog, Times
+from dlrm_mtl.continuation import Period
 
 FORMAT = 4
 """Version of the work directory and the data set; work of another version is not resumed."""
@@ -60,6 +64,12 @@ class Preparation:
     """Version of code outside this project that reads the log; empty: there is none."""
     reused: ReusedEncoding | None = None
     """What encodes the rows; None: it is learnt."""
+    previous: Previous | None = None
+    """The data set that this one continues; None: there is none."""
+    period: Period | None = None
+    """Of all rows; None: that of their times."""
+    log_names: tuple[str, ...] = ()
+    """Names of the files for messages and the schema, where the files are parts of a log; empty: their own."""
 
     @cached_property
     def source(self) -> Source:
@@ -69,14 +79,19 @@ class Preparation:
 
     @cached_property
     def names(self) -> list[str]:
-        """Distinct names of the files."""
-        return names_of(self.files)
+        """Names of the files."""
+        return list(self.log_names) or names_of(self.files)
 
     @property
     def needs_counts(self) -> bool:
-        """Whether a pass over the training rows must come first."""
-        is_learnt = self.ids.ids == "vocabulary" or any(column.standardise for column in self.layout.dense)
-        return self.reused is None and is_learnt
+        """Whether a pass over the rows that are learnt from must come first."""
+        has_scales = self.previous is None and any(column.standardise for column in self.layout.dense)
+        return self.reused is None and (self.ids.ids == "vocabulary" or has_scales)
+
+    @property
+    def number(self) -> int:
+        """Of the data set in its chain, from 0."""
+        return 0 if self.previous is None else self.previous.number + 1
 
     @property
     def keeps_parsed(self) -> bool:
@@ -109,6 +124,30 @@ class Preparation:
         """Columns kept of evaluation rows beside features and labels; None: there are none."""
         return RawContext.of(self.layout, self.times)
 
+    def merged(self, table: str) -> dict[str, Any]:
+        """The record of the stage ``merge`` on a table; the stage is over."""
+        record = self.directory.record("merge", f"{list(self.layout.tables).index(table):03d}")
+        assert record is not None
+        return record
+
+    def waiting_file(self, table: str) -> Path:
+        """File for the values of a table that wait for an id, in a data set of the split stream."""
+        return self.keys_file(table).with_suffix(".waiting.parquet")
+
+    def reset_file(self, table: str) -> Path:
+        """File for the ids of a table that had another value in the data set before, ascending."""
+        return self.keys_file(table).with_suffix(".reset.npy")
+
+    def new_ids(self) -> dict[str, NewIds]:
+        """The ids that begin anew, of tables with a vocabulary, where the data set continues another one."""
+        if self.previous is None:
+            return {}
+        encoding = self.previous.reused.encoding
+        return {
+            table: NewIds(np.load(self.reset_file(table), mmap_mode="r"), encoding.fingerprints.tables[table].size)
+            for table in encoding.tables_with_vocabulary
+        }
+
     def evaluation_file(self, key: str) -> Path:
         """File for the evaluation rows of a log segment until the stage ``evaluation``."""
         return self.directory.file("evaluation-rows", f"{key}.parquet")
@@ -120,15 +159,15 @@ class Preparation:
     @property
     def keeps_times(self) -> bool:
         """Whether times of training rows are kept, to compare them with those of evaluation rows."""
-        return self.times is not None and self.split.eval_from is None
+        return self.times is not None and self.split.eval_from is None and not self.split.is_stream
 
     def times_file(self, file: int, segment: int) -> Path:
         """File for the times of a log segment's training rows."""
         return self.directory.file("times", f"{key_of(file, segment)}.npy")
 
     def files_of(self, stage: str) -> range:
-        """The files that a pass reads; ``count`` reads only files with training rows."""
-        first, stop = self.split.files["train"] if stage == "count" else (0, len(self.files))
+        """The files that a pass reads; ``count`` reads only files with rows that are learnt from."""
+        first, stop = self.split.files[self.split.learnt] if stage == "count" else (0, len(self.files))
         return range(int(first), int(min(stop, len(self.files))))
 
     def plan(self) -> dict[str, Any]:
@@ -153,6 +192,7 @@ class Preparation:
             # The encoding is known by its content, wherever it lies.
             "ids": {name: value for name, value in asdict(self.ids).items() if name != "encoding"},
             **({"encoding": self.reused.sha256} if self.reused is not None else {}),
+            **({"extend": self.previous.sha256} if self.previous is not None else {}),
             "split": self.split.describe(),
             "times": None if self.times is None else asdict(self.times),
             "eval_from": self.split.eval_from,

@@ -10,13 +10,14 @@ from typing import Any
 
 from data_prep.columns.layout import Layout
 from data_prep.encoding.encoding import Encoding
+from data_prep.encoding.extending import read_previous
 from data_prep.encoding.reuse import ReusedEncoding, read_reused
 from data_prep.engine.assembly import assemble
 from data_prep.engine.count_pass import CountPass
 from data_prep.engine.encode_pass import EncodePass
 from data_prep.engine.evaluation_rows import EvaluationRows, EvaluationSplit
 from data_prep.engine.learning import copy_vocabulary, learnt_encoding, merge_table, reused_encoding
-from data_prep.engine.options import IdOptions, WorkOptions
+from data_prep.engine.options import IdOptions, StreamOptions, WorkOptions
 from data_prep.engine.preparation import Preparation, Preprocessing, key_of
 from data_prep.engine.segments import index_part, run_part
 from data_prep.engine.split import Split, SplitOptions
@@ -48,6 +49,8 @@ def prepare(
     open_source: OpenSource = open_source,
     preprocessing: Preprocessing | None = None,
     reader_version: str = "",
+    stream: StreamOptions | None = None,
+    log_names: Sequence[str] = (),
 ) -> Schema:
     """Prepares a data set, or resumes an interrupted preparation.
 
@@ -57,6 +60,8 @@ def prepare(
         open_source: opens the log.
         preprocessing: work that must precede the reading of the log.
         reader_version: version of code outside this project that reads the log; work of another version is not resumed.
+        stream: whether all rows go to the split stream, and which data set this one continues; by default neither.
+        log_names: names of the files, where they are parts of a log; by default their own.
 
     Raises:
         ValueError: an option, a file or a row is invalid.
@@ -66,18 +71,29 @@ def prepare(
     split.validate()
     layout = split.apply(layout)
     check_destination(out)
-    reused = None
+    stream = stream or StreamOptions()
+    if stream.is_used:
+        split.refuse()
+        ids.check_stream()
+    reused = previous = None
     if ids.encoding is not None:
         reused = read_reused(ids.encoding, "log", out)
-        reused.check_features(layout.categorical, layout.dense)
-        reused.check_texts(layout.trim, layout.missing)
+    if stream.extend is not None:
+        previous = read_previous(stream.extend, "log", out)
+    for encoded_by in (reused, None if previous is None else previous.reused):
+        if encoded_by is not None:
+            encoded_by.check_features(layout.categorical, layout.dense)
+            encoded_by.check_texts(layout.trim, layout.missing)
+    if previous is not None:
+        ids = ids.going_on(previous, layout)
+        previous.check_cluster(layout.cluster)
     files, passed_over = find_files(raw)
     preparation = Preparation(
         name,
         layout,
         tuple(files),
         ids,
-        Split.of(split, len(files)),
+        Split.of_stream() if stream.is_used else Split.of(split, len(files)),
         work.on_bad_row == "quarantine",
         work.keep_parsed,
         WorkDirectory(out.absolute(), Replica.from_environment()),
@@ -86,6 +102,8 @@ def prepare(
         passed_over,
         reader_version=reader_version,
         reused=reused,
+        previous=previous,
+        log_names=tuple(log_names),
     )
     if layout.time_column:
         preparation = replace(preparation, times=_times_of(preparation, split))

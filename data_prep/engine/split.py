@@ -8,9 +8,12 @@ import numpy.typing as npt
 
 from data_prep.columns.layout import Layout
 from data_prep.sources.times import Time, TimeArray, check_time_column, parse_time
-from dlrm_mtl.schema import SPLITS
+from dlrm_mtl.schema import SPLITS, STREAM
 
 RANGE = re.compile(r"(\d*):(\d*)")
+
+RANGES = ("train_files", "eval_files", "train_rows", "eval_rows")
+"""The options of ranges."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,13 +57,19 @@ class SplitOptions(TimeOptions):
 
     def validate(self) -> None:
         """Raises ValueError for an invalid range."""
-        for name in ("train_files", "eval_files", "train_rows", "eval_rows"):
+        for name in RANGES:
             _range(name, getattr(self, name))
+
+    def refuse(self) -> None:
+        """Raises ValueError where an option chooses the rows of a split."""
+        for name in (*RANGES, "eval_from"):
+            if value := getattr(self, name):
+                raise ValueError(f"{name} {value!r}: all rows go to the split {STREAM}; leave it out")
 
 
 @dataclass(frozen=True)
 class Split:
-    """Ranges of files and rows of each split."""
+    """Ranges of files and rows of each split: train and eval, or stream alone."""
 
     files: dict[str, tuple[float, float]]
     rows: dict[str, tuple[float, float]]
@@ -91,6 +100,29 @@ class Split:
             )
         return Split(ranges["files"], ranges["rows"])
 
+    @staticmethod
+    def of_stream() -> "Split":
+        """All rows in the split stream."""
+        return Split({STREAM: (0, np.inf)}, {STREAM: (0, np.inf)})
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(self.files)
+
+    @property
+    def is_stream(self) -> bool:
+        return self.names == (STREAM,)
+
+    @property
+    def learnt(self) -> str:
+        """The split whose rows ids and scales are learnt from."""
+        return self.names[0]
+
+    @property
+    def evaluated(self) -> str:
+        """The split whose rows are evaluated."""
+        return self.names[-1]
+
     @property
     def needs_row_numbers(self) -> bool:
         return any(span != (0, np.inf) for span in self.rows.values())
@@ -106,8 +138,7 @@ class Split:
     ) -> dict[str, npt.NDArray[np.bool_] | bool]:
         """Masks of the rows (B,) of a file in each split, by their numbers and times; True or False for all or none."""
         masks: dict[str, npt.NDArray[np.bool_] | bool] = {}
-        for split in SPLITS:
-            first, stop = self.files[split]
+        for split, (first, stop) in self.files.items():
             low, high = self.rows[split]
             if not first <= file < stop or not len(numbers) or numbers[0] >= high or numbers[-1] < low:
                 masks[split] = False
@@ -117,12 +148,12 @@ class Split:
                 masks[split] = (numbers >= low) & (numbers < high)
             if self.eval_from is not None and masks[split] is not False:
                 assert times is not None
-                masks[split] &= times >= self.eval_from if split == "eval" else times < self.eval_from
+                masks[split] &= times >= self.eval_from if split == self.evaluated else times < self.eval_from
         return masks
 
     def describe(self) -> dict[str, dict[str, str]]:
         """Ranges as text, for the schema."""
-        return {split: {"files": _text(self.files[split]), "rows": _text(self.rows[split])} for split in SPLITS}
+        return {split: {"files": _text(self.files[split]), "rows": _text(self.rows[split])} for split in self.names}
 
 
 LAST_TENTH = -1.0

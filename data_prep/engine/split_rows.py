@@ -7,21 +7,24 @@ import pyarrow as pa
 from data_prep.columns.rows import Rows
 from data_prep.engine.preparation import Preparation
 from data_prep.output.time_spans import SeenTimes
-from dlrm_mtl.schema import SPLITS
 
 CHUNK_ROWS = 65_536
 """Rows counted or encoded at a time, at least: enough to outweigh the overhead of calls."""
 
 
 class SplitRows:
-    """Collects the rows of one segment by split, until there are enough for a chunk."""
+    """Collects the rows of one segment by split, until there are enough for a chunk.
+
+    Args:
+        splits: whose rows are collected; by default all.
+    """
 
     def __init__(
         self,
         preparation: Preparation,
         file: int,
         start: int,
-        splits: Sequence[str] = SPLITS,
+        splits: Sequence[str] = (),
         seen: SeenTimes | None = None,
     ) -> None:
         self.split = preparation.split
@@ -29,7 +32,7 @@ class SplitRows:
         self._seen = seen
         self.file = file
         self._next = start
-        self._pending: dict[str, list[pa.Table]] = {split: [] for split in splits}
+        self._pending: dict[str, list[pa.Table]] = {split: [] for split in splits or preparation.split.names}
         self.outside = 0
         """Rows of no split."""
 

@@ -136,7 +136,7 @@ class DayLog:
             tuple(EncodedDense(**asdict(column)) for column in layout.dense),
             Fingerprints(tables, {column.feature: of_dense(column) for column in layout.dense}),
         )
-        return begin_chain(encoding, spans, Growth(ids.min_count, capacities))
+        return begin_chain(encoding, spans, Growth(ids.least_count, capacities))
 
     def _count(self, day: Day) -> dict[str, Span]:
         """How often each feature's values occur."""

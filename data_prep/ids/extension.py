@@ -20,7 +20,7 @@ from data_prep.columns.layout import Kind
 from data_prep.ids.assignment import Learnt, most_frequent
 from data_prep.ids.counting import Span
 from data_prep.ids.keys import Keys, key_type, keys_of_values, values_of_keys
-from data_prep.ids.vocabulary import RESERVED_IDS, UNSEEN_ID
+from data_prep.ids.vocabulary import RESERVED_IDS, UNSEEN_ID, Ids
 from dlrm_mtl.quoting import quote, shorten
 
 LEAST_WAITING = 1 << 16
@@ -86,6 +86,24 @@ class Extension:
     """Values without an id, ascending by key."""
     reset: Integers
     """Ids that had another value before, ascending. Ids beyond those before begin anew, too."""
+
+
+@dataclass(frozen=True)
+class NewIds:
+    """The ids of a table that begin anew in a period."""
+
+    reset: Integers
+    """Ids (N,) that had another value before, ascending."""
+    before: int
+    """Ids before; those from here on begin anew, too."""
+
+    def count(self, ids: Ids) -> int:
+        """How many of these ids (B,) begin anew."""
+        is_new = ids >= self.before
+        if len(self.reset):
+            places = np.minimum(self.reset.searchsorted(ids), len(self.reset) - 1)
+            is_new |= self.reset[places] == ids
+        return int(np.count_nonzero(is_new))
 
 
 def read_counted(path: Path, kind: Kind) -> CountedValues:

@@ -12,7 +12,7 @@ COUNTS = {
 }
 
 SHOWN_VALUES = 6
-"""Values of a segment that are printed."""
+"""Values of a segment that are printed, and tables."""
 
 
 def summary(schema: Schema, directory: Path) -> str:
@@ -24,6 +24,7 @@ def summary(schema: Schema, directory: Path) -> str:
     lines = [
         f"{directory}: {rows}",
         *([f"encoded as {encoding['directory']}"] if encoding else []),
+        *([f"period {schema.period}"] if schema.period else []),
         f"{len(schema.categorical)} categorical features in {len(schema.tables)} tables of"
         f" {sum(users[0].cardinality for users in schema.tables.values()):,} rows, {len(schema.dense)} dense features",
         f"{'task':<{names}}{'label':<{labels}}{'given':<{labels}}{'base rate':>10}{'Bayes NE':>10}",
@@ -51,9 +52,10 @@ def _on_context(schema: Schema) -> list[str]:
     """Clusters and segments of the evaluation rows."""
     lines = []
     if cluster := schema.source.get("cluster"):
+        known = "in the data sets before" if STREAM in schema.splits else "with training rows"
         lines.append(
-            f"cluster {cluster['column']}: {cluster['evaluated']:,} in the eval split, {cluster['of_which_known']:,} of"
-            f" them with training rows; {cluster['rows_without']:,} rows without"
+            f"cluster {cluster['column']}: {cluster['evaluated']:,} in the {schema.evaluated_split} split,"
+            f" {cluster['of_which_known']:,} of them {known}; {cluster['rows_without']:,} rows without"
         )
     for name, segment in schema.source.get("segments", {}).items():
         values = ", ".join(f"{value} {rows:,}" for value, rows in list(segment["rows"].items())[:SHOWN_VALUES])
@@ -73,7 +75,7 @@ def report(schema: Schema) -> str:
     ]
     if source["files_passed_over"]:
         lines.append(f"{source['files_passed_over']:,} files or directories passed over: names that begin with _ or .")
-    lines.append(_on_times(schema))
+    lines += _on_new_ids(schema) if STREAM in schema.splits else [_on_times(schema)]
     for split in schema.splits:
         ranges = source["split"][split]
         if set(ranges.values()) != {"0:"}:
@@ -84,6 +86,24 @@ def report(schema: Schema) -> str:
             omitted = f", and {len(counts) - 4} more features" if len(counts) > 4 else ""
             lines.append(f"{split}: {words}: {largest or 'none'}{omitted}")
     return "\n".join(lines)
+
+
+def _on_new_ids(schema: Schema) -> list[str]:
+    """The tables of the split stream with most new ids, and the features with most ids that the data set before has
+    not."""
+    chain = schema.source["chain"]
+    new = {table: number + chain["reset"][table] for table, number in chain["appended"].items()}
+    lines = [
+        f"table {table}: {schema.tables[table][0].cardinality:,} ids"
+        f"{f' of at most {capacity:,}' if (capacity := chain['capacities'][table]) else ''}, {new[table]:,} of them new"
+        f" and {chain['reset'][table]:,} taken from other values; {chain['waiting'][table]:,} values wait"
+        for table in sorted(new, key=lambda table: -new[table])[:SHOWN_VALUES]
+    ]
+    unseen = sorted(schema.source["unseen_before"].items(), key=lambda item: -item[1])
+    if unseen:
+        shares = ", ".join(f"{share:.1%} {name}" for name, share in unseen[:SHOWN_VALUES])
+        lines.append(f"continues {chain['extends']['directory']}: ids that it has not: {shares}")
+    return lines
 
 
 def _on_times(schema: Schema) -> str:

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data_prep.columns.layout import CategoricalColumn, DenseColumn, LabelColumn, Layout
-from data_prep.engine.options import IdOptions, WorkOptions
+from data_prep.engine.options import IdOptions, StreamOptions, WorkOptions
 from data_prep.engine.prepare import prepare
 from data_prep.engine.split import SplitOptions
 from dlrm_mtl.model_schema import Task
@@ -100,10 +100,13 @@ def run_prepare(
     split: SplitOptions | None = None,
     workers: int = 1,
     quarantine: bool = False,
+    stream: StreamOptions | None = None,
 ) -> Schema:
     paths = [raw] if isinstance(raw, Path) else raw
     work = WorkOptions(workers, "quarantine" if quarantine else "stop")
-    return prepare("small", "tests", layout, paths, out, ids or IdOptions(), split or SplitOptions(), work)
+    return prepare(
+        "small", "tests", layout, paths, out, ids or IdOptions(), split or SplitOptions(), work, stream=stream
+    )
 
 
 def checksums(directory: Path, pattern: str = "*") -> dict[str, str]:

@@ -7,7 +7,7 @@ from typing import Annotated
 import tyro
 
 from data_prep.columns.layout import read_layout
-from data_prep.engine.options import ContextOptions, IdOptions, WorkOptions
+from data_prep.engine.options import ContextOptions, IdOptions, StreamOptions, WorkOptions
 from data_prep.engine.prepare import peak_memory, prepare
 from data_prep.engine.split import SplitOptions
 from data_prep.output.summary import report, summary
@@ -23,6 +23,7 @@ class PreparationOptions:
     """Directory of the data set; an existing data set is replaced. An interrupted run is resumed by the same
     command."""
     ids: Annotated[IdOptions, tyro.conf.arg(name="")] = field(default_factory=IdOptions)
+    stream: Annotated[StreamOptions, tyro.conf.arg(name="")] = field(default_factory=StreamOptions)
     context: Annotated[ContextOptions, tyro.conf.arg(name="")] = field(default_factory=ContextOptions)
     work: Annotated[WorkOptions, tyro.conf.arg(name="")] = field(default_factory=WorkOptions)
 
@@ -66,6 +67,7 @@ def prepare_log(
         options.work,
         open_source,
         reader_version=reader_version,
+        stream=options.stream,
     )
     print_outcome(schema, options.out)
 
