@@ -1,16 +1,19 @@
 """Options and steps that all entry points with a layout share."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
 from data_prep.columns.layout import read_layout
+from data_prep.columns.periods import Every
 from data_prep.engine.options import ContextOptions, IdOptions, StreamOptions, WorkOptions
-from data_prep.engine.prepare import peak_memory, prepare
+from data_prep.engine.prepare import peak_memory, plan_preparation, prepare
 from data_prep.engine.split import SplitOptions
-from data_prep.output.summary import report, summary
+from data_prep.engine.workers import Workers
+from data_prep.output.summary import line_of_day, report, summary
+from data_prep.periods.cutting import CutLog, prepare_periods
 from data_prep.sources.source import OpenSource, open_source
 from dlrm_mtl.schema import Schema
 
@@ -37,6 +40,9 @@ class LogOptions(PreparationOptions):
     tasks: tuple[str, ...] = ()
     """Tasks of the layout to keep; by default all."""
     split: Annotated[SplitOptions, tyro.conf.arg(name="")] = field(default_factory=SplitOptions)
+    every: Every | None = None
+    """Cuts the log into days or hours (in UTC) by time_column: data sets OUT/2022-04-25, ..., each of which continues
+    the one before; with extend, the first one continues that one, and rows that are no later are left out."""
 
 
 def prepare_log(
@@ -56,20 +62,27 @@ def prepare_log(
     layout = options.context.apply(read_layout(layout_name))
     if options.tasks:
         layout = layout.with_tasks(options.tasks)
-    schema = prepare(
-        layout.name,
-        generator,
-        layout,
-        options.raw,
-        options.out,
-        options.ids,
-        options.split,
-        options.work,
-        open_source,
-        reader_version=reader_version,
-        stream=options.stream,
-    )
-    print_outcome(schema, options.out)
+    common = (options.raw, options.out, options.ids, options.split, options.work, open_source, None, reader_version)
+    if options.every is None:
+        schema = prepare(layout.name, generator, layout, *common, options.stream)
+        print_outcome(schema, options.out)
+    else:
+        stream = replace(options.stream, stream=True)
+        preparation = plan_preparation(layout.name, layout, *common, stream)
+        with Workers(options.work.workers) as workers:
+            cut = prepare_periods(preparation, generator, options.every, workers)
+        print_periods(cut)
+
+
+def print_periods(cut: CutLog) -> None:
+    """Prints a line for each period, what is left out, and the peak memory."""
+    for directory, schema in cut.data_sets.items():
+        print(line_of_day(directory, schema))
+    for name in cut.empty:
+        print(f"{name}: no rows, skipped")
+    if cut.rows_before:
+        print(f"{cut.rows_before:,} rows are no later than the data set that is continued; they are left out")
+    print(peak_memory())
 
 
 def print_outcome(schema: Schema, out: Path) -> None:

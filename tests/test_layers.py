@@ -26,7 +26,18 @@ FLOORS = (
 ROOMS = {
     "dlrm_mtl.balancing": ("algebra", "kernels", "state", "exchange", "methods"),
     "data_prep": (
-        *("columns", "sources", "ids", "encoding", "output", "engine", "ali_ccp_log", "kuairand_log", "generated"),
+        *(
+            "columns",
+            "sources",
+            "ids",
+            "encoding",
+            "output",
+            "engine",
+            "periods",
+            "ali_ccp_log",
+            "kuairand_log",
+            "generated",
+        ),
         *("joined", "statistics", "benchmark"),
     ),
 }

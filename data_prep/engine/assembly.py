@@ -12,6 +12,7 @@ from data_prep.encoding.files import vocabulary_files, write_encoding
 from data_prep.engine.continuing import copy_waiting, describe_ids, find_period, write_continuation
 from data_prep.engine.evaluation_rows import EvaluationSplit
 from data_prep.engine.preparation import Preparation, key_of
+from data_prep.engine.segments import lines_before
 from data_prep.output.time_spans import count_later, join_spans
 from dlrm_mtl.files import synchronize, write_whole
 from dlrm_mtl.schema import STREAM, Schema, Shard
@@ -184,17 +185,8 @@ def _write_quarantine(preparation: Preparation, encoded: Records) -> int:
     preparation.directory.data.mkdir(parents=True, exist_ok=True)
     path = preparation.directory.data / "quarantine.jsonl"
     path.unlink(missing_ok=True)
-    firsts: dict[int, int] = {}
-    for (file, segment), record in encoded.items():
-        if not record["bad"]:
-            continue
-        number += record["bad"]
-        before = 0
-        if segment:
-            # The source knows whether there is a header; lines of later segments are already counted.
-            if file not in firsts:
-                firsts[file] = preparation.source.line(file, 1, 0)
-            before = firsts[file] + sum(encoded[file, other]["lines"] for other in range(1, segment))
+    for (file, segment), before in lines_before(preparation, encoded).items():
+        number += encoded[file, segment]["bad"]
         part = preparation.directory.file("quarantine", f"{key_of(file, segment)}.jsonl")
         with part.open() as lines, path.open("a") as sink:
             for line in lines:

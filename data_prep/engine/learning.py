@@ -28,7 +28,7 @@ def learnt_encoding(preparation: Preparation, counted: Iterable[Mapping[str, Any
         counted: records of the stage ``count``; none where the preparation needs no counts.
     """
     if preparation.previous is not None:
-        return continued_encoding(preparation, preparation.previous, text_fields(preparation))
+        return continued_encoding(preparation, preparation.previous, _text_fields(preparation))
     layout, ids = preparation.layout, preparation.ids
     dense = tuple(EncodedDense(**asdict(column)) for column in layout.dense)
     moments = {column.feature: Moments() for column in dense if column.standardise}
@@ -49,7 +49,7 @@ def learnt_encoding(preparation: Preparation, counted: Iterable[Mapping[str, Any
         ),
         dense=dense,
         fingerprints=Fingerprints(_table_fingerprints(preparation), fingerprints | marks),
-        text=text_fields(preparation),
+        text=_text_fields(preparation),
     )
 
 
@@ -87,7 +87,7 @@ class _Runs:
 
 def reused_encoding(preparation: Preparation, reused: ReusedEncoding) -> Encoding:
     """The encoding of another data set, for this log."""
-    return replace(reused.encoding, text=text_fields(preparation))
+    return replace(reused.encoding, text=_text_fields(preparation))
 
 
 def copy_vocabulary(preparation: Preparation, number: int) -> Iterator[dict[str, Any]]:
@@ -113,7 +113,7 @@ def copy_vocabulary(preparation: Preparation, number: int) -> Iterator[dict[str,
     yield record
 
 
-def text_fields(preparation: Preparation) -> TextFields | None:
+def _text_fields(preparation: Preparation) -> TextFields | None:
     layout = preparation.layout
     return TextFields(layout.trim, layout.missing) if preparation.source.has_texts else None
 

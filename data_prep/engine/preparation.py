@@ -190,7 +190,10 @@ class Preparation:
             ]
             + [_stamp(path) for path in (self.preprocessing.files if self.preprocessing else ())],
             # The encoding is known by its content, wherever it lies.
-            "ids": {name: value for name, value in asdict(self.ids).items() if name != "encoding"},
+            "ids": {
+                **{name: value for name, value in asdict(self.ids).items() if name != "encoding"},
+                "min_count": self.ids.least_count,
+            },
             **({"encoding": self.reused.sha256} if self.reused is not None else {}),
             **({"extend": self.previous.sha256} if self.previous is not None else {}),
             "split": self.split.describe(),

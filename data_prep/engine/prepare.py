@@ -2,11 +2,11 @@
 
 import json
 import resource
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from data_prep.columns.layout import Layout
 from data_prep.encoding.encoding import Encoding
@@ -32,6 +32,8 @@ from data_prep.sources.times import NUMERIC, Times, find_times, parse_time
 from dlrm_mtl.files import read_json, write_json
 from dlrm_mtl.schema import Schema, read_schema, write_schema
 
+Result = TypeVar("Result")
+
 
 class _Published(Exception):
     """The first replica has published the data set."""
@@ -50,27 +52,54 @@ def prepare(
     preprocessing: Preprocessing | None = None,
     reader_version: str = "",
     stream: StreamOptions | None = None,
-    log_names: Sequence[str] = (),
 ) -> Schema:
     """Prepares a data set, or resumes an interrupted preparation.
 
     Args:
-        raw: files and directories of the log.
         generator: name of the entry point, for the schema.
+        name, layout, raw, ids, split, work, open_source, preprocessing, reader_version, stream: as for
+            :func:`plan_preparation`.
+
+    Raises:
+        ValueError: an option, a file or a row is invalid.
+    """
+    check_destination(out)
+    preparation = plan_preparation(
+        name, layout, raw, out, ids, split, work, open_source, preprocessing, reader_version, stream
+    )
+    with Workers(work.workers) as workers:
+        return run_preparation(preparation, generator, workers)
+
+
+def plan_preparation(
+    name: str,
+    layout: Layout,
+    raw: Sequence[Path],
+    out: Path,
+    ids: IdOptions,
+    split: SplitOptions,
+    work: WorkOptions,
+    open_source: OpenSource = open_source,
+    preprocessing: Preprocessing | None = None,
+    reader_version: str = "",
+    stream: StreamOptions | None = None,
+) -> Preparation:
+    """Checks the options of a preparation.
+
+    Args:
+        raw: files and directories of the log.
         open_source: opens the log.
         preprocessing: work that must precede the reading of the log.
         reader_version: version of code outside this project that reads the log; work of another version is not resumed.
         stream: whether all rows go to the split stream, and which data set this one continues; by default neither.
-        log_names: names of the files, where they are parts of a log; by default their own.
 
     Raises:
-        ValueError: an option, a file or a row is invalid.
+        ValueError: an option is invalid, or a file is missing.
     """
     ids.validate(layout)
     work.validate()
     split.validate()
     layout = split.apply(layout)
-    check_destination(out)
     stream = stream or StreamOptions()
     if stream.is_used:
         split.refuse()
@@ -103,29 +132,65 @@ def prepare(
         reader_version=reader_version,
         reused=reused,
         previous=previous,
-        log_names=tuple(log_names),
     )
-    if layout.time_column:
-        preparation = replace(preparation, times=_times_of(preparation, split))
-    plan = preparation.plan()
-    directory = preparation.directory
-    if (done := _complete(out, plan)) is not None:
+    return replace(preparation, times=_times_of(preparation, split)) if layout.time_column else preparation
+
+
+def run_preparation(preparation: Preparation, generator: str, workers: Workers, replaces: bool = True) -> Schema:
+    """Runs a preparation, or resumes it.
+
+    Args:
+        generator: name of the entry point, for the schema.
+        replaces: whether another data set in its place is replaced.
+
+    Raises:
+        ValueError: a file or a row is invalid, or another data set is there and not to be replaced.
+    """
+    plan, directory = preparation.plan(), preparation.directory
+    if (done := _complete(directory.out, plan)) is not None:
         directory.clear_after(plan)
         return done
+    if not replaces and (directory.out / "schema.json").is_file():
+        raise ValueError(f"{directory.out}: is a data set of other rows or options; give another out, or remove it")
+    schema = at_work(
+        preparation,
+        plan,
+        workers,
+        lambda runner: _run_stages(runner, generator, plan),
+        lambda: _complete(directory.out, plan) is not None,
+    )
+    return read_schema(directory.out) if schema is None else schema
+
+
+def at_work(
+    preparation: Preparation,
+    plan: Mapping[str, Any],
+    workers: Workers,
+    stages: Callable[[StageRunner], Result],
+    is_published: Callable[[], bool],
+) -> Result | None:
+    """Runs stages in the preparation's work directory, which no other process uses meanwhile.
+
+    Args:
+        is_published: whether the first replica has finished; the others end then.
+
+    Returns:
+        What ``stages`` returns; None: the first replica has finished before.
+    """
+    directory = preparation.directory
     lock = directory.lock()
 
     def check_published() -> None:
         # The first replica removes the work directory at the end, maybe before the others have checked.
-        if directory.replica.rank and _complete(out, plan) is not None:
+        if directory.replica.rank and is_published():
             raise _Published
 
     try:
         directory.open(plan, check_published)
-        with Workers(work.workers) as workers:
-            return _run_stages(StageRunner(preparation, workers, check_published), generator, plan)
+        return stages(StageRunner(preparation, workers, check_published))
     except _Published:
         directory.clear()
-        return read_schema(out)
+        return None
     except BaseException as error:
         directory.fail(error)
         note = f"what is finished stays in {directory.partial}, run again to go on"

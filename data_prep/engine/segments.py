@@ -1,6 +1,6 @@
 """Passes over the segments of a log; each marks finished segments and resumes after them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -143,6 +143,23 @@ def records(preparation: Preparation, stage: str) -> dict[tuple[int, int], dict[
             if segments is None and record["last"]:
                 break
     return finished
+
+
+def lines_before(
+    preparation: Preparation, finished: Mapping[tuple[int, int], Mapping[str, Any]]
+) -> dict[tuple[int, int], int]:
+    """Lines of its file before each segment that has bad rows, from the records of a pass."""
+    firsts: dict[int, int] = {}
+    before = {}
+    for (file, segment), record in finished.items():
+        if not record["bad"]:
+            continue
+        if segment and file not in firsts:
+            # The source knows whether there is a header; lines of later segments are already counted.
+            firsts[file] = preparation.source.line(file, 1, 0)
+        later = sum(finished[file, other]["lines"] for other in range(1, segment))
+        before[file, segment] = firsts[file] + later if segment else 0
+    return before
 
 
 def explain(source: Source, file: int, segment: int, bad: BadRow) -> str:

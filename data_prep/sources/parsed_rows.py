@@ -5,7 +5,7 @@ A cache: segments that are missing or damaged are parsed again.
 
 import json
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -70,11 +70,21 @@ def read_parsed(path: Path, checksum: int) -> Iterator[Rows] | None:
     data = pa.memory_map(str(path)).read_buffer()
     if zlib.crc32(data) != checksum:
         return None
-    return _blocks(pa.ipc.open_file(data, options=pa.ipc.IpcReadOptions(use_threads=False)))
+    reader = _open(data)
+    return _blocks(reader, range(reader.num_record_batches))
 
 
-def _blocks(reader: pa.ipc.RecordBatchFileReader) -> Iterator[Rows]:
-    for number in range(reader.num_record_batches):
+def read_blocks(path: Path, numbers: Sequence[int]) -> Iterator[Rows]:
+    """Some blocks of a segment, whose file is not checked."""
+    return _blocks(_open(pa.memory_map(str(path)).read_buffer()), numbers)
+
+
+def _open(data: pa.Buffer) -> pa.ipc.RecordBatchFileReader:
+    return pa.ipc.open_file(data, options=pa.ipc.IpcReadOptions(use_threads=False))
+
+
+def _blocks(reader: pa.ipc.RecordBatchFileReader, numbers: Sequence[int]) -> Iterator[Rows]:
+    for number in numbers:
         batch, metadata = reader.get_batch_with_custom_metadata(number)
         note = json.loads(metadata[b"note"])
         positions = np.arange(note["lines"]) if note["positions"] is None else np.array(note["positions"], np.int64)

@@ -40,7 +40,7 @@ class IdStatistics:
     """Share of the rows that have no id."""
     missing_share: float | None
     """Share of the id for missing values; null also where the data set reserves no such id."""
-    unseen_before: float | None
+    unseen_share: float | None
     """Share of the id for a value outside the vocabulary; null also where the data set reserves no such id."""
     head_share: float | None
     """Share of the 10 ids that are most frequent in this split."""
@@ -115,7 +115,7 @@ class IdCounter:
             max_length=self._max_length,
             empty_share=self._empty / self._rows,
             missing_share=share(MISSING_ID),
-            unseen_before=share(UNSEEN_ID),
+            unseen_share=share(UNSEEN_ID),
             head_share=ratio_or_none(int(head.sum()), total),
         )
 

@@ -112,7 +112,7 @@ def describe(directory: Path, counted_at_once: int = COUNTED_AT_ONCE) -> Descrip
     for split, group in with_progress(dataset, "check"):
         check_values(replace(dataset, row_groups={split: (group,)}))
     tasks, dense = _describe_rows(dataset)
-    features = _passes(schema.categorical, counted_at_once)
+    features = passes(schema.categorical, counted_at_once)
     return Description(
         name=schema.name,
         rows={split: schema.rows(split) for split in SPLITS},
@@ -237,14 +237,14 @@ def _dense(name: str, splits: dict[str, ValueStatistics]) -> DenseDescription:
     return DenseDescription(name, splits, smd, drifts)
 
 
-def _passes(features: Sequence[CategoricalFeature], counted_at_once: int) -> list[list[CategoricalFeature]]:
+def passes(features: Sequence[CategoricalFeature], counted_at_once: int) -> list[list[CategoricalFeature]]:
     """The features in order, in groups that are counted in one pass."""
-    passes: list[list[CategoricalFeature]] = []
+    groups: list[list[CategoricalFeature]] = []
     room = 0
     for feature in features:
-        if not passes or feature.cardinality > room:
-            passes.append([])
+        if not groups or feature.cardinality > room:
+            groups.append([])
             room = counted_at_once
-        passes[-1].append(feature)
+        groups[-1].append(feature)
         room -= feature.cardinality
-    return passes
+    return groups

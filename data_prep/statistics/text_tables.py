@@ -33,14 +33,14 @@ def render(description: Description) -> str:
     """The description as text tables."""
     sections = [
         [f"{description.name}: " + ", ".join(f"{split} {rows:,} rows" for split, rows in description.rows.items())],
-        ["Tasks", *_table(_task_columns(description.tasks))],
-        ["Categorical features", *_table(_categorical_columns(description.categorical))],
+        ["Tasks", *table(_task_columns(description.tasks))],
+        ["Categorical features", *table(_categorical_columns(description.categorical))],
     ]
     multi_hot = [feature for feature in description.categorical if feature.multi_hot]
     if multi_hot:
-        sections.append(["Multi-hot features", *_table(_multi_hot_columns(multi_hot))])
+        sections.append(["Multi-hot features", *table(_multi_hot_columns(multi_hot))])
     if description.dense:
-        sections.append(["Dense features", *_table(_dense_columns(description.dense))])
+        sections.append(["Dense features", *table(_dense_columns(description.dense))])
     sections.append(_legend(description))
     return "\n\n".join("\n".join(lines) for lines in sections)
 
@@ -54,10 +54,10 @@ def _task_columns(tasks: Sequence[TaskDescription]) -> list[Column]:
         Column("", "given", [task.given or "-" for task in tasks], left=True),
         *_by_split("defined rows", splits, lambda labels: f"{labels.rows:,}"),
         *_by_split("positives", splits, lambda labels: f"{labels.positives:,}"),
-        *_by_split("base rate", splits, lambda labels: _number(labels.base_rate, ".5f")),
-        Column("", "ratio", [_number(task.ratio, ".3f") for task in tasks]),
-        Column("", "z", [_number(task.z, "+.1f") for task in tasks]),
-        _marks(task.drifts for task in tasks),
+        *_by_split("base rate", splits, lambda labels: number(labels.base_rate, ".5f")),
+        Column("", "ratio", [number(task.ratio, ".3f") for task in tasks]),
+        Column("", "z", [number(task.z, "+.1f") for task in tasks]),
+        marks(task.drifts for task in tasks),
     ]
 
 
@@ -68,12 +68,12 @@ def _categorical_columns(features: Sequence[CategoricalDescription]) -> list[Col
         Column("", "feature", [feature.name for feature in features], left=True),
         Column("", "cardinality", [f"{feature.cardinality:,}" for feature in features]),
         *_by_split("distinct ids", splits, lambda ids: f"{ids.distinct:,}"),
-        *_by_split("missing", splits, lambda ids: _percent(ids.missing_share)),
-        *_by_split("unseen", splits, lambda ids: _percent(ids.unseen_before)),
-        *_by_split(f"top {HEAD_IDS}", splits, lambda ids: _percent(ids.head_share)),
-        Column("", "new", [_percent(feature.new_share) for feature in features]),
-        Column("", "PSI", [_number(feature.psi, ".3f") for feature in features]),
-        _marks(feature.drifts for feature in features),
+        *_by_split("missing", splits, lambda ids: percent(ids.missing_share)),
+        *_by_split("unseen", splits, lambda ids: percent(ids.unseen_share)),
+        *_by_split(f"top {HEAD_IDS}", splits, lambda ids: percent(ids.head_share)),
+        Column("", "new", [percent(feature.new_share) for feature in features]),
+        Column("", "PSI", [number(feature.psi, ".3f") for feature in features]),
+        marks(feature.drifts for feature in features),
     ]
 
 
@@ -86,7 +86,7 @@ def _multi_hot_columns(features: Sequence[CategoricalDescription]) -> list[Colum
         *_by_split("ids", splits, lambda ids: f"{ids.ids:,}"),
         *_by_split("mean length", splits, lambda ids: f"{ids.mean_length:.3f}"),
         *_by_split("max length", splits, lambda ids: f"{ids.max_length:,}"),
-        *_by_split("empty", splits, lambda ids: _percent(ids.empty_share)),
+        *_by_split("empty", splits, lambda ids: percent(ids.empty_share)),
     ]
 
 
@@ -95,13 +95,13 @@ def _dense_columns(features: Sequence[DenseDescription]) -> list[Column]:
     splits = [feature.splits for feature in features]
     return [
         Column("", "feature", [feature.name for feature in features], left=True),
-        *_by_split("mean", splits, lambda values: _number(values.mean, ".3g")),
-        *_by_split("std", splits, lambda values: _number(values.std, ".3g")),
-        *_by_split("min", splits, lambda values: _number(values.min, ".3g")),
-        *_by_split("max", splits, lambda values: _number(values.max, ".3g")),
-        *_by_split("zero", splits, lambda values: _percent(values.zero_share)),
-        Column("", "SMD", [_number(feature.smd, "+.3f") for feature in features]),
-        _marks(feature.drifts for feature in features),
+        *_by_split("mean", splits, lambda values: number(values.mean, ".3g")),
+        *_by_split("std", splits, lambda values: number(values.std, ".3g")),
+        *_by_split("min", splits, lambda values: number(values.min, ".3g")),
+        *_by_split("max", splits, lambda values: number(values.max, ".3g")),
+        *_by_split("zero", splits, lambda values: percent(values.zero_share)),
+        Column("", "SMD", [number(feature.smd, "+.3f") for feature in features]),
+        marks(feature.drifts for feature in features),
     ]
 
 
@@ -127,12 +127,12 @@ def _by_split(
     return [Column(group, split, [cell(statistics[split]) for statistics in splits]) for split in SPLITS]
 
 
-def _marks(drifts: Iterable[bool]) -> Column:
+def marks(drifts: Iterable[bool]) -> Column:
     """The column that marks what drifts."""
     return Column("", "", ["drifts" if drift else "" for drift in drifts], left=True)
 
 
-def _table(columns: Sequence[Column]) -> list[str]:
+def table(columns: Sequence[Column]) -> list[str]:
     """Lines of a table: two of header, one per row."""
     parts = []
     for group, members in groupby(columns, key=lambda column: column.group):
@@ -150,12 +150,12 @@ def _block(column: Column) -> list[str]:
     return [cell.ljust(width) if column.left else cell.rjust(width) for cell in cells]
 
 
-def _number(value: float | None, form: str) -> str:
+def number(value: float | None, form: str) -> str:
     """A number, or a dash for none."""
     return "-" if value is None else f"{value:{form}}"
 
 
-def _percent(share: float | None) -> str:
+def percent(share: float | None) -> str:
     """A share in percent; a small one is distinguished from 0."""
     if share is None:
         return "-"

@@ -7,14 +7,14 @@ import pyarrow.parquet as pq
 
 from data_prep.ali_ccp import prepare_ali_ccp
 from data_prep.columns.layout import Layout, read_layout
-from data_prep.engine.options import IdOptions, WorkOptions
+from data_prep.engine.options import IdOptions, StreamOptions, WorkOptions
 from data_prep.engine.split import SplitOptions
 from dlrm_mtl.schema import Schema, read_schema
 
 
-def run(raw: Path, out: Path, layout: Layout | None = None, **work: Any) -> Schema:
+def run(raw: Path, out: Path, layout: Layout | None = None, stream: StreamOptions | None = None, **work: Any) -> Schema:
     layout = layout or read_layout("ali_ccp")
-    return prepare_ali_ccp(layout, raw, out, IdOptions(), SplitOptions(), WorkOptions(**work))
+    return prepare_ali_ccp(layout, raw, out, IdOptions(), SplitOptions(), WorkOptions(**work), stream)
 
 
 def decoded(out: Path, split: str) -> list[dict[str, Any]]:

@@ -14,6 +14,7 @@ import pytest
 
 from data_prep.columns.layout import CategoricalColumn, DenseColumn, LabelColumn, Layout, read_layout
 from data_prep.engine import preparation
+from data_prep.engine.options import StreamOptions
 from data_prep.sources import raw_text
 from dlrm_mtl.meaning import without_fingerprint
 from dlrm_mtl.model_schema import Task
@@ -149,6 +150,17 @@ def test_compressed_files(raw: Path, prepared: Path, tmp_path: Path) -> None:
     run(tmp_path / "raw", tmp_path / "out")
     for split in PARTS:
         assert decoded(tmp_path / "out", split) == decoded(prepared, split)
+
+
+def test_data_sets_of_periods_continue_each_other(raw: Path, prepared: Path, tmp_path: Path) -> None:
+    first = run(raw, tmp_path / "first", stream=StreamOptions(stream=True))
+    later = run(raw, tmp_path / "later", stream=StreamOptions(extend=tmp_path / "first"))
+    before = read_schema(prepared)
+    assert first.rows("stream") == before.rows("train") + before.rows("eval")
+    assert decoded(tmp_path / "first", "stream") == decoded(tmp_path / "later", "stream")
+    assert later.fingerprints == first.fingerprints
+    assert {*later.source["unseen_before"].values()} == {0.0}
+    assert first.fingerprints.tables["user_id"].size > before.fingerprints.tables["user_id"].size
 
 
 def test_two_workers(raw: Path, prepared: Path, tmp_path: Path) -> None:

@@ -54,11 +54,10 @@ def stream(
     ids: IdOptions | None = None,
     extend: Path | None = None,
     layout: Layout = STREAMED,
-    workers: int = 1,
     split: SplitOptions | None = None,
 ) -> Schema:
     options = StreamOptions(extend is None, extend)
-    return run_prepare(raw, out, layout, ids, split, workers, stream=options)
+    return run_prepare(raw, out, layout, ids, split, stream=options)
 
 
 def rows_of(directory: Path) -> pa.Table:
@@ -126,12 +125,10 @@ def test_what_a_schema_says_of_a_chain(chain: list[Path]) -> None:
     assert len(waiting) == 31 - 18 == first.source["chain"]["waiting"]["word"]
 
 
-def test_the_bytes_do_not_depend_on_workers_or_an_interruption(
+def test_it_resumes_with_the_same_bytes(
     logs: list[Path], chain: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wanted = checksums(chain[2])
-    stream(logs[2], tmp_path / "two", extend=chain[1], workers=2)
-    assert checksums(tmp_path / "two") == wanted
     for module, name in ((learning, "extend_table"), (encode_pass, "ShardWriter")):
         with monkeypatch.context() as patch:
             patch.setattr(module, name, no_space)

@@ -162,15 +162,15 @@ def test_ids_are_counted(shop: Path) -> None:
             assert found.mean_length == pytest.approx(statistics.fmean(lengths))
             assert found.empty_share == pytest.approx(lengths.count(0) / len(rows))
             assert found.missing_share == pytest.approx(count[0] / len(ids))
-            assert found.unseen_before == pytest.approx(count[1] / len(ids))
+            assert found.unseen_share == pytest.approx(count[1] / len(ids))
             assert found.head_share == pytest.approx(sum(n for _, n in count.most_common(10)) / len(ids))
         train, evaluated = ids_of(shop, "train", feature), ids_of(shop, "eval", feature)
         known = set(train)
         assert described.new_share == pytest.approx(sum(i not in known for i in evaluated) / len(evaluated))
         assert described.psi == pytest.approx(plain_psi(train, evaluated))
     user = describe(shop).categorical[0]
-    assert 0.1 < (user.splits["eval"].unseen_before or 0.0) < (user.new_share or 0.0)
-    assert user.splits["train"].unseen_before == 0.0
+    assert 0.1 < (user.splits["eval"].unseen_share or 0.0) < (user.new_share or 0.0)
+    assert user.splits["train"].unseen_share == 0.0
 
 
 def test_dense_values_are_summarised(shop: Path) -> None:
@@ -240,7 +240,7 @@ def test_what_is_not_defined_is_null(tmp_path: Path) -> None:
 def test_no_reserved_ids_are_claimed(tmp_path: Path, source: dict[str, Any]) -> None:
     for feature in describe(write(tmp_path / "shop", source=source)).categorical:
         for ids in feature.splits.values():
-            assert (ids.missing_share, ids.unseen_before) == (None, None)
+            assert (ids.missing_share, ids.unseen_share) == (None, None)
 
 
 def test_a_synthetic_data_set(tmp_path: Path) -> None:
