@@ -12,7 +12,8 @@ from dlrm_mtl.distributed.checkpoint_directory import list_checkpoints
 from dlrm_mtl.distributed.processes import Ranks
 from dlrm_mtl.ending import Terminated
 from dlrm_mtl.funnels import products
-from dlrm_mtl.recipe import parse_recipe
+from dlrm_mtl.quoting import quote
+from dlrm_mtl.recipe import Recipe, parse_recipe
 from dlrm_mtl.reporting.run_results import seed_file, write_comparison, write_seed
 from dlrm_mtl.reporting.streams.day_file import Seconds, write_day
 from dlrm_mtl.reporting.streams.stream_file import StreamResults
@@ -57,14 +58,26 @@ def run_stream(config: StreamConfig, ranks: Ranks) -> None:
 def _checked_days(config: StreamConfig, world_size: int) -> tuple[Day, ...]:
     config.local_batch_size(world_size)
     days = read_days(config)
+    arms = [parse_recipe(arm) for arm in config.arms]
     for day in days:
         Context.of(day.schema, config.segments)
-        for arm in config.arms:
-            try:
-                check_arm(parse_recipe(arm), day.tasks)
-            except ValueError as error:
-                raise ValueError(f"{day.data}: {error}") from None
+        for arm in arms:
+            _check_arm(arm, day, days[0])
     return days
+
+
+def _check_arm(arm: Recipe, day: Day, first: Day) -> None:
+    """Raises a ValueError for an arm that cannot be built for a day, or that has numbers for tasks by their positions,
+    which differ from those of the first day."""
+    try:
+        check_arm(arm, day.tasks)
+    except ValueError as error:
+        raise ValueError(f"{day.data}: {error}") from None
+    if any(isinstance(value, list) for value in arm.options.values()) and day.tasks != first.tasks:
+        raise ValueError(
+            f"{day.data}: arm {quote(arm.text)} has numbers by the position of tasks, which are {', '.join(day.tasks)},"
+            f" in {first.data} {', '.join(first.tasks)}; expected numbers by name, TASK:NUMBER/TASK:NUMBER"
+        )
 
 
 @dataclass

@@ -19,6 +19,7 @@ from dlrm_mtl.run_config import StreamConfig
 from dlrm_mtl.streaming.running import run_stream
 from dlrm_mtl.training.trainer import Trainer
 from dlrm_mtl.training.window import Window
+from tests.datasets import TASKS
 from tests.entry_points.test_resume import logs, without_speed
 from tests.json_edits import edit, put
 from tests.messages import mentions, naming
@@ -215,10 +216,15 @@ def test_bad_days_are_skipped(days: tuple[Path, ...], tmp_path: Path, rank_pool:
 
 
 def test_nothing_is_written_before_the_checks(days: tuple[Path, ...], tmp_path: Path, rank_pool: RankPool) -> None:
+    swapped = make_day(tmp_path / "swapped", 1, TASKS[::-1])
     for wrong, named in (
         (config((days[1], days[0]), tmp_path / "run"), (str(days[0]), "2024-01-01", "2024-01-02")),
         (config(days, tmp_path / "run", segments=("hour",)), ("'hour'",)),
         (replace(config(days, tmp_path / "run"), arms=("mean", "static:weights=1/2")), (str(days[0]), "weights")),
+        (
+            replace(config((days[0], swapped), tmp_path / "run"), arms=("mean", "static:weights=0.5/0.3/0.2")),
+            (str(swapped), "weights=0.5", "buy, like, click", str(days[0]), "click, like, buy"),
+        ),
     ):
         [message] = rank_pool.run(1, stream, wrong)
         assert message.startswith("ValueError")
