@@ -116,7 +116,11 @@ def source(
 ) -> dict[str, object]:
     """The schema's ``source``: options, files, and counts of rows and ids."""
     first, last = (to_date(day) for day in counts.days)
-    learnt = {name: getattr(options, name) for name in ("history_length", "min_count", "max_ids")}
+    learnt = {
+        "history_length": options.history_length,
+        "min_count": options.ids.least_count,
+        "max_ids": options.max_ids,
+    }
     return {
         **options.origin(files.names),
         "train_from": str(options.train_from or first),

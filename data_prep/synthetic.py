@@ -15,10 +15,11 @@ from tqdm import tqdm
 
 from data_prep.columns.layout import USER
 from data_prep.generated.bayes_ne import BayesNEs
-from data_prep.generated.columns import CHUNK_ROWS, SEGMENT, chunks, tasks_of, to_table, with_context
+from data_prep.generated.columns import CHUNK_ROWS, SEGMENT, chunks, keys_of_users, tasks_of, to_table, with_context
 from data_prep.generated.day_options import DayOptions, as_json
 from data_prep.generated.days import DayLog
 from data_prep.generated.ground_truth import EVAL, TRAIN, Distribution, GroundTruth
+from data_prep.output.raw_context import distinct_keys
 from data_prep.output.summary import line_of_day, summary
 from data_prep.output.writer import DatasetWriter, check_destination
 from dlrm_mtl import cli
@@ -87,8 +88,9 @@ def generate(options: Options) -> Schema:
                 rows = truth.rows(stream, chunk, CHUNK_ROWS)
                 table = to_table(rows, options.distribution)
                 if rows.users is not None:
-                    seen = np.union1d(seen, rows.users[:size]) if split == "train" else seen
-                    table = with_context(table, rows.users, seen)
+                    keys = keys_of_users(rows.users)
+                    seen = np.union1d(seen, distinct_keys(keys[:size])) if split == "train" else seen
+                    table = with_context(table, keys, seen)
                 writer.write(split, table.slice(0, size))
                 if split == "eval":
                     bayes.update(rows, size)

@@ -3,6 +3,7 @@
 The values of a table that wait for an id lie beside its vocabulary, in ``waiting/``.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,9 +18,9 @@ from data_prep.encoding.encoding import Encoding
 from data_prep.encoding.files import find_vocabulary
 from data_prep.encoding.reuse import ReusedEncoding, read_reused
 from data_prep.ids.counting import Span
-from data_prep.ids.extension import CountedValues, extend_vocabulary, read_counted
+from data_prep.ids.extension import CountedValues, NewIds, extend_vocabulary, read_counted
 from data_prep.ids.fingerprints import of_vocabulary
-from data_prep.ids.vocabulary import RESERVED_IDS
+from data_prep.ids.vocabulary import RESERVED_IDS, UNSEEN_ID
 from dlrm_mtl.continuation import Period
 from dlrm_mtl.file_names import file_names
 from dlrm_mtl.files import sha256
@@ -109,16 +110,50 @@ class Extended:
         return {table: values.table() for table, values in self.vocabularies.items()}
 
     @property
-    def waiting_tables(self) -> dict[str, pa.Table]:
-        """The same columns of the values that wait, by their files in the data set; without empty tables."""
+    def new_ids(self) -> dict[str, NewIds]:
+        """By table, the ids that begin anew; empty where the data set begins a chain."""
+        before = {} if self.previous is None else self.previous.reused.encoding.fingerprints.tables
+        return {table: NewIds(ids, before[table].size) for table, ids in self.reset.items() if table in before}
+
+    def for_next(self, clusters: Integers | None = None) -> dict[str, pa.Table]:
+        """What the data set that extends this one needs, by its files: values that wait, and the clusters so far.
+
+        Args:
+            clusters: keys, ascending; None: there are none.
+        """
         files = waiting_files(self.encoding)
-        return {files[table]: values.table() for table, values in self.waiting.items() if len(values)}
+        tables = {files[table]: values.table() for table, values in self.waiting.items() if len(values)}
+        return tables if clusters is None else {**tables, CLUSTERS: pa.table({"value": clusters})}
 
     def as_record(self) -> dict[str, Any]:
         """The entry ``chain`` of the schema's source."""
         waiting = {table: len(values) for table, values in self.waiting.items()}
         reset = {table: len(ids) for table, ids in self.reset.items()}
         return chain_record(self.previous, self.growth, self.encoding, reset, waiting)
+
+
+class UnseenBefore:
+    """By feature, the share of the ids that the data set before has not: what a model reads as unseen when it is
+    evaluated on the rows."""
+
+    def __init__(self, extended: Extended) -> None:
+        self._features = extended.encoding.features
+        self._new_ids = extended.new_ids
+        self._unseen: Counter[str] = Counter()
+        self._ids: Counter[str] = Counter()
+
+    def add(self, columns: Mapping[str, pa.Array]) -> None:
+        """Adds the encoded columns (B,) of rows."""
+        for feature in self._features:
+            if new_ids := self._new_ids.get(feature.table_name):
+                column = columns[feature.name]
+                ids = np.asarray(column.flatten() if feature.multi_hot else column)
+                self._unseen[feature.name] += new_ids.count(ids) + int(np.count_nonzero(ids == UNSEEN_ID))
+                self._ids[feature.name] += len(ids)
+
+    def shares(self) -> dict[str, float]:
+        """The entry ``unseen_before`` of the schema's source."""
+        return {name: self._unseen[name] / max(number, 1) for name, number in self._ids.items()}
 
 
 def chain_record(

@@ -93,19 +93,6 @@ class ChangingTruth:
         truth = self.first.moved([source for source, _ in features], directions, product_directions)
         return Day(day, truth, [values for _, values in features])
 
-    def users_before(self, day: int, rows: int, chunk_rows: int) -> Integers:
-        """The users (U,), ascending, that have rows before a day."""
-        users = self.first.users
-        if users is None:
-            return np.empty(0, np.int64)
-        seen = np.zeros(self.first.distribution.users, bool)
-        for before in range(day):
-            for chunk in range(-(-rows // chunk_rows)):
-                # The users are what is drawn first for a chunk.
-                drawn = users.sample(self.first.rng(DAYS + before, chunk), chunk_rows)
-                seen[drawn[: rows - chunk * chunk_rows]] = True
-        return np.flatnonzero(seen)
-
 
 class _Feature:
     """A categorical feature over time. It has C places of fixed popularity ranks; a place of a feature of items gets a

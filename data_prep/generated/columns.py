@@ -52,9 +52,12 @@ def to_table(rows: Rows, distribution: Distribution, values: Sequence[Integers] 
     return pa.table(columns)
 
 
-def with_context(table: pa.Table, users: UserNumbers, seen: UserNumbers) -> pa.Table:
-    """The rows with their clusters, and whether the user (B,) is one of those with training rows (U,)."""
-    keys = pa.array(users)
-    codes = (~are_among(users, seen)).astype(np.int32)
-    table = table.append_column(cluster_column(USER), cluster_keys(keys.cast(pa.string())))
-    return table.append_column(segment_column(USER), pa.array(codes))
+def keys_of_users(users: UserNumbers) -> pa.Int64Array:
+    """Keys (B,) of the clusters that users are."""
+    return cluster_keys(pa.array(users).cast(pa.string()))
+
+
+def with_context(table: pa.Table, keys: pa.Int64Array, seen: Integers) -> pa.Table:
+    """The rows with the keys (B,) of their users, and whether these are among known ones (U,), ascending."""
+    codes = (~are_among(keys.to_numpy(), seen)).astype(np.int32)
+    return table.append_column(cluster_column(USER), keys).append_column(segment_column(USER), pa.array(codes))

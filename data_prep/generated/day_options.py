@@ -6,7 +6,9 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from data_prep.columns.days import day_number
 from data_prep.columns.layout import CategoricalColumn, DenseColumn, LabelColumn, Layout
+from data_prep.columns.periods import numbered
 from data_prep.engine.options import IdOptions
 from data_prep.generated.change import Change
 from data_prep.generated.columns import tasks_of
@@ -68,7 +70,7 @@ class DayOptions:
 
     def period(self, number: int) -> Period:
         """The times of a day."""
-        return Period(f"{self.date(number)}T00:00:00", f"{self.date(number + 1)}T00:00:00")
+        return numbered(day_number(self.date(number)), "day")
 
     @property
     def task_times(self) -> TaskTimes:

@@ -12,10 +12,10 @@ import pyarrow as pa
 from data_prep.columns.layout import USER
 from data_prep.encoding.encoder import Encoder
 from data_prep.encoding.encoding import EncodedCategorical, EncodedDense, Encoding
-from data_prep.encoding.extending import Extended, Growth, begin_chain, extend_chain, read_previous
+from data_prep.encoding.extending import Extended, Growth, UnseenBefore, begin_chain, extend_chain, read_previous
 from data_prep.generated.bayes_ne import BayesNEs
 from data_prep.generated.change import ChangingTruth, Day
-from data_prep.generated.columns import CHUNK_ROWS, SEGMENT, chunks, tasks_of, to_table, with_context
+from data_prep.generated.columns import CHUNK_ROWS, SEGMENT, chunks, keys_of_users, tasks_of, to_table, with_context
 from data_prep.generated.day_options import NAME, DayOptions, layout_of
 from data_prep.generated.ground_truth import Distribution
 from data_prep.ids.assignment import of_values
@@ -23,6 +23,7 @@ from data_prep.ids.counting import Span
 from data_prep.ids.extension import span_of
 from data_prep.ids.fingerprints import of_dense, of_hash, of_vocabulary
 from data_prep.output.continued import Continued
+from data_prep.output.raw_context import distinct_keys
 from data_prep.output.writer import DatasetWriter, check_destination
 from dlrm_mtl.meaning import Fingerprints
 from dlrm_mtl.quoting import quote
@@ -81,9 +82,9 @@ class DayLog:
             encoding,
             encoding.assignments(lambda table: of_values(extended.vocabularies[table].values, "integer")),
         )
-        seen = self._truth.users_before(number, self.rows, CHUNK_ROWS)
+        unseen_before, bayes = UnseenBefore(extended), BayesNEs(tasks)
         has_users = self.distribution.users > 0
-        bayes = BayesNEs(tasks)
+        known = seen = np.empty(0, np.int64) if extended.previous is None else extended.previous.clusters()
         with DatasetWriter(
             directory,
             NAME,
@@ -98,9 +99,13 @@ class DayLog:
             for chunk, size in chunks(self.rows):
                 rows = day.rows(chunk, CHUNK_ROWS)
                 raw = _as_read(to_table(rows, self.distribution, day.values).slice(0, size))
-                table = pa.table({**encoder.encode(raw), **{name: raw[name] for name in self.distribution.task_names}})
+                columns = encoder.encode(raw)
+                unseen_before.add(columns)
+                table = pa.table({**columns, **{name: raw[name] for name in self.distribution.task_names}})
                 if rows.users is not None:
-                    table = with_context(table, rows.users[:size], seen)
+                    keys = keys_of_users(rows.users[:size])
+                    table = with_context(table, keys, known)
+                    seen = np.union1d(seen, distinct_keys(keys))
                 writer.write(STREAM, table)
                 bayes.update(rows, size)
             return writer.finish(
@@ -109,11 +114,12 @@ class DayLog:
                     "day": number,
                     "unseen_ids": dict(encoder.unseen),
                     "chain": extended.as_record(),
+                    "unseen_before": unseen_before.shares(),
                 },
                 bayes_ne=bayes.values(),
                 encoding=encoding,
                 vocabularies=extended.vocabulary_tables,
-                waiting=extended.waiting_tables,
+                for_next=extended.for_next(seen if has_users else None),
                 period=self.options.period(number),
                 continued=Continued.of(extended),
             )

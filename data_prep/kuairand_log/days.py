@@ -10,7 +10,8 @@ import pyarrow as pa
 
 from data_prep.columns.arrays import Integers, one_chunk
 from data_prep.columns.layout import Kind, dense_names
-from data_prep.encoding.extending import Extended, Previous, begin_chain, extend_chain, read_previous
+from data_prep.columns.periods import name_of, numbered
+from data_prep.encoding.extending import Extended, Previous, UnseenBefore, begin_chain, extend_chain, read_previous
 from data_prep.ids.counting import Span
 from data_prep.ids.extension import span_of
 from data_prep.kuairand_log.context import CLUSTER, KuaiRandContext
@@ -24,7 +25,6 @@ from data_prep.kuairand_log.progress import with_progress
 from data_prep.kuairand_log.raw_tables import check_history, discover, read_log
 from data_prep.kuairand_log.reuse import newest_of, reuse
 from data_prep.output.continued import Continued
-from data_prep.output.raw_context import cluster_keys, distinct_keys
 from data_prep.output.writer import DatasetWriter, check_destination
 from dlrm_mtl.continuation import Period
 from dlrm_mtl.schema import STREAM, Schema, read_schema
@@ -93,7 +93,7 @@ class _DayByDay:
 
     def directory(self, day: int) -> Path:
         """Of the data set of a day (since 1970)."""
-        return self.options.out / str(to_date(day))
+        return self.options.out / name_of(day, "day")
 
     def prepare(self, log: DayFiles, previous: Path | None) -> Iterator[tuple[Path, Schema]]:
         """Writes the days that the log has; yields the directory and schema of each.
@@ -108,19 +108,22 @@ class _DayByDay:
             check_destination(self.directory(day))
         for day in log.days:
             before = read_previous(previous, "kuairand", self.directory(day)) if previous is not None else None
+            if before is not None and previous == self.options.extend:
+                before = replace(before, growth=self.options.growth_after(before))
             previous = self.directory(day)
             yield previous, self._prepare(log, day, before)
 
     def _prepare(self, log: DayFiles, day: int, previous: Previous | None) -> Schema:
         tasks, statistics = TASKS[self.options.tasks], Statistics(self.tables)
-        context = KuaiRandContext(self.tables, self.options.segments, _known_users(previous))
+        known = np.empty(0, np.int64) if previous is None else previous.clusters()
+        context = KuaiRandContext(self.tables, self.options.segments, known)
         passes = Passes(tasks, self.tables, context, statistics)
         for impressions in log.read(day):
             passes.counts.read(impressions)
             passes.count(STREAM, impressions)
         extended = self._extend(statistics, previous)
         encoding, vocabularies = extended.encoding, extended.vocabulary_tables
-        encoder = ImpressionEncoder(self.tables, encoding, vocabularies)
+        encoder, unseen_before = ImpressionEncoder(self.tables, encoding, vocabularies), UnseenBefore(extended)
         with DatasetWriter(
             self.directory(day),
             self.options.name,
@@ -133,7 +136,9 @@ class _DayByDay:
             splits=[STREAM],
         ) as writer:
             for impressions in log.read(day):
-                writer.write(STREAM, passes.encode(STREAM, impressions, encoder, encoding.features))
+                rows = passes.encode(STREAM, impressions, encoder, encoding.features)
+                unseen_before.add({name: one_chunk(rows[name]) for name in rows.column_names})
+                writer.write(STREAM, rows)
             return writer.finish(
                 source={
                     **self.options.origin(self.files),
@@ -142,12 +147,13 @@ class _DayByDay:
                     **passes.counts.as_record(),
                     "dense_scaling": encoding.dense_scaling,
                     "chain": extended.as_record(),
+                    "unseen_before": unseen_before.shares(),
                     **context.as_record(),
                 },
                 encoding=encoding,
                 vocabularies=vocabularies,
-                waiting=extended.waiting_tables,
-                period=Period(f"{to_date(day)}T00:00:00", f"{to_date(day + 1)}T00:00:00"),
+                for_next=extended.for_next(context.clusters),
+                period=numbered(day, "day"),
                 continued=Continued.of(extended),
             )
 
@@ -173,10 +179,3 @@ class _DayByDay:
 
 def _span(values: pa.ChunkedArray, counts: Integers, kind: Kind) -> Span:
     return span_of(one_chunk(values), counts, kind)
-
-
-def _known_users(previous: Previous | None) -> Integers:
-    """Keys of the users that have an id in the data set before, ascending."""
-    if previous is None:
-        return np.empty(0, np.int64)
-    return distinct_keys(cluster_keys(one_chunk(previous.vocabulary(CLUSTER).values).cast(pa.string())))

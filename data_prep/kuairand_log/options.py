@@ -10,7 +10,7 @@ import numpy as np
 
 from data_prep.columns.days import day_number
 from data_prep.columns.layout import LabelColumn, Layout
-from data_prep.encoding.extending import Growth
+from data_prep.encoding.extending import Growth, Previous
 from data_prep.engine.options import IdOptions, refuse_changed
 from data_prep.kuairand_log.context import SEGMENTS
 from data_prep.kuairand_log.counts import LABEL_SOURCES, labels_of
@@ -48,15 +48,15 @@ class Options:
     """day: each day from train_from to eval_to is a data set of the split stream, for dlrm_mtl.stream. The first learns
     ids, means and deviations; each next one extends the ids of the one before."""
     extend: Path | None = None
-    """Data set of a day that the first of these days extends; with --every day. History length, minimum count, maximum
-    numbers of ids, means and deviations are those of its chain."""
+    """Data set of a day that the first of these days extends; with --every day. Minimum count and maximum numbers of
+    ids stay as they are unless they are given."""
     include_random: bool = False
     """Use the log of randomly exposed videos (log_random_*.csv) as well."""
     history_length: int = 50
     """Number of newest ids kept of each history of a user."""
-    min_count: int = 1
-    """A value needs at least so many occurrences in training rows for an id of its own; rarer ones share the id of
-    unseen values, which is then trained. With --every day, occurrences since a value was first seen count."""
+    min_count: int | None = None
+    """A value needs at least so many occurrences in training rows for an id of its own, by default 1; rarer ones share
+    the id of unseen values, which is then trained. With --every day, occurrences since a value was first seen count."""
     max_ids: int = 0
     """Maximum number of each table's ids, reserved ones included; 0: no maximum. The most frequent values are kept.
     With --every day, a full table gives the ids of values that were not seen for the longest time to new ones."""
@@ -72,9 +72,10 @@ class Options:
     def validate(self) -> None:
         """Raises ValueError where options are out of range or contradict each other."""
         usual = Options(self.raw, self.out, self.tasks)
-        for name in ("encoding", "extend"):
-            if getattr(self, name) is not None:
-                refuse_changed(self, usual, "history_length", "min_count", "max_ids", "table_max_ids", by=name)
+        if self.encoding is not None:
+            refuse_changed(self, usual, "history_length", "min_count", "max_ids", "table_max_ids")
+        if self.extend is not None:
+            refuse_changed(self, usual, "history_length", by="extend")
         if self.history_length < 1:
             raise ValueError(f"history_length {self.history_length}: expected at least 1")
         self.ids.validate(layout_of(self.tasks))
@@ -130,9 +131,14 @@ class Options:
 
     @property
     def growth(self) -> Growth:
-        """How tables take up new values in a chain that begins."""
+        """Which values have ids."""
+        return _growth(self.ids, layout_of(self.tasks))
+
+    def growth_after(self, previous: Previous) -> Growth:
+        """The same for a data set that extends another one. Raises ValueError where a maximum is below the ids that
+        there are."""
         layout = layout_of(self.tasks)
-        return Growth(self.min_count, {table: self.ids.cap(layout, table) for table in layout.tables})
+        return _growth(self.ids.going_on(previous, layout), layout)
 
     def of_days(self, impressions: Impressions) -> "np.ndarray":
         """Mask (B,) of the rows from ``train_from`` to ``eval_to``."""
@@ -147,6 +153,10 @@ class Options:
         """Mask (B,) of the rows of each split."""
         used, boundary = self.of_days(impressions), day_number(self.eval_from)
         return {"train": used & (impressions.day < boundary), "eval": used & (impressions.day >= boundary)}
+
+
+def _growth(ids: IdOptions, layout: Layout) -> Growth:
+    return Growth(ids.least_count, {table: ids.cap(layout, table) for table in layout.tables})
 
 
 def layout_of(tasks: str) -> Layout:

@@ -131,7 +131,7 @@ class DatasetWriter:
         vocabularies: Mapping[str, pa.Table] | None = None,
         period: Period | None = None,
         continued: Continued | None = None,
-        waiting: Mapping[str, pa.Table] | None = None,
+        for_next: Mapping[str, pa.Table] | None = None,
     ) -> Schema:
         """Closes the last shards, writes encoding and schema, and moves the data set into place.
 
@@ -140,7 +140,7 @@ class DatasetWriter:
             vocabularies: of the encoding's tables: columns ``value`` and ``count``, in the order of the ids.
             period: of the rows' times, for the split stream.
             continued: the data set that this one continues, for the split stream.
-            waiting: values that wait for an id, by file: columns ``value``, ``count`` and ``last_seen``.
+            for_next: by file, the values that the data set that continues this one needs.
 
         Raises:
             ValueError: a split is empty, or a task has one class only.
@@ -175,7 +175,7 @@ class DatasetWriter:
         files = vocabulary_files(vocabularies or {})
         for table, vocabulary in (vocabularies or {}).items():
             write_vocabulary(vocabulary, self._partial / files[table])
-        for file, values in (waiting or {}).items():
+        for file, values in (for_next or {}).items():
             write_vocabulary(values, self._partial / file)
         write_encoding(encoding or of_encoded(schema), self._partial, files)
         write_schema(schema, self._partial)

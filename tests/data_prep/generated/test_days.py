@@ -93,10 +93,11 @@ def test_ids_that_begin_anew_are_those_that_the_day_before_did_not_know(log: lis
         for feature in schema.categorical:
             now, before = (values_by_id(some, feature.name) for some in (directory, previous))
             ids_before = {value: id for id, value in before.items()}
-            for id in ids_of(directory, feature.name).tolist():
-                expected = ids_before.get(now[id], 1) if id > 1 else id
-                assert (1 if id in new_ids.get(feature.name, ()) else id) == expected
-                changed += expected != id
+            ids = ids_of(directory, feature.name).tolist()
+            expected = [ids_before.get(now[id], 1) if id > 1 else id for id in ids]
+            assert [1 if id in new_ids.get(feature.name, ()) else id for id in ids] == expected
+            assert schema.source["unseen_before"][feature.name] == expected.count(1) / len(ids)
+            changed += sum(id != before for id, before in zip(ids, expected, strict=True))
     assert changed > 100
 
 

@@ -151,6 +151,21 @@ def test_full_tables_recycle_what_neither_occurs_nor_was_watched(tmp_path: Path)
     assert "video_id" not in read_new_ids(*days[2])
 
 
+def test_a_later_log_may_change_how_tables_grow(chain: list[tuple[Path, Schema]], tmp_path: Path) -> None:
+    last, schema = chain[-1]
+    users, sizes = vocabulary(last, "user_id"), {name: users[0].cardinality for name, users in schema.tables.items()}
+    full = {name: max(size, 3) for name, size in sizes.items()}
+    log = [impression(3, 55, 20220506), *(impression(5, 56, date) for date in (20220506, 20220507))]
+    raw = write_days(tmp_path / "raw", log)
+    with pytest.raises(ValueError, match=naming("video_id", 3, sizes["video_id"], last)):
+        days_of(raw, tmp_path / "days", extend=last, table_max_ids={"video_id": 3})
+    days = days_of(raw, tmp_path / "days", extend=last, table_max_ids=full, min_count=2)
+    # User 5 is seen twice by 7 May, and then takes the id of user 2 or 9, whom the last days lack.
+    assert vocabulary(days[0][0], "user_id") == users
+    assert set(vocabulary(days[1][0], "user_id")) - {*users} == {5}
+    assert {table: users[0].cardinality for table, users in days[1][1].tables.items()} == full
+
+
 def test_a_maximum_of_ids_without_days(raw: Path, tmp_path: Path) -> None:
     schema = prepare(Options(raw, tmp_path / "out", "feeds", table_max_ids={"video_id": 4, "user_id": 3}))
     # Video 10 has three training rows and video 11 two; of the users, each has two.
@@ -165,8 +180,7 @@ def test_a_maximum_of_ids_without_days(raw: Path, tmp_path: Path) -> None:
         ({"every": "day", "eval_from": date("2022-05-03")}, ("eval_from", "2022-05-03")),
         ({"every": "day", "encoding": Path("other")}, ("encoding", "other", "every day")),
         ({"extend": Path("other")}, ("extend", "other", "every day")),
-        ({"every": "day", "extend": Path("other"), "min_count": 2}, ("min_count", 2, "extend")),
-        ({"every": "day", "extend": Path("other"), "max_ids": 9}, ("max_ids", 9, "extend")),
+        ({"every": "day", "extend": Path("other"), "history_length": 2}, ("history_length", 2, "extend")),
         ({"every": "day", "max_ids": 2}, ("user_id", "max_ids", 2)),
         ({"every": "day", "table_max_ids": {"watch_seq": 9}}, ("table_max_ids", "'watch_seq'", "video_id")),
         (
@@ -244,4 +258,5 @@ def test_real_rows_read_by_the_day_before_equal_those_whose_new_ids_are_unseen(t
         read = np.where(np.isin(items, new_ids.get(feature.table_name, [])), 1, items)
         before = expected[feature.name].combine_chunks()
         assert np.array_equal(read, np.asarray(before.flatten() if feature.multi_hot else before)), feature.name
+        assert third[1].source["unseen_before"][feature.name] == (read == 1).mean()
     assert now.select(third[1].dense).equals(expected.select(third[1].dense))
