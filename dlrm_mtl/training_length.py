@@ -41,7 +41,10 @@ class TrainingLength:
         return build(cls, {key: value for key, value in record.items() if key != "steps"}, "training")
 
     def as_json(self) -> dict[str, Any]:
-        return {**asdict(self), "steps": self.steps}
+        record = {**asdict(self), "steps": self.steps}
+        if not self.padded:
+            del record["padded"]
+        return record
 
     @property
     def steps(self) -> int:
