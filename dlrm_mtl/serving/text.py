@@ -23,9 +23,7 @@ def format_export(manifest: Manifest) -> str:
 
 
 def format_delta(delta: Delta) -> str:
-    """Its size, and how many rows of which tables changed."""
-    tables = ", ".join(
-        f"{table} {changes.replaced + changes.appended:,} of {changes.rows:,}"
-        for table, changes in delta.tables.items()
-    )
-    return f"{format_size(delta.bytes)} of {format_size(delta.export.bytes)}; rows changed: {tables}"
+    """Its size, and how many rows of the tables changed; ``delta.json`` has them by table."""
+    changed = sum(changes.replaced + changes.appended for changes in delta.tables.values())
+    rows = sum(changes.rows for changes in delta.tables.values())
+    return f"{format_size(delta.bytes)} of {format_size(delta.export.bytes)}, {changed:,} of {rows:,} rows changed"
