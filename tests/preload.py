@@ -15,8 +15,8 @@ LIBRARIES = (
     *("pyarrow.compute", "pyarrow.parquet"),
     "pandas",  # pyarrow imports it where it is installed
 )
-BELOW_ENTRY_POINTS = ("dlrm_mtl.reporting.html", "dlrm_mtl.studies.comparison")
-"""Modules of this project; with what they import, nearly all that training needs."""
+BELOW_ENTRY_POINTS = ("dlrm_mtl.reporting.html", "dlrm_mtl.studies.comparison", "data_prep.engine.entry_point")
+"""Modules of this project; with what they import, nearly all that training and preparations need."""
 
 with without_garbage_collection():
     for name in (*LIBRARIES, *BELOW_ENTRY_POINTS):

@@ -25,12 +25,17 @@ class ModuleProcess:
 
     Differs from a new process in two ways: most modules are already imported, and functions registered with atexit do
     not run.
+
+    Args:
+        own_group: whether it leads a process group of its own.
     """
 
-    def __init__(self, module: str, arguments: Sequence[str], environment: Mapping[str, str], cwd: Path) -> None:
+    def __init__(
+        self, module: str, arguments: Sequence[str], environment: Mapping[str, str], cwd: Path, own_group: bool = False
+    ) -> None:
         self._streams = tempfile.TemporaryDirectory()
         self._process: ForkServerProcess = preloading_context().Process(
-            target=_run, args=(module, list(arguments), dict(environment), cwd, Path(self._streams.name))
+            target=_run, args=(module, list(arguments), dict(environment), cwd, Path(self._streams.name), own_group)
         )
         self._process.start()
         self._output: tuple[str, str] | None = None
@@ -95,7 +100,11 @@ def rank_variables(rank: int, world_size: int, port: int) -> dict[str, str]:
     return {name: str(value) for name, value in {**numbers, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}.items()}
 
 
-def _run(module: str, arguments: list[str], environment: dict[str, str], cwd: Path, streams: Path) -> None:
+def _run(
+    module: str, arguments: list[str], environment: dict[str, str], cwd: Path, streams: Path, own_group: bool
+) -> None:
+    if own_group:
+        os.setsid()
     for descriptor, name in ((1, "stdout"), (2, "stderr")):
         os.dup2(os.open(streams / name, os.O_WRONLY | os.O_CREAT), descriptor)
     os.chdir(cwd)

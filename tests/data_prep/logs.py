@@ -21,6 +21,8 @@ from data_prep.engine.prepare import prepare
 from data_prep.engine.split import SplitOptions
 from dlrm_mtl.model_schema import Task
 from dlrm_mtl.schema import Schema
+from tests.pages import ROOT
+from tests.preloaded import ModuleProcess
 from tests.waiting import wait_for
 
 COLUMNS = ("click", "count", "weight", "site", "user", "word", "tags", "unused")
@@ -46,6 +48,8 @@ CONTEXT = ("--cluster", "user", "--segments", "word", "unused")
 """Options that keep a feature, and a column that is no feature."""
 
 WAIT_S = 60.0
+
+Process = ModuleProcess | subprocess.Popen[str]
 
 
 def lines_of(rows: int, seed: int = 0) -> list[str]:
@@ -142,15 +146,21 @@ def write_toml(path: Path, layout: Layout = LAYOUT) -> Path:
     return path
 
 
-def command(*arguments: object) -> list[str]:
-    return [sys.executable, "-m", "data_prep.criteo", *map(str, arguments)]
+def words(*arguments: object) -> list[str]:
+    return [str(argument) for argument in arguments]
 
 
-def start(arguments: Sequence[str], **environment: str) -> subprocess.Popen[str]:
-    """Starts a process in its own process group."""
+def start(arguments: Sequence[str], **environment: str) -> ModuleProcess:
+    """Starts ``data_prep.criteo`` in its own process group."""
+    variables = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
+    return ModuleProcess("data_prep.criteo", arguments, variables, ROOT, own_group=True)
+
+
+def start_anew(arguments: Sequence[str]) -> subprocess.Popen[str]:
+    """Likewise as a new process, whose imports take most of its time."""
     return subprocess.Popen(
-        arguments,
-        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+        [sys.executable, "-m", "data_prep.criteo", *arguments],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -158,21 +168,27 @@ def start(arguments: Sequence[str], **environment: str) -> subprocess.Popen[str]
     )
 
 
-def finish(process: subprocess.Popen[str], timeout: float = WAIT_S) -> tuple[int, str]:
+def finish(process: Process, timeout: float = WAIT_S) -> tuple[int, str]:
     """Waits for the end and kills the process group; exit code, and stderr without progress bars."""
     try:
         _, errors = process.communicate(timeout=timeout)
     finally:
         kill_group(process)
-    return process.returncode, "\n".join(line for line in errors.splitlines() if line and "%|" not in line)
+    assert process.returncode is not None
+    return process.returncode, without_progress(errors)
 
 
-def kill_group(process: subprocess.Popen[str]) -> None:
+def without_progress(errors: str) -> str:
+    """Stderr without progress bars."""
+    return "\n".join(line for line in errors.splitlines() if line and "%|" not in line)
+
+
+def kill_group(process: Process) -> None:
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    process.wait(WAIT_S)
+    process.communicate(timeout=WAIT_S)
 
 
-def await_that(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+def await_that(condition: Callable[[], bool], process: Process) -> None:
     """Waits until it holds or the process has ended."""
     wait_for(lambda: condition() or process.poll() is not None, WAIT_S, str, poll_s=0.002)

@@ -263,11 +263,11 @@ def test_what_is_launched_is_a_stream(tmp_path: Path) -> None:
 
 def test_replicas_share_the_files_of_a_data_set(tmp_path: Path) -> None:
     logs = tmp_path / "logs"
-    assert run("python", "-m", "data_prep.criteo_log", "--out", logs, "--rows", "3000", "--files", "4").returncode == 0
+    assert python("data_prep.criteo_log", "--out", logs, "--rows", "3000", "--files", "4").returncode == 0
     options = "--ids vocabulary --min-count 2"
     launch("prepare", tmp_path / "torchx", options, LOGS=logs, DIR=tmp_path / "two")
     alone: list[str | Path] = ["--raw", logs, *options.split(), "--out", tmp_path / "one"]
-    assert run("python", "-m", "data_prep.criteo", *alone).returncode == 0
+    assert python("data_prep.criteo", *alone).returncode == 0
     one, two = (
         {path.relative_to(out): path.read_bytes() for path in out.rglob("*") if path.is_file()}
         for out in (tmp_path / "one", tmp_path / "two")

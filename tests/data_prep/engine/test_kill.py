@@ -17,12 +17,13 @@ from tests.data_prep.logs import (
     WAIT_S,
     await_that,
     checksums,
-    command,
     finish,
     kill_group,
     lines_of,
     run_prepare,
     start,
+    start_anew,
+    words,
     write_log,
 )
 from tests.waiting import wait_for
@@ -45,7 +46,7 @@ def arguments_of(raw: Path, out: Path, workers: int) -> list[str]:
     # A split by rows has a stage that counts the lines.
     splits = ("--train-rows", f"0:{3 * ROWS}", "--eval-rows", f"{3 * ROWS}:")
     context = ("--cluster", "cat_0", "--segments", "int_0")
-    return command("--raw", raw, "--out", out, "--workers", workers, *splits, *context)
+    return words("--raw", raw, "--out", out, "--workers", workers, *splits, *context)
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +94,7 @@ def test_it_goes_on_after_every_kill(raw: Path, uninterrupted: dict[str, str], t
     moments.append(("evaluation", 0))
     killed = 0
     for stage, finished in moments:
-        process = start(arguments_of(raw, out, workers))
+        process = start_anew(arguments_of(raw, out, workers))
 
         def reached(stage: str = stage, finished: int = finished) -> bool:
             return has_begun(out, stage, finished)
@@ -119,7 +120,7 @@ def test_it_goes_on_after_every_kill(raw: Path, uninterrupted: dict[str, str], t
 def test_workers_end_with_their_main_process(raw: Path, tmp_path: Path, finished: int) -> None:
     """Both those at work and one that waits for work while another does the last piece."""
     out = tmp_path / "out"
-    process = start(arguments_of(raw, out, 2))
+    process = start_anew(arguments_of(raw, out, 2))
     await_that(lambda: has_begun(out, "count", finished), process)
     assert process.poll() is None
     kill_main(process)

@@ -22,13 +22,13 @@ from tests.data_prep.logs import (
     HEADED,
     LAYOUT,
     checksums,
-    command,
     compressed,
     finish,
     lines_of,
     read_split,
     run_prepare,
     start,
+    words,
     write_bytes,
     write_log,
     write_toml,
@@ -117,7 +117,7 @@ def test_shards_are_the_same_for_any_number_of_workers(tmp_path: Path) -> None:
     found = []
     for workers in (1, 2, 3):
         out = tmp_path / f"out{workers}"
-        arguments = command("--raw", tmp_path / "raw", "--out", out, "--layout", layout, "--workers", workers)
+        arguments = words("--raw", tmp_path / "raw", "--out", out, "--layout", layout, "--workers", workers)
         options = ["--on-bad-row", "quarantine", "--train-rows", "0:500", "--eval-rows", "500:"]
         code, errors = finish(start([*arguments, *options, *CONTEXT]))
         assert (code, errors) == (0, "")

@@ -5,6 +5,7 @@ import fcntl
 import json
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -21,13 +22,16 @@ from data_prep.output import shards
 from tests.children import children_of
 from tests.data_prep.logs import (
     LAYOUT,
+    WAIT_S,
     await_that,
     checksums,
-    command,
     finish,
     lines_of,
     run_prepare,
     start,
+    start_anew,
+    without_progress,
+    words,
     write_log,
     write_toml,
 )
@@ -55,10 +59,12 @@ def log(tmp_path: Path) -> Path:
 def test_a_full_disk_is_one_clear_line(log: Path, tmp_path: Path, limit: int, workers: int) -> None:
     layout = write_toml(tmp_path / "small.toml")
     out = tmp_path / "out"
-    arguments = command("--raw", log, "--out", out, "--layout", layout, "--workers", workers)
+    arguments = words("--raw", log, "--out", out, "--layout", layout, "--workers", workers)
     # Spawned workers inherit limits and ignored signals.
-    code, errors = finish(start([sys.executable, "-c", LIMITED.format(limit=limit), *arguments[3:]]))
-    assert code == 2
+    limited = [sys.executable, "-c", LIMITED.format(limit=limit), *arguments]
+    process = subprocess.run(limited, capture_output=True, text=True, timeout=WAIT_S)
+    errors = without_progress(process.stderr)
+    assert process.returncode == 2
     assert len(errors.splitlines()) == 1, errors
     assert errors.startswith("criteo: ")
     assert os.strerror(errno.EFBIG) in errors
@@ -94,7 +100,7 @@ def test_after_a_full_disk_it_goes_on(
 @pytest.mark.parametrize("where", ["/proc/out", "/proc/1/deep/out"])
 def test_a_place_that_cannot_be_written(log: Path, tmp_path: Path, where: str) -> None:
     layout = write_toml(tmp_path / "small.toml")
-    code, errors = finish(start(command("--raw", log, "--out", where, "--layout", layout)))
+    code, errors = finish(start(words("--raw", log, "--out", where, "--layout", layout)))
     assert code == 2
     assert len(errors.splitlines()) == 1, errors
     assert "/proc/" in errors
@@ -121,7 +127,7 @@ def test_a_second_process_is_refused(log: Path, tmp_path: Path) -> None:
     layout = write_toml(tmp_path / "small.toml")
     with lock.open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
-        code, errors = finish(start(command("--raw", log, "--out", tmp_path / "out", "--layout", layout)))
+        code, errors = finish(start(words("--raw", log, "--out", tmp_path / "out", "--layout", layout)))
     assert code == 2
     assert mentions(errors, "criteo", tmp_path / "out.partial", "another process")
     run_prepare(log, tmp_path / "out")
@@ -129,7 +135,7 @@ def test_a_second_process_is_refused(log: Path, tmp_path: Path) -> None:
 
 def test_two_processes_at_once(log: Path, tmp_path: Path) -> None:
     layout = write_toml(tmp_path / "small.toml")
-    arguments = command("--raw", log, "--out", tmp_path / "out", "--layout", layout)
+    arguments = words("--raw", log, "--out", tmp_path / "out", "--layout", layout)
     results = [finish(process) for process in [start(arguments), start(arguments)]]
     codes = sorted(code for code, _ in results)
     assert codes in ([0, 0], [0, 2])
@@ -290,7 +296,7 @@ def test_options_of_ids_that_cannot_be_are_named(
 
 def test_a_killed_worker_is_said(log: Path, tmp_path: Path) -> None:
     layout = write_toml(tmp_path / "small.toml")
-    process = start(command("--raw", log, "--out", tmp_path / "out", "--layout", layout, "--workers", 2))
+    process = start_anew(words("--raw", log, "--out", tmp_path / "out", "--layout", layout, "--workers", 2))
     await_that(lambda: len(children_of(process.pid)) > 2, process)  # two workers, and what multiprocessing needs
     os.kill(max(children_of(process.pid)), signal.SIGKILL)
     code, errors = finish(process)

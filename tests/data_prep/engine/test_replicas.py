@@ -8,7 +8,7 @@ import pytest
 from data_prep.engine import work_directory
 from data_prep.engine.work_directory import Replica, WorkDirectory
 from dlrm_mtl.files import write_json
-from tests.data_prep.logs import CONTEXT, checksums, command, finish, lines_of, start, write_log, write_toml
+from tests.data_prep.logs import CONTEXT, checksums, finish, lines_of, start, words, write_log, write_toml
 from tests.messages import mentions, naming
 
 FILES = 5
@@ -18,7 +18,7 @@ FILES = 5
 def arguments(tmp_path: Path) -> list[str]:
     for day in range(FILES):
         write_log(tmp_path / "raw" / f"day_{day}{'.gz' if day % 2 else ''}", lines_of(2000, seed=day))
-    return command("--raw", tmp_path / "raw", "--layout", write_toml(tmp_path / "small.toml"))
+    return words("--raw", tmp_path / "raw", "--layout", write_toml(tmp_path / "small.toml"))
 
 
 def together(arguments: list[str], out: Path, size: int = 2, delays: tuple[float, ...] = ()) -> list[tuple[int, str]]:
