@@ -73,7 +73,8 @@ def chain(rank_pool: RankPool, tmp_path_factory: pytest.TempPathFactory) -> Chai
     click, long = days[-1].schema.tasks
     days.append(next_day(days[-1], {}, {}, (click, replace(long, name="buy"))))
     [said, _] = rank_pool.run(2, publish_all, days, directory / "published")
-    assert f"word 4 of {words + 4}" in said[1]
+    sizes = days[1].schema.tables.values()
+    assert f"5 of {sum(users[0].cardinality for users in sizes)}" in said[1]  # four words and a user
     assert "tasks" in said[3]
     return Chain(days, sorted((directory / "published").iterdir()), words)
 
