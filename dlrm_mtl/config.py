@@ -44,9 +44,9 @@ class ModelConfig:
     """The ranker: tables and bottom MLP, interaction, what the tasks share above it, one head per task."""
 
     interaction: str = "dot"
-    """How table and dense embeddings meet: dot (pairwise inner products, DLRM), dcn or low_rank_dcn (cross network with
-    full or low-rank kernels, DCN v2), deepfm, projection (product of two learned projections), or a class of your own,
-    MODULE:CLASS."""
+    """How table and dense embeddings meet: dot (pairwise inner products, DLRM), concat (side by side), dcn or
+    low_rank_dcn (cross network with full or low-rank kernels, DCN v2), deepfm, projection (product of two learned
+    projections), or a class of your own, MODULE:CLASS."""
     embedding_dim: int = 16
     """Embedding dimension D of the tables and of the bottom MLP's output; a multiple of 4."""
     embedding_dims: dict[str, int] = field(default_factory=dict)
@@ -107,8 +107,8 @@ class ModelConfig:
                 "model.embedding_dims",
                 others,
                 not others,
-                f"none that differs from embedding_dim={self.embedding_dim} with interaction {self.interaction}; dcn,"
-                " low_rank_dcn and deepfm take one dimension per table",
+                f"none that differs from embedding_dim={self.embedding_dim} with interaction {self.interaction};"
+                " concat, dcn, low_rank_dcn and deepfm take one dimension per table",
             )
 
 

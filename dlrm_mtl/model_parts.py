@@ -9,6 +9,7 @@ from types import MappingProxyType
 INTERACTIONS: Mapping[str, str] = MappingProxyType(
     {
         "dot": "dlrm_mtl.models.interactions.dot:Dot",
+        "concat": "dlrm_mtl.models.interactions.concat:Concat",
         "dcn": "dlrm_mtl.models.interactions.dcn:DCN",
         "low_rank_dcn": "dlrm_mtl.models.interactions.dcn:LowRankDCN",
         "deepfm": "dlrm_mtl.models.interactions.deepfm:DeepFM",

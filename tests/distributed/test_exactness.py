@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from dlrm_mtl.config import ModelConfig, OptimizerConfig
+from dlrm_mtl.model_parts import INTERACTIONS
 from tests.distributed.training import Weights, assemble, count_table_updates, run_config, train_steps
 from tests.ranks import RankPool
 
@@ -84,7 +85,7 @@ def test_one_backward_reaches_the_tables_per_step(
     assert counts == [3] * world_size
 
 
-@pytest.mark.parametrize("interaction", ["dot", "dcn", "low_rank_dcn", "deepfm", "projection"])
+@pytest.mark.parametrize("interaction", INTERACTIONS)
 def test_every_interaction_is_pipelined_and_exact(small_dataset: Path, rank_pool: RankPool, interaction: str) -> None:
     dims = {} if interaction in ("dot", "projection") else {"item": 8, "tags": 4}
     model = ModelConfig(interaction=interaction, embedding_dims=dims, over_mlp=(24,))  # type: ignore[arg-type]

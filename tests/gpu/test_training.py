@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from dlrm_mtl.config import CommsConfig, ModelConfig, OptimizerConfig, ShardingConfig
+from dlrm_mtl.model_parts import INTERACTIONS
 from tests.distributed.training import assemble, train_steps
 from tests.entry_points.processes import python
 from tests.gpu import steps
@@ -22,7 +23,7 @@ MULTIBALANCE = "multibalance:beta=0.5,gamma=0.3"
 TWO_GPUS = pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
 
 
-@pytest.mark.parametrize("interaction", ["dot", "dcn", "low_rank_dcn", "deepfm", "projection"])
+@pytest.mark.parametrize("interaction", INTERACTIONS)
 @pytest.mark.parametrize("recipe", ["mean", MULTIBALANCE])
 def test_as_on_a_cpu(
     small_dataset: Path, rank_pool: RankPool, cpu_pool: RankPool, interaction: str, recipe: str

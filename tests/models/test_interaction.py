@@ -20,6 +20,7 @@ MIXED = {"item": 8, "tags": 12}
 WIDTHS = {  # of others, see out_features
     # 16 of the bottom MLP, then one product for each pair of its output and 4 features.
     "dot": 16 + 10,
+    "concat": 5 * 16,
     "dcn": 5 * 16,
     "low_rank_dcn": 5 * 16,
     "deepfm": 16 + 6 + 1,
@@ -56,7 +57,7 @@ def takes_mixed_dimensions(interaction: str) -> bool:
 
 
 def test_which_interactions_take_mixed_dimensions() -> None:
-    assert [takes_mixed_dimensions(name) for name in WIDTHS] == [False, True, True, True, False]
+    assert [takes_mixed_dimensions(name) for name in WIDTHS] == [False, True, True, True, True, False]
 
 
 @pytest.mark.parametrize("interaction", INTERACTIONS)
@@ -71,7 +72,7 @@ def test_output_is_as_wide_as_stated(interaction: Any, schema: Schema) -> None:
     assert all(weight.grad is not None for weight in shared.parameters())
 
 
-@pytest.mark.parametrize("interaction", ["dcn", "low_rank_dcn", "deepfm"])
+@pytest.mark.parametrize("interaction", ["concat", "dcn", "low_rank_dcn", "deepfm"])
 def test_one_dimension_per_table(interaction: Any) -> None:
     mixed = config(interaction, embedding_dims=MIXED)
     dims = embedding_dims(SCHEMA, mixed)
@@ -142,6 +143,14 @@ def test_dot_is_the_bottom_output_and_all_pairs() -> None:
     assert torch.equal(output[:, :8], dense)
     found = output[:, 8:].sort(dim=1).values
     torch.testing.assert_close(found, torch.stack(products, dim=1).sort(dim=1).values)
+
+
+def test_concat_is_the_bottom_output_and_the_embeddings_in_order() -> None:
+    interaction = build_interaction(ModelConfig("concat", embedding_dim=8), [4, 12])
+    dense, *sparse = (torch.randn(3, dim) for dim in (8, 4, 12))
+    output = interaction(dense, sparse)
+    assert torch.equal(output, torch.cat([dense, *sparse], dim=1))
+    assert not list(interaction.parameters())
 
 
 def test_over_arch_sets_the_width() -> None:

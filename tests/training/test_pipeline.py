@@ -13,6 +13,7 @@ from dlrm_mtl.config import ModelConfig
 from dlrm_mtl.data.batch import MultiTaskBatch
 from dlrm_mtl.data.dataset import open_dataset
 from dlrm_mtl.distributed.processes import Ranks
+from dlrm_mtl.model_parts import INTERACTIONS
 from dlrm_mtl.models.ranker import MultiTaskRanker
 from dlrm_mtl.recipe import parse_recipe
 from dlrm_mtl.run_config import RunConfig
@@ -23,7 +24,6 @@ from tests.ranks import RankPool
 from tests.training import runs
 from tests.training.runs import Run
 
-INTERACTIONS = ("dot", "dcn", "low_rank_dcn", "deepfm", "projection")
 TASK_SETS = (("click",), ("buy",), ("click", "like"), ("click", "like", "buy"))
 """One task, one that is defined for some rows, some, all."""
 ARMS = (
