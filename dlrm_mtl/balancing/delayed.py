@@ -75,7 +75,8 @@ class Delayed:
             return Reduced(self._decision.statistic, None, repeated=self._decision.coefficients)
         if self._pending is None or self._decision is None:
             statistic = namespace(measurement.statistic).zeros_like(measurement.statistic)
-            return Reduced(statistic, None, repeated=1.0 * like(statistic, self._balancer.initial_coefficients()))
+            initial = 1.0 * like(statistic, self._balancer.initial_coefficients())
+            return Reduced(statistic, None, repeated=self._balancer.mixed(initial))
         statistic, losses = self._pending.wait()
         values = (statistic, losses, self._decision.coefficients)
         return Reduced(*(None if value is None else in_kind_of(measurement.statistic, value) for value in values))

@@ -91,6 +91,10 @@ RUNS = {
     "delayed": Run(options=MULTIBALANCE, reduction="delayed"),
     "delayed, nan on one rank": Run(options=MULTIBALANCE, reduction="delayed", trouble="nan on one rank"),
     "local": Run(options=MULTIBALANCE, reduction="local"),
+    **{
+        f"mixed, {reduction}": Run("imtl_g", {"mix": 0.5}, reduction=reduction)
+        for reduction in ("exact", "delayed", "local")
+    },
     "subgroup": Run(options=MULTIBALANCE, subgroup=True),
     **{f"{method_id(method)}, float64": Run(*method) for method in BY_COEFFICIENTS},
     **{f"{method_id(method)}, float32": Run(*method, dtype=torch.float32) for method in BY_COEFFICIENTS[:9]},

@@ -68,6 +68,7 @@ class Balancer(TaskState):
         super().__init__(names)
         self.num_tasks = num_tasks
         self.loss_weighting: LossWeighting | None = None
+        self.mixed_with_mean = 0.0
         self.step: Tensor
         self.nonfinite_steps: Tensor
         self.register_buffer("step", torch.zeros((), dtype=torch.int64, device="cpu"))
@@ -90,13 +91,18 @@ class Balancer(TaskState):
         raise NotImplementedError
 
     def task_weights(self) -> Tensor:
-        """(M,) present task weights, for logs: lambda of MultiBalance. By default the coefficients of the last step;
-        1/M each before it."""
+        """(M,) present task weights, for logs: lambda of MultiBalance. By default the coefficients of the last step,
+        before ``mix``; 1/M each before it."""
         return self.latest_coefficients
 
     def initial_coefficients(self) -> Tensor:
-        """(M,) coefficients of a first step with ``reduction="delayed"``, which has no Gramian yet."""
+        """(M,) coefficients of a first step with ``reduction="delayed"``, which has no Gramian yet, before ``mix``."""
         return self.task_weights()
+
+    def mixed(self, coefficients: Array) -> Array:
+        """(M,) the method's coefficients w with ``mix`` of the mean: (w + mix / M) / (1 + mix)."""
+        mix = self.mixed_with_mean
+        return (coefficients + mix / self.num_tasks) / (1 + mix) if mix else coefficients
 
     @property
     def depends_on_batch(self) -> bool:
@@ -202,6 +208,7 @@ class Balancer(TaskState):
             coefficients = _of_tasks_with_rows(coefficients, losses)
         if "latest_coefficients" in self._buffers:
             state = {**state, "latest_coefficients": coefficients}
+        coefficients = self.mixed(coefficients)
         for name, values in state.items():
             buffer: Tensor = getattr(self, name)
             if buffer.shape != values.shape:  # the first step sets the width of averages
@@ -212,7 +219,7 @@ class Balancer(TaskState):
             return coefficients
         count(self.nonfinite_steps, not finite if isinstance(finite, bool) else ~finite)
         if fallback_coefficients is None:
-            fallback_coefficients = like(coefficients, self.initial_coefficients())
+            fallback_coefficients = self.mixed(like(coefficients, self.initial_coefficients()))
         return choose(finite, coefficients, fallback_coefficients)
 
     def _step(self, statistic: Array, losses: Array | None) -> tuple[Array, dict[str, Array]]:

@@ -1,13 +1,14 @@
 """Balancing methods by name. A new method is one file and one line here."""
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from importlib.util import find_spec
 from types import MappingProxyType
 from typing import Any
 
 from dlrm_mtl.balancing.methods.balancer import Balancer
 from dlrm_mtl.balancing.methods.class_reference import import_class
+from dlrm_mtl.balancing.methods.common_options import COMMON_OPTIONS, set_common_options
 from dlrm_mtl.balancing.methods.loss_weighting import LossWeighting
 from dlrm_mtl.balancing.methods.options import shown
 
@@ -88,7 +89,8 @@ def create_balancer(name: str, num_tasks: int, *, task_names: Sequence[str] | No
             with the mean of the gradients.
         num_tasks: M.
         task_names: names under which the state of each task is stored.
-        options: of the gradient method; see its class.
+        options: of the gradient method; see its class. For every method whose coefficients depend on the batch also
+            ``mix``; see :func:`common_options.set_common_options`.
 
     Raises:
         ValueError: unknown name or option (the message lists the right ones), a value out of range, or a class of your
@@ -100,7 +102,10 @@ def create_balancer(name: str, num_tasks: int, *, task_names: Sequence[str] | No
         # A large package that the other methods do without.
         from dlrm_mtl.balancing.methods.torchjd import TorchJD
 
-        return TorchJD(num_tasks, name.removeprefix(TORCHJD), task_names=task_names, **options)
+        common = _take_common(options)
+        balancer: Balancer = TorchJD(num_tasks, name.removeprefix(TORCHJD), task_names=task_names, **options)
+        set_common_options(balancer, name, common)
+        return balancer
     first, plus, second = name.partition("+")
     kind = method_class(first)
     if issubclass(kind, LossWeighting):
@@ -113,8 +118,16 @@ def create_balancer(name: str, num_tasks: int, *, task_names: Sequence[str] | No
         return balancer
     if plus:
         raise ValueError(f"{shown(name)}: expected a loss weighting before the '+', such as imtl_l+imtl_g")
+    common = _take_common(options, balancer_options(name))
     _check_options(kind, name, options)
-    return kind(num_tasks, task_names=task_names, **options)
+    balancer = kind(num_tasks, task_names=task_names, **options)
+    set_common_options(balancer, name, common)
+    return balancer
+
+
+def _take_common(options: dict[str, Any], own: Collection[str] = ()) -> dict[str, Any]:
+    """Removes the common options, except those that a method has itself."""
+    return {name: options.pop(name) for name in COMMON_OPTIONS if name in options and name not in own}
 
 
 def _check_options(kind: type[Balancer], name: str, options: Mapping[str, Any]) -> None:

@@ -1,0 +1,30 @@
+"""Options of every method whose coefficients depend on the batch."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+from dlrm_mtl.balancing.methods.balancer import Balancer, adds_up_gradients
+from dlrm_mtl.balancing.methods.options import is_number, shown
+
+COMMON_OPTIONS: Mapping[str, Any] = MappingProxyType({"mix": 0.0})
+"""Names and defaults."""
+
+
+def set_common_options(balancer: Balancer, name: str, options: Mapping[str, Any]) -> None:
+    """Sets some of the common options.
+
+    - ``mix``: how much of the mean is added to the method's coefficients w: (w + mix / M) / (1 + mix).
+
+    Raises:
+        ValueError: a value out of range, or the method has no coefficients that depend on the batch.
+    """
+    if options and not (balancer.depends_on_batch and adds_up_gradients(balancer)):
+        raise ValueError(
+            f"balancer {name!r} has no option {next(iter(options))!r}, expected a method whose coefficients depend on"
+            " the batch"
+        )
+    mix = options.get("mix", 0.0)
+    if not (is_number(mix) and mix >= 0):
+        raise ValueError(f"balancer {name!r}: mix is {shown(mix)}, expected a finite number >= 0")
+    balancer.mixed_with_mean = mix
