@@ -15,6 +15,7 @@ from dlrm_mtl.balancing.algebra.arrays import (
     floats,
     like,
     namespace,
+    ratio,
     seen_on_host,
     solve,
 )
@@ -37,6 +38,14 @@ def project_to_simplex(vector: Array) -> Array:
     # For the k largest entries as support, the threshold that brings their sum to 1; the right k maximises it.
     thresholds = (descending(vector).cumsum(0) - 1) / counts(vector)
     return at_least(vector - thresholds.max(), 0)
+
+
+def softmax(logits: Array, active: Array) -> Array:
+    """(M,) the softmax over the active tasks, (M,) bool; 0 for the others, and for all if none is active."""
+    xp = namespace(logits)
+    largest = xp.where(active, logits, -xp.inf).max()
+    powers = xp.where(active, xp.exp(logits - largest), 0.0)
+    return ratio(powers, powers.sum())
 
 
 def min_norm_point(gramian: Array, active: Array | None = None) -> Array:

@@ -31,12 +31,19 @@ METHODS: Mapping[str, str] = MappingProxyType(
         "db_mtl": f"{_HERE}.db_mtl:DBMTL",
         "cagrad": f"{_HERE}.cagrad:CAGrad",
         "nash_mtl": f"{_HERE}.nash_mtl:NashMTL",
+        "dwa": f"{_HERE}.dwa:DWA",
+        "famo": f"{_HERE}.famo:FAMO",
+        "stch": f"{_HERE}.stch:STCH",
     }
 )
 """Subclasses of :class:`Balancer`, as ``MODULE:CLASS``."""
 
 LOSS_WEIGHTINGS: Mapping[str, str] = MappingProxyType(
-    {"uncertainty": f"{_HERE}.loss_weighting:Uncertainty", "imtl_l": f"{_HERE}.loss_weighting:IMTLL"}
+    {
+        "uncertainty": f"{_HERE}.loss_weighting:Uncertainty",
+        "liebel": f"{_HERE}.liebel:RevisedUncertainty",
+        "imtl_l": f"{_HERE}.loss_weighting:IMTLL",
+    }
 )
 """Subclasses of :class:`LossWeighting`, as ``MODULE:CLASS``."""
 

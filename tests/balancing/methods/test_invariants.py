@@ -33,6 +33,7 @@ OPTIONS: list[Method] = [
     ("db_mtl", {"target": "mean", "average": 0.5}),
     ("gradvac", {"beta": 0.5}),
     ("cagrad", {"c": 0.9}),
+    ("dwa", {"window": 2}),
 ]
 # Those of the balancing contract, on the gradients alone.
 GRADIENT_METHODS: list[Method] = [
@@ -42,7 +43,7 @@ GRADIENT_METHODS: list[Method] = [
 BY_COEFFICIENTS = [method for method in GRADIENT_METHODS if method[0] != "graddrop"]
 ORDERED = ("pcgrad", "gradvac")
 # Tasks without a gradient do not take part; the others' weights are those of the remaining tasks.
-LEAVES_OUT = ("mgda", "sdmgrad", "moco", "imtl_g", "nash_mtl")
+LEAVES_OUT = ("mgda", "sdmgrad", "moco", "imtl_g", "nash_mtl", "dwa", "famo", "stch")
 # The mean over all M tasks: with k silent tasks, (M - k) / M times those of the remaining tasks.
 MEAN_OF_ALL = ("db_mtl", "cagrad")
 
@@ -55,7 +56,9 @@ def create(method: Method, num_tasks: int, **more: Any) -> Balancer:
 
 
 def losses_of(num_tasks: int, step: int = 0) -> Array:
-    return np.linspace(0.3, 2.0, num_tasks) / (1 + step)
+    """They fall at different rates."""
+    losses: Array = np.linspace(0.3, 2.0, num_tasks) / (1 + step) ** np.geomspace(0.5, 1.5, num_tasks)
+    return losses
 
 
 def steps(balancer: Balancer, given: list[Array], losses: list[Array] | None = None) -> list[Array]:
