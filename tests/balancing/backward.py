@@ -13,8 +13,10 @@ def state_of(layer: BalancingLayer) -> dict[str, Tensor]:
     return {key: value.clone() for key, value in layer.state_dict().items()}
 
 
-def backward_with(layer: BalancingLayer, gradients: Sequence[Tensor | None]) -> Tensor:
+def backward_with(layer: BalancingLayer, gradients: Sequence[Tensor | None], losses: Tensor | None = None) -> Tensor:
     """The gradient at the representation if head m passes `gradients[m]`; None: the loss does not use that head."""
+    if losses is not None:
+        layer.weigh_losses(losses)
     given = next(gradient for gradient in gradients if gradient is not None)
     shared = torch.zeros_like(given, requires_grad=True)
     views = layer(shared)

@@ -88,6 +88,13 @@ SEEDS = [-1, 2**31, 1.0, True, None, "0"]
         ("gradvac", "beta", [0, -0.1, 1.1, NAN, "1", None]),
         ("gradvac", "seed", SEEDS),
         ("pcgrad", "seed", SEEDS),
+        ("dwa", "window", [0, -1, 2.0, NAN, "1", None, True]),
+        ("dwa", "temperature", [0, -1, NAN, INF, "1", None]),
+        ("famo", "learning_rate", [-0.1, NAN, INF, "1", None]),
+        ("famo", "decay", [-0.1, NAN, INF, "1", None]),
+        ("stch", "mu", [0, -1, NAN, INF, "1", None]),
+        ("stch", "prior", [[1.0], [0.5, 0.6]]),
+        ("stch", "ideal", [[1.0], [1.0, NAN], [], "ab", {"task0": 1.0}]),
     ],
 )
 def test_option_out_of_range(name: str, option: str, values: list[Any]) -> None:
@@ -133,7 +140,7 @@ def test_task_names_are_kept(name: str) -> None:
     assert create_balancer(name, 2, task_names=["click", "like"]).task_names == ("click", "like")
 
 
-@pytest.mark.parametrize("name", ["multibalance", "multibalance_recommended", "sdmgrad"])
+@pytest.mark.parametrize("name", ["multibalance", "multibalance_recommended", "sdmgrad", "stch"])
 def test_a_prior_by_name_is_that_of_the_tasks_that_are_there(name: str) -> None:
     by_name = create_balancer(name, 2, task_names=["b", "a"], prior={"a": 1, "gone": 5, "b": 3})
     assert by_name.get_buffer("prior").tolist() == [0.75, 0.25]
@@ -159,7 +166,7 @@ def test_identical_gradients_give_their_mean(name: str, num_tasks: int) -> None:
     balancer = create_balancer(name, num_tasks)
     gradient = torch.randn(10, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     for _ in range(5):
-        combined = balancer.combine(gradient.repeat(num_tasks, 1))
+        combined = balancer.combine(gradient.repeat(num_tasks, 1), torch.ones(num_tasks))
         torch.testing.assert_close(combined, gradient, rtol=1e-9, atol=1e-12)
 
 

@@ -67,8 +67,9 @@ def test_combine_is_the_layers_backward(name: str) -> None:
     batch_rows = 1 if twin.measures == "pooled" else 8
     for step in range(5):
         rows = torch.randn(3, batch_rows, 6, generator=torch.Generator().manual_seed(step), dtype=torch.float64)
-        combined = twin.combine(rows.flatten(1), torch.ones(3, dtype=torch.float64))
-        actual = backward_with(layer, list(rows))
+        losses = rows[:, 0, 0].exp()
+        combined = twin.combine(rows.flatten(1), losses)
+        actual = backward_with(layer, list(rows), losses)
         torch.testing.assert_close(actual.flatten(), combined, rtol=1e-12, atol=1e-15)
 
 
@@ -180,7 +181,8 @@ def test_absent_task_equals_a_zero_gradient(name: str, absent: int) -> None:
         zeroed = list(rows)
         if step != 1:
             rows[absent], zeroed[absent] = None, torch.zeros(4, 2)
-        actual, expected = backward_with(with_none, rows), backward_with(with_zero, zeroed)
+        losses = torch.rand(3)
+        actual, expected = backward_with(with_none, rows, losses), backward_with(with_zero, zeroed, losses)
         assert actual.isfinite().all()
         torch.testing.assert_close(actual, expected, rtol=0, atol=0)
     one, other = state_of(with_none), state_of(with_zero)
@@ -214,7 +216,8 @@ class NoGradient(torch.autograd.Function):
 def test_step_without_any_gradient(name: str) -> None:
     layer = BalancingLayer(create_balancer(name, 2))
     shared = torch.randn(4, 2, requires_grad=True)
-    torch.stack([NoGradient.apply(view).sum() for view in layer(shared)]).sum().backward()
+    losses = torch.stack([NoGradient.apply(view).sum() for view in layer(shared)])
+    layer.weigh_losses(losses).sum().backward()
     assert shared.grad is None
     assert record_of(layer).coefficients.isfinite().all()
 
@@ -223,7 +226,7 @@ def test_step_without_any_gradient(name: str) -> None:
 def test_all_zero_gradients(name: str) -> None:
     layer = BalancingLayer(create_balancer(name, 3))
     for _ in range(3):
-        combined = backward_with(layer, [torch.zeros(4, 2)] * 3)
+        combined = backward_with(layer, [torch.zeros(4, 2)] * 3, torch.rand(3))
         assert torch.equal(combined, torch.zeros(4, 2))
 
 
@@ -256,10 +259,10 @@ def test_record_of_a_step() -> None:
 @pytest.mark.parametrize("name", available_balancers())
 def test_record_is_not_changed_by_later_steps(name: str) -> None:
     layer = BalancingLayer(create_balancer(name, 2))
-    backward_with(layer, list(torch.randn(2, 4, 3)))
+    backward_with(layer, list(torch.randn(2, 4, 3)), torch.rand(2))
     first = record_of(layer)
     before = [value.clone() for value in (first.gramian, first.coefficients, first.task_weights)]
-    backward_with(layer, list(torch.randn(2, 4, 3)))
+    backward_with(layer, list(torch.randn(2, 4, 3)), torch.rand(2))
     assert layer.record is not first
     for value, expected in zip((first.gramian, first.coefficients, first.task_weights), before, strict=True):
         assert torch.equal(value, expected)

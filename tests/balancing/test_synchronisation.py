@@ -52,7 +52,9 @@ DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
 def step(layer: BalancingLayer, device: str, dtype: torch.dtype, watched: bool = True) -> Tensor:
     shared = torch.randn(8, 4, device=device, dtype=dtype, requires_grad=True)
     targets = [torch.randn(8, 4, device=device, dtype=dtype) for _ in range(layer.num_tasks)]
+    losses = torch.rand(layer.num_tasks, device=device)
     with no_host_sync(device) if watched else contextlib.nullcontext():
+        layer.weigh_losses(losses)
         views = layer(shared)
         torch.autograd.backward(list(views), targets)
     assert shared.grad is not None
