@@ -37,11 +37,12 @@ class UnitNorm(Balancer):
         return weights / weights.sum().clamp(min=torch.finfo(weights.dtype).tiny), {}
 
 
-class RevisedUncertainty(LossWeighting):
-    """0.5 exp(-s) f + log(1 + exp(s)) (Liebel & Körner, "Auxiliary Tasks in Multi-task Learning", 2018)."""
+class AnchoredUncertainty(LossWeighting):
+    """0.5 exp(-s) f + 0.5 s + 0.1 s^2: learned uncertainty, with a prior that keeps the weights near 0.5."""
 
     def forward(self, losses: Tensor) -> Tensor:
-        return self.weights() * losses + nn.functional.softplus(self.stacked())
+        scalars = self.stacked()
+        return self.weights() * losses + 0.5 * scalars + 0.1 * scalars**2
 
     def weights(self) -> Tensor:
         return 0.5 * torch.exp(-self.stacked())
@@ -66,5 +67,5 @@ def train(method: str, steps: int = 200) -> list[float]:
 
 
 if __name__ == "__main__":
-    for method in ("mean", f"{__name__}:UnitNorm", f"{__name__}:RevisedUncertainty+imtl_g"):
+    for method in ("mean", f"{__name__}:UnitNorm", f"{__name__}:AnchoredUncertainty+imtl_g"):
         print(f"{method:40}", *(f"{loss:10.4f}" for loss in train(method)))

@@ -22,7 +22,7 @@ REPRESENTATION = [
     "torchjd:UPGrad",
     "torchjd:AlignedMTL",
     "docs.examples.own_method:UnitNorm:power=0.5",
-    "docs.examples.own_method:RevisedUncertainty+imtl_g",
+    "docs.examples.own_method:AnchoredUncertainty+imtl_g",
 ]
 PARAMETERS = [
     "imtl_l+imtl_g:level=dense",
