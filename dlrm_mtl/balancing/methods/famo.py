@@ -17,11 +17,11 @@ class FAMO(Balancer):
     ::
 
         z = softmax(logits),  w_m ~ z_m / f_m, summing to 1
-        logits <- Adam step along the gradient of sum of z_m (log f_m before - log f_m after), with L2 weight decay
+        logits <- one Adam step on the sum of z_m (log f_m before - log f_m after), with weight decay
 
     The paper takes both losses on one batch, before and after the step, at the cost of a second forward pass. Here the
-    loss after the step is that of the next batch: an approximation, since the difference of the batches adds noise,
-    which is larger for small batches and rare tasks.
+    loss after the step is that of the next batch: an approximation, whose noise is larger for small batches and rare
+    tasks.
 
     The weights apply to the representation's gradients; heads keep their own. A task without a gradient, or whose loss
     is not positive, is left out: weight 0, and its state waits. Adam's betas are 0.9 and 0.999.
