@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from dlrm_mtl.balancing.accumulation import MicroBatches
-from dlrm_mtl.balancing.algebra.arrays import in_kind_of, like, namespace, to_tensor
+from dlrm_mtl.balancing.algebra.arrays import Array, in_kind_of, like, namespace, to_tensor
 from dlrm_mtl.balancing.delayed_state import (
     DelayedState,
     delayed_entries,
@@ -69,6 +69,13 @@ class Delayed:
     def remember(self, decision: Decision) -> None:
         """Keeps the decision of this step."""
         self._decision = decision
+
+    def last_coefficients(self) -> Array | None:
+        """(M,) of the last step; None before the first. Finishes its reduction, since another may follow."""
+        if self._pending is None or self._decision is None:
+            return None
+        self._pending.wait()
+        return self._decision.coefficients
 
     def _reduced(self, measurement: Measurement) -> Reduced:
         if self._accumulated is not None and self._decision is not None:

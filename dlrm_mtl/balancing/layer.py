@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from dlrm_mtl.balancing.algebra.arrays import Array, like, to_tensor
+from dlrm_mtl.balancing.algebra.arrays import Array, in_kind_of, like, to_tensor
 from dlrm_mtl.balancing.algebra.finite import (
     Truth,
     all_finite,
@@ -237,9 +237,10 @@ class BalancingLayer(InitialState):
         balancer = self.balancer
         device = next(tensors_of(cut), balancer.step).device
         measured: Array | None = None
-        if measures_the_gramian(balancer) or (balancer.measures == "nothing" and self._step.observe):
+        observes = self._step.observe and balancer.measures_now == "nothing" and balancer.measures != "pooled"
+        if measures_the_gramian(balancer) or observes:
             measured = cut_inner_products(cut, balancer.num_tasks, device)
-        elif balancer.measures != "nothing":
+        elif balancer.measures_now != "nothing":
             measured = readable(balancer.measure_cut(cut, device))
         losses, silent = self._step.losses, None
         if losses is not None:
@@ -253,9 +254,9 @@ class BalancingLayer(InitialState):
     def _silent(self, cut: CutGradients, losses: Tensor) -> Array | None:
         """(M,) bool, tasks without a gradient, whose NaN loss means that they have no row. None where the Gramian tells
         them, where the host reads that no loss is NaN, and on a GPU for methods that depend on nothing."""
-        if self.balancer.measures == "gramian":
+        if self.balancer.measures_now == "gramian":
             return None
-        if losses.is_cuda and not self.balancer.depends_on_batch:
+        if losses.is_cuda and not self._depends_on_batch:
             return None
         if readable_on_host(losses) and not any(map(math.isnan, losses.tolist())):
             return None
@@ -292,18 +293,30 @@ class BalancingLayer(InitialState):
     def _reduce(self, measurement: Measurement) -> Reduced:
         """The statistics over all ranks, of this step or, with "delayed", of the last one. Collective."""
         balancer = self.balancer
-        if self._delayed is not None and balancer.depends_on_batch:
+        if self._delayed is not None and self._depends_on_batch:
             return self._delayed.exchange(measurement)
         losses = measurement.losses if balancer.needs_losses else None
-        needs_sums = balancer.depends_on_batch or self._step.observe
+        repeated = self._reused(measurement.statistic) if balancer.reuse.position else None
+        needs_sums = self._depends_on_batch or self._step.observe
         if not needs_sums or self.reduction == "local" or self._reducer.world_size == 1:
-            return Reduced(measurement.statistic, losses)
-        return Reduced(*self._reducer.start(measurement.statistic, balancer.degree, losses).wait())
+            return Reduced(measurement.statistic, losses, repeated=repeated)
+        sums = self._reducer.start(measurement.statistic, balancer.degree, losses).wait()
+        return Reduced(*sums, repeated=repeated)
+
+    @property
+    def _depends_on_batch(self) -> bool:
+        """Whether this step's coefficients depend on values that must be reduced over ranks."""
+        return self.balancer.depends_on_batch and not self.balancer.reuse.position
+
+    def _reused(self, statistic: Array) -> Array:
+        """(M,) coefficients of an earlier step."""
+        last = None if self._delayed is None else self._delayed.last_coefficients()
+        return in_kind_of(statistic, self.balancer.reused_coefficients() if last is None else last)
 
     def _decide(self, measurement: Measurement, reduced: Reduced, cut: CutGradients) -> Decision:
         """The coefficients of this rank's gradients. Advances the method's state."""
         balancer = self.balancer
-        adds_up = balancer.measures == "gramian" and adds_up_gradients(balancer)
+        adds_up = balancer.measures_now == "gramian" and adds_up_gradients(balancer)
         finite = None if measurement.finite is True else measurement.finite
         decision = self._compute(
             self._decision,
@@ -314,6 +327,8 @@ class BalancingLayer(InitialState):
         )
         if self._delayed is not None:
             self._delayed.remember(decision)
+        if self._delayed is None or not self._delayed.accumulating:
+            balancer.end_step()
         self._step = StepState(decision=decision)
         return decision
 

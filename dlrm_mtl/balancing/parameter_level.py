@@ -34,12 +34,17 @@ class ParameterLevelLayer(InitialState):
 
     If a loss or gradient is not finite, the gradient is NaN in every element, the balancer's state stays as it was, and
     ``nonfinite_tasks`` counts the tasks, as in the :class:`BalancingLayer`.
+
+    Raises:
+        ValueError: the balancer reuses coefficients.
     """
 
     one_backward: ClassVar[bool] = False
 
     def __init__(self, balancer: Balancer, process_group: dist.ProcessGroup | None = None) -> None:
         super().__init__()
+        if balancer.reuse.period > 1:
+            raise ValueError(f"every is {balancer.reuse.period}, expected 1 to balance at the level of parameters")
         self.balancer = balancer
         self.record: BalancingRecord | None = None
         self._process_group = process_group

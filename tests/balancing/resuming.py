@@ -21,7 +21,8 @@ ALL_METHODS: list[Method] = [
     *OPTIONS,
     ("imtl_l+imtl_g", {}),
     ("uncertainty+multibalance", {"beta": 0.3, "gamma": 0.3}),
-    ("multibalance", {"mix": 0.5}),
+    ("multibalance", {"mix": 0.5, "every": 3}),
+    ("moco", {"every": 2}),
     *TORCHJD_METHODS,
     ("docs.examples.own_method:UnitNorm", {}),  # shows the last coefficients as task weights
 ]

@@ -17,6 +17,7 @@ from dlrm_mtl.balancing.exchange.direct_exchange import DirectExchange
 from dlrm_mtl.balancing.layer import Reduction
 from dlrm_mtl.distributed.processes import Ranks
 from tests.balancing.methods.test_invariants import BY_COEFFICIENTS, Method, method_id
+from tests.balancing.resuming import REDUCTIONS
 from tests.balancing.small_model import SmallModel, batch, task_losses
 from tests.ranks import RankPool
 
@@ -92,8 +93,9 @@ RUNS = {
     "delayed, nan on one rank": Run(options=MULTIBALANCE, reduction="delayed", trouble="nan on one rank"),
     "local": Run(options=MULTIBALANCE, reduction="local"),
     **{
-        f"mixed, {reduction}": Run("imtl_g", {"mix": 0.5}, reduction=reduction)
-        for reduction in ("exact", "delayed", "local")
+        f"{name}, {reduction}": Run("imtl_g", options, reduction=reduction, observed=name == "reused, observed")
+        for name, options in (("mixed", {"mix": 0.5}), ("reused", {"every": 2}), ("reused, observed", {"every": 2}))
+        for reduction in REDUCTIONS
     },
     "subgroup": Run(options=MULTIBALANCE, subgroup=True),
     **{f"{method_id(method)}, float64": Run(*method) for method in BY_COEFFICIENTS},
@@ -290,6 +292,8 @@ def test_one_all_reduce_per_step(ranks: list[dict[str, Trace]]) -> None:
         assert counts["float64"] == counts["absent task"] == counts["nan on one rank"] == counts["delayed"] == STEPS
         assert counts["mean, observed"] == STEPS
         assert counts["mean"] == counts["local"] == 0
+        assert counts["reused, exact"] == counts["reused, delayed"] == STEPS // 2
+        assert counts["reused, observed, exact"] == counts["reused, observed, delayed"] == STEPS
 
 
 def test_absent_and_masked_tasks_stay_finite() -> None:

@@ -26,6 +26,7 @@ from dlrm_mtl.balancing.kernels.pooling import local_pooled
 from dlrm_mtl.balancing.kernels.weighted_sum import combine_and_check, combine_gradients, elements_are_finite
 from dlrm_mtl.balancing.methods.loss_weighting import LossWeighting
 from dlrm_mtl.balancing.methods.options import uniform_weights
+from dlrm_mtl.balancing.methods.reuse import Reuse
 from dlrm_mtl.balancing.state.task_state import TaskState
 
 
@@ -69,6 +70,7 @@ class Balancer(TaskState):
         self.num_tasks = num_tasks
         self.loss_weighting: LossWeighting | None = None
         self.mixed_with_mean = 0.0
+        self.reuse = Reuse()
         self.step: Tensor
         self.nonfinite_steps: Tensor
         self.register_buffer("step", torch.zeros((), dtype=torch.int64, device="cpu"))
@@ -103,6 +105,28 @@ class Balancer(TaskState):
         """(M,) the method's coefficients w with ``mix`` of the mean: (w + mix / M) / (1 + mix)."""
         mix = self.mixed_with_mean
         return (coefficients + mix / self.num_tasks) / (1 + mix) if mix else coefficients
+
+    def reuse_coefficients(self, period: int) -> None:
+        """Makes the coefficients of steps 0, R, 2R, ... serve the R - 1 steps after each as well, with R > 1."""
+        self.reuse = Reuse(period)
+        self.register_task_state("latest_coefficients", uniform_weights(self.num_tasks))
+        self.position_in_period: Tensor
+        self.register_buffer("position_in_period", torch.zeros((), dtype=torch.int64, device="cpu"))
+
+    @property
+    def measures_now(self) -> Literal["gramian", "pooled", "nothing"]:
+        """What the present step measures: nothing if it reuses coefficients."""
+        return "nothing" if self.reuse.position else self.measures
+
+    def reused_coefficients(self) -> Tensor:
+        """(M,) coefficients of the last step that measured and was finite."""
+        return 1.0 * self.mixed(self.latest_coefficients)
+
+    def end_step(self) -> None:
+        """Moves on to the next step, which measures or reuses."""
+        if self.reuse.period > 1:
+            self.reuse.end_step()
+            self.position_in_period.fill_(self.reuse.position)
 
     @property
     def depends_on_batch(self) -> bool:
@@ -265,19 +289,29 @@ class Balancer(TaskState):
         if self.loss_weighting is not None:
             rows = [row * weight for row, weight in zip(rows, self.loss_weighting.weights().detach(), strict=True)]
         losses = None if losses is None else losses_of_rows(losses, rows)
-        statistic = self.measure(rows, gradients.device)
-        finite = all_finite(statistic) if losses is None else all_finite(statistic) & all_finite(losses)
-        (combined,) = self.balanced_gradients([rows], self.update(statistic, losses), finite)
+        finite: Truth = True if losses is None else all_finite(losses)
+        if self.reuse.position:
+            coefficients = self.reused_coefficients()
+        else:
+            statistic = self.measure(rows, gradients.device)
+            finite = all_finite(statistic) & finite
+            coefficients = self.update(statistic, losses)
+        self.end_step()
+        (combined,) = self.balanced_gradients([rows], coefficients, finite)
         return torch.zeros_like(rows[0]) if combined is None else combined
 
     def reset_parameters(self) -> None:
         super().reset_parameters()
+        self.reuse.position = 0
         if self.loss_weighting is not None:
             self.loss_weighting.reset_parameters()
 
     def _load_from_state_dict(self, *arguments: Any) -> None:
         super()._load_from_state_dict(*arguments)
-        if "latest_coefficients" in self._buffers:  # not in a checkpoint
+        if self.reuse.period > 1:
+            if not self.position_in_period.is_meta:
+                self.reuse.position = int(self.position_in_period)
+        elif "latest_coefficients" in self._buffers:  # not in a checkpoint
             self.latest_coefficients.fill_(1 / self.num_tasks)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
@@ -311,8 +345,8 @@ _MEASURE, _APPLY = Balancer.measure, Balancer.apply_coefficients
 
 
 def measures_the_gramian(balancer: Balancer) -> bool:
-    """Whether a method measures the Gramian, and does not override :meth:`Balancer.measure`."""
-    return balancer.measures == "gramian" and getattr(balancer.measure, "__func__", None) is _MEASURE
+    """Whether a method measures the Gramian in this step, and does not override :meth:`Balancer.measure`."""
+    return balancer.measures_now == "gramian" and getattr(balancer.measure, "__func__", None) is _MEASURE
 
 
 def adds_up_gradients(balancer: Balancer) -> bool:

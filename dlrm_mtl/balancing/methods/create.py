@@ -97,7 +97,7 @@ def create_balancer(name: str, num_tasks: int, *, task_names: Sequence[str] | No
         num_tasks: M.
         task_names: names under which the state of each task is stored.
         options: of the gradient method; see its class. For every method whose coefficients depend on the batch also
-            ``mix``; see :func:`common_options.set_common_options`.
+            ``mix`` and ``every``; see :func:`common_options.set_common_options`.
 
     Raises:
         ValueError: unknown name or option (the message lists the right ones), a value out of range, or a class of your
