@@ -2,7 +2,7 @@
 quick."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -114,7 +114,7 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class ScheduleConfig:
-    """A learning-rate schedule: linear warm-up, constant, linear decay."""
+    """A learning-rate schedule: linear warm-up, constant, linear decay, each in steps or as a share of the run."""
 
     warmup_steps: int = 0
     """Steps over which the rate rises linearly to its full value."""
@@ -124,15 +124,49 @@ class ScheduleConfig:
     """Steps over which the rate falls linearly to final_scale times its full value, and stays; 0: no decay."""
     final_scale: float = 0.0
     """Rate after the decay, relative to the full rate."""
+    warmup_share: float = 0.0
+    """Instead of warmup_steps: share of the run's steps."""
+    decay_share: float = 0.0
+    """Instead of decay_start and decay_steps: share of the run's steps, its last ones."""
 
     def __post_init__(self) -> None:
         for name in ("warmup_steps", "decay_start", "decay_steps"):
             require(f"schedule.{name}", getattr(self, name), getattr(self, name) >= 0, "0 or more")
-        require("schedule.final_scale", self.final_scale, 0 <= self.final_scale <= 1, "a value in [0, 1]")
+        for name in ("final_scale", "warmup_share", "decay_share"):
+            require(f"schedule.{name}", getattr(self, name), 0 <= getattr(self, name) <= 1, "a value in [0, 1]")
+        for share, names in (("warmup_share", ("warmup_steps",)), ("decay_share", ("decay_start", "decay_steps"))):
+            for name in names:
+                valid = not (getattr(self, share) and getattr(self, name))
+                require(f"schedule.{name}", getattr(self, name), valid, f"0 beside {share}={getattr(self, share)}")
+        valid = self.warmup_share + self.decay_share <= 1
+        expected = f"at most {1 - self.warmup_share:g} beside warmup_share={self.warmup_share}"
+        require("schedule.decay_share", self.decay_share, valid, expected)
         if self.decay_steps:
-            require(
-                "schedule.decay_start", self.decay_start, self.decay_start >= self.warmup_steps, "warmup_steps or more"
-            )
+            valid = self.decay_start >= self.warmup_steps
+            require("schedule.decay_start", self.decay_start, valid, f"{self.warmup_steps} (warmup_steps) or more")
+
+    @property
+    def has_shares(self) -> bool:
+        return self.warmup_share > 0 or self.decay_share > 0
+
+    def in_steps(self, steps: int) -> "ScheduleConfig":
+        """The same in a run of so many steps: shares rounded to steps.
+
+        Raises:
+            ValueError: warm-up and decay, one of them given in steps, overlap.
+        """
+        changes: dict[str, int] = {}
+        if self.decay_share:
+            decay = round(self.decay_share * steps)
+            changes |= {"decay_start": steps - decay, "decay_steps": decay}
+        if self.warmup_share:
+            warmup = round(self.warmup_share * steps)
+            # Two halves of an odd number of steps are both rounded up.
+            changes["warmup_steps"] = min(warmup, changes.get("decay_start", warmup))
+        try:
+            return replace(self, warmup_share=0.0, decay_share=0.0, **changes)  # type: ignore[arg-type]
+        except ValueError as error:
+            raise ValueError(f"in a run of {steps} steps {error}") from None
 
 
 @dataclass(frozen=True)
@@ -166,6 +200,15 @@ class OptimizerConfig:
         require("optimizer.weight_decay", self.weight_decay, self.weight_decay >= 0, "0 or more")
         if self.clip_norm is not None:
             require("optimizer.clip_norm", self.clip_norm, self.clip_norm > 0, "a positive number")
+
+    @property
+    def schedules(self) -> dict[str, ScheduleConfig]:
+        """By the names of their options."""
+        return {"table_schedule": self.table_schedule, "dense_schedule": self.dense_schedule}
+
+    def in_steps(self, steps: int) -> "OptimizerConfig":
+        """With schedules in steps, see :meth:`ScheduleConfig.in_steps`."""
+        return replace(self, **{name: schedule.in_steps(steps) for name, schedule in self.schedules.items()})  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)

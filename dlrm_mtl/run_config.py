@@ -220,6 +220,10 @@ class StreamConfig(ArmsConfig):
         valid = self.publish is None or self.publish in self.arms
         require("publish", self.publish, valid, f"one of the arms {', '.join(self.arms)}")
         TaskTimes.of(self.task_begins, self.task_ends)
+        for name, schedule in self.optimizer.schedules.items():
+            for share in ("warmup_share", "decay_share"):
+                value = getattr(schedule, share)
+                require(f"optimizer.{name}.{share}", value, not value, "steps instead: a stream's length is not known")
 
     def day(self, data: Path, out: Path, tasks: Collection[str]) -> CompareConfig:
         """The run of one day: a comparison.

@@ -1,6 +1,6 @@
 """A configuration without any default value, and the values of a configuration."""
 
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +74,16 @@ CHANGED = TrainConfig(
     arm="multibalance:beta=0.1,prior=0.2/0.8",
     seed=11,
 )
+
+BY_SHARES = replace(
+    CHANGED,
+    optimizer=replace(
+        CHANGED.optimizer,
+        table_schedule=ScheduleConfig(final_scale=0.5, warmup_share=0.25, decay_share=0.75),
+        dense_schedule=ScheduleConfig(final_scale=0.125, warmup_share=0.1, decay_share=0.4),
+    ),
+)
+"""The same with other schedules: of one option in steps and one as a share, either has its default."""
 
 
 def leaves(config: Any, prefix: str = "") -> dict[str, Any]:

@@ -45,7 +45,10 @@ OUT_OF_RANGE: list[tuple[Callable[..., Any], str, str, list[Any]]] = [
     (ScheduleConfig, "warmup_steps", "schedule.warmup_steps", [-1]),
     (ScheduleConfig, "decay_start", "schedule.decay_start", [-1]),
     (ScheduleConfig, "decay_steps", "schedule.decay_steps", [-1]),
-    (ScheduleConfig, "final_scale", "schedule.final_scale", [-0.1, 1.1, NAN]),
+    *(
+        (ScheduleConfig, name, f"schedule.{name}", [-0.1, 1.1, NAN])
+        for name in ("final_scale", "warmup_share", "decay_share")
+    ),
     (OptimizerConfig, "table_lr", "optimizer.table_lr", [0.0, -1.0, NAN, INFINITY]),
     (OptimizerConfig, "dense_lr", "optimizer.dense_lr", [0.0, NAN]),
     (OptimizerConfig, "table_eps", "optimizer.table_eps", [0.0, INFINITY]),
@@ -75,6 +78,44 @@ def test_decay_before_the_end_of_the_warmup_is_refused() -> None:
     ScheduleConfig(warmup_steps=5, decay_start=2)
     with pytest.raises(ValueError, match=naming("schedule.decay_start", 2, "warmup_steps")):
         ScheduleConfig(warmup_steps=5, decay_start=2, decay_steps=1)
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"warmup_share": 0.1, "warmup_steps": 5}, ("schedule.warmup_steps", 5, "warmup_share=0.1")),
+        ({"decay_share": 0.1, "decay_steps": 5}, ("schedule.decay_steps", 5, "decay_share=0.1")),
+        ({"decay_share": 0.1, "decay_start": 5}, ("schedule.decay_start", 5, "decay_share=0.1")),
+        ({"warmup_share": 0.7, "decay_share": 0.4}, ("schedule.decay_share", 0.4, "0.3", "warmup_share")),
+    ],
+)
+def test_shares_and_steps_that_contradict_each_other_are_refused(options: Any, named: tuple[Any, ...]) -> None:
+    with pytest.raises(ValueError, match=naming(*named)):
+        ScheduleConfig(**options)
+
+
+@pytest.mark.parametrize(
+    ("stated", "steps", "expected"),
+    [
+        (ScheduleConfig(warmup_share=0.1), 50, ScheduleConfig(5)),
+        (ScheduleConfig(decay_share=0.4, final_scale=0.02), 50, ScheduleConfig(0, 30, 20, 0.02)),
+        (ScheduleConfig(decay_share=0.29), 100, ScheduleConfig(0, 71, 29)),
+        (ScheduleConfig(warmup_share=0.5, decay_share=0.5), 3, ScheduleConfig(1, 1, 2)),
+        (ScheduleConfig(warmup_share=0.1, decay_share=0.9), 15, ScheduleConfig(1, 1, 14)),
+        (ScheduleConfig(warmup_steps=7, decay_share=0.5), 20, ScheduleConfig(7, 10, 10)),
+        (ScheduleConfig(decay_start=6, decay_steps=2, warmup_share=0.25), 20, ScheduleConfig(5, 6, 2)),
+        (ScheduleConfig(decay_share=0.4), 1, ScheduleConfig(0, 1, 0)),
+        (ScheduleConfig(3, 4, 5, 0.5), 100, ScheduleConfig(3, 4, 5, 0.5)),
+    ],
+)
+def test_shares_in_steps(stated: ScheduleConfig, steps: int, expected: ScheduleConfig) -> None:
+    assert stated.in_steps(steps) == expected
+    assert stated.has_shares == (stated != expected)
+
+
+def test_a_decay_before_the_end_of_the_warmup_is_refused_when_the_steps_are_known() -> None:
+    with pytest.raises(ValueError, match=naming("20 steps", "schedule.decay_start", 10, "11 (warmup_steps)")):
+        ScheduleConfig(warmup_steps=11, decay_share=0.5).in_steps(20)
 
 
 @pytest.mark.parametrize("interaction", ["dot", "projection"])

@@ -9,7 +9,7 @@ import pytest
 
 from dlrm_mtl import cli
 from dlrm_mtl.run_config import CompareConfig, TrainConfig
-from tests.configurations import CHANGED, REQUIRED, leaves
+from tests.configurations import BY_SHARES, CHANGED, REQUIRED, leaves
 from tests.messages import naming
 
 
@@ -19,13 +19,15 @@ def _end_by_an_exception(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cli, "end_process", sys.exit)
 
 
-def test_the_changed_configuration_has_no_default_left() -> None:
-    defaults = leaves(TrainConfig(Path("data"), Path("out")))
-    changed = leaves(CHANGED)
-    assert [name for name, value in changed.items() if value == defaults[name]] == []
+DEFAULT = TrainConfig(Path("data"), Path("out"))
 
 
-@pytest.mark.parametrize("config", [CHANGED, TrainConfig(Path("data"), Path("out"))], ids=["changed", "default"])
+def test_the_changed_configurations_have_no_default_left() -> None:
+    changed = leaves(CHANGED), leaves(BY_SHARES)
+    assert [name for name, value in leaves(DEFAULT).items() if all(each[name] == value for each in changed)] == []
+
+
+@pytest.mark.parametrize("config", [CHANGED, BY_SHARES, DEFAULT], ids=["changed", "by shares", "default"])
 def test_a_written_configuration_is_read_back(tmp_path: Path, config: TrainConfig) -> None:
     file = tmp_path / "config.json"
     file.write_text(json.dumps(cli.as_dict(config)))

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import torch
 from torchrec.distributed.types import ShardingPlan
 
 from dlrm_mtl.arms import SINGLE_TASK, check_arm, check_level
+from dlrm_mtl.config import OptimizerConfig
 from dlrm_mtl.data.context import Context
 from dlrm_mtl.data.source import RowSource
 from dlrm_mtl.distributed.checkpoint_directory import read_manifest
@@ -44,6 +45,7 @@ class Session:
     """A checked data set, a plan and a process group: all that trainers need."""
 
     config: RunConfig
+    """With schedules in steps."""
     source: RowSource
     """The data set, to be read from."""
     plan: ShardingPlan
@@ -113,7 +115,7 @@ def prepare(
         check_level(recipe, any(True for _ in modules.shared.interaction.parameters()))
         check_arm(recipe, dataset.schema.task_names)
     Context.of(dataset.schema, config.segments)
-    # Checkpoint and memory come before the data are read, which takes long.
+    # Checkpoint, schedules and memory come before the data are read, which takes long.
     old_tasks = set[str]()
     for start in filter(None, (*starts, Start.of(config))):
         manifest = read_manifest(start.checkpoint)
@@ -122,12 +124,16 @@ def prepare(
         fit_start(start, manifest, config.data, dataset.schema, arms)
         old_tasks |= set(manifest["tasks"])
     _check_new_tasks(config.data, dataset.schema, old_tasks)
+    config.optimizer.in_steps(TrainingLength.of(config, dataset.schema, ranks.world_size).steps)
     plan = make_plan(config, dataset.schema, ranks)
     memory = cluster_of(ranks).usable_memory(reserve=0)
     available = memory.get("hbm", memory["ddr"])
     dense = memory_of(modules, config.optimizer.dense)
     ranks.run_on_all(lambda: check_dense_memory(dense, len(arms), config.optimizer.dense, available))
     dataset, record = inspect_run_data(dataset, began, config.check, config.on_bad_shard, ranks)
+    # Bad shards make the run shorter.
+    length = TrainingLength.of(config, dataset.schema, ranks.world_size)
+    optimizer = config.optimizer.in_steps(length.steps)
     changed = ranks.run_on_all(lambda: open_run_directory(config) if ranks.is_first else {})
     environment = describe_environment(versions, ranks.world_size, str(ranks.device))
     if ranks.is_first:
@@ -137,10 +143,20 @@ def prepare(
         if not (config.out / "environment.json").exists():
             write_json(config.out / "environment.json", environment)
         print(format_plan(tables) if config.show_plan else summarize_plan(tables), flush=True)
-    session = Session(config, RowSource(dataset, config.on_bad_shard), plan, ranks, environment, changed)
-    if ranks.is_first and (warning := session.length.warning()):
-        print(warning, flush=True)
-    return session
+        for line in _schedules(config.optimizer, optimizer, length.steps):
+            print(line, flush=True)
+        if warning := length.warning():
+            print(warning, flush=True)
+    source = RowSource(dataset, config.on_bad_shard)
+    return Session(replace(config, optimizer=optimizer), source, plan, ranks, environment, changed)
+
+
+def _schedules(stated: OptimizerConfig, in_steps: OptimizerConfig, steps: int) -> Iterator[str]:
+    """A line for each schedule that was stated in shares of the run."""
+    for name, schedule in in_steps.schedules.items():
+        if stated.schedules[name].has_shares:
+            parts = (f"{part} {getattr(schedule, part):,}" for part in ("warmup_steps", "decay_start", "decay_steps"))
+            yield f"optimizer.{name}: {', '.join(parts)} of {steps:,} steps"
 
 
 def _check_new_tasks(data: Path, schema: Schema, old_tasks: Collection[str]) -> None:

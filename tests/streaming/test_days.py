@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from dlrm_mtl.config import OptimizerConfig, ScheduleConfig
 from dlrm_mtl.model_schema import Task
 from dlrm_mtl.run_config import StreamConfig
 from dlrm_mtl.streaming.days import Day, read_days
@@ -133,6 +134,10 @@ def test_wrong_options_of_tasks(chain: tuple[Path, ...], options: Any, named: tu
         ({"data": ()}, ("data", "at least one")),
         ({"publish": "sum"}, ("publish", "'sum'", "mean, multibalance")),
         ({"every": 0}, ("every", "0", "positive")),
+        (
+            {"optimizer": OptimizerConfig(dense_schedule=ScheduleConfig(decay_share=0.4))},
+            ("optimizer.dense_schedule.decay_share", "0.4", "steps"),
+        ),
     ],
 )
 def test_wrong_options_by_themselves(options: Any, named: tuple[str, ...]) -> None:

@@ -14,6 +14,7 @@ from torchrec.distributed.sharding_plan import construct_module_sharding_plan, d
 from torchrec.distributed.train_pipeline import TrainPipelineSparseDist
 from torchrec.distributed.types import ShardingPlan
 
+from dlrm_mtl.config import OptimizerConfig
 from dlrm_mtl.data.dataset import open_dataset
 from dlrm_mtl.data.source import RowSource
 from dlrm_mtl.distributed.processes import Ranks
@@ -28,7 +29,7 @@ from dlrm_mtl.training.checkpoints import RunCheckpoints
 from dlrm_mtl.training.loop import ArmResult, train_arms
 from dlrm_mtl.training.optimization.optimizers import apply_table_optimizer
 from dlrm_mtl.training.run_log import RunLog
-from dlrm_mtl.training.session import Session
+from dlrm_mtl.training.session import Session, prepare
 from dlrm_mtl.training.trainer import Trainer
 from dlrm_mtl.training.window import Window
 from tests.distributed.training import Weights, local_batches, local_weights
@@ -69,6 +70,24 @@ def train(ranks: Ranks, config: RunConfig, recipe: str, seed: int = 0, evaluate_
             trainer.evaluate()
     evaluation = trainer.evaluate()
     return Run(windows, evaluation.tasks, evaluation.sums, local_weights(trainer.arm), trainer.total_steps)
+
+
+def error_of_preparing(ranks: Ranks, config: Any, arms: list[str]) -> str:
+    """What a run is refused with before its first step; empty if it is not."""
+    try:
+        prepare(config, arms, ranks)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def prepared_and_trained(ranks: Ranks, config: RunConfig) -> tuple[OptimizerConfig, Weights]:
+    """The optimizers of a prepared run, and its weights at the end."""
+    session = prepare(config, ["mean"], ranks)
+    trainer = session.trainer("mean", 0)
+    assert isinstance(trainer, Trainer)
+    trainer.train_window(trainer.total_steps)
+    return session.config.optimizer, local_weights(trainer.arm)
 
 
 def evaluate_untrained(ranks: Ranks, config: RunConfig, times: int = 1) -> Run:

@@ -12,15 +12,14 @@ import pytest
 
 from dlrm_mtl.config import ModelConfig, OptimizerConfig
 from dlrm_mtl.distributed.checkpoint_directory import list_checkpoints, read_manifest, write_manifest
-from dlrm_mtl.distributed.processes import Ranks
 from dlrm_mtl.model_schema import Task
-from dlrm_mtl.training.session import prepare
 from tests.data.faults import destroy_a_page
 from tests.datasets import TASKS, make_dataset
 from tests.distributed.training import Weights, run_config
 from tests.entry_points.processes import python
 from tests.messages import mentions
 from tests.ranks import RankPool
+from tests.training import runs
 from tests.training.resuming import Part, run_part
 
 ARM = ["multibalance"]
@@ -153,25 +152,16 @@ def test_tables_of_other_sizes_are_refused_also_without_fingerprints(
         assert part in refused
 
 
-def error_of_preparing(ranks: Ranks, config: Any, arms: list[str]) -> str:
-    """What a run is refused with before its first step; empty if it is not."""
-    try:
-        prepare(config, arms, ranks)
-    except ValueError as error:
-        return str(error)
-    return ""
-
-
 def test_it_is_refused_before_the_data_are_read(
     checkpoint: Path, small_dataset: Path, rank_pool: RankPool, tmp_path: Path
 ) -> None:
     data = changed_copy(small_dataset, tmp_path, other_vocabulary)
     destroy_a_page(data / "train" / "part-00000.parquet")  # which would be refused, if it were read
     config = replace(run_config(data, init_from=checkpoint), out=tmp_path / "run")
-    [error] = rank_pool.run(1, error_of_preparing, config, ["mean"])
+    [error] = rank_pool.run(1, runs.error_of_preparing, config, ["mean"])
     assert "table 'user'" in error
     too_large = replace(config, init_from=None, model=ModelConfig(embedding_dim=10**12, sharing="stem"))
-    [error] = rank_pool.run(1, error_of_preparing, too_large, ["mean"])
+    [error] = rank_pool.run(1, runs.error_of_preparing, too_large, ["mean"])
     assert mentions(error, "no sharding plan fits", "12 tables", "9 of them")
     assert not config.out.exists()
 
@@ -183,11 +173,11 @@ def test_a_run_does_not_go_on_with_other_ids(
     """Its data set was prepared anew: the same names of shards, other bytes."""
     data = changed_copy(small_dataset, tmp_path, lambda raw: None)
     config = replace(run_config(data), out=tmp_path / "run")
-    assert rank_pool.run(1, error_of_preparing, config, ["mean"]) == [""]
-    assert rank_pool.run(1, error_of_preparing, config, ["mean"]) == [""]
+    assert rank_pool.run(1, runs.error_of_preparing, config, ["mean"]) == [""]
+    assert rank_pool.run(1, runs.error_of_preparing, config, ["mean"]) == [""]
     shutil.rmtree(data)
     changed_copy(make_dataset(tmp_path / "anew", row_group_rows=32), tmp_path, change)
-    [error] = rank_pool.run(1, error_of_preparing, config, ["mean"])
+    [error] = rank_pool.run(1, runs.error_of_preparing, config, ["mean"])
     for part in (f"{data}/schema.json", "table 'user'", "0123456789abcdef", "give another --out"):
         assert part in error
 
@@ -264,10 +254,10 @@ def test_models_per_task_alone_are_no_start_for_a_model_of_all(
     shutil.copytree(model_per_task[0], path)
     write_manifest(path, {**read_manifest(path), "arms": ["single_task"]})
     config = replace(run_config(small_dataset, init_from=path), out=tmp_path / "run")
-    [error] = rank_pool.run(1, error_of_preparing, config, ["mean"])
+    [error] = rank_pool.run(1, runs.error_of_preparing, config, ["mean"])
     for part in (str(path), "single_task", "'mean'"):
         assert part in error
-    assert rank_pool.run(1, error_of_preparing, config, ["single_task"]) == [""]
+    assert rank_pool.run(1, runs.error_of_preparing, config, ["single_task"]) == [""]
 
 
 NEW_MODULES = {

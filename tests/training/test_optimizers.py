@@ -2,6 +2,7 @@
 
 Gradients come from the unsharded model with the weights of that step, by plain autograd."""
 
+import json
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy.typing as npt
 import pytest
 import torch
 
+from dlrm_mtl import cli
 from dlrm_mtl.config import DenseOptimizer, OptimizerConfig, ScheduleConfig, TableOptimizer
 from dlrm_mtl.data.dataset import open_dataset
 from dlrm_mtl.distributed.processes import Ranks
@@ -19,7 +21,7 @@ from dlrm_mtl.models.embeddings import build_embedding_bags
 from dlrm_mtl.run_config import RunConfig
 from dlrm_mtl.training.optimization.optimizers import apply_table_optimizer
 from tests.distributed.training import Weights, assemble, local_batches, run_config
-from tests.messages import naming
+from tests.messages import mentions, naming
 from tests.models.batches import SCHEMA, materialized
 from tests.ranks import RankPool
 from tests.training import runs
@@ -106,6 +108,31 @@ def test_scheduled_rates_reach_the_tables_of_every_rank(small_dataset: Path, ran
     for step, gradient in enumerate(gradients(config, weights, STEPS)):
         assert_moves_by(weights[step], weights[step + 1], gradient, "tables", TABLE_LR * warm[1][step])
         assert_moves_by(weights[step], weights[step + 1], gradient, "dense", DENSE_LR * decay[1][step])
+
+
+def test_shares_are_steps_of_the_run(small_dataset: Path, rank_pool: RankPool, tmp_path: Path) -> None:
+    by_shares = sgd(
+        table_schedule=ScheduleConfig(warmup_share=0.5),
+        dense_schedule=ScheduleConfig(warmup_steps=2, decay_share=0.25, final_scale=0.5),
+    )
+    in_steps = sgd(table_schedule=ScheduleConfig(4), dense_schedule=ScheduleConfig(2, 6, 2, 0.5))
+    results = []
+    for name, optimizer in (("shares", by_shares), ("steps", in_steps)):
+        config = run_config(small_dataset, out=tmp_path / name, optimizer=optimizer, max_steps=STEPS)
+        results += rank_pool.run(1, runs.prepared_and_trained, config)
+        written = json.loads((config.out / "config.json").read_text())["optimizer"]
+        assert written == cli.as_dict(optimizer)
+    assert results[0][0] == results[1][0] == in_steps
+    for name, weights in results[1][1].items():
+        assert np.array_equal(results[0][1][name], weights), name
+
+
+def test_a_warmup_over_the_decay_is_refused(small_dataset: Path, rank_pool: RankPool, tmp_path: Path) -> None:
+    overlapping = sgd(dense_schedule=ScheduleConfig(warmup_steps=7, decay_share=0.25))
+    config = run_config(small_dataset, out=tmp_path / "run", optimizer=overlapping, max_steps=STEPS)
+    [error] = rank_pool.run(1, runs.error_of_preparing, config, ["mean"])
+    assert mentions(error, "schedule.decay_start", "6", "7 (warmup_steps)")
+    assert not config.out.exists()
 
 
 @pytest.mark.parametrize("world_size", [1, 2])

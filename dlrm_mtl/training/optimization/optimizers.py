@@ -139,7 +139,13 @@ def _dense_optimizer(parameters: list[nn.Parameter], config: OptimizerConfig) ->
 
 
 def _stages(schedule: ScheduleConfig) -> list[WarmupStage]:
-    """torchrec's stages. Its own last stage returns to the full rate, so ours never end."""
+    """torchrec's stages. Its own last stage returns to the full rate, so ours never end.
+
+    Raises:
+        RuntimeError: the schedule is in shares of a run.
+    """
+    if schedule.has_shares:
+        raise RuntimeError(f"{schedule} has shares, expected steps: the result of in_steps")
     stages = []
     if schedule.warmup_steps:
         first = 1 / schedule.warmup_steps
