@@ -67,6 +67,16 @@ def norms_of(gramian: Array) -> Array:
     return namespace(gramian).sqrt(at_least(gramian.diagonal(), 0))
 
 
+def cosines_of(gramian: Array) -> tuple[Array, Array, Array]:
+    """The Gramian of the unit gradients (M, M), their norms (M,), and whether each is not zero (M,). A zero gradient is
+    taken as a unit gradient that is orthogonal to the others, of norm 1."""
+    xp = namespace(gramian)
+    norms = norms_of(gramian)
+    active = norms > 0
+    norms = xp.where(active, norms, 1.0)
+    return gramian / xp.outer(norms, norms) + xp.diag(floats(~active)), norms, active
+
+
 def ratio(dividend: Array, divisor: Array) -> Array:
     """The quotient; 0 where it is not finite."""
     quotient = dividend / divisor

@@ -7,10 +7,10 @@ from torch import Tensor
 from dlrm_mtl.balancing.algebra.arrays import (
     Array,
     at_least,
+    cosines_of,
     floats,
     identity_like,
     namespace,
-    norms_of,
     solve,
 )
 from dlrm_mtl.balancing.methods.balancer import Balancer
@@ -38,14 +38,11 @@ class IMTLG(Balancer):
 
     def coefficients(self, statistic: Array, losses: Array | None) -> tuple[Array, dict[str, Array]]:
         xp = namespace(statistic)
-        norms = norms_of(statistic)
-        active = norms > 0
-        safe = xp.where(active, norms, 1.0)
-        cosines = statistic / xp.outer(safe, safe) + xp.diag(floats(~active))
+        cosines, norms, active = cosines_of(statistic)
         solution, _ = solve(cosines + self.RIDGE * identity_like(cosines), floats(active))
         # Relative to the smallest norm, so that tiny gradients do not overflow.
         smallest = xp.where(active, norms, xp.inf).min()
-        weights = xp.where(active, solution * xp.where(active, smallest, 1.0) / safe, 0.0)
+        weights = xp.where(active, solution * xp.where(active, smallest, 1.0) / norms, 0.0)
         total = weights.sum()
         weights = xp.where(total != 0, weights / xp.where(total != 0, total, 1.0), 1 / self.num_tasks)
         weights = weights / at_least(abs(weights).max() / self.LARGEST, 1)

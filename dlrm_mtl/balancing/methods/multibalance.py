@@ -16,6 +16,7 @@ from dlrm_mtl.balancing.algebra.arrays import (
     norms_of,
     ratio,
 )
+from dlrm_mtl.balancing.algebra.gradient_averages import advance_norms
 from dlrm_mtl.balancing.algebra.simplex import project_to_simplex
 from dlrm_mtl.balancing.methods.balancer import Balancer
 from dlrm_mtl.balancing.methods.options import PerTask, is_number, prior_option, require_option
@@ -91,10 +92,8 @@ class MultiBalance(Balancer):
         self.register_task_state("norms", torch.zeros(num_tasks, device="cpu"))
 
     def coefficients(self, statistic: Array, losses: Array | None) -> tuple[Array, dict[str, Array]]:
-        xp = namespace(statistic)
-        norms, before = norms_of(statistic), like(statistic, self.norms)  # n, u; (M,)
-        moved = (1 - self.gamma) * before + self.gamma * norms
-        average = xp.where(norms > 0, xp.where(before > 0, moved, norms), before)
+        norms = norms_of(statistic)  # n, (M,)
+        average = advance_norms(like(statistic, self.norms), norms, self.gamma)  # u, (M,)
         rescale = ratio(average, norms)
         if self.max_rescale is not None:
             rescale = at_most(rescale, self.max_rescale)

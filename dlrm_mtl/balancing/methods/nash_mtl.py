@@ -7,9 +7,8 @@ from torch import Tensor
 from dlrm_mtl.balancing.algebra.arrays import (
     Array,
     at_least,
-    floats,
+    cosines_of,
     namespace,
-    norms_of,
     seen_on_host,
     solve,
 )
@@ -43,13 +42,9 @@ class NashMTL(Balancer):
 
     def coefficients(self, statistic: Array, losses: Array | None) -> tuple[Array, dict[str, Array]]:
         xp = namespace(statistic)
-        norms = norms_of(statistic)
-        active = norms > 0
-        safe = xp.where(active, norms, 1.0)
-        # With unit gradients, C b = 1 / b and a = b / norms; a silent task has no product with others.
-        cosines = statistic / xp.outer(safe, safe) + xp.diag(floats(~active))
+        cosines, norms, active = cosines_of(statistic)  # C b = 1 / b, and a = b / norms
         smallest = xp.where(active, norms, xp.inf).min()  # so that tiny gradients do not overflow
-        weights = xp.where(active, self._bargain(cosines) * smallest / safe, 0.0)
+        weights = xp.where(active, self._bargain(cosines) * smallest / norms, 0.0)
         total = weights.sum()
         weights = xp.where(total > 0, weights / total, 1 / self.num_tasks)
         return weights, {"weights": weights}
