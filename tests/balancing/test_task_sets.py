@@ -10,9 +10,9 @@ from tests.balancing.resuming import ALL_METHODS, assert_same, make_layer, store
 from tests.messages import naming
 
 STEPS = 6
-SIMPLEX = ("multibalance", "mgda", "sdmgrad", "moco", "nash_mtl", "uncertainty+multibalance")
+SIMPLEX = ("multibalance", "mgda", "sdmgrad", "moco", "nash_mtl", "pe_ltr", "uncertainty+multibalance")
 """Methods whose task weights are non-negative and sum to 1 after every step."""
-SIGNED = ("imtl_g", "imtl_l+imtl_g", "torchjd:IMTLG")
+SIGNED = ("imtl_g", "config", "gradcraft", "imtl_l+imtl_g", "torchjd:IMTLG")
 """Methods whose weights may be negative."""
 AVERAGES = (".weighting_", "delayed_", "pending_")
 """State that starts anew for all tasks if a task is new."""

@@ -3,7 +3,8 @@ name: ``torchjd:UPGrad``."""
 
 import contextlib
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -13,6 +14,9 @@ from torch import Tensor
 
 from dlrm_mtl.balancing.methods.balancer import Balancer
 from dlrm_mtl.balancing.methods.options import shown, uniform_weights
+
+DEFAULTS: Mapping[str, Mapping[str, Any]] = MappingProxyType({"FairGrad": {"alpha": 1.0}})
+"""Of options that TorchJD requires: FairGrad's proportional fairness (Ban & Ji, ICML 2024)."""
 
 
 class TorchJD(Balancer):
@@ -28,7 +32,7 @@ class TorchJD(Balancer):
 
     Args:
         name: of the weighting, without the suffix "Weighting".
-        options: of its constructor; a list becomes a tensor.
+        options: of its constructor; a list becomes a tensor. FairGrad's ``alpha`` is 1 by default.
 
     Raises:
         ValueError: an unknown weighting, wrong options, or a missing package.
@@ -39,6 +43,7 @@ class TorchJD(Balancer):
         weightings = torchjd_weightings()
         if name not in weightings:
             raise ValueError(f"unknown TorchJD weighting {shown(name)}, expected one of {', '.join(weightings)}")
+        options = {**DEFAULTS.get(name, {}), **options}
         expected = inspect.signature(weightings[name])
         try:
             expected.bind(**options)

@@ -14,7 +14,7 @@ from dlrm_mtl.balancing.methods.torchjd import torchjd_weightings
 from tests.balancing.methods.cases import TASKS, fresh, gradients
 from tests.messages import naming
 
-OPTIONS: dict[str, dict[str, Any]] = {"CAGrad": {"c": 0.4}, "FairGrad": {"alpha": 1.0}, "Krum": {"n_byzantine": 0}}
+OPTIONS: dict[str, dict[str, Any]] = {"CAGrad": {"c": 0.4}, "Krum": {"n_byzantine": 0}}
 NEEDS = {"CAGrad": "cvxpy"}
 NAMES = [name for name in torchjd_weightings() if find_spec(NEEDS.get(name, "torch"))]
 STATEFUL = ("GradVac", "PCD")
@@ -23,7 +23,9 @@ STATEFUL = ("GradVac", "PCD")
 def direct(name: str, gramian: Tensor) -> Tensor:
     """The weighting itself, on the Gramian divided by the mean of its diagonal, with the orders of step 0."""
     torch.manual_seed(0)
-    weighting = getattr(torchjd.aggregation, f"{name}Weighting")(**OPTIONS.get(name, {}))
+    weighting = getattr(torchjd.aggregation, f"{name}Weighting")(
+        **{"FairGrad": {"alpha": 1.0}, **OPTIONS}.get(name, {})
+    )
     weights: Tensor = weighting(gramian / (gramian.diagonal().sum() / len(gramian)))
     return weights
 
