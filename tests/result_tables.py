@@ -23,6 +23,7 @@ from tests.architecture_tables import architecture_tables, read_architectures
 from tests.benchmark_tables import PERFORMANCE, RESULTS, benchmark_tables, format_benchmark
 from tests.pages import ROOT
 from tests.statistics.table import format_findings
+from tests.stream_tables import stream_tables
 from tests.table_cells import DATA_SETS, average_and_worst, judged, table
 
 MARKED = re.compile(r"(<!-- table: (\S+) -->\n)(.*?)(<!-- end of table -->)", flags=re.DOTALL)
@@ -64,6 +65,7 @@ def tables() -> dict[str, Callable[[], str]]:
         "learning-rates": learning_rates,
         "loss-reduction": loss_reduction,
         **architecture_tables(),
+        **stream_tables(),
         "modes": modes,
         **benchmark_tables(),
         "scale": lambda: format_scale(measure_scale(ScaleCase())),
