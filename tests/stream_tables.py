@@ -12,6 +12,7 @@ STREAMS = RESULTS / "streaming"
 
 DATA = {
     "kuairand-feeds": "KuaiRand feeds",
+    "kuairand-feeds-1024": "KuaiRand feeds, batches of 1024",
     "kuairand-ads": "KuaiRand ads",
     "generated-always": "generated",
 }
@@ -29,6 +30,7 @@ def stream_tables() -> dict[str, Callable[[], str]]:
     """Every table, by its name in the document's marks."""
     return {
         "stream-days": days,
+        "stream-search": search,
         "stream-gains": gains,
         "stream-arrival": arrival,
         "stream-ids": ids,
@@ -47,6 +49,16 @@ def days() -> str:
         ]
         rows.append([day["name"][5:], *(f"{number:,}" for number in (day["rows"], *new))])
     return table(["day", "rows", "new ids, all tables", "new users", "new videos"], rows)
+
+
+def search() -> str:
+    """NE of each batch size and learning rate on KuaiRand's first days."""
+    rows = []
+    for run in read_json(STREAMS / "search.json")["runs"]:
+        averages = [sum(tasks.values()) / len(tasks) for tasks in run["ne"].values()]
+        options = [str(run[option]) for option in ("batch_size", "dense_lr", "min_count")]
+        rows.append([*options, *(f"{average:.4f}" for average in averages)])
+    return table(["batch size", "dense rate", "`--min-count`", "NE of `mean`", "NE of `nash_mtl`"], rows)
 
 
 def gains() -> str:
