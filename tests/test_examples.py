@@ -25,7 +25,7 @@ def test_programs_run(program: str, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_own_methods_reach_lower_losses_than_an_untrained_model() -> None:
-    for method in ("UnitNorm", "RevisedUncertainty+imtl_g"):
+    for method in ("UnitNorm", "AnchoredUncertainty+imtl_g"):
         name = f"docs.examples.own_method:{method}"
         assert sum(own_method.train(name, steps=50)) < 0.5 * sum(own_method.train(name, steps=1))
 

@@ -54,7 +54,6 @@ def test_torchx_finds_its_components_and_its_own(installed: Path, monkeypatch: p
     monkeypatch.syspath_prepend(installed)
     monkeypatch.setattr(finder, "_components", None)
     names = finder.get_components().keys()
-    assert {name for name in names if name.startswith("dlrm_mtl.")} == {
-        f"dlrm_mtl.{name}" for name in ("compare", "evaluate", "experiments", "export", "predict", "prepare", "train")
-    }
+    components = ("compare", "evaluate", "experiments", "export", "predict", "prepare", "stream", "train")
+    assert {name for name in names if name.startswith("dlrm_mtl.")} == {f"dlrm_mtl.{name}" for name in components}
     assert {"dist.ddp", "utils.echo"} <= names
