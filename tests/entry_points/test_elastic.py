@@ -78,41 +78,21 @@ def await_training(launch: Launched, out: Path, start: int) -> None:
     launch.until(lambda: len(read_starts(out)) == start and newest_step(out) > read_starts(out)[-1]["step"] + EVERY)
 
 
-def kill(job: Launched, out: Path, rank: int, start: int) -> None:
-    await_training(job, out, start)
-    os.kill(job.ranks[rank], signal.SIGKILL)
-
-
-def preempt(job: Launched, out: Path, start: int) -> None:
-    """Ends a launcher by SIGTERM, and checks how its processes end."""
-    await_training(job, out, start)
-    job.terminate()
-    assert job.wait() != 0, job.output
-    job.wait_for_all()
-    assert newest_step(out) < STEPS
-    # TorchX stops showing the output of its processes.
-    said = "".join([job.output, *(log.read_text() for log in out.parent.glob("logs/**/std???.log"))])
-    assert f"told to end (SIGTERM) at step {newest_step(out)} of {STEPS}" in said
-    tracebacks = said.split("Traceback (most recent call last)")[1:]
-    assert tracebacks
-    assert all(LAUNCHERS.search(traceback) for traceback in tracebacks), "launchers alone say where they were"
-    assert f'File "{ROOT / "dlrm_mtl"}/' not in said
-
-
-def goes_on(out: Path, starts: int) -> bool:
-    """Whether each start goes on from what the one before has saved."""
-    steps = [start["step"] for start in read_starts(out)]
-    return len(steps) == starts and steps == sorted({0, *steps})
-
-
-def test_a_killed_rank_is_started_again(data: Path, undisturbed: dict[str, Any], tmp_path: Path) -> None:
+@pytest.mark.parametrize(("j", "killed"), [("1x2", [1, 0]), ("2x1", [0])])
+def test_killed_ranks_are_started_again(
+    data: Path, undisturbed: dict[str, Any], tmp_path: Path, j: str, killed: list[int]
+) -> None:
     out = tmp_path / "run"
-    with launched(out, tmp_path / "output", *torchx(data, out, "2x1")) as job:
-        kill(job, out, rank=0, start=1)
+    with launched(out, tmp_path / "output", *torchx(data, out, j)) as job:
+        for start, rank in enumerate(killed, 1):
+            await_training(job, out, start)
+            os.kill(job.ranks[rank], signal.SIGKILL)
         assert job.wait() == 0, job.output
         assert "Job finished: SUCCEEDED" in job.output
         assert not job.processes
-    assert goes_on(out, starts=2)
+    steps = [start["step"] for start in read_starts(out)]
+    assert len(steps) == len(killed) + 1
+    assert steps == sorted({0, *steps}), "each start goes on from what the one before has saved"
     assert read_outcome(out) == undisturbed
 
 
@@ -138,19 +118,27 @@ def test_preempted_launchers_end_in_time_and_go_on_on_two_machines(
     data: Path, undisturbed: dict[str, Any], tmp_path: Path
 ) -> None:
     out = tmp_path / "run"
-    # One reader per rank gives the same batches as the rank itself.
-    with launched(out, tmp_path / "output", *torchrun_with_restarts(data, out), "--reader.workers", "1") as job:
-        preempt(job, out, start=1)
-    with launched(out, tmp_path / "output", *torchx(data, out)) as job:
-        kill(job, out, rank=1, start=2)
-        preempt(job, out, start=3)
+    for start, words in enumerate((torchrun_with_restarts(data, out), torchx(data, out)), 1):
+        # One reader per rank gives the same batches as the rank itself.
+        with launched(out, tmp_path / "output", *words, "--reader.workers", "1") as job:
+            await_training(job, out, start)
+            job.terminate()
+            assert job.wait() != 0, job.output
+            job.wait_for_all()
+        assert newest_step(out) < STEPS
+        # TorchX stops showing the output of its processes.
+        said = "".join([job.output, *(log.read_text() for log in tmp_path.glob("logs/**/std???.log"))])
+        assert f"told to end (SIGTERM) at step {newest_step(out)} of {STEPS}" in said
+        tracebacks = said.split("Traceback (most recent call last)")[1:]
+        assert tracebacks
+        assert all(LAUNCHERS.search(traceback) for traceback in tracebacks), "launchers alone say where they were"
+        assert f'File "{ROOT / "dlrm_mtl"}/' not in said
     # Machines that run the same command are one job.
     place: dict[str, str | Path | int] = {"HOST": "localhost", "PORT": free_port(), "NAME": "test"}
     words = command("torchrun", "torchrun --nnodes 2", **values(data, out), **place)
     with launched(out, tmp_path / "first", *words) as one, launched(out, tmp_path / "second", *words) as two:
         assert [one.wait(), two.wait()] == [0, 0], one.output + two.output
-    assert goes_on(out, starts=4)
-    assert [start["world_size"] for start in read_starts(out)] == [2, 2, 2, 2]
+    assert [start["world_size"] for start in read_starts(out)] == [2, 2, 2]
     assert read_outcome(out) == undisturbed
 
 
