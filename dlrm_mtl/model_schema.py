@@ -4,6 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from dlrm_mtl.quoting import quote, shorten
 from dlrm_mtl.segments import MAX_NAME
@@ -11,6 +12,9 @@ from dlrm_mtl.segments import MAX_NAME
 MAX_CARDINALITY = 2**40
 """Rows of a table; the size of a larger one in bytes would exceed 64 bits."""
 
+
+LEAST_RATE = 1e-6
+"""Base rate, and distance from 1, at which a head's bias begins at least: its log-odds are finite."""
 
 MAX_MEAN_LENGTH = 2**20
 """Ids per row of a multi-hot feature, far above what fits into a batch."""
@@ -38,22 +42,72 @@ class CategoricalFeature:
 
 @dataclass(frozen=True)
 class Task:
-    """A binary task."""
+    """A binary task or a regression task."""
 
     name: str
     """Name of the task, in metrics, checkpoints and reports."""
     label: str
-    """Column of its 0/1 label."""
+    """Column of its label: 0 or 1, or the number that a regression task predicts."""
     given: str = ""
     """Column of the label that must be 1 for the task to be defined; empty: defined in every row."""
     through: str = ""
     """Column of the label of another task, given the same, on one of the two ways to this one: an action between click
     and purchase. For the relation esm2."""
-    base_rate: float = math.nan
-    """Share of positives among the training rows where the task is defined. It is strictly between 0 and 1, but for a
-    split ``stream``: a day may have one class alone."""
+    base_rate: float | None = None
+    """Of a binary task: share of positives among the training rows where the task is defined. It is strictly between 0
+    and 1, but for a split ``stream``: a day may have one class alone."""
     bayes_ne: float | None = None
     """Normalized entropy of the true probabilities on the eval split, where they are known (generated data)."""
+    kind: Literal["binary", "regression"] = "binary"
+    """binary: cross entropy. regression: the loss of (prediction - label) / deviation."""
+    weight: str = ""
+    """Column of the rows' weights in the task's loss and metrics; empty: 1 for every row."""
+    mean: float = 0.0
+    """Of a regression task: mean of the label over the training rows where the task is defined, by weight."""
+    deviation: float = 1.0
+    """Of a regression task: standard deviation of the label over the same rows, the unit of its loss."""
+    huber: float | None = None
+    """Of a regression task: Huber loss, quadratic up to so many deviations and linear beyond; None: squared loss."""
+    unit: str = ""
+    """Of a regression task: unit of the label, such as ``ln(1 + seconds)``."""
+
+    @property
+    def labels_differ(self) -> bool:
+        """Whether the training rows have labels of both classes; True for a regression task."""
+        return self.kind == "regression" or (self.base_rate is not None and 0.0 < self.base_rate < 1.0)
+
+    @property
+    def first_output(self) -> float:
+        """What its head's output starts at: the log-odds of the base rate; of a regression task 0, the mean label."""
+        if self.base_rate is None:
+            return 0.0
+        rate = min(max(self.base_rate, LEAST_RATE), 1 - LEAST_RATE)
+        return math.log(rate / (1 - rate))
+
+    def check(self) -> None:
+        """Raises ValueError for a number out of its range, or one that belongs to tasks of the other kind."""
+        if not self.label:
+            raise ValueError(f"task {quote(self.name)} has no label")
+        if self.bayes_ne is not None and not 0.0 <= self.bayes_ne < math.inf:
+            raise ValueError(f"task {quote(self.name)} has bayes_ne {self.bayes_ne}, expected a number from 0 on")
+        if self.kind == "regression":
+            self._check_regression()
+        elif self.base_rate is None or not 0.0 <= self.base_rate <= 1.0:
+            raise ValueError(f"task {self.name!r} has base rate {self.base_rate}, expected a value in [0, 1]")
+        elif self.huber is not None:
+            raise ValueError(f"task {self.name!r} is binary and has huber {self.huber}, expected that of a regression")
+
+    def _check_regression(self) -> None:
+        positive = {"deviation": self.deviation, **({} if self.huber is None else {"huber": self.huber})}
+        for name, value in positive.items():
+            if not 0.0 < value < math.inf:
+                raise ValueError(f"task {self.name!r} has {name} {value}, expected a positive number")
+        if not math.isfinite(self.mean):
+            raise ValueError(f"task {self.name!r} has mean {self.mean}, expected a number")
+        if self.through:
+            raise ValueError(f"task {self.name!r} is a regression and goes through {self.through!r}, expected nothing")
+        if self.bayes_ne is not None or self.base_rate is not None:
+            raise ValueError(f"task {self.name!r} is a regression, expected neither base_rate nor bayes_ne")
 
 
 @dataclass(frozen=True)
@@ -76,12 +130,7 @@ class ModelSchema:
             tasks=self.tasks,
         )
         for task in self.tasks:
-            if not task.label:
-                raise ValueError(f"task {quote(task.name)} has no label")
-            if task.bayes_ne is not None and not 0.0 <= task.bayes_ne < math.inf:
-                raise ValueError(f"task {quote(task.name)} has bayes_ne {task.bayes_ne}, expected a number from 0 on")
-            if not 0.0 <= task.base_rate <= 1.0:
-                raise ValueError(f"task {task.name!r} has base rate {task.base_rate}, expected a value in [0, 1]")
+            task.check()
         for feature in self.categorical:
             if not 1 <= feature.cardinality <= MAX_CARDINALITY:
                 raise ValueError(
@@ -111,6 +160,11 @@ class ModelSchema:
         """Every label and condition column, each once."""
         names = [name for task in self.tasks for name in (task.label, task.given) if name]
         return tuple(dict.fromkeys(names))
+
+    @property
+    def weight_columns(self) -> tuple[str, ...]:
+        """Every column of row weights, each once."""
+        return tuple(dict.fromkeys(task.weight for task in self.tasks if task.weight))
 
     @property
     def task_names(self) -> tuple[str, ...]:
@@ -149,7 +203,13 @@ def check_names(
     used_as_input = set(labels) & set(features)
     if used_as_input:
         raise ValueError(f"label {min(used_as_input)!r} is also a feature")
+    numbers = {task.label for task in tasks if task.kind == "regression"}
     for task in tasks:
+        if task.weight in {*features, *labels}:
+            raise ValueError(f"task {task.name!r} has weight {task.weight!r}, which is also a feature or a label")
+        if task.given in numbers or (task.kind == "binary" and task.label in numbers):
+            column = task.given if task.given in numbers else task.label
+            raise ValueError(f"task {task.name!r} takes {column!r}, a regression task's label, as one of 0 and 1")
         if task.label == task.given:
             raise ValueError(f"task {task.name!r} is conditioned on its own label")
         if task.through in {task.label, task.given} - {""}:

@@ -3,7 +3,6 @@
 Notation: B batch, N dense features, F categorical features, D width of the shared representation, M tasks.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -24,9 +23,6 @@ from dlrm_mtl.models.onednn import use_onednn
 from dlrm_mtl.models.relations.relation import Head, build_relation
 from dlrm_mtl.models.representation import OwnRepresentations, Representation
 from dlrm_mtl.models.sharing.architecture import HeadInput, Layer, build_sharing
-
-LEAST_RATE = 1e-6
-"""Base rate, and distance from 1, at which a head's bias begins at least: its log-odds are finite."""
 
 
 @dataclass
@@ -54,7 +50,9 @@ class TaskHeads(nn.Module):
     def __init__(self, heads: Sequence[Head], config: ModelConfig, in_features: int) -> None:
         super().__init__()
         self.in_features = in_features
-        self.heads = nn.ModuleDict({head.name: _head(in_features, config.head_mlp, head.base_rate) for head in heads})
+        self.heads = nn.ModuleDict(
+            {head.name: _head(in_features, config.head_mlp, head.first_output) for head in heads}
+        )
 
     def forward(self, rows: Sequence[Tensor], inputs: Sequence[HeadInput]) -> Tensor:
         """R tensors (B, in_features), for these heads, to logits (B, R).
@@ -170,9 +168,8 @@ def build_ranker(
     return MultiTaskRanker(build_embedding_bags(schema, config), dense_part)
 
 
-def _head(in_features: int, layers: tuple[int, ...], base_rate: float) -> nn.Module:
+def _head(in_features: int, layers: tuple[int, ...], first_output: float) -> nn.Module:
     sizes = (in_features, *layers)
     logit = nn.Linear(sizes[-1], 1)
-    rate = min(max(base_rate, LEAST_RATE), 1 - LEAST_RATE)
-    nn.init.constant_(logit.bias, math.log(rate / (1 - rate)))
+    nn.init.constant_(logit.bias, first_output)
     return nn.Sequential(*(Perceptron(*pair) for pair in pairwise(sizes)), logit)

@@ -5,6 +5,7 @@ import math
 from dlrm_mtl.model_schema import Task
 from dlrm_mtl.power_analysis.options import PowerOptions
 from dlrm_mtl.power_analysis.source import GainNoise, Source
+from dlrm_mtl.quoting import quote
 from dlrm_mtl.schema import Schema
 from dlrm_mtl.statistics.power import Noise
 from dlrm_mtl.task_weights import share_weights
@@ -30,6 +31,8 @@ def assume_noise(schema: Schema, options: PowerOptions) -> Source:
         if rows is None:
             rows = schema.rows("eval")
             notes.append(f"No task counts rows with {task.given} = 1: {task.name} is taken as defined on all rows.")
+        if task.base_rate is None:
+            raise ValueError(f"task {quote(task.name)} is a regression: give a run (--run) instead of a data set")
         positives = rows * task.base_rate
         # Half of the variance over seeds on the same rows is taken to fall with more rows.
         part = options.seed_spread / math.sqrt(2 * positives)
@@ -49,7 +52,7 @@ def assume_noise(schema: Schema, options: PowerOptions) -> Source:
 def _defined_rows(schema: Schema, task: Task) -> int | None:
     """Evaluation rows for which a task is defined: all, or the positives of the task whose label is its condition; None
     if no task has that label."""
-    rates = {other.label: other.base_rate for other in schema.tasks if not other.given}
+    rates = {other.label: other.base_rate for other in schema.tasks if not other.given and other.base_rate is not None}
     if not task.given:
         return schema.rows("eval")
     return round(schema.rows("eval") * rates[task.given]) if task.given in rates else None

@@ -219,7 +219,7 @@ class _Stream:
 
 def _evaluated_tasks(day: Day, before: OverDay) -> tuple[str, ...]:
     """The tasks that models have before a day, and whose NE is defined on it."""
-    return tuple(task.name for task in day.schema.tasks if task.name in before.tasks and 0 < task.base_rate < 1)
+    return tuple(task.name for task in day.schema.tasks if task.name in before.tasks and task.labels_differ)
 
 
 def _with_tasks(schema: Schema, tasks: Collection[str]) -> Schema:

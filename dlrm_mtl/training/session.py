@@ -162,7 +162,7 @@ def _schedules(stated: OptimizerConfig, in_steps: OptimizerConfig, steps: int) -
 def _check_new_tasks(data: Path, schema: Schema, old_tasks: Collection[str]) -> None:
     """Raises BadDataError where a new task has one class only: there would be nothing to learn."""
     for task in schema.tasks:
-        if task.name not in old_tasks and not 0.0 < task.base_rate < 1.0:
+        if task.name not in old_tasks and not task.labels_differ:
             raise BadDataError(
                 f"{data}: task {quote(task.name)}, which is new, has base rate {task.base_rate}, expected both classes"
             )

@@ -41,7 +41,7 @@ def test_ids_that_are_reset_and_appended_begin_anew(tmp_path: Path, reset: list[
     assert new_ids.keys() == {"user"}
     assert new_ids["user"].tolist() == [*reset, *range(40, 50)]
     assert schema.rows(STREAM) == 100
-    assert 0 < schema.tasks[0].base_rate < 1
+    assert schema.tasks[0].labels_differ
 
 
 def test_a_file_of_ids_that_does_not_fit_is_refused(tmp_path: Path) -> None:

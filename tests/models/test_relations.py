@@ -68,7 +68,7 @@ def test_a_task_of_the_same_label_over_all_rows_is_no_part_of_a_chain() -> None:
 def test_two_ways_to_a_purchase() -> None:
     relation = build_relation(ModelConfig(relation="esm2"), TASKS)
     assert [head.name for head in relation.heads] == ["task_click", "task_cart", "task_buy", "task_buy%second"]
-    assert relation.heads[3].base_rate == relation.heads[2].base_rate
+    assert relation.heads[3].first_output == relation.heads[2].first_output
     assert [tuple(each) for each in relation.inputs] == [(0, 0), (1, 0), (1, 1), (2, 0), (2, 1), (2, 2), (2, 3)]
     y1, y2, y3, y4 = torch.randn(4, 5, dtype=torch.float64)
     logits = torch.stack([y1, y1, y2, y1, y2, y3, y4], dim=1)

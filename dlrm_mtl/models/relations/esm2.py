@@ -44,7 +44,7 @@ class ESM2(ESMM):
                     f" label of one task that is given {given} as well, and goes through none itself"
                 )
             ways[m] = (between[0], len(tasks) + len(second_heads))
-            second_heads.append(Head(second_head_name(task.name), task.base_rate))
+            second_heads.append(Head(second_head_name(task.name), task.first_output))
         self._ways = ways
         """Of a task with two ways: the task in between, and the head without it."""
         super().__init__(tasks)

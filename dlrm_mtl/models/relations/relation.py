@@ -25,8 +25,8 @@ class Head:
 
     name: str
     """Of its modules."""
-    base_rate: float
-    """Its last bias starts at the log-odds of this rate."""
+    first_output: float
+    """Its last bias starts at this value."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Relation(nn.Module):
     def __init__(self, tasks: Sequence[Task]) -> None:
         super().__init__()
         self.tasks = tuple(tasks)
-        self.heads = [Head(head_name(task.name), task.base_rate) for task in tasks]
+        self.heads = [Head(head_name(task.name), task.first_output) for task in tasks]
         self.inputs: Sequence[HeadInput] = [HeadInput(m, m) for m in range(len(tasks))]
         """R inputs of heads, in the order in which their outputs come."""
 
