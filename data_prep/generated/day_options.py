@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from data_prep.columns.days import day_number
-from data_prep.columns.layout import CategoricalColumn, DenseColumn, LabelColumn, Layout
+from data_prep.columns.labels import LabelColumn
+from data_prep.columns.layout import CategoricalColumn, DenseColumn, Layout
 from data_prep.columns.periods import numbered
 from data_prep.engine.options import IdOptions
 from data_prep.generated.change import Change

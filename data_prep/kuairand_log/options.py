@@ -9,7 +9,8 @@ from typing import Literal
 import numpy as np
 
 from data_prep.columns.days import day_number
-from data_prep.columns.layout import LabelColumn, Layout
+from data_prep.columns.labels import LabelColumn
+from data_prep.columns.layout import Layout
 from data_prep.encoding.extending import Growth, Previous
 from data_prep.engine.options import IdOptions, refuse_changed
 from data_prep.kuairand_log.context import SEGMENTS

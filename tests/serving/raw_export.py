@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from data_prep.columns.layout import LabelColumn
+from data_prep.columns.labels import LabelColumn
 from dlrm_mtl.config import ModelConfig
 from dlrm_mtl.export_options import ExportOptions
 from dlrm_mtl.model_schema import Task

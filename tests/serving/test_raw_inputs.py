@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from data_prep import kuairand, synthetic
-from data_prep.columns.layout import CategoricalColumn, DenseColumn, LabelColumn, Layout, read_layout
+from data_prep.columns.labels import LabelColumn
+from data_prep.columns.layout import CategoricalColumn, DenseColumn, Layout, read_layout
 from data_prep.encoding.encoding import of_encoded
 from data_prep.encoding.files import write_encoding
 from data_prep.encoding.kuairand import HISTORY_LISTS, USES

@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from data_prep.columns.layout import CategoricalColumn, DenseColumn, LabelColumn, Layout
+from data_prep.columns.labels import LabelColumn
+from data_prep.columns.layout import CategoricalColumn, DenseColumn, Layout
 from data_prep.engine.options import IdOptions, WorkOptions
 from data_prep.engine.prepare import prepare
 from data_prep.engine.split import SplitOptions

@@ -12,7 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from data_prep.columns.layout import CategoricalColumn, DenseColumn, LabelColumn, Layout, read_layout
+from data_prep.columns.labels import LabelColumn
+from data_prep.columns.layout import CategoricalColumn, DenseColumn, Layout, read_layout
 from data_prep.engine import preparation
 from data_prep.engine.options import StreamOptions
 from data_prep.sources import raw_text

@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from data_prep.columns.arrow_columns import Column, read_lists, read_values
-from data_prep.columns.layout import CategoricalColumn, LabelColumn, Layout
+from data_prep.columns.labels import LabelColumn
+from data_prep.columns.layout import CategoricalColumn, Layout
 from data_prep.engine.options import IdOptions, WorkOptions
 from data_prep.engine.prepare import prepare
 from data_prep.engine.split import SplitOptions

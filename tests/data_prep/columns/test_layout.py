@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from data_prep.columns.layout import READY, CategoricalColumn, LabelColumn, Layout, read_layout
+from data_prep.columns.labels import LabelColumn
+from data_prep.columns.layout import READY, CategoricalColumn, Layout, read_layout
 from data_prep.engine.options import IdOptions, WorkOptions
 from data_prep.engine.prepare import prepare
 from data_prep.engine.split import SplitOptions

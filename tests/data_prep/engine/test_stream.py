@@ -10,7 +10,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from data_prep.columns.layout import CategoricalColumn, DenseColumn, LabelColumn, Layout
+from data_prep.columns.labels import LabelColumn
+from data_prep.columns.layout import CategoricalColumn, DenseColumn, Layout
 from data_prep.engine import encode_pass, learning
 from data_prep.engine.options import IdOptions, StreamOptions
 from data_prep.engine.split import SplitOptions

@@ -14,7 +14,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from data_prep.columns.layout import CategoricalColumn, LabelColumn, Layout
+from data_prep.columns.labels import LabelColumn
+from data_prep.columns.layout import CategoricalColumn, Layout
 from data_prep.ids import counting
 from data_prep.ids.assignment import most_frequent, read_vocabulary, write_counted
 from data_prep.ids.counting import KeyCounter, Span, merge_runs

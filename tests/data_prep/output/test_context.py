@@ -18,7 +18,8 @@ import pytest
 from data_prep import synthetic
 from data_prep.census_income import Options as CensusOptions
 from data_prep.census_income import prepare_census
-from data_prep.columns.layout import CategoricalColumn, LabelColumn, Layout
+from data_prep.columns.labels import LabelColumn
+from data_prep.columns.layout import CategoricalColumn, Layout
 from data_prep.engine.options import ContextOptions, IdOptions, WorkOptions
 from data_prep.engine.prepare import prepare
 from data_prep.engine.split import SplitOptions, TimeOptions

@@ -17,7 +17,8 @@ import pytest
 
 from data_prep.ali_ccp import find_parts
 from data_prep.census_income import find_evaluation, find_training
-from data_prep.columns.layout import CategoricalColumn, DenseColumn, LabelColumn, Layout
+from data_prep.columns.labels import LabelColumn
+from data_prep.columns.layout import CategoricalColumn, DenseColumn, Layout
 from data_prep.engine.options import IdOptions, WorkOptions
 from data_prep.engine.prepare import prepare
 from data_prep.engine.split import SplitOptions

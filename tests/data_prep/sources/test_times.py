@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from data_prep.ali_ccp import prepare_ali_ccp
-from data_prep.columns.layout import CategoricalColumn, DenseColumn, LabelColumn, Layout, read_layout
+from data_prep.columns.labels import LabelColumn
+from data_prep.columns.layout import CategoricalColumn, DenseColumn, Layout, read_layout
 from data_prep.engine.options import IdOptions, WorkOptions
 from data_prep.engine.prepare import prepare
 from data_prep.engine.split import SplitOptions

@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from data_prep.columns.layout import CategoricalColumn, LabelColumn
+from data_prep.columns.labels import LabelColumn
+from data_prep.columns.layout import CategoricalColumn
 from data_prep.encoding.files import read_encoding
 from data_prep.schema import parse_task
 from data_prep.statistics.encoded_columns import Roles
