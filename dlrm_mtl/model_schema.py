@@ -94,8 +94,10 @@ class Task:
             self._check_regression()
         elif self.base_rate is None or not 0.0 <= self.base_rate <= 1.0:
             raise ValueError(f"task {self.name!r} has base rate {self.base_rate}, expected a value in [0, 1]")
-        elif self.huber is not None:
-            raise ValueError(f"task {self.name!r} is binary and has huber {self.huber}, expected that of a regression")
+        elif (self.mean, self.deviation, self.huber, self.unit) != (0.0, 1.0, None, ""):
+            raise ValueError(
+                f"task {self.name!r} is binary, expected no mean, deviation, huber and unit: a regression task has them"
+            )
 
     def _check_regression(self) -> None:
         positive = {"deviation": self.deviation, **({} if self.huber is None else {"huber": self.huber})}
@@ -162,6 +164,11 @@ class ModelSchema:
         return tuple(dict.fromkeys(names))
 
     @property
+    def regression_labels(self) -> tuple[str, ...]:
+        """The label columns of regression tasks, each once."""
+        return tuple(dict.fromkeys(task.label for task in self.tasks if task.kind == "regression"))
+
+    @property
     def weight_columns(self) -> tuple[str, ...]:
         """Every column of row weights, each once."""
         return tuple(dict.fromkeys(task.weight for task in self.tasks if task.weight))
@@ -207,9 +214,9 @@ def check_names(
     for task in tasks:
         if task.weight in {*features, *labels}:
             raise ValueError(f"task {task.name!r} has weight {task.weight!r}, which is also a feature or a label")
-        if task.given in numbers or (task.kind == "binary" and task.label in numbers):
-            column = task.given if task.given in numbers else task.label
-            raise ValueError(f"task {task.name!r} takes {column!r}, a regression task's label, as one of 0 and 1")
+        classes = {task.given, task.through, task.label if task.kind == "binary" else ""}
+        if wrong := sorted(classes & numbers):
+            raise ValueError(f"task {task.name!r} takes {wrong[0]!r}, a regression task's label, as one of 0 and 1")
         if task.label == task.given:
             raise ValueError(f"task {task.name!r} is conditioned on its own label")
         if task.through in {task.label, task.given} - {""}:

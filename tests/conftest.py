@@ -13,6 +13,7 @@ import torch
 from dlrm_mtl.imports import without_garbage_collection
 from tests.datasets import make_dataset
 from tests.ranks import RankPool
+from tests.regression_data import make_regression_dataset
 
 ROOT = Path(__file__).resolve().parents[1]
 KERNELS = ROOT / "dlrm_mtl/balancing/kernels"
@@ -79,3 +80,9 @@ def rank_pool() -> Iterator[RankPool]:
 def small_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data set of 600 training and 200 eval rows with every kind of column; not to be changed."""
     return make_dataset(tmp_path_factory.mktemp("data") / "small")
+
+
+@pytest.fixture(scope="session")
+def regression_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data set with regression tasks and row weights, see :mod:`tests.regression_data`; not to be changed."""
+    return make_regression_dataset(tmp_path_factory.mktemp("data") / "numbers")

@@ -37,11 +37,14 @@ class Rows:
         for index, column in enumerate(schema.dense):
             self._dense[:, index] = _flat_array(table[column])
         self._labels = np.empty((len(table), len(schema.tasks)), dtype=np.float32)
-        self._masks = np.empty_like(self._labels)
+        self._weights = np.empty_like(self._labels)
         for index, task in enumerate(schema.tasks):
-            defined = _flat_array(table[task.given]) if task.given else np.ones(len(table), dtype=np.int8)
-            self._masks[:, index] = defined * (positions >= 0)
-            self._labels[:, index] = _flat_array(table[task.label]) * self._masks[:, index]
+            weights = self._weights[:, index]
+            weights[:] = positions >= 0
+            for factor in (task.given, task.weight):
+                if factor:
+                    weights *= _flat_array(table[factor])
+            self._labels[:, index] = _flat_array(table[task.label]) * (weights > 0)
         self._positions = positions
         nothing = np.empty((len(table), 0), dtype=np.int64)
         self._context = nothing if context is None else context.encode(schema, table, positions)
@@ -64,7 +67,7 @@ class Rows:
             sparse=sparse,
             dense=torch.from_numpy(self._dense[start:stop].copy()),
             labels=torch.from_numpy(self._labels[start:stop].copy()),
-            masks=torch.from_numpy(self._masks[start:stop].copy()),
+            weights=torch.from_numpy(self._weights[start:stop].copy()),
             rows=torch.from_numpy(self._positions[start:stop].copy()),
             context=torch.from_numpy(self._context[start:stop].copy()),
         )

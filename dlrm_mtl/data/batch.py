@@ -27,11 +27,11 @@ class MultiTaskBatch(Pipelineable):
     dense: Tensor
     """(B, N) float32."""
     labels: Tensor
-    """(B, M) float32, 0 or 1; 0 where the task is not defined."""
-    masks: Tensor
-    """(B, M) float32, 1 where the task is defined."""
+    """(B, M) float32, 0 or 1 or the number that a regression task predicts; 0 where the weight is 0."""
+    weights: Tensor
+    """(B, M) float32, the row's weight where the task is defined, else 0."""
     rows: Tensor
-    """(B,) int64, the row's position in its split; negative for a padding row, whose masks are all 0."""
+    """(B,) int64, the row's position in its split; negative for a padding row, whose weights are all 0."""
     context: Tensor
     """(B, 1 + S) int64 in an evaluation: keys of clusters, codes of S segments, see :class:`Context`; (B, 0) in
     training."""

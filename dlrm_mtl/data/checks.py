@@ -1,6 +1,7 @@
 """Checks every value before training, so that bad data gives one line instead of a corrupt run. The scan takes a few
 percent of one epoch and is shared by the ranks."""
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,9 @@ def check_values(dataset: Dataset, rank: int = 0, world_size: int = 1) -> None:
     """Checks this rank's share of the row groups.
 
     Raises:
-        ValueError: an id outside ``[0, cardinality)``, a label other than 0 and 1, a segment code out of range, a dense
-            value that is not finite as float32, a null, or an unreadable row group. The message names file, row group,
-            column, row and value.
+        ValueError: an id outside ``[0, cardinality)``, a binary label other than 0 and 1, a segment code out of range,
+            a dense value, a regression task's label or a weight that is not finite as float32, a negative weight, a
+            null, or an unreadable row group. The message names file, row group, column, row and value.
     """
     for bad in bad_values(dataset, rank, world_size):
         raise ValueError(bad.why)
@@ -57,28 +58,32 @@ def check_shard(dataset: Dataset, split: str, file: Path) -> None:
             _check_row_group(dataset, split, group)
 
 
-def check_both_classes(dataset: Dataset) -> None:
-    """Checks that each task has both classes in the eval split, where its NE is reported. A period need not have them.
+def check_labels_differ(dataset: Dataset) -> None:
+    """Checks that the labels of each task differ in the eval split, where its metrics are reported: a binary task has
+    both classes. A period need not have them.
 
     Raises:
-        ValueError: a task has one class only.
+        ValueError: all rows where a task is defined with a positive weight have the same label, or there are none.
     """
-    tasks = dataset.schema.tasks if "eval" in dataset.row_groups else ()
-    missing = {task.name: {0, 1} for task in tasks}
+    schema = dataset.schema
+    values: dict[str, set[float]] = {task.name: set() for task in schema.tasks if "eval" in dataset.row_groups}
     for group in dataset.row_groups.get("eval", ()):
-        if not any(missing.values()):
+        unsettled = [task for task in schema.tasks if len(values[task.name]) < 2]
+        if not unsettled:
             return
-        table = dataset.read(group, dataset.schema.label_columns)
-        for task in tasks:
-            label = table[task.label]
-            defined = label.filter(pc.equal(table[task.given], 1)) if task.given else label
-            missing[task.name] -= set(pc.unique(defined).to_pylist())
-    for name, classes in missing.items():
-        if classes:
-            raise ValueError(
-                f"{dataset.directory}: task {name!r} has no row of class {min(classes)} in the eval split,"
-                " expected both classes"
-            )
+        table = dataset.read(group, [*schema.label_columns, *schema.weight_columns])
+        for task in unsettled:
+            defined = np.ones(len(table), dtype=bool)
+            for column in filter(None, (task.given, task.weight)):
+                defined &= table[column].to_numpy() > 0
+            values[task.name].update(np.unique(table[task.label].to_numpy()[defined])[:2].tolist())
+    for task in schema.tasks if values else ():
+        if len(values[task.name]) < 2:
+            if task.kind == "binary":
+                fault = f"no row of class {min({0, 1} - values[task.name])} in the eval split, expected both classes"
+            else:
+                fault = "fewer than two different labels in the eval split, expected at least two"
+            raise ValueError(f"{dataset.directory}: task {task.name!r} has {fault}")
 
 
 def _check_row_group(dataset: Dataset, split: str, group: RowGroup) -> None:
@@ -86,15 +91,20 @@ def _check_row_group(dataset: Dataset, split: str, group: RowGroup) -> None:
     table = dataset.read(group, [*dataset.columns, *segments])
     for feature in dataset.schema.categorical:
         _check_range(group, table[feature.name], feature.name, 0, feature.cardinality - 1, "an id")
+    numbers = {*dataset.schema.dense, *dataset.schema.regression_labels, *dataset.schema.weight_columns}
     for column in dataset.schema.label_columns:
-        _check_range(group, table[column], column, 0, 1, "a label")
-    for column in dataset.schema.dense:
-        _check_finite(group, table[column], column)
+        if column not in numbers:
+            _check_range(group, table[column], column, 0, 1, "a label")
+    for column in dataset.columns:
+        if column in numbers:
+            _check_finite(group, table[column], column)
+    for column in dataset.schema.weight_columns:
+        _check_range(group, table[column], column, 0, math.inf, "a weight")
     for column, segment in segments.items():
         _check_range(group, table[column], column, 0, len(segment.values) - 1, "a segment's code")
 
 
-def _check_range(group: RowGroup, column: pa.ChunkedArray, name: str, low: int, high: int, kind: str) -> None:
+def _check_range(group: RowGroup, column: pa.ChunkedArray, name: str, low: float, high: float, kind: str) -> None:
     values = _values(group, column, name)
     if len(values) and not low <= values.min() <= values.max() <= high:
         position = int(np.flatnonzero((values < low) | (values > high))[0])

@@ -51,7 +51,7 @@ class Dataset:
     def columns(self) -> list[str]:
         """Columns that training needs."""
         categorical = [feature.name for feature in self.schema.categorical]
-        return [*categorical, *self.schema.dense, *self.schema.label_columns]
+        return [*categorical, *self.schema.dense, *self.schema.label_columns, *self.schema.weight_columns]
 
     @property
     def shards(self) -> list[tuple[str, Shard]]:

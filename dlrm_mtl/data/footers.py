@@ -51,8 +51,9 @@ def first_line(error: BaseException) -> str:
 
 
 def _check_columns(path: Path, schema: Schema, context_columns: Sequence[str], arrow_schema: pa.Schema) -> None:
-    names = [feature.name for feature in schema.categorical] + list(schema.dense) + list(schema.label_columns)
-    names += context_columns
+    numbers = (*schema.dense, *schema.regression_labels, *schema.weight_columns)
+    classes = [name for name in schema.label_columns if name not in schema.regression_labels]
+    names = [*(feature.name for feature in schema.categorical), *numbers, *classes, *context_columns]
     for name in names:
         count = arrow_schema.names.count(name)
         if count == 0:
@@ -73,9 +74,9 @@ def _check_columns(path: Path, schema: Schema, context_columns: Sequence[str], a
             require(feature.name, valid, "a list of integers")
         else:
             require(feature.name, pa.types.is_integer(kind), "an integer")
-    for column in schema.dense:
+    for column in numbers:
         require(column, pa.types.is_floating(arrow_schema.field(column).type), "a floating-point number")
-    for column in schema.label_columns:
+    for column in classes:
         require(column, pa.types.is_integer(arrow_schema.field(column).type), "an integer, 0 or 1")
     for column in context_columns:
         require(column, pa.types.is_integer(arrow_schema.field(column).type), "an integer")

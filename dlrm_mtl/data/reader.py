@@ -121,7 +121,7 @@ class TrainingReader:
 
 class PartsReader:
     """One rank's batches of some parts of a split, in order. No batch reaches from one part into the next. The last
-    ones are a padding row (position LOST, masks 0) where the rank has fewer batches than others, whose collectives
+    ones are a padding row (position LOST, weights 0) where the rank has fewer batches than others, whose collectives
     need it.
 
     Args:

@@ -19,8 +19,8 @@ from dlrm_mtl.run_config import OnBadShard
 class RowSource:
     """Reads rows. The readers and threads of a process share it, so that a lost file is reported once.
 
-    The rows of a lost shard become padding in the same places: position LOST; dense values, labels and one-hot ids 0;
-    empty multi-hot bags. Other rows keep their places, and every rank keeps its number of batches.
+    The rows of a lost shard become padding in the same places: position LOST; dense values, labels, weights and one-hot
+    ids 0; empty multi-hot bags. Other rows keep their places, and every rank keeps its number of batches.
 
     Args:
         on_bad_shard: whether a row group that cannot be read raises, or makes its file a lost shard, with a line on
@@ -71,8 +71,9 @@ class RowSource:
             feature.name: empty if feature.multi_hot else pa.array(np.zeros(rows), id_type)
             for feature in schema.categorical
         }
-        columns |= {name: np.zeros(rows, dtype=np.float32) for name in schema.dense}
         columns |= {name: np.zeros(rows, dtype=np.int8) for name in schema.label_columns}
+        numbers = (*schema.dense, *schema.regression_labels, *schema.weight_columns)
+        columns |= {name: np.zeros(rows, dtype=np.float32) for name in numbers}
         columns |= {} if context is None else context.padding(schema, rows)
         return pa.table(columns), np.full(rows, position, dtype=np.int64)
 

@@ -39,7 +39,7 @@ class LoadedModel:
 
     def predict(self, reader: PartsReader, config: ReaderConfig, ranks: Ranks) -> Iterator[Predictions]:
         """Predictions for this rank's rows, batch by batch: logits (B, M) of the M tasks of the model, beside labels
-        and masks of the tasks of the data set. Collective.
+        and weights of the tasks of the data set. Collective.
 
         Raises:
             ValueError: rows cannot be read.

@@ -55,7 +55,7 @@ class Evaluator:
         self._ranks = ranks
 
     def update(self, predictions: Predictions) -> None:
-        """Adds a batch: (B, M) logits, labels, masks; (B,) rows; (B, 1 + S) context. Collective."""
+        """Adds a batch: (B, M) logits, labels, weights; (B,) rows; (B, 1 + S) context. Collective."""
         self._sums.update(append_products(predictions, self._chains))
         self._segments.update(predictions)
         self._kept.add(predictions, self._ranks)
@@ -111,5 +111,5 @@ def _with_products(sample: Sample, chains: Chains) -> Sample:
     outcomes = torch.from_numpy(sample.outcomes)
     positive, defined = (outcomes == POSITIVE).float(), (outcomes != UNDEFINED).float()
     terms = append_terms(torch.from_numpy(sample.logits), positive, defined, chains)
-    of_all = torch.where(terms.labels > 0, POSITIVE, torch.where(terms.masks > 0, NEGATIVE, UNDEFINED))
+    of_all = torch.where(terms.labels > 0, POSITIVE, torch.where(terms.weights > 0, NEGATIVE, UNDEFINED))
     return replace(sample, logits=terms.logits.numpy(), outcomes=of_all.to(torch.uint8).numpy())

@@ -132,7 +132,7 @@ class _Columns:
     @classmethod
     def of(cls, batches: Sequence[Predictions]) -> "_Columns":
         """Without padding."""
-        outcomes = torch.cat([(batch.masks * (1 + batch.labels)).to(torch.uint8) for batch in batches])
+        outcomes = torch.cat([((batch.weights > 0) * (1 + batch.labels)).to(torch.uint8) for batch in batches])
         columns = cls(
             torch.cat([batch.logits for batch in batches]).cpu(),
             outcomes.cpu(),

@@ -32,12 +32,12 @@ class SegmentSums:
 
     @torch.no_grad()
     def update(self, predictions: Predictions) -> None:
-        """Adds a batch: (B, M) logits, labels, masks; (B,) rows; (B, 1 + S) context."""
+        """Adds a batch: (B, M) logits, labels, weights; (B,) rows; (B, 1 + S) context."""
         if not self._segments:
             return
         values = predictions.context[:, 1:] + self._first  # (B, S)
         buckets = bucket_of(predictions.context[:, 0], SEGMENT_BUCKETS)
-        of_rows = row_sums(predictions.logits, predictions.labels, predictions.masks)
+        of_rows = row_sums(predictions.logits, predictions.labels, predictions.weights)
         counts = (predictions.rows >= 0).long()
         for column in values.T:
             self._sums.index_add_(0, buckets * len(self._rows) + column, of_rows)

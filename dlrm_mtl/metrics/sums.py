@@ -38,31 +38,31 @@ class MetricSums:
 
     @torch.no_grad()
     def update(self, predictions: Predictions, skipped: Tensor | None = None) -> None:
-        """Adds a batch: (B, M) logits, labels, masks; (B, 1 + S) context if rows have buckets.
+        """Adds a batch: (B, M) logits, labels, weights; (B, 1 + S) context if rows have buckets.
 
         Args:
             skipped: 0-d bool, whether the step was skipped and the batch must not count.
         """
         keys = predictions.context[:, 0] if len(self.sums) > 1 else None
-        batch = predictions.logits, predictions.labels, predictions.masks, keys, skipped
+        batch = predictions.logits, predictions.labels, predictions.weights, keys, skipped
         if may_be_captured(self.sums):
             self._captured(self._add_batch, batch, {}, (self.sums, self.histogram), None)
         else:
             self._add_batch(*batch)
 
     def _add_batch(
-        self, logits: Tensor, labels: Tensor, masks: Tensor, keys: Tensor | None, skipped: Tensor | None
+        self, logits: Tensor, labels: Tensor, weights: Tensor, keys: Tensor | None, skipped: Tensor | None
     ) -> None:
         if skipped is not None:
-            logits, masks = logits.masked_fill(skipped, 0.0), masks.masked_fill(skipped, 0.0)
-        parts = row_sums(logits, labels, masks)
+            logits, weights = logits.masked_fill(skipped, 0.0), weights.masked_fill(skipped, 0.0)
+        parts = row_sums(logits, labels, weights)
         if keys is None:
             self.sums[0] += parts.sum(dim=0)
         else:
             self.sums.index_add_(0, bucket_of(keys, len(self.sums)), parts)
         tasks = torch.arange(logits.shape[1], device=logits.device)
         index = (tasks * 2 + labels.long()) * BINS + bins_of(logits)  # (B, M)
-        self.histogram.view(-1).scatter_add_(0, index.view(-1), masks.long().view(-1))
+        self.histogram.view(-1).scatter_add_(0, index.view(-1), (weights > 0).long().view(-1))
 
     def reduce(self, group: dist.ProcessGroup) -> None:
         """Adds up the sums of all ranks, on every rank. Collective."""
@@ -84,10 +84,10 @@ class MetricSums:
         return [_task_metrics(row, classes) for row, classes in zip(totals, histogram, strict=True)]
 
 
-def row_sums(logits: Tensor, labels: Tensor, masks: Tensor) -> Tensor:
+def row_sums(logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
     """(B, M, 4) float64 contributions of each row to the sums, from (B, M)."""
-    losses = F.binary_cross_entropy_with_logits(logits, labels, weight=masks, reduction="none")
-    return torch.stack([masks, labels * masks, losses, torch.sigmoid(logits) * masks], dim=2).double()
+    losses = F.binary_cross_entropy_with_logits(logits, labels, weight=weights, reduction="none")
+    return torch.stack([weights, labels * weights, losses, torch.sigmoid(logits) * weights], dim=2).double()
 
 
 def _task_metrics(sums: FloatArray, histogram: FloatArray) -> TaskMetrics:

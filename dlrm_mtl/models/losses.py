@@ -21,23 +21,23 @@ class TaskLosses(nn.Module):
         self.reduction = reduction
         self._process_group = process_group
 
-    def forward(self, logits: Tensor, labels: Tensor, masks: Tensor) -> Tensor:
+    def forward(self, logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
         """
         Args:
             logits: (B, M).
             labels: (B, M) 0 or 1.
-            masks: (B, M) 1 where the task is defined.
+            weights: (B, M) 1 where the task is defined.
 
         Returns:
             (M,) float32 local losses.
         """
-        losses = F.binary_cross_entropy_with_logits(logits.float(), labels, weight=masks, reduction="none")
+        losses = F.binary_cross_entropy_with_logits(logits.float(), labels, weight=weights, reduction="none")
         if self.reduction == "batch":
             return losses.mean(dim=0)
-        return losses.sum(dim=0) / self._defined_rows_per_rank(masks)
+        return losses.sum(dim=0) / self._defined_rows_per_rank(weights)
 
-    def _defined_rows_per_rank(self, masks: Tensor) -> Tensor:
-        counts = masks.sum(dim=0)
+    def _defined_rows_per_rank(self, weights: Tensor) -> Tensor:
+        counts = weights.sum(dim=0)
         world_size = 1
         if dist.is_initialized():
             dist.all_reduce(counts, group=self._process_group)

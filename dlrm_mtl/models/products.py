@@ -20,15 +20,15 @@ def append_products(predictions: Predictions, chains: Chains) -> Predictions:
     """(B, M) predictions to (B, M + P)."""
     if not chains:
         return predictions
-    terms = append_terms(predictions.logits, predictions.labels, predictions.masks, chains)
-    return replace(predictions, logits=terms.logits, labels=terms.labels, masks=terms.masks)
+    terms = append_terms(predictions.logits, predictions.labels, predictions.weights, chains)
+    return replace(predictions, logits=terms.logits, labels=terms.labels, weights=terms.weights)
 
 
-def append_terms(logits: Tensor, labels: Tensor, masks: Tensor, chains: Chains) -> LossTerms:
+def append_terms(logits: Tensor, labels: Tensor, weights: Tensor, chains: Chains) -> LossTerms:
     """(B, M) to (B, M + P), P at least 1."""
     columns = logits.unbind(dim=1)
-    terms = joint_terms([[columns[task] for task in chain] for chain in chains], chains, labels, masks)
-    pairs = ((logits, terms.logits), (labels, terms.labels), (masks, terms.masks))
+    terms = joint_terms([[columns[task] for task in chain] for chain in chains], chains, labels, weights)
+    pairs = ((logits, terms.logits), (labels, terms.labels), (weights, terms.weights))
     return LossTerms(*(torch.cat(pair, dim=1) for pair in pairs))
 
 

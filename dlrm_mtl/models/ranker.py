@@ -33,7 +33,7 @@ class Predictions:
     """(B, M) float32."""
     labels: Tensor
     """(B, M)."""
-    masks: Tensor
+    weights: Tensor
     """(B, M)."""
     rows: Tensor
     """(B,) positions in the split; negative for padding rows."""
@@ -124,9 +124,9 @@ class DensePart(DenseModules):
         # Rows of an evaluation are not spread evenly over the ranks, so a reduced loss would mean nothing there.
         losses = logits.new_zeros(of_tasks.shape[1])
         if self.training:
-            terms = relation.loss_terms(logits, batch.labels, batch.masks)
-            losses = self.balancing.weigh_losses(self.losses(terms.logits, terms.labels, terms.masks))
-        return losses, Predictions(of_tasks.detach(), batch.labels, batch.masks, batch.rows, batch.context)
+            terms = relation.loss_terms(logits, batch.labels, batch.weights)
+            losses = self.balancing.weigh_losses(self.losses(terms.logits, terms.labels, terms.weights))
+        return losses, Predictions(of_tasks.detach(), batch.labels, batch.weights, batch.rows, batch.context)
 
 
 class MultiTaskRanker(nn.Module):

@@ -30,6 +30,6 @@ def normalized_entropies(
     sums = MetricSums(len(columns) + len(chains), torch.device("cpu"))
     for batch in EvaluationReader(source, batch_size, rank=0, world_size=1):
         logits = model.logits(*model_inputs(batch))
-        labels, masks = batch.labels[:, columns], batch.masks[:, columns]
-        sums.update(append_products(Predictions(logits, labels, masks, batch.rows, batch.context), chains))
+        labels, weights = batch.labels[:, columns], batch.weights[:, columns]
+        sums.update(append_products(Predictions(logits, labels, weights, batch.rows, batch.context), chains))
     return [metrics.ne for metrics in sums.compute()]

@@ -57,7 +57,7 @@ class Population:
         self._inputs = dense_part.relation.inputs
         self._losses = dense_part.losses
         self._parameters = list(self._shared.parameters())
-        self._dense, self._labels, self._masks = batch.dense.double(), batch.labels, batch.masks
+        self._dense, self._labels, self._weights = batch.dense.double(), batch.labels, batch.weights
         self._keys, self._widths = embeddings.keys(), embeddings.length_per_key()
         self._embeddings = embeddings.values().detach().double()
         bags = batch.sparse.to_dict()
@@ -92,7 +92,7 @@ class Population:
         embeddings, representation = self._represent(rows)
         leaf = representation.detach().requires_grad_()
         logits = self._heads((leaf,) * len(self._inputs), self._inputs)
-        losses = share * self._losses(logits, self._labels[rows], self._masks[rows])
+        losses = share * self._losses(logits, self._labels[rows], self._weights[rows])
         gradients = [torch.autograd.grad(loss, leaf, retain_graph=True)[0] for loss in losses]
         pulled = [self._pull_back(rows, embeddings, representation, gradient) for gradient in gradients]
         dense, tables = (torch.stack(kind) for kind in zip(*pulled, strict=True))

@@ -98,6 +98,6 @@ class ArmEvaluator:
         defined = torch.ones(len(self._schema.tasks), device=ranks.device)
         defined[self._new_tasks] = 0
         for predictions in predict(model, reader, self._config.reader, ranks):
-            yield replace(predictions, masks=predictions.masks * defined)
+            yield replace(predictions, weights=predictions.weights * defined)
         self._pipeline.attach(model)
         model.train()

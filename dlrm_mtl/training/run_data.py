@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from dlrm_mtl.data.checks import check_both_classes
+from dlrm_mtl.data.checks import check_labels_differ
 from dlrm_mtl.data.dataset import Dataset, open_dataset, open_recorded
 from dlrm_mtl.data.inspection import combine, inspect_values, recheck_shards, record_shards
 from dlrm_mtl.data.shards import BadShard, DataRecord
@@ -84,7 +84,7 @@ def inspect_run_data(
         part = ranks.run_on_all(lambda: record_shards(dataset, check, on_bad_shard, rank, world_size))
         dataset, record = combine(dataset, ranks.gather(part))
         if check == "full":
-            ranks.run_on_all(lambda: check_both_classes(dataset) if ranks.is_first else None)
+            ranks.run_on_all(lambda: check_labels_differ(dataset) if ranks.is_first else None)
     _check_same(dataset, ranks)
     if ranks.is_first:
         for shard in (*dataset.left_out, *dataset.lost):

@@ -4,14 +4,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
-from dlrm_mtl.data.checks import check_both_classes, check_values
+from dlrm_mtl.data.checks import check_labels_differ, check_values
 from dlrm_mtl.data.dataset import open_dataset
 from tests.data.faults import destroy_a_page, rewrite, truncate
 from tests.datasets import make_dataset
 from tests.messages import naming
+from tests.regression_data import make_regression_dataset
 
 
 @pytest.fixture
@@ -32,7 +34,7 @@ def set_value(column: str, row: int, value: Any) -> Callable[[pa.Table], pa.Tabl
 def test_a_good_data_set_passes(directory: Path) -> None:
     dataset = open_dataset(directory)
     check_values(dataset)
-    check_both_classes(dataset)
+    check_labels_differ(dataset)
 
 
 @pytest.mark.parametrize(
@@ -52,6 +54,47 @@ def test_bad_values(directory: Path, column: str, value: Any, message: str) -> N
     rewrite(directory / "train/part-00001.parquet", set_value(column, 70, value))
     with pytest.raises(ValueError, match=message):
         check_values(open_dataset(directory))
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [
+        ("play", float("nan"), "column 'play', row 6 is nan, expected a finite number"),
+        ("play", None, "column 'play', row 6 is null"),
+        ("value", float("inf"), "column 'value', row 6 is inf, expected a finite number"),
+        ("importance", -0.5, r"column 'importance', row 6 is -0.5, expected a weight in \[0, inf\]"),
+    ],
+)
+def test_bad_numbers_and_weights(tmp_path: Path, column: str, value: float | None, message: str) -> None:
+    directory = make_regression_dataset(tmp_path / "set")
+    rewrite(directory / "train/part-00000.parquet", set_value(column, 70, value))
+    with pytest.raises(ValueError, match=message):
+        check_values(open_dataset(directory))
+
+
+@pytest.mark.parametrize("column", ["play", "importance"])
+def test_numbers_and_weights_are_floats(tmp_path: Path, column: str) -> None:
+    directory = make_regression_dataset(tmp_path / "set")
+    rewrite(
+        directory / "eval/part-00000.parquet",
+        lambda table: table.set_column(table.column_names.index(column), column, table["click"]),
+    )
+    with pytest.raises(ValueError, match=naming(column, "int8", "floating-point")):
+        open_dataset(directory)
+
+
+@pytest.mark.parametrize(("column", "task"), [("play", "play"), ("value", "spend"), ("importance", "click")])
+def test_a_task_without_two_labels_in_the_eval_split(tmp_path: Path, column: str, task: str) -> None:
+    directory = make_regression_dataset(tmp_path / "set")
+    check_labels_differ(open_dataset(directory))
+
+    def zeros(table: pa.Table) -> pa.Table:
+        place = table.column_names.index(column)
+        return table.set_column(place, column, pa.array(np.zeros(len(table), np.float32)))
+
+    rewrite(directory / "eval/part-00000.parquet", zeros)
+    with pytest.raises(ValueError, match=naming(f"task '{task}'", "eval")):
+        check_labels_differ(open_dataset(directory))
 
 
 def test_large_finite_values_pass(directory: Path) -> None:
@@ -113,7 +156,7 @@ def test_one_class_in_the_eval_split(directory: Path) -> None:
 
     rewrite(directory / "eval/part-00000.parquet", no_buys)
     with pytest.raises(ValueError, match=naming("task 'buy'", "class 1", "eval")):
-        check_both_classes(open_dataset(directory))
+        check_labels_differ(open_dataset(directory))
 
 
 def test_no_data_set(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from dlrm_mtl.data.checks import check_both_classes
+from dlrm_mtl.data.checks import check_labels_differ
 from dlrm_mtl.data.dataset import Dataset, open_dataset, open_recorded
 from dlrm_mtl.data.inspection import combine, inspect_values, recheck_shards, record_shards
 from dlrm_mtl.data.reader import EvaluationReader, TrainingReader
@@ -103,7 +103,7 @@ def test_a_bad_shard_stops_the_run_or_is_left_out(directory: Path, split: str, f
     assert found.file not in [shard.file for shard in record.shards]
     assert len(record.shards) == 5
     assert dataset.schema.rows(split) == 600 - 256
-    check_both_classes(dataset)
+    check_labels_differ(dataset)
     good = [*range(256), *range(512, 600)]
     assert sorted(rows_read(dataset)) == (good if split == "train" else list(range(600)))
     evaluated = [row for batch in EvaluationReader(RowSource(dataset), 50, 0, 1) for row in batch.rows.tolist()]

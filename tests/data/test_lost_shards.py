@@ -44,7 +44,7 @@ def flat(found: list[MultiTaskBatch]) -> list[tuple[object, ...]]:
         bags = [batch.sparse[key].to_dense() for key in FEATURES]
         for index in range(len(batch)):
             ids = tuple(tuple(feature[index].tolist()) for feature in bags)
-            values = (tuple(getattr(batch, name)[index].tolist()) for name in ("dense", "labels", "masks"))
+            values = (tuple(getattr(batch, name)[index].tolist()) for name in ("dense", "labels", "weights"))
             rows.append((int(batch.rows[index]), ids, *values))
     return rows
 

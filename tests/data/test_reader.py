@@ -95,7 +95,7 @@ def test_more_ranks_than_eval_rows_pad_without_counting(tmp_path: Path) -> None:
     assert [len(batches) for batches in per_rank] == [1] * 32
     padding = [batch for batches in per_rank for batch in batches if (batch.rows < 0).any()]
     assert len(padding) == 12
-    assert all(not batch.masks.any() for batch in padding)
+    assert all(not batch.weights.any() for batch in padding)
 
 
 def test_no_batch_reaches_from_one_part_into_the_next(small_dataset: Path) -> None:
@@ -118,7 +118,7 @@ def assert_equals_source(batch: MultiTaskBatch, source: pa.Table) -> None:
         assert found == [ids if isinstance(ids, list) else [ids] for ids in expected[feature]]
     assert np.array_equal(batch.dense.numpy(), np.stack([expected["age"], expected["price"]], 1).astype(np.float32))
     click = np.array(expected["click"])
-    assert np.array_equal(batch.masks.numpy(), np.stack([np.ones_like(click), np.ones_like(click), click], 1))
+    assert np.array_equal(batch.weights.numpy(), np.stack([np.ones_like(click), np.ones_like(click), click], 1))
     assert np.array_equal(batch.labels.numpy(), np.stack([expected["click"], expected["like"], expected["buy"]], 1))
 
 
@@ -129,6 +129,18 @@ def test_batches_hold_what_the_files_hold(small_dataset: Path) -> None:
         assert_equals_source(batch, train)
     for batch in EvaluationReader(RowSource(dataset), 45, 1, 2):
         assert_equals_source(batch, evaluation)
+
+
+def test_numbers_and_weights_of_rows(regression_dataset: Path) -> None:
+    dataset = open_dataset(regression_dataset)
+    source = source_rows(dataset, "train")
+    for batch in TrainingReader(RowSource(dataset), 45, 0, 1, 2, shuffle_rows=100):
+        rows = source.take(batch.rows.numpy())
+        labels = np.stack([rows[name] for name in ("click", "play", "buy", "spend")], 1)
+        importance, click, value = (np.asarray(rows[name]) for name in ("importance", "click", "value"))
+        weights = np.stack([importance, importance, click, click * value], 1)
+        assert np.array_equal(batch.weights.numpy(), weights)
+        assert np.array_equal(batch.labels.numpy(), labels * (weights > 0))
 
 
 @pytest.mark.parametrize(("cardinality", "dtype"), [(1 << 31, torch.int32), ((1 << 31) + 1, torch.int64)])
@@ -144,8 +156,8 @@ def test_ids_are_as_wide_as_they_must_be(cardinality: int, dtype: torch.dtype, s
 def test_undefined_labels_are_masked(tmp_path: Path, small_dataset: Path) -> None:
     dataset = open_dataset(small_dataset)
     for batch in EvaluationReader(RowSource(dataset), 50, 0, 1):
-        assert torch.equal(batch.masks[:, 2], batch.labels[:, 0])
-        assert not (batch.labels * (1 - batch.masks)).any()
+        assert torch.equal(batch.weights[:, 2], batch.labels[:, 0])
+        assert not (batch.labels * (1 - batch.weights)).any()
 
 
 def test_batch_moves_as_a_whole(small_dataset: Path) -> None:

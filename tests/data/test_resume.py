@@ -183,7 +183,7 @@ def assert_same(found: list[MultiTaskBatch], expected: list[MultiTaskBatch]) -> 
     for left, right in zip(found, expected, strict=True):
         assert torch.equal(left.sparse.values(), right.sparse.values())
         assert torch.equal(left.sparse.lengths(), right.sparse.lengths())
-        for name in ("dense", "labels", "masks", "rows"):
+        for name in ("dense", "labels", "weights", "rows"):
             assert torch.equal(getattr(left, name), getattr(right, name))
 
 

@@ -74,8 +74,8 @@ def _build_in(rank: int, trace: Path, faults: Faults) -> None:
         lines.write(json.dumps([self.step - 1, present["rows"]]) + "\n")
         lines.flush()
 
-    def losses(self: TaskLosses, logits: Tensor, labels: Tensor, masks: Tensor) -> Tensor:
-        values = plain_losses(self, logits, labels, masks)
+    def losses(self: TaskLosses, logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
+        values = plain_losses(self, logits, labels, weights)
         if faults.nan is not None and faults.nan[:2] == (rank, present["step"]):
             values = values.clone()
             values[faults.nan[2]] *= float("nan")

@@ -150,8 +150,10 @@ def test_metrics_are_those_of_a_cpu() -> None:
         for step in range(STEPS):
             size = 40 if step % 4 else 24
             logits, labels = torch.randn(size, 2, generator=generator), torch.rand(size, 2, generator=generator).round()
-            masks = torch.rand(size, 2, generator=generator).round()
-            batch = [values.to(device) for values in (logits, labels, masks, torch.arange(size), torch.empty(size, 0))]
+            weights = torch.rand(size, 2, generator=generator).round()
+            batch = [
+                values.to(device) for values in (logits, labels, weights, torch.arange(size), torch.empty(size, 0))
+            ]
             sums.update(Predictions(*batch), torch.tensor(step == 6, device=device))
         found[device] = sums
     torch.testing.assert_close(found["cuda"].sums.cpu(), found["cpu"].sums, rtol=1e-6, atol=0)

@@ -60,7 +60,7 @@ def evaluate_share(ranks: Ranks, limit: int) -> Evaluation:
     order = torch.randperm(ROWS, generator=torch.Generator().manual_seed(7))
     mine = select(predictions, order[ranks.rank :: ranks.world_size])
     padding = select(mine, torch.zeros(64, dtype=torch.int64))
-    padding.rows, padding.masks = torch.full_like(padding.rows, -1), torch.zeros_like(padding.masks)
+    padding.rows, padding.weights = torch.full_like(padding.rows, -1), torch.zeros_like(padding.weights)
     batches = in_batches(mine, 64)
     batches += [padding] * (1 + ROWS // (64 * ranks.world_size) + 1 - len(batches))
     return evaluate(batches, ranks, limit, batch_size=64 * ranks.world_size)

@@ -30,7 +30,7 @@ def whole() -> Evaluation:
 
 
 def rows_of(predictions: Predictions, task: int) -> tuple[Rows, npt.NDArray[np.int64]]:
-    defined = predictions.masks[:, task] > 0
+    defined = predictions.weights[:, task] > 0
     keys = predictions.context[defined, 0]
     labels, logits = predictions.labels[defined, task].numpy() > 0, predictions.logits[defined, task].numpy()
     return Rows(logits, labels, bucket_of(keys, BUCKETS).numpy(), BUCKETS), keys.numpy()
@@ -99,7 +99,7 @@ def test_a_product_is_a_task_of_all_rows(whole: Evaluation) -> None:
         predictions,
         logits=torch.logit(click * conversion)[:, None],
         labels=(predictions.labels[:, 0] * predictions.labels[:, 2])[:, None],
-        masks=torch.ones(ROWS, 1),
+        weights=torch.ones(ROWS, 1),
     )
     expected = by_hand(product, 0)
     assert (found.rows, found.positives) == (ROWS, expected["positives"])
@@ -178,7 +178,7 @@ def test_what_is_not_defined_is_none() -> None:
     predictions = example()
     predictions.logits[0, 0] = torch.nan
     predictions.labels[:, 1] = 0
-    predictions.masks[:, 2] = 0
+    predictions.weights[:, 2] = 0
     found = evaluate([predictions])
     for task, of_task in enumerate(found.tasks):
         assert [getattr(of_task, key) for key in NUMBERS] == [None] * len(NUMBERS)
@@ -193,7 +193,7 @@ def test_what_is_not_defined_is_none() -> None:
 
 def test_models_of_one_task_each_side_by_side(whole: Evaluation) -> None:
     predictions = example()
-    names = ("logits", "labels", "masks")
+    names = ("logits", "labels", "weights")
     parts = [
         evaluate([replace(predictions, **{name: getattr(predictions, name)[:, [task]] for name in names})])
         for task in range(3)

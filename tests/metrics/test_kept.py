@@ -27,7 +27,7 @@ def test_all_is_kept_where_it_fits() -> None:
     assert sample.clusters_share == 1
     np.testing.assert_array_equal(sample.logits, predictions.logits.numpy())
     np.testing.assert_array_equal(sample.keys, predictions.context[:, 0].numpy())
-    defined, positive = predictions.masks.numpy() > 0, predictions.labels.numpy() > 0
+    defined, positive = predictions.weights.numpy() > 0, predictions.labels.numpy() > 0
     np.testing.assert_array_equal(sample.outcomes == UNDEFINED, ~defined)
     np.testing.assert_array_equal(sample.outcomes == NEGATIVE, defined & ~positive)
     np.testing.assert_array_equal(sample.outcomes == POSITIVE, defined & positive)

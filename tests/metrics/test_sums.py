@@ -24,9 +24,11 @@ ROWS = 3000
 TASKS = ("click", "rare", "conversion")
 
 
-def predictions_of(logits: torch.Tensor, labels: torch.Tensor, masks: torch.Tensor, rows: torch.Tensor) -> Predictions:
+def predictions_of(
+    logits: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor, rows: torch.Tensor
+) -> Predictions:
     """Predictions with one cluster per row."""
-    return Predictions(logits, labels, masks, rows, keys_of(rows)[:, None])
+    return Predictions(logits, labels, weights, rows, keys_of(rows)[:, None])
 
 
 def keys_of(numbers: torch.Tensor) -> torch.Tensor:
@@ -41,16 +43,16 @@ def example(rows: int = ROWS, seed: int = 0) -> Predictions:
     logits = score + 0.7 * torch.randn(rows, 3, generator=generator) + torch.tensor([0.0, -4.0, 1.0])
     truth = torch.sigmoid(1.2 * score + torch.tensor([0.3, -4.5, 0.0]))
     labels = (torch.rand(rows, 3, generator=generator) < truth).float()
-    masks = torch.ones(rows, 3)
-    masks[:, 2] = labels[:, 0]
-    return predictions_of(logits, labels * masks, masks, torch.arange(rows))
+    weights = torch.ones(rows, 3)
+    weights[:, 2] = labels[:, 0]
+    return predictions_of(logits, labels * weights, weights, torch.arange(rows))
 
 
 def slice_of(predictions: Predictions, start: int, stop: int) -> Predictions:
     return predictions_of(
         predictions.logits[start:stop],
         predictions.labels[start:stop],
-        predictions.masks[start:stop],
+        predictions.weights[start:stop],
         predictions.rows[start:stop],
     )
 
@@ -68,7 +70,7 @@ def in_batches(predictions: Predictions, size: int) -> list[Predictions]:
 
 def by_hand(predictions: Predictions, task: int) -> dict[str, float]:
     """NE, log loss, calibration and AUC (every pair compared) of one task, in float64."""
-    defined = predictions.masks[:, task].numpy() > 0
+    defined = predictions.weights[:, task].numpy() > 0
     logits = predictions.logits[:, task].double().numpy()[defined]
     labels = predictions.labels[:, task].numpy()[defined] > 0
     # log(1 + exp(x)) without overflow
@@ -120,7 +122,7 @@ def test_metrics_equal_torchrecs() -> None:
             metric.update(
                 predictions=dict(zip(TASKS, torch.sigmoid(batch.logits.double()).T, strict=True)),
                 labels=dict(zip(TASKS, batch.labels.double().T, strict=True)),
-                weights=dict(zip(TASKS, batch.masks.double().T, strict=True)),
+                weights=dict(zip(TASKS, batch.weights.double().T, strict=True)),
             )
         theirs |= {name: float(value) for name, value in metric.compute().items()}
     for task, ours in zip(TASKS, sums_of(in_batches(predictions, 100)).compute(), strict=True):
@@ -201,14 +203,14 @@ def test_no_rows_have_no_metrics() -> None:
     nothing = TaskMetrics(rows=0, positives=0, ne=None, log_loss=None, auc=None, calibration=None)
     assert MetricSums(3, torch.device("cpu"), 10).compute() == [nothing] * 3
     masked = example(50)
-    masked.masks.zero_()
+    masked.weights.zero_()
     assert sums_of([masked]).compute() == [nothing] * 3
 
 
 def test_undefined_rows_do_not_count() -> None:
     predictions = example()
     expected = sums_of([predictions]).compute()
-    undefined = predictions.masks == 0
+    undefined = predictions.weights == 0
     predictions.logits[undefined] = 100.0
     predictions.labels[undefined] = 1.0
     assert sums_of([predictions]).compute() == expected

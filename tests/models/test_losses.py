@@ -14,21 +14,21 @@ ROWS, TASKS = 11, 3
 
 
 def example(seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
-    """Logits, labels, masks; the last task is defined where the first label is 1."""
+    """Logits, labels, weights; the last task is defined where the first label is 1."""
     generator = torch.Generator().manual_seed(seed)
     logits = 3 * torch.randn(ROWS, TASKS, generator=generator)
     labels = torch.randint(2, (ROWS, TASKS), generator=generator).float()
-    masks = torch.ones(ROWS, TASKS)
-    masks[:, 2] = labels[:, 0]
-    return logits, labels * masks, masks
+    weights = torch.ones(ROWS, TASKS)
+    weights[:, 2] = labels[:, 0]
+    return logits, labels * weights, weights
 
 
-def summed(logits: Tensor, labels: Tensor, masks: Tensor) -> npt.NDArray[np.float64]:
+def summed(logits: Tensor, labels: Tensor, weights: Tensor) -> npt.NDArray[np.float64]:
     """(M,) sums of the defined rows' log losses, row by row in Python's floats."""
     sums = np.zeros(TASKS)
     for row in range(ROWS):
         for task in range(TASKS):
-            if masks[row, task]:
+            if weights[row, task]:
                 probability = 1 / (1 + math.exp(-logits[row, task].item()))
                 sums[task] -= math.log(probability if labels[row, task] else 1 - probability)
     return sums
@@ -36,32 +36,32 @@ def summed(logits: Tensor, labels: Tensor, masks: Tensor) -> npt.NDArray[np.floa
 
 @pytest.mark.parametrize("reduction", ["batch", "defined"])
 def test_losses_are_those_written_out(reduction: str) -> None:
-    logits, labels, masks = example()
-    divisor = ROWS if reduction == "batch" else masks.sum(dim=0).numpy()
-    assert 0 < masks[:, 2].sum() < ROWS
-    found = TaskLosses(reduction)(logits, labels, masks)
-    np.testing.assert_allclose(found.numpy(), summed(logits, labels, masks) / divisor, rtol=1e-6)
+    logits, labels, weights = example()
+    divisor = ROWS if reduction == "batch" else weights.sum(dim=0).numpy()
+    assert 0 < weights[:, 2].sum() < ROWS
+    found = TaskLosses(reduction)(logits, labels, weights)
+    np.testing.assert_allclose(found.numpy(), summed(logits, labels, weights) / divisor, rtol=1e-6)
     assert found.dtype == torch.float32
 
 
 @pytest.mark.parametrize("reduction", ["batch", "defined"])
 def test_gradients_are_those_written_out(reduction: str) -> None:
-    logits, labels, masks = example(1)
+    logits, labels, weights = example(1)
     logits.requires_grad_()
-    TaskLosses(reduction)(logits, labels, masks).sum().backward()
-    divisor: float | Tensor = ROWS if reduction == "batch" else masks.sum(dim=0).double()
-    expected = masks * (torch.sigmoid(logits.detach().double()) - labels) / divisor
+    TaskLosses(reduction)(logits, labels, weights).sum().backward()
+    divisor: float | Tensor = ROWS if reduction == "batch" else weights.sum(dim=0).double()
+    expected = weights * (torch.sigmoid(logits.detach().double()) - labels) / divisor
     assert logits.grad is not None
     np.testing.assert_allclose(logits.grad.numpy(), expected.numpy(), atol=1e-7)
 
 
 @pytest.mark.parametrize("reduction", ["batch", "defined"])
 def test_a_task_without_rows_is_zero(reduction: str) -> None:
-    logits, labels, masks = example()
-    labels[:, 2] = masks[:, 2] = 0
+    logits, labels, weights = example()
+    labels[:, 2] = weights[:, 2] = 0
     logits[0, 2], logits[1, 2] = 1e4, -1e4
     logits.requires_grad_()
-    losses = TaskLosses(reduction)(logits, labels, masks)
+    losses = TaskLosses(reduction)(logits, labels, weights)
     losses.sum().backward()
     assert losses[2].item() == 0
     assert torch.isfinite(losses).all()
@@ -73,8 +73,8 @@ def test_a_task_without_rows_is_zero(reduction: str) -> None:
 
 @pytest.mark.parametrize("reduction", ["batch", "defined"])
 def test_bf16_logits_are_summed_in_float32(reduction: str) -> None:
-    logits, labels, masks = example()
+    logits, labels, weights = example()
     rounded = logits.bfloat16()
-    found = TaskLosses(reduction)(rounded, labels, masks)
-    torch.testing.assert_close(found, TaskLosses(reduction)(rounded.float(), labels, masks))
+    found = TaskLosses(reduction)(rounded, labels, weights)
+    torch.testing.assert_close(found, TaskLosses(reduction)(rounded.float(), labels, weights))
     assert found.dtype == torch.float32

@@ -148,7 +148,7 @@ def test_tables_of_a_task_get_its_own_gradient(interaction: str) -> None:
     model = materialized(SCHEMA, ModelConfig(interaction, sharing="stem", expert_mlp=(8,)), recipe="multibalance")
     model.double()
     batch = batch_of(SCHEMA, 12)
-    batch = replace(batch, dense=batch.dense.double(), labels=batch.labels.double(), masks=batch.masks.double())
+    batch = replace(batch, dense=batch.dense.double(), labels=batch.labels.double(), weights=batch.weights.double())
     weights = dict(model.named_parameters())
     layer = model.dense_part.balancing
     model(batch)[0].sum().backward()

@@ -43,20 +43,20 @@ def test_a_chain_is_trained_on_products_over_all_rows() -> None:
     assert [tuple(each) for each in relation.inputs] == [(0, 0), (1, 0), (1, 1), (2, 0), (2, 1), (2, 2)]
     a, b, c = torch.randn(3, 5, dtype=torch.float64)
     logits = torch.stack([a, a, b, a, b, c], dim=1)
-    masks = torch.stack([torch.ones(5), LABELS[:, 0], LABELS[:, 1]], dim=1)
-    terms = relation.loss_terms(logits, LABELS, masks)
+    weights = torch.stack([torch.ones(5), LABELS[:, 0], LABELS[:, 1]], dim=1)
+    terms = relation.loss_terms(logits, LABELS, weights)
     torch.testing.assert_close(relation.task_logits(logits), torch.stack([a, b, c], dim=1))
     expected = torch.stack([a.sigmoid(), a.sigmoid() * b.sigmoid(), a.sigmoid() * b.sigmoid() * c.sigmoid()], dim=1)
     torch.testing.assert_close(terms.logits.sigmoid(), expected)
     assert terms.labels.tolist() == [[1, 1, 1], [1, 1, 0], [1, 0, 0], [0, 0, 0], [0, 0, 0]]
-    assert terms.masks.bool().all()
+    assert terms.weights.bool().all()
 
 
 def test_a_funnel_counts_no_row_that_stands_for_a_lost_one() -> None:
-    """Such a row has masks 0, and its label is none of a row without a click."""
+    """Such a row has weights 0, and its label is none of a row without a click."""
     relation = build_relation(ModelConfig(relation="esmm"), CHAIN)
     terms = relation.loss_terms(torch.zeros(5, 6), LABELS, torch.zeros(5, 3))
-    assert not terms.masks.any()
+    assert not terms.weights.any()
 
 
 def test_a_task_of_the_same_label_over_all_rows_is_no_part_of_a_chain() -> None:
@@ -72,8 +72,8 @@ def test_two_ways_to_a_purchase() -> None:
     assert [tuple(each) for each in relation.inputs] == [(0, 0), (1, 0), (1, 1), (2, 0), (2, 1), (2, 2), (2, 3)]
     y1, y2, y3, y4 = torch.randn(4, 5, dtype=torch.float64)
     logits = torch.stack([y1, y1, y2, y1, y2, y3, y4], dim=1)
-    masks = torch.stack([torch.ones(5), LABELS[:, 0], LABELS[:, 0]], dim=1)
-    terms = relation.loss_terms(logits, LABELS, masks)
+    weights = torch.stack([torch.ones(5), LABELS[:, 0], LABELS[:, 0]], dim=1)
+    terms = relation.loss_terms(logits, LABELS, weights)
     p1, p2, p3, p4 = (y.sigmoid() for y in (y1, y2, y3, y4))
     given_click = p2 * p3 + (1 - p2) * p4
     torch.testing.assert_close(terms.logits.sigmoid(), torch.stack([p1, p1 * p2, p1 * given_click], dim=1))

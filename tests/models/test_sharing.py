@@ -102,19 +102,19 @@ class Model(nn.Module):
         generator = torch.Generator().manual_seed(seed)
         features = torch.randn(BATCH, WIDTH, dtype=torch.float64, generator=generator)
         labels = torch.randint(2, (BATCH, len(self.relation.tasks)), generator=generator).double()
-        masks = torch.stack(
+        weights = torch.stack(
             [labels[:, 0] if task.given else torch.ones(BATCH).double() for task in self.relation.tasks], dim=1
         )
         if absent is not None:
-            masks = masks.clone()
-            masks[:, absent] = 0
+            weights = weights.clone()
+            weights[:, absent] = 0
         inputs = self.relation.inputs
         by_owner = {owner: layer(features).tanh() for owner, layer in self.own.items()}
         own = [[by_owner[owner_of(head.name)] for head in self.relation.heads]] if by_owner else []
         rows = self.sharing(self.bottom(features).tanh(), self.layer, inputs, *own)
-        terms = self.relation.loss_terms(self.heads(rows, inputs), labels, masks)
+        terms = self.relation.loss_terms(self.heads(rows, inputs), labels, weights)
         losses = nn.functional.binary_cross_entropy_with_logits(terms.logits, terms.labels, reduction="none")
-        return (losses * terms.masks).mean(dim=0)
+        return (losses * terms.weights).mean(dim=0)
 
     def gradients_by_loss(self, seed: int) -> list[dict[str, Tensor]]:
         """Of every parameter, each loss in a backward pass of its own, without balancing."""

@@ -92,7 +92,7 @@ def test_the_manifest_says_what_int8_costs(exports: Exports) -> None:
     expected = open_export(exports.float, compiled=False)(*model_inputs(batch)).double().numpy()
     assert 0 < np.abs(found - expected).max() < 1e-3
     for name, column in {"click": 0, "buy": 2}.items():
-        label, defined = batch.labels[:, column].numpy(), batch.masks[:, column].numpy() > 0
+        label, defined = batch.labels[:, column].numpy(), batch.weights[:, column].numpy() > 0
         ne = manifest.quantization.ne[name]
         assert ne.float_tables == pytest.approx(_ne(expected[defined, column], label[defined]), abs=1e-6)
         assert ne.int8_tables == pytest.approx(_ne(found[defined, column], label[defined]), abs=1e-6)

@@ -59,7 +59,7 @@ class Reference:
         representation = self.represent(batch)[1]
         representation.retain_grad()
         logits = self.dense_part.heads((representation,) * len(self.schema.tasks), self.dense_part.relation.inputs)
-        losses = self.dense_part.losses(logits, batch.labels, batch.masks)
+        losses = self.dense_part.losses(logits, batch.labels, batch.weights)
         rows = torch.stack([torch.autograd.grad(loss, representation, retain_graph=True)[0] for loss in losses])
         dense, tables = (torch.stack(part) for part in zip(*map(self.pull_back, losses), strict=True))
         flat = rows.double().flatten(1)

@@ -50,7 +50,7 @@ def pipelined(ranks: Ranks, config: RunConfig, tasks: Sequence[str], recipe: str
     pipeline = build_pipeline(arm, ranks.device)
     batches = local_batches(config, ranks, 3)
     for batch in batches:
-        batch.labels, batch.masks = batch.labels[:, kept], batch.masks[:, kept]
+        batch.labels, batch.weights = batch.labels[:, kept], batch.weights[:, kept]
     iterator = iter(batches)
     for _ in batches:
         pipeline.progress(iterator)

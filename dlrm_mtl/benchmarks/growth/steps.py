@@ -112,7 +112,7 @@ def random_batch(schema: Schema, rows: int, generator: torch.Generator) -> Multi
         ),
         dense=torch.randn(rows, len(schema.dense), generator=generator),
         labels=(torch.rand(rows, len(schema.tasks), generator=generator) < 0.25).float(),
-        masks=torch.ones(rows, len(schema.tasks)),
+        weights=torch.ones(rows, len(schema.tasks)),
         rows=torch.arange(rows),
         context=torch.empty(rows, 0, dtype=torch.int64),
     )

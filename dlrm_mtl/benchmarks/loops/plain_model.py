@@ -46,8 +46,8 @@ class _DensePart(DenseModules):
 
     def forward(self, embeddings: KeyedTensor, batch: MultiTaskBatch) -> Output:
         logits = self.head_logits(embeddings.to_dict(), batch.dense, self._layer[0])
-        terms = self.relation.loss_terms(logits, batch.labels, batch.masks)
-        losses = F.binary_cross_entropy_with_logits(terms.logits, terms.labels, weight=terms.masks, reduction="none")
+        terms = self.relation.loss_terms(logits, batch.labels, batch.weights)
+        losses = F.binary_cross_entropy_with_logits(terms.logits, terms.labels, weight=terms.weights, reduction="none")
         loss = losses.mean(dim=0).sum()
         return loss, (loss.detach(), logits.detach(), batch.labels)
 

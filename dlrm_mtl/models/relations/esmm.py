@@ -39,8 +39,8 @@ class ESMM(Relation):
     def task_logits(self, logits: Tensor) -> Tensor:
         return torch.stack([of_loss[-1] for of_loss in self._by_loss(logits)], dim=1)
 
-    def loss_terms(self, logits: Tensor, labels: Tensor, masks: Tensor) -> LossTerms:
-        return joint_terms(self._by_loss(logits), self._chains, labels, masks)
+    def loss_terms(self, logits: Tensor, labels: Tensor, weights: Tensor) -> LossTerms:
+        return joint_terms(self._by_loss(logits), self._chains, labels, weights)
 
     def _heads_of(self, chain: Sequence[int]) -> Iterator[int]:
         """The heads that a loss reads."""

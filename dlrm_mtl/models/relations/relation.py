@@ -37,8 +37,8 @@ class LossTerms:
     """(B, M)"""
     labels: Tensor
     """(B, M)"""
-    masks: Tensor
-    """(B, M) 1 where the loss is defined."""
+    weights: Tensor
+    """(B, M) the row's weight where the loss is defined, else 0."""
 
 
 class Relation(nn.Module):
@@ -65,14 +65,14 @@ class Relation(nn.Module):
         """(B, R) outputs of the heads to (B, M) log-odds of each task where it is defined: what metrics look at."""
         return logits
 
-    def loss_terms(self, logits: Tensor, labels: Tensor, masks: Tensor) -> LossTerms:
+    def loss_terms(self, logits: Tensor, labels: Tensor, weights: Tensor) -> LossTerms:
         """
         Args:
             logits: (B, R) outputs of the heads.
-            labels: (B, M) 0 or 1.
-            masks: (B, M) 1 where the task is defined.
+            labels: (B, M) those of a batch.
+            weights: (B, M) those of a batch.
         """
-        return LossTerms(logits, labels, masks)
+        return LossTerms(logits, labels, weights)
 
 
 def product(first: Tensor, second: Tensor) -> Tensor:
@@ -89,24 +89,25 @@ def joint_logits(logits: Sequence[Sequence[Tensor]]) -> Tensor:
 
 
 def joint_terms(
-    logits: Sequence[Sequence[Tensor]], chains: Sequence[Sequence[int]], labels: Tensor, masks: Tensor
+    logits: Sequence[Sequence[Tensor]], chains: Sequence[Sequence[int]], labels: Tensor, weights: Tensor
 ) -> LossTerms:
     """Of each of C chains of tasks, that all their labels are 1: defined wherever the first task is.
 
     Args:
         logits: for each chain, the log-odds (B,) of each of its tasks.
         chains: positions of the tasks, see :func:`dlrm_mtl.funnels.chain_to`.
-        labels: (B, M) 0 or 1.
-        masks: (B, M) 1 where the task is defined.
+        labels: (B, M) those of a batch.
+        weights: (B, M) those of a batch.
 
     Returns:
         terms (B, C).
     """
-    events, defined = (labels * masks).unbind(dim=1), masks.unbind(dim=1)  # lists of indices would be copied to a GPU
+    events = (labels * (weights > 0)).unbind(dim=1)  # lists of indices would be copied to a GPU
+    weights_of = weights.unbind(dim=1)
     return LossTerms(
         joint_logits(logits),
         torch.stack([torch.stack([events[task] for task in chain]).prod(dim=0) for chain in chains], dim=1),
-        torch.stack([defined[chain[0]] for chain in chains], dim=1),
+        torch.stack([weights_of[chain[0]] for chain in chains], dim=1),
     )
 
 
