@@ -1,48 +1,31 @@
 """The balancing layer: M views of the shared representation forward, one balanced gradient backward."""
 
-import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import reduce
-from operator import and_
-from typing import Any, ClassVar, Literal, NoReturn, TypeVar, get_args
+from typing import Any, ClassVar, Literal, NoReturn, get_args
 
-import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from dlrm_mtl.balancing.algebra.arrays import Array, in_kind_of, like, to_tensor
-from dlrm_mtl.balancing.algebra.finite import (
-    Truth,
-    all_finite,
-    are_finite,
-    choose,
-    none_holds,
-    readable,
-    readable_on_host,
-)
+from dlrm_mtl.balancing.algebra.arrays import Array, in_kind_of, to_tensor
 from dlrm_mtl.balancing.cut import Mixture, Reads, Views, hand_out, hand_out_with_experts
+from dlrm_mtl.balancing.decide import decide
 from dlrm_mtl.balancing.delayed import Delayed
 from dlrm_mtl.balancing.exchange.reduction import Reducer
 from dlrm_mtl.balancing.inputs import require_losses
-from dlrm_mtl.balancing.kernels.cuda_graphs import CapturedStages, may_be_captured
-from dlrm_mtl.balancing.kernels.empty_tasks import cut_silent_tasks, zero_where_empty
-from dlrm_mtl.balancing.kernels.gradients import CutGradients, tensors_of
-from dlrm_mtl.balancing.kernels.gramian import cut_inner_products, gramian_of
-from dlrm_mtl.balancing.kernels.weighted_sum import bounded_coefficients, bounding_dtype
-from dlrm_mtl.balancing.methods.balancer import Balancer, adds_up_gradients, measures_the_gramian
+from dlrm_mtl.balancing.kernels.cuda_graphs import CapturedStages
+from dlrm_mtl.balancing.kernels.gradients import CutGradients
+from dlrm_mtl.balancing.measure import measure
+from dlrm_mtl.balancing.methods.balancer import Balancer
 from dlrm_mtl.balancing.methods.loss_weighting import weigh_with_rows
 from dlrm_mtl.balancing.methods.options import shown
-from dlrm_mtl.balancing.methods.replay import may_be_replayed, options_of, state_of
 from dlrm_mtl.balancing.record import BalancingRecord
 from dlrm_mtl.balancing.state.initial_state import InitialState, device_of_stored
 from dlrm_mtl.balancing.step import Decision, Measurement, Reduced, StepState
 
 Reduction = Literal["exact", "delayed", "local"]
 REDUCTIONS: tuple[str, ...] = get_args(Reduction)
-
-Result = TypeVar("Result")
 
 
 class BalancingLayer(InitialState):
@@ -227,155 +210,38 @@ class BalancingLayer(InitialState):
 
     def balance(self, cut: CutGradients) -> list[Tensor | None]:
         """The backward pass: M gradients of the local rows at each tensor of the cut become one. Collective."""
-        measurement = self._measure(cut)
-        reduced = self._reduce(measurement)
-        decision = self._decide(measurement, reduced, cut)
-        return self._combine(cut, decision)
-
-    def _measure(self, cut: CutGradients) -> Measurement:
-        """What the method needs to know of this rank's gradients and losses."""
-        balancer = self.balancer
-        device = next(tensors_of(cut), balancer.step).device
-        measured: Array | None = None
-        observes = self._step.observe and balancer.measures_now == "nothing" and balancer.measures != "pooled"
-        if measures_the_gramian(balancer) or observes:
-            measured = cut_inner_products(cut, balancer.num_tasks, device)
-        elif balancer.measures_now != "nothing":
-            measured = readable(balancer.measure_cut(cut, device))
-        losses, silent = self._step.losses, None
-        if losses is not None:
-            silent = self._silent(cut, losses)
-            losses = readable(losses.double())
-        measurement = self._compute(self._measurement, measured, losses, silent)
+        measurement = measure(self.balancer, cut, self._step, self._captured)
         if measurement.nonfinite is not None:
             self.nonfinite_tasks += to_tensor(measurement.nonfinite)
-        return measurement
-
-    def _silent(self, cut: CutGradients, losses: Tensor) -> Array | None:
-        """(M,) bool, tasks without a gradient, whose NaN loss means that they have no row. None where the Gramian tells
-        them, where the host reads that no loss is NaN, and on a GPU for methods that depend on nothing."""
-        if self.balancer.measures_now == "gramian":
-            return None
-        if losses.is_cuda and not self._depends_on_batch:
-            return None
-        if readable_on_host(losses) and not any(map(math.isnan, losses.tolist())):
-            return None
-        return readable(cut_silent_tasks(cut, losses.device))
-
-    def _measurement(self, measured: Array | None, losses: Array | None, silent: Array | None) -> Measurement:
-        """The statistic and losses of this rank, and which tasks are finite."""
-        balancer = self.balancer
-        of_tasks = None  # (M,), not finite where a task's gradient is not
-        if measured is None:
-            zeros = torch.zeros(self.num_tasks, self.num_tasks, dtype=torch.float64, device=balancer.step.device)
-            statistic = readable(zeros)
-        else:
-            statistic = gramian_of(measured, balancer.num_tasks)
-            of_tasks = statistic.sum(axis=1) if balancer.measures == "pooled" else statistic.diagonal()
-        unsure = []  # values of the tasks that may not be finite
-        if losses is not None and all_finite(losses) is not True:
-            silent = of_tasks == 0 if silent is None and of_tasks is not None else silent
-            losses = losses if silent is None else zero_where_empty(losses, silent)
-            unsure.append(losses)
-        if of_tasks is not None and all_finite(of_tasks) is not True:
-            unsure.append(of_tasks)
-        if not unsure:
-            return Measurement(statistic, losses, True, None)
-        nonfinite = ~reduce(and_, map(are_finite, unsure))
-        finite = none_holds(nonfinite)
-        if measured is not None or balancer.needs_losses:
-            statistic = choose(finite, statistic, torch.nan)
-        if isinstance(losses, Tensor) and silent is None and of_tasks is None:
-            # A task with a NaN loss has diverged, or has no row. Its gradient, which is passed on, tells which.
-            finite = ~losses.isinf().any()
-        return Measurement(statistic, losses, finite, nonfinite)
+        reduced = self._reduce(measurement)
+        decision = decide(self.balancer, measurement, reduced, cut, self._captured)
+        self._end_step(decision)
+        return self.balancer.balanced_gradients(cut, to_tensor(decision.applied), decision.finite)
 
     def _reduce(self, measurement: Measurement) -> Reduced:
         """The statistics over all ranks, of this step or, with "delayed", of the last one. Collective."""
         balancer = self.balancer
-        if self._delayed is not None and self._depends_on_batch:
+        if self._delayed is not None and self.balancer.depends_on_batch_now:
             return self._delayed.exchange(measurement)
         losses = measurement.losses if balancer.needs_losses else None
         repeated = self._reused(measurement.statistic) if balancer.reuse.position else None
-        needs_sums = self._depends_on_batch or self._step.observe
+        needs_sums = self.balancer.depends_on_batch_now or self._step.observe
         if not needs_sums or self.reduction == "local" or self._reducer.world_size == 1:
             return Reduced(measurement.statistic, losses, repeated=repeated)
         sums = self._reducer.start(measurement.statistic, balancer.degree, losses).wait()
         return Reduced(*sums, repeated=repeated)
-
-    @property
-    def _depends_on_batch(self) -> bool:
-        """Whether this step's coefficients depend on values that must be reduced over ranks."""
-        return self.balancer.depends_on_batch and not self.balancer.reuse.position
 
     def _reused(self, statistic: Array) -> Array:
         """(M,) coefficients of an earlier step."""
         last = None if self._delayed is None else self._delayed.last_coefficients()
         return in_kind_of(statistic, self.balancer.reused_coefficients() if last is None else last)
 
-    def _decide(self, measurement: Measurement, reduced: Reduced, cut: CutGradients) -> Decision:
-        """The coefficients of this rank's gradients. Advances the method's state."""
-        balancer = self.balancer
-        adds_up = balancer.measures_now == "gramian" and adds_up_gradients(balancer)
-        finite = None if measurement.finite is True else measurement.finite
-        decision = self._compute(
-            self._decision,
-            measurement.statistic,
-            finite,
-            *reduced,
-            bounded_in=bounding_dtype(cut) if adds_up else None,
-        )
+    def _end_step(self, decision: Decision) -> None:
         if self._delayed is not None:
             self._delayed.remember(decision)
         if self._delayed is None or not self._delayed.accumulating:
-            balancer.end_step()
+            self.balancer.end_step()
         self._step = StepState(decision=decision)
-        return decision
-
-    def _decision(
-        self,
-        measured: Array,
-        measured_finite: Truth | None,
-        statistic: Array,
-        losses: Array | None,
-        fallback: Array | None,
-        repeated: Array | None,
-        bounded_in: torch.dtype | None,
-    ) -> Decision:
-        """
-        Args:
-            measured: the statistic of the gradients that the coefficients will be applied to.
-            measured_finite: whether they are finite; None if they are.
-            statistic: this and the next three are a :class:`Reduced`.
-            bounded_in: the dtype in which ``measured`` bounds each element of the balanced gradient, if it does.
-        """
-        balancer = self.balancer
-        finite: Truth = True if measured_finite is None else measured_finite
-        if repeated is None:
-            statistic_finite = all_finite(statistic)
-            coefficients = balancer.update(statistic, losses, fallback, statistic_finite)
-            if fallback is None and balancer.measures != "nothing":
-                finite = statistic_finite
-        else:
-            coefficients = repeated
-        weights = 1.0 * like(statistic, balancer.task_weights())
-        if bounded_in is None:
-            return Decision(statistic, coefficients, weights, coefficients, finite)
-        applied = bounded_coefficients(coefficients, measured, finite, bounded_in)
-        return Decision(statistic, coefficients, weights, applied, None)
-
-    def _combine(self, cut: CutGradients, decision: Decision) -> list[Tensor | None]:
-        """The balanced gradients; NaN in every element if the step is not finite."""
-        return self.balancer.balanced_gradients(cut, to_tensor(decision.applied), decision.finite)
-
-    def _compute(self, computation: Callable[..., Result], *values: Any, **options: Any) -> Result:
-        """Computes with M values: on a CPU with NumPy; on a GPU with tensors, by a CUDA graph where it may be replayed.
-        The next step may then overwrite the result."""
-        balancer = self.balancer
-        if not may_be_captured(balancer.step) or not may_be_replayed(balancer):
-            with np.errstate(all="ignore"):  # values that are not finite are handled
-                return computation(*values, **options)
-        return self._captured(computation, values, options, state_of(balancer), options_of(balancer))
 
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)

@@ -1,8 +1,8 @@
 """The base class of balancing methods: a function from the Gramian to coefficients, with a little state."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cache
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -20,17 +20,13 @@ from dlrm_mtl.balancing.algebra.finite import (
 )
 from dlrm_mtl.balancing.kernels.compiled_methods import compiled_coefficients
 from dlrm_mtl.balancing.kernels.empty_tasks import losses_of_rows
-from dlrm_mtl.balancing.kernels.gradients import CutGradients, per_task
-from dlrm_mtl.balancing.kernels.gramian import local_gramian
-from dlrm_mtl.balancing.kernels.pooling import local_pooled
-from dlrm_mtl.balancing.kernels.weighted_sum import combine_and_check, combine_gradients, elements_are_finite
 from dlrm_mtl.balancing.methods.loss_weighting import LossWeighting
 from dlrm_mtl.balancing.methods.options import uniform_weights
 from dlrm_mtl.balancing.methods.reuse import Reuse
-from dlrm_mtl.balancing.state.task_state import TaskState
+from dlrm_mtl.balancing.methods.whole_gradients import WholeGradients
 
 
-class Balancer(TaskState):
+class Balancer(WholeGradients):
     """Turns the Gramian of M task gradients (or another statistic of them) into M coefficients.
 
     Notation: M tasks; g_m the gradient of task m's loss with respect to the shared representation, flattened over the
@@ -46,10 +42,6 @@ class Balancer(TaskState):
     Raises:
         ValueError: M < 1, or names that are not M different ones.
     """
-
-    measures: ClassVar[Literal["gramian", "pooled", "nothing"]] = "gramian"
-    """What coefficients depend on: the Gramian; the gradients summed over the batch, (M, D), for methods that average
-    gradients over steps; or nothing (the layer then computes a Gramian only for records)."""
 
     needs_losses: bool = False
     """Whether coefficients depend on the losses too, which are then those of the global batch on every rank."""
@@ -134,68 +126,16 @@ class Balancer(TaskState):
         return self.measures != "nothing" or self.needs_losses
 
     @property
+    def depends_on_batch_now(self) -> bool:
+        """Whether the present step's do: not if it reuses coefficients."""
+        return self.depends_on_batch and not self.reuse.position
+
+    @property
     def is_portable(self) -> bool:
         """Whether ``portable`` holds for this object: its own class declares it, and no function of the class is
         replaced on the object."""
         own: type = type(self)
         return self.portable and "portable" in vars(own) and vars(self).keys().isdisjoint(_functions(own))
-
-    @property
-    def degree(self) -> int:
-        """Degree of the statistic in the gradients: on W ranks its sum is divided by W^degree."""
-        return 1 if self.measures == "pooled" else 2
-
-    def measure(self, gradients: Sequence[Tensor | None], device: torch.device) -> Tensor:
-        """The statistic of one rank's gradients: M tensors of one shape, or None."""
-        if self.measures == "pooled":
-            return local_pooled(gradients, device)
-        return local_gramian(gradients, device)
-
-    def measure_cut(self, cut: CutGradients, device: torch.device) -> Tensor:
-        """The statistic of M gradients at each tensor of a cut: the sum of Gramians; pooled gradients side by side."""
-        if self.measures == "pooled" and getattr(self.measure, "__func__", None) is _MEASURE:
-            each = [local_pooled(gradients, device) for gradients in cut]
-        else:
-            each = [self.measure(per_task(gradients), device) for gradients in cut]
-        if len(each) == 1:
-            return each[0]
-        return torch.cat(each, dim=1) if self.measures == "pooled" else torch.stack(each).sum(dim=0)
-
-    def apply_coefficients(self, gradients: Sequence[Tensor | None], coefficients: Tensor) -> Tensor | None:
-        """One rank's balanced gradient, a new tensor in the gradients' shape; None if every gradient is None."""
-        return combine_gradients(gradients, coefficients)
-
-    def balanced_gradients(
-        self, cut: CutGradients, coefficients: Tensor, finite: Truth | None = None
-    ) -> list[Tensor | None]:
-        """:meth:`apply_coefficients` at each tensor of a cut, but NaN in every element if the step is not finite.
-
-        In every element, so that every parameter below sees it: all embedding tables, and parameters behind units that
-        are off for some rows.
-
-        Args:
-            cut: M gradients at each of its tensors.
-            coefficients: (M,) float64.
-            finite: whether losses and statistic are finite; the results are then checked too. None if the coefficients
-                are NaN in a step that is not finite.
-        """
-        check = finite is not None
-        balanced: list[Tensor | None] = []
-        applicable: Truth = True if finite is None else finite
-        for gradients in cut:
-            if adds_up_gradients(self):
-                combined, whole = combine_and_check(gradients, coefficients, check)
-            else:
-                combined = self.apply_coefficients(per_task(gradients), coefficients)
-                whole = elements_are_finite(combined) if check and combined is not None else True
-            balanced.append(combined)
-            applicable = applicable & whole
-        if applicable is True:
-            return balanced
-        if isinstance(applicable, Tensor):
-            zero_or_nan = torch.where(applicable, 0.0, torch.nan)
-            return [None if combined is None else combined.add_(zero_or_nan) for combined in balanced]
-        return [None if combined is None else combined.fill_(torch.nan) for combined in balanced]
 
     @torch.no_grad()
     def update(
@@ -314,15 +254,6 @@ class Balancer(TaskState):
         elif "latest_coefficients" in self._buffers:  # not in a checkpoint
             self.latest_coefficients.fill_(1 / self.num_tasks)
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        """Moves the state with the model, but keeps it in float64 where the model is cast."""
-        before = dict(self.named_buffers(recurse=False))
-        super()._apply(fn, recurse)
-        for name, buffer in self.named_buffers(recurse=False):
-            if buffer.dtype != before[name].dtype:
-                self._buffers[name] = before[name].to(buffer.device)
-        return self
-
 
 @cache
 def _functions(kind: type) -> frozenset[str]:
@@ -339,17 +270,3 @@ def _of_tasks_with_rows(coefficients: Array, losses: Array) -> Array:
     """The coefficients, with 0 for tasks without a row (loss 0) whose coefficient, such as 1 / loss, is not finite: it
     would turn their zero gradient into NaN."""
     return namespace(losses).where((losses == 0) & ~are_finite(coefficients), 0.0, coefficients)
-
-
-_MEASURE, _APPLY = Balancer.measure, Balancer.apply_coefficients
-
-
-def measures_the_gramian(balancer: Balancer) -> bool:
-    """Whether a method measures the Gramian in this step, and does not override :meth:`Balancer.measure`."""
-    return balancer.measures_now == "gramian" and getattr(balancer.measure, "__func__", None) is _MEASURE
-
-
-def adds_up_gradients(balancer: Balancer) -> bool:
-    """Whether a method returns the weighted sum of gradients: it does not override
-    :meth:`Balancer.apply_coefficients`."""
-    return getattr(balancer.apply_coefficients, "__func__", None) is _APPLY

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from dlrm_mtl.balancing.methods.balancer import Balancer, adds_up_gradients
+from dlrm_mtl.balancing.methods.balancer import Balancer
 from dlrm_mtl.balancing.methods.options import is_number, shown
+from dlrm_mtl.balancing.methods.whole_gradients import adds_up_gradients
 
 COMMON_OPTIONS: Mapping[str, Any] = MappingProxyType({"mix": 0.0, "every": 1})
 """Names and defaults."""

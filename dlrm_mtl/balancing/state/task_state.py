@@ -1,7 +1,7 @@
 """State with one value per task, stored by task name, so that a checkpoint can be loaded into another task set."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -58,6 +58,15 @@ class TaskState(InitialState):
         """
         self.register_buffer(name, initial.double())
         self._entries[name] = pair_entries(self.task_names)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Moves the state with the model, but keeps it in float64 where the model is cast."""
+        before = dict(self.named_buffers(recurse=False))
+        super()._apply(fn, recurse)
+        for name, buffer in self.named_buffers(recurse=False):
+            if buffer.dtype != before[name].dtype:
+                self._buffers[name] = before[name].to(buffer.device)
+        return self
 
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)
