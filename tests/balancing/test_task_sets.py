@@ -70,7 +70,7 @@ def _measured_steps(balancer: Balancer) -> int:
 def test_strict_loading_refuses_another_task_set(method: Method, reduction: Reduction) -> None:
     source = make_layer(method, reduction)
     take_steps(source, 0, STEPS)
-    by_task = [key for key in source.state_dict() if key.endswith((".a", "_a"))]
+    by_task = [key for key in source.state_dict() if key.endswith((".a", "_a", "/a"))]
     for names in ("abcd", "ab", "xyz"):
         if method[0] == "torchjd:Krum" and len(names) < 3:
             continue
@@ -91,7 +91,7 @@ def test_another_order_of_the_tasks_is_the_same_state(method: Method, reduction:
     assert_same(stored(target), stored(source))
 
 
-@pytest.mark.parametrize("name", ["multibalance", "moco", "mgda", "sdmgrad", "nash_mtl", "cagrad"])
+@pytest.mark.parametrize("name", ["multibalance", "moco", "sdmgrad", "cagrad"])
 def test_all_weight_on_a_removed_task(name: str) -> None:
     source, target = create_balancer(name, 3, task_names="abc"), create_balancer(name, 2, task_names="ab")
     rows = torch.randn(3, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)

@@ -1,13 +1,8 @@
 """ConFIG (Liu, Chu & Thuerey, "ConFIG: Towards Conflict-free Training of Physics Informed Neural Networks",
 ICLR 2025)."""
 
-from collections.abc import Sequence
-
-from torch import Tensor
-
 from dlrm_mtl.balancing.algebra.arrays import Array, at_least, cosines_of, floats, identity_like, solve
 from dlrm_mtl.balancing.methods.balancer import Balancer
-from dlrm_mtl.balancing.methods.options import uniform_weights
 
 
 class ConFIG(Balancer):
@@ -24,18 +19,10 @@ class ConFIG(Balancer):
 
     portable = True
 
-    def __init__(self, num_tasks: int, task_names: Sequence[str] | None = None) -> None:
-        super().__init__(num_tasks, task_names)
-        self.weights: Tensor
-        self.register_task_state("weights", uniform_weights(num_tasks))
-
     def coefficients(self, statistic: Array, losses: Array | None) -> tuple[Array, dict[str, Array]]:
         cosines, norms, active = cosines_of(statistic)
         solution, _ = solve(cosines + self.RIDGE * identity_like(cosines), floats(active))
         # The sum is 1 for parallel gradients and larger for others; smaller only by rounding.
         length = (norms * active).mean() / at_least(solution.sum(), 1)
         weights = length * solution / norms
-        return weights, {"weights": weights}
-
-    def task_weights(self) -> Tensor:
-        return self.weights
+        return weights, {}

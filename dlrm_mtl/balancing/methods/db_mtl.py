@@ -17,7 +17,7 @@ from dlrm_mtl.balancing.algebra.arrays import (
 )
 from dlrm_mtl.balancing.algebra.gradient_averages import advance_averages
 from dlrm_mtl.balancing.methods.balancer import Balancer
-from dlrm_mtl.balancing.methods.options import is_number, require_option, uniform_weights
+from dlrm_mtl.balancing.methods.options import is_number, require_option
 
 TARGETS = ("max", "min", "median", "mean")
 
@@ -56,9 +56,7 @@ class DBMTL(Balancer):
         self.target = target
         self.needs_losses = log_losses
         self.average = average
-        self.weights: Tensor
         self.averages: Tensor
-        self.register_task_state("weights", uniform_weights(num_tasks))
         if average:
             self.measures = "pooled"  # type: ignore[misc]
             # The first step sets the width.
@@ -76,10 +74,7 @@ class DBMTL(Balancer):
         else:
             norms = norms_of(statistic) * scale
         weights = ratio(self._reference(norms) * scale, norms) / self.num_tasks
-        return weights, {"weights": weights, **state}
-
-    def task_weights(self) -> Tensor:
-        return self.weights
+        return weights, state
 
     def _reference(self, norms: Array) -> Array:
         """t, 0-d, over the tasks with a gradient."""

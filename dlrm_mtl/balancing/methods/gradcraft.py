@@ -19,7 +19,7 @@ from dlrm_mtl.balancing.algebra.arrays import (
 )
 from dlrm_mtl.balancing.algebra.gradient_averages import advance_unbiased_norms
 from dlrm_mtl.balancing.methods.balancer import Balancer
-from dlrm_mtl.balancing.methods.options import is_number, require_option, uniform_weights
+from dlrm_mtl.balancing.methods.options import is_number, require_option
 
 
 class GradCraft(Balancer):
@@ -64,10 +64,8 @@ class GradCraft(Balancer):
         self.relax = relax
         self.average = average
         self.margin = margin
-        self.weights: Tensor
         self.norms: Tensor
         self.filled: Tensor
-        self.register_task_state("weights", uniform_weights(num_tasks))
         self.register_task_state("norms", torch.zeros(num_tasks, device="cpu"))
         self.register_task_state("filled", torch.zeros(num_tasks, device="cpu"))
 
@@ -79,10 +77,7 @@ class GradCraft(Balancer):
         lengths = scales * norms * active  # |h|, (M,)
         combinations = identity_like(cosines) + self._corrections(cosines)
         weights = (lengths[:, None] * combinations / norms).mean(axis=0)
-        return weights, {"weights": weights, "norms": averages, "filled": filled}
-
-    def task_weights(self) -> Tensor:
-        return self.weights
+        return weights, {"norms": averages, "filled": filled}
 
     def _corrections(self, cosines: Array) -> Array:
         """(M, M): in row m, coefficients of the unit gradients that are added to that of task m."""

@@ -17,7 +17,7 @@ from dlrm_mtl.balancing.algebra.arrays import (
 )
 from dlrm_mtl.balancing.algebra.random_order import random_partners
 from dlrm_mtl.balancing.methods.balancer import Balancer
-from dlrm_mtl.balancing.methods.options import is_number, require_option, require_seed, uniform_weights
+from dlrm_mtl.balancing.methods.options import is_number, require_option, require_seed
 
 
 class GradVac(Balancer):
@@ -55,9 +55,7 @@ class GradVac(Balancer):
         require_seed(self, seed)
         self.beta = beta
         self.seed = seed
-        self.weights: Tensor
         self.targets: Tensor
-        self.register_task_state("weights", uniform_weights(num_tasks))
         self.register_pair_state("targets", torch.zeros(num_tasks, num_tasks, device="cpu"))
 
     def coefficients(self, statistic: Array, losses: Array | None) -> tuple[Array, dict[str, Array]]:
@@ -85,7 +83,7 @@ class GradVac(Balancer):
             step = at_least(slopes[:, turn, None] * height - product, 0)
             vaccinated = vaccinated + step * position
         weights = xp.where(active, norms @ vaccinated / safe, 0.0) / self.num_tasks
-        state = {"weights": weights}
+        state: dict[str, Array] = {}
         if squares:  # there are pairs
             square = xp.concatenate(squares, axis=1)
             phi = at_most(at_least(xp.concatenate(inner, axis=1) / xp.sqrt(at_least(square, self.VANISHED)), -1), 1)
@@ -93,6 +91,3 @@ class GradVac(Balancer):
             moved = xp.where(valid, (1 - self.beta) * targets + self.beta * phi, targets)
             state["targets"] = (positions * moved[:, :, None]).sum(axis=1) + identity * before
         return weights, state
-
-    def task_weights(self) -> Tensor:
-        return self.weights

@@ -1,9 +1,5 @@
 """IMTL-G (Liu et al., "Towards Impartial Multi-task Learning", ICLR 2021)."""
 
-from collections.abc import Sequence
-
-from torch import Tensor
-
 from dlrm_mtl.balancing.algebra.arrays import (
     Array,
     at_least,
@@ -14,7 +10,6 @@ from dlrm_mtl.balancing.algebra.arrays import (
     solve,
 )
 from dlrm_mtl.balancing.methods.balancer import Balancer
-from dlrm_mtl.balancing.methods.options import uniform_weights
 
 
 class IMTLG(Balancer):
@@ -31,11 +26,6 @@ class IMTLG(Balancer):
 
     portable = True
 
-    def __init__(self, num_tasks: int, task_names: Sequence[str] | None = None) -> None:
-        super().__init__(num_tasks, task_names)
-        self.weights: Tensor
-        self.register_task_state("weights", uniform_weights(num_tasks))
-
     def coefficients(self, statistic: Array, losses: Array | None) -> tuple[Array, dict[str, Array]]:
         xp = namespace(statistic)
         cosines, norms, active = cosines_of(statistic)
@@ -46,7 +36,4 @@ class IMTLG(Balancer):
         total = weights.sum()
         weights = xp.where(total != 0, weights / xp.where(total != 0, total, 1.0), 1 / self.num_tasks)
         weights = weights / at_least(abs(weights).max() / self.LARGEST, 1)
-        return weights, {"weights": weights}
-
-    def task_weights(self) -> Tensor:
-        return self.weights
+        return weights, {}

@@ -9,7 +9,7 @@ from torch import Tensor
 from dlrm_mtl.balancing.algebra.arrays import Array, like, norms_of, ratio
 from dlrm_mtl.balancing.algebra.gradient_averages import advance_unbiased_norms, first_norm
 from dlrm_mtl.balancing.methods.balancer import Balancer
-from dlrm_mtl.balancing.methods.options import is_number, require_option, uniform_weights
+from dlrm_mtl.balancing.methods.options import is_number, require_option
 
 
 class MetaBalance(Balancer):
@@ -37,10 +37,8 @@ class MetaBalance(Balancer):
         require_option(self, "average", average, is_number(average) and 0 <= average < 1, "a number in [0, 1)")
         self.relax = relax
         self.average = average
-        self.weights: Tensor
         self.norms: Tensor
         self.filled: Tensor
-        self.register_task_state("weights", uniform_weights(num_tasks))
         self.register_task_state("norms", torch.zeros(num_tasks, device="cpu"))
         self.register_task_state("filled", torch.zeros(num_tasks, device="cpu"))
 
@@ -48,7 +46,4 @@ class MetaBalance(Balancer):
         before = like(statistic, self.norms), like(statistic, self.filled)
         averages, filled = advance_unbiased_norms(*before, norms_of(statistic), 1 - self.average)
         weights = (self.relax * ratio(first_norm(averages), averages) + 1 - self.relax) / self.num_tasks
-        return weights, {"weights": weights, "norms": averages, "filled": filled}
-
-    def task_weights(self) -> Tensor:
-        return self.weights
+        return weights, {"norms": averages, "filled": filled}

@@ -2,12 +2,10 @@
 
 from collections.abc import Sequence
 
-from torch import Tensor
-
 from dlrm_mtl.balancing.algebra.arrays import Array, namespace
 from dlrm_mtl.balancing.algebra.simplex import min_norm_point
 from dlrm_mtl.balancing.methods.balancer import Balancer
-from dlrm_mtl.balancing.methods.options import require_option, uniform_weights
+from dlrm_mtl.balancing.methods.options import require_option
 
 NORMALIZATIONS = ("none", "l2", "loss", "loss+")
 
@@ -33,8 +31,6 @@ class MGDA(Balancer):
         require_option(self, "normalization", normalization, normalization in NORMALIZATIONS, expected)
         self.normalization = normalization
         self.needs_losses = normalization in ("loss", "loss+")
-        self.weights: Tensor
-        self.register_task_state("weights", uniform_weights(num_tasks))
 
     def coefficients(self, statistic: Array, losses: Array | None) -> tuple[Array, dict[str, Array]]:
         xp = namespace(statistic)
@@ -46,7 +42,4 @@ class MGDA(Balancer):
             scale = xp.where(active & (scale > 0), scale, 1.0)
             statistic = statistic / xp.outer(scale, scale)
         weights = min_norm_point(statistic, active)
-        return weights, {"weights": weights}
-
-    def task_weights(self) -> Tensor:
-        return self.weights
+        return weights, {}

@@ -9,7 +9,7 @@ from torch import Tensor
 from dlrm_mtl.balancing.algebra.arrays import Array, like, norms_of, ratio
 from dlrm_mtl.balancing.algebra.gradient_averages import advance_norms, first_norm
 from dlrm_mtl.balancing.methods.balancer import Balancer
-from dlrm_mtl.balancing.methods.options import is_number, require_option, uniform_weights
+from dlrm_mtl.balancing.methods.options import is_number, require_option
 
 
 class MTAdam(Balancer):
@@ -33,15 +33,10 @@ class MTAdam(Balancer):
         super().__init__(num_tasks, task_names)
         require_option(self, "average", average, is_number(average) and 0 <= average < 1, "a number in [0, 1)")
         self.average = average
-        self.weights: Tensor
         self.norms: Tensor
-        self.register_task_state("weights", uniform_weights(num_tasks))
         self.register_task_state("norms", torch.zeros(num_tasks, device="cpu"))
 
     def coefficients(self, statistic: Array, losses: Array | None) -> tuple[Array, dict[str, Array]]:
         averages = advance_norms(like(statistic, self.norms), norms_of(statistic), 1 - self.average)
         weights = ratio(first_norm(averages), averages) / self.num_tasks
-        return weights, {"weights": weights, "norms": averages}
-
-    def task_weights(self) -> Tensor:
-        return self.weights
+        return weights, {"norms": averages}

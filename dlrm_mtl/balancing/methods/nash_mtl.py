@@ -1,9 +1,5 @@
 """Nash-MTL (Navon et al., "Multi-Task Learning as a Bargaining Game", ICML 2022)."""
 
-from collections.abc import Sequence
-
-from torch import Tensor
-
 from dlrm_mtl.balancing.algebra.arrays import (
     Array,
     at_least,
@@ -13,7 +9,6 @@ from dlrm_mtl.balancing.algebra.arrays import (
     solve,
 )
 from dlrm_mtl.balancing.methods.balancer import Balancer
-from dlrm_mtl.balancing.methods.options import uniform_weights
 
 
 class NashMTL(Balancer):
@@ -35,11 +30,6 @@ class NashMTL(Balancer):
 
     portable = True
 
-    def __init__(self, num_tasks: int, task_names: Sequence[str] | None = None) -> None:
-        super().__init__(num_tasks, task_names)
-        self.weights: Tensor
-        self.register_task_state("weights", uniform_weights(num_tasks))
-
     def coefficients(self, statistic: Array, losses: Array | None) -> tuple[Array, dict[str, Array]]:
         xp = namespace(statistic)
         cosines, norms, active = cosines_of(statistic)  # C b = 1 / b, and a = b / norms
@@ -47,10 +37,7 @@ class NashMTL(Balancer):
         weights = xp.where(active, self._bargain(cosines) * smallest / norms, 0.0)
         total = weights.sum()
         weights = xp.where(total > 0, weights / total, 1 / self.num_tasks)
-        return weights, {"weights": weights}
-
-    def task_weights(self) -> Tensor:
-        return self.weights
+        return weights, {}
 
     def _bargain(self, cosines: Array) -> Array:
         """b > 0 with C b = 1 / b.

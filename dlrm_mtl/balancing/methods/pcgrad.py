@@ -2,13 +2,11 @@
 
 from collections.abc import Sequence
 
-from torch import Tensor
-
 from dlrm_mtl.balancing.algebra.arrays import Array, at_least, at_most, identity_like, like
 from dlrm_mtl.balancing.algebra.random_order import random_partners
 from dlrm_mtl.balancing.algebra.simplex import TINY
 from dlrm_mtl.balancing.methods.balancer import Balancer
-from dlrm_mtl.balancing.methods.options import require_seed, uniform_weights
+from dlrm_mtl.balancing.methods.options import require_seed
 
 
 class PCGrad(Balancer):
@@ -35,8 +33,6 @@ class PCGrad(Balancer):
         super().__init__(num_tasks, task_names)
         require_seed(self, seed)
         self.seed = seed
-        self.weights: Tensor
-        self.register_task_state("weights", uniform_weights(num_tasks))
 
     def coefficients(self, statistic: Array, losses: Array | None) -> tuple[Array, dict[str, Array]]:
         identity = identity_like(statistic)
@@ -50,7 +46,4 @@ class PCGrad(Balancer):
             conflict = at_most((projected * slopes[:, turn]).sum(axis=1, keepdims=True), 0)
             projected = projected - conflict * positions[:, turn]
         weights = projected.mean(axis=0)
-        return weights, {"weights": weights}
-
-    def task_weights(self) -> Tensor:
-        return self.weights
+        return weights, {}

@@ -34,9 +34,7 @@ class PELTR(Balancer):
             expected = f"{num_tasks} non-negative numbers with a sum below 1, or one for each task"
             raise option_error(self, "floors", floors, expected)
         self.floors: Tensor
-        self.weights: Tensor
         self.register_buffer("floors", values, persistent=False)
-        self.register_task_state("weights", uniform_weights(num_tasks))
 
     def coefficients(self, statistic: Array, losses: Array | None) -> tuple[Array, dict[str, Array]]:
         active = statistic.diagonal() > 0
@@ -45,7 +43,4 @@ class PELTR(Balancer):
         rest = 1 - floors.sum()
         # w = floors + rest y, with y on the simplex
         weights = floors + rest * simplex_minimum(statistic, statistic @ floors / rest, active)
-        return weights, {"weights": weights}
-
-    def task_weights(self) -> Tensor:
-        return self.weights
+        return weights, {}
