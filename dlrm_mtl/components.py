@@ -101,14 +101,19 @@ def experiments(*script_args: str, study: str = "all", **job: Any) -> specs.AppD
     Args:
         script_args: options of dlrm_mtl.experiments, after ``--``; ``python -m dlrm_mtl.experiments all --help`` lists
             them
-        study: table2, table3, table4, figure2, transfer, search, all or architectures
+        study: table2, table3, table4, figure2, transfer, search, all, architectures or front
     """
     from dlrm_mtl.studies.architectures.case import ArchitecturesConfig
-    from dlrm_mtl.studies.catalog import ARCHITECTURES, STUDIES
+    from dlrm_mtl.studies.catalog import ARCHITECTURES, FRONT, STUDIES
+    from dlrm_mtl.studies.front.case import FrontConfig
 
-    check_choice("study", study, (*STUDIES, "all", ARCHITECTURES))
-    options = ArchitecturesConfig if study == ARCHITECTURES else ExperimentConfig
-    return application("dlrm_mtl.experiments", options, script_args, Job(**job), first=(study,))
+    options = {
+        **dict.fromkeys((*STUDIES, "all"), ExperimentConfig),
+        ARCHITECTURES: ArchitecturesConfig,
+        FRONT: FrontConfig,
+    }
+    check_choice("study", study, options)
+    return application("dlrm_mtl.experiments", options[study], script_args, Job(**job), first=(study,))
 
 
 @_with_job()

@@ -1,9 +1,9 @@
 """The paper's tables and figure: ``python -m dlrm_mtl.experiments table3 --data DIR --out RUN --seeds 5``.
 
 Each experiment is a comparison in ``RUN/NAME``; ``RUN/report.md`` joins them. An interrupted one continues when it is
-started again with the same options. ``architectures`` makes one comparison for each sharing architecture. ``theory``
-measures the gradients of section 4.2 of the paper, and ``scale`` computes what balancing costs on many GPUs; neither is
-a comparison.
+started again with the same options. ``architectures`` makes one comparison for each sharing architecture, and ``front``
+reads such comparisons of all methods as one figure. ``theory`` measures the gradients of section 4.2 of the paper, and
+``scale`` computes what balancing costs on many GPUs; neither is a comparison.
 """
 
 import sys
@@ -15,7 +15,8 @@ from dlrm_mtl.extras import TRAINING
 from dlrm_mtl.files import write_json
 from dlrm_mtl.run_config import ExperimentConfig
 from dlrm_mtl.studies.architectures.case import ArchitecturesConfig
-from dlrm_mtl.studies.catalog import ARCHITECTURES, SCALE, STUDIES, THEORY
+from dlrm_mtl.studies.catalog import ARCHITECTURES, FRONT, SCALE, STUDIES, THEORY
+from dlrm_mtl.studies.front.case import FrontConfig
 from dlrm_mtl.studies.scale_case import ScaleCase
 from dlrm_mtl.studies.theory_case import TheoryCase
 
@@ -27,7 +28,10 @@ def main() -> None:
     elif names == [SCALE]:
         _measure_scale(arguments)
     elif names == [ARCHITECTURES]:
-        _compare_architectures(arguments)
+        _compare_architectures(cli.parse(ArchitecturesConfig, f"dlrm_mtl.experiments {ARCHITECTURES}", arguments))
+    elif names == [FRONT]:
+        config = cli.parse(FrontConfig, f"dlrm_mtl.experiments {FRONT}", arguments)
+        _compare_architectures(config.comparisons(), as_front=True)
     else:
         _run_comparisons(names, arguments)
 
@@ -50,12 +54,12 @@ def _run_comparisons(names: Sequence[str], arguments: Sequence[str]) -> None:
         print(f"\n{finish_studies(plans, schema)}", flush=True)
 
 
-def _compare_architectures(arguments: Sequence[str]) -> None:
-    config = cli.parse(ArchitecturesConfig, f"dlrm_mtl.experiments {ARCHITECTURES}", arguments)
+def _compare_architectures(config: ArchitecturesConfig, *, as_front: bool = False) -> None:
     with torchrec_imports():
         from dlrm_mtl.distributed.processes import process_group
         from dlrm_mtl.schema import read_schema
         from dlrm_mtl.studies.architectures.running import finish_architectures, plan_architectures, run_architectures
+        from dlrm_mtl.studies.front.running import finish_front
         from dlrm_mtl.studies.running import describe_work
 
     schema = read_schema(config.data)
@@ -65,7 +69,8 @@ def _compare_architectures(arguments: Sequence[str]) -> None:
             print(describe_work(plans, schema), flush=True)
         run_architectures(plans, schema, ranks)
     if ranks.is_first:
-        print(f"\n{finish_architectures(plans, schema)}", flush=True)
+        finish = finish_front if as_front else finish_architectures
+        print(f"\n{finish(plans, schema)}", flush=True)
 
 
 def _measure_theory(arguments: Sequence[str]) -> None:
@@ -108,12 +113,13 @@ def choose_studies(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
             print(f"  {name:{width}}  {study.title}. {study.question}")
         print(f"  {'all':{width}}  All of these.")
         print(f"  {ARCHITECTURES:{width}}  Do shared experts replace balancing, and does balancing add to them?")
+        print(f"  {FRONT:{width}}  What do methods and shares of the mean gain on average, and at which task's cost?")
         print(f"  {THEORY:{width}}  How far do gradients of the representation stand in for those of parameters?")
         print(f"  {SCALE:{width}}  What does balancing add to a step on 8 to 1024 GPUs, on paper?")
         print("\nNAME --help lists the options.")
         raise SystemExit(0)
-    if first not in (*STUDIES, "all", ARCHITECTURES, THEORY, SCALE):
-        expected = ", ".join((*STUDIES, "all", ARCHITECTURES, THEORY, SCALE))
+    if first not in (names := (*STUDIES, "all", ARCHITECTURES, FRONT, THEORY, SCALE)):
+        expected = ", ".join(names)
         raise ValueError(f"experiment {first!r}, expected one of {expected}")
     return list(STUDIES) if first == "all" else [first], list(arguments[1:])
 

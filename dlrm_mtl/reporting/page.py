@@ -8,6 +8,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from dlrm_mtl.reporting.figures.svg import COLOR_RULES
 from dlrm_mtl.reporting.runs.report_data import Record
 from dlrm_mtl.reporting.tables.table import ends_cell
 
@@ -27,7 +28,7 @@ def render_page(template: str, **values: Any) -> str:
     environment.filters["breakable"] = _breakable
     environment.filters["gain_class"] = _gain_class
     environment.filters["ends"] = ends_cell
-    return environment.get_template(template).render(**values)
+    return environment.get_template(template).render(colors=Markup(COLOR_RULES), **values)
 
 
 def _command(environment: Record) -> str:

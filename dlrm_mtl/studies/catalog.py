@@ -12,6 +12,14 @@ CONTROL = "mean"
 PAPER = "multibalance"
 RECOMMENDED = "multibalance_recommended"
 
+WITH_MIX = (
+    *(PAPER, "nash_mtl", "imtl_g", "imtl_l+imtl_g", "db_mtl:target=median", "config", "gradcraft", "pe_ltr"),
+    *("metabalance", "mtadam", "cagrad", "moco", "sdmgrad", "mgda", "pcgrad", "gradvac", "famo", "dwa", "stch"),
+    *("torchjd:UPGrad", "torchjd:FairGrad"),
+)
+"""Methods that take ``mix``, as their coefficients depend on the batch; without the recommended one."""
+WITHOUT_MIX = ("graddrop", "uncertainty", "liebel", "imtl_l")
+"""The other methods, but the control and those that it stands for: ``sum``, ``static``."""
 PARAMETER_LEVEL_METHODS = ("mgda", "moco")
 STEP_SIZES = (0.1, 0.3, 1, 2, 5, 10)
 """Step sizes of Algorithm 3; the paper's Table 4 has those from 1 on."""
@@ -55,6 +63,8 @@ STUDIES: Mapping[str, Study] = MappingProxyType(
 
 ARCHITECTURES = "architectures"
 """Not one comparison, but one for each architecture."""
+FRONT = "front"
+"""The same for every method and share of the mean, read as one figure."""
 THEORY = "theory"
 """Not a comparison: measures gradients of trained models, in one process."""
 SCALE = "scale"
@@ -73,9 +83,7 @@ def study_arms(study: str, config: ExperimentConfig, num_tasks: int) -> tuple[st
         baselines = [f"{method}:level={level}" for method in PARAMETER_LEVEL_METHODS for level in levels]
         return (CONTROL, *baselines, PAPER, RECOMMENDED)
     if study == "table3":
-        of_the_paper = ("uncertainty", "pcgrad", "gradvac", "graddrop", "db_mtl:target=median", "imtl_g")
-        others = ("mgda", "moco", "sdmgrad", "cagrad", "nash_mtl", "imtl_l", "imtl_l+imtl_g", "torchjd:UPGrad")
-        return (CONTROL, *of_the_paper, f"{PAPER}:gamma=1", PAPER, *others, RECOMMENDED)
+        return (CONTROL, *WITHOUT_MIX, *WITH_MIX, f"{PAPER}:gamma=1", RECOMMENDED)
     if study == "table4":
         return (CONTROL, *(f"{PAPER}:beta={beta:g}" for beta in STEP_SIZES))
     if study == "figure2":

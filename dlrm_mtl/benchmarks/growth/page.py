@@ -9,17 +9,10 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from dlrm_mtl.benchmarks.growth.growth import BALANCED, CONTROL
 from dlrm_mtl.reporting.figures.panels import look
-from dlrm_mtl.reporting.figures.svg import drawing, to_svg
+from dlrm_mtl.reporting.figures.svg import COLOR_RULES, drawing, to_svg
 
 WIDTH, HEIGHT = 420, 300
 """Size of a panel in pixels."""
-
-COLORS = {
-    "light": "--ink: #1c2126; --muted: #66707a; --grid: #e3e7ea; --paper: #ffffff; --series-0: #0068a8;"
-    " --series-1: #c85200;",
-    "dark": "--ink: #e6eaed; --muted: #98a3ad; --grid: #2b3239; --paper: #15191d; --series-0: #5eb3f0;"
-    " --series-1: #ff9457;",
-}
 
 
 def growth_page(results: Mapping[str, Any]) -> str:
@@ -35,7 +28,7 @@ def growth_page(results: Mapping[str, Any]) -> str:
     note = f"Base model: {base}. {environment['cpus']} CPUs, {environment['processor']}."
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>Growth</title><style>\n'
-        f":root {{ {COLORS['light']} }}\n@media (prefers-color-scheme: dark) {{ :root {{ {COLORS['dark']} }} }}\n"
+        f"{COLOR_RULES}\n"
         "body { background: var(--paper); color: var(--ink); font: 15px system-ui, sans-serif; }\n"
         f"</style></head><body><h1>Steps per second</h1><p>{html.escape(note)}</p>\n{''.join(figures)}</body></html>\n"
     )

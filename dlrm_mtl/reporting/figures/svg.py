@@ -25,6 +25,21 @@ VARIABLES = {
     **{color: f"series-{index}" for index, color in enumerate(SERIES)},
 }
 
+COLORS = {
+    "light": "--paper: #ffffff; --ink: #1c2126; --muted: #66707a; --grid: #e3e7ea; --shade: #eef1f3; --rule: #cfd6db;"
+    " --better: #00664a; --worse: #b3400a; --link: #00589b; --series-0: #0068a8; --series-1: #c85200;"
+    " --series-2: #007a55; --series-3: #b0467f; --series-4: #7a6200; --series-5: #2a9bd6; --series-6: #3c4248;",
+    "dark": "--paper: #15191d; --ink: #e6eaed; --muted: #98a3ad; --grid: #2b3239; --shade: #232a30; --rule: #3a444d;"
+    " --better: #4fd1a5; --worse: #ff9a62; --link: #7cc4ff; --series-0: #5eb3f0; --series-1: #ff9457;"
+    " --series-2: #3ccf9e; --series-3: #ee94c6; --series-4: #dcc24a; --series-5: #a8dcff; --series-6: #c9d0d6;",
+}
+"""Of pages and of figures that stand alone, as CSS variables."""
+
+COLOR_RULES = (
+    f":root {{ color-scheme: light dark; {COLORS['light']} }}\n"
+    f"@media screen and (prefers-color-scheme: dark) {{ :root {{ {COLORS['dark']} }} }}"
+)
+
 STYLE = {
     "svg.fonttype": "none",  # text stays text
     "svg.hashsalt": "dlrm_mtl",  # the same figure is the same file
@@ -88,6 +103,12 @@ def to_svg(figure: Figure, key: str, label: str) -> str:
     )
     text = re.sub(r"^<svg[^>]*>", root, text)
     return _short_numbers(_page_colors(_own_names(text, key))).strip()
+
+
+def stand_alone(svg: str) -> str:
+    """An ``<svg>`` element as a file: with its fonts, colours and background."""
+    rules = f"{COLOR_RULES}\nsvg {{ background: var(--paper); font-family: system-ui, sans-serif; }}"
+    return svg.replace(">", f"><style>{rules}</style>", 1) + "\n"
 
 
 def _own_names(text: str, key: str) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dlrm_mtl.reporting.comparison import RATES, compare_seeds
-from dlrm_mtl.reporting.effects.gains import gains_over
+from dlrm_mtl.reporting.effects.gains import Gains, gains_over
 from dlrm_mtl.reporting.effects.recorded_gains import with_gains_over
 from dlrm_mtl.reporting.escaping import code, text
 from dlrm_mtl.reporting.runs.report_data import Record, Run
@@ -28,27 +28,19 @@ def join_architectures(runs: Mapping[str, Run]) -> Record:
     first = next(iter(runs.values()))
     baseline = {summary["seed"]: summary["arms"][first.control] for summary in first.seeds}
     seeds: dict[int, dict[str, Any]] = {seed: {"seed": seed, "arms": {}} for seed in baseline}
-    estimates: dict[int, dict[str, Any]] = {seed: {} for seed in baseline}
     for architecture, run in runs.items():
         for summary in run.seeds:
             seed = summary["seed"]
             for arm, record in summary["arms"].items():
                 measured = {key: value for key, value in record.items() if key not in RATES}
-                seeds[seed]["arms"][_pair(architecture, arm)] = with_gains_over(baseline[seed], measured)
-            for arm, evaluation in run.estimates.get(seed, {}).items():
-                estimates[seed][_pair(architecture, arm)] = evaluation.estimates
-    control = _pair(next(iter(runs)), first.control)
+                seeds[seed]["arms"][pair_name(architecture, arm)] = with_gains_over(baseline[seed], measured)
     comparison = compare_seeds(
         first.comparison["tasks"],
         list(seeds.values()),
         first.comparison["bayes_ne"],
         first.comparison["task_weights"],
         first.comparison["planned_seeds"],
-        gains={
-            seed: {pair: gains_over(pairs[control], own) for pair, own in pairs.items() if pair != control}
-            for seed, pairs in estimates.items()
-            if control in pairs
-        },
+        gains=gains_of_pairs(runs),
         clusters=first.comparison["clusters"],
     )
     arms = {
@@ -59,6 +51,19 @@ def join_architectures(runs: Mapping[str, Run]) -> Record:
         for pair, arm in comparison["arms"].items()
     }
     return {**{key: comparison[key] for key in OF_ALL}, "arms": arms}
+
+
+def gains_of_pairs(runs: Mapping[str, Run]) -> dict[int, dict[str, Gains]]:
+    """By seed and pair, gains over the control of the first architecture; of the seeds whose rows are kept for it."""
+    first = next(iter(runs.values()))
+    return {
+        seed: {
+            pair_name(architecture, arm): gains_over(arms[first.control].estimates, evaluation.estimates)
+            for architecture, run in runs.items()
+            for arm, evaluation in run.estimates.get(seed, {}).items()
+        }
+        for seed, arms in first.estimates.items()
+    }
 
 
 def format_architectures(record: Record, comparisons: Mapping[str, Record]) -> str:
@@ -85,10 +90,10 @@ def format_architectures(record: Record, comparisons: Mapping[str, Record]) -> s
         f"NE gain (%) over {over}",
         _gains_table(
             {
-                (name, arm): joined["arms"][_pair(name, arm)]
+                (name, arm): joined["arms"][pair_name(name, arm)]
                 for name, each in comparisons.items()
                 for arm in each["arms"]
-                if _pair(name, arm) != joined["control"]
+                if pair_name(name, arm) != joined["control"]
             }
         ).markdown(),
         "Verdicts are taken among all arms and tasks of a comparison. Each architecture's report:",
@@ -148,5 +153,6 @@ def _gain_cells(arm: Record) -> list[str]:
     ]
 
 
-def _pair(architecture: str, arm: str) -> str:
+def pair_name(architecture: str, arm: str) -> str:
+    """The name of a pair in ``architectures.json``."""
     return f"{architecture} + {arm}"

@@ -78,7 +78,7 @@ def finish_architectures(plans: Plans, schema: Schema) -> str:
     for plan in plans.values():
         write_run_report(plan.comparison.out)
     text = _write_results(plans, schema)
-    return f"{text}\nreport: {_out(plans) / 'report.md'}"
+    return f"{text}\nreport: {out_of(plans) / 'report.md'}"
 
 
 def _write_results(plans: Plans, schema: Schema) -> str:
@@ -91,7 +91,7 @@ def _write_results(plans: Plans, schema: Schema) -> str:
     for plan in plans.values():
         comparison = plan.comparison
         write_comparison(replace(comparison, seeds=seeds, planned_seeds=comparison.seeds), schema)
-    out = _out(plans)
+    out = out_of(plans)
     runs = {name: read_run(plan.comparison.out) for name, plan in plans.items()}
     record = {
         "data_set": schema.name,
@@ -119,5 +119,6 @@ def _finished_seeds(plans: Plans) -> int:
     return done.index(False) if False in done else len(done)
 
 
-def _out(plans: Plans) -> Path:
+def out_of(plans: Plans) -> Path:
+    """The run directory of all comparisons."""
     return next(iter(plans.values())).comparison.out.parents[1]
