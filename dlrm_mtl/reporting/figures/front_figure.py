@@ -35,6 +35,7 @@ def front_figure(fronts: Mapping[str, Record]) -> str:
                 ylabel="NE gain of the worst task (%)",
             )
             axes.set_title(title, loc="left", fontsize=12)
+            axes.tick_params(length=0)
             _draw(axes, front["arms"])
         return stand_alone(to_svg(figure, "front", "Average NE gain against the NE gain of the worst task"))
 
