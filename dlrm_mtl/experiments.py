@@ -1,9 +1,10 @@
 """The paper's tables and figure: ``python -m dlrm_mtl.experiments table3 --data DIR --out RUN --seeds 5``.
 
 Each experiment is a comparison in ``RUN/NAME``; ``RUN/report.md`` joins them. An interrupted one continues when it is
-started again with the same options. ``architectures`` makes one comparison for each sharing architecture, and ``front``
-reads such comparisons of all methods as one figure. ``theory`` measures the gradients of section 4.2 of the paper, and
-``scale`` computes what balancing costs on many GPUs; neither is a comparison.
+started again with the same options. ``architectures`` makes one comparison for each sharing architecture, ``front``
+reads such comparisons of all methods as one figure, and ``trees`` adds LightGBM to a comparison. ``theory`` measures
+the gradients of section 4.2 of the paper, and ``scale`` computes what balancing costs on many GPUs; neither is a
+comparison.
 """
 
 import sys
@@ -11,14 +12,15 @@ from collections.abc import Sequence
 
 from dlrm_mtl import cli
 from dlrm_mtl.distributed.versions import torchrec_imports
-from dlrm_mtl.extras import TRAINING
+from dlrm_mtl.extras import LIGHTGBM, TRAINING, check_installed
 from dlrm_mtl.files import write_json
 from dlrm_mtl.run_config import ExperimentConfig
 from dlrm_mtl.studies.architectures.case import ArchitecturesConfig
-from dlrm_mtl.studies.catalog import ARCHITECTURES, FRONT, SCALE, STUDIES, THEORY
+from dlrm_mtl.studies.catalog import ARCHITECTURES, FRONT, SCALE, STUDIES, THEORY, TREES
 from dlrm_mtl.studies.front.case import FrontConfig
 from dlrm_mtl.studies.scale_case import ScaleCase
 from dlrm_mtl.studies.theory_case import TheoryCase
+from dlrm_mtl.studies.trees.case import TreesCase
 
 
 def main() -> None:
@@ -32,6 +34,8 @@ def main() -> None:
     elif names == [FRONT]:
         config = cli.parse(FrontConfig, f"dlrm_mtl.experiments {FRONT}", arguments)
         _compare_architectures(config.comparisons(), as_front=True)
+    elif names == [TREES]:
+        _train_trees(cli.parse(TreesCase, f"dlrm_mtl.experiments {TREES}", arguments))
     else:
         _run_comparisons(names, arguments)
 
@@ -71,6 +75,14 @@ def _compare_architectures(config: ArchitecturesConfig, *, as_front: bool = Fals
     if ranks.is_first:
         finish = finish_front if as_front else finish_architectures
         print(f"\n{finish(plans, schema)}", flush=True)
+
+
+def _train_trees(case: TreesCase) -> None:
+    check_installed(LIGHTGBM)
+    with torchrec_imports():
+        from dlrm_mtl.studies.trees.running import run_trees
+
+    print(f"\n{run_trees(case)}", flush=True)
 
 
 def _measure_theory(arguments: Sequence[str]) -> None:
@@ -114,11 +126,12 @@ def choose_studies(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
         print(f"  {'all':{width}}  All of these.")
         print(f"  {ARCHITECTURES:{width}}  Do shared experts replace balancing, and does balancing add to them?")
         print(f"  {FRONT:{width}}  What do methods and shares of the mean gain on average, and at which task's cost?")
+        print(f"  {TREES:{width}}  Is the ranker better than LightGBM on each task by itself?")
         print(f"  {THEORY:{width}}  How far do gradients of the representation stand in for those of parameters?")
         print(f"  {SCALE:{width}}  What does balancing add to a step on 8 to 1024 GPUs, on paper?")
         print("\nNAME --help lists the options.")
         raise SystemExit(0)
-    if first not in (names := (*STUDIES, "all", ARCHITECTURES, FRONT, THEORY, SCALE)):
+    if first not in (names := (*STUDIES, "all", ARCHITECTURES, FRONT, TREES, THEORY, SCALE)):
         expected = ", ".join(names)
         raise ValueError(f"experiment {first!r}, expected one of {expected}")
     return list(STUDIES) if first == "all" else [first], list(arguments[1:])

@@ -4,19 +4,21 @@ from importlib.util import find_spec
 
 from dlrm_mtl.ending import REFUSED, complain
 
-PREPARE, REPORT, TRAINING = "prepare", "report", "training"
-"""Kinds of entry points. TRAINING, which is everything, needs the extra cuda or the extra cpu."""
+PREPARE, REPORT, TRAINING, LIGHTGBM = "prepare", "report", "training", "lightgbm"
+"""Kinds of entry points. TRAINING, which is everything else, needs the extra cuda or cpu; LIGHTGBM is one study."""
 
 _MODULES = {
     PREPARE: ("pyarrow", "tqdm", "tyro"),
     REPORT: ("jinja2", "matplotlib", "scipy", "tyro"),
     TRAINING: ("fbgemm_gpu", "jinja2", "matplotlib", "pyarrow", "scipy", "tensorboard", "torchrec", "tqdm", "tyro"),
+    LIGHTGBM: ("lightgbm",),
 }
 _INSTALL = {
     PREPARE: 'pip install "dlrm-mtl[prepare]"',
     REPORT: 'pip install "dlrm-mtl[report]"',
     TRAINING: 'pip install "dlrm-mtl[cuda]" or, without a GPU, pip install "dlrm-mtl[cpu]" and then pip install'
     " --no-deps torchrec==1.8.0",
+    LIGHTGBM: 'pip install "dlrm-mtl[trees]"',
 }
 
 
