@@ -40,6 +40,9 @@ class CategoricalFeature:
         return self.table or self.name
 
 
+TaskKind = Literal["binary", "regression"]
+
+
 @dataclass(frozen=True)
 class Task:
     """A binary task or a regression task."""
@@ -58,7 +61,7 @@ class Task:
     and 1, but for a split ``stream``: a day may have one class alone."""
     bayes_ne: float | None = None
     """Normalized entropy of the true probabilities on the eval split, where they are known (generated data)."""
-    kind: Literal["binary", "regression"] = "binary"
+    kind: TaskKind = "binary"
     """binary: cross entropy. regression: the loss of (prediction - label) / deviation."""
     weight: str = ""
     """Column of the rows' weights in the task's loss and metrics; empty: 1 for every row."""
@@ -70,6 +73,16 @@ class Task:
     """Of a regression task: Huber loss, quadratic up to so many deviations and linear beyond; None: squared loss."""
     unit: str = ""
     """Of a regression task: unit of the label, such as ``ln(1 + seconds)``."""
+
+    def check_same_labels(self, before: "Task", place: str, place_before: str) -> None:
+        """Raises ValueError where the labels mean something else than before: are of another kind or unit."""
+        for option in ("kind", "unit"):
+            old, new = getattr(before, option), getattr(self, option)
+            if old != new:
+                raise ValueError(
+                    f"{place}: task {quote(self.name)} has {option} {quote(new)}, expected {quote(old)}, as in"
+                    f" {place_before}; give a task of another meaning another name"
+                )
 
     @property
     def labels_differ(self) -> bool:

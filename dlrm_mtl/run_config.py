@@ -41,8 +41,8 @@ class TrainingConfig:
     warmup_windows: int = 1
     """Windows at the start that QPS leaves out."""
     loss_reduction: Literal["batch", "defined"] = "batch"
-    """A task's loss: its sum over the defined rows, divided by all rows of the batch (the paper's definition) or by the
-    defined rows of the global batch."""
+    """A task's loss: its sum over the defined rows, by row weight, divided by all rows of the batch (the paper's
+    definition) or by the weights of the defined rows of the global batch."""
     bf16: bool = False
     """Run the dense part under bfloat16 autocast."""
     tf32: bool = False

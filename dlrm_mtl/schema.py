@@ -17,9 +17,10 @@ Columns of every parquet file, by the names given in the schema:
 - one column per categorical feature: ``int32`` or ``int64`` ids in ``[0, cardinality)``; a multi-hot feature is
   a list column of such ids, empty lists allowed. No nulls.
 - one ``float32`` column per dense feature. No nulls, no NaN.
-- one ``int8`` column per label, 0 or 1. A task that is defined only under a condition (CVR given click) names
-  the conditioning label in ``given``; its own label must be 0 or 1 in every row, and is ignored where the
-  condition is 0.
+- one ``int8`` column per label, 0 or 1; for a regression task ``float32``, no nulls, no NaN. A task that is defined
+  only under a condition (CVR given click) names the conditioning label in ``given``; its own label must be valid in
+  every row, and is ignored where the condition is 0.
+- one ``float32`` column per weight, from 0 on. No nulls, no NaN.
 
 Columns of the files of the splits eval and stream, where the data set keeps them:
 

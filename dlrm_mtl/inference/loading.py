@@ -89,7 +89,7 @@ def _build(
     plan = plan_sharding(tables, schema, sharding, WITHOUT_STATE.table, local_batch_size, ranks)
     # In evaluation mode every balancing layer is the identity.
     balancing = build_layer(parse_recipe("mean"), schema.task_names, ranks.group)
-    losses = TaskLosses("batch", ranks.group)
+    losses = TaskLosses(schema.tasks, "batch", ranks.group)
     ranker = build_ranker(schema, config, balancing, losses, 0, ranks.device, bf16)
     apply_table_optimizer(ranker.embedding_bags, WITHOUT_STATE, ranks.device)
     model = DistributedModelParallel(ranker, device=ranks.device, plan=plan, sharders=sharders(sharding.comms))

@@ -1,4 +1,5 @@
-"""Products of the tasks of a funnel beside the tasks, such as click and conversion, over all rows.
+"""What is predicted: of each task, and of products of the tasks of a funnel, such as click and conversion, over all
+rows.
 
 Notation: B batch, M tasks, P products.
 """
@@ -9,6 +10,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from dlrm_mtl.model_schema import Task
 from dlrm_mtl.models.ranker import Predictions
 from dlrm_mtl.models.relations.relation import LossTerms, joint_logits, joint_terms
 
@@ -32,9 +34,16 @@ def append_terms(logits: Tensor, labels: Tensor, weights: Tensor, chains: Chains
     return LossTerms(*(torch.cat(pair, dim=1) for pair in pairs))
 
 
-def append_logits(logits: Tensor, chains: Chains) -> Tensor:
-    """(B, M) to (B, M + P), where there are no labels."""
-    if not chains:
-        return logits
+def predictions_of(logits: Tensor, tasks: Sequence[Task], chains: Chains) -> Tensor:
+    """(B, M), see :attr:`Predictions.logits`, to (B, M + P) probabilities, and predicted labels of regression tasks."""
     columns = logits.unbind(dim=1)
-    return torch.cat([logits, joint_logits([[columns[task] for task in chain] for chain in chains])], dim=1)
+    if chains:
+        logits = torch.cat([logits, joint_logits([[columns[task] for task in chain] for chain in chains])], dim=1)
+    probabilities = logits.sigmoid()
+    if all(task.kind == "binary" for task in tasks):
+        return probabilities
+    of_tasks = [
+        column if task.kind == "regression" else probability
+        for task, column, probability in zip(tasks, columns, probabilities.unbind(dim=1), strict=False)
+    ]
+    return torch.cat([torch.stack(of_tasks, dim=1), probabilities[:, len(tasks) :]], dim=1)

@@ -18,9 +18,10 @@ from dlrm_mtl.config import ModelConfig
 from dlrm_mtl.data.batch import MultiTaskBatch
 from dlrm_mtl.model_schema import ModelSchema
 from dlrm_mtl.models.embeddings import build_embedding_bags
+from dlrm_mtl.models.label_units import LabelUnits
 from dlrm_mtl.models.losses import TaskLosses
 from dlrm_mtl.models.onednn import use_onednn
-from dlrm_mtl.models.relations.relation import Head, build_relation
+from dlrm_mtl.models.relations.relation import Head, LossTerms, build_relation
 from dlrm_mtl.models.representation import OwnRepresentations, Representation
 from dlrm_mtl.models.sharing.architecture import HeadInput, Layer, build_sharing
 
@@ -30,7 +31,7 @@ class Predictions:
     """A batch's predictions and labels, for metrics; without gradients."""
 
     logits: Tensor
-    """(B, M) float32."""
+    """(B, M) float32 log-odds; of a regression task, the prediction in the unit of its label."""
     labels: Tensor
     """(B, M)."""
     weights: Tensor
@@ -80,7 +81,7 @@ class DenseModules(nn.Module):
         sharing = build_sharing(config, shared.out_features, [head.name for head in relation.heads])
         heads = TaskHeads(relation.heads, config, sharing.out_features)
         self.shared, self.own, self.sharing = shared, OwnRepresentations(schema, config), sharing
-        self.heads, self.relation = heads, relation
+        self.heads, self.relation, self.units = heads, relation, LabelUnits(schema.tasks)
 
     def head_logits(self, embeddings: Mapping[str, Tensor], dense: Tensor, layer: Layer) -> Tensor:
         """
@@ -97,6 +98,19 @@ class DenseModules(nn.Module):
         rows = self.sharing(representation, layer, self.relation.inputs, *([own] if own else []))
         logits: Tensor = self.heads(rows, self.relation.inputs)
         return logits
+
+    def task_predictions(self, logits: Tensor) -> Tensor:
+        """(B, R) outputs of the heads to (B, M), see :class:`Predictions`."""
+        return self.units.restore(self.relation.task_logits(logits))
+
+    def loss_terms(self, logits: Tensor, labels: Tensor, weights: Tensor) -> LossTerms:
+        """
+        Args:
+            logits: (B, R) outputs of the heads.
+            labels: (B, M) those of a batch.
+            weights: (B, M) those of a batch.
+        """
+        return self.relation.loss_terms(logits, self.units.standardise(labels), weights)
 
 
 class DensePart(DenseModules):
@@ -117,14 +131,13 @@ class DensePart(DenseModules):
         self._bf16 = bf16
 
     def forward(self, embeddings: KeyedTensor, batch: MultiTaskBatch) -> tuple[Tensor, Predictions]:
-        relation = self.relation
         with torch.autocast(batch.dense.device.type, dtype=torch.bfloat16, enabled=self._bf16):
             logits = self.head_logits(embeddings.to_dict(), batch.dense, self.balancing).float()
-        of_tasks = relation.task_logits(logits)
+        of_tasks = self.task_predictions(logits)
         # Rows of an evaluation are not spread evenly over the ranks, so a reduced loss would mean nothing there.
         losses = logits.new_zeros(of_tasks.shape[1])
         if self.training:
-            terms = relation.loss_terms(logits, batch.labels, batch.weights)
+            terms = self.loss_terms(logits, batch.labels, batch.weights)
             losses = self.balancing.weigh_losses(self.losses(terms.logits, terms.labels, terms.weights))
         return losses, Predictions(of_tasks.detach(), batch.labels, batch.weights, batch.rows, batch.context)
 

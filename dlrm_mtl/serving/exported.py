@@ -33,7 +33,7 @@ class Export:
             lengths: (F, B) int64 numbers of ids.
 
         Returns:
-            (B, M + P) float32 probabilities, by ``manifest.outputs``.
+            (B, M + P) float32 predictions, by ``manifest.outputs``.
 
         Raises:
             ValueError: a tensor has another dtype or shape, or the lengths do not add up to T.

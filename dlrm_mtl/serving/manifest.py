@@ -11,6 +11,7 @@ from dlrm_mtl.distributed.checkpoint_directory import ListedFile, find_damage
 from dlrm_mtl.export_options import Precision
 from dlrm_mtl.files import read_object, write_json
 from dlrm_mtl.meaning import DenseFingerprint, Fingerprints, Meaning, TableFingerprint
+from dlrm_mtl.model_schema import TaskKind
 from dlrm_mtl.quoting import quote
 from dlrm_mtl.records import MayHoldMore, build
 
@@ -66,11 +67,15 @@ class ExportedTask:
 
 @dataclass(frozen=True)
 class Output:
-    """A column of the output: the probability that the labels of all its tasks are 1. Of one task: given that it is
-    defined."""
+    """A column of the output: the probability that the labels of all its tasks are 1, or the predicted label of a
+    regression task. Of one task: given that it is defined."""
 
     name: str
     tasks: tuple[str, ...]
+    kind: TaskKind = "binary"
+    """Of the task; binary in an export of an earlier version."""
+    unit: str = ""
+    """Of a regression task's label."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Raw rows to probabilities. Needs torch and pyarrow, and for int8 tables fbgemm_gpu."""
+"""Raw rows to predictions. Needs torch and pyarrow, and for int8 tables fbgemm_gpu."""
 
 from collections import Counter
 from pathlib import Path
@@ -38,7 +38,7 @@ class Scorer:
             )
         self._inputs = RawInputs(directory / ENCODING, manifest.meaning)
         self.outputs = tuple(output.name for output in manifest.outputs)
-        """Names of the probabilities: of the tasks, then of the funnels' products."""
+        """Names of the predictions: of the tasks, then of the funnels' products."""
 
     @property
     def columns(self) -> list[str]:
@@ -51,6 +51,6 @@ class Scorer:
         return self._inputs.unseen
 
     def score(self, rows: Any) -> pa.Table:
-        """The probabilities (B,), float32, by output. Argument and errors as for :meth:`RawInputs.encode`."""
-        probabilities = np.concatenate([self._export(*inputs).numpy() for inputs in self._inputs.encode(rows)])
-        return pa.table({name: pa.array(probabilities[:, place]) for place, name in enumerate(self.outputs)})
+        """The predictions (B,), float32, by output. Argument and errors as for :meth:`RawInputs.encode`."""
+        predictions = np.concatenate([self._export(*inputs).numpy() for inputs in self._inputs.encode(rows)])
+        return pa.table({name: pa.array(predictions[:, place]) for place, name in enumerate(self.outputs)})

@@ -1,4 +1,4 @@
-"""A trained model as one plain module: ids and dense values to probabilities.
+"""A trained model as one plain module: ids and dense values to predictions.
 
 Notation: B rows, N dense features, F categorical features, T ids, M tasks, P products of funnels.
 """
@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from dlrm_mtl.balancing import BalancingLayer, create_balancer
 from dlrm_mtl.config import ModelConfig
 from dlrm_mtl.data.batch import MultiTaskBatch
-from dlrm_mtl.model_schema import ModelSchema
-from dlrm_mtl.models.products import Chains, append_logits
+from dlrm_mtl.model_schema import ModelSchema, Task
+from dlrm_mtl.models.products import Chains, predictions_of
 from dlrm_mtl.models.ranker import DenseModules
 from dlrm_mtl.serving.tables import FloatTables
 
@@ -33,22 +33,23 @@ class PlainRanker(nn.Module):
         self.eval().requires_grad_(False)
 
     def forward(self, dense: Tensor, values: Tensor, lengths: Tensor) -> Tensor:
-        """As :class:`ServedModel`, to logits (B, M)."""
+        """As :class:`ServedModel`, to (B, M), see :attr:`Predictions.logits`."""
         logits = self.dense_part.head_logits(self.tables(values, lengths), dense, self._layer[0])
-        return self.dense_part.relation.task_logits(logits)
+        return self.dense_part.task_predictions(logits)
 
 
 class ServedModel(nn.Module):
     """One ranker for all tasks, or one per task, side by side.
 
     Args:
+        tasks: M, in the order of the rankers.
         chains: the positions of each product's tasks.
     """
 
-    def __init__(self, rankers: Sequence[PlainRanker], chains: Chains) -> None:
+    def __init__(self, rankers: Sequence[PlainRanker], tasks: Sequence[Task], chains: Chains) -> None:
         super().__init__()
         self.rankers = nn.ModuleList(rankers)
-        self._chains = chains
+        self._tasks, self._chains = tuple(tasks), chains
 
     def forward(self, dense: Tensor, values: Tensor, lengths: Tensor) -> Tensor:
         """
@@ -58,12 +59,12 @@ class ServedModel(nn.Module):
             lengths: (F, B) int64 numbers of ids.
 
         Returns:
-            (B, M + P) float32 probabilities.
+            (B, M + P) float32, see :func:`predictions_of`.
         """
-        return append_logits(self.logits(dense, values, lengths), self._chains).sigmoid()
+        return predictions_of(self.logits(dense, values, lengths), self._tasks, self._chains)
 
     def logits(self, dense: Tensor, values: Tensor, lengths: Tensor) -> Tensor:
-        """As :meth:`forward`, to logits (B, M) of the tasks."""
+        """As :meth:`forward`, to (B, M), see :attr:`Predictions.logits`."""
         return torch.cat([ranker(dense, values, lengths) for ranker in self.rankers], dim=1)
 
 

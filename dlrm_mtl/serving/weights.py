@@ -24,6 +24,7 @@ def load_served_model(stored: StoredModel) -> ServedModel:
         raise ValueError(f"{stored.path}: {damage}")
     model = ServedModel(
         [PlainRanker(part.schema, part.config) for part in stored.parts],
+        stored.schema.tasks,
         tuple(products(stored.schema.tasks).values()),
     )
     sizes = {name: tensor.size for name, tensor in read_description(stored.path).items()}

@@ -1,6 +1,6 @@
 """Writes an export: the model's files, the encoding of its inputs, the manifest."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from dlrm_mtl.funnels import output_names
 from dlrm_mtl.inference.evaluation.fitting import check_fit
 from dlrm_mtl.inference.stored_model import StoredModel, open_stored_model
 from dlrm_mtl.meaning import Fingerprints, Meaning
+from dlrm_mtl.model_schema import Task
 from dlrm_mtl.models.embeddings import embedding_dims, table_owners
 from dlrm_mtl.quoting import quote
 from dlrm_mtl.schema import read_schema
@@ -150,9 +151,7 @@ def _describe(
             ModelTensor("lengths", "int64", (len(schema.categorical), None)),
         ),
         output=ModelTensor("probabilities", "float32", (None, len(outputs))),
-        outputs=tuple(
-            Output(name, tuple(schema.tasks[task].name for task in chain)) for name, chain in outputs.items()
-        ),
+        outputs=tuple(_output(name, [schema.tasks[task] for task in chain]) for name, chain in outputs.items()),
         source=Source(
             str(stored.path), sha256(stored.path / CHECKPOINT_MANIFEST), stored.arm, stored.step, stored.bf16
         ),
@@ -161,6 +160,10 @@ def _describe(
         processor=processor() if options.compile else None,
         quantization=quantization,
     )
+
+
+def _output(name: str, tasks: Sequence[Task]) -> Output:
+    return Output(name, tuple(task.name for task in tasks), tasks[0].kind, tasks[0].unit)
 
 
 def _stored_tables(model: ServedModel) -> dict[str, StoredTable]:

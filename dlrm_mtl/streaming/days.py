@@ -147,7 +147,7 @@ def _check_tasks(days: Sequence[Day]) -> None:
     for day in days:
         for task in day.schema.tasks:
             first, of_day = firsts.setdefault(task.name, (task, day))
-            for option in ("label", "given", "through"):
+            for option in ("label", "given", "through", "kind", "unit"):
                 old, new = getattr(first, option), getattr(task, option)
                 if old != new:
                     raise ValueError(

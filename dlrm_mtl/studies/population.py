@@ -55,7 +55,7 @@ class Population:
         self._shared = copy.deepcopy(dense_part.shared).double()
         self._heads = copy.deepcopy(dense_part.heads).double()
         self._inputs = dense_part.relation.inputs
-        self._losses = dense_part.losses
+        self._loss_terms, self._losses = dense_part.loss_terms, dense_part.losses
         self._parameters = list(self._shared.parameters())
         self._dense, self._labels, self._weights = batch.dense.double(), batch.labels, batch.weights
         self._keys, self._widths = embeddings.keys(), embeddings.length_per_key()
@@ -92,7 +92,8 @@ class Population:
         embeddings, representation = self._represent(rows)
         leaf = representation.detach().requires_grad_()
         logits = self._heads((leaf,) * len(self._inputs), self._inputs)
-        losses = share * self._losses(logits, self._labels[rows], self._weights[rows])
+        terms = self._loss_terms(logits, self._labels[rows], self._weights[rows])
+        losses = share * self._losses(terms.logits, terms.labels, terms.weights)
         gradients = [torch.autograd.grad(loss, leaf, retain_graph=True)[0] for loss in losses]
         pulled = [self._pull_back(rows, embeddings, representation, gradient) for gradient in gradients]
         dense, tables = (torch.stack(kind) for kind in zip(*pulled, strict=True))

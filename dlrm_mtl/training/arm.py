@@ -84,7 +84,7 @@ def build_arm(
         ValueError: the configuration does not fit data set, method or device.
     """
     balancing = build_layer(recipe, schema.task_names, ranks.group).to(ranks.device)
-    losses = TaskLosses(config.loss_reduction, ranks.group)
+    losses = TaskLosses(schema.tasks, config.loss_reduction, ranks.group)
     ranker = build_ranker(schema, config.model, balancing, losses, seed, ranks.device, config.bf16)
     replicated = recipe.level == "embedding"
     if replicated:

@@ -12,11 +12,19 @@ from dlrm_mtl.distributed.checkpoint import Checkpoint, CheckpointWriter, find_c
 from dlrm_mtl.distributed.checkpoint_directory import checkpoint_path, list_checkpoints
 from dlrm_mtl.distributed.plan_records import describe_plan
 from dlrm_mtl.distributed.processes import Ranks
+from dlrm_mtl.quoting import quote
 from dlrm_mtl.recipe import parse_recipe
 from dlrm_mtl.training.session import ArmTrainer, Session
 from dlrm_mtl.training.state.arm_state import State, generator_state, restore_generators
 from dlrm_mtl.training.state.checkpoint_facts import check_facts
-from dlrm_mtl.training.state.init_from import GO_ON_ELSEWHERE, Start, check_meaning, fit_start, source_arm
+from dlrm_mtl.training.state.init_from import (
+    GO_ON_ELSEWHERE,
+    Start,
+    check_meaning,
+    fit_start,
+    keep_label_units,
+    source_arm,
+)
 from dlrm_mtl.training.trainer import DivergedError
 
 DIRECTORY = "checkpoints"
@@ -71,6 +79,13 @@ class RunCheckpoints:
             raise ValueError(f"{checkpoint.path}: holds arms {', '.join(arms)}, expected {', '.join(self._trainers)}")
         dataset = self._session.source.dataset
         self._say(check_meaning(checkpoint.path, checkpoint.facts, dataset.directory, dataset.schema, GO_ON_ELSEWHERE))
+        began = keep_label_units(checkpoint.path, checkpoint.facts, dataset.directory, dataset.schema)
+        for task, before in zip(dataset.schema.tasks, began.tasks, strict=True):
+            if task != before:
+                raise ValueError(
+                    f"{dataset.directory}: task {quote(task.name)} has mean {task.mean} and deviation {task.deviation},"
+                    f" when the run began {before.mean} and {before.deviation}; {GO_ON_ELSEWHERE}"
+                )
         for index, trainer in enumerate(self._trainers.values()):
             trainer.restore(str(index), checkpoint)
         restore_generators(checkpoint, self._ranks)

@@ -33,7 +33,7 @@ from dlrm_mtl.training.machine import check_dense_memory, check_machine, machine
 from dlrm_mtl.training.run_data import DATA_RECORD, BadDataError, inspect_run_data, open_run_data
 from dlrm_mtl.training.single_task import SingleTaskTrainers
 from dlrm_mtl.training.state.checkpoint_facts import check_facts
-from dlrm_mtl.training.state.init_from import Start, fit_start
+from dlrm_mtl.training.state.init_from import Start, fit_start, keep_label_units
 from dlrm_mtl.training.trainer import Trainer
 from dlrm_mtl.training_length import TrainingLength
 
@@ -122,6 +122,8 @@ def prepare(
         check_facts(start.checkpoint, manifest)
         # What cannot be compared is said when the checkpoint is loaded.
         fit_start(start, manifest, config.data, dataset.schema, arms)
+        schema = keep_label_units(start.checkpoint, manifest, config.data, dataset.schema)
+        dataset = replace(dataset, schema=schema)
         old_tasks |= set(manifest["tasks"])
     _check_new_tasks(config.data, dataset.schema, old_tasks)
     config.optimizer.in_steps(TrainingLength.of(config, dataset.schema, ranks.world_size).steps)

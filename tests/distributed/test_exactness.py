@@ -60,8 +60,9 @@ def test_the_comparison_above_is_not_vacuous(one_process: list[dict[str, Any]]) 
 
 
 @pytest.mark.parametrize("reduction", ["defined", "batch"])
-def test_loss_reductions_are_of_the_global_batch(small_dataset: Path, rank_pool: RankPool, reduction: Any) -> None:
-    config = replace(run_config(small_dataset), loss_reduction=reduction)
+def test_loss_reductions_are_of_the_global_batch(regression_dataset: Path, rank_pool: RankPool, reduction: Any) -> None:
+    """Losses of both kinds, of weighted rows."""
+    config = replace(run_config(regression_dataset), loss_reduction=reduction)
     alone = rank_pool.run(1, train_steps, config, MULTIBALANCE, 4)
     together = rank_pool.run(2, train_steps, config, MULTIBALANCE, 4)
     np.testing.assert_allclose(together[0]["losses"], alone[0]["losses"], atol=1e-6)

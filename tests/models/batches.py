@@ -39,7 +39,7 @@ def build(
 ) -> MultiTaskRanker:
     """The ranker, its tables on the meta device."""
     balancing = BalancingLayer(create_balancer(recipe, len(schema.tasks)))
-    return build_ranker(schema, config, balancing, TaskLosses("batch"), seed, torch.device("cpu"), bf16)
+    return build_ranker(schema, config, balancing, TaskLosses(schema.tasks, "batch"), seed, torch.device("cpu"), bf16)
 
 
 def materialized(schema: Schema, config: ModelConfig, bf16: bool = False, recipe: str = "mean") -> MultiTaskRanker:

@@ -8,9 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from dlrm_mtl.model_schema import Task
 from dlrm_mtl.models.losses import TaskLosses
 
 ROWS, TASKS = 11, 3
+BINARY = tuple(Task(name, name, base_rate=0.5) for name in ("a", "b", "c"))
 
 
 def example(seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
@@ -39,7 +41,7 @@ def test_losses_are_those_written_out(reduction: str) -> None:
     logits, labels, weights = example()
     divisor = ROWS if reduction == "batch" else weights.sum(dim=0).numpy()
     assert 0 < weights[:, 2].sum() < ROWS
-    found = TaskLosses(reduction)(logits, labels, weights)
+    found = TaskLosses(BINARY, reduction)(logits, labels, weights)
     np.testing.assert_allclose(found.numpy(), summed(logits, labels, weights) / divisor, rtol=1e-6)
     assert found.dtype == torch.float32
 
@@ -48,7 +50,7 @@ def test_losses_are_those_written_out(reduction: str) -> None:
 def test_gradients_are_those_written_out(reduction: str) -> None:
     logits, labels, weights = example(1)
     logits.requires_grad_()
-    TaskLosses(reduction)(logits, labels, weights).sum().backward()
+    TaskLosses(BINARY, reduction)(logits, labels, weights).sum().backward()
     divisor: float | Tensor = ROWS if reduction == "batch" else weights.sum(dim=0).double()
     expected = weights * (torch.sigmoid(logits.detach().double()) - labels) / divisor
     assert logits.grad is not None
@@ -61,7 +63,7 @@ def test_a_task_without_rows_is_zero(reduction: str) -> None:
     labels[:, 2] = weights[:, 2] = 0
     logits[0, 2], logits[1, 2] = 1e4, -1e4
     logits.requires_grad_()
-    losses = TaskLosses(reduction)(logits, labels, weights)
+    losses = TaskLosses(BINARY, reduction)(logits, labels, weights)
     losses.sum().backward()
     assert losses[2].item() == 0
     assert torch.isfinite(losses).all()
@@ -75,6 +77,6 @@ def test_a_task_without_rows_is_zero(reduction: str) -> None:
 def test_bf16_logits_are_summed_in_float32(reduction: str) -> None:
     logits, labels, weights = example()
     rounded = logits.bfloat16()
-    found = TaskLosses(reduction)(rounded, labels, weights)
-    torch.testing.assert_close(found, TaskLosses(reduction)(rounded.float(), labels, weights))
+    found = TaskLosses(BINARY, reduction)(rounded, labels, weights)
+    torch.testing.assert_close(found, TaskLosses(BINARY, reduction)(rounded.float(), labels, weights))
     assert found.dtype == torch.float32

@@ -9,7 +9,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from dlrm_mtl.config import ModelConfig
 from dlrm_mtl.funnels import output_names, products
 from dlrm_mtl.model_schema import Task
-from dlrm_mtl.models.products import append_logits, append_terms
+from dlrm_mtl.models.products import append_terms, predictions_of
 from dlrm_mtl.models.relations.relation import build_relation, mixture, product
 from tests.messages import naming
 from tests.models.test_sharing import TASKS
@@ -101,8 +101,9 @@ def test_tasks_that_do_not_support_it(relation: str, tasks: tuple[Task, ...], na
 def test_products_without_labels_are_those_with_labels() -> None:
     logits, ones = torch.randn(5, 3), torch.ones(5, 3)
     chains = list(products(CHAIN).values())
-    assert torch.equal(append_logits(logits, chains), append_terms(logits, ones, ones, chains).logits)
-    assert append_logits(logits, []) is logits
+    expected = append_terms(logits, ones, ones, chains).logits.sigmoid()
+    assert torch.equal(predictions_of(logits, CHAIN, chains), expected)
+    assert torch.equal(predictions_of(logits, CHAIN, []), logits.sigmoid())
 
 
 def test_outputs_are_named_by_their_tasks() -> None:

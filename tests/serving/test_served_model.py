@@ -48,7 +48,7 @@ def test_the_graph_takes_any_rows_and_bags(small_dataset: Path) -> None:
         replace(small, sharing=one, interaction=two, relation=three)
         for one, two, three in zip(sharing, interactions, relations, strict=False)
     ]
-    model = ServedModel([trained(FUNNEL, config)[1] for config in configs], CHAINS)
+    model = ServedModel([trained(FUNNEL, config)[1] for config in configs], FUNNEL.tasks, CHAINS)
     graph = trace(model, FUNNEL).module()
     for batch_size in (200, 1):
         batch = real_batches(small_dataset, batch_size)[0]
@@ -63,7 +63,7 @@ def test_the_graph_takes_any_rows_and_bags(small_dataset: Path) -> None:
 def test_products_are_those_of_the_probabilities(small_dataset: Path) -> None:
     [batch] = real_batches(small_dataset, 200)
     ranker = trained(FUNNEL, SMALL)[1]
-    click, like, buy, *products_ = ServedModel([ranker], CHAINS)(*model_inputs(batch)).unbind(dim=1)
+    click, like, buy, *products_ = ServedModel([ranker], FUNNEL.tasks, CHAINS)(*model_inputs(batch)).unbind(dim=1)
     torch.testing.assert_close(torch.stack(products_), torch.stack([click * like, click * buy]))
 
 
@@ -72,7 +72,7 @@ def test_int8_tables_are_close(schema: Schema, sharing: str, small_dataset: Path
     [batch] = real_batches(small_dataset, 200)
     config = replace(SMALL, sharing=sharing, embedding_dim=8)
     ranker = trained(schema, config)[1]
-    model = ServedModel([ranker], ())
+    model = ServedModel([ranker], SCHEMA.tasks, ())
     dense, values, lengths = model_inputs(batch)
     dense = dense[:, : len(schema.dense)]
     before = ranker.tables(values, lengths)
@@ -108,5 +108,5 @@ class DependsOnValues(CountsRows):
 def test_a_class_that_cannot_be_traced_is_refused(kind: type[Interaction]) -> None:
     config = replace(SMALL, interaction=f"{__name__}:{kind.__name__}")
     with pytest.raises(ValueError, match=naming("cannot be exported", "shape[0]")) as refused:
-        trace(ServedModel([trained(SCHEMA, config)[1]], ()), SCHEMA)
+        trace(ServedModel([trained(SCHEMA, config)[1]], SCHEMA.tasks, ()), SCHEMA)
     assert "\n" not in str(refused.value)

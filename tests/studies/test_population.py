@@ -72,7 +72,7 @@ def reference(request: pytest.FixtureRequest, small_dataset: Path) -> Reference:
     schema, config = dataset.schema, ModelConfig(request.param, embedding_dim=4, bottom_mlp=(6,), head_mlp=(5,))
     torch.manual_seed(3)
     layer = BalancingLayer(create_balancer("mean", len(schema.tasks)))
-    part = DensePart(schema, config, layer, TaskLosses("batch"), bf16=False)
+    part = DensePart(schema, config, layer, TaskLosses(schema.tasks, "batch"), bf16=False)
     tables = {name: torch.randn(of[0].cardinality, 4).requires_grad_() for name, of in schema.tables.items()}
     table = pa.concat_tables([dataset.read(group, dataset.columns) for group in dataset.row_groups["train"]])
     return Reference(schema, part, tables, Rows(schema, table, np.arange(len(table))))

@@ -93,7 +93,11 @@ class _NanAsZero(torch.autograd.Function):
 
 class Uncertainty(LossWeighting):
     """0.5 exp(-s) f + 0.5 s (Kendall, Gal & Cipolla, "Multi-Task Learning Using Uncertainty to Weigh Losses", CVPR
-    2018); optimal weights 1 / (2 f)."""
+    2018); optimal weights 1 / (2 f).
+
+    With sigma^2 = 2 exp(s) these are, but for a constant, the paper's f / sigma^2 + ln sigma of a cross entropy f, and
+    its e^2 / (2 sigma^2) + ln sigma of a squared error e^2 where f = e^2 / 2.
+    """
 
     def forward(self, losses: Tensor) -> Tensor:
         scalars = self.stacked()

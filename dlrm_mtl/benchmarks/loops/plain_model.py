@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torchrec.distributed.model_parallel import DistributedModelParallel
 from torchrec.distributed.train_pipeline import TrainPipelineSparseDist
 from torchrec.optim.keyed import CombinedOptimizer, KeyedOptimizerWrapper
@@ -16,6 +15,7 @@ from dlrm_mtl.data.batch import MultiTaskBatch
 from dlrm_mtl.distributed.sharding import sharders
 from dlrm_mtl.distributed.tables import initialize_tables
 from dlrm_mtl.models.embeddings import build_embedding_bags
+from dlrm_mtl.models.losses import TaskLosses
 from dlrm_mtl.models.ranker import DenseModules
 from dlrm_mtl.training.optimization.optimizers import apply_table_optimizer
 from dlrm_mtl.training.session import Session
@@ -41,14 +41,14 @@ class _DensePart(DenseModules):
     def __init__(self, session: Session) -> None:
         schema = session.source.dataset.schema
         super().__init__(schema, session.config.model)
+        self._losses = TaskLosses(schema.tasks, "batch")
         # In evaluation it is the identity. In a tuple it is no part of this module.
         self._layer = (BalancingLayer(create_balancer("mean", len(schema.tasks))).eval(),)
 
     def forward(self, embeddings: KeyedTensor, batch: MultiTaskBatch) -> Output:
         logits = self.head_logits(embeddings.to_dict(), batch.dense, self._layer[0])
-        terms = self.relation.loss_terms(logits, batch.labels, batch.weights)
-        losses = F.binary_cross_entropy_with_logits(terms.logits, terms.labels, weight=terms.weights, reduction="none")
-        loss = losses.mean(dim=0).sum()
+        terms = self.loss_terms(logits, batch.labels, batch.weights)
+        loss = self._losses(terms.logits, terms.labels, terms.weights).sum()
         return loss, (loss.detach(), logits.detach(), batch.labels)
 
 

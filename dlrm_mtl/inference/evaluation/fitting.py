@@ -5,7 +5,7 @@ from pathlib import Path
 
 from dlrm_mtl.funnels import with_label
 from dlrm_mtl.inference.stored_model import StoredModel
-from dlrm_mtl.model_schema import ModelSchema
+from dlrm_mtl.model_schema import ModelSchema, Task
 from dlrm_mtl.quoting import quote
 from dlrm_mtl.schema import Schema
 
@@ -19,7 +19,7 @@ def check_fit(models: Sequence[StoredModel], data: Path, schema: Schema) -> tupl
 
     Raises:
         ValueError: ids or dense values stand for something else than in training; there is no such task, or one is
-            given another task in the data set than in a model.
+            given another task in the data set than in a model, or has labels of another kind or unit.
     """
     notes = [note for model in models for note in (model.note, model.fit(data, schema).note) if note]
     tasks = [task for task in schema.task_names if all(task in model.tasks for model in models)]
@@ -30,7 +30,9 @@ def check_fit(models: Sequence[StoredModel], data: Path, schema: Schema) -> tupl
                 f" {quote(list(model.tasks))} of {model.path}"
             )
         for task in tasks:
-            ours, theirs = _given(schema, task), _given(model.schema, task)
+            now, before = (dict(zip(each.task_names, each.tasks, strict=True))[task] for each in (schema, model.schema))
+            now.check_same_labels(before, str(data), str(model.path))
+            ours, theirs = _given(schema, now), _given(model.schema, before)
             if not set(ours) & set(theirs):
                 raise ValueError(
                     f"{data}: task {quote(task)} is given {quote(ours[0])}, expected {quote(theirs[0])} as in"
@@ -42,7 +44,6 @@ def check_fit(models: Sequence[StoredModel], data: Path, schema: Schema) -> tupl
     return tasks, notes
 
 
-def _given(schema: ModelSchema, name: str) -> list[str]:
+def _given(schema: ModelSchema, task: Task) -> list[str]:
     """The label that a task is given, empty if it is given none, and the tasks of this label."""
-    [task] = [task for task in schema.tasks if task.name == name]
     return [task.given, *(schema.tasks[position].name for position in with_label(schema.tasks, task.given))]

@@ -1,1 +1,1 @@
-"""Probabilities of every row of a split, written to parquet files."""
+"""Predictions for every row of a split, written to parquet files."""

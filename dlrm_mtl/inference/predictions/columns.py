@@ -1,4 +1,4 @@
-"""The columns of predictions: some of the data set's, then probabilities."""
+"""The columns of predictions: some of the data set's, then those that a model predicts."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from dlrm_mtl.quoting import quote, shorten
 LISTED = 4000
 """Characters of the list of columns that a message shows."""
 
-Probabilities = npt.NDArray[np.float32]
+Predicted = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,8 @@ class Columns:
 
     carried: pa.Schema
     """Columns of the data set, with a type that holds the values of every shard."""
-    probabilities: tuple[str, ...]
-    """M + P names, see :func:`probability_columns`."""
+    predicted: tuple[str, ...]
+    """M + P names, see :func:`prediction_columns`."""
 
     @classmethod
     def of(cls, dataset: Dataset, split: str, names: Sequence[str], tasks: Sequence[Task]) -> "Columns":
@@ -38,26 +38,26 @@ class Columns:
 
         Raises:
             ValueError: a shard has no such column, the shards have different types of it, it is named twice, or a
-                probability has its name.
+                predicted column has its name.
         """
-        probabilities = tuple(probability_columns(tasks))
+        predicted = tuple(prediction_columns(tasks))
         for name in names:
-            if name in probabilities:
-                raise ValueError(f"columns: {quote(name)} is the name of a probability, expected another column")
+            if name in predicted:
+                raise ValueError(f"columns: {quote(name)} is the name of a predicted column, expected another column")
             if names.count(name) > 1:
                 raise ValueError(f"columns: {quote(name)} is named twice")
-        return cls(_common_schema(dataset, split, names), probabilities)
+        return cls(_common_schema(dataset, split, names), predicted)
 
     @property
     def schema(self) -> pa.Schema:
-        fields = [pa.field(name, pa.float32(), nullable=False) for name in self.probabilities]
+        fields = [pa.field(name, pa.float32(), nullable=False) for name in self.predicted]
         return pa.schema([*self.carried, *fields])
 
-    def table(self, dataset: Dataset, part: Part, probabilities: Probabilities) -> pa.Table:
+    def table(self, dataset: Dataset, part: Part, predicted: Predicted) -> pa.Table:
         """The predictions of some rows of a row group.
 
         Args:
-            probabilities: (rows, M + P).
+            predicted: (rows, M + P).
 
         Raises:
             ValueError: the row group cannot be read, or holds a value that the column's type does not.
@@ -70,13 +70,18 @@ class Columns:
                 arrays += table.cast(self.carried).columns
             except pa.ArrowException as error:
                 raise ValueError(f"{part.row_group}: {first_line(error)}") from None
-        arrays += [pa.array(np.ascontiguousarray(column)) for column in probabilities.T]
+        arrays += [pa.array(np.ascontiguousarray(column)) for column in predicted.T]
         return pa.table(arrays, schema=self.schema)
 
 
-def probability_columns(tasks: Sequence[Task]) -> dict[str, tuple[str, ...]]:
-    """The tasks of each column of probabilities: ``p_click`` of a task, ``p_click_and_buy`` of a product."""
-    return {f"p_{name}": tuple(tasks[task].name for task in chain) for name, chain in output_names(tasks).items()}
+def prediction_columns(tasks: Sequence[Task]) -> dict[str, tuple[Task, ...]]:
+    """The tasks of each predicted column: ``p_click``, the probability of a binary task; ``p_click_and_buy`` of a
+    product; ``predicted_play``, the number that a regression task predicts."""
+    columns: dict[str, tuple[Task, ...]] = {}
+    for name, chain in output_names(tasks).items():
+        column = f"{'predicted' if tasks[chain[0]].kind == 'regression' else 'p'}_{name}"
+        columns[column] = tuple(tasks[task] for task in chain)
+    return columns
 
 
 def _common_schema(dataset: Dataset, split: str, names: Sequence[str]) -> pa.Schema:

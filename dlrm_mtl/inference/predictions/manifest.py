@@ -1,7 +1,7 @@
 """``predictions.json``: what predictions are of, and their files."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from dlrm_mtl.files import read_object, write_json
@@ -28,6 +28,15 @@ class PartRecord:
 
 
 @dataclass(frozen=True)
+class PredictedLabel:
+    """A column of a regression task."""
+
+    task: str
+    unit: str
+    """Of the label and of the column."""
+
+
+@dataclass(frozen=True)
 class Manifest(MayHoldMore):
     """What is predicted."""
 
@@ -45,8 +54,10 @@ class Manifest(MayHoldMore):
     probabilities: Mapping[str, tuple[str, ...]]
     """The tasks of each column of probabilities; several tasks: of their product."""
     given: Mapping[str, str]
-    """The label that must be 1 for a column of probabilities to be defined, of those that have one."""
+    """The label that must be 1 for a predicted column to be defined, of those that have one."""
     rows_per_file: int
+    regressions: Mapping[str, PredictedLabel] = field(default_factory=dict)
+    """The task of each column of predicted labels."""
     parts: tuple[PartRecord, ...] = ()
     """Files in the order of rows; none while they are being written."""
 
@@ -73,12 +84,11 @@ def read_manifest(directory: Path) -> Manifest:
 
 def check_same(directory: Path, before: Manifest, now: Manifest) -> None:
     """Raises a ValueError that names the first difference between the predictions in a directory and those of now."""
-    for field in COMPARED:
-        old, new = (quote(getattr(manifest, field), MAX_LENGTH) for manifest in (before, now))
+    for name in COMPARED:
+        old, new = (quote(getattr(manifest, name), MAX_LENGTH) for manifest in (before, now))
         if old != new:
-            if field == "checkpoint_sha256":
+            if name == "checkpoint_sha256":
                 old, new = f"{old} ({before.checkpoint})", f"{new} ({now.checkpoint})"
             raise ValueError(
-                f"{directory}: other predictions are here, with {field} {old} where these have {new}; give another"
-                " --out"
+                f"{directory}: other predictions are here, with {name} {old} where these have {new}; give another --out"
             )

@@ -10,7 +10,7 @@ from dlrm_mtl.run_config import Check
 
 @dataclass(frozen=True)
 class PredictOptions:
-    """Writes the probabilities of every task for every row of a split, in its order, to parquet files."""
+    """Writes the predictions of every task for every row of a split, in its order, to parquet files."""
 
     checkpoint: Path
     """A checkpoint (RUN/checkpoints/step-N), or a run directory, whose newest one is taken."""

@@ -8,8 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import TextIO
 
-import torch
-
 from dlrm_mtl.config import ReaderConfig
 from dlrm_mtl.data.dataset import Dataset
 from dlrm_mtl.data.reader import PartsReader
@@ -23,14 +21,14 @@ from dlrm_mtl.ending import Terminated
 from dlrm_mtl.files import sha256
 from dlrm_mtl.funnels import products
 from dlrm_mtl.inference.loading import LoadedModel, load_model, open_on_all
-from dlrm_mtl.inference.predictions.columns import Columns, Probabilities, probability_columns
-from dlrm_mtl.inference.predictions.manifest import Manifest, check_same, read_manifest
+from dlrm_mtl.inference.predictions.columns import Columns, Predicted, prediction_columns
+from dlrm_mtl.inference.predictions.manifest import Manifest, PredictedLabel, check_same, read_manifest
 from dlrm_mtl.inference.predictions.options import PredictOptions
 from dlrm_mtl.inference.predictions.output import Output, unfinished
 from dlrm_mtl.inference.predictions.parts import batches_of, divide
 from dlrm_mtl.inference.predictions.writer import write_parts
 from dlrm_mtl.inference.stored_model import StoredModel
-from dlrm_mtl.models.products import append_logits
+from dlrm_mtl.models.products import predictions_of
 from dlrm_mtl.training.interruption import termination_requested
 from dlrm_mtl.training.run_data import DATA_RECORD, inspect_run_data, open_run_data
 from dlrm_mtl.training.run_log import progress_bar
@@ -109,8 +107,11 @@ def _prepare(options: PredictOptions, output: Output, ranks: Ranks) -> _Job:
 
 
 def _manifest(options: PredictOptions, stored: StoredModel, dataset: Dataset) -> Manifest:
-    tasks = stored.schema.tasks
-    of_columns = probability_columns(tasks)
+    columns = prediction_columns(stored.schema.tasks)
+    by_kind = {
+        kind: {name: tasks for name, tasks in columns.items() if tasks[0].kind == kind}
+        for kind in ("binary", "regression")
+    }
     return Manifest(
         checkpoint=str(stored.path.absolute()),
         checkpoint_sha256=sha256(stored.path / CHECKPOINT_MANIFEST),
@@ -119,9 +120,10 @@ def _manifest(options: PredictOptions, stored: StoredModel, dataset: Dataset) ->
         split=options.split,
         rows=dataset.schema.rows(options.split),
         columns=options.columns,
-        probabilities=of_columns,
-        given={name: task.given for name, task in zip(of_columns, tasks, strict=False) if task.given},
+        probabilities={name: tuple(task.name for task in tasks) for name, tasks in by_kind["binary"].items()},
+        given={name: tasks[0].given for name, tasks in columns.items() if tasks[0].given},
         rows_per_file=options.rows_per_file,
+        regressions={name: PredictedLabel(task.name, task.unit) for name, [task] in by_kind["regression"].items()},
     )
 
 
@@ -136,10 +138,10 @@ def _write(job: _Job, files: Mapping[Path, range]) -> None:
     with (
         progress_bar(steps, "predict", ranks.is_first) as bar,
         termination_requested() as requested,
-        closing(_probabilities(model, reader, ranks)) as batches,
+        closing(_predictions(model, reader, ranks)) as batches,
     ):
 
-        def watched() -> Iterator[Probabilities]:
+        def watched() -> Iterator[Predicted]:
             for step, batch in enumerate(batches, 1):
                 bar.update()
                 if step % STEPS == 0 and ranks.any(requested())[0]:
@@ -151,12 +153,13 @@ def _write(job: _Job, files: Mapping[Path, range]) -> None:
     ranks.watch.pause()
 
 
-def _probabilities(model: LoadedModel, reader: PartsReader, ranks: Ranks) -> Generator[Probabilities, None, None]:
+def _predictions(model: LoadedModel, reader: PartsReader, ranks: Ranks) -> Generator[Predicted, None, None]:
     """(B, M + P) of each batch, without padding. Collective."""
-    chains = tuple(products(model.stored.schema.tasks).values())
+    tasks = model.stored.schema.tasks
+    chains = tuple(products(tasks).values())
     for predictions in model.predict(reader, ReaderConfig(), ranks):
-        probabilities = torch.sigmoid(append_logits(predictions.logits, chains))
-        yield probabilities.cpu()[predictions.rows.cpu() >= 0].numpy()
+        predicted = predictions_of(predictions.logits, tasks, chains)
+        yield predicted.cpu()[predictions.rows.cpu() >= 0].numpy()
 
 
 def _say(ranks: Ranks, line: str, stream: TextIO | None = None) -> None:

@@ -10,11 +10,11 @@ import pyarrow.parquet as pq
 from dlrm_mtl.data.dataset import Dataset
 from dlrm_mtl.data.order import Order
 from dlrm_mtl.files import write_whole
-from dlrm_mtl.inference.predictions.columns import Columns, Probabilities
+from dlrm_mtl.inference.predictions.columns import Columns, Predicted
 
 
 def write_parts(
-    parts: Mapping[Path, range], dataset: Dataset, split: str, columns: Columns, batches: Iterable[Probabilities]
+    parts: Mapping[Path, range], dataset: Dataset, split: str, columns: Columns, batches: Iterable[Predicted]
 ) -> None:
     """Writes the predictions of some parts, one row group for each of the data set: memory holds one of them.
 
@@ -50,12 +50,12 @@ def _named(file: Path) -> Iterator[None]:
 class _Rows:
     """Rows of consecutive batches, in other numbers."""
 
-    def __init__(self, batches: Iterator[Probabilities]) -> None:
+    def __init__(self, batches: Iterator[Predicted]) -> None:
         self._batches = batches
-        self._waiting: list[Probabilities] = []
+        self._waiting: list[Predicted] = []
         self._rows = 0
 
-    def take(self, rows: int) -> Probabilities:
+    def take(self, rows: int) -> Predicted:
         while self._rows < rows:
             batch = next(self._batches)
             self._waiting.append(batch)

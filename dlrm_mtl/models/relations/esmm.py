@@ -19,7 +19,8 @@ class ESMM(Relation):
         loss(conversion given click) = BCE(click and conversion, p_click p_conversion)
 
     A task given a task given a third one has the product of all three. There is no loss on p_conversion alone, so that
-    the head learns from all impressions and not from clicked ones.
+    the head learns from all impressions and not from clicked ones. The loss of a regression task is over the rows where
+    it is defined.
 
     Raises:
         ValueError: no task is given another one, or one has no :func:`dlrm_mtl.funnels.chain_to`.
@@ -27,9 +28,11 @@ class ESMM(Relation):
 
     def __init__(self, tasks: Sequence[Task]) -> None:
         super().__init__(tasks)
-        if not any(task.given for task in tasks):
+        if not any(task.given and task.kind == "binary" for task in tasks):
             names = ", ".join(task.name for task in tasks)
-            raise ValueError(f"model.relation: a funnel needs a task that is given another one, and of {names} none is")
+            raise ValueError(
+                f"model.relation: a funnel needs a binary task that is given another one, and of {names} none is"
+            )
         try:
             self._chains = [chain_to(tasks, task) for task in range(len(tasks))]
         except ValueError as error:

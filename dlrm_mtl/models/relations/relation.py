@@ -31,12 +31,12 @@ class Head:
 
 @dataclass(frozen=True)
 class LossTerms:
-    """What the binary cross entropy of each task is taken of."""
+    """What the loss of each task is taken of."""
 
     logits: Tensor
-    """(B, M)"""
+    """(B, M) log-odds; of a regression task, the standardised prediction."""
     labels: Tensor
-    """(B, M)"""
+    """(B, M) 0 or 1; of a regression task, standardised."""
     weights: Tensor
     """(B, M) the row's weight where the loss is defined, else 0."""
 
@@ -62,14 +62,15 @@ class Relation(nn.Module):
         """R inputs of heads, in the order in which their outputs come."""
 
     def task_logits(self, logits: Tensor) -> Tensor:
-        """(B, R) outputs of the heads to (B, M) log-odds of each task where it is defined: what metrics look at."""
+        """(B, R) outputs of the heads to (B, M) log-odds, or standardised predictions, of each task where it is
+        defined."""
         return logits
 
     def loss_terms(self, logits: Tensor, labels: Tensor, weights: Tensor) -> LossTerms:
         """
         Args:
             logits: (B, R) outputs of the heads.
-            labels: (B, M) those of a batch.
+            labels: (B, M) standardised ones.
             weights: (B, M) those of a batch.
         """
         return LossTerms(logits, labels, weights)

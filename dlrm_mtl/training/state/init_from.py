@@ -10,7 +10,9 @@ import numpy as np
 from dlrm_mtl.arms import SINGLE_TASK
 from dlrm_mtl.data.new_ids import Ids, read_new_ids
 from dlrm_mtl.meaning import DenseFingerprint, Meaning, TableFingerprint, find_difference, without_fingerprint
+from dlrm_mtl.model_schema import ModelSchema, Task
 from dlrm_mtl.recipe import parse_recipe
+from dlrm_mtl.records import build
 from dlrm_mtl.run_config import RunConfig
 from dlrm_mtl.schema import STREAM, Schema
 
@@ -106,6 +108,25 @@ def fit_data(path: Path, facts: Mapping[str, Any], data_sets: Sequence[tuple[Pat
         " prepared and trained anew has them"
     )
     return DataFit(note, new_ids)
+
+
+def keep_label_units(path: Path, facts: Mapping[str, Any], data: Path, schema: Schema) -> Schema:
+    """The schema of a data set, with the means and deviations of labels that a checkpoint's heads have learnt.
+
+    Raises:
+        ValueError: a task of the same name has labels of another kind or unit.
+    """
+    tasks = [Task(name, "") for name in facts["tasks"]]  # binary, as all are in a checkpoint of an earlier version
+    if "trained_on" in facts:
+        tasks = list(build(ModelSchema, facts["trained_on"], f"{path}: trained_on").tasks)
+    before = {task.name: task for task in tasks}
+    kept = []
+    for task in schema.tasks:
+        if old := before.get(task.name):
+            task.check_same_labels(old, str(data), str(path))
+            task = replace(task, mean=old.mean, deviation=old.deviation)
+        kept.append(task)
+    return replace(schema, tasks=tuple(kept))
 
 
 def source_arm(arm: str, path: Path, facts: Mapping[str, Any]) -> str:
