@@ -13,6 +13,9 @@ MAX_CARDINALITY = 2**40
 """Rows of a table; the size of a larger one in bytes would exceed 64 bits."""
 
 
+LEAST_NUMBER, LARGEST_NUMBER = 2.0**-126, 2.0**127
+"""Labels are float32, so their deviations and means lie within these bounds."""
+
 LEAST_RATE = 1e-6
 """Base rate, and distance from 1, at which a head's bias begins at least: its log-odds are finite."""
 
@@ -115,10 +118,12 @@ class Task:
     def _check_regression(self) -> None:
         positive = {"deviation": self.deviation, **({} if self.huber is None else {"huber": self.huber})}
         for name, value in positive.items():
-            if not 0.0 < value < math.inf:
-                raise ValueError(f"task {self.name!r} has {name} {value}, expected a positive number")
-        if not math.isfinite(self.mean):
-            raise ValueError(f"task {self.name!r} has mean {self.mean}, expected a number")
+            if not LEAST_NUMBER <= value <= LARGEST_NUMBER:
+                raise ValueError(
+                    f"task {self.name!r} has {name} {value}, expected a positive number, as float32 has it"
+                )
+        if not -LARGEST_NUMBER <= self.mean <= LARGEST_NUMBER:
+            raise ValueError(f"task {self.name!r} has mean {self.mean}, expected a number, as float32 has it")
         if self.through:
             raise ValueError(f"task {self.name!r} is a regression and goes through {self.through!r}, expected nothing")
         if self.bayes_ne is not None or self.base_rate is not None:

@@ -128,6 +128,31 @@ def test_a_value_of_another_type_or_range_is_refused(directory: Path, place: str
         assert len(str(error.value)) < len(str(path)) + 400
 
 
+def test_fields_of_tasks_and_their_kinds(regression_dataset: Path, tmp_path: Path) -> None:
+    shutil.copy(regression_dataset / "schema.json", tmp_path)
+    written = read_schema(tmp_path)
+    assert written.regression_labels == ("play", "spend")
+    assert written.weight_columns == ("importance", "value")
+    for place, values in {
+        "tasks[1].kind": [None, 5, "ordinal", "binary"],
+        "tasks[1].mean": [*NO_NUMBER, 1e39],
+        "tasks[1].deviation": [*NO_NUMBER, 0, -1.0, 1e-39, 1e39],
+        "tasks[1].huber": ["x", [1.0], 0, -0.5],
+        "tasks[1].base_rate": [0.5],
+        "tasks[1].through": ["buy"],
+        "tasks[1].weight": [None, 5, "age", "click", "spend"],
+        "tasks[2].given": ["play"],
+        "tasks[2].through": ["play"],
+        "tasks[2].label": ["play"],
+        **{f"tasks[0].{field}": [value] for field, value in (("mean", 2.0), ("huber", 1.0), ("unit", "s"))},
+    }.items():
+        for value in values:
+            write_schema(written, tmp_path)
+            edit(tmp_path / "schema.json", put(place, value))
+            with pytest.raises(ValueError, match=r"schema\.json: "):
+                read_schema(tmp_path)
+
+
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e400", "9" * 5000])
 @pytest.mark.parametrize("place", ["categorical[0].cardinality", "categorical[2].mean_length", "tasks[0].base_rate"])
 def test_what_is_no_number_of_json_is_refused(directory: Path, place: str, number: str) -> None:

@@ -53,7 +53,9 @@ def _check(schema: Schema) -> None:
         _require(type(feature.multi_hot) is bool, "multi_hot")
         _require(_is_number(feature.mean_length) and feature.mean_length >= 0, "a mean length")
     for task in schema.tasks:
-        _require(_is_number(task.base_rate) and 0 < (task.base_rate or 0.0) < 1, "a base rate")
+        _require(
+            task.kind == "regression" or (_is_number(task.base_rate) and 0 < (task.base_rate or 0.0) < 1), "a base rate"
+        )
         _require(task.bayes_ne is None or _is_number(task.bayes_ne), "a Bayes NE")
     for segment in schema.segments:
         _require(all(isinstance(text, str) and text for text in (segment.name, *segment.values)), "a segment's names")
