@@ -123,13 +123,12 @@ def test_the_sum_of_small_weights_divides() -> None:
 
 
 @pytest.mark.parametrize("sharing", SHARING)
-@pytest.mark.parametrize("bf16", [False, True])
-def test_every_architecture_takes_them(rows: tuple[Schema, MultiTaskBatch], sharing: str, bf16: bool) -> None:
+def test_every_architecture_takes_them(rows: tuple[Schema, MultiTaskBatch], sharing: str) -> None:
     schema, batch = rows
     config = ModelConfig(
         sharing=sharing, shared_experts=1, own_experts=1, expert_mlp=(8,), head_mlp=(), embedding_dim=4
     )
-    losses, predictions = materialized(schema, config, bf16=bf16).train()(batch)
+    losses, predictions = materialized(schema, config, bf16=True).train()(batch)
     losses.sum().backward()
     assert losses.isfinite().all()
     assert predictions.logits.shape == batch.labels.shape
