@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from dlrm_mtl.balancing.algebra.arrays import Array, at_least, floats, like, namespace
@@ -51,7 +50,7 @@ class DWA(Balancer):
         self.earlier_means: Tensor
         # Of the present window, and of the two before it: 0 if there is none yet.
         for name in ("sums", "counts", "last_means", "earlier_means"):
-            self.register_task_state(name, torch.zeros(num_tasks, device="cpu"))
+            self.register_task_state(name)
 
     def coefficients(self, statistic: Array, losses: Array | None) -> tuple[Array, dict[str, Array]]:
         assert losses is not None

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from dlrm_mtl.balancing.algebra.arrays import Array, floats, like, namespace, ratio
@@ -61,7 +60,7 @@ class FAMO(Balancer):
         self.updates: Tensor
         # A last loss of 0: none yet.
         for state in ("logits", "last_losses", "first_moments", "second_moments", "updates"):
-            self.register_task_state(state, torch.zeros(num_tasks, device="cpu"))
+            self.register_task_state(state)
 
     def coefficients(self, statistic: Array, losses: Array | None) -> tuple[Array, dict[str, Array]]:
         assert losses is not None

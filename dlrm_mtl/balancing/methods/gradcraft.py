@@ -3,7 +3,6 @@ KDD 2024)."""
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from dlrm_mtl.balancing.algebra.arrays import (
@@ -66,8 +65,8 @@ class GradCraft(Balancer):
         self.margin = margin
         self.norms: Tensor
         self.filled: Tensor
-        self.register_task_state("norms", torch.zeros(num_tasks, device="cpu"))
-        self.register_task_state("filled", torch.zeros(num_tasks, device="cpu"))
+        self.register_task_state("norms")
+        self.register_task_state("filled")
 
     def coefficients(self, statistic: Array, losses: Array | None) -> tuple[Array, dict[str, Array]]:
         cosines, norms, active = cosines_of(statistic)

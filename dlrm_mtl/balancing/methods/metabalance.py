@@ -3,7 +3,6 @@ Auxiliary Tasks", WWW 2022)."""
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from dlrm_mtl.balancing.algebra.arrays import Array, like, norms_of, ratio
@@ -39,8 +38,8 @@ class MetaBalance(Balancer):
         self.average = average
         self.norms: Tensor
         self.filled: Tensor
-        self.register_task_state("norms", torch.zeros(num_tasks, device="cpu"))
-        self.register_task_state("filled", torch.zeros(num_tasks, device="cpu"))
+        self.register_task_state("norms")
+        self.register_task_state("filled")
 
     def coefficients(self, statistic: Array, losses: Array | None) -> tuple[Array, dict[str, Array]]:
         before = like(statistic, self.norms), like(statistic, self.filled)

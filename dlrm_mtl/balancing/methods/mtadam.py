@@ -3,7 +3,6 @@ arXiv:2006.14683)."""
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from dlrm_mtl.balancing.algebra.arrays import Array, like, norms_of, ratio
@@ -34,7 +33,7 @@ class MTAdam(Balancer):
         require_option(self, "average", average, is_number(average) and 0 <= average < 1, "a number in [0, 1)")
         self.average = average
         self.norms: Tensor
-        self.register_task_state("norms", torch.zeros(num_tasks, device="cpu"))
+        self.register_task_state("norms")
 
     def coefficients(self, statistic: Array, losses: Array | None) -> tuple[Array, dict[str, Array]]:
         averages = advance_norms(like(statistic, self.norms), norms_of(statistic), 1 - self.average)

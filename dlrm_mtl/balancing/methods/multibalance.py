@@ -3,7 +3,6 @@ Recommendation System", 2024, arXiv:2411.11871), Algorithm 3."""
 
 from collections.abc import Callable, Sequence
 
-import torch
 from torch import Tensor
 
 from dlrm_mtl.balancing.algebra.arrays import (
@@ -89,7 +88,7 @@ class MultiBalance(Balancer):
         self.register_buffer("prior", start, persistent=False)
         self.register_task_state("weights", start.clone())
         # 0: the task has had no gradient yet.
-        self.register_task_state("norms", torch.zeros(num_tasks, device="cpu"))
+        self.register_task_state("norms")
 
     def coefficients(self, statistic: Array, losses: Array | None) -> tuple[Array, dict[str, Array]]:
         norms = norms_of(statistic)  # n, (M,)

@@ -45,8 +45,11 @@ class TaskState(InitialState):
         self.task_names = tuple(task_names)
         self._entries: dict[str, Entries] = {}
 
-    def register_task_state(self, name: str, initial: Tensor) -> None:
-        """Registers a float64 buffer with one row per task, (M,) or (M, D). The first step sets the width of (M, 0)."""
+    def register_task_state(self, name: str, initial: Tensor | None = None) -> None:
+        """Registers a float64 buffer with one row per task, (M,) or (M, D); by default (M,) zeros. The first step sets
+        the width of (M, 0)."""
+        if initial is None:
+            initial = torch.zeros(len(self.task_names), device="cpu")
         self.register_buffer(name, initial.double())
         self._entries[name] = task_entries(self.task_names)
 
