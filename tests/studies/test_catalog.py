@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from dlrm_mtl.arms import check_arm
+from dlrm_mtl.balancing import available_balancers
 from dlrm_mtl.config import ModelConfig
 from dlrm_mtl.recipe import parse_recipe
 from dlrm_mtl.run_config import ExperimentConfig
@@ -23,6 +24,12 @@ def test_every_arm_can_be_built_and_the_control_is_first(study: str) -> None:
     assert len(set(arms)) == len(arms)
     for arm in arms:
         check_arm(parse_recipe(arm), ("a", "b", "c"))
+
+
+def test_table_3_has_every_method() -> None:
+    """Except the mean with another learning rate, and what the search of static weights tries."""
+    methods = {parse_recipe(arm).method for arm in study_arms("table3", CONFIG, 3)}
+    assert {*available_balancers()} - methods == {"sum", "static"}
 
 
 def test_parameters_of_the_interaction_are_a_target_where_there_are_any() -> None:
