@@ -1,4 +1,4 @@
-"""Options of every method whose coefficients depend on the batch."""
+"""Options of every method whose coefficients change from step to step."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -6,6 +6,7 @@ from typing import Any
 
 from dlrm_mtl.balancing.methods.balancer import Balancer
 from dlrm_mtl.balancing.methods.options import is_number, shown
+from dlrm_mtl.balancing.methods.static import Static
 from dlrm_mtl.balancing.methods.whole_gradients import adds_up_gradients
 
 COMMON_OPTIONS: Mapping[str, Any] = MappingProxyType({"mix": 0.0, "every": 1})
@@ -19,12 +20,12 @@ def set_common_options(balancer: Balancer, name: str, options: Mapping[str, Any]
     - ``every``: R. The coefficients of one step serve the next R - 1 steps too, which measure and reduce nothing.
 
     Raises:
-        ValueError: a value out of range, or the method has no coefficients that depend on the batch.
+        ValueError: a value out of range, or the method has no coefficients that change from step to step.
     """
-    if options and not (balancer.depends_on_batch and adds_up_gradients(balancer)):
+    if options and (isinstance(balancer, Static) or not adds_up_gradients(balancer)):
         raise ValueError(
-            f"balancer {name!r} has no option {next(iter(options))!r}, expected a method whose coefficients depend on"
-            " the batch"
+            f"balancer {name!r} has no option {next(iter(options))!r}, expected a method whose coefficients change from"
+            " step to step"
         )
     mix, every = options.get("mix", 0.0), options.get("every", 1)
     if not (is_number(mix) and mix >= 0):

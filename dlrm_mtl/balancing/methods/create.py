@@ -101,8 +101,8 @@ def create_balancer(name: str, num_tasks: int, *, task_names: Sequence[str] | No
             with the mean of the gradients.
         num_tasks: M.
         task_names: names under which the state of each task is stored.
-        options: of the gradient method; see its class. For every method whose coefficients depend on the batch also
-            ``mix`` and ``every``; see :func:`common_options.set_common_options`.
+        options: of the gradient method; see its class. For every method whose coefficients change from step to step
+            also ``mix`` and ``every``; see :func:`common_options.set_common_options`.
 
     Raises:
         ValueError: unknown name or option (the message lists the right ones), a value out of range, or a class of your

@@ -7,11 +7,23 @@ import pytest
 import torch
 
 from dlrm_mtl.balancing import Balancer, BalancingLayer, ParameterLevelLayer, create_balancer
+from dlrm_mtl.balancing.algebra.arrays import Array
 from dlrm_mtl.balancing.layer import Reduction
 from tests.balancing.backward import backward_with
 from tests.balancing.methods.cases import coefficients, sequence
 from tests.balancing.methods.test_invariants import BY_COEFFICIENTS, Method, create, losses_of, method_id
 from tests.balancing.resuming import REDUCTIONS
+
+
+class RandomWeights(Balancer):
+    """Coefficients that follow from the step alone."""
+
+    measures = "nothing"
+
+    def coefficients(self, statistic: Array, losses: Array | None) -> tuple[Array, dict[str, Array]]:
+        generator = torch.Generator().manual_seed(int(self.step))
+        return torch.randn(self.num_tasks, generator=generator, dtype=torch.float64).softmax(0), {}
+
 
 METHODS: list[Method] = [
     *BY_COEFFICIENTS,
@@ -20,6 +32,7 @@ METHODS: list[Method] = [
     ("uncertainty+mgda", {}),
     ("torchjd:UPGrad", {}),
     ("docs.examples.own_method:UnitNorm", {}),
+    (f"{__name__}:RandomWeights", {}),
 ]
 every_method = pytest.mark.parametrize("method", METHODS, ids=method_id)
 
@@ -99,7 +112,7 @@ def test_parameter_level_balancing_refuses_every() -> None:
 
 @pytest.mark.parametrize("name", ["mean", "sum", "static", "graddrop", "uncertainty", "imtl_l", "imtl_l+graddrop"])
 @pytest.mark.parametrize("options", [{"mix": 0.5}, {"every": 2}])
-def test_methods_without_coefficients_of_the_batch_refuse(name: str, options: dict[str, Any]) -> None:
+def test_methods_without_coefficients_that_change_refuse(name: str, options: dict[str, Any]) -> None:
     (option,) = options
     with pytest.raises(ValueError, match=option):
         create_balancer(name, 3, **options)
