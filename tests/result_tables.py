@@ -21,6 +21,7 @@ from dlrm_mtl.studies.scale_table import format_scale
 from dlrm_mtl.studies.search import Search, read_search
 from tests.architecture_tables import architecture_tables, read_architectures
 from tests.benchmark_tables import PERFORMANCE, RESULTS, benchmark_tables, format_benchmark
+from tests.front_tables import FIGURE, figure, front_tables
 from tests.pages import ROOT
 from tests.statistics.table import format_findings
 from tests.stream_tables import stream_tables
@@ -65,6 +66,7 @@ def tables() -> dict[str, Callable[[], str]]:
         "learning-rates": learning_rates,
         "loss-reduction": loss_reduction,
         **architecture_tables(),
+        **front_tables(),
         **stream_tables(),
         "modes": modes,
         **benchmark_tables(),
@@ -287,13 +289,14 @@ def _comparison(run: str) -> Any:
 def main() -> None:
     for file in sorted(PERFORMANCE.glob("*.json")):
         _write(file.with_suffix(".md"), format_benchmark(file))
+    _write(FIGURE, figure())
     known = tables()
     for document in sorted([ROOT / "README.md", *ROOT.glob("docs/**/*.md")]):
         _write(document, MARKED.sub(lambda found: f"{found[1]}{known[found[2]]()}{found[4]}", document.read_text()))
 
 
 def _write(path: Path, text: str) -> None:
-    if path.read_text() != text:
+    if not path.is_file() or path.read_text() != text:
         write_text(path, text)
         print(f"written: {path.relative_to(ROOT)}")
 

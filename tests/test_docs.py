@@ -20,13 +20,16 @@ from dlrm_mtl import cli
 from dlrm_mtl.benchmarks.checkpoint import format_checkpoint
 from dlrm_mtl.benchmarks.growth.page import growth_page
 from dlrm_mtl.benchmarks.reader import format_reader
+from dlrm_mtl.reporting.figures.front_figure import front_figure
 from dlrm_mtl.reporting.markdown import format_comparison
 from dlrm_mtl.reporting.runs.comparison_records import read_comparison
 from dlrm_mtl.run_config import CompareConfig, TrainConfig
+from dlrm_mtl.studies.front.report import format_front
 from dlrm_mtl.studies.theory_table import format_theory
 from dlrm_mtl.training.machine import Machine, check_machine
 from tests.benchmark_tables import BENCHMARKS, format_benchmark
 from tests.distributed.training import run_config, train_steps
+from tests.front_tables import FIGURE, figure
 from tests.pages import ROOT, blocks, commands
 from tests.ranks import RankPool
 from tests.result_tables import COST_RUNS, MARKED, tables
@@ -123,6 +126,16 @@ def test_reports_are_rendered_from_their_results(result: Path) -> None:
         assert format_comparison(comparison) in (result / "report.md").read_text()
     for name in ("config.json", "environment.json"):
         assert json.loads((result / name).read_text())
+
+
+def test_fronts_are_drawn_from_their_results() -> None:
+    fronts = sorted(FIGURE.parent.glob("*/front.json"))
+    assert fronts
+    for file in fronts:
+        front = json.loads(file.read_text())
+        assert format_front(front, "front.svg") in (file.parent / "report.md").read_text()
+        assert (file.parent / "front.svg").read_text() == front_figure({front["data_set"]: front})
+    assert FIGURE.read_text() == figure()
 
 
 def test_reports_on_speed_are_rendered_from_their_results() -> None:

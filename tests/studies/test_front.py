@@ -112,11 +112,12 @@ def test_the_front_is_that_of_the_comparisons(out: Path) -> None:
     front = json.loads((out / "front.json").read_text())
     joined = json.loads((out / "architectures.json").read_text())["comparison"]
     assert front["control"] == joined["control"] == "bottom + mean"
-    assert front["arms"].keys() == joined["arms"].keys()
+    assert front["architectures"] == {"bottom": "bottom", "mmoe": "mmoe:expert_mlp=8"}
     assert front["seeds"] == [0, 1]
+    assert len(front["arms"]) == 4
     text = (out / "report.md").read_text()
     for arm, point in front["arms"].items():
-        record = joined["arms"][arm]
+        record = joined["arms"][arm.replace("mmoe", "mmoe:expert_mlp=8")]
         gains = {task: values["ne_gain_percent"]["mean"] for task, values in record["tasks"].items()}
         assert point["worst"]["task"] == min(gains, key=lambda task: gains[task])
         for end in ("mean", "low", "high"):

@@ -60,15 +60,15 @@ def _draw(axes: Axes, arms: Mapping[str, Record]) -> None:
 
 
 def _limit(axes: Axes, line: npt.NDArray[np.float64], others: npt.NDArray[np.float64]) -> None:
-    """Shows the front and as much around it again; counts the arms that lie farther away."""
-    low, high = line.min(axis=0), line.max(axis=0)
+    """Shows the front, the control at 0 and as much around them again; counts the arms that lie farther away."""
+    low, high = np.minimum(line.min(axis=0), 0), np.maximum(line.max(axis=0), 0)
     room = np.maximum(high - low, 0.1)
     low, high = low - 0.6 * room, high + 0.4 * room
     axes.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]))
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(MaxNLocator(6))
     if outside := int(((others < low) | (others > high)).any(axis=1).sum()):
-        axes.text(0.02, 0.03, f"not shown: {outside} of the other arms", fontsize=9.5, transform=axes.transAxes)
+        axes.text(1.03, 0.02, f"not shown: {outside} of the other arms", fontsize=9.5, transform=axes.transAxes)
 
 
 def _positions(arms: Mapping[str, Record]) -> npt.NDArray[np.float64]:

@@ -1,7 +1,9 @@
 """front.json and ``report.md`` of the experiment ``front``."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
+from dlrm_mtl.recipe import parse_options
+from dlrm_mtl.reporting.comparison import INTERVALS
 from dlrm_mtl.reporting.escaping import code, text
 from dlrm_mtl.reporting.runs.report_data import Record, Run
 from dlrm_mtl.reporting.tables.table import Name, Table, gain_cell
@@ -12,15 +14,16 @@ from dlrm_mtl.studies.front.points import CERTAIN, DRAWS, ArmGains
 
 def find_front(data_set: str, runs: Mapping[str, Run]) -> Record:
     """The content of ``front.json``: gains over the control of the first architecture, by arm, the highest average
-    first. An arm is named with its architecture if there are several.
+    first. An arm is named with its architecture if there are several, without options that do not tell them apart.
 
     Args:
         runs: by architecture; of the same data and seeds, with their seed-S.npz.
     """
     first = next(iter(runs.values()))
     tasks, weights = first.comparison["tasks"], first.comparison["task_weights"]
+    shown = _short_names(runs)
     names = {
-        pair_name(architecture, arm): pair_name(architecture, arm) if len(runs) > 1 else arm
+        pair_name(architecture, arm): pair_name(shown[architecture], arm) if len(runs) > 1 else arm
         for architecture, run in runs.items()
         for arm in run.arms
     }
@@ -30,11 +33,18 @@ def find_front(data_set: str, runs: Mapping[str, Run]) -> Record:
     return {
         "data_set": data_set,
         "control": names[pair_name(next(iter(runs)), first.control)],
+        "architectures": {shown[architecture]: architecture for architecture in runs},
         "tasks": tasks,
         "seeds": list(gains),
         "exploded": [name for name in names.values() if name not in points],
         "arms": dict(sorted(points.items(), key=lambda point: -float(point[1]["average"]["mean"]))),
     }
+
+
+def _short_names(architectures: Iterable[str]) -> dict[str, str]:
+    """Architectures without their options, unless some of them differ in options only."""
+    names = {architecture: parse_options("architecture", architecture)[0] for architecture in architectures}
+    return names if len(set(names.values())) == len(names) else {name: name for name in names}
 
 
 def format_front(front: Record, figure: str) -> str:
@@ -48,10 +58,10 @@ def format_front(front: Record, figure: str) -> str:
     parts = [
         f"# {text(front['data_set'])}: average gain and the worst task",
         f"![Average gain against the gain of the worst task]({figure})",
-        f"NE gain (%) over {code(front['control'])}, {count(len(front['seeds']), 'seed')}; 95 % intervals for other"
-        " seeds and other evaluation rows. The worst task is the one whose mean gain is least. The front: arms that no"
-        f" other arm exceeds both on average and in the worst task, with the share of {DRAWS:,} draws of other seeds"
-        " and rows in which that holds",
+        f"NE gain (%) over {code(front['control'])}, {count(len(front['seeds']), 'seed')}; 95 % intervals"
+        f" {INTERVALS['seeds and rows' if len(front['seeds']) > 1 else 'rows']}. The worst task is the one whose mean"
+        " gain is least. The front: arms that no other arm exceeds both on average and in the worst task. The last"
+        f" column is the share of {DRAWS:,} draws of other seeds and rows in which that holds",
         Table(
             ["", "arm", *GAINS, "share of draws"],
             [
