@@ -36,6 +36,8 @@ OUT_OF_RANGE: list[tuple[Callable[..., Any], str, str, list[Any]]] = [
     (ModelConfig, "embedding_dim", "model.embedding_dim", [0, -4, 6]),
     (lambda **kw: ModelConfig("dcn", **kw), "embedding_dims", "model.user", [{"user": 6}, {"item": 8, "user": 0}]),
     (ModelConfig, "bottom_mlp", "model.bottom_mlp", [(0,), (8, -1)]),
+    (ModelConfig, "numeric_frequencies", "model.numeric_frequencies", [-1, 1025]),
+    (ModelConfig, "numeric_deviation", "model.numeric_deviation", [0.0, NAN, INFINITY]),
     (ModelConfig, "over_mlp", "model.over_mlp", [(0,)]),
     (ModelConfig, "head_mlp", "model.head_mlp", [(8, 0)]),
     (ModelConfig, "deep_mlp", "model.deep_mlp", [(0,), ()]),

@@ -1,6 +1,7 @@
 """What an interaction is: where the bottom MLP's output and the pooled embeddings meet.
 
-Notation: B batch, F categorical features, D embedding dimension, D_f that of feature f.
+Notation: B batch, D embedding dimension; F features with an embedding of their own, D_f its dimension: the categorical
+ones in the order of schema.json and, with ``numeric_frequencies``, the dense ones.
 """
 
 from collections.abc import Sequence
@@ -14,13 +15,13 @@ from dlrm_mtl.model_parts import INTERACTIONS
 
 
 class Interaction(nn.Module):
-    """Makes one vector per row from the dense embedding and the F pooled embeddings.
+    """Makes one vector per row from the dense embedding and the F embeddings of features.
 
     Initial weights must come from torch's random numbers alone. An interaction is also built on the meta device.
 
     Args:
         config: the model's options; D is ``config.embedding_dim``.
-        sparse_dims: D_f of each feature, in the order of schema.json.
+        sparse_dims: D_f of each feature.
 
     Raises:
         ValueError: the interaction cannot take these options or dimensions.

@@ -13,11 +13,12 @@ from dlrm_mtl.config import ModelConfig
 from dlrm_mtl.model_schema import ModelSchema
 from dlrm_mtl.models.embeddings import embedding_dims, embedding_names, table_owners
 from dlrm_mtl.models.interaction import build_interaction
+from dlrm_mtl.models.numeric import PeriodicEmbeddings
 from dlrm_mtl.module_names import owner_of
 
 
 class Representation(nn.Module):
-    """Bottom MLP, interaction, and the over-arch if the configuration has one.
+    """Bottom MLP, embeddings of dense features and over-arch if the configuration has them, and interaction.
 
     Args:
         owner: of the tables that it reads; by default the shared ones.
@@ -25,12 +26,18 @@ class Representation(nn.Module):
 
     def __init__(self, schema: ModelSchema, config: ModelConfig, owner: str = "") -> None:
         super().__init__()
-        dims = embedding_dims(schema, config)
+        dims = list(embedding_dims(schema, config).values())
         self._keys = embedding_names(schema, config, owner)
         self._has_dense = len(schema.dense) > 0
         # Without dense features the bottom MLP learns a constant.
         self.bottom = DenseArch(max(len(schema.dense), 1), [*config.bottom_mlp, config.embedding_dim])
-        self.interaction = build_interaction(config, list(dims.values()))
+        self.numeric: PeriodicEmbeddings | None = None
+        if schema.dense and config.numeric_frequencies:
+            self.numeric = PeriodicEmbeddings(
+                len(schema.dense), config.numeric_frequencies, config.numeric_deviation, config.embedding_dim
+            )
+            dims += [config.embedding_dim] * len(schema.dense)
+        self.interaction = build_interaction(config, dims)
         width = self.interaction.out_features
         self.over = MLP(width, list(config.over_mlp)) if config.over_mlp else nn.Identity()
         self.out_features = config.over_mlp[-1] if config.over_mlp else width
@@ -46,7 +53,8 @@ class Representation(nn.Module):
             (B, D).
         """
         inputs = dense if self._has_dense else dense.new_ones(dense.shape[0], 1)
-        mixed = self.interaction(self.bottom(inputs), [embeddings[key] for key in self._keys])
+        numeric = [] if self.numeric is None else self.numeric(dense)
+        mixed = self.interaction(self.bottom(inputs), [*(embeddings[key] for key in self._keys), *numeric])
         output: Tensor = self.over(mixed)
         return output
 

@@ -44,7 +44,7 @@ def test_it_predicts_what_the_trained_model_did(
 OTHER_MODELS = {
     "stem": (ModelConfig(sharing="stem", relation="esmm", expert_mlp=(8,)), "row_wise"),
     "own class": (ModelConfig(sharing="docs.examples.own_architecture:SharedAndOwn"), "column_wise"),
-    "dcn": (ModelConfig(interaction="low_rank_dcn", sharing="ple", expert_mlp=(8, 6)), "mixed"),
+    "dcn": (ModelConfig("low_rank_dcn", numeric_frequencies=3, sharing="ple", expert_mlp=(8, 6)), "mixed"),
 }
 
 

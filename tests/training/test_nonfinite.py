@@ -114,7 +114,7 @@ def test_no_optimizer_moves(small_dataset: Path, rank_pool: RankPool, optimizer:
 @pytest.mark.parametrize("interaction", ["dot", "low_rank_dcn", "deepfm", "projection"])
 def test_no_interaction_lets_it_through(small_dataset: Path, rank_pool: RankPool, interaction: Any) -> None:
     """With units that are off for some rows between the layer and the tables."""
-    config = config_of(small_dataset, model=ModelConfig(interaction, over_mlp=(16,)))
+    config = config_of(small_dataset, model=ModelConfig(interaction, numeric_frequencies=3, over_mlp=(16,)))
     assert_no_harm(*train(rank_pool, 2, config, "mean"), "mean")
 
 

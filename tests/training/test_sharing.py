@@ -15,7 +15,7 @@ from tests.distributed.training import assemble, run_config, train_steps
 from tests.ranks import RankPool
 from tests.training import runs
 
-SMALL: dict[str, Any] = {"head_mlp": (8,), "expert_mlp": (8, 6), "shared_experts": 2}
+SMALL: dict[str, Any] = {"head_mlp": (8,), "expert_mlp": (8, 6), "shared_experts": 2, "numeric_frequencies": 3}
 PAIRS = [
     *((sharing, list(RELATIONS)[number % 3]) for number, sharing in enumerate(SHARING)),
     *(("bottom", relation) for relation in RELATIONS if relation != "independent"),
