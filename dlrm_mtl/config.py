@@ -54,9 +54,9 @@ class ModelConfig:
     bottom_mlp: tuple[int, ...] = (64,)
     """Hidden layer sizes of the bottom MLP over the dense features; its output layer has size embedding_dim."""
     numeric_frequencies: int = 0
-    """Gives each dense feature an embedding of its own beside the bottom MLP's output: from the sines and cosines of its
-    value at so many learned frequencies. 0: none."""
-    numeric_deviation: float = 1.0
+    """Each dense feature also gets an embedding of its own, from sines and cosines of its value at so many learned
+    frequencies; 0: none."""
+    numeric_deviation: float = 3.0
     """Standard deviation of these frequencies at the start, in cycles per unit of the dense value."""
     cross_layers: int = 2
     """Cross layers of dcn and low_rank_dcn."""
@@ -103,7 +103,8 @@ class ModelConfig:
             require(f"model.{name}", sizes, all(size > 0 for size in sizes), "positive layer sizes")
         for name in ("deep_mlp", "expert_mlp"):
             require(f"model.{name}", getattr(self, name), len(getattr(self, name)) > 0, "at least one layer")
-        require("model.numeric_frequencies", self.numeric_frequencies, 0 <= self.numeric_frequencies <= 1024, "0 to 1024")
+        valid = 0 <= self.numeric_frequencies <= 1024
+        require("model.numeric_frequencies", self.numeric_frequencies, valid, "0 to 1024")
         valid = math.isfinite(self.numeric_deviation) and self.numeric_deviation > 0
         require("model.numeric_deviation", self.numeric_deviation, valid, "a positive number")
         require("model.cross_rank", self.cross_rank, self.cross_rank > 0, "at least 1")
