@@ -31,7 +31,6 @@ FUNNEL = replace(
 SMALL = ModelConfig(
     embedding_dim=4,
     bottom_mlp=(6,),
-    numeric_frequencies=3,
     cross_rank=3,
     deep_mlp=(5,),
     projection_sizes=(2, 3),

@@ -30,7 +30,7 @@ def test_probabilities_are_those_of_training(sharing: str, small_dataset: Path) 
     torch.manual_seed(1)
     for interaction in (*INTERACTIONS, f"{OWN}:BiInteraction"):
         for relation in RELATIONS:
-            config = replace(SMALL, interaction=interaction, sharing=sharing, relation=relation)
+            config = replace(SMALL, interaction=interaction, sharing=sharing, relation=relation, numeric_frequencies=3)
             model, plain = trained(FUNNEL, config)
             with torch.no_grad():
                 expected = model(batch)[1].logits.sigmoid()
@@ -40,7 +40,7 @@ def test_probabilities_are_those_of_training(sharing: str, small_dataset: Path) 
 def test_the_graph_takes_any_rows_and_bags(small_dataset: Path) -> None:
     """One graph with every architecture, interaction and relation."""
     torch.manual_seed(2)
-    small = replace(SMALL, shared_experts=1, own_experts=1, head_mlp=())
+    small = replace(SMALL, shared_experts=1, own_experts=1, head_mlp=(), numeric_frequencies=3)
     sharing = [*SHARING, f"{OWN}:SharedAndOwn"]
     interactions = cycle([*INTERACTIONS, f"{OWN}:BiInteraction"])
     relations = chain(RELATIONS, repeat("independent"))
