@@ -26,6 +26,7 @@ from tests.pages import ROOT
 from tests.statistics.table import format_findings
 from tests.stream_tables import stream_tables
 from tests.table_cells import DATA_SETS, average_and_worst, judged, table
+from tests.tabular_tables import tabular_tables
 
 MARKED = re.compile(r"(<!-- table: (\S+) -->\n)(.*?)(<!-- end of table -->)", flags=re.DOTALL)
 
@@ -68,6 +69,7 @@ def tables() -> dict[str, Callable[[], str]]:
         **architecture_tables(),
         **front_tables(),
         **stream_tables(),
+        **tabular_tables(),
         "modes": modes,
         **benchmark_tables(),
         "scale": lambda: format_scale(measure_scale(ScaleCase())),
