@@ -82,16 +82,18 @@ def check_layout(layout: Layout) -> None:
             )
         if feature.kind != "integer" or feature.separator:
             raise ValueError(f"categorical {feature.feature!r}: expected kind integer, without a separator")
-    for label in layout.labels:
+    for label in layout.all_labels:
         if label.source not in ("click", "buy") or label.use != "binary":
             raise ValueError(f"label {label.name!r}: expected column click or buy, as it stands")
     fields = {feature.column for feature in layout.categorical if not feature.multi_hot}
-    fields |= {label.source for label in layout.labels}
+    fields |= {label.source for label in layout.all_labels}
     for name in (layout.cluster, *layout.segments):
         if name and layout.column_of(name) not in fields:
             raise ValueError(f"cluster or segment {quote(name)}: expected a feature of one id per row, or a label")
     if layout.time_column:
         raise ValueError(f"time column {layout.time_column!r}: the files have no times")
+    if layout.needed_weights:
+        raise ValueError(f"weight {quote(layout.needed_weights[0].weight)}: the files have no row weights")
     if layout.dense:
         raise ValueError(f"dense {layout.dense[0].feature!r}: the files have no dense feature")
 

@@ -60,7 +60,8 @@ def prepare(options: Options) -> Schema:
             for split, mask in options.split(impressions).items():
                 writer.write(split, passes.encode(split, impressions.select(mask), encoder, encoding.features))
         described = {**source(options, files, counts, encoding, reused), **passes.context.as_record()}
-        return writer.finish(described, encoding=encoding, vocabularies=vocabularies)
+        scales = {} if reused is None else reused.label_scales(tasks, options.label_formulas)
+        return writer.finish(described, encoding=encoding, vocabularies=vocabularies, scales=scales)
 
 
 def count(options: Options, files: RawFiles, passes: Passes) -> Counts:

@@ -60,6 +60,7 @@ READABLE = {
     "string": tuple(FAMILIES),
     "integer": ("number", "boolean", "nothing"),
     "number": ("number", "boolean", "nothing"),
+    "weight": ("number", "boolean", "nothing"),
     "binary": ("number", "boolean", "nothing"),
 }
 """Families of types that each use can be read from."""
@@ -130,6 +131,8 @@ def read_values(column: pa.Array, use: str, narrow_fractions: bool) -> Column:
         return _string(column, narrow_fractions)
     if use == "integer":
         return _integer(column)
+    if use == "weight":
+        return _weight(column)
     return _number(column) if use == "number" else _binary(column)
 
 
@@ -214,6 +217,11 @@ def _number(column: pa.Array) -> Column:
     numbers = values.fill_null(0.0).to_numpy()
     values = _null_where(np.isnan(numbers), values)
     return Column(values, [(np.abs(numbers) > LARGEST, f"expected {EXPECTED['number']}")])
+
+
+def _weight(column: pa.Array) -> Column:
+    read = _number(column)
+    return Column(read.values, [*read.faults, (_holds(pc.less(read.values, 0.0)), f"expected {EXPECTED['weight']}")])
 
 
 def _binary(column: pa.Array) -> Column:

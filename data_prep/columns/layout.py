@@ -4,11 +4,11 @@ file of the same form (docs/data/parquet.md)."""
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from data_prep.columns.labels import LabelColumn
+from data_prep.columns.labels import LabelColumn, RegressionLabel, WeightColumn
 from dlrm_mtl.files import read_toml
 from dlrm_mtl.model_schema import Task, check_names, require_tasks
 from dlrm_mtl.quoting import quote, shorten
@@ -107,6 +107,9 @@ class Layout:
     labels: tuple[LabelColumn, ...]
     tasks: tuple[Task, ...]
     dense: tuple[DenseColumn, ...] = ()
+    regression_labels: tuple[RegressionLabel, ...] = ()
+    weights: tuple[WeightColumn, ...] = ()
+    """Row weights that tasks may name; those that none names are not read."""
     time_column: str = ""
     """Column of each row's time, for a split by time. It may have another use, too."""
     cluster: str = ""
@@ -141,10 +144,11 @@ class Layout:
             categorical=[column.feature for column in self.categorical],
             dense=self.dense_names,
             tables=list(self.tables),
-            labels=[label.name for label in self.labels],
+            labels=self.label_names,
             tasks=self.tasks,
         )
         self._check_labels()
+        self._check_weights()
         self._check_context()
         unknown = sorted(self.uses.keys() - set(self.columns))
         if self.columns and unknown:
@@ -154,32 +158,45 @@ class Layout:
 
     def _check_marks(self) -> None:
         named = {column.feature for column in self.categorical} | {column.feature for column in self.dense}
-        named |= {label.name for label in self.labels}
+        named |= {*self.label_names, *(column.weight for column in self.weights)}
         for column in self.dense:
             if column.mark_missing and column.mark in named:
                 raise ValueError(
-                    f"dense {column.feature!r} marks missing values in {column.mark!r}, which is a feature or label;"
-                    " give one of them another name, or mark_missing = false"
+                    f"dense {column.feature!r} marks missing values in {column.mark!r}, which is a feature, label or"
+                    " weight; give one of them another name, or mark_missing = false"
                 )
 
     def _check_labels(self) -> None:
-        labels = {label.name for label in self.labels}
+        binary, numbers = ({label.name for label in labels} for labels in (self.labels, self.regression_labels))
         for task in self.tasks:
-            for name in (task.label, task.given):
+            # Base rates are known when the rows have been read.
+            replace(task, base_rate=0.5 if task.kind == "binary" else None).check()
+            for name, labels in ((task.label, binary if task.kind == "binary" else numbers), (task.given, binary)):
                 if name and name not in labels:
-                    raise ValueError(f"task {task.name!r} names label {name!r}, which is none of {sorted(labels)}")
+                    raise ValueError(
+                        f"{task.kind} task {task.name!r} names label {name!r}, which is none of {sorted(labels)}"
+                    )
         inputs = {*(column.column for column in self.categorical), *(column.column for column in self.dense)}
-        for label in self.labels:
+        for label in self.all_labels:
             if label.source in inputs:
                 raise ValueError(
                     f"column {label.source!r} is a feature, and cannot be the source of label {label.name!r}"
                 )
 
+    def _check_weights(self) -> None:
+        names = [column.weight for column in self.weights]
+        for name in names:
+            if names.count(name) > 1 or name in (*self.label_names, *self._feature_names):
+                raise ValueError(f"weight {quote(name)} is also a feature, a label or another weight")
+        for task in self.tasks:
+            if task.weight and task.weight not in names:
+                raise ValueError(f"task {task.name!r} names weight {task.weight!r}, which is none of {sorted(names)}")
+
     def _check_context(self) -> None:
         names = list(dict.fromkeys([*self.segments, DAY, USER]))
         if len(set(self.segments)) == len(self.segments):
-            columns = [column.feature for column in self.categorical] + self.dense_names
-            check_context(self.cluster, names, [*columns, *(label.name for label in self.labels)])
+            weights = [column.weight for column in self.weights]
+            check_context(self.cluster, names, [*self._feature_names, *self.label_names, *weights])
         for kind, name in (("cluster", self.cluster), *(("segment", name) for name in self.segments)):
             if self.segments.count(name) > 1:
                 raise ValueError(f"segment {quote(name)} is named twice")
@@ -208,17 +225,45 @@ class Layout:
         return dense_names(self.dense)
 
     @property
+    def _feature_names(self) -> list[str]:
+        return [*(column.feature for column in self.categorical), *self.dense_names]
+
+    @property
+    def all_labels(self) -> tuple[LabelColumn | RegressionLabel, ...]:
+        return (*self.labels, *self.regression_labels)
+
+    @property
+    def label_names(self) -> list[str]:
+        return [label.name for label in self.all_labels]
+
+    @property
+    def label_formulas(self) -> dict[str, str]:
+        """What each regression label is, in words."""
+        return {label.name: label.formula for label in self.regression_labels}
+
+    @property
+    def needed_weights(self) -> list[WeightColumn]:
+        """The row weights that tasks name."""
+        names = {task.weight for task in self.tasks}
+        return [column for column in self.weights if column.weight in names]
+
+    @property
     def uses(self) -> dict[str, str]:
-        """How each column that is needed is read: hex, integer, number, string, binary or list.
+        """How each column that is needed is read: hex, integer, number, weight, string, binary or list. A number that
+        is also a weight is read as a weight.
 
         Raises:
             ValueError: a column is used in two ways.
         """
-        uses = uses_of([*self.categorical, *self.dense, *self.labels])
+        uses = uses_of([*self.categorical, *self.dense, *self.all_labels])
+        for column in self.needed_weights:
+            if uses.setdefault(column.source, column.use) not in ("number", column.use):
+                raise ValueError(f"column {column.source!r} is read as {uses[column.source]} and as {column.use}")
+            uses[column.source] = column.use
         context = [self.column_of(name) for name in (self.cluster, *self.segments) if name]
-        for column in (self.time_column, *context):
-            if column:
-                uses.setdefault(column, "string")
+        for name in (self.time_column, *context):
+            if name:
+                uses.setdefault(name, "string")
         return uses
 
     def column_of(self, name: str) -> str:
@@ -236,8 +281,7 @@ class Layout:
         for name in names:
             if name not in names_of_tasks:
                 raise ValueError(f"task {name!r}: expected one of {', '.join(names_of_tasks)}")
-        values = {item.name: getattr(self, item.name) for item in fields(self)}
-        return Layout(**{**values, "tasks": tuple(task for task in self.tasks if task.name in names)})
+        return replace(self, tasks=tuple(task for task in self.tasks if task.name in names))
 
 
 Categorical = TypeVar("Categorical", bound=CategoricalColumn)
@@ -256,7 +300,7 @@ def dense_names(columns: Sequence[DenseColumn]) -> list[str]:
     return [column.feature for column in columns] + [column.mark for column in columns if column.mark_missing]
 
 
-def uses_of(columns: Sequence[CategoricalColumn | DenseColumn | LabelColumn]) -> dict[str, str]:
+def uses_of(columns: Sequence[CategoricalColumn | DenseColumn | LabelColumn | RegressionLabel]) -> dict[str, str]:
     """How each column of a log is read: hex, integer, number, string, binary or list.
 
     Raises:

@@ -1,5 +1,6 @@
 """Features and labels from the columns of parsed rows."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,6 +11,7 @@ import pyarrow.compute as pc
 from data_prep.columns.arrays import numbers, one_chunk
 from data_prep.columns.labels import LabelColumn
 from data_prep.columns.layout import CategoricalColumn, Layout
+from data_prep.columns.rows import EXPECTED, LABEL_MISSING, REGRESSION_LABEL_MISSING
 
 
 def values_of(table: pa.Table, feature: CategoricalColumn) -> tuple[pa.Array, npt.NDArray[np.int32] | None]:
@@ -44,15 +46,13 @@ def cleaned(texts: pa.StringArray, trim: bool, missing: Sequence[str]) -> pa.Str
     return pc.if_else(is_missing, pa.scalar(None, texts.type), texts)
 
 
-def needed_labels(layout: Layout) -> list[LabelColumn]:
-    """The labels that tasks name, each once."""
-    names = {name for task in layout.tasks for name in (task.label, task.given)}
-    return [label for label in layout.labels if label.name in names]
-
-
-def required_labels(layout: Layout) -> set[str]:
-    """Label columns in which a missing value makes its row a bad one."""
-    return {label.source for label in layout.labels if not label.missing_is_negative}
+def required_columns(layout: Layout) -> dict[str, str]:
+    """The columns of labels and weights in which a missing value makes its row a bad one, and why."""
+    required = {column.source: f"expected {EXPECTED[column.use]}" for column in layout.needed_weights}
+    required |= {
+        label.source: REGRESSION_LABEL_MISSING for label in layout.regression_labels if not label.missing_is_zero
+    }
+    return required | {label.source: LABEL_MISSING for label in layout.labels if not label.missing_is_negative}
 
 
 def allowed_texts(layout: Layout) -> dict[str, list[str]]:
@@ -63,6 +63,37 @@ def allowed_texts(layout: Layout) -> dict[str, list[str]]:
             texts = [*label.positive, *label.negative]
             allowed[label.source] = [text for text in allowed.get(label.source, texts) if text in texts]
     return allowed
+
+
+class LabelReader:
+    """The labels and row weights that the tasks of a layout name, as columns of a data set."""
+
+    def __init__(self, layout: Layout) -> None:
+        names = {name for task in layout.tasks for name in (task.label, task.given)}
+        self._labels = [label for label in layout.labels if label.name in names]
+        self._numbers = [label for label in layout.regression_labels if label.name in names]
+        self._weights = layout.needed_weights
+        self.names = [label.name for label in layout.all_labels if label.name in names]
+        self.names += [column.weight for column in self._weights]
+        """Of the columns."""
+        self.clipped: Counter[str] = Counter()
+        """Numbers out of the range of their label, by label, so far."""
+
+    def read(self, table: pa.Table) -> dict[str, pa.Array]:
+        """The columns (B,) of rows of the log: int8 0 or 1, and float32 numbers. Missing values count as 0. Raises
+        ValueError where float32 does not hold a number."""
+        columns = {label.name: pa.array(label_values(table, label)) for label in self._labels}
+        for label in self._numbers:
+            values, clipped = label.values(_numbers(table, label.source))
+            columns[label.name] = pa.array(values.astype(np.float32))
+            self.clipped[label.name] += clipped
+        for column in self._weights:
+            columns[column.weight] = pa.array(column.values(_numbers(table, column.source)).astype(np.float32))
+        return columns
+
+
+def _numbers(table: pa.Table, column: str) -> npt.NDArray[np.float64]:
+    return one_chunk(table[column]).fill_null(0.0).to_numpy(zero_copy_only=False)
 
 
 def label_values(table: pa.Table, label: LabelColumn) -> npt.NDArray[np.int8]:

@@ -17,6 +17,7 @@ EXPECTED = {
     "hex": "8 hexadecimal digits",
     "integer": "a 64-bit integer",
     "number": "a finite number",
+    "weight": "a row weight, a finite number from 0 on",
     "string": "UTF-8 text",
     "binary": "a label, 0 or 1",
 }
@@ -26,6 +27,8 @@ LABEL_MISSING = (
     "a label is missing; in the layout, missing_is_negative = true counts it as 0, and given = another label keeps it"
     " out of its task where that one is 0"
 )
+
+REGRESSION_LABEL_MISSING = LABEL_MISSING.replace("missing_is_negative", "missing_is_zero")
 
 TEXT_OF_TOO_LONG = 200
 """Bytes that the bad row of a too long line keeps."""

@@ -1,6 +1,6 @@
 """The encoding of a data set, by which the rows of another one are encoded, so that one model fits both."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import zip_longest
 from pathlib import Path
@@ -9,7 +9,9 @@ from typing import Any, Literal
 from data_prep.columns.layout import CategoricalColumn, DenseColumn
 from data_prep.encoding.encoding import Encoding
 from data_prep.encoding.files import FILE, find_vocabulary, read_encoding
+from data_prep.ids.scaling import Scale
 from dlrm_mtl.files import sha256
+from dlrm_mtl.model_schema import Task
 from dlrm_mtl.quoting import quote
 from dlrm_mtl.schema import read_schema
 
@@ -25,6 +27,10 @@ class ReusedEncoding:
     encoding: Encoding
     sha256: str
     """Of its ``encoding.json``, which has the checksums of the vocabularies."""
+    tasks: tuple[Task, ...]
+    """Its tasks."""
+    label_formulas: Mapping[str, str]
+    """What its regression labels are, see :attr:`Layout.label_formulas`."""
 
     @property
     def file(self) -> Path:
@@ -46,6 +52,26 @@ class ReusedEncoding:
         for name, value in (("trim", trim), ("missing", missing)) if self.encoding.text is not None else ():
             if value != (expected := getattr(self.encoding.text, name)):
                 raise ValueError(f"{name} {quote(value)}: expected {quote(expected)}, as in {self.file}")
+
+    def label_scales(self, tasks: Sequence[Task], formulas: Mapping[str, str]) -> dict[str, Scale]:
+        """Mean and deviation of the labels of regression tasks that the data set has, too.
+
+        Raises:
+            ValueError: one of them has another label there.
+        """
+        before = {task.name: task for task in self.tasks if task.kind == "regression"}
+        scales = {}
+        for task in tasks:
+            if task.kind == "regression" and (other := before.get(task.name)):
+                formula, expected = formulas.get(task.label), self.label_formulas.get(other.label)
+                if (task.unit, task.given, formula) != (other.unit, other.given, expected):
+                    raise ValueError(
+                        f"task {quote(task.name)}: its label is {formula} in {task.unit or 'no unit'}, given"
+                        f" {task.given or 'nothing'}, expected {expected} in {other.unit or 'no unit'}, given"
+                        f" {other.given or 'nothing'}, as in {self.directory}"
+                    )
+                scales[task.name] = other.mean, other.deviation
+        return scales
 
     def _check(
         self,
@@ -88,7 +114,8 @@ def read_reused(directory: Path, rows: Literal["log", "kuairand"], out: Path) ->
         raise ValueError(f"{path}: rows {quote(encoding.rows)}, expected {quote(rows)}: it is of another source")
     for table in encoding.tables_with_vocabulary:
         find_vocabulary(encoding, directory, table)
-    return ReusedEncoding(directory, schema.name, encoding, sha256(path))
+    formulas = schema.source.get("label_formulas", {})
+    return ReusedEncoding(directory, schema.name, encoding, sha256(path), schema.tasks, formulas)
 
 
 def _described(column: CategoricalColumn | DenseColumn) -> dict[str, Any]:

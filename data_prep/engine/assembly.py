@@ -13,13 +13,14 @@ from data_prep.engine.continuing import copy_waiting, describe_ids, find_period,
 from data_prep.engine.evaluation_rows import EvaluationSplit
 from data_prep.engine.preparation import Preparation, key_of
 from data_prep.engine.segments import lines_before
+from data_prep.output.label_counts import LabelCounts, label_source
 from data_prep.output.time_spans import count_later, join_spans
 from dlrm_mtl.files import synchronize, write_whole
 from dlrm_mtl.schema import STREAM, Schema, Shard
 
-COUNTED = ("missing", "unseen", "raised")
-"""Counts by split and feature in the schema: missing values, ids outside the vocabulary, values raised for the
-logarithm."""
+COUNTED = ("missing", "unseen", "raised", "clipped")
+"""Counts by split and feature or label in the schema: missing values, ids outside the vocabulary, values raised for the
+logarithm, numbers out of the range of their label."""
 
 Records = Mapping[tuple[int, int], Mapping[str, Any]]
 
@@ -37,8 +38,8 @@ def assemble(
         evaluation: shards of the eval split that have clusters or segments; None: the records list its shards.
 
     Raises:
-        ValueError: a split is empty, a task has one class only among the training rows, or the rows are not later than
-            those of the data set before.
+        ValueError: a split is empty, the labels of a task are all equal among the training rows, or the rows are not
+            later than those of the data set before.
     """
     layout, of_splits = preparation.layout, preparation.split
     period = find_period(preparation, encoded.values())
@@ -67,7 +68,7 @@ def assemble(
     ids: Counter[str] = sum((Counter(record["ids"]) for record in encoded.values()), Counter())
     labels = {
         split: {
-            task.name: _add_pairs(record["labels"][split][task.name] for record in encoded.values())
+            task.name: LabelCounts.merged(task, (record["labels"][split][task.name] for record in encoded.values()))
             for task in layout.tasks
         }
         for split in splits
@@ -89,11 +90,11 @@ def assemble(
         "files_broken": {
             preparation.names[file]: record["broken"] for (file, _), record in encoded.items() if record["broken"]
         },
-        "defined": {split: {name: pair[0] for name, pair in labels[split].items()} for split in splits},
-        "positives": {split: {name: pair[1] for name, pair in labels[split].items()} for split in splits},
+        **label_source(labels),
         **{kind: {split: _counts(encoded, kind, split) for split in splits} for kind in COUNTED},
         **(_describe_stream(preparation, encoding, encoded, ids, rows[STREAM]) if of_splits.is_stream else {}),
         "dense_scaling": encoding.dense_scaling,
+        "label_formulas": layout.label_formulas,
         **(evaluation.source if evaluation is not None else {}),
     }
     return Schema(
@@ -106,9 +107,7 @@ def assemble(
         ),
         dense=tuple(layout.dense_names),
         tasks=tuple(
-            replace(task, base_rate=positives / max(defined, 1))
-            for task in layout.tasks
-            for defined, positives in [labels[of_splits.learnt][task.name]]
+            counts.learnt(preparation.label_scales.get(name)) for name, counts in labels[of_splits.learnt].items()
         ),
         splits=splits,
         source=source,
@@ -211,11 +210,6 @@ def _copy_vocabularies(preparation: Preparation, encoding: Encoding) -> dict[str
 
 def _sum(encoded: Records, key: str) -> int:
     return sum(record[key] for record in encoded.values())
-
-
-def _add_pairs(pairs: Any) -> tuple[int, int]:
-    defined, positive = zip(*pairs, strict=True)
-    return sum(defined), sum(positive)
 
 
 def _counts(encoded: Records, kind: str, split: str) -> dict[str, int]:

@@ -7,12 +7,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from data_prep.columns.arrays import numbers, one_chunk
-from data_prep.columns.raw_columns import label_values, needed_labels
+from data_prep.columns.raw_columns import LabelReader
 from data_prep.columns.rows import Rows
 from data_prep.encoding.encoder import Encoder
 from data_prep.encoding.encoding import Encoding
@@ -20,8 +18,9 @@ from data_prep.engine.preparation import Preparation, key_of
 from data_prep.engine.segments import SegmentWork
 from data_prep.engine.split_rows import CHUNK_ROWS, SplitRows
 from data_prep.ids.assignment import read_vocabulary
+from data_prep.output.label_counts import LabelCounts
 from data_prep.output.raw_context import SeenClusters
-from data_prep.output.shards import ShardWriter, arrow_schema
+from data_prep.output.shards import ShardWriter, arrow_schema, label_types
 from data_prep.output.time_spans import SeenTimes
 from dlrm_mtl.files import PendingFile, sha256
 
@@ -46,15 +45,15 @@ class _SegmentEncoding:
     def __init__(self, preparation: Preparation, stage: EncodePass, file: int, segment: int) -> None:
         directory, key = preparation.directory, key_of(file, segment)
         self._split, splits = preparation.split, preparation.split.names
-        self._layout = preparation.layout
         self._seen = SeenTimes(preparation.times_file(file, segment) if preparation.keeps_times else None)
         self._chunks = SplitRows(preparation, file, stage.starts.get(key, 0), seen=self._seen)
         assignments = stage.encoding.assignments(lambda table: read_vocabulary(preparation.keys_file(table)))
         self._encoders = {split: Encoder(stage.encoding, assignments, preparation.new_ids()) for split in splits}
-        self._label_columns = needed_labels(preparation.layout)
-        columns = arrow_schema(
-            stage.encoding.features, preparation.layout.dense_names, [label.name for label in self._label_columns]
-        )
+        layout = preparation.layout
+        self._readers = {split: LabelReader(layout) for split in splits}
+        types = label_types(layout.tasks)
+        labels = {name: types[name] for name in self._readers[self._split.learnt].names}
+        columns = arrow_schema(stage.encoding.features, layout.dense_names, labels)
         self._schemas = dict.fromkeys(splits, columns)
         self._shards: dict[str, ShardWriter] = {}
         self._paths = {split: directory.data / split / f"part-{key}.parquet" for split in splits}
@@ -66,9 +65,7 @@ class _SegmentEncoding:
             if self._context.cluster and not self._split.is_stream:
                 self._clusters = SeenClusters(preparation.clusters_file(key))
         self._ids: Counter[str] = Counter()
-        self._labels: dict[str, dict[str, list[int]]] = {
-            split: {task.name: [0, 0] for task in preparation.layout.tasks} for split in splits
-        }
+        self._labels = {split: [LabelCounts(task) for task in layout.tasks] for split in splits}
         self._quarantine_file = PendingFile(directory.file("quarantine", f"{key}.jsonl"))
         self._quarantine = self._quarantine_file.temporary.open("w")
 
@@ -94,7 +91,11 @@ class _SegmentEncoding:
             "outside": self._chunks.outside,
             "times": self._seen.spans,
             "ids": dict(self._ids),
-            "labels": self._labels,
+            "labels": {
+                split: {of_task.task.name: of_task.as_record() for of_task in counts}
+                for split, counts in self._labels.items()
+            },
+            "clipped": {split: dict(reader.clipped) for split, reader in self._readers.items()},
             "missing": {split: dict(encoder.missing) for split, encoder in self._encoders.items()},
             "unseen": {split: dict(encoder.unseen) for split, encoder in self._encoders.items()},
             "raised": {split: dict(encoder.raised) for split, encoder in self._encoders.items()},
@@ -113,8 +114,7 @@ class _SegmentEncoding:
             table = self._chunks.ready(split, at_least)
             if table is None:
                 continue
-            labels = {label.name: pa.array(label_values(table, label)) for label in self._label_columns}
-            encoded = pa.table(self._encoders[split].encode(table) | labels)
+            encoded = pa.table(self._encoders[split].encode(table) | self._readers[split].read(table))
             if self._context is not None and split == self._split.evaluated:
                 for name, column in self._context.columns(table).items():
                     encoded = encoded.append_column(name, column)
@@ -132,9 +132,5 @@ class _SegmentEncoding:
             for name in encoded.column_names:
                 if pa.types.is_list(encoded[name].type):
                     self._ids[name] += pc.sum(pc.list_value_length(encoded[name])).as_py() or 0
-        for task in self._layout.tasks:
-            label = numbers(one_chunk(encoded[task.label]), np.int8)
-            if task.given:
-                label = label[numbers(one_chunk(encoded[task.given]), np.int8) == 1]
-            self._labels[split][task.name][0] += len(label)
-            self._labels[split][task.name][1] += int(label.sum())
+        for counts in self._labels[split]:
+            counts.add(encoded)

@@ -20,6 +20,7 @@ from data_prep.engine.options import IdOptions
 from data_prep.engine.split import Split
 from data_prep.engine.work_directory import WorkDirectory
 from data_prep.ids.extension import NewIds
+from data_prep.ids.scaling import Scale
 from data_prep.output.raw_context import RawContext
 from data_prep.sources.raw_files import names_of
 from data_prep.sources.raw_text import SEGMENT_BYTES
@@ -27,7 +28,7 @@ from data_prep.sources.source import OpenSource, Source, open_source
 from data_prep.sources.times import TimedLog, Times
 from dlrm_mtl.continuation import Period
 
-FORMAT = 4
+FORMAT = 5
 """Version of the work directory and the data set; work of another version is not resumed."""
 
 
@@ -87,6 +88,13 @@ class Preparation:
         """Whether a pass over the rows that are learnt from must come first."""
         has_scales = self.previous is None and any(column.standardise for column in self.layout.dense)
         return self.reused is None and (self.ids.ids == "vocabulary" or has_scales)
+
+    @cached_property
+    def label_scales(self) -> dict[str, Scale]:
+        """By task, mean and deviation of regression labels that are not learnt, but those of the data set that is
+        continued or whose encoding is used. Raises ValueError where a label is another one there."""
+        before = self.reused if self.previous is None else self.previous.reused
+        return {} if before is None else before.label_scales(self.layout.tasks, self.layout.label_formulas)
 
     @property
     def number(self) -> int:
@@ -182,8 +190,7 @@ class Preparation:
         return {
             "format": FORMAT,
             "name": self.name,
-            # Base rates are not known yet: NaN, which JSON lacks.
-            "layout": {**asdict(self.layout), "tasks": [[t.name, t.label, t.given] for t in self.layout.tasks]},
+            "layout": asdict(self.layout),
             "files": [
                 {**_stamp(path), "name": name, "segments": self.source.segments(number)}
                 for number, (path, name) in enumerate(zip(self.files, self.names, strict=True))
@@ -195,6 +202,7 @@ class Preparation:
                 "min_count": self.ids.least_count,
             },
             **({"encoding": self.reused.sha256} if self.reused is not None else {}),
+            **({"label_scales": self.label_scales} if self.label_scales else {}),
             **({"extend": self.previous.sha256} if self.previous is not None else {}),
             "split": self.split.describe(),
             "times": None if self.times is None else asdict(self.times),

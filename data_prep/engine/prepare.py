@@ -113,6 +113,7 @@ def plan_preparation(
         if encoded_by is not None:
             encoded_by.check_features(layout.categorical, layout.dense)
             encoded_by.check_texts(layout.trim, layout.missing)
+            encoded_by.label_scales(layout.tasks, layout.label_formulas)  # raises where a label differs
     if previous is not None:
         ids = ids.going_on(previous, layout)
         previous.check_cluster(layout.cluster)

@@ -1,11 +1,14 @@
-"""Mean and deviation of dense features, learnt from training rows alone."""
+"""Mean and deviation of dense features and of regression labels, learnt from training rows alone."""
 
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
-from data_prep.columns.arrays import Integers
 from data_prep.ids.vocabulary import Floats
+
+Scale = tuple[float, float]
+"""Mean and deviation."""
 
 
 @dataclass(frozen=True)
@@ -19,27 +22,27 @@ class Scaler:
     """Whether values were missing among the training rows."""
 
     @property
-    def scale(self) -> tuple[float, float]:
-        """Mean and deviation."""
+    def scale(self) -> Scale:
         return self.mean, self.deviation
 
 
 class Moments:
-    """Mean and standard deviation of a dense feature over any number of batches; NaN is a missing value."""
+    """Mean and standard deviation of values over any number of batches; NaN is a missing value."""
 
     def __init__(self) -> None:
-        self.count = 0
+        self.count: float = 0
+        """Number of values, or the sum of their weights."""
         self._missing = 0
         self.mean = 0.0
         self._squares = 0.0
 
-    def add(self, values: Floats, weights: Integers | None = None) -> None:
-        """Counts each value once, or by its weight."""
+    def add(self, values: Floats, weights: npt.NDArray[np.integer] | Floats | None = None) -> None:
+        """Counts each value once, or by its weight, at least 0."""
         weights = np.ones(len(values), np.int64) if weights is None else weights
         known = ~np.isnan(values)
         self._missing += int(weights[~known].sum())
         values, weights = values[known], weights[known]
-        count = int(weights.sum())
+        count = weights.sum().item()
         if count:
             mean = float(np.average(values, weights=weights))
             self._combine(count, mean, float(np.sum(weights * (values - mean) ** 2)))
@@ -56,11 +59,11 @@ class Moments:
     @staticmethod
     def from_record(record: list[float]) -> "Moments":
         moments = Moments()
-        count, missing, moments.mean, moments._squares = record
-        moments.count, moments._missing = int(count), int(missing)
+        moments.count, missing, moments.mean, moments._squares = record
+        moments._missing = int(missing)
         return moments
 
-    def _combine(self, count: int, mean: float, squares: float) -> None:
+    def _combine(self, count: float, mean: float, squares: float) -> None:
         # Chan et al., 1983: merges means and sums of squares without cancellation of large sums.
         if count == 0:
             return

@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 from data_prep.encoding.files import FILE
 from data_prep.ids.vocabulary import UNSEEN_ID
 from data_prep.joined.days import Day
-from data_prep.output.shards import ShardWriter
+from data_prep.output.label_counts import LabelCounts
+from data_prep.output.shards import ShardWriter, label_types
 from dlrm_mtl.data.new_ids import read_new_ids
 from dlrm_mtl.files import publish
 from dlrm_mtl.model_schema import CategoricalFeature, Task
@@ -32,7 +33,7 @@ def write_joined(train: Sequence[Day], evaluated: Day, out: Path) -> Schema:
         evaluated: continues the last of them.
 
     Raises:
-        ValueError: a shard cannot be read, or a task has one class only.
+        ValueError: a shard cannot be read, or the labels of a task are all equal.
     """
     out = out.absolute()
     partial = out.with_name(f"{out.name}.partial")
@@ -44,7 +45,7 @@ def write_joined(train: Sequence[Day], evaluated: Day, out: Path) -> Schema:
             name=last.schema.name,
             categorical=tuple(_mean_length(feature, train) for feature in last.schema.categorical),
             dense=last.schema.dense,
-            tasks=tuple(_base_rate(task, train) for task in _common_tasks([*train, evaluated])),
+            tasks=tuple(_learnt(task, train) for task in _common_tasks([*train, evaluated])),
             splits=splits,
             source={
                 "generator": "data_prep.join",
@@ -119,10 +120,12 @@ def _without_new_ids(table: pa.Table, features: Mapping[str, Ids | None]) -> pa.
 
 def _common_tasks(days: Sequence[Day]) -> list[Task]:
     """The tasks that all periods have, by the last one."""
-    kinds = [{(task.name, task.label, task.given) for task in day.schema.tasks} for day in days]
-    return [
-        task for task in days[-1].schema.tasks if all((task.name, task.label, task.given) in each for each in kinds)
-    ]
+    meanings = [{_meaning(task) for task in day.schema.tasks} for day in days]
+    return [task for task in days[-1].schema.tasks if all(_meaning(task) in of_day for of_day in meanings)]
+
+
+def _meaning(task: Task) -> tuple[str, ...]:
+    return task.name, task.kind, task.label, task.given, task.weight
 
 
 def _mean_length(feature: CategoricalFeature, days: Sequence[Day]) -> CategoricalFeature:
@@ -131,13 +134,10 @@ def _mean_length(feature: CategoricalFeature, days: Sequence[Day]) -> Categorica
     return replace(feature, mean_length=round(float(np.average(lengths, weights=rows)), 6))
 
 
-def _base_rate(task: Task, days: Sequence[Day]) -> Task:
-    defined = positives = 0
-    columns = list(dict.fromkeys([task.label, *([task.given] if task.given else [])]))
+def _learnt(task: Task, days: Sequence[Day]) -> Task:
+    """The task with the base rate, or mean and deviation, of the rows of all periods."""
+    counts = LabelCounts(task)
     for day in days:
         for shard in day.schema.splits[STREAM]:
-            table = pq.read_table(day.directory / shard.file, columns=columns)
-            label = table[task.label].filter(pc.equal(table[task.given], 1)) if task.given else table[task.label]
-            defined += len(label)
-            positives += pc.sum(label).as_py() or 0
-    return replace(task, base_rate=positives / max(defined, 1))
+            counts.add(pq.read_table(day.directory / shard.file, columns=list(label_types([task]))))
+    return counts.learnt()

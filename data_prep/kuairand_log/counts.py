@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from data_prep.columns.labels import RegressionLabel
 from data_prep.ids.vocabulary import MISSING_ID, UNSEEN_ID
 from data_prep.kuairand_log.features import Tables
 from data_prep.kuairand_log.raw_tables import Impressions
@@ -24,6 +25,9 @@ LABEL_SOURCES = {
 }
 """Label columns; each is 1 where all of these columns of the log are 1."""
 
+PLAY = RegressionLabel("play", "play_time_ms", transform="log", divisor=1000.0)
+"""Logarithm of 1 + the watch time in seconds."""
+
 
 @dataclass
 class Counts:
@@ -36,7 +40,7 @@ class Counts:
     days: tuple[int, int] = (1 << 40, -(1 << 40))
     """First and last day read."""
     positives: dict[str, dict[str, int]] = field(default_factory=dict)
-    """Per split and task."""
+    """Per split and binary task."""
     defined: dict[str, dict[str, int]] = field(default_factory=dict)
     rows_not_in_table: dict[str, dict[str, int]] = field(default_factory=dict)
     """Per split and table: rows whose user or video the table lacks."""
@@ -68,15 +72,26 @@ def labels_of(tasks: Sequence[Task]) -> list[str]:
     return list(dict.fromkeys(name for task in tasks for name in (task.label, task.given) if name))
 
 
+def sources_of(tasks: Sequence[Task]) -> dict[str, str]:
+    """How each column of the log that the labels come from is read: binary or number."""
+    columns = {column: "binary" for label in labels_of(tasks) for column in LABEL_SOURCES.get(label, ())}
+    return columns | ({PLAY.source: PLAY.use} if PLAY.name in labels_of(tasks) else {})
+
+
 def derive_labels(impressions: Impressions, tasks: Sequence[Task]) -> dict[str, "np.ndarray"]:
-    """Label columns (B,), int8."""
-    return {
-        label: np.prod([impressions.columns[column] for column in LABEL_SOURCES[label]], axis=0).astype(np.int8)
-        for label in labels_of(tasks)
-    }
+    """Label columns (B,), int8 0 or 1, and float32 numbers."""
+    return {label: _label(impressions, label) for label in labels_of(tasks)}
+
+
+def _label(impressions: Impressions, label: str) -> "np.ndarray":
+    if label == PLAY.name:
+        return PLAY.values(impressions.columns[PLAY.source].astype(np.float64))[0].astype(np.float32)
+    return np.prod([impressions.columns[column] for column in LABEL_SOURCES[label]], axis=0).astype(np.int8)
 
 
 def count_labels(impressions: Impressions, tasks: Sequence[Task], counts: Counts, split: str) -> None:
+    """Counts those of binary tasks."""
+    tasks = [task for task in tasks if task.kind == "binary"]
     labels = derive_labels(impressions, tasks)
     for task in tasks:
         label = labels[task.label][labels[task.given] == 1] if task.given else labels[task.label]

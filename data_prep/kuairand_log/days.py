@@ -155,6 +155,7 @@ class _DayByDay:
                 for_next=extended.for_next(context.clusters),
                 period=numbered(day, "day"),
                 continued=Continued.of(extended),
+                scales={} if previous is None else previous.reused.label_scales(tasks, self.options.label_formulas),
             )
 
     def _extend(self, statistics: Statistics, previous: Previous | None) -> Extended:

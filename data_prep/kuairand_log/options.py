@@ -14,14 +14,17 @@ from data_prep.columns.layout import Layout
 from data_prep.encoding.extending import Growth, Previous
 from data_prep.engine.options import IdOptions, refuse_changed
 from data_prep.kuairand_log.context import SEGMENTS
-from data_prep.kuairand_log.counts import LABEL_SOURCES, labels_of
+from data_prep.kuairand_log.counts import LABEL_SOURCES, PLAY, labels_of, sources_of
 from data_prep.kuairand_log.learning import categorical_features
 from data_prep.kuairand_log.raw_tables import Impressions
 from dlrm_mtl.model_schema import Task
 from dlrm_mtl.quoting import quote
 
+FEEDS = tuple(Task(name, name) for name in ("click", "long_view", "like", "profile_enter", "comment"))
+
 TASKS = {
-    "feeds": tuple(Task(name, name) for name in ("click", "long_view", "like", "profile_enter", "comment")),
+    "feeds": FEEDS,
+    "feeds_and_play": (*FEEDS, Task(PLAY.name, PLAY.name, kind="regression", unit="ln(1 + seconds)")),
     "ads": (Task("ctr", "click"), Task("cvr", "long_view", given="click"), Task("conv_imp", "click_long_view")),
 }
 """Task sets."""
@@ -37,8 +40,9 @@ class Options:
     out: Path
     """Directory of the data set; an existing one is replaced. With --every day, OUT holds one for each
     day, such as OUT/2022-04-25."""
-    tasks: Literal["feeds", "ads"]
-    """feeds: click, long_view, like, profile_enter, comment. ads: ctr, cvr given click, conv_imp."""
+    tasks: Literal["feeds", "feeds_and_play", "ads"]
+    """feeds: click, long_view, like, profile_enter, comment. feeds_and_play: these, and the logarithm of the watch time
+    as a regression. ads: ctr, cvr given click, conv_imp."""
     eval_from: datetime.date = datetime.date(2022, 5, 4)
     """First day of evaluation; training ends the day before. Unused with --every day."""
     train_from: datetime.date | None = None
@@ -107,9 +111,14 @@ class Options:
             raise ValueError(f"eval_to {self.eval_to}: expected no day before train_from {self.train_from}")
 
     @property
-    def log_labels(self) -> list[str]:
-        """The columns of the log that the labels come from."""
-        return sorted({column for label in labels_of(TASKS[self.tasks]) for column in LABEL_SOURCES[label]})
+    def log_labels(self) -> dict[str, str]:
+        """The columns of the log that the labels come from, and how they are read: binary or number."""
+        return sources_of(TASKS[self.tasks])
+
+    @property
+    def label_formulas(self) -> dict[str, str]:
+        """What the regression labels are, see :attr:`Layout.label_formulas`."""
+        return layout_of(self.tasks).label_formulas
 
     @property
     def name(self) -> str:
@@ -123,6 +132,7 @@ class Options:
             "licence": "CC BY-SA 4.0, as that of KuaiRand",
             "files": list(files),
             "task_set": self.tasks,
+            **({"label_formulas": self.label_formulas} if self.label_formulas else {}),
         }
 
     @property
@@ -162,5 +172,7 @@ def _growth(ids: IdOptions, layout: Layout) -> Growth:
 
 def layout_of(tasks: str) -> Layout:
     """The columns of the log, for a task set; without histories, which have no table of their own."""
-    labels = labels_of(TASKS[tasks])
-    return Layout("kuairand", tuple(categorical_features(0)), tuple(map(LabelColumn, labels)), TASKS[tasks])
+    binary = [label for label in labels_of(TASKS[tasks]) if label in LABEL_SOURCES]
+    numbers = (PLAY,) if PLAY.name in labels_of(TASKS[tasks]) else ()
+    features = tuple(categorical_features(0))
+    return Layout("kuairand", features, tuple(map(LabelColumn, binary)), TASKS[tasks], regression_labels=numbers)

@@ -1,10 +1,11 @@
 """The raw KuaiRand files: found by name, checked, and the log streamed against the tables held in memory.
 
-These are not read, because they are outcomes of the impression or contain its future: play_time_ms, profile_stay_time,
-comment_stay_time, is_rand and the table of video statistics. Labels are never features.
+These are not read, because they are outcomes of the impression or contain its future: profile_stay_time,
+comment_stay_time, is_rand and the table of video statistics. Labels are never features, and play_time_ms is read as the
+label of the task play alone.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,7 +42,7 @@ class RawFiles:
         return [path.name for path in paths]
 
 
-def discover(raw: Path, include_random: bool, labels: Sequence[str]) -> RawFiles:
+def discover(raw: Path, include_random: bool, labels: Iterable[str]) -> RawFiles:
     """Finds the files and checks their columns, before any of them is read.
 
     Raises:
@@ -181,19 +182,26 @@ class Impressions:
         return Impressions({name: values[rows] for name, values in self.columns.items()}, self.day[rows])
 
 
-def read_log(paths: Sequence[Path], labels: Sequence[str]) -> Iterator[Impressions]:
+def read_log(paths: Sequence[Path], labels: Mapping[str, str]) -> Iterator[Impressions]:
     """The log files one after the other, batch by batch.
 
+    Args:
+        labels: columns of labels, and how each is read: ``binary`` or ``number``.
+
     Raises:
-        ValueError: a label is not 0 or 1, or a date is invalid; names file, line, column and value.
+        ValueError: a label is not 0 or 1, or is a number below 0, or a date is invalid; names file, line, column and
+            value.
     """
     types = dict.fromkeys((*LOG_COLUMNS, *labels), pa.int64())
     for path in paths:
         line = 2
         for batch in csv_files.read_batches(path, types):
             columns = {name: to_integers(batch[name]) for name in types}
-            for label in labels:
-                _check(np.isin(columns[label], (0, 1)), columns[label], path, line, label, "0 or 1")
+            for label, use in labels.items():
+                if use == "binary":
+                    _check(np.isin(columns[label], (0, 1)), columns[label], path, line, label, "0 or 1")
+                else:
+                    _check(columns[label] >= 0, columns[label], path, line, label, "an integer from 0 on")
             day = to_days(columns["date"])
             _check(day != NULL, columns["date"], path, line, "date", "a date as YYYYMMDD")
             yield Impressions({name: values for name, values in columns.items() if name != "date"}, day)

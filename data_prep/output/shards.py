@@ -1,6 +1,6 @@
 """Parquet shards with checksums, written under a temporary name and renamed when complete."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from dlrm_mtl.files import PendingFile, sha256
-from dlrm_mtl.model_schema import CategoricalFeature
+from dlrm_mtl.model_schema import CategoricalFeature, Task
 from dlrm_mtl.segments import cluster_column, segment_column
 
 ROW_GROUP_ROWS = 16_384
@@ -22,11 +22,26 @@ RECURRING = 0.25
 """Share of distinct values below which a column gets a dictionary."""
 
 
-def arrow_schema(categorical: Sequence[CategoricalFeature], dense: Sequence[str], labels: Sequence[str]) -> pa.Schema:
-    """Columns of a data set's shards without cluster and segments. None is nullable."""
+def label_types(tasks: Sequence[Task]) -> dict[str, pa.DataType]:
+    """Columns of labels, conditions and row weights, by name."""
+    types = {}
+    for task in tasks:
+        types[task.label] = pa.int8() if task.kind == "binary" else pa.float32()
+        types |= {task.given: pa.int8()} if task.given else {}
+    return types | {task.weight: pa.float32() for task in tasks if task.weight}
+
+
+def arrow_schema(
+    categorical: Sequence[CategoricalFeature], dense: Sequence[str], labels: Mapping[str, pa.DataType]
+) -> pa.Schema:
+    """Columns of a data set's shards without cluster and segments. None is nullable.
+
+    Args:
+        labels: types of the columns of labels, conditions and row weights.
+    """
     ids = pa.list_(pa.field("element", pa.int32(), nullable=False))
     types = {feature.name: ids if feature.multi_hot else pa.int32() for feature in categorical}
-    types |= dict.fromkeys(dense, pa.float32()) | dict.fromkeys(labels, pa.int8())
+    types |= dict.fromkeys(dense, pa.float32()) | dict(labels)
     return pa.schema([pa.field(name, kind, nullable=False) for name, kind in types.items()])
 
 

@@ -9,6 +9,7 @@ COUNTS = {
     "missing": "missing values",
     "unseen": "ids not in the vocabulary",
     "raised": "values too small for the logarithm, raised",
+    "clipped": "numbers out of the range of their label",
 }
 
 SHOWN_VALUES = 6
@@ -30,9 +31,16 @@ def summary(schema: Schema, directory: Path) -> str:
         f"{'task':<{names}}{'label':<{labels}}{'given':<{labels}}{'base rate':>10}{'Bayes NE':>10}",
     ]
     for task in schema.tasks:
+        base_rate = "-" if task.base_rate is None else f"{task.base_rate:.5f}"
         bayes_ne = "-" if task.bayes_ne is None else f"{task.bayes_ne:.4f}"
         columns = f"{task.name:<{names}}{task.label:<{labels}}{task.given or '-':<{labels}}"
-        lines.append(f"{columns}{task.base_rate:>10.5f}{bayes_ne:>10}")
+        lines.append(f"{columns}{base_rate:>10}{bayes_ne:>10}")
+    for task in schema.tasks:
+        if task.kind == "regression":
+            unit = f", in {shorten(task.unit)}" if task.unit else ""
+            lines.append(f"label of {task.name}: mean {task.mean:.5g}, deviation {task.deviation:.5g}{unit}")
+        if task.weight:
+            lines.append(f"row weights of {task.name}: {task.weight}")
     return "\n".join([*lines, *_on_context(schema)])
 
 
@@ -44,8 +52,9 @@ def line_of_day(directory: Path, schema: Schema) -> str:
     tasks = ", ".join(
         f"{task.name} {task.base_rate:.5f}" + ("" if task.bayes_ne is None else f" (Bayes NE {task.bayes_ne:.4f})")
         for task in schema.tasks
+        if task.base_rate is not None
     )
-    return f"{directory}: {schema.rows(STREAM):,} rows; {sizes:,} ids: {new}; base rates: {tasks}"
+    return f"{directory}: {schema.rows(STREAM):,} rows; {sizes:,} ids: {new}; base rates: {tasks or '-'}"
 
 
 def _on_context(schema: Schema) -> list[str]:

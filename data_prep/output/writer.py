@@ -12,8 +12,10 @@ import pyarrow.compute as pc
 from data_prep.encoding.encoding import Encoding, of_encoded
 from data_prep.encoding.files import vocabulary_files, write_encoding
 from data_prep.ids.assignment import write_vocabulary
+from data_prep.ids.scaling import Scale
 from data_prep.output.continued import Continued
-from data_prep.output.shards import ROW_GROUP_ROWS, ShardWriter, arrow_schema, context_fields
+from data_prep.output.label_counts import LabelCounts
+from data_prep.output.shards import ROW_GROUP_ROWS, ShardWriter, arrow_schema, context_fields, label_types
 from dlrm_mtl.continuation import Period
 from dlrm_mtl.files import publish
 from dlrm_mtl.meaning import Fingerprints
@@ -53,7 +55,7 @@ class DatasetWriter:
     Args:
         directory: where the data set goes. Must not exist, or be an empty directory, or hold a data set
             (a ``schema.json``), which is then replaced.
-        tasks: base rates are filled in.
+        tasks: base rates, means and deviations are filled in.
         fingerprints: what ids and dense values stand for; by default unknown.
         cluster: raw column whose value the rows of a cluster share; empty: none. Its keys are a column
             ``cluster:NAME`` of the splits eval and stream.
@@ -85,19 +87,16 @@ class DatasetWriter:
         self._name = name
         self._categorical = tuple(categorical)
         self._dense = tuple(dense)
-        self._tasks = tuple(tasks)
         self._fingerprints = fingerprints
-        labels = dict.fromkeys(column for task in tasks for column in (task.label, task.given) if column)
         self._cluster = cluster
         self._segments = tuple(segments)
-        columns = arrow_schema(categorical, dense, list(labels))
+        columns = arrow_schema(categorical, dense, label_types(tasks))
         context = context_fields(cluster, [segment.name for segment in segments])
         self._arrow_schemas = {
             split: pa.schema([*columns, *context]) if keeps_context(split) else columns for split in splits
         }
         self._ids = dict.fromkeys((f.name for f in categorical), 0)
-        self._defined = dict.fromkeys((task.name for task in tasks), 0)
-        self._positives = dict.fromkeys((task.name for task in tasks), 0)
+        self._labels = {task.name: LabelCounts(task) for task in tasks}
         self._splits = {
             split: _SplitWriter(self._partial, split, self._arrow_schemas[split], row_group_rows, shard_rows)
             for split in splits
@@ -132,6 +131,7 @@ class DatasetWriter:
         period: Period | None = None,
         continued: Continued | None = None,
         for_next: Mapping[str, pa.Table] | None = None,
+        scales: Mapping[str, Scale] | None = None,
     ) -> Schema:
         """Closes the last shards, writes encoding and schema, and moves the data set into place.
 
@@ -141,9 +141,10 @@ class DatasetWriter:
             period: of the rows' times, for the split stream.
             continued: the data set that this one continues, for the split stream.
             for_next: by file, the values that the data set that continues this one needs.
+            scales: by task, mean and deviation of regression labels; by default those of the rows.
 
         Raises:
-            ValueError: a split is empty, or a task has one class only.
+            ValueError: a split is empty, or the labels of a task are all equal.
         """
         splits = {name: split.close() for name, split in self._splits.items()}
         rows = sum(shard.rows for split, shards in splits.items() for shard in shards if split != "eval")
@@ -157,12 +158,8 @@ class DatasetWriter:
             ),
             dense=self._dense,
             tasks=tuple(
-                replace(
-                    task,
-                    base_rate=self._positives[task.name] / max(self._defined[task.name], 1),
-                    bayes_ne=(bayes_ne or {}).get(task.name),
-                )
-                for task in self._tasks
+                replace(counts.learnt((scales or {}).get(name)), bayes_ne=(bayes_ne or {}).get(name))
+                for name, counts in self._labels.items()
             ),
             splits=splits,
             source=source,
@@ -186,12 +183,8 @@ class DatasetWriter:
         for feature in self._categorical:
             if feature.multi_hot:
                 self._ids[feature.name] += pc.sum(pc.list_value_length(table[feature.name])).as_py() or 0
-        for task in self._tasks:
-            label = table[task.label]
-            if task.given:
-                label = label.filter(pc.equal(table[task.given], 1))
-            self._defined[task.name] += len(label)
-            self._positives[task.name] += pc.sum(label).as_py() or 0
+        for counts in self._labels.values():
+            counts.add(table)
 
 
 class _SplitWriter:

@@ -11,8 +11,8 @@ import pyarrow.compute as pc
 
 from data_prep.columns.arrow_columns import READABLE, Column, family, item_type, read_lists, read_values, value_type
 from data_prep.columns.layout import Layout
-from data_prep.columns.raw_columns import allowed_texts, required_labels
-from data_prep.columns.rows import LABEL_MISSING, BadRow, Rows
+from data_prep.columns.raw_columns import allowed_texts, required_columns
+from data_prep.columns.rows import BadRow, Rows
 from data_prep.columns.text_types import TextTypes
 from data_prep.sources.partitions import partition_columns, repeated
 from dlrm_mtl.quoting import quote, shorten
@@ -29,7 +29,7 @@ class ArrowRows:
         self._uses = layout.uses
         self._kinds = {feature.column: feature.kind for feature in layout.categorical}
         self._known = allowed_texts(layout)
-        self._required = required_labels(layout)
+        self._required = required_columns(layout)
         self._layout = layout
         self._partitions: list[dict[str, pa.Array]] = []
         self._types = TextTypes(layout)
@@ -65,7 +65,7 @@ class ArrowRows:
             columns[name] = read.values
             for mask, reason in (
                 *read.faults,
-                (self._lacks_label(name, read.values), LABEL_MISSING),
+                (self._is_lacking(name, read.values), self._required.get(name, "")),
                 (self._is_unknown(name, read.values), f"expected {shorten(' or '.join(self._known.get(name, [])))}"),
             ):
                 for position in np.flatnonzero(mask):
@@ -100,7 +100,7 @@ class ArrowRows:
             return read_lists(column, self._kinds[name], narrow)
         return read_values(column, self._uses[name], narrow)
 
-    def _lacks_label(self, name: str, column: pa.Array) -> np.ndarray:
+    def _is_lacking(self, name: str, column: pa.Array) -> np.ndarray:
         return np.asarray(column.is_null()) if name in self._required else np.zeros(len(column), bool)
 
     def _is_unknown(self, name: str, column: pa.Array) -> np.ndarray:

@@ -14,8 +14,8 @@ import pyarrow.csv
 from data_prep.columns.arrays import numbers, one_chunk, valid_of
 from data_prep.columns.hexadecimal import decode_hex
 from data_prep.columns.layout import Layout
-from data_prep.columns.raw_columns import allowed_texts, cleaned, required_labels
-from data_prep.columns.rows import EXPECTED, LABEL_MISSING, LARGEST, BadRow, Rows
+from data_prep.columns.raw_columns import allowed_texts, cleaned, required_columns
+from data_prep.columns.rows import EXPECTED, LARGEST, BadRow, Rows
 from data_prep.sources.raw_text import CACHED_BYTES
 from dlrm_mtl.quoting import shorten
 
@@ -47,6 +47,7 @@ TYPES = {
     "hex": pa.binary(8),
     "integer": pa.int64(),
     "number": pa.float64(),
+    "weight": pa.float64(),
     "string": pa.string(),
     "binary": pa.int8(),
 }
@@ -78,7 +79,7 @@ class DelimitedParser:
             quoted_strings_can_be_null=True,
         )
         self._negatives = {column: pa.array(texts) for column, texts in allowed_texts(layout).items()}
-        self._labels = required_labels(layout) & self._uses.keys()
+        self._required = {name: why for name, why in required_columns(layout).items() if name in self._uses}
         self._integers = [name for name, use in self._uses.items() if use in ("integer", "binary")]
 
     @property
@@ -109,8 +110,8 @@ class DelimitedParser:
             returns = np.flatnonzero(characters == ord("\r"))
             if (characters[returns + 1] != ord("\n")).any():
                 return True
-        if not self._layout.comment and "" in self._layout.missing and self._labels:
-            # pyarrow reads an empty line as missing values; where a label must not be missing, it is refused anyway.
+        if not self._layout.comment and "" in self._layout.missing and self._required:
+            # pyarrow reads an empty line as missing values; where one must not be missing, it is refused anyway.
             return False
         starts = (self._layout.comment.encode(), b"\n", b"\r\n") if self._layout.comment else (b"\n", b"\r\n")
         whole = b"\n" + text
@@ -160,13 +161,16 @@ class DelimitedParser:
         return pa.table(columns)
 
     def _is_valid(self, name: str, use: str, column: pa.Array) -> bool:
-        if name in self._labels and column.null_count:
+        if name in self._required and column.null_count:
             return False
         if use == "binary":
             labels = column.drop_null() if column.null_count else column
             return not len(labels) or bool((numbers(labels, np.uint8) <= 1).all())
-        if use == "number":
-            sizes = np.abs(numbers(column, np.float64))
+        if use in ("number", "weight"):
+            values = numbers(column, np.float64)
+            if use == "weight" and (values < 0.0).any():
+                return False
+            sizes = np.abs(values)
             # NaN fails every comparison.
             if not (sizes <= LARGEST).all():
                 return bool((sizes[valid_of(column)] <= LARGEST).all())
@@ -252,8 +256,8 @@ class DelimitedParser:
                 return name, field.decode(errors="backslashreplace"), f"expected {EXPECTED['string']}"
             trimmed = value.strip(" ") if self._layout.trim else value
             if trimmed in self._layout.missing:
-                if name in self._labels:
-                    return name, value, LABEL_MISSING
+                if name in self._required:
+                    return name, value, self._required[name]
             elif not CHECKS[use](trimmed if self._layout.trim else value.strip(BLANKS) if use in BLANK else value):
                 return name, value, f"expected {EXPECTED[use]}"
             elif name in self._negatives and trimmed not in (allowed := self._negatives[name].to_pylist()):
@@ -300,9 +304,10 @@ CHECKS: dict[str, Callable[[str], bool]] = {
     "hex": lambda text: HEX.fullmatch(text) is not None,
     "integer": lambda text: integer_of(text) is not None,
     "number": _is_number,
+    "weight": lambda text: _is_number(text) and float(text) >= 0.0,
     "string": lambda text: True,
     "binary": lambda text: integer_of(text) in (0, 1),
 }
 
-BLANK = ("integer", "number", "binary")
+BLANK = ("integer", "number", "weight", "binary")
 """Uses whose values may be surrounded by blanks."""

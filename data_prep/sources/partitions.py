@@ -8,17 +8,17 @@ import pyarrow as pa
 
 from data_prep.columns.arrow_columns import read_values
 from data_prep.columns.layout import Layout
-from data_prep.columns.raw_columns import allowed_texts, required_labels
-from data_prep.columns.rows import EXPECTED, LABEL_MISSING
+from data_prep.columns.raw_columns import allowed_texts, required_columns
+from data_prep.columns.rows import EXPECTED
 from data_prep.sources.delimited import CHECKS
 from dlrm_mtl.quoting import quote, shorten
 
 NULL = "__HIVE_DEFAULT_PARTITION__"
 """Stands for a missing value."""
 
-PARSERS = {"hex": str, "string": str, "integer": int, "number": float, "binary": int}
+PARSERS = {"hex": str, "string": str, "integer": int, "number": float, "weight": float, "binary": int}
 
-TYPES = {"hex": pa.string(), "string": pa.string(), "integer": pa.int64(), "number": pa.float64(), "binary": pa.int8()}
+TYPES = {str: pa.string(), int: pa.int64(), float: pa.float64()}
 
 
 def partition_of(path: Path) -> dict[str, str | None]:
@@ -47,7 +47,7 @@ def partition_columns(path: Path, layout: Layout, in_file: Collection[str]) -> d
     Raises:
         ValueError: a value cannot be used as the layout says.
     """
-    allowed, required = allowed_texts(layout), required_labels(layout)
+    allowed, required = allowed_texts(layout), required_columns(layout)
     columns = {}
     for key, text in partition_of(path).items():
         use = layout.uses.get(key)
@@ -57,13 +57,14 @@ def partition_columns(path: Path, layout: Layout, in_file: Collection[str]) -> d
         if use == "list":
             raise ValueError(f"{place}: column {key!r} is multi_hot, expected a list of values; give it a separator")
         if text is None and key in required:
-            raise ValueError(f"{place}: {LABEL_MISSING}")
+            raise ValueError(f"{place}: {required[key]}")
         if text is not None and not CHECKS[use](text):
             raise ValueError(f"{place}: expected {EXPECTED[use]}")
         if text is not None and text not in allowed.get(key, [text]):
             raise ValueError(f"{place}: expected {shorten(' or '.join(allowed[key]))}")
-        value = None if text is None else PARSERS[use](text)
-        columns[key] = read_values(pa.array([value], TYPES[use]), use, narrow_fractions=True).values
+        parser = PARSERS[use]
+        value = pa.array([None if text is None else parser(text)], TYPES[parser])
+        columns[key] = read_values(value, use, narrow_fractions=True).values
     return columns
 
 
