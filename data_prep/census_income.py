@@ -15,6 +15,9 @@ from data_prep.sources.raw_files import find_named
 from dlrm_mtl import cli
 from dlrm_mtl.schema import Schema
 
+WEIGHT = "instance_weight"
+"""Column of the row weights."""
+
 TRAINING = "census-income.data"
 
 WHOLE_TEST = "census-income.test"
@@ -34,6 +37,8 @@ class Options(PreparationOptions):
     plain, .gz or .zst."""
     tasks: Literal["income", "education"]
     """income: income above 50,000 dollars, and never married. education: a college degree, and never married."""
+    weights: bool = False
+    """Whether rows weigh as much as the survey's instance_weight says, divided by its mean over the training file."""
     times: Annotated[TimeOptions, tyro.conf.arg(name="")] = field(default_factory=TimeOptions)
 
 
@@ -44,6 +49,8 @@ def prepare_census(options: Options) -> Schema:
         ValueError: an option, a file or a row is invalid.
     """
     layout = options.context.apply(read_layout(f"census_{options.tasks}"))
+    if options.weights:
+        layout = replace(layout, tasks=tuple(replace(task, weight=WEIGHT) for task in layout.tasks))
     files = [find_training(options.raw), *find_evaluation(options.raw)]
     split = SplitOptions(time_column=options.times.time_column, eval_from=options.times.eval_from)
     if not options.times.eval_from and not options.stream.is_used:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import tomllib
 from dataclasses import fields
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from dlrm_mtl import cli
 from dlrm_mtl.benchmarks.checkpoint import format_checkpoint
 from dlrm_mtl.benchmarks.growth.page import growth_page
 from dlrm_mtl.benchmarks.reader import format_reader
+from dlrm_mtl.records import build
 from dlrm_mtl.reporting.figures.front_figure import front_figure
 from dlrm_mtl.reporting.markdown import format_comparison
 from dlrm_mtl.reporting.runs.comparison_records import read_comparison
@@ -86,7 +88,7 @@ def test_the_options_for_gpus_are_valid_there_and_refused_elsewhere(tmp_path: Pa
 
 def test_the_layout_example_prepares_the_log_it_describes(tmp_path: Path, rank_pool: RankPool) -> None:
     document = ROOT / "docs/data/parquet.md"
-    [example] = blocks(document, "toml")
+    example, with_numbers = blocks(document, "toml")
     (tmp_path / "shop.toml").write_text(example)
     layout = read_layout(str(tmp_path / "shop.toml"))
     log = pa.table(
@@ -111,6 +113,11 @@ def test_the_layout_example_prepares_the_log_it_describes(tmp_path: Path, rank_p
     assert [(task.name, task.given, task.base_rate) for task in schema.tasks] == [
         ("ctr", "", 0.75),
         ("cvr", "click", pytest.approx(1 / 3)),
+    ]
+    numbers = build(Layout, tomllib.loads(example) | tomllib.loads(with_numbers), "")
+    assert [(task.label, task.kind, task.weight) for task in numbers.tasks] == [
+        ("watch", "regression", "importance"),
+        ("amount", "regression", "importance"),
     ]
     [trained] = rank_pool.run(1, train_steps, run_config(tmp_path / "out", batch_size=12), "multibalance", 2)
     assert np.isfinite(trained["losses"]).all()

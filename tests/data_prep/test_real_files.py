@@ -239,9 +239,18 @@ def test_the_census_entry_point_takes_the_two_files(test_data: Path, tmp_path: P
     raw = test_data / "census-income-kdd"
     if not raw.is_dir():
         pytest.skip(f"no real data: {raw} is not there")
-    schema = census_income.prepare_census(census_income.Options(raw=raw, out=tmp_path / "data", tasks="education"))
+    options = census_income.Options(raw=raw, out=tmp_path / "data", tasks="education", weights=True)
+    schema = census_income.prepare_census(options)
     assert json.loads((tmp_path / "data/schema.json").read_text())["name"] == schema.name == "census_education"
     assert [(file["name"], file["rows"]) for file in schema.source["files"]] == [
         ("census-income.data.gz", 199_523),
         ("census-income.test-a.gz", 49_881),
     ]
+    assert [task.weight for task in schema.tasks] == ["instance_weight"] * 2
+    assert not {"instance_weight"} & {*schema.dense, *(feature.name for feature in schema.categorical)}
+    raw_weights = {}
+    for split, name in (("train", "census-income.data.gz"), ("eval", "census-income.test-a.gz")):
+        with gzip.open(raw / name, "rt", newline="") as file:
+            raw_weights[split] = np.array([float(row[24]) for row in csv.reader(file)])
+        stored = pq.read_table(tmp_path / "data" / split, columns=["instance_weight"])["instance_weight"].to_numpy()
+        assert stored == pytest.approx(raw_weights[split] / raw_weights["train"].mean(), rel=1e-6)
