@@ -25,9 +25,7 @@ class LabelCounts:
         """Of a regression task, by the row weights."""
 
     def add(self, table: pa.Table) -> None:
-        task = self.task
-        if task.given:
-            table = table.filter(pc.equal(table[task.given], 1))
+        task, table = self.task, defined_rows(table, self.task)
         self.rows += len(table)
         if task.kind == "binary":
             self.positives += pc.sum(table[task.label]).as_py() or 0
@@ -69,6 +67,11 @@ class LabelCounts:
                 " differ"
             )
         return replace(task, mean=mean, deviation=deviation)
+
+
+def defined_rows(table: pa.Table, task: Task) -> pa.Table:
+    """The rows where a task is defined."""
+    return table.filter(pc.equal(table[task.given], 1)) if task.given else table
 
 
 def label_source(labels: Mapping[str, Mapping[str, LabelCounts]]) -> dict[str, dict[str, dict[str, int]]]:

@@ -9,7 +9,8 @@ import pyarrow.compute as pc
 from data_prep.columns.arrays import Integers
 from data_prep.ids.scaling import Moments
 from data_prep.ids.vocabulary import MISSING_ID, UNSEEN_ID
-from dlrm_mtl.model_schema import CategoricalFeature, Task
+from data_prep.output.label_counts import LabelCounts
+from dlrm_mtl.model_schema import CategoricalFeature
 
 HEAD_IDS = 10
 """Number of most frequent ids in ``head_share``, and of ids with a PSI bucket of their own."""
@@ -17,13 +18,17 @@ HEAD_IDS = 10
 
 @dataclass(frozen=True)
 class LabelStatistics:
-    """A task's labels in one split."""
+    """A binary task's labels in one split."""
 
     rows: int
     """Rows where the task is defined."""
     positives: int
     base_rate: float | None
     """``positives / rows``; null without rows."""
+
+    @staticmethod
+    def of(counts: LabelCounts) -> "LabelStatistics":
+        return LabelStatistics(counts.rows, counts.positives, ratio_or_none(counts.positives, counts.rows))
 
 
 @dataclass(frozen=True)
@@ -56,25 +61,6 @@ class ValueStatistics:
     min: float
     max: float
     zero_share: float
-
-
-class LabelCounter:
-    """Counts a task's labels, over any number of tables."""
-
-    def __init__(self, task: Task) -> None:
-        self._task = task
-        self._rows = 0
-        self._positives = 0
-
-    def add(self, table: pa.Table) -> None:
-        labels = np.asarray(table[self._task.label])
-        if self._task.given:
-            labels = labels[np.asarray(table[self._task.given]) == 1]
-        self._rows += len(labels)
-        self._positives += int(np.count_nonzero(labels))
-
-    def statistics(self) -> LabelStatistics:
-        return LabelStatistics(self._rows, self._positives, ratio_or_none(self._positives, self._rows))
 
 
 class IdCounter:

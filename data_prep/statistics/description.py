@@ -13,21 +13,24 @@ import numpy as np
 import numpy.typing as npt
 
 from data_prep.columns.arrays import Integers
+from data_prep.output.label_counts import LabelCounts
 from data_prep.statistics.column_statistics import (
     HEAD_IDS,
     IdCounter,
     IdStatistics,
-    LabelCounter,
     LabelStatistics,
     ValueMoments,
     ValueStatistics,
     ratio_or_none,
 )
+from data_prep.statistics.regression_labels import NumberCounter, NumberStatistics
 from data_prep.statistics.row_groups import with_progress
 from dlrm_mtl.data.checks import check_values
 from dlrm_mtl.data.dataset import Dataset, open_dataset
 from dlrm_mtl.model_schema import CategoricalFeature, Task
 from dlrm_mtl.schema import SPLITS, Schema
+
+Counter = LabelCounts | NumberCounter | ValueMoments
 
 COUNTED_AT_ONCE = 1 << 25
 """Ids, summed over features, that are counted in one pass: 512 MiB of counts for the two splits."""
@@ -39,11 +42,13 @@ PSI_FLOOR = 1e-4
 
 THRESHOLDS = {"z": 3.0, "ratio": 0.1, "psi": 0.1, "new_share": 0.05, "smd": 0.1}
 """A task drifts if |z| and |ratio - 1| both exceed their thresholds: the difference is neither noise nor negligible. A
-categorical feature drifts if psi or new_share does, a dense one if |smd| does."""
+categorical feature drifts if psi or new_share does, a dense one or a regression label if |smd| does."""
 
 
 @dataclass(frozen=True)
 class TaskDescription:
+    """A binary task."""
+
     name: str
     label: str
     given: str
@@ -53,6 +58,21 @@ class TaskDescription:
     z: float | None
     """Two-proportion z score: (eval rate - train rate) / sqrt(p (1 - p) (1 / n_train + 1 / n_eval)), where n are the
     defined rows and p is the base rate of both splits together; null where it is not defined."""
+    drifts: bool
+
+
+@dataclass(frozen=True)
+class RegressionDescription:
+    """A regression task."""
+
+    name: str
+    label: str
+    given: str
+    weight: str
+    unit: str
+    splits: dict[str, NumberStatistics]
+    smd: float | None
+    """Standardised mean difference: (eval mean - train mean) / train deviation; null where it is not defined."""
     drifts: bool
 
 
@@ -88,6 +108,7 @@ class Description:
     rows: dict[str, int]
     """Rows by split."""
     tasks: tuple[TaskDescription, ...]
+    regressions: tuple[RegressionDescription, ...]
     categorical: tuple[CategoricalDescription, ...]
     dense: tuple[DenseDescription, ...]
     thresholds: Mapping[str, float] = field(default_factory=lambda: dict(THRESHOLDS))
@@ -111,12 +132,13 @@ def describe(directory: Path, counted_at_once: int = COUNTED_AT_ONCE) -> Descrip
     schema = dataset.schema
     for split, group in with_progress(dataset, "check"):
         check_values(replace(dataset, row_groups={split: (group,)}))
-    tasks, dense = _describe_rows(dataset)
+    tasks, regressions, dense = _describe_rows(dataset)
     features = passes(schema.categorical, counted_at_once)
     return Description(
         name=schema.name,
         rows={split: schema.rows(split) for split in SPLITS},
         tasks=tasks,
+        regressions=regressions,
         categorical=tuple(description for part in features for description in _describe_ids(dataset, part)),
         dense=dense,
     )
@@ -163,25 +185,33 @@ def stability_index(train: Integers, evaluated: Integers) -> float | None:
     return float(np.sum((actual - expected) * np.log(actual / expected)))
 
 
-def _describe_rows(dataset: Dataset) -> tuple[tuple[TaskDescription, ...], tuple[DenseDescription, ...]]:
+def _describe_rows(
+    dataset: Dataset,
+) -> tuple[tuple[TaskDescription, ...], tuple[RegressionDescription, ...], tuple[DenseDescription, ...]]:
     schema = dataset.schema
-    labels = {split: [LabelCounter(task) for task in schema.tasks] for split in SPLITS}
+    binary = [task for task in schema.tasks if task.kind == "binary"]
+    regressions = [task for task in schema.tasks if task.kind == "regression"]
+    labels = {split: [LabelCounts(task) for task in binary] for split in SPLITS}
+    numbers = {split: [NumberCounter(task) for task in regressions] for split in SPLITS}
     values = {split: [ValueMoments(name) for name in schema.dense] for split in SPLITS}
     for split, group in with_progress(dataset, "labels and dense features"):
-        table = dataset.read(group, [*schema.label_columns, *schema.dense])
-        for label_counter in labels[split]:
-            label_counter.add(table)
-        for moments in values[split]:
-            moments.add(table)
+        table = dataset.read(group, [*schema.label_columns, *schema.weight_columns, *schema.dense])
+        counters: Sequence[Counter] = (*labels[split], *numbers[split], *values[split])
+        for counter in counters:
+            counter.add(table)
     tasks = [
-        _task(task, {split: labels[split][index].statistics() for split in SPLITS})
-        for index, task in enumerate(schema.tasks)
+        _task(task, {split: LabelStatistics.of(labels[split][index]) for split in SPLITS})
+        for index, task in enumerate(binary)
+    ]
+    of_numbers = [
+        _regression(task, {split: numbers[split][index].statistics() for split in SPLITS})
+        for index, task in enumerate(regressions)
     ]
     dense = [
         _dense(name, {split: values[split][index].statistics() for split in SPLITS})
         for index, name in enumerate(schema.dense)
     ]
-    return tuple(tasks), tuple(dense)
+    return tuple(tasks), tuple(of_numbers), tuple(dense)
 
 
 def _describe_ids(dataset: Dataset, features: Sequence[CategoricalFeature]) -> list[CategoricalDescription]:
@@ -209,6 +239,15 @@ def _task(task: Task, splits: dict[str, LabelStatistics]) -> TaskDescription:
     matters = ratio is None or abs(ratio - 1.0) > THRESHOLDS["ratio"]
     drifts = z is not None and abs(z) > THRESHOLDS["z"] and matters
     return TaskDescription(task.name, task.label, task.given, splits, ratio, z, drifts)
+
+
+def _regression(task: Task, splits: dict[str, NumberStatistics]) -> RegressionDescription:
+    train, evaluated = splits["train"], splits["eval"]
+    smd = None
+    if train.mean is not None and evaluated.mean is not None and train.deviation is not None:
+        smd = ratio_or_none(evaluated.mean - train.mean, train.deviation)
+    drifts = smd is not None and abs(smd) > THRESHOLDS["smd"]
+    return RegressionDescription(task.name, task.label, task.given, task.weight, task.unit, splits, smd, drifts)
 
 
 def _categorical(

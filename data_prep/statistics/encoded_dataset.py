@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from data_prep.statistics.column_statistics import LabelCounter
+from data_prep.output.label_counts import LabelCounts, label_source
 from data_prep.statistics.encoded_columns import Roles, provisional_schema
 from data_prep.statistics.row_groups import with_progress
 from dlrm_mtl.data.checks import check_values
@@ -71,22 +71,19 @@ def describe_encoded(directory: Path, name: str, roles: Roles) -> tuple[Schema, 
     """
     schema = provisional_schema(directory, name, roles)
     dataset = open_dataset(directory, schema=schema)
-    labels = {split: [LabelCounter(task) for task in schema.tasks] for split in SPLITS}
+    labels = {split: {task.name: LabelCounts(task) for task in schema.tasks} for split in SPLITS}
     ranges = {split: [IdRange(feature) for feature in schema.categorical] for split in SPLITS}
     last_codes = dict.fromkeys(schema.segment_names, 0)
     for split, group in with_progress(dataset, "check"):
         check_values(replace(dataset, row_groups={split: (group,)}))
         codes = [segment_column(segment) for segment in last_codes] if split == "eval" else []
         table = dataset.read(group, [*dataset.columns, *codes])
-        for label_counter in labels[split]:
-            label_counter.add(table)
+        for counts in labels[split].values():
+            counts.add(table)
         for ids in ranges[split]:
             ids.add(table)
         for segment in last_codes if codes and len(table) else ():
             last_codes[segment] = max(last_codes[segment], pc.max(table[segment_column(segment)]).as_py())
-    counted = {
-        split: {task.name: labels[split][i].statistics() for i, task in enumerate(schema.tasks)} for split in SPLITS
-    }
     cardinalities = _cardinalities(schema, ranges, roles)
     schema = replace(
         schema,
@@ -98,7 +95,7 @@ def describe_encoded(directory: Path, name: str, roles: Roles) -> tuple[Schema, 
             )
             for i, feature in enumerate(schema.categorical)
         ),
-        tasks=tuple(replace(task, base_rate=counted["train"][task.name].base_rate or 0.0) for task in schema.tasks),
+        tasks=tuple(counts.learnt() for counts in labels["train"].values()),
         segments=tuple(Segment(name, tuple(map(str, range(last + 1)))) for name, last in last_codes.items()),
         splits={
             split: tuple(replace(shard, sha256=sha256(directory / shard.file)) for shard in shards)
@@ -107,10 +104,7 @@ def describe_encoded(directory: Path, name: str, roles: Roles) -> tuple[Schema, 
         source={
             "generator": "data_prep.schema",
             "ignored": list(roles.ignored),
-            "defined": {split: {task: labels.rows for task, labels in counted[split].items()} for split in SPLITS},
-            "positives": {
-                split: {task: labels.positives for task, labels in counted[split].items()} for split in SPLITS
-            },
+            **label_source(labels),
         },
     )
     return schema, _remarks(schema, ranges)

@@ -9,16 +9,17 @@ import numpy as np
 import pyarrow as pa
 
 from data_prep.ids.vocabulary import UNSEEN_ID
+from data_prep.output.label_counts import LabelCounts
 from data_prep.statistics.column_statistics import (
     IdCounter,
     IdStatistics,
-    LabelCounter,
     LabelStatistics,
     ValueMoments,
     ValueStatistics,
     ratio_or_none,
 )
 from data_prep.statistics.description import COUNTED_AT_ONCE, passes
+from data_prep.statistics.regression_labels import NumberCounter, NumberStatistics
 from data_prep.statistics.row_groups import with_progress
 from dlrm_mtl.continuation import Period
 from dlrm_mtl.data.checks import check_values
@@ -28,7 +29,7 @@ from dlrm_mtl.model_schema import CategoricalFeature
 from dlrm_mtl.schema import STREAM, Schema
 
 MEAN, DEVIATION = 0.1, 0.25
-"""A scaled feature drifts where its mean is farther from 0, or its deviation farther from 1."""
+"""A scaled feature or regression label drifts where its mean is farther from 0, or its deviation farther from 1."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,19 @@ class TaskOfPeriod:
     label: str
     given: str
     labels: LabelStatistics
+
+
+@dataclass(frozen=True)
+class RegressionOfPeriod:
+    name: str
+    label: str
+    given: str
+    numbers: NumberStatistics
+    mean: float | None
+    """In units of the kept scale: 0 in the first data set; null where no row has weight."""
+    deviation: float | None
+    """Likewise; 1 in the first data set."""
+    drifts: bool
 
 
 @dataclass(frozen=True)
@@ -89,6 +103,7 @@ class PeriodDescription:
     """Name of the data set before."""
     rows: int
     tasks: tuple[TaskOfPeriod, ...]
+    regressions: tuple[RegressionOfPeriod, ...]
     tables: tuple[TableOfPeriod, ...]
     categorical: tuple[CategoricalOfPeriod, ...]
     dense: tuple[DenseOfPeriod, ...]
@@ -101,23 +116,24 @@ def describe_period(directory: Path) -> PeriodDescription:
     schema, new_ids = dataset.schema, read_new_ids(directory, dataset.schema)
     for split, group in with_progress(dataset, "check"):
         check_values(replace(dataset, row_groups={split: (group,)}))
-    labels = [LabelCounter(task) for task in schema.tasks]
+    labels = [LabelCounts(task) for task in schema.tasks if task.kind == "binary"]
+    numbers = [NumberCounter(task) for task in schema.tasks if task.kind == "regression"]
     values = [_KnownValues(schema, name) for name in schema.dense]
     for _, group in with_progress(dataset, "labels and dense features"):
-        table = dataset.read(group, [*schema.label_columns, *schema.dense])
-        for label in labels:
-            label.add(table)
-        for of_feature in values:
-            of_feature.add(table)
+        table = dataset.read(group, [*schema.label_columns, *schema.weight_columns, *schema.dense])
+        counters: Sequence[LabelCounts | NumberCounter | _KnownValues] = (*labels, *numbers, *values)
+        for counter in counters:
+            counter.add(table)
     return PeriodDescription(
         schema.name,
         schema.period,
         schema.continues.data_set if schema.continues is not None else None,
         schema.rows(STREAM),
         tuple(
-            TaskOfPeriod(task.name, task.label, task.given, counter.statistics())
-            for task, counter in zip(schema.tasks, labels, strict=True)
+            TaskOfPeriod(counts.task.name, counts.task.label, counts.task.given, LabelStatistics.of(counts))
+            for counts in labels
         ),
+        tuple(_regression(counter) for counter in numbers),
         tuple(_table(schema, name, new_ids.get(name)) for name in schema.tables),
         tuple(
             described
@@ -156,9 +172,22 @@ class _KnownValues:
         if self._is_scaled and self._missing < self._rows:
             known = self._known.statistics()
             mean, deviation = known.mean, known.std
-        drifts = mean is not None and deviation is not None and (abs(mean) > MEAN or abs(deviation - 1) > DEVIATION)
+        drifts = _differs(mean, deviation)
         missing = None if self._mark is None else ratio_or_none(self._missing, self._rows)
         return DenseOfPeriod(self._name, self._all.statistics(), missing, mean, deviation, drifts)
+
+
+def _differs(mean: float | None, deviation: float | None) -> bool:
+    """Whether values drift from the kept scale."""
+    return mean is not None and deviation is not None and (abs(mean) > MEAN or abs(deviation - 1) > DEVIATION)
+
+
+def _regression(counter: NumberCounter) -> RegressionOfPeriod:
+    task, numbers = counter.task, counter.statistics()
+    mean = None if numbers.mean is None else (numbers.mean - task.mean) / task.deviation
+    deviation = None if numbers.deviation is None else numbers.deviation / task.deviation
+    drifts = _differs(mean, deviation)
+    return RegressionOfPeriod(task.name, task.label, task.given, numbers, mean, deviation, drifts)
 
 
 def _table(schema: Schema, name: str, new_ids: Ids | None) -> TableOfPeriod:

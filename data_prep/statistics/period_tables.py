@@ -1,5 +1,7 @@
 """The description of a data set of a period as text tables."""
 
+from collections.abc import Sequence
+
 from data_prep.statistics.column_statistics import HEAD_IDS
 from data_prep.statistics.period_description import (
     DEVIATION,
@@ -7,10 +9,12 @@ from data_prep.statistics.period_description import (
     CategoricalOfPeriod,
     DenseOfPeriod,
     PeriodDescription,
+    RegressionOfPeriod,
     TableOfPeriod,
     TaskOfPeriod,
 )
-from data_prep.statistics.text_tables import Column, marks, number, percent, table
+from data_prep.statistics.regression_labels import QUANTILES
+from data_prep.statistics.text_tables import Column, joined, marks, number, percent, section
 
 
 def render_period(description: PeriodDescription) -> str:
@@ -18,26 +22,24 @@ def render_period(description: PeriodDescription) -> str:
     what = [f"{description.name}: {description.rows:,} rows"]
     what += [f"period {description.period}"] if description.period is not None else []
     what += [f"continues {description.continues}"] if description.continues is not None else []
-    sections = [
+    return joined(
         [", ".join(what)],
-        ["Tasks", *table(_task_columns(description.tasks))],
-        ["Tables", *table(_table_columns(description.tables))],
-        ["Categorical features", *table(_categorical_columns(description.categorical))],
-    ]
-    if description.dense:
-        sections.append(["Dense features", *table(_dense_columns(description.dense))])
-    sections.append(
+        section("Tasks", _task_columns, description.tasks),
+        section("Regression tasks", _regression_columns, description.regressions),
+        section("Tables", _table_columns, description.tables),
+        section("Categorical features", _categorical_columns, description.categorical),
+        section("Dense features", _dense_columns, description.dense),
         [
             "new: ids that the data set before has not; recycled: ids that it has for other values.",
             "not before: share of a feature's ids that are unseen for the data set before and for its models.",
             "kept scale: mean and deviation of the values that are not missing; 0 and 1 in the first data set.",
-            f"A feature drifts where its mean is over {MEAN:g} from 0, or its deviation over {DEVIATION:g} from 1.",
-        ]
+            f"A feature or regression label drifts where its mean is over {MEAN:g} from 0, or its deviation over"
+            f" {DEVIATION:g} from 1.",
+        ],
     )
-    return "\n\n".join("\n".join(lines) for lines in sections)
 
 
-def _task_columns(tasks: tuple[TaskOfPeriod, ...]) -> list[Column]:
+def _task_columns(tasks: Sequence[TaskOfPeriod]) -> list[Column]:
     return [
         Column("", "task", [task.name for task in tasks], left=True),
         Column("", "label", [task.label for task in tasks], left=True),
@@ -48,7 +50,21 @@ def _task_columns(tasks: tuple[TaskOfPeriod, ...]) -> list[Column]:
     ]
 
 
-def _table_columns(tables: tuple[TableOfPeriod, ...]) -> list[Column]:
+def _regression_columns(tasks: Sequence[RegressionOfPeriod]) -> list[Column]:
+    return [
+        Column("", "task", [task.name for task in tasks], left=True),
+        Column("", "label", [task.label for task in tasks], left=True),
+        Column("", "given", [task.given or "-" for task in tasks], left=True),
+        Column("", "defined rows", [f"{task.numbers.rows:,}" for task in tasks]),
+        *(Column("", name, [number(task.numbers.quantiles[name], ".3g") for task in tasks]) for name in QUANTILES),
+        Column("", "max", [number(task.numbers.max, ".3g") for task in tasks]),
+        Column("kept scale", "mean", [number(task.mean, "+.3f") for task in tasks]),
+        Column("kept scale", "deviation", [number(task.deviation, ".3f") for task in tasks]),
+        marks(task.drifts for task in tasks),
+    ]
+
+
+def _table_columns(tables: Sequence[TableOfPeriod]) -> list[Column]:
     return [
         Column("", "table", [of_table.name for of_table in tables], left=True),
         Column("", "ids", [f"{of_table.ids:,}" for of_table in tables]),
@@ -59,7 +75,7 @@ def _table_columns(tables: tuple[TableOfPeriod, ...]) -> list[Column]:
     ]
 
 
-def _categorical_columns(features: tuple[CategoricalOfPeriod, ...]) -> list[Column]:
+def _categorical_columns(features: Sequence[CategoricalOfPeriod]) -> list[Column]:
     return [
         Column("", "feature", [feature.name for feature in features], left=True),
         Column("", "table", [feature.table for feature in features], left=True),
@@ -72,7 +88,7 @@ def _categorical_columns(features: tuple[CategoricalOfPeriod, ...]) -> list[Colu
     ]
 
 
-def _dense_columns(features: tuple[DenseOfPeriod, ...]) -> list[Column]:
+def _dense_columns(features: Sequence[DenseOfPeriod]) -> list[Column]:
     return [
         Column("", "feature", [feature.name for feature in features], left=True),
         Column("", "min", [number(feature.values.min, ".3g") for feature in features]),

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from typing import TypeVar
 
@@ -10,11 +11,14 @@ from data_prep.statistics.description import (
     CategoricalDescription,
     DenseDescription,
     Description,
+    RegressionDescription,
     TaskDescription,
 )
+from data_prep.statistics.regression_labels import QUANTILES, NumberStatistics
 from dlrm_mtl.schema import SPLITS
 
 Statistics = TypeVar("Statistics")
+Described = TypeVar("Described")
 
 
 @dataclass(frozen=True)
@@ -31,18 +35,17 @@ class Column:
 
 def render(description: Description) -> str:
     """The description as text tables."""
-    sections = [
-        [f"{description.name}: " + ", ".join(f"{split} {rows:,} rows" for split, rows in description.rows.items())],
-        ["Tasks", *table(_task_columns(description.tasks))],
-        ["Categorical features", *table(_categorical_columns(description.categorical))],
-    ]
     multi_hot = [feature for feature in description.categorical if feature.multi_hot]
-    if multi_hot:
-        sections.append(["Multi-hot features", *table(_multi_hot_columns(multi_hot))])
-    if description.dense:
-        sections.append(["Dense features", *table(_dense_columns(description.dense))])
-    sections.append(_legend(description))
-    return "\n\n".join("\n".join(lines) for lines in sections)
+    rows = ", ".join(f"{split} {rows:,} rows" for split, rows in description.rows.items())
+    return joined(
+        [f"{description.name}: {rows}"],
+        section("Tasks", _task_columns, description.tasks),
+        section("Regression tasks", _regression_columns, description.regressions),
+        section("Categorical features", _categorical_columns, description.categorical),
+        section("Multi-hot features", _multi_hot_columns, multi_hot),
+        section("Dense features", _dense_columns, description.dense),
+        _legend(description),
+    )
 
 
 def _task_columns(tasks: Sequence[TaskDescription]) -> list[Column]:
@@ -59,6 +62,28 @@ def _task_columns(tasks: Sequence[TaskDescription]) -> list[Column]:
         Column("", "z", [number(task.z, "+.1f") for task in tasks]),
         marks(task.drifts for task in tasks),
     ]
+
+
+def _regression_columns(tasks: Sequence[RegressionDescription]) -> list[Column]:
+    """Labels and their drift."""
+    splits = [task.splits for task in tasks]
+    return [
+        Column("", "task", [task.name for task in tasks], left=True),
+        Column("", "label", [task.label for task in tasks], left=True),
+        Column("", "given", [task.given or "-" for task in tasks], left=True),
+        Column("", "weight", [task.weight or "-" for task in tasks], left=True),
+        *_by_split("defined rows", splits, lambda labels: f"{labels.rows:,}"),
+        *_by_split("mean", splits, lambda labels: number(labels.mean, ".3g")),
+        *_by_split("std", splits, lambda labels: number(labels.deviation, ".3g")),
+        *(column for name in QUANTILES for column in _by_split(name, splits, partial(_quantile, name))),
+        *_by_split("max", splits, lambda labels: number(labels.max, ".3g")),
+        Column("", "SMD", [number(task.smd, "+.3f") for task in tasks]),
+        marks(task.drifts for task in tasks),
+    ]
+
+
+def _quantile(name: str, labels: NumberStatistics) -> str:
+    return number(labels.quantiles[name], ".3g")
 
 
 def _categorical_columns(features: Sequence[CategoricalDescription]) -> list[Column]:
@@ -115,7 +140,7 @@ def _legend(description: Description) -> list[str]:
         f"A task drifts where |z| > {limits['z']:g} (two proportions) and the ratio of the base rates is more than"
         f" {limits['ratio']:g} from 1;",
         f"a categorical feature where PSI > {limits['psi']:g} or new > {limits['new_share']:.0%};"
-        f" a dense one where |SMD| > {limits['smd']:g}.",
+        f" a dense one or a regression label where |SMD| > {limits['smd']:g}.",
         "Without drift, chance makes PSI about 20 / eval ids, and |SMD| up to 2 / sqrt(eval rows).",
     ]
 
@@ -130,6 +155,16 @@ def _by_split(
 def marks(drifts: Iterable[bool]) -> Column:
     """The column that marks what drifts."""
     return Column("", "", ["drifts" if drift else "" for drift in drifts], left=True)
+
+
+def joined(*sections: Sequence[str]) -> str:
+    """The lines of sections, without the empty ones."""
+    return "\n\n".join("\n".join(lines) for lines in sections if lines)
+
+
+def section(title: str, columns: Callable[[Sequence[Described]], list[Column]], rows: Sequence[Described]) -> list[str]:
+    """Title and table, a row for each that is described; empty where there is none."""
+    return [title, *table(columns(rows))] if rows else []
 
 
 def table(columns: Sequence[Column]) -> list[str]:
