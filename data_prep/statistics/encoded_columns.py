@@ -57,7 +57,7 @@ def provisional_schema(directory: Path, name: str, roles: Roles) -> Schema:
             if column not in (*roles.ignored, *context):
                 there, lacking = (path, first) if column in schema.names else (first, path)
                 raise ValueError(f"{lacking}: column {quote(column)} is missing, which {there} has")
-    labels = {column for task in roles.tasks for column in (task.label, task.given)}
+    labels = {column for task in roles.tasks for column in (task.label, task.given, task.weight)}
     for column in roles.ignored:
         if column not in columns.names:
             raise ValueError(f"ignore {quote(column)}: no such column; {first} has {shorten(', '.join(columns.names))}")
@@ -84,7 +84,7 @@ def provisional_schema(directory: Path, name: str, roles: Roles) -> Schema:
         name=name,
         categorical=tuple(categorical),
         dense=tuple(dense),
-        tasks=tuple(replace(task, base_rate=0.5) for task in roles.tasks),
+        tasks=tuple(replace(task, base_rate=0.5 if task.kind == "binary" else None) for task in roles.tasks),
         splits={
             split: tuple(Shard(path.relative_to(directory).as_posix(), footers[path][0]) for path in files[split])
             for split in SPLITS
