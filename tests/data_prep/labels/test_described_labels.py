@@ -60,7 +60,7 @@ def test_the_schema_of_encoded_files_has_the_scales_of_their_labels(regression_d
         shutil.copytree(regression_dataset / split, tmp_path / split)
     expected = read_schema(regression_dataset)
     options = Options(
-        tmp_path,
+        directory=tmp_path,
         tasks=("click", "play", "buy:buy:click", "spend:spend:click"),
         regressions=("play", "spend"),
         weights={task.name: task.weight for task in expected.tasks if task.weight},
