@@ -95,7 +95,7 @@ def generate(options: Options) -> Schema:
                 if split == "eval":
                     bayes.update(rows, size)
                 progress.update(size)
-        return writer.finish(source=source(options), bayes_ne=bayes.values())
+        return writer.finish(source=source(options) | bayes.nmse(), bayes_ne=bayes.values())
 
 
 def categorical_features(distribution: Distribution) -> list[CategoricalFeature]:

@@ -1,10 +1,11 @@
-"""Normalized entropy of the true probabilities."""
+"""What the true probabilities and means reach: normalized entropy, and NMSE of the regression."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
-from data_prep.generated.ground_truth import Rows
+from data_prep.generated.ground_truth import WATCH, Rows
+from data_prep.ids.scaling import Moments
 from dlrm_mtl.model_schema import Task
 
 
@@ -33,7 +34,7 @@ class BayesNE:
 
 
 class BayesNEs:
-    """The Bayes NE of each task.
+    """The Bayes NE of each binary task, and the NMSE of the regression's true means.
 
     Args:
         tasks: all tasks of the generator.
@@ -41,15 +42,26 @@ class BayesNEs:
 
     def __init__(self, tasks: Sequence[Task]) -> None:
         self._tasks = tasks
-        self._of_task = {task.name: BayesNE() for task in tasks}
+        self._of_task = {task.name: BayesNE() for task in tasks if task.kind == "binary"}
+        self._watch, self._noise = Moments(), Moments()
 
     def update(self, rows: Rows, size: int) -> None:
         """Adds the first ``size`` rows."""
+        if rows.watch is not None and rows.expected_watch is not None:
+            self._watch.add(rows.watch[:size])
+            self._noise.add((rows.watch - rows.expected_watch)[:size] ** 2)
         for index, task in enumerate(self._tasks):
+            if task.kind == "regression":
+                continue
             defined = rows.labels[:size, 0] == 1 if task.given else slice(None)
             self._of_task[task.name].update(
                 rows.labels[:size, index][defined], rows.probabilities[:size, index][defined]
             )
+
+    def nmse(self) -> dict[str, dict[str, float]]:
+        """The entry ``bayes_nmse`` of the schema's source: mean squared error of the true means over the variance of
+        the labels. Empty: there is no regression."""
+        return {"bayes_nmse": {WATCH: self._noise.mean / self._watch.deviation**2}} if self._watch.count else {}
 
     def values(self) -> dict[str, float]:
         """By task; without the tasks whose rows hold one class only."""

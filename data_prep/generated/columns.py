@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from data_prep.columns.arrays import Integers
 from data_prep.columns.layout import USER
-from data_prep.generated.ground_truth import Distribution, Rows
+from data_prep.generated.ground_truth import WATCH, Distribution, Rows
 from data_prep.generated.users import UserNumbers
 from data_prep.output.raw_context import cluster_keys
 from data_prep.output.segment_values import KNOWN, NEW, are_among
@@ -29,7 +29,15 @@ def chunks(total: int) -> Iterator[tuple[int, int]]:
 
 
 def tasks_of(distribution: Distribution) -> list[Task]:
-    return [Task(name, name, given="click" if name == "conversion" else "") for name in distribution.task_names]
+    return [
+        Task(
+            name,
+            name,
+            given="click" if name == "conversion" else "",
+            kind="regression" if name == WATCH else "binary",
+        )
+        for name in distribution.task_names
+    ]
 
 
 def to_table(rows: Rows, distribution: Distribution, values: Sequence[Integers] | None = None) -> pa.Table:
@@ -48,7 +56,7 @@ def to_table(rows: Rows, distribution: Distribution, values: Sequence[Integers] 
     for i in range(distribution.dense):
         columns[f"dense_{i}"] = pa.array(rows.dense[:, i])
     for i, name in enumerate(distribution.task_names):
-        columns[name] = pa.array(rows.labels[:, i])
+        columns[name] = pa.array(rows.watch if name == WATCH else rows.labels[:, i])
     return pa.table(columns)
 
 

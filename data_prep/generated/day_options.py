@@ -7,13 +7,13 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from data_prep.columns.days import day_number
-from data_prep.columns.labels import LabelColumn
+from data_prep.columns.labels import LabelColumn, RegressionLabel
 from data_prep.columns.layout import CategoricalColumn, DenseColumn, Layout
 from data_prep.columns.periods import numbered
 from data_prep.engine.options import IdOptions
 from data_prep.generated.change import Change
 from data_prep.generated.columns import tasks_of
-from data_prep.generated.ground_truth import Distribution
+from data_prep.generated.ground_truth import WATCH, Distribution
 from dlrm_mtl.continuation import Period
 from dlrm_mtl.quoting import quote
 from dlrm_mtl.task_times import TaskTimes
@@ -97,9 +97,10 @@ def layout_of(distribution: Distribution) -> Layout:
             CategoricalColumn(name, "integer", multi_hot=number >= one_hot)
             for number, name in enumerate(distribution.feature_names)
         ),
-        tuple(LabelColumn(name) for name in distribution.task_names),
+        tuple(LabelColumn(name) for name in distribution.task_names if name != WATCH),
         tuple(tasks_of(distribution)),
         tuple(DenseColumn(f"dense_{i}", mark_missing=False) for i in range(distribution.dense)),
+        (RegressionLabel(WATCH),) if distribution.watch_noise else (),
     )
 
 

@@ -115,6 +115,7 @@ class DayLog:
                     "unseen_ids": dict(encoder.unseen),
                     "chain": extended.as_record(),
                     "unseen_before": unseen_before.shares(),
+                    **bayes.nmse(),
                 },
                 bayes_ne=bayes.values(),
                 encoding=encoding,
@@ -122,6 +123,7 @@ class DayLog:
                 for_next=extended.for_next(seen if has_users else None),
                 period=self.options.period(number),
                 continued=Continued.of(extended),
+                scales=extended.previous.reused.label_scales(tasks, {}) if extended.previous is not None else {},
             )
 
     def _extend(self, day: Day, directory: Path) -> Extended:

@@ -6,7 +6,7 @@ together). The formulas stand in docs/data.md; every symbol there is an attribut
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,9 @@ numbers after it are the rows of the days of a log."""
 
 LATENT = 8
 """Latent dimensions, or the number of tasks where that is larger."""
+
+WATCH, WATCH_MEAN = "watch", 2.0
+"""The regression task, and the mean of its label."""
 
 CALIBRATION_ROWS = 1 << 16
 """Rows of the sample on which the biases are set."""
@@ -44,6 +47,9 @@ class Distribution:
     """Positive rate of each unconditional task. The first is the click, the second the like."""
     conversion_rate: float = 0.1
     """Positive rate of the conversion among clicked rows; 0 leaves this task out."""
+    watch_noise: float = 0.0
+    """Standard deviation of the noise in the regression task watch, whose label is a logit and the noise; 0 leaves this
+    task out."""
     signal: float = 2.0
     """Standard deviation of the logits (geometric mean over tasks): the larger, the lower the Bayes NE."""
     interaction: float = 0.2
@@ -70,6 +76,8 @@ class Distribution:
                 raise ValueError(f"{name} {sizes}: expected at least 2 ids in each feature")
         if not self.cardinalities:
             raise ValueError("cardinalities: expected at least one one-hot feature")
+        if not 0.0 <= self.watch_noise < np.inf:
+            raise ValueError(f"watch_noise {self.watch_noise}: expected a number from 0 on")
         for name in ("dense", "users"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} {getattr(self, name)}: expected at least 0")
@@ -96,8 +104,9 @@ class Distribution:
 
     @property
     def task_names(self) -> tuple[str, ...]:
-        """Unconditional tasks in the order of their rates, then the conversion."""
+        """Unconditional tasks in the order of their rates, the regression, then the conversion."""
         unconditional = [("click", "like")[i] if i < 2 else f"task_{i}" for i in range(len(self.rates))]
+        unconditional += [WATCH] if self.watch_noise else []
         return (*unconditional, "conversion") if self.conversion_rate > 0.0 else tuple(unconditional)
 
 
@@ -112,11 +121,16 @@ class Rows:
     dense: npt.NDArray[np.float32]
     """(B, dense)."""
     labels: npt.NDArray[np.int8]
-    """(B, M). A conversion is 1 only where the click is."""
+    """(B, M). A conversion is 1 only where the click is. Undefined for the regression."""
     probabilities: Floats
-    """(B, M) true probabilities, given the features and the user, if any; for the conversion also given the click."""
+    """(B, M) true probabilities, given the features and the user, if any; for the conversion also given the click.
+    Undefined for the regression."""
     users: UserNumbers | None = None
     """(B,); None where there are none."""
+    watch: Floats | None = None
+    """(B,) labels of the regression; None where there is none."""
+    expected_watch: Floats | None = None
+    """(B,) their true means, given the features and the user, if any."""
 
 
 class GroundTruth:
@@ -160,11 +174,17 @@ class GroundTruth:
         """Rows of a chunk: a function of the model, the stream, the chunk's index and its size alone."""
         rng = self.rng(stream, index)
         one_hot, multi_hot, dense, scores, users = self._sample(rng, size)
-        probabilities = sigmoid(scores + self.biases)
+        logits = scores + self.biases
+        probabilities = sigmoid(logits)
         labels = rng.random(probabilities.shape) < probabilities
         if self.distribution.conversion_rate > 0.0:
             labels[:, -1] &= labels[:, 0]
-        return Rows(one_hot, multi_hot, dense.astype(np.float32), labels.astype(np.int8), probabilities, users)
+        rows = Rows(one_hot, multi_hot, dense.astype(np.float32), labels.astype(np.int8), probabilities, users)
+        if not self.distribution.watch_noise:
+            return rows
+        expected = logits[:, self.distribution.task_names.index(WATCH)]
+        watch = expected + self.distribution.watch_noise * rng.standard_normal(size)
+        return replace(rows, watch=watch.astype(np.float32).astype(np.float64), expected_watch=expected)
 
     def moved(
         self, categorical: Sequence[CategoricalSource], directions: Floats, product_directions: Floats
@@ -238,6 +258,9 @@ class GroundTruth:
         biases = np.zeros(self.tasks)
         for task, rate in enumerate(distribution.rates):
             biases[task] = calibrated_bias(scores[:, task], rate, np.ones(len(scores)))
+        if distribution.watch_noise:
+            watch = distribution.task_names.index(WATCH)
+            biases[watch] = WATCH_MEAN - scores[:, watch].mean()
         if distribution.conversion_rate > 0.0:
             clicks = sigmoid(scores[:, 0] + biases[0])
             biases[-1] = calibrated_bias(scores[:, -1], distribution.conversion_rate, clicks)

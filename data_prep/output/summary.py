@@ -38,7 +38,9 @@ def summary(schema: Schema, directory: Path) -> str:
     for task in schema.tasks:
         if task.kind == "regression":
             unit = f", in {shorten(task.unit)}" if task.unit else ""
-            lines.append(f"label of {task.name}: mean {task.mean:.5g}, deviation {task.deviation:.5g}{unit}")
+            nmse = schema.source.get("bayes_nmse", {}).get(task.name)
+            best = "" if nmse is None else f"; Bayes NMSE {nmse:.4f}"
+            lines.append(f"label of {task.name}: mean {task.mean:.5g}, deviation {task.deviation:.5g}{unit}{best}")
         if task.weight:
             lines.append(f"row weights of {task.name}: {task.weight}")
     return "\n".join([*lines, *_on_context(schema)])

@@ -11,8 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from data_prep.generated.ground_truth import CALIBRATION, Distribution, GroundTruth, sigmoid
-from data_prep.synthetic import Options, generate
+from data_prep.generated.columns import CHUNK_ROWS
+from data_prep.generated.day_options import DayOptions
+from data_prep.generated.ground_truth import CALIBRATION, EVAL, Distribution, GroundTruth, sigmoid
+from data_prep.synthetic import Options, generate, generate_days
 from dlrm_mtl.schema import Schema, read_schema
 from tests.entry_points.processes import python
 from tests.messages import naming
@@ -88,6 +90,36 @@ def test_label_rates_are_those_asked_for(data_set: tuple[Path, Schema]) -> None:
         )
         assert np.asarray(labels[name])[defined].mean() == pytest.approx(asked, abs=tolerance)
     assert schema.tasks[0].base_rate == np.asarray(read(out, "train")["click"]).mean()
+
+
+def test_the_regression_is_a_logit_with_noise(tmp_path: Path) -> None:
+    distribution = replace(SMALL, watch_noise=1.5)
+    schema = generate(Options(tmp_path / "data", rows=20_000, eval_rows=5_000, distribution=distribution))
+    watch = schema.tasks[schema.task_names.index("watch")]
+    labels = np.asarray(read(tmp_path / "data", "train")["watch"]).astype(np.float64)
+    assert (watch.mean, watch.deviation) == pytest.approx((labels.mean(), labels.std()))
+    truth = GroundTruth(distribution, 0)
+    scale = truth.scales[schema.task_names.index("watch")]
+    # Five standard errors of the mean and the deviation over 20,000 rows, and as much for the rows that set the bias.
+    assert watch.mean == pytest.approx(2.0, abs=0.07 * math.hypot(scale, 1.5))
+    nmse = schema.source["bayes_nmse"]["watch"]
+    rows = truth.rows(EVAL, 0, CHUNK_ROWS)
+    assert rows.watch is not None
+    assert rows.expected_watch is not None
+    evaluated = np.asarray(read(tmp_path / "data", "eval")["watch"])
+    assert evaluated == pytest.approx(rows.watch[:5_000])
+    errors = evaluated - rows.expected_watch[:5_000]
+    assert nmse == pytest.approx(np.mean(errors**2) / evaluated.var(dtype=np.float64), rel=1e-5)
+    assert np.std(errors) == pytest.approx(1.5, rel=0.05)
+    days = [
+        schema
+        for _, schema in generate_days(
+            Options(tmp_path / "days", rows=2_000, distribution=distribution, log=DayOptions(days=2))
+        )
+    ]
+    scales = [schema.tasks[schema.task_names.index("watch")] for schema in days]
+    assert (scales[0].mean, scales[0].deviation) == (scales[1].mean, scales[1].deviation)
+    assert all(schema.source["bayes_nmse"]["watch"] < 1.0 for schema in days)
 
 
 def test_a_conversion_needs_a_click(data_set: tuple[Path, Schema]) -> None:
@@ -300,7 +332,7 @@ def test_memory_does_not_grow_with_rows(tmp_path: Path) -> None:
     program = """
 import resource, sys
 from pathlib import Path
-from data_prep.synthetic import Options, generate
+from data_prep.synthetic import Options, generate, generate_days
 for rows in (100_000, 400_000):
     generate(Options(Path(sys.argv[1]), rows=rows, eval_rows=1000))
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
