@@ -98,10 +98,10 @@ class RegressionLabel:
     @property
     def formula(self) -> str:
         """What the label is, in words."""
-        value = self.source if self.divisor == 1.0 else f"{self.source} / {self.divisor:g}"
-        low, high = self.range
-        of_range = "" if (low, high) == (-math.inf, math.inf) else f", {self.source} from {low:g} to {high:g}"
-        return (f"log(1 + {value})" if self.transform == "log" else value) + of_range
+        value = self.source if self.divisor == 1.0 else f"{self.source} / {self.divisor!r}"
+        formula = f"log(1 + {value})" if self.transform == "log" else value
+        formula += "" if self.lowest is None else f", {self.source} at least {self.lowest!r}"
+        return formula + ("" if self.highest is None else f", {self.source} at most {self.highest!r}")
 
     def values(self, numbers: Floats) -> tuple[Floats, int]:
         """Labels (B,) of numbers (B,), and how many numbers are out of range and count as its end. Raises ValueError
