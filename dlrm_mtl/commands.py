@@ -44,7 +44,7 @@ COMMANDS: Mapping[str, Command] = MappingProxyType(
         "apply": Command("dlrm_mtl.apply", PREPARE, "published changes of an export: the full export of a later day"),
         "experiments": Command("dlrm_mtl.experiments", TRAINING, "the paper's tables and figure for your data"),
         "evaluate": Command("dlrm_mtl.evaluate", TRAINING, "the metrics of trained models on a data set"),
-        "predict": Command("dlrm_mtl.predict", TRAINING, "a trained model's probabilities for every row, as parquet"),
+        "predict": Command("dlrm_mtl.predict", TRAINING, "a trained model's predictions for every row, as parquet"),
         "report": Command("dlrm_mtl.report", REPORT, "the report of a comparison, or of several joined"),
         "power": Command("dlrm_mtl.power", REPORT, "how many seeds and evaluation rows an effect needs"),
         "plan": Command("dlrm_mtl.plan", TRAINING, "whether a model fits a hypothetical cluster"),

@@ -86,7 +86,7 @@ def stream(*script_args: str, **job: Any) -> specs.AppDef:
 
 @_with_job()
 def predict(*script_args: str, **job: Any) -> specs.AppDef:
-    """Writes the probabilities of every row of a split.
+    """Writes the predictions for every row of a split.
 
     Args:
         script_args: options of dlrm_mtl.predict, after ``--``; ``python -m dlrm_mtl.predict --help`` lists them
