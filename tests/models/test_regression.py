@@ -134,6 +134,18 @@ def test_every_architecture_takes_them(rows: tuple[Schema, MultiTaskBatch], shar
     assert predictions.logits.shape == batch.labels.shape
 
 
+@pytest.mark.parametrize("method", ["dwa", "famo", "stch"])
+def test_methods_that_follow_losses_weigh_every_task(rows: tuple[Schema, MultiTaskBatch], method: str) -> None:
+    schema, batch = rows
+    model = materialized(schema, ModelConfig(embedding_dim=4, head_mlp=()), recipe=method).train()
+    layer: Any = model.dense_part.balancing
+    for _ in range(2):
+        losses, _ = model(batch)
+        assert (losses > 0).all()
+        losses.sum().backward()
+        assert (layer.record.coefficients > 0).all()
+
+
 def test_a_funnel_leaves_regression_tasks_as_they_are() -> None:
     tasks = tuple(replace(task, weight="") for task in TASKS)
     relation = build_relation(ModelConfig(relation="esmm"), tasks)
