@@ -113,7 +113,8 @@ class Processor:
 
 @dataclass(frozen=True)
 class QuantizedNe:
-    """NE of an output with float tables, and with int8 tables; None where the rows have one class."""
+    """NE of an output, or NMSE of a regression task, with float tables and with int8 tables; None where all labels are
+    equal."""
 
     float_tables: float | None
     int8_tables: float | None

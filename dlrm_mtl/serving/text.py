@@ -12,11 +12,12 @@ def format_export(manifest: Manifest) -> str:
     if of_encoding:
         lines.append(f"{ENCODING}: {len(of_encoding)} files, {format_size(sum(of_encoding.values()))}")
     if manifest.quantization is not None:
-        lines += ["", "NE with float tables, with int8 tables, and the difference in percent:"]
+        loss = "NE or NMSE" if any(output.kind == "regression" for output in manifest.outputs) else "NE"
+        lines += ["", f"{loss} with float tables, with int8 tables, and the difference in percent:"]
         for output, ne in manifest.quantization.ne.items():
             before, after = ne.float_tables, ne.int8_tables
             if before is None or after is None:
-                lines.append(f"{output}: none, one class")
+                lines.append(f"{output}: none, all labels are equal")
             else:
                 lines.append(f"{output}: {before:.6f}, {after:.6f}, {100 * (after - before):+.4f}")
     return "\n".join(lines)
