@@ -11,6 +11,9 @@ from dlrm_mtl.quoting import MAX_LENGTH, quote
 
 TableOptimizer = Literal["rowwise_adagrad", "adagrad", "sgd", "adam"]
 DenseOptimizer = Literal["adam", "adamw", "adagrad", "sgd"]
+DECAY_SHARE = 0.4
+"""Share of a run's steps, its last ones, over which rates fall by default."""
+
 ShardingKind = Literal["table_wise", "column_wise", "table_column_wise", "row_wise", "table_row_wise", "grid_shard"]
 """torchrec's sharding types without data_parallel: replicated tables would leave the fused table optimizer."""
 Kernel = Literal["fused", "fused_uvm_caching"]
@@ -43,7 +46,7 @@ def require_directory_of(file: Path | None, name: str = "json") -> None:
 class ModelConfig:
     """The ranker: tables and bottom MLP, interaction, what the tasks share above it, one head per task."""
 
-    interaction: str = "dot"
+    interaction: str = "low_rank_dcn"
     """How table and dense embeddings meet: dot (pairwise inner products, DLRM), concat (side by side), dcn or
     low_rank_dcn (cross network with full or low-rank kernels, DCN v2), deepfm, projection (product of two learned
     projections), or a class of your own, MODULE:CLASS."""
@@ -86,7 +89,7 @@ class ModelConfig:
     relation: str = "independent"
     """How the tasks' probabilities are related: independent, esmm (a task given another one is trained on the product
     with it, over all rows), esm2 (the same, with two ways to some tasks), or a class of your own, MODULE:CLASS."""
-    head_mlp: tuple[int, ...] = (256, 128)
+    head_mlp: tuple[int, ...] = (64,)
     """Hidden layer sizes of each task's head."""
 
     def __post_init__(self) -> None:
@@ -123,40 +126,45 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class ScheduleConfig:
-    """A learning-rate schedule: linear warm-up, constant, linear decay, each in steps or as a share of the run."""
+    """A learning-rate schedule: linear warm-up, constant, linear decay, each in steps or as a share of the run. By
+    default the rate falls over the last 40 % of a run; in a stream it stays."""
 
     warmup_steps: int = 0
     """Steps over which the rate rises linearly to its full value."""
     decay_start: int = 0
     """Step at which the decay begins; after the warm-up."""
     decay_steps: int = 0
-    """Steps over which the rate falls linearly to final_scale times its full value, and stays; 0: no decay."""
-    final_scale: float = 0.0
+    """Steps over which the rate falls linearly to final_scale times its full value, and stays."""
+    final_scale: float = 0.02
     """Rate after the decay, relative to the full rate."""
     warmup_share: float = 0.0
     """Instead of warmup_steps: share of the run's steps."""
-    decay_share: float = 0.0
-    """Instead of decay_start and decay_steps: share of the run's steps, its last ones."""
+    decay_share: float | None = None
+    """Instead of decay_start and decay_steps: share of the run's steps, its last ones; 0: no decay. By default 0.4
+    where decay_steps are not given, and 0 in a stream."""
 
     def __post_init__(self) -> None:
         for name in ("warmup_steps", "decay_start", "decay_steps"):
             require(f"schedule.{name}", getattr(self, name), getattr(self, name) >= 0, "0 or more")
         for name in ("final_scale", "warmup_share", "decay_share"):
-            require(f"schedule.{name}", getattr(self, name), 0 <= getattr(self, name) <= 1, "a value in [0, 1]")
+            value = getattr(self, name)
+            require(f"schedule.{name}", value, value is None or 0 <= value <= 1, "a value in [0, 1]")
         for share, names in (("warmup_share", ("warmup_steps",)), ("decay_share", ("decay_start", "decay_steps"))):
             for name in names:
                 valid = not (getattr(self, share) and getattr(self, name))
                 require(f"schedule.{name}", getattr(self, name), valid, f"0 beside {share}={getattr(self, share)}")
-        valid = self.warmup_share + self.decay_share <= 1
+        valid = self.warmup_share + (self.decay_share or 0.0) <= 1
         expected = f"at most {1 - self.warmup_share:g} beside warmup_share={self.warmup_share}"
         require("schedule.decay_share", self.decay_share, valid, expected)
+        if self.decay_start and self.decay_share is None:
+            require("schedule.decay_steps", self.decay_steps, self.decay_steps > 0, "1 or more beside decay_start")
         if self.decay_steps:
             valid = self.decay_start >= self.warmup_steps
             require("schedule.decay_start", self.decay_start, valid, f"{self.warmup_steps} (warmup_steps) or more")
 
     @property
     def has_shares(self) -> bool:
-        return self.warmup_share > 0 or self.decay_share > 0
+        return self.warmup_share > 0 or bool(self.decay_share)
 
     def in_steps(self, steps: int) -> "ScheduleConfig":
         """The same in a run of so many steps: shares rounded to steps.
@@ -164,14 +172,18 @@ class ScheduleConfig:
         Raises:
             ValueError: warm-up and decay, one of them given in steps, overlap.
         """
-        changes: dict[str, int] = {}
-        if self.decay_share:
-            decay = round(self.decay_share * steps)
-            changes |= {"decay_start": steps - decay, "decay_steps": decay}
+        warmup, start, decay = self.warmup_steps, self.decay_start, self.decay_steps
         if self.warmup_share:
             warmup = round(self.warmup_share * steps)
-            # Two halves of an odd number of steps are both rounded up.
-            changes["warmup_steps"] = min(warmup, changes.get("decay_start", warmup))
+        if self.decay_share:
+            decay = round(self.decay_share * steps)
+        elif self.decay_share is None and not decay:
+            decay = min(round(DECAY_SHARE * steps), max(steps - warmup, 0))
+        if not self.decay_steps:
+            start = steps - decay if decay else 0
+        if self.warmup_share and decay:  # Two halves of an odd number of steps are both rounded up.
+            warmup = min(warmup, start)
+        changes = {"warmup_steps": warmup, "decay_start": start, "decay_steps": decay}
         try:
             return replace(self, warmup_share=0.0, decay_share=0.0, **changes)  # type: ignore[arg-type]
         except ValueError as error:
@@ -184,14 +196,13 @@ class OptimizerConfig:
 
     table: TableOptimizer = "rowwise_adagrad"
     """Optimizer of the embedding tables. adam needs a GPU."""
-    table_lr: float = 0.04
-    """Learning rate of the tables. This default and that of dense_lr gave the best control on KuaiRand's feeds, on
-    validation days, see docs/choosing.md."""
+    table_lr: float = 0.08
+    """Learning rate of the tables."""
     table_eps: float = 1e-8
     """Epsilon of the tables' Adagrad or Adam."""
     dense: DenseOptimizer = "adam"
     """Optimizer of everything else."""
-    dense_lr: float = 2e-3
+    dense_lr: float = 4e-3
     """Learning rate of everything else."""
     weight_decay: float = 0.0
     """Weight decay of the dense optimizer."""
@@ -214,6 +225,11 @@ class OptimizerConfig:
     def schedules(self) -> dict[str, ScheduleConfig]:
         """By the names of their options."""
         return {"table_schedule": self.table_schedule, "dense_schedule": self.dense_schedule}
+
+    def of_stream(self) -> "OptimizerConfig":
+        """With rates that stay, where no decay is stated."""
+        stay = {name: replace(each, decay_share=0.0) for name, each in self.schedules.items()}
+        return replace(self, **stay)  # type: ignore[arg-type]
 
     def in_steps(self, steps: int) -> "OptimizerConfig":
         """With schedules in steps, see :meth:`ScheduleConfig.in_steps`."""

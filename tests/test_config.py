@@ -77,7 +77,6 @@ def test_a_value_out_of_range_is_named(kind: Callable[..., Any], field: str, nam
 
 
 def test_decay_before_the_end_of_the_warmup_is_refused() -> None:
-    ScheduleConfig(warmup_steps=5, decay_start=2)
     with pytest.raises(ValueError, match=naming("schedule.decay_start", 2, "warmup_steps")):
         ScheduleConfig(warmup_steps=5, decay_start=2, decay_steps=1)
 
@@ -88,6 +87,7 @@ def test_decay_before_the_end_of_the_warmup_is_refused() -> None:
         ({"warmup_share": 0.1, "warmup_steps": 5}, ("schedule.warmup_steps", 5, "warmup_share=0.1")),
         ({"decay_share": 0.1, "decay_steps": 5}, ("schedule.decay_steps", 5, "decay_share=0.1")),
         ({"decay_share": 0.1, "decay_start": 5}, ("schedule.decay_start", 5, "decay_share=0.1")),
+        ({"decay_start": 5}, ("schedule.decay_steps", 0, "decay_start")),
         ({"warmup_share": 0.7, "decay_share": 0.4}, ("schedule.decay_share", 0.4, "0.3", "warmup_share")),
     ],
 )
@@ -99,20 +99,29 @@ def test_shares_and_steps_that_contradict_each_other_are_refused(options: Any, n
 @pytest.mark.parametrize(
     ("stated", "steps", "expected"),
     [
-        (ScheduleConfig(warmup_share=0.1), 50, ScheduleConfig(5)),
-        (ScheduleConfig(decay_share=0.4, final_scale=0.02), 50, ScheduleConfig(0, 30, 20, 0.02)),
-        (ScheduleConfig(decay_share=0.29), 100, ScheduleConfig(0, 71, 29)),
-        (ScheduleConfig(warmup_share=0.5, decay_share=0.5), 3, ScheduleConfig(1, 1, 2)),
-        (ScheduleConfig(warmup_share=0.1, decay_share=0.9), 15, ScheduleConfig(1, 1, 14)),
-        (ScheduleConfig(warmup_steps=7, decay_share=0.5), 20, ScheduleConfig(7, 10, 10)),
-        (ScheduleConfig(decay_start=6, decay_steps=2, warmup_share=0.25), 20, ScheduleConfig(5, 6, 2)),
-        (ScheduleConfig(decay_share=0.4), 1, ScheduleConfig(0, 1, 0)),
-        (ScheduleConfig(3, 4, 5, 0.5), 100, ScheduleConfig(3, 4, 5, 0.5)),
+        (ScheduleConfig(), 50, (0, 30, 20)),
+        (ScheduleConfig(warmup_share=0.1), 50, (5, 30, 20)),
+        (ScheduleConfig(warmup_steps=45), 50, (45, 45, 5)),
+        (ScheduleConfig(warmup_steps=60), 50, (60, 0, 0)),
+        (ScheduleConfig(warmup_share=0.1, decay_share=0.0), 50, (5, 0, 0)),
+        (ScheduleConfig(decay_share=0.5), 50, (0, 25, 25)),
+        (ScheduleConfig(decay_share=0.29), 100, (0, 71, 29)),
+        (ScheduleConfig(warmup_share=0.5, decay_share=0.5), 3, (1, 1, 2)),
+        (ScheduleConfig(warmup_share=0.9), 15, (14, 14, 1)),
+        (ScheduleConfig(warmup_share=0.1, decay_share=0.9), 15, (1, 1, 14)),
+        (ScheduleConfig(warmup_steps=7, decay_share=0.5), 20, (7, 10, 10)),
+        (ScheduleConfig(decay_start=6, decay_steps=2, warmup_share=0.25), 20, (5, 6, 2)),
+        (ScheduleConfig(decay_share=0.4), 1, (0, 0, 0)),
+        (ScheduleConfig(3, 4, 5), 100, (3, 4, 5)),
+        (ScheduleConfig(decay_share=0.0), 100, (0, 0, 0)),
     ],
 )
-def test_shares_in_steps(stated: ScheduleConfig, steps: int, expected: ScheduleConfig) -> None:
-    assert stated.in_steps(steps) == expected
-    assert stated.has_shares == (stated != expected)
+def test_shares_in_steps(stated: ScheduleConfig, steps: int, expected: tuple[int, int, int]) -> None:
+    in_steps = stated.in_steps(steps)
+    assert (in_steps.warmup_steps, in_steps.decay_start, in_steps.decay_steps) == expected
+    assert in_steps.final_scale == stated.final_scale
+    assert in_steps.in_steps(2 * steps) == in_steps
+    assert not in_steps.has_shares
 
 
 def test_a_decay_before_the_end_of_the_warmup_is_refused_when_the_steps_are_known() -> None:

@@ -52,9 +52,9 @@ def test_the_same_run_goes_on(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        ({"batch_size": 64}, "batch_size=2048 where this one has 64"),
+        ({"batch_size": 64}, "batch_size=1024 where this one has 64"),
         ({"arms": ("mean", "sum")}, r"arms=\['mean', 'multibalance'\] where this one has \['mean', 'sum'\]"),
-        ({"model": ModelConfig(head_mlp=(3,))}, r"model.head_mlp=\[256, 128\] where this one has \[3\]"),
+        ({"model": ModelConfig(head_mlp=(3,))}, r"model.head_mlp=\[64\] where this one has \[3\]"),
         ({"reader": ReaderConfig(shuffle_rows=7)}, "reader.shuffle_rows=131072 where this one has 7"),
     ],
 )

@@ -154,9 +154,9 @@ def prepare(
 
 
 def _schedules(stated: OptimizerConfig, in_steps: OptimizerConfig, steps: int) -> Iterator[str]:
-    """A line for each schedule that was stated in shares of the run."""
+    """A line for each schedule that was not stated in steps, but follows from the length of the run."""
     for name, schedule in in_steps.schedules.items():
-        if stated.schedules[name].has_shares:
+        if replace(stated.schedules[name], decay_share=0.0) != schedule:
             parts = (f"{part} {getattr(schedule, part):,}" for part in ("warmup_steps", "decay_start", "decay_steps"))
             yield f"optimizer.{name}: {', '.join(parts)} of {steps:,} steps"
 

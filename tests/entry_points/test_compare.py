@@ -197,7 +197,7 @@ def test_one_process_and_quiet_output(small_dataset: Path, tmp_path: Path) -> No
             "unknown balancer 'multibalanced', expected one of mean, sum, static, multibalance",
         ),
         (
-            ["--arms", "mean", "mgda:level=interaction", "--batch-size", "100"],
+            ["--arms", "mean", "mgda:level=interaction", "--batch-size", "100", "--model.interaction", "dot"],
             "level=interaction: this interaction has no parameters",
         ),
         (["--segments", "item", "hour"], "segments: the data set has no segment 'hour'; there is user, item"),

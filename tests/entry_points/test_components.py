@@ -146,9 +146,13 @@ def test_a_data_set_that_is_seen_decides_what_arms_there_are(small_dataset: Path
         ("experiments", ["--study", "table33", "--", "--data", "D", "--out", "R"], "study is 'table33'"),
         ("prepare", ["--source", "critio", "--", "--raw", "D", "--out", "R"], "source is 'critio'"),
         ("train", ["-j", "1y2", "--", "--data", "D", "--out", "R"], "1y2"),
-        ("train", ["--", "--data", "D", "--out", "R", "--arm", "mgda:level=interaction"], "no parameters"),
+        (
+            "train",
+            ["--", "--data", "D", "--out", "R", "--arm", "mgda:level=interaction", "--model.interaction", "dot"],
+            "no parameters",
+        ),
         ("compare", ["--", "--data", "D", "--out", "R", "--arms", "mean", "x" * 999], "xxx[.]{3}xxx"),
-        ("train", ["-j", "1x3", "--", "--data", "D", "--out", "R"], "batch_size is 2048, expected a multiple of the 3"),
+        ("train", ["-j", "1x3", "--", "--data", "D", "--out", "R"], "batch_size is 1024, expected a multiple of the 3"),
     ],
 )
 def test_what_is_wrong_with_a_launch_is_named(name: str, arguments: list[str], message: str) -> None:

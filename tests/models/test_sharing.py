@@ -272,7 +272,7 @@ def test_options_that_an_architecture_ignores(sharing: str, unread: set[str]) ->
         "cross_layers": 7,
     }
     with torch.device("meta"):
-        reads = OptionReads.of(ModelConfig(sharing=sharing, **options))
+        reads = OptionReads.of(ModelConfig("dot", sharing=sharing, **options))
         DenseModules(SCHEMA, reads)
-    assert reads.unread() == {name: options[name] for name in (*unread, "cross_layers")}  # of dcn, and this is dot
+    assert reads.unread() == {name: options[name] for name in (*unread, "cross_layers")}
     replace(reads, embedding_dim=8)  # as an architecture of one's own may

@@ -112,10 +112,13 @@ def test_scheduled_rates_reach_the_tables_of_every_rank(small_dataset: Path, ran
 
 def test_shares_are_steps_of_the_run(small_dataset: Path, rank_pool: RankPool, tmp_path: Path) -> None:
     by_shares = sgd(
-        table_schedule=ScheduleConfig(warmup_share=0.5),
+        table_schedule=ScheduleConfig(warmup_share=0.5, decay_share=0.0),
         dense_schedule=ScheduleConfig(warmup_steps=2, decay_share=0.25, final_scale=0.5),
     )
-    in_steps = sgd(table_schedule=ScheduleConfig(4), dense_schedule=ScheduleConfig(2, 6, 2, 0.5))
+    in_steps = sgd(
+        table_schedule=ScheduleConfig(4, decay_share=0.0),
+        dense_schedule=ScheduleConfig(2, 6, 2, 0.5, decay_share=0.0),
+    )
     results = []
     for name, optimizer in (("shares", by_shares), ("steps", in_steps)):
         config = run_config(small_dataset, out=tmp_path / name, optimizer=optimizer, max_steps=STEPS)

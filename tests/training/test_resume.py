@@ -260,7 +260,7 @@ def test_another_model_is_refused(small_dataset: Path, rank_pool: RankPool, tmp_
     config = config_of(small_dataset, init_from=checkpoint)
     for changes, message in (
         ({"head_mlp": (8,)}, "has size"),
-        ({"head_mlp": (256, 128, 64)}, "which this run needs"),
+        ({"head_mlp": (64, 32)}, "which this run needs"),
         ({"bottom_mlp": (64, 32)}, ""),
         ({"over_mlp": (16,)}, ""),
     ):
