@@ -192,6 +192,10 @@ class ModelSchema:
         return tuple(dict.fromkeys(task.weight for task in self.tasks if task.weight))
 
     @property
+    def task_kinds(self) -> tuple[TaskKind, ...]:
+        return tuple(task.kind for task in self.tasks)
+
+    @property
     def task_names(self) -> tuple[str, ...]:
         return tuple(task.name for task in self.tasks)
 

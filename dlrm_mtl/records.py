@@ -66,8 +66,7 @@ def convert(hint: Any, value: Any, where: str) -> Any:
     if origin in (Union, UnionType):
         if value is None and NoneType in arguments:
             return None
-        [hint] = [kind for kind in arguments if kind is not NoneType]
-        return convert(hint, value, where)
+        return convert(_of_kind([each for each in arguments if each is not NoneType], value), value, where)
     if origin is tuple:
         return _tuple(arguments, value, where)
     if isinstance(origin, type) and issubclass(origin, Mapping):
@@ -83,6 +82,13 @@ def convert(hint: Any, value: Any, where: str) -> Any:
     if hint in PLAIN:
         return _plain(hint, value, where)
     return build(hint, value, where)
+
+
+def _of_kind(hints: Sequence[Any], value: Any) -> Any:
+    """Of dataclasses, the one with the value's ``kind``, or the first, without one."""
+    kind = value.get("kind") if isinstance(value, Mapping) else None
+    with_kind = [hint for hint in hints[1:] if kind in get_args(_fields(hint)[0]["kind"])]
+    return (*with_kind, hints[0])[0]
 
 
 def _tuple(arguments: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:

@@ -1,6 +1,6 @@
 """Metrics with the influence of each bucket of evaluation rows, from which their errors follow."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -85,6 +85,18 @@ def on_buckets(estimates: Estimates, chosen: npt.NDArray[np.bool_]) -> Estimates
     return Estimates(estimates.values + total, centred)
 
 
+def join_metrics(parts: Sequence[Mapping[str, Estimates]]) -> dict[str, Estimates]:
+    """By metric, the tasks of all parts in one, which are over the same buckets. A metric that a part lacks, as its
+    tasks are of another kind, is undefined there."""
+
+    def of_part(part: Mapping[str, Estimates], metric: str) -> Estimates:
+        buckets, tasks = next(iter(part.values())).influence.shape
+        return part[metric] if metric in part else undefined(buckets, tasks)
+
+    metrics = dict.fromkeys(metric for part in parts for metric in part)
+    return {metric: join([of_part(part, metric) for part in parts]) for metric in metrics}
+
+
 def join(estimates: Sequence[Estimates]) -> Estimates:
     """The tasks of all estimates in one; buckets must hold the same clusters."""
     return Estimates(
@@ -104,9 +116,9 @@ def of_one(value: float, influence: FloatArray) -> Estimates:
     return where_finite(np.array([value]), influence[:, None])
 
 
-def undefined(buckets: int) -> Estimates:
-    """Estimates of one task without a value."""
-    return of_one(np.nan, np.zeros(buckets))
+def undefined(buckets: int, tasks: int = 1) -> Estimates:
+    """Estimates of tasks without a value."""
+    return Estimates(np.full(tasks, np.nan), np.zeros((buckets, tasks)))
 
 
 def bucket_totals(values: FloatArray, buckets: npt.NDArray[np.int64], num_buckets: int) -> FloatArray:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from dlrm_mtl.metrics.estimates import Estimates, FloatArray, join
+from dlrm_mtl.metrics.estimates import Estimates, FloatArray, join, join_metrics
 from dlrm_mtl.metrics.task_metrics import TaskEvaluation
 
 SEGMENT_BUCKETS = 100
@@ -18,7 +18,7 @@ class SegmentEvaluation:
 
     rows: int
     ne: Estimates
-    """Of M tasks, over buckets of clusters: K = 100."""
+    """Normalized losses of M tasks, over buckets of clusters: K = 100."""
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,9 @@ class EvaluationEstimates:
     """Metrics of M tasks with the influence of each bucket of rows, as seed-S.npz keeps them for an arm."""
 
     estimates: Mapping[str, Estimates]
-    """By metric: ``ne``, ``log_calibration``, ``auc``, ``auprc``, ``recalibrated_ne``, and if rows have a cluster,
-    ``gauc`` and ``uauc``."""
+    """By metric: ``ne``, the normalized loss (NMSE of a regression); of binary tasks ``log_calibration``, ``auc``,
+    ``auprc``, ``recalibrated_ne``, and if rows have a cluster, ``gauc`` and ``uauc``; of regressions ``mae``,
+    ``mean_error`` and ``xauc``."""
     segments: Mapping[str, Mapping[str, SegmentEvaluation]]
     """By segment and value."""
     product_estimates: Mapping[str, Estimates] = field(default_factory=dict)
@@ -64,14 +65,14 @@ class Evaluation(EvaluationMetrics):
     """The evaluation of one model on a split."""
 
     sums: FloatArray
-    """(K, M, 4) sums over all rows by bucket, see :mod:`dlrm_mtl.metrics.bucket_sums`."""
+    """(K, M, 8) sums over all rows by bucket, see :mod:`dlrm_mtl.metrics.bucket_sums`."""
 
 
 def side_by_side(evaluations: Sequence[Evaluation]) -> Evaluation:
     """Joins evaluations of models for different tasks on the same rows into one of all tasks, without products."""
     first = evaluations[0]
     return Evaluation(
-        estimates={key: join([each.estimates[key] for each in evaluations]) for key in first.estimates},
+        estimates=join_metrics([each.estimates for each in evaluations]),
         segments={
             name: {
                 value: SegmentEvaluation(segment.rows, join([each.segments[name][value].ne for each in evaluations]))

@@ -8,25 +8,27 @@ import torch
 
 from dlrm_mtl.data.context import Context
 from dlrm_mtl.distributed.processes import Ranks
-from dlrm_mtl.metrics.bucket_sums import log_calibration_estimates, normalized_entropy_estimates
 from dlrm_mtl.metrics.buckets import BUCKETS
-from dlrm_mtl.metrics.estimates import Estimates, join
+from dlrm_mtl.metrics.estimates import join_metrics
 from dlrm_mtl.metrics.evaluation import Evaluation
-from dlrm_mtl.metrics.kept import LIMIT, NEGATIVE, POSITIVE, UNDEFINED, KeptPredictions, Sample
+from dlrm_mtl.metrics.kept import LIMIT, KeptPredictions, Sample
+from dlrm_mtl.metrics.normalized_loss import sum_estimates
 from dlrm_mtl.metrics.segment_sums import SegmentSums
 from dlrm_mtl.metrics.sums import MetricSums
 from dlrm_mtl.metrics.task_evaluation import MeasuredTask, TaskMeasurement
-from dlrm_mtl.models.products import Chains, append_products, append_terms
+from dlrm_mtl.model_schema import Task
+from dlrm_mtl.models.products import Chains, append_kinds, append_products, append_terms
 from dlrm_mtl.models.ranker import Predictions
 
 
 class Evaluator:
     """Collects the predictions of this rank's rows of a split, and evaluates those of all ranks.
 
-    NE, calibration and segments come from sums over all rows; other metrics from single predictions that are kept.
+    Normalized losses, errors of the mean prediction and segments come from sums over all rows; other metrics from
+    single predictions that are kept.
 
     Args:
-        num_tasks: M.
+        tasks: M.
         context: describes the context columns.
         batch_size: maximum number of rows of a batch, over all ranks.
         device: of the model.
@@ -37,7 +39,7 @@ class Evaluator:
 
     def __init__(
         self,
-        num_tasks: int,
+        tasks: Sequence[Task],
         context: Context,
         batch_size: int,
         device: torch.device,
@@ -45,12 +47,14 @@ class Evaluator:
         limit: int = LIMIT,
         products: Mapping[str, Sequence[int]] = MappingProxyType({}),
     ) -> None:
-        self._num_tasks = num_tasks
+        kinds = [task.kind for task in tasks]
+        self._num_tasks = len(tasks)
         self._products = products
         self._chains = tuple(products.values())
-        self._sums = MetricSums(num_tasks + len(products), device, BUCKETS)
-        self._segments = SegmentSums(context.segments, num_tasks, device)
-        self._kept = KeptPredictions(num_tasks, batch_size, limit)
+        self._kinds = append_kinds(kinds, self._chains)
+        self._sums = MetricSums(self._kinds, device, BUCKETS)
+        self._segments = SegmentSums(context.segments, kinds, device)
+        self._kept = KeptPredictions(tasks, batch_size, limit)
         self._context = context
         self._ranks = ranks
 
@@ -73,31 +77,26 @@ class Evaluator:
         if sample is not None:
             measurement = TaskMeasurement(_with_products(sample, self._chains), bool(self._context.cluster))
         sums = self._sums.sums.cpu().numpy()
-        log_calibration = log_calibration_estimates(sums)
         measured: list[MeasuredTask] = []
         for task, metrics in enumerate(self._sums.compute()):
             if ranks is not None:
                 ranks.watch.progress("metrics", task)
             measured_task = None
             if measurement is not None:
-                measured_task = measurement.measure(task, metrics, log_calibration.of_task(task))
+                of_sums = sum_estimates(sums[:, [task]], self._kinds[task])
+                measured_task = measurement.measure(task, metrics, of_sums)
             if ranks is not None:
                 measured_task = ranks.broadcast(measured_task)
             assert measured_task is not None
             measured.append(measured_task)
         if ranks is not None:
             ranks.watch.pause()
-        estimates: dict[str, Estimates] = {
-            "ne": normalized_entropy_estimates(sums),
-            "log_calibration": log_calibration,
-            **{key: join([task.estimates[key] for task in measured]) for key in measured[0].estimates},
-        }
         tasks, products = slice(self._num_tasks), slice(self._num_tasks, None)
         numbers = [task.numbers for task in measured]
         return Evaluation(
-            {key: each.of_tasks(tasks) for key, each in estimates.items()},
+            join_metrics([task.estimates for task in measured[tasks]]),
             self._segments.compute(),
-            {key: each.of_tasks(products) for key, each in estimates.items()} if self._products else {},
+            join_metrics([task.estimates for task in measured[products]]),
             tasks=numbers[tasks],
             products=dict(zip(self._products, numbers[products], strict=True)),
             sums=sums[:, tasks],
@@ -108,8 +107,11 @@ def _with_products(sample: Sample, chains: Chains) -> Sample:
     """A sample of M tasks to one of M + P."""
     if not chains:
         return sample
-    outcomes = torch.from_numpy(sample.outcomes)
-    positive, defined = (outcomes == POSITIVE).float(), (outcomes != UNDEFINED).float()
-    terms = append_terms(torch.from_numpy(sample.logits), positive, defined, chains)
-    of_all = torch.where(terms.labels > 0, POSITIVE, torch.where(terms.weights > 0, NEGATIVE, UNDEFINED))
-    return replace(sample, logits=terms.logits.numpy(), outcomes=of_all.to(torch.uint8).numpy())
+    logits, labels, weights = (torch.from_numpy(each) for each in (sample.logits, sample.labels, sample.weights))
+    terms = append_terms(logits, labels.float(), weights.float(), chains)
+    return replace(
+        sample,
+        logits=terms.logits.numpy(),
+        labels=terms.labels.to(labels.dtype).numpy(),
+        weights=terms.weights.to(weights.dtype).numpy(),
+    )

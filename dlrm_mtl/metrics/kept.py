@@ -10,10 +10,12 @@ import torch.distributed as dist
 from torch import Tensor
 
 from dlrm_mtl.distributed.processes import Ranks
+from dlrm_mtl.model_schema import Task
 from dlrm_mtl.models.ranker import Predictions
 
 LIMIT = 1 << 24
-"""Maximum number of predictions (rows times tasks) kept over all ranks: 110 MB with three tasks."""
+"""Maximum number of predictions (rows times tasks) kept over all ranks: 130 MB with three binary tasks, up to 230 MB
+with regressions and weights."""
 CELLS = 1 << 16
 """Number of cells that clusters are hashed into; whole cells are kept or left out."""
 _BUFFER = 1 << 20
@@ -31,15 +33,14 @@ class Sample:
 
     logits: npt.NDArray[np.float32]
     """(N, M)."""
-    outcomes: npt.NDArray[np.uint8]
-    """(N, M), UNDEFINED, NEGATIVE or POSITIVE."""
+    labels: npt.NDArray[np.float32 | np.uint8]
+    """(N, M)."""
+    weights: npt.NDArray[np.float32 | np.uint8]
+    """(N, M); 0 where a task is not defined."""
     keys: npt.NDArray[np.int64]
     """(N,) of each row's cluster."""
     clusters_share: float
     """Share of the clusters that are kept."""
-
-
-UNDEFINED, NEGATIVE, POSITIVE = range(3)
 
 
 class KeptPredictions:
@@ -48,19 +49,23 @@ class KeptPredictions:
     for any number of ranks and any order of batches.
 
     Args:
-        num_tasks: M.
+        tasks: M.
         limit: maximum number of predictions over all ranks; may be exceeded by a quarter temporarily.
         batch_size: maximum number of rows of a batch, over all ranks.
     """
 
-    def __init__(self, num_tasks: int, batch_size: int, limit: int = LIMIT) -> None:
+    def __init__(self, tasks: Sequence[Task], batch_size: int, limit: int = LIMIT) -> None:
+        num_tasks = len(tasks)
         self._most_rows = limit // num_tasks
         self._buffered_batches = max(1, _BUFFER // (num_tasks * batch_size))
         self._shrink_every = max(1, limit // 4 // (num_tasks * batch_size))
         self._batches = 0
         self._threshold = CELLS
         self._buffer: list[Predictions] = []
-        self._kept = [_Columns.none(num_tasks)]
+        label_type = torch.float32 if any(task.kind == "regression" for task in tasks) else torch.uint8
+        weight_type = torch.float32 if any(task.weight for task in tasks) else torch.uint8
+        self._types = torch.float32, label_type, weight_type
+        self._kept = [_Columns.none(num_tasks, self._types)]
 
     def add(self, predictions: Predictions, ranks: Ranks | None) -> None:
         """Adds a batch. Collective, since the ranks lower the threshold together.
@@ -90,12 +95,13 @@ class KeptPredictions:
             if not ranks.is_first:
                 return None
         columns = columns.select(torch.argsort(columns.rows))
-        return Sample(columns.logits.numpy(), columns.outcomes.numpy(), columns.keys.numpy(), self._threshold / CELLS)
+        logits, labels, weights, keys, _ = (column.numpy() for column in columns._all)
+        return Sample(logits, labels, weights, keys, self._threshold / CELLS)
 
     def _unload(self) -> None:
         """Moves the buffer off the device. Synchronises."""
         if self._buffer:
-            self._kept.append(_Columns.of(self._buffer).below(self._threshold))
+            self._kept.append(_Columns.of(self._buffer, self._types).below(self._threshold))
             self._buffer.clear()
 
     def _shrink(self, ranks: Ranks | None) -> None:
@@ -116,30 +122,38 @@ class _Columns:
     """Columns of the kept rows, on the CPU."""
 
     logits: Tensor
-    """(N, M) float32."""
-    outcomes: Tensor
-    """(N, M) uint8."""
+    """(N, M)."""
+    labels: Tensor
+    """(N, M)."""
+    weights: Tensor
+    """(N, M)."""
     keys: Tensor
     """(N,) int64."""
     rows: Tensor
     """(N,) int64."""
 
     @classmethod
-    def none(cls, num_tasks: int) -> "_Columns":
+    def none(cls, num_tasks: int, types: Sequence[torch.dtype]) -> "_Columns":
         numbers = torch.empty(0, dtype=torch.int64)
-        return cls(torch.empty(0, num_tasks), torch.empty(0, num_tasks, dtype=torch.uint8), numbers, numbers)
+        logits, labels, weights = (torch.empty(0, num_tasks, dtype=dtype) for dtype in types)
+        return cls(logits, labels, weights, numbers, numbers)
 
     @classmethod
-    def of(cls, batches: Sequence[Predictions]) -> "_Columns":
-        """Without padding."""
-        outcomes = torch.cat([((batch.weights > 0) * (1 + batch.labels)).to(torch.uint8) for batch in batches])
-        columns = cls(
-            torch.cat([batch.logits for batch in batches]).cpu(),
-            outcomes.cpu(),
-            torch.cat([batch.context[:, 0] for batch in batches]).cpu(),
-            torch.cat([batch.rows for batch in batches]).cpu(),
+    def of(cls, batches: Sequence[Predictions], types: Sequence[torch.dtype]) -> "_Columns":
+        """Without padding.
+
+        Args:
+            types: of logits, labels and weights.
+        """
+        columns = (
+            torch.cat([batch.logits for batch in batches]).to(types[0]),
+            torch.cat([batch.labels * (batch.weights > 0) for batch in batches]).to(types[1]),
+            torch.cat([batch.weights for batch in batches]).to(types[2]),
+            torch.cat([batch.context[:, 0] for batch in batches]),
+            torch.cat([batch.rows for batch in batches]),
         )
-        return columns.select(columns.rows >= 0)
+        of_rows = cls(*(column.cpu() for column in columns))
+        return of_rows.select(of_rows.rows >= 0)
 
     def select(self, which: Tensor) -> "_Columns":
         return _Columns(*(column[which] for column in self._all))
@@ -167,8 +181,8 @@ class _Columns:
         return gathered
 
     @property
-    def _all(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        return self.logits, self.outcomes, self.keys, self.rows
+    def _all(self) -> tuple[Tensor, ...]:
+        return self.logits, self.labels, self.weights, self.keys, self.rows
 
     def _pieces(self, start: int, stop: int) -> list[tuple[Tensor, ...]]:
         return [

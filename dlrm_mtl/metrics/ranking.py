@@ -1,34 +1,14 @@
 """Ranking metrics of a task's predictions, with the influence of each bucket of rows.
 
-Notation: N rows, P of them positive, V different logits, K buckets.
+Notation: N rows, V different logits.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
-import numpy.typing as npt
 from scipy.special import expit
 
-from dlrm_mtl.metrics.estimates import Estimates, FloatArray, bucket_totals, of_one
+from dlrm_mtl.metrics.estimates import Estimates, FloatArray, of_one
+from dlrm_mtl.metrics.rows import Rows, tenths
 from dlrm_mtl.metrics.task_metrics import Decile
-
-
-@dataclass(frozen=True)
-class Rows:
-    """A task's defined rows, with both classes present."""
-
-    logits: npt.NDArray[np.float32]
-    """(N,) finite."""
-    positive: npt.NDArray[np.bool_]
-    """(N,)."""
-    buckets: npt.NDArray[np.int64]
-    """(N,) of each row's cluster."""
-    num_buckets: int
-    """K."""
-
-    def influence(self, of_rows: FloatArray) -> FloatArray:
-        """(K,) from (N,)."""
-        return bucket_totals(of_rows, self.buckets, self.num_buckets)
 
 
 class Ranking:
@@ -39,14 +19,14 @@ class Ranking:
         self._order = np.argsort(rows.logits)
         ordered = rows.logits[self._order]
         starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
-        counts = np.diff(starts, append=len(ordered))
+        weights, counts = rows.weights[self._order], np.diff(starts, append=len(ordered))
         self._value = np.empty(len(ordered), dtype=np.int64)
         """(N,) place of each row's logit among the V logits."""
         self._value[self._order] = np.repeat(np.arange(len(starts)), counts)
-        self._positives = np.add.reduceat(rows.positive[self._order].astype(np.float64), starts)
-        """(V,)."""
-        self._negatives = counts - self._positives
-        """(V,)."""
+        self._positives = np.add.reduceat(weights * rows.positive[self._order], starts)
+        """(V,) weight of the positives."""
+        self._negatives = np.add.reduceat(weights * ~rows.positive[self._order], starts)
+        """(V,) weight of the negatives."""
 
     def tied_pairs(self) -> float:
         """Share of pairs of a positive and a negative with equal logits."""
@@ -64,8 +44,7 @@ class Ranking:
         among_positives = 1 - (np.cumsum(self._positives) - self._positives / 2) / positives
         auc = float((self._positives * among_negatives).sum() / positives)
         of_positive, of_negative = (among_negatives - auc) / positives, (among_positives - auc) / negatives
-        influence = np.where(self._rows.positive, of_positive[self._value], of_negative[self._value])
-        return of_one(auc, self._rows.influence(influence))
+        return of_one(auc, self._influence(of_positive, of_negative))
 
     def average_precision(self) -> Estimates:
         """Area under the stepwise precision-recall curve: the mean, over positives, of the precision among rows
@@ -81,14 +60,15 @@ class Ranking:
         gain = np.cumsum(self._positives / above)
         loss = np.cumsum(self._positives * precision / above)
         of_positive, of_negative = (precision - value + gain - loss) / total, -loss / total
-        influence = np.where(self._rows.positive, of_positive[self._value], of_negative[self._value])
-        return of_one(value, self._rows.influence(influence))
+        return of_one(value, self._influence(of_positive, of_negative))
 
     def deciles(self) -> tuple[Decile, ...]:
         """Tenths of the rows, from the lowest logits to the highest; fewer parts for fewer than ten rows."""
-        predicted = expit(self._rows.logits[self._order].astype(np.float64))
-        positive = self._rows.positive[self._order]
-        tenths = zip(np.array_split(predicted, 10), np.array_split(positive, 10), strict=True)
-        return tuple(
-            Decile(len(rows), float(rows.mean()), float(labels.mean())) for rows, labels in tenths if len(rows)
-        )
+        logits = self._rows.logits[self._order].astype(np.float64)
+        means = tenths(expit(logits), self._rows.positive[self._order], self._rows.weights[self._order])
+        return tuple(Decile(rows, predicted, rate) for rows, predicted, rate in means)
+
+    def _influence(self, of_positive: FloatArray, of_negative: FloatArray) -> FloatArray:
+        """(K,) from that of a positive and of a negative of weight 1 with each logit, (V,)."""
+        of_rows = np.where(self._rows.positive, of_positive[self._value], of_negative[self._value])
+        return self._rows.influence(self._rows.weights * of_rows)

@@ -8,7 +8,7 @@ from scipy.optimize import brentq
 from scipy.special import expit, log_expit, logit
 
 from dlrm_mtl.metrics.estimates import Estimates, FloatArray, of_one, undefined
-from dlrm_mtl.metrics.ranking import Rows
+from dlrm_mtl.metrics.rows import Rows
 
 
 @dataclass(frozen=True)
@@ -33,23 +33,29 @@ def recalibrate(rows: Rows, fitted: npt.NDArray[np.bool_]) -> Recalibration:
     if any(half.all() or not half.any() for half in (of_fit, of_rest)):
         return Recalibration(undefined(rows.num_buckets), None)
     logits = rows.logits.astype(np.float64)
-    bias = _bias(logits[fitted], float(of_fit.mean()))
+    fit_weights, weights = rows.weights[fitted], rows.weights[rest]
+    bias = _bias(logits[fitted], fit_weights, float(np.average(of_fit, weights=fit_weights)))
     logits += bias
     to_fit, to_judge = logits[fitted], logits[rest]
-    rate = of_rest.mean()
-    entropies = np.where(of_rest, -np.log(rate), -np.log1p(-rate))
-    losses = -log_expit(np.where(of_rest, to_judge, -to_judge))
+    rate = np.average(of_rest, weights=weights)
+    entropies = weights * np.where(of_rest, -np.log(rate), -np.log1p(-rate))
+    losses = -weights * log_expit(np.where(of_rest, to_judge, -to_judge))
     ne = float(losses.sum() / entropies.sum())
     predicted = expit(to_fit)
-    of_bias = (expit(to_judge) - of_rest).sum() / entropies.sum() / (predicted * (1 - predicted)).sum()
+    slope = (fit_weights * predicted * (1 - predicted)).sum()
+    of_bias = (weights * (expit(to_judge) - of_rest)).sum() / entropies.sum() / slope
     influence = np.empty(len(logits))
-    influence[fitted] = of_bias * (of_fit - predicted)
+    influence[fitted] = of_bias * fit_weights * (of_fit - predicted)
     influence[rest] = (losses - ne * entropies) / entropies.sum()
     return Recalibration(of_one(ne, rows.influence(influence)), bias)
 
 
-def _bias(logits: FloatArray, rate: float) -> float:
+def _bias(logits: FloatArray, weights: FloatArray, rate: float) -> float:
     """The bias that makes the mean prediction equal the rate, by root finding between bounds that enclose it."""
     target = float(logit(rate))
     low, high = target - float(logits.max()) - 1, target - float(logits.min()) + 1
-    return float(brentq(lambda bias: float(expit(logits + bias).mean()) - rate, low, high, xtol=1e-11, rtol=1e-13))
+
+    def excess(bias: float) -> float:
+        return float(np.average(expit(logits + bias), weights=weights)) - rate
+
+    return float(brentq(excess, low, high, xtol=1e-11, rtol=1e-13))

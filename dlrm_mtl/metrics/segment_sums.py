@@ -1,4 +1,4 @@
-"""NE by segment, from sums over all rows.
+"""Normalized losses by segment, from sums over all rows.
 
 Notation: S segments with V values in total, M tasks, K buckets.
 """
@@ -9,10 +9,12 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from dlrm_mtl.metrics.bucket_sums import normalized_entropy_estimates
+from dlrm_mtl.metrics.bucket_sums import COLUMNS
 from dlrm_mtl.metrics.buckets import bucket_of
 from dlrm_mtl.metrics.evaluation import SEGMENT_BUCKETS, SegmentEvaluation
-from dlrm_mtl.metrics.sums import row_sums
+from dlrm_mtl.metrics.normalized_loss import normalized_loss_estimates
+from dlrm_mtl.metrics.sums import regressions, row_sums
+from dlrm_mtl.model_schema import TaskKind
 from dlrm_mtl.models.ranker import Predictions
 from dlrm_mtl.segments import Segment
 
@@ -20,13 +22,15 @@ from dlrm_mtl.segments import Segment
 class SegmentSums:
     """Running sums by segment and value, on the model's device, without host synchronisation."""
 
-    def __init__(self, segments: Sequence[Segment], num_tasks: int, device: torch.device) -> None:
+    def __init__(self, segments: Sequence[Segment], kinds: Sequence[TaskKind], device: torch.device) -> None:
         self._segments = segments
+        self._kinds = tuple(kinds)
+        self._regressions = regressions(kinds, device)
         sizes = [len(segment.values) for segment in segments]
         self._first = torch.tensor([sum(sizes[:index]) for index in range(len(sizes))], device=device)
         """(S,) place of each segment's first value."""
-        self._sums = torch.zeros(SEGMENT_BUCKETS * sum(sizes), num_tasks, 4, dtype=torch.float64, device=device)
-        """(K * V, M, 4)."""
+        self._sums = torch.zeros(SEGMENT_BUCKETS * sum(sizes), len(kinds), COLUMNS, dtype=torch.float64, device=device)
+        """(K * V, M, 8)."""
         self._rows = torch.zeros(sum(sizes), dtype=torch.int64, device=device)
         """(V,) rows, whether a task is defined or not."""
 
@@ -37,10 +41,11 @@ class SegmentSums:
             return
         values = predictions.context[:, 1:] + self._first  # (B, S)
         buckets = bucket_of(predictions.context[:, 0], SEGMENT_BUCKETS)
-        of_rows = row_sums(predictions.logits, predictions.labels, predictions.weights)
+        of_rows = row_sums(predictions.logits, predictions.labels, predictions.weights, self._regressions)
+        sums = self._sums[..., : of_rows.shape[-1]]
         counts = (predictions.rows >= 0).long()
         for column in values.T:
-            self._sums.index_add_(0, buckets * len(self._rows) + column, of_rows)
+            sums.index_add_(0, buckets * len(self._rows) + column, of_rows)
             self._rows.index_add_(0, column, counts)
 
     def reduce(self, group: dist.ProcessGroup) -> None:
@@ -58,7 +63,7 @@ class SegmentSums:
         for segment in self._segments:
             by_value = evaluations[segment.name] = {}
             for value in segment.values:
-                estimates = normalized_entropy_estimates(sums[:, place].numpy())
+                estimates = normalized_loss_estimates(sums[:, place].numpy(), self._kinds)
                 by_value[value] = SegmentEvaluation(rows[place], estimates)
                 place += 1
         return evaluations

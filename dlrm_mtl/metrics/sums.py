@@ -1,10 +1,11 @@
-"""NE, AUC and calibration of each task, from sums over steps and ranks.
+"""Metrics of each task from sums over steps and ranks: NE, AUC and calibration, or NMSE and mean errors.
 
 torchrec's metric modules keep per-rank state that a checkpoint cannot restore at another world size, and compute AUC
 over a window of stored predictions. The tests compare these sums with them.
 """
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -13,11 +14,23 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dlrm_mtl.balancing.kernels.cuda_graphs import CapturedStages, may_be_captured
-from dlrm_mtl.metrics.bucket_sums import LOG_LOSS, POSITIVES, PREDICTED, ROWS, normalized_entropy
+from dlrm_mtl.metrics.bucket_sums import (
+    ABSOLUTE_ERROR,
+    COLUMNS,
+    LABELS,
+    LOSS,
+    POSITIVES,
+    PREDICTED,
+    ROWS,
+    WEIGHT,
+    normalized_entropy,
+)
 from dlrm_mtl.metrics.buckets import bucket_of
 from dlrm_mtl.metrics.estimates import FloatArray
 from dlrm_mtl.metrics.histogram import BINS, auc_of_histogram, bins_of
-from dlrm_mtl.metrics.task_metrics import TaskMetrics
+from dlrm_mtl.metrics.regression_sums import label_variance
+from dlrm_mtl.metrics.task_metrics import BinaryMetrics, RegressionMetrics, TaskMetrics
+from dlrm_mtl.model_schema import TaskKind
 from dlrm_mtl.models.ranker import Predictions
 
 
@@ -25,15 +38,17 @@ class MetricSums:
     """Running sums over M tasks, on the model's device, without host synchronisation.
 
     Args:
-        num_tasks: M.
+        kinds: (M,) of the tasks.
         buckets: K; clusters of rows are hashed into K buckets with sums of their own.
     """
 
-    def __init__(self, num_tasks: int, device: torch.device, buckets: int = 1) -> None:
-        self.sums = torch.zeros(buckets, num_tasks, 4, dtype=torch.float64, device=device)
-        """(K, M, 4) defined rows, positives, log loss, sum of predictions."""
-        self.histogram = torch.zeros(num_tasks, 2, BINS, dtype=torch.int64, device=device)
-        """(M, 2, BINS) defined rows by class and predicted logit."""
+    def __init__(self, kinds: Sequence[TaskKind], device: torch.device, buckets: int = 1) -> None:
+        self._kinds = tuple(kinds)
+        self._regressions = regressions(kinds, device)
+        self.sums = torch.zeros(buckets, len(kinds), COLUMNS, dtype=torch.float64, device=device)
+        """(K, M, 8), see :mod:`dlrm_mtl.metrics.bucket_sums`."""
+        self.histogram = torch.zeros(len(kinds), 2, BINS, dtype=torch.float64, device=device)
+        """(M, 2, BINS) weight of the defined rows by class and predicted logit; of binary tasks."""
         self._captured = CapturedStages()
 
     @torch.no_grad()
@@ -55,14 +70,17 @@ class MetricSums:
     ) -> None:
         if skipped is not None:
             logits, weights = logits.masked_fill(skipped, 0.0), weights.masked_fill(skipped, 0.0)
-        parts = row_sums(logits, labels, weights)
+        parts = row_sums(logits, labels, weights, self._regressions)
+        sums = self.sums[..., : parts.shape[-1]]
         if keys is None:
-            self.sums[0] += parts.sum(dim=0)
+            sums[0] += parts.sum(dim=0)
         else:
-            self.sums.index_add_(0, bucket_of(keys, len(self.sums)), parts)
+            sums.index_add_(0, bucket_of(keys, len(sums)), parts)
+        if self._regressions is not None:
+            labels, weights = (each.masked_fill(self._regressions, 0.0) for each in (labels, weights))
         tasks = torch.arange(logits.shape[1], device=logits.device)
         index = (tasks * 2 + labels.long()) * BINS + bins_of(logits)  # (B, M)
-        self.histogram.view(-1).scatter_add_(0, index.view(-1), (weights > 0).long().view(-1))
+        self.histogram.view(-1).scatter_add_(0, index.view(-1), weights.double().view(-1))
 
     def reduce(self, group: dist.ProcessGroup) -> None:
         """Adds up the sums of all ranks, on every rank. Collective."""
@@ -70,8 +88,8 @@ class MetricSums:
         dist.all_reduce(self.histogram, group=group)
 
     def add(self, other: "MetricSums") -> None:
-        self.sums += other.sums
-        self.histogram += other.histogram
+        self.sums += other.sums.to(self.sums.device)
+        self.histogram += other.histogram.to(self.histogram.device)
 
     def reset(self) -> None:
         self.sums.zero_()
@@ -80,27 +98,77 @@ class MetricSums:
     def compute(self) -> list[TaskMetrics]:
         """Metrics of each task. Synchronises."""
         totals = self.sums.sum(dim=0).cpu().numpy()
-        histogram = self.histogram.cpu().numpy().astype(np.float64)
-        return [_task_metrics(row, classes) for row, classes in zip(totals, histogram, strict=True)]
+        histogram = self.histogram.cpu().numpy()
+        return [
+            _regression_metrics(row) if kind == "regression" else _binary_metrics(row, classes)
+            for kind, row, classes in zip(self._kinds, totals, histogram, strict=True)
+        ]
 
 
-def row_sums(logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
-    """(B, M, 4) float64 contributions of each row to the sums, from (B, M)."""
+def in_this_versions_columns(sums: Tensor) -> Tensor:
+    """(..., 8) sums from those of a checkpoint; earlier versions had the first four columns, of rows of weight 1."""
+    if sums.ndim == 0 or sums.shape[-1] != 4:
+        return sums
+    return torch.cat([sums, sums[..., :2], torch.zeros_like(sums[..., :2])], dim=-1)
+
+
+def regressions(kinds: Sequence[TaskKind], device: torch.device) -> Tensor | None:
+    """(M,) bool, which tasks are regressions; None if none is."""
+    if "regression" not in kinds:
+        return None
+    return torch.tensor([kind == "regression" for kind in kinds], device=device)
+
+
+def row_sums(logits: Tensor, labels: Tensor, weights: Tensor, regressions: Tensor | None) -> Tensor:
+    """(B, M, C) float64 contributions of each row to the first C sums, from (B, M): all 8 with regressions, else 6."""
+    if regressions is not None:
+        logits, labels, weights = logits.double(), labels.double(), weights.double()
     losses = F.binary_cross_entropy_with_logits(logits, labels, weight=weights, reduction="none")
-    return torch.stack([weights, labels * weights, losses, torch.sigmoid(logits) * weights], dim=2).double()
+    predicted, positives = torch.sigmoid(logits), labels * (weights > 0)
+    of_regressions = []
+    if regressions is not None:
+        errors = logits - labels
+        losses = torch.where(regressions, errors.square() * weights, losses)
+        predicted = torch.where(regressions, logits, predicted)
+        positives = positives.masked_fill(regressions, 0.0)
+        of_regressions = [labels.square() * weights, errors.abs() * weights]
+    columns = [weights, labels * weights, losses, predicted * weights, (weights > 0).to(weights.dtype), positives]
+    return torch.stack([*columns, *of_regressions], dim=2).double()
 
 
-def _task_metrics(sums: FloatArray, histogram: FloatArray) -> TaskMetrics:
+def _binary_metrics(sums: FloatArray, histogram: FloatArray) -> BinaryMetrics:
     rows, positives = int(sums[ROWS]), int(sums[POSITIVES])
-    ne, log_loss = float(normalized_entropy(sums)), float(sums[LOG_LOSS])
+    ne, log_loss = float(normalized_entropy(sums)), float(sums[LOSS])
     finite = math.isfinite(log_loss)
     auc, tied_pairs = auc_of_histogram(histogram) if 0 < positives < rows and finite else (None, None)
-    return TaskMetrics(
+    is_weighted = (sums[WEIGHT], sums[LABELS]) != (rows, positives)
+    return BinaryMetrics(
         rows=rows,
         positives=positives,
-        ne=ne if math.isfinite(ne) else None,
-        log_loss=log_loss / rows if rows and finite else None,
+        ne=_finite(ne),
+        log_loss=log_loss / float(sums[WEIGHT]) if rows and finite else None,
         auc=auc,
-        calibration=float(sums[PREDICTED]) / positives if positives and finite else None,
+        calibration=float(sums[PREDICTED] / sums[LABELS]) if positives and finite else None,
         tied_pairs=tied_pairs,
+        weight=float(sums[WEIGHT]) if is_weighted else None,
+        positive_weight=float(sums[LABELS]) if is_weighted else None,
     )
+
+
+def _regression_metrics(sums: FloatArray) -> RegressionMetrics:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        variance, error = float(label_variance(sums)), sums[LOSS] / sums[WEIGHT]
+        return RegressionMetrics(
+            rows=int(sums[ROWS]),
+            weight=float(sums[WEIGHT]),
+            nmse=_finite(error / variance),
+            squared_error=_finite(error),
+            mae=_finite(sums[ABSOLUTE_ERROR] / sums[WEIGHT]),
+            mean_error=_finite((sums[PREDICTED] - sums[LABELS]) / sums[WEIGHT]),
+            label_mean=_finite(sums[LABELS] / sums[WEIGHT]),
+            label_variance=_finite(variance),
+        )
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,10 +12,20 @@ import torch
 from dlrm_mtl.metrics.buckets import BUCKETS, bucket_of, half_of
 from dlrm_mtl.metrics.estimates import Estimates, over_rows, undefined
 from dlrm_mtl.metrics.grouped_auc import grouped_auc
-from dlrm_mtl.metrics.kept import POSITIVE, UNDEFINED, Sample
-from dlrm_mtl.metrics.ranking import Ranking, Rows
+from dlrm_mtl.metrics.kept import Sample
+from dlrm_mtl.metrics.ranking import Ranking
 from dlrm_mtl.metrics.recalibration import recalibrate
-from dlrm_mtl.metrics.task_metrics import Bounds, TaskEvaluation, TaskMetrics
+from dlrm_mtl.metrics.rows import LabelledRows, Rows
+from dlrm_mtl.metrics.task_metrics import (
+    BinaryEvaluation,
+    BinaryMetrics,
+    Bounds,
+    RegressionEvaluation,
+    RegressionMetrics,
+    TaskEvaluation,
+    TaskMetrics,
+)
+from dlrm_mtl.metrics.xauc import label_deciles, xauc
 
 OF_ROWS = ("auc", "auprc", "recalibrated_ne")
 OF_CLUSTERS = ("gauc", "uauc")
@@ -44,21 +55,41 @@ class TaskMeasurement:
         if clusters:
             self._clusters = np.unique(sample.keys, return_inverse=True)[1]
 
-    def measure(self, task: int, sums: TaskMetrics, log_calibration: Estimates) -> MeasuredTask:
+    def measure(self, task: int, sums: TaskMetrics, estimates: Mapping[str, Estimates]) -> MeasuredTask:
         """Measures a task.
 
         Args:
             sums: the task's metrics from sums over all rows.
-            log_calibration: of this task only.
+            estimates: those of these metrics.
         """
-        outcomes, logits = self._sample.outcomes[:, task], self._sample.logits[:, task]
-        defined = outcomes != UNDEFINED
-        rows = Rows(logits[defined], outcomes[defined] == POSITIVE, self._buckets[defined], BUCKETS)
-        numbers = {
-            **asdict(sums),
-            "calibration_interval": _calibration_interval(log_calibration),
+        defined = self._sample.weights[:, task] > 0
+        shares: dict[str, Any] = {
             "users_share": self._sample.clusters_share,
-            "rows_share": len(rows.positive) / sums.rows if sums.rows else 1.0,
+            "rows_share": int(defined.sum()) / sums.rows if sums.rows else 1.0,
+        }
+        rows = {
+            "weights": self._sample.weights[defined, task].astype(np.float64),
+            "buckets": self._buckets[defined],
+            "num_buckets": BUCKETS,
+        }
+        outputs, labels = self._sample.logits[defined, task], self._sample.labels[defined, task]
+        if isinstance(sums, RegressionMetrics):
+            labelled = LabelledRows(predictions=outputs, labels=labels.astype(np.float32), **rows)
+            return _measure_regression(labelled, sums, estimates, shares)
+        return self._measure_binary(Rows(logits=outputs, positive=labels > 0, **rows), defined, sums, estimates, shares)
+
+    def _measure_binary(
+        self,
+        rows: Rows,
+        defined: npt.NDArray[np.bool_],
+        sums: BinaryMetrics,
+        of_sums: Mapping[str, Estimates],
+        shares: Mapping[str, Any],
+    ) -> MeasuredTask:
+        numbers: dict[str, Any] = {
+            **asdict(sums),
+            **shares,
+            "calibration_interval": _calibration_interval(of_sums["log_calibration"]),
         }
         keys = (*OF_ROWS, *OF_CLUSTERS) if self._clusters is not None else OF_ROWS
         estimates = {key: undefined(BUCKETS) for key in keys}
@@ -79,7 +110,23 @@ class TaskMeasurement:
                 gauc, uauc, numbers["users"] = grouped_auc(rows, self._clusters[defined])
                 estimates |= {"gauc": gauc, "uauc": uauc}
         numbers |= {key: _number(estimate) for key, estimate in estimates.items()}
-        return MeasuredTask(TaskEvaluation(**numbers), estimates)
+        return MeasuredTask(BinaryEvaluation(**numbers), {**of_sums, **estimates})
+
+
+def _measure_regression(
+    rows: LabelledRows, sums: RegressionMetrics, of_sums: Mapping[str, Estimates], shares: Mapping[str, Any]
+) -> MeasuredTask:
+    is_finite = np.isfinite(rows.predictions).all()
+    order = xauc(rows) if is_finite and len(rows.labels) else undefined(BUCKETS)
+    interval = over_rows(of_sums["mean_error"])
+    numbers = RegressionEvaluation(
+        **asdict(sums),
+        **shares,
+        mean_error_interval=None if interval is None else Bounds(interval.low, interval.high),
+        deciles=label_deciles(rows) if is_finite else (),
+        xauc=_number(order),
+    )
+    return MeasuredTask(numbers, {**of_sums, "xauc": order})
 
 
 def _calibration_interval(log_calibration: Estimates) -> Bounds | None:

@@ -1,15 +1,16 @@
 """Metrics of one task, as in metrics.jsonl, seed-S.json and result.json."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 MANY_TIES = 0.01
 """Share of tied pairs above which an AUC says more about the ties than about the order."""
 
 
 @dataclass(frozen=True)
-class TaskMetrics:
-    """Metrics of one task over its defined rows. None if undefined: no row, one class only, or predictions that are not
-    finite."""
+class BinaryMetrics:
+    """Metrics of a binary task over its defined rows, by their weights. None if undefined: no row, one class only, or
+    predictions that are not finite."""
 
     rows: int
     positives: int
@@ -22,6 +23,48 @@ class TaskMetrics:
     """Mean prediction / base rate."""
     tied_pairs: float | None = None
     """Share of pairs of a positive and a negative with equal predictions; each counts half in the AUC."""
+    weight: float | None = None
+    """Sum of the rows' weights; None if each is 1."""
+    positive_weight: float | None = None
+    """The same of the positives."""
+
+    @property
+    def normalized_loss(self) -> float | None:
+        return self.ne
+
+
+@dataclass(frozen=True)
+class RegressionMetrics:
+    """Metrics of a regression task over its defined rows, by their weights. None if undefined: no row, equal labels
+    only, or predictions that are not finite."""
+
+    rows: int
+    weight: float
+    """Sum of the rows' weights."""
+    nmse: float | None
+    """Squared error / that of the mean label of the same rows."""
+    squared_error: float | None
+    """Mean squared error, in the label's unit squared."""
+    mae: float | None
+    """Mean absolute error, in the label's unit."""
+    mean_error: float | None
+    """Mean prediction - mean label, in the label's unit."""
+    label_mean: float | None
+    label_variance: float | None
+    kind: Literal["regression"] = "regression"
+
+    @property
+    def normalized_loss(self) -> float | None:
+        return self.nmse
+
+
+TaskMetrics = BinaryMetrics | RegressionMetrics
+"""``normalized_loss``: NE of a binary task, NMSE of a regression."""
+
+
+def as_record(metrics: TaskMetrics) -> dict[str, Any]:
+    """As JSON values, without the weights of a binary task's rows if each is 1."""
+    return {name: value for name, value in asdict(metrics).items() if value is not None or "weight" not in name}
 
 
 @dataclass(frozen=True)
@@ -34,7 +77,7 @@ class Bounds:
 
 @dataclass(frozen=True)
 class Decile:
-    """A tenth of a task's rows, in the order of their predictions."""
+    """A tenth of a binary task's rows, in the order of their predictions; means by weight."""
 
     rows: int
     predicted: float
@@ -44,8 +87,19 @@ class Decile:
 
 
 @dataclass(frozen=True)
-class TaskEvaluation(TaskMetrics):
-    """Evaluation metrics of one task. Those that are not sums over rows use the kept predictions, see
+class LabelDecile:
+    """A tenth of a regression task's rows, in the order of their predictions; means by weight."""
+
+    rows: int
+    predicted: float
+    """Mean prediction."""
+    label: float
+    """Mean label."""
+
+
+@dataclass(frozen=True)
+class BinaryEvaluation(BinaryMetrics):
+    """Evaluation metrics of a binary task. Those that are not sums over rows use the kept predictions, see
     :class:`dlrm_mtl.metrics.kept.KeptPredictions`."""
 
     calibration_interval: Bounds | None = None
@@ -68,3 +122,23 @@ class TaskEvaluation(TaskMetrics):
     """Share of the clusters whose predictions are kept; of the rows, if they have no cluster."""
     rows_share: float = 1.0
     """Share of the task's rows whose predictions are kept."""
+
+
+@dataclass(frozen=True)
+class RegressionEvaluation(RegressionMetrics):
+    """Evaluation metrics of a regression task; as :class:`BinaryEvaluation`."""
+
+    mean_error_interval: Bounds | None = None
+    """Interval for other rows."""
+    deciles: tuple[LabelDecile, ...] = ()
+    """From the lowest predictions to the highest."""
+    xauc: float | None = None
+    """Share of the pairs of rows with different labels that are ordered rightly (Zhan et al., KDD 2022); equal
+    predictions count half."""
+    users_share: float = 1.0
+    """As of a binary task."""
+    rows_share: float = 1.0
+    """As of a binary task."""
+
+
+TaskEvaluation = BinaryEvaluation | RegressionEvaluation

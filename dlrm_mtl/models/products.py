@@ -10,12 +10,18 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from dlrm_mtl.model_schema import Task
+from dlrm_mtl.model_schema import Task, TaskKind
 from dlrm_mtl.models.ranker import Predictions
 from dlrm_mtl.models.relations.relation import LossTerms, joint_logits, joint_terms
 
 Chains = Sequence[Sequence[int]]
 """P chains of positions of tasks, see :func:`dlrm_mtl.funnels.products`."""
+
+
+def append_kinds(kinds: Sequence[TaskKind], chains: Chains) -> tuple[TaskKind, ...]:
+    """(M,) kinds of tasks to (M + P,)."""
+    products: Sequence[TaskKind] = ["binary"] * len(chains)
+    return (*kinds, *products)
 
 
 def append_products(predictions: Predictions, chains: Chains) -> Predictions:

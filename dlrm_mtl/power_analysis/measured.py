@@ -11,7 +11,8 @@ from dlrm_mtl.quoting import quote
 from dlrm_mtl.records import MayHoldMore, build
 from dlrm_mtl.reporting.effects.gains import Gains, gains_of_seed
 from dlrm_mtl.reporting.effects.over_seeds import effect_over_seeds
-from dlrm_mtl.reporting.runs.report_data import Run, read_run
+from dlrm_mtl.reporting.normalized_loss import gain_of, is_regression
+from dlrm_mtl.reporting.runs.report_data import Record, Run, read_run
 from dlrm_mtl.statistics.effect import LEVEL, student_quantile
 from dlrm_mtl.statistics.power import Noise
 from dlrm_mtl.task_weights import share_weights
@@ -27,6 +28,12 @@ class Counts(MayHoldMore):
     """Evaluation rows of a task."""
 
     rows: int
+
+
+@dataclass(frozen=True)
+class BinaryCounts(Counts):
+    """Of a binary task."""
+
     positives: int
 
 
@@ -66,7 +73,7 @@ def _from_intervals(run: Run, arms: Sequence[str]) -> list[GainNoise]:
     for arm in arms:
         compared = run.comparison["arms"][arm]
         of = {None: compared["average_ne_gain_percent"]}
-        of |= {task: values["ne_gain_percent"] for task, values in compared["tasks"].items()}
+        of |= {task: gain_of(values) for task, values in compared["tasks"].items()}
         seeds = len(compared["seeds"])
         for task, gain in of.items():
             if gain is not None:
@@ -85,18 +92,23 @@ def _from_seeds(run: Run, arms: Sequence[str], shares: Mapping[str, float]) -> t
         estimates = [run.estimates[summary["seed"]] for summary in summaries] if rows_known else []
         over_rows = [gains_of_seed(of_seed, run.control)[arm] for of_seed in estimates]
         of_seeds = [summary["arms"][arm]["tasks"] for summary in summaries]
-        exploded = {task for task in shares if any(of[task]["ne_gain_percent"] is None for of in of_seeds)}
-        notes += [f"{arm}: {task} is left out: not every seed has an NE of it." for task in sorted(exploded)]
-        counts = {task: build(Counts, of_seeds[0][task], f"tasks.{task}") for task in shares}
+        exploded = {task for task in shares if any(gain_of(of[task]) is None for of in of_seeds)}
+        notes += [f"{arm}: {task} is left out: not every seed has a loss of it." for task in sorted(exploded)]
+        counts = {task: _counts(of_seeds[0][task], f"tasks.{task}") for task in shares}
         averages: dict[str | None, Mapping[str, float]] = {None: shares, **{task: {task: 1.0} for task in shares}}
         for name, weights in averages.items():
             if exploded & weights.keys():
                 continue
-            values = [sum(w * of[task]["ne_gain_percent"]["mean"] for task, w in weights.items()) for of in of_seeds]
+            values = [sum(w * gain_of(of[task])["mean"] for task, w in weights.items()) for of in of_seeds]
             noise = _noise(values, over_rows, [weights.get(task, 0.0) for task in shares])
             rows = max(counts[task].rows for task in weights)
-            gains.append(GainNoise(arm, name, noise, rows_known, rows, counts[name].positives if name else None))
+            positives = own.positives if name and isinstance(own := counts[name], BinaryCounts) else None
+            gains.append(GainNoise(arm, name, noise, rows_known, rows, positives))
     return gains, notes if rows_known else [*notes, SEEDS_ONLY]
+
+
+def _counts(task: Record, where: str) -> Counts:
+    return build(Counts if is_regression(task) else BinaryCounts, task, where)
 
 
 def _noise(values: Sequence[float], gains: Sequence[Gains], shares: Sequence[float]) -> Noise:

@@ -6,18 +6,26 @@ from typing import Any
 
 import numpy as np
 
-from dlrm_mtl.reporting.calibration import calibration_by_seed, deciles_by_seed, farthest_from_one
+from dlrm_mtl.reporting.calibration import (
+    calibration_by_seed,
+    deciles_by_seed,
+    farthest_from_one,
+    farthest_from_zero,
+    mean_error_by_seed,
+)
 from dlrm_mtl.reporting.effects.arm import ArmSeeds
-from dlrm_mtl.reporting.effects.gains import METRICS, Gains
+from dlrm_mtl.reporting.effects.gains import METRICS, REGRESSION_METRICS, Gains
 from dlrm_mtl.reporting.effects.over_seeds import NOTHING, Covers, covers
 from dlrm_mtl.reporting.effects.verdicts import NO_GAIN, ArmEffects, chance_range, describe_families, judged_gains
+from dlrm_mtl.reporting.normalized_loss import gain_key, is_regression, kind_of, loss_of
 from dlrm_mtl.statistics.speed import Change, change_percent
 from dlrm_mtl.task_weights import share_weights
 
 RATES = ("qps", "end_to_end_qps")
 """See :class:`dlrm_mtl.training.loop.ArmResult`."""
-EXPLODED_NE = 2.0
-"""Above this NE, twice that of a constant prediction, an arm's loss is reported as exploded (the paper's NEX)."""
+EXPLODED = 2.0
+"""Above this normalized loss, twice that of a constant prediction, an arm's loss is reported as exploded (the paper's
+NEX)."""
 INTERVALS: dict[Covers | None, str] = {
     "seeds and rows": "for other seeds and other evaluation rows",
     "seeds": "for other seeds on these evaluation rows",
@@ -42,11 +50,11 @@ def compare_seeds(
 
     An arm's numbers are taken over the seeds that trained it. Gains have an interval for other seeds, one for other
     rows, and one for both (:class:`dlrm_mtl.statistics.effect.Effect`); verdicts are corrected for the number of arms
-    and tasks (:mod:`dlrm_mtl.statistics.families`); an arm with one seed has none. NE and the other metrics are means
-    over seeds; ``calibration`` is that of the seed where it is farthest from 1. A value is None if a seed's predictions
-    are not finite; ``exploded_seeds`` lists such seeds and those with an NE above 2. Percentiles of QPS are over the
-    windows of all seeds; changes are paired window by window (:mod:`dlrm_mtl.statistics.speed`). Skipped steps and lost
-    rows are summed over seeds.
+    and tasks (:mod:`dlrm_mtl.statistics.families`); an arm with one seed has none. Metrics are means over
+    seeds, but for ``calibration`` and ``mean_error``: those of the seed where they are farthest from 1 and from 0. A
+    value is None if a seed's predictions are not finite; ``exploded_seeds`` lists such seeds and those with an NE or
+    NMSE above 2. Percentiles of QPS are over the windows of all seeds; changes are paired window by window
+    (:mod:`dlrm_mtl.statistics.speed`). Skipped steps and lost rows are summed over seeds.
 
     Args:
         seeds: results of :func:`dlrm_mtl.reporting.seed_summary.summarize_seed`. If an arm was trained beside another
@@ -95,7 +103,7 @@ def compare_seeds(
 
 
 def describe_intervals(arms: Mapping[str, ArmEffects]) -> str:
-    """What the intervals of NE gains cover, in words."""
+    """What the intervals of gains cover, in words."""
     of_arms = [[effect for effect in arm.tasks.values() if effect] for arm in arms.values()]
     kinds = Counter(covers(effects[0]) for effects in of_arms if effects)
     return "; ".join(
@@ -134,6 +142,7 @@ def _compare_arm(
     """``over_seeds`` and ``judged`` are None for the control."""
     by_seed = {seed["seed"]: seed["arms"][name] for seed in seeds}
     arms = list(by_seed.values())
+    first = arms[0]["tasks"]
     return {
         "seeds": list(by_seed),
         "skipped_steps": sum(arm["skipped_steps"] for arm in arms),
@@ -144,8 +153,12 @@ def _compare_arm(
         "tasks": {
             task: {
                 **_reached({seed: arm["tasks"][task] for seed, arm in by_seed.items()}),
-                "ne_gain_percent": judged["tasks"][task] if judged else NO_GAIN,
-                **(over_seeds.metric_gains(task, OTHER_METRICS) if over_seeds else NO_METRIC_GAINS),
+                gain_key("ne", first[task]): judged["tasks"][task] if judged else NO_GAIN,
+                **(
+                    over_seeds.metric_gains(task, other_metrics(first[task]))
+                    if over_seeds
+                    else no_gains(other_metrics(first[task]), first[task])
+                ),
             }
             for task in tasks
         },
@@ -160,30 +173,48 @@ def _compare_products(arms: Mapping[int, Mapping[str, Any]], over_seeds: ArmSeed
     names = list(next(iter(by_seed.values())))
     if any(products.keys() != set(names) for products in by_seed.values()):
         return {}  # some seeds are of an earlier version
-    of_control = {"ne_gain_percent": NOTHING, **NO_METRIC_GAINS}
+    metrics = ("ne", *other_metrics({}))
     return {
         name: {
             **_reached({seed: products[name] for seed, products in by_seed.items()}),
-            **(over_seeds.product_gains(name, ("ne", *OTHER_METRICS)) if over_seeds else of_control),
+            **(over_seeds.product_gains(name, metrics) if over_seeds else no_gains(metrics, {})),
         }
         for name in names
     }
 
 
-OTHER_METRICS = ("relative_ne", *METRICS)
-NO_METRIC_GAINS = {f"{metric}_gain_percent": NOTHING for metric in OTHER_METRICS}
+def other_metrics(task: Mapping[str, Any]) -> tuple[str, ...]:
+    """The metrics of a task with gains beside that in NE or NMSE."""
+    return ("relative_ne", *(REGRESSION_METRICS if is_regression(task) else METRICS))
+
+
+def no_gains(metrics: Sequence[str], task: Mapping[str, Any]) -> dict[str, Any]:
+    """The control's gains over itself in these metrics of a task."""
+    return {gain_key(metric, task): NOTHING for metric in metrics}
 
 
 def _reached(seeds: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
     """An arm's metrics on a task, over its seeds."""
     records = list(seeds.values())
+    losses = {seed: loss_of(task) for seed, task in seeds.items()}
+    if is_regression(records[0]):
+        own = {
+            **kind_of(records[0]),
+            **{metric: _mean([task[metric] for task in records]) for metric in ("nmse", "mae", "xauc")},
+            "mean_error": farthest_from_zero([task["mean_error"] for task in records]),
+            "mean_error_by_seed": mean_error_by_seed(seeds),
+        }
+    else:
+        own = {
+            **{metric: _mean([task.get(metric) for task in records]) for metric in ("ne", *METRICS)},
+            "calibration": farthest_from_one([task["calibration"] for task in records]),
+            "calibration_by_seed": calibration_by_seed(seeds),
+            "tied_pairs": max((task.get("tied_pairs") or 0.0 for task in records), default=0.0),
+        }
     return {
-        **{metric: _mean([task.get(metric) for task in records]) for metric in ("ne", *METRICS)},
-        "calibration": farthest_from_one([task["calibration"] for task in records]),
-        "calibration_by_seed": calibration_by_seed(seeds),
+        **own,
         "deciles_by_seed": deciles_by_seed(seeds),
-        "tied_pairs": max((task.get("tied_pairs") or 0.0 for task in records), default=0.0),
-        "exploded_seeds": [seed for seed, task in seeds.items() if task["ne"] is None or task["ne"] > EXPLODED_NE],
+        "exploded_seeds": [seed for seed, loss in losses.items() if loss is None or loss > EXPLODED],
     }
 
 

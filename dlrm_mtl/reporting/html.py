@@ -8,10 +8,11 @@ from dlrm_mtl.files import write_text
 from dlrm_mtl.reporting import captions
 from dlrm_mtl.reporting.escaping import text
 from dlrm_mtl.reporting.figures.curve_charts import curve_charts
-from dlrm_mtl.reporting.figures.decile_charts import decile_chart
+from dlrm_mtl.reporting.figures.decile_charts import decile_chart, label_chart
 from dlrm_mtl.reporting.figures.gain_charts import gain_chart, pareto_chart
 from dlrm_mtl.reporting.figures.segment_charts import segment_charts
 from dlrm_mtl.reporting.markdown import format_comparison, format_details
+from dlrm_mtl.reporting.normalized_loss import gain_of, loss_name, titles_of_tasks
 from dlrm_mtl.reporting.page import render_page
 from dlrm_mtl.reporting.runs.report_data import ReportData, Run, read_run
 from dlrm_mtl.reporting.tables.gains import metric_gains_table, segment_tables, verdicts_table
@@ -19,6 +20,8 @@ from dlrm_mtl.reporting.tables.metrics import (
     calibration_table,
     deciles_table,
     evaluation_table,
+    label_deciles_table,
+    mean_error_table,
     metrics_table,
     products_table,
 )
@@ -90,6 +93,12 @@ def render_html(data: ReportData, pareto: tuple[str, str] | None = None) -> str:
         calibration=calibration_table(data.comparison),
         deciles=deciles_table(data.comparison),
         decile_chart=decile_chart(data),
+        mean_errors=mean_error_table(data.comparison),
+        label_deciles=label_deciles_table(data.comparison),
+        label_chart=label_chart(data),
+        loss=loss_name(data.comparison),
+        titles=titles_of_tasks(data.comparison),
+        gain_of=gain_of,
     )
 
 

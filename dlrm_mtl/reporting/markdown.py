@@ -6,6 +6,8 @@ from typing import Any
 from dlrm_mtl.reporting.captions import (
     CALIBRATION,
     DECILES,
+    LABEL_DECILES,
+    MEAN_ERRORS,
     METRIC_GAINS,
     PRODUCTS,
     SEGMENTS,
@@ -13,6 +15,7 @@ from dlrm_mtl.reporting.captions import (
     caption_metrics,
 )
 from dlrm_mtl.reporting.escaping import code, text
+from dlrm_mtl.reporting.normalized_loss import loss_name
 from dlrm_mtl.reporting.tables.gains import (
     claims_table,
     gains_table,
@@ -24,6 +27,8 @@ from dlrm_mtl.reporting.tables.metrics import (
     calibration_table,
     deciles_table,
     evaluation_table,
+    label_deciles_table,
+    mean_error_table,
     metrics_table,
     products_table,
     result_table,
@@ -44,7 +49,7 @@ def format_comparison(comparison: Record) -> str:
         *warn_of_length(comparison),
         f"What can be said of each arm against {code(control)}",
         claims_table(comparison).markdown(),
-        f"NE gain (%) over {code(control)}, {seeds} seed{'s' * (seeds != 1)}; positive is better;"
+        f"{loss_name(comparison)} gain (%) over {code(control)}, {seeds} seed{'s' * (seeds != 1)}; positive is better;"
         f" 95 % intervals: {comparison['intervals']}",
         gains_table(comparison).markdown(),
         VERDICTS,
@@ -69,11 +74,14 @@ def format_details(comparison: Record) -> str:
         METRIC_GAINS: metric_gains_table(comparison),
         CALIBRATION: calibration_table(comparison),
         DECILES: deciles_table(comparison),
+        MEAN_ERRORS: mean_error_table(comparison),
+        LABEL_DECILES: label_deciles_table(comparison),
     }
     parts = [f"{caption}\n\n{table.markdown()}\n" for caption, table in tables.items() if table]
     if segments := segment_tables(comparison):
         parts.append(f"{SEGMENTS}\n")
-        parts += [f"NE gain (%) by {code(name)}\n\n{table.markdown()}\n" for name, table in segments.items()]
+        gain = f"{loss_name(comparison)} gain (%) by"
+        parts += [f"{gain} {code(name)}\n\n{table.markdown()}\n" for name, table in segments.items()]
     return "\n".join(parts)
 
 

@@ -22,7 +22,7 @@ from dlrm_mtl.quoting import quote
 from dlrm_mtl.schema import read_schema
 from dlrm_mtl.serving.directories import check_place, list_files, new_directory
 from dlrm_mtl.serving.encoding import copy_encoding
-from dlrm_mtl.serving.evaluation import normalized_entropies
+from dlrm_mtl.serving.evaluation import normalized_losses
 from dlrm_mtl.serving.exported import fbgemm_version, processor
 from dlrm_mtl.serving.exporting import check_compiler, compile_to, trace
 from dlrm_mtl.serving.manifest import (
@@ -111,9 +111,9 @@ def _quantize(
 ) -> Quantization:
     """Quantises the tables; NE before and after."""
     dataset = source.dataset
-    before = normalized_entropies(model, stored.schema, source, batch_size)
+    before = normalized_losses(model, stored.schema, source, batch_size)
     quantize(model)
-    after = normalized_entropies(model, stored.schema, source, batch_size)
+    after = normalized_losses(model, stored.schema, source, batch_size)
     ne = {name: QuantizedNe(*each) for name, *each in zip(outputs, before, after, strict=True)}
     return Quantization(str(dataset.directory), dataset.schema.rows(dataset.schema.evaluated_split), ne)
 

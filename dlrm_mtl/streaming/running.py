@@ -233,10 +233,11 @@ def _of_tasks(result: ArmResult, tasks: Sequence[str], measured: Schema) -> ArmR
 
 
 def _progress(day: Day, seed: int, control: ArmResult, length: TrainingLength, seconds: float) -> str:
-    """What rank 0 prints of a seed: the control's NE before training, and the training."""
+    """What rank 0 prints of a seed: the control's NE or NMSE before training, and the training."""
     of_tasks = zip(day.tasks, control.evaluation.tasks, strict=True)
-    measured = ", ".join(f"{task} {metrics.ne:.4f}" for task, metrics in of_tasks if metrics.ne is not None)
+    losses = {task: metrics.normalized_loss for task, metrics in of_tasks}
+    measured = ", ".join(f"{task} {loss:.4f}" for task, loss in losses.items() if loss is not None)
     return (
-        f"day {day.name}, seed {seed}: NE before training {measured or 'not measured'}; {length.rows:,} rows,"
+        f"day {day.name}, seed {seed}: loss before training {measured or 'not measured'}; {length.rows:,} rows,"
         f" {length.steps:,} steps, {seconds:.1f} s"
     )

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from dlrm_mtl.metrics.estimates import Estimates, combine
+from dlrm_mtl.reporting.normalized_loss import gain_of
 from dlrm_mtl.reporting.runs.report_data import Run
 from dlrm_mtl.statistics.effect import Effect
 from dlrm_mtl.statistics.families import judge, lose_nothing
@@ -122,13 +123,13 @@ def read_search(run: Run) -> Search | None:
 
 def _has_gains(record: Mapping[str, Any]) -> bool:
     """Whether the arm did not explode."""
-    gains = [task["ne_gain_percent"] for task in record["tasks"].values()]
+    gains = [gain_of(task) for task in record["tasks"].values()]
     return record["average_ne_gain_percent"] is not None and None not in gains
 
 
 def _reported(record: Mapping[str, Any], tasks: Sequence[str]) -> dict[int | None, Mapping[str, Any]]:
     of_tasks: dict[int | None, Mapping[str, Any]] = {
-        index: record["tasks"][task]["ne_gain_percent"] for index, task in enumerate(tasks)
+        index: gain_of(record["tasks"][task]) for index, task in enumerate(tasks)
     }
     return {**of_tasks, None: record["average_ne_gain_percent"]}
 
@@ -138,5 +139,5 @@ def _of_seed(run: Run, summary: Mapping[str, Any], arm: str) -> Estimates:
     if len(run.estimates) == len(run.seeds):
         control, own = (run.estimates[summary["seed"]][name].estimates["ne"] for name in (run.control, arm))
         return combine([100.0, -100.0], [control, own])
-    gains = [summary["arms"][arm]["tasks"][task]["ne_gain_percent"]["mean"] for task in run.comparison["tasks"]]
+    gains = [gain_of(summary["arms"][arm]["tasks"][task])["mean"] for task in run.comparison["tasks"]]
     return Estimates(np.array(gains), np.zeros((0, len(gains))))

@@ -16,7 +16,7 @@ from dlrm_mtl.metrics.evaluation import Evaluation
 from dlrm_mtl.metrics.evaluator import Evaluator
 from dlrm_mtl.metrics.sums import MetricSums
 from dlrm_mtl.metrics.task_metrics import TaskMetrics
-from dlrm_mtl.models.products import append_products
+from dlrm_mtl.models.products import append_kinds, append_products
 from dlrm_mtl.models.ranker import Predictions
 from dlrm_mtl.run_config import RunConfig
 from dlrm_mtl.training.pipeline import predict
@@ -59,7 +59,7 @@ class ArmEvaluator:
             rows: False: as if the split had no row.
         """
         evaluator = Evaluator(
-            len(self._schema.tasks),
+            self._schema.tasks,
             Context.of(self._schema, self._config.segments),
             self._config.batch_size,
             self._ranks.device,
@@ -74,7 +74,7 @@ class ArmEvaluator:
         """Metrics that are sums over rows, on every rank, for evaluations during training: of the tasks, and of their
         products by name."""
         tasks, chains = len(self._schema.tasks), tuple(self._products.values())
-        sums = MetricSums(tasks + len(chains), self._ranks.device)
+        sums = MetricSums(append_kinds(self._schema.task_kinds, chains), self._ranks.device)
         for predictions in self.predictions():
             sums.update(append_products(predictions, chains))
         sums.reduce(self._ranks.group)

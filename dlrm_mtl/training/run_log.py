@@ -4,7 +4,6 @@ import io
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -13,7 +12,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from dlrm_mtl.json_lines import JsonLines
-from dlrm_mtl.metrics.task_metrics import TaskMetrics
+from dlrm_mtl.metrics.task_metrics import TaskMetrics, as_record
 from dlrm_mtl.training.window import Window
 
 
@@ -90,14 +89,14 @@ class RunLog:
         self, step: int, tasks: Sequence[TaskMetrics], products: Mapping[str, TaskMetrics] = MappingProxyType({})
     ) -> None:
         """Logs an evaluation."""
-        of_products = {name: asdict(metrics) for name, metrics in products.items()}
+        of_products = {name: as_record(metrics) for name, metrics in products.items()}
         self._write(
             step,
             {"kind": "eval", "tasks": self._by_task(tasks), **({"products": of_products} if of_products else {})},
         )
 
     def _by_task(self, metrics: Sequence[TaskMetrics]) -> dict[str, Any]:
-        return {task: asdict(values) for task, values in zip(self._tasks, metrics, strict=True)}
+        return {task: as_record(values) for task, values in zip(self._tasks, metrics, strict=True)}
 
     def _write(self, step: int, record: dict[str, Any]) -> None:
         if self._lines is None or self._board is None:

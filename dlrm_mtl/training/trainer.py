@@ -18,7 +18,7 @@ from dlrm_mtl.data.source import RowSource
 from dlrm_mtl.distributed.checkpoint import Checkpoint, load_tensors
 from dlrm_mtl.distributed.processes import Ranks
 from dlrm_mtl.metrics.evaluation import Evaluation
-from dlrm_mtl.metrics.sums import MetricSums
+from dlrm_mtl.metrics.sums import MetricSums, in_this_versions_columns
 from dlrm_mtl.metrics.task_metrics import TaskMetrics
 from dlrm_mtl.recipe import Recipe
 from dlrm_mtl.run_config import RunConfig
@@ -90,8 +90,8 @@ class Trainer:
         self._batches: Iterator[MultiTaskBatch] = iter(())
         if ranks.device.type == "cpu" and ranks.world_size > 2:
             self._arrange_buckets()
-        self._window = MetricSums(len(schema.tasks), ranks.device)
-        self._lifetime = MetricSums(len(schema.tasks), torch.device("cpu"))
+        self._window = MetricSums(schema.task_kinds, ranks.device)
+        self._lifetime = MetricSums(schema.task_kinds, torch.device("cpu"))
 
     @property
     def done(self) -> bool:
@@ -122,9 +122,7 @@ class Trainer:
 
         self._window.reduce(self._ranks.group)
         window = self._window.compute()
-        reduced = MetricSums(len(window), torch.device("cpu"))
-        reduced.sums, reduced.histogram = self._window.sums.cpu(), self._window.histogram.cpu()
-        self._lifetime.add(reduced)
+        self._lifetime.add(self._window)
         self._window.reset()
         skipped_steps, rows_lost, rows_filled, nonfinite_tasks = self._take_counts()
         rows = steps * self._config.batch_size - rows_filled
@@ -168,11 +166,13 @@ class Trainer:
         sizes = {"sums": self._lifetime.sums.size(), "histogram": self._lifetime.histogram.size(), "counts": (3,)}
         names = [f"{prefix}/lifetime/{name}" for name in sizes]
         loaded = load_tensors(checkpoint, {}, names, self._ranks)
+        loaded[names[0]] = in_this_versions_columns(loaded[names[0]])
         for name, size in zip(names, sizes.values(), strict=True):
             if loaded[name].size() != size:
                 found = list(loaded[name].size())
                 raise ValueError(f"{checkpoint.path}: {name} has size {found}, expected {list(size)}")
-        self._lifetime.sums, self._lifetime.histogram, counts = (loaded[name] for name in names)
+        self._lifetime.sums, histogram, counts = (loaded[name] for name in names)
+        self._lifetime.histogram = histogram.double()
         self.skipped_steps, run, self.rows_lost = counts.tolist()
         self.arm.optimizer.guard.run.fill_(run)
         self.position = Position.from_json(checkpoint.facts["position"])

@@ -45,7 +45,7 @@ def steps_that_never_wait(ranks: Ranks, config: RunConfig, recipe: str) -> int:
         the number of steps.
     """
     arm = _arm(ranks, config, recipe)
-    sums = MetricSums(3, ranks.device)
+    sums = MetricSums(["binary"] * 3, ranks.device)
     batches = [batch.to(ranks.device) for batch in local_batches(config, ranks, WARM_UP + 4)]
     strict = False
 

@@ -146,7 +146,7 @@ def test_metrics_are_those_of_a_cpu() -> None:
     found = {}
     for device in ("cuda", "cpu"):
         generator = torch.Generator().manual_seed(0)
-        sums = MetricSums(2, torch.device(device))
+        sums = MetricSums(["binary"] * 2, torch.device(device))
         for step in range(STEPS):
             size = 40 if step % 4 else 24
             logits, labels = torch.randn(size, 2, generator=generator), torch.rand(size, 2, generator=generator).round()

@@ -9,9 +9,11 @@ from dlrm_mtl.distributed.processes import Ranks
 from dlrm_mtl.metrics.evaluation import Evaluation
 from dlrm_mtl.metrics.evaluator import Evaluator
 from dlrm_mtl.metrics.kept import LIMIT
+from dlrm_mtl.model_schema import Task
 from dlrm_mtl.models.ranker import Predictions
 from dlrm_mtl.segments import Segment
 from tests.metrics import test_sums
+from tests.metrics.kinds import binary_tasks
 from tests.metrics.test_sums import keys_of
 
 ROWS = 3000
@@ -44,10 +46,12 @@ def evaluate(
     limit: int = LIMIT,
     context: Context = CONTEXT,
     batch_size: int = ROWS,
+    tasks: Sequence[Task] = (),
 ) -> Evaluation:
     num_tasks = batches[0].logits.shape[1]
+    products = PRODUCTS if num_tasks == 3 else {}
     evaluator = Evaluator(
-        num_tasks, context, batch_size, torch.device("cpu"), ranks, limit, PRODUCTS if num_tasks == 3 else {}
+        tasks or binary_tasks(num_tasks), context, batch_size, torch.device("cpu"), ranks, limit, products
     )
     for batch in batches:
         evaluator.update(batch)

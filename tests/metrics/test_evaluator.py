@@ -11,11 +11,12 @@ from dlrm_mtl.data.context import Context
 from dlrm_mtl.metrics.buckets import BUCKETS, bucket_of, half_of
 from dlrm_mtl.metrics.estimates import FloatArray
 from dlrm_mtl.metrics.evaluation import SEGMENT_BUCKETS, Evaluation, side_by_side
-from dlrm_mtl.metrics.ranking import Rows
+from dlrm_mtl.metrics.rows import Rows
 from dlrm_mtl.models.ranker import Predictions
 from tests.metrics import evaluations
 from tests.metrics import rows as by_definition
 from tests.metrics.evaluations import CONTEXT, ROWS, evaluate, example, in_batches, select
+from tests.metrics.kinds import evaluated
 from tests.metrics.test_recalibration import recalibrated_ne
 from tests.metrics.test_sums import by_hand
 from tests.ranks import RankPool
@@ -33,7 +34,14 @@ def rows_of(predictions: Predictions, task: int) -> tuple[Rows, npt.NDArray[np.i
     defined = predictions.weights[:, task] > 0
     keys = predictions.context[defined, 0]
     labels, logits = predictions.labels[defined, task].numpy() > 0, predictions.logits[defined, task].numpy()
-    return Rows(logits, labels, bucket_of(keys, BUCKETS).numpy(), BUCKETS), keys.numpy()
+    rows = Rows(
+        logits=logits,
+        positive=labels,
+        weights=predictions.weights[defined, task].double().numpy(),
+        buckets=bucket_of(keys, BUCKETS).numpy(),
+        num_buckets=BUCKETS,
+    )
+    return rows, keys.numpy()
 
 
 def assert_same(found: Evaluation, expected: Evaluation) -> None:
@@ -49,7 +57,7 @@ def assert_same(found: Evaluation, expected: Evaluation) -> None:
             np.testing.assert_allclose(of_found[key].influence, estimates.influence, rtol=0, atol=rounding)
     assert list(found.products) == list(expected.products)
     for ours, theirs in zip(
-        (*found.tasks, *found.products.values()), (*expected.tasks, *expected.products.values()), strict=True
+        *(evaluated([*each.tasks, *each.products.values()]) for each in (found, expected)), strict=True
     ):
         assert (ours.rows, ours.positives, ours.users) == (theirs.rows, theirs.positives, theirs.users)
         assert ours.deciles == theirs.deciles
@@ -63,7 +71,7 @@ def assert_same(found: Evaluation, expected: Evaluation) -> None:
 
 @pytest.mark.parametrize("task", [0, 1, 2])
 def test_numbers_equal_their_definitions(whole: Evaluation, task: int) -> None:
-    predictions, found = example(), whole.tasks[task]
+    predictions, found = example(), evaluated(whole.tasks)[task]
     rows, keys = rows_of(predictions, task)
     ones: FloatArray = np.ones(len(keys))
     expected = by_hand(predictions, task)
@@ -93,7 +101,7 @@ def test_numbers_equal_their_definitions(whole: Evaluation, task: int) -> None:
 
 def test_a_product_is_a_task_of_all_rows(whole: Evaluation) -> None:
     """Click and conversion, whose probability is the product of both, in float64."""
-    predictions, found = example(), whole.products["conversion"]
+    predictions, found = example(), evaluated([whole.products["conversion"]])[0]
     click, _, conversion = predictions.logits.double().sigmoid().unbind(dim=1)
     product = replace(
         predictions,
@@ -155,7 +163,7 @@ def test_ranks_make_no_difference(rank_pool: RankPool, world_size: int, share: f
 def test_of_many_rows_a_sample_of_users_is_measured(whole: Evaluation) -> None:
     sampled = evaluate([example()], limit=3 * ROWS // 2)
     np.testing.assert_array_equal(sampled.estimates["ne"].values, whole.estimates["ne"].values)
-    for found, all_rows in zip(sampled.tasks, whole.tasks, strict=True):
+    for found, all_rows in zip(evaluated(sampled.tasks), evaluated(whole.tasks), strict=True):
         assert found.rows == all_rows.rows
         assert 0.3 < found.rows_share <= 0.6
         assert 0.3 < found.users_share < 0.7
@@ -171,7 +179,7 @@ def test_rows_without_a_cluster_have_no_metrics_of_users() -> None:
     found = evaluate([example()], context=Context("", ()))
     assert list(found.estimates) == METRICS[:-2]
     assert found.segments == {}
-    assert [(task.users, task.gauc, task.uauc) for task in found.tasks] == [(None, None, None)] * 3
+    assert [(task.users, task.gauc, task.uauc) for task in evaluated(found.tasks)] == [(None, None, None)] * 3
 
 
 def test_what_is_not_defined_is_none() -> None:
@@ -180,7 +188,7 @@ def test_what_is_not_defined_is_none() -> None:
     predictions.labels[:, 1] = 0
     predictions.weights[:, 2] = 0
     found = evaluate([predictions])
-    for task, of_task in enumerate(found.tasks):
+    for task, of_task in enumerate(evaluated(found.tasks)):
         assert [getattr(of_task, key) for key in NUMBERS] == [None] * len(NUMBERS)
         assert of_task.recalibration_bias is None
         assert of_task.deciles == ()
@@ -207,5 +215,5 @@ def test_models_of_one_task_each_side_by_side(whole: Evaluation) -> None:
 def test_auc_of_collapsed_and_far_off_logits(center: float, spread: float) -> None:
     predictions = example()
     predictions.logits = center + spread * predictions.logits
-    for task, found in enumerate(evaluate([predictions]).tasks):
+    for task, found in enumerate(evaluated(evaluate([predictions]).tasks)):
         assert found.auc == pytest.approx(by_hand(predictions, task)["auc"], abs=1e-9)

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from dlrm_mtl.metrics.kept import CELLS, NEGATIVE, POSITIVE, UNDEFINED, KeptPredictions, Sample
+from dlrm_mtl.metrics.kept import CELLS, KeptPredictions, Sample
 from tests.metrics.evaluations import ROWS, example, in_batches, select
+from tests.metrics.kinds import binary_tasks
 from tests.metrics.test_sums import keys_of
 
 KEEP = 1000
@@ -14,7 +15,7 @@ KEEP = 1000
 
 def kept(size: int, rows: int, order: torch.Tensor | None = None) -> Sample:
     predictions = example() if order is None else select(example(), order)
-    keeping = KeptPredictions(3, size, 3 * rows)
+    keeping = KeptPredictions(binary_tasks(3), size, 3 * rows)
     for batch in in_batches(predictions, size):
         keeping.add(batch, None)
     sample = keeping.gather(None)
@@ -27,10 +28,9 @@ def test_all_is_kept_where_it_fits() -> None:
     assert sample.clusters_share == 1
     np.testing.assert_array_equal(sample.logits, predictions.logits.numpy())
     np.testing.assert_array_equal(sample.keys, predictions.context[:, 0].numpy())
-    defined, positive = predictions.weights.numpy() > 0, predictions.labels.numpy() > 0
-    np.testing.assert_array_equal(sample.outcomes == UNDEFINED, ~defined)
-    np.testing.assert_array_equal(sample.outcomes == NEGATIVE, defined & ~positive)
-    np.testing.assert_array_equal(sample.outcomes == POSITIVE, defined & positive)
+    np.testing.assert_array_equal(sample.weights, predictions.weights.numpy())
+    np.testing.assert_array_equal(sample.labels, predictions.labels.numpy() * (predictions.weights.numpy() > 0))
+    assert sample.labels.dtype == sample.weights.dtype == np.uint8
 
 
 def test_whole_clusters_are_kept_as_many_as_fit() -> None:
@@ -53,13 +53,13 @@ def test_batches_and_their_order_make_no_difference(size: int, shuffled: bool) -
     order = torch.randperm(ROWS, generator=torch.Generator().manual_seed(2)) if shuffled else None
     expected, found = kept(100, KEEP), kept(size, KEEP, order)
     assert found.clusters_share == expected.clusters_share < 1
-    for name in ("logits", "outcomes", "keys"):
+    for name in ("logits", "labels", "weights", "keys"):
         np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
 
 
 def test_memory_is_bounded_on_the_way() -> None:
     """Never more than a quarter and one batch above the limit."""
-    keeping = KeptPredictions(3, 50, 3 * KEEP)
+    keeping = KeptPredictions(binary_tasks(3), 50, 3 * KEEP)
     most = 0
     for batch in in_batches(example(), 50):
         keeping.add(batch, None)
@@ -70,7 +70,7 @@ def test_memory_is_bounded_on_the_way() -> None:
 def test_a_cluster_that_does_not_fit_is_left_out() -> None:
     predictions = example()
     predictions.context = keys_of(torch.zeros(ROWS, dtype=torch.int64) + 3)[:, None]
-    keeping = KeptPredictions(3, ROWS, 3 * KEEP)
+    keeping = KeptPredictions(binary_tasks(3), ROWS, 3 * KEEP)
     keeping.add(predictions, None)
     sample = keeping.gather(None)
     assert sample is not None

@@ -6,27 +6,27 @@ import numpy as np
 import pytest
 
 from dlrm_mtl.metrics.estimates import Estimates, FloatArray
-from dlrm_mtl.metrics.ranking import Ranking, Rows
+from dlrm_mtl.metrics.ranking import Ranking
+from dlrm_mtl.metrics.rows import Rows
 from tests.metrics import rows as by_definition
 from tests.metrics.influences import assert_estimates
-from tests.metrics.rows import example
+from tests.metrics.rows import example, rows_of
 
 
-@pytest.mark.parametrize("ties", [True, False])
+@pytest.mark.parametrize(("ties", "weighted"), [(True, False), (False, False), (True, True)])
 @pytest.mark.parametrize(
     ("estimate", "definition"),
     [(Ranking.auc, by_definition.auc), (Ranking.average_precision, by_definition.average_precision)],
 )
 def test_estimates(
-    estimate: Callable[[Ranking], Estimates], definition: Callable[[Rows, FloatArray], float], ties: bool
+    estimate: Callable[[Ranking], Estimates],
+    definition: Callable[[Rows, FloatArray], float],
+    ties: bool,
+    weighted: bool,
 ) -> None:
-    rows, _ = example(ties=ties)
+    rows, _ = example(ties=ties, weighted=weighted)
     found = estimate(Ranking(rows))
-    assert_estimates(found, lambda weights: definition(rows, weights[rows.buckets]), jackknife=0.15)
-
-
-def rows_of(logits: list[float], positive: list[int]) -> Rows:
-    return Rows(np.array(logits, dtype=np.float32), np.array(positive) > 0, np.arange(len(logits)), len(logits))
+    assert_estimates(found, lambda weights: definition(rows, rows.weights * weights[rows.buckets]), jackknife=0.15)
 
 
 @pytest.mark.parametrize(
@@ -51,18 +51,19 @@ def test_auc_of_collapsed_and_far_off_logits(center: float, spread: float) -> No
     generator = np.random.default_rng(0)
     score = generator.normal(size=3000)
     positive = generator.random(3000) < 1 / (1 + np.exp(-score))
-    rows = Rows((center + spread * score).astype(np.float32), positive, np.arange(3000), 3000)
+    rows = rows_of(center + spread * score, positive)
     assert Ranking(rows).auc().values[0] == pytest.approx(by_definition.auc(rows, np.ones(3000)), abs=1e-9)
 
 
 def test_deciles() -> None:
-    rows, _ = example(1003, ties=False)
+    rows, _ = example(1003, ties=False, weighted=True)
     deciles = Ranking(rows).deciles()
     assert [decile.rows for decile in deciles] == [101] * 3 + [100] * 7
     order, start = np.argsort(rows.logits), 0
     for decile in deciles:
         tenth = order[start : start + decile.rows]
-        assert decile.rate == pytest.approx(rows.positive[tenth].mean())
-        assert decile.predicted == pytest.approx((1 / (1 + np.exp(-rows.logits[tenth].astype(float)))).mean())
+        weights, predicted = rows.weights[tenth], 1 / (1 + np.exp(-rows.logits[tenth].astype(float)))
+        assert decile.rate == pytest.approx(weights @ rows.positive[tenth] / weights.sum())
+        assert decile.predicted == pytest.approx(weights @ predicted / weights.sum())
         start += decile.rows
     assert [decile.rows for decile in Ranking(rows_of([1, 0, 2], [1, 0, 0])).deciles()] == [1, 1, 1]

@@ -1,15 +1,17 @@
 """NE after recalibration: the bias by another solver, influence by weighting buckets of both halves."""
 
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 import pytest
 from scipy.optimize import minimize_scalar
 
 from dlrm_mtl.metrics.estimates import FloatArray
-from dlrm_mtl.metrics.ranking import Rows
 from dlrm_mtl.metrics.recalibration import recalibrate
+from dlrm_mtl.metrics.rows import Rows
 from tests.metrics.influences import assert_estimates
-from tests.metrics.rows import example
+from tests.metrics.rows import example, rows_of
 
 Mask = npt.NDArray[np.bool_]
 
@@ -37,20 +39,24 @@ def recalibrated_ne(rows: Rows, fitted: Mask, weights: FloatArray) -> float:
     return float(loss / of_rest.sum() / -(rate * np.log(rate) + (1 - rate) * np.log(1 - rate)))
 
 
-def test_estimates() -> None:
-    rows, clusters = example()
+@pytest.mark.parametrize("weighted", [False, True])
+def test_estimates(weighted: bool) -> None:
+    rows, clusters = example(weighted=weighted)
     fitted = clusters % 2 == 0
     found = recalibrate(rows, fitted)
-    assert found.bias == pytest.approx(fit(rows, fitted, np.ones(600)), abs=1e-9)
-    best = minimize_scalar(lambda bias: losses(rows.logits[fitted] + bias, rows.positive[fitted]).sum())
+    assert found.bias == pytest.approx(fit(rows, fitted, rows.weights), abs=1e-9)
+    of_fit = rows.weights[fitted]
+    best = minimize_scalar(lambda bias: (of_fit * losses(rows.logits[fitted] + bias, rows.positive[fitted])).sum())
     assert found.bias == pytest.approx(best.x, abs=1e-6)
-    assert_estimates(found.ne, lambda weights: recalibrated_ne(rows, fitted, weights[rows.buckets]), jackknife=0.15)
+    assert_estimates(
+        found.ne, lambda weights: recalibrated_ne(rows, fitted, rows.weights * weights[rows.buckets]), jackknife=0.15
+    )
 
 
 @pytest.mark.parametrize("shift", [-40.0, 3.0, 25.0])
 def test_a_bias_is_taken_back(shift: float) -> None:
     rows, clusters = example()
-    shifted = Rows(rows.logits + np.float32(shift), rows.positive, rows.buckets, rows.num_buckets)
+    shifted = replace(rows, logits=rows.logits + np.float32(shift))
     expected, found = (recalibrate(each, clusters % 2 == 0) for each in (rows, shifted))
     assert expected.bias is not None
     assert found.bias == pytest.approx(expected.bias - shift, abs=1e-5)
@@ -58,7 +64,7 @@ def test_a_bias_is_taken_back(shift: float) -> None:
 
 
 def test_constant_predictions() -> None:
-    rows = Rows(np.full(8, -3.0, np.float32), np.arange(8) % 4 < 2, np.arange(8), 8)
+    rows = rows_of(np.full(8, -3.0), np.arange(8) % 4 < 2)
     found = recalibrate(rows, np.arange(8) < 4)
     assert found.bias == pytest.approx(3.0, abs=1e-9)
     assert found.ne.values[0] == pytest.approx(1)
@@ -66,7 +72,7 @@ def test_constant_predictions() -> None:
 
 @pytest.mark.parametrize("positive", [[1, 1, 0, 1], [0, 1, 0, 0], [0, 0, 1, 1]])
 def test_a_half_of_one_class_has_none(positive: list[int]) -> None:
-    rows = Rows(np.arange(4, dtype=np.float32), np.array(positive) > 0, np.arange(4), 4)
+    rows = rows_of(np.arange(4), positive)
     found = recalibrate(rows, np.array([True, True, False, False]))
     assert found.bias is None
     assert np.isnan(found.ne.values).all()

@@ -14,9 +14,10 @@ from torchrec.metrics.ne import NEMetric
 
 from dlrm_mtl.metrics.bucket_sums import normalized_entropy
 from dlrm_mtl.metrics.sums import MetricSums
-from dlrm_mtl.metrics.task_metrics import MANY_TIES, TaskMetrics
+from dlrm_mtl.metrics.task_metrics import MANY_TIES, BinaryMetrics
 from dlrm_mtl.mixing import mix
 from dlrm_mtl.models.ranker import Predictions
+from tests.metrics.kinds import binary
 from tests.ranks import RankPool
 from tests.training import runs
 
@@ -58,7 +59,7 @@ def slice_of(predictions: Predictions, start: int, stop: int) -> Predictions:
 
 
 def sums_of(batches: Sequence[Predictions], buckets: int = 1) -> MetricSums:
-    sums = MetricSums(batches[0].logits.shape[1], torch.device("cpu"), buckets)
+    sums = MetricSums(["binary"] * batches[0].logits.shape[1], torch.device("cpu"), buckets)
     for batch in batches:
         sums.update(batch)
     return sums
@@ -88,7 +89,7 @@ def by_hand(predictions: Predictions, task: int) -> dict[str, float]:
     }
 
 
-def assert_equals_by_hand(found: TaskMetrics, expected: dict[str, float], auc_tolerance: float = 2e-4) -> None:
+def assert_equals_by_hand(found: BinaryMetrics, expected: dict[str, float], auc_tolerance: float = 2e-4) -> None:
     assert (found.rows, found.positives) == (expected["rows"], expected["positives"])
     for name in ("ne", "log_loss", "calibration"):
         assert getattr(found, name) == pytest.approx(expected[name], rel=1e-6), name
@@ -97,7 +98,7 @@ def assert_equals_by_hand(found: TaskMetrics, expected: dict[str, float], auc_to
 
 def test_metrics_equal_the_formulas() -> None:
     predictions = example()
-    found = sums_of(in_batches(predictions, 128)).compute()
+    found = binary(sums_of(in_batches(predictions, 128)).compute())
     assert 0 < found[1].positives < 100
     assert found[2].rows == found[0].positives < ROWS
     for task in range(3):
@@ -125,7 +126,7 @@ def test_metrics_equal_torchrecs() -> None:
                 weights=dict(zip(TASKS, batch.weights.double().T, strict=True)),
             )
         theirs |= {name: float(value) for name, value in metric.compute().items()}
-    for task, ours in zip(TASKS, sums_of(in_batches(predictions, 100)).compute(), strict=True):
+    for task, ours in zip(TASKS, binary(sums_of(in_batches(predictions, 100)).compute()), strict=True):
         assert ours.ne == pytest.approx(theirs[f"ne-{task}|lifetime_ne"], rel=1e-6)
         assert ours.calibration == pytest.approx(theirs[f"calibration-{task}|lifetime_calibration"], rel=1e-6)
         assert ours.auc == pytest.approx(theirs[f"auc-{task}|window_auc"], abs=2e-4)
@@ -134,7 +135,7 @@ def test_metrics_equal_torchrecs() -> None:
 def test_the_base_rate_has_ne_1() -> None:
     labels = torch.tensor([[1.0], [0.0], [0.0], [0.0]])
     logits = torch.full((4, 1), float(torch.logit(torch.tensor(0.25))))
-    [found] = sums_of([predictions_of(logits, labels, torch.ones(4, 1), torch.arange(4))]).compute()
+    [found] = binary(sums_of([predictions_of(logits, labels, torch.ones(4, 1), torch.arange(4))]).compute())
     assert found.ne == pytest.approx(1, abs=1e-6)
     assert found.calibration == pytest.approx(1, abs=1e-6)
     assert found.auc == 0.5
@@ -153,7 +154,7 @@ def test_the_base_rate_has_ne_1() -> None:
 def test_auc_of_few_rows(logits: list[float], labels: list[float], auc: float) -> None:
     predicted, observed = (torch.tensor(values, dtype=torch.float32)[:, None] for values in (logits, labels))
     ones = torch.ones_like(observed)
-    [found] = sums_of([predictions_of(predicted, observed, ones, torch.arange(len(labels)))]).compute()
+    [found] = binary(sums_of([predictions_of(predicted, observed, ones, torch.arange(len(labels)))]).compute())
     assert found.auc == auc
 
 
@@ -163,7 +164,7 @@ def test_extreme_logits() -> None:
     logits = torch.tensor([[40.0], [-40.0], [40.0], [-40.0], [0.0]])
     labels = torch.tensor([[1.0], [0.0], [0.0], [1.0], [1.0]])
     predictions = predictions_of(logits, labels, torch.ones(5, 1), torch.arange(5))
-    [found] = sums_of([predictions]).compute()
+    [found] = binary(sums_of([predictions]).compute())
     assert found.log_loss == pytest.approx((80 + np.log(2)) / 5, rel=1e-6)
     assert_equals_by_hand(found, by_hand(predictions, 0), auc_tolerance=1e-12)
 
@@ -172,7 +173,7 @@ def test_extreme_logits() -> None:
 def test_far_off_logits_are_told_apart(center: float) -> None:
     predictions = example()
     predictions.logits += center
-    for task, found in enumerate(sums_of([predictions]).compute()):
+    for task, found in enumerate(binary(sums_of([predictions]).compute())):
         expected = by_hand(predictions, task)
         assert found.auc == pytest.approx(expected["auc"], abs=2e-4)
         assert found.tied_pairs is not None
@@ -183,7 +184,7 @@ def test_ties_of_the_histogram_are_reported() -> None:
     """Logits closer together than the width of a bin are ties."""
     predictions = example()
     predictions.logits = 0.5001 + 1e-4 * torch.tanh(predictions.logits)
-    for found in sums_of([predictions]).compute():
+    for found in binary(sums_of([predictions]).compute()):
         assert found.tied_pairs == 1
         assert found.auc == 0.5
 
@@ -191,7 +192,7 @@ def test_ties_of_the_histogram_are_reported() -> None:
 @pytest.mark.parametrize(("label", "calibration"), [(0.0, None), (1.0, 0.5)])
 def test_one_class_has_no_ne(label: float, calibration: float | None) -> None:
     predictions = predictions_of(torch.zeros(6, 1), torch.full((6, 1), label), torch.ones(6, 1), torch.arange(6))
-    [found] = sums_of([predictions]).compute()
+    [found] = binary(sums_of([predictions]).compute())
     assert (found.rows, found.positives) == (6, 6 * label)
     assert found.ne is None
     assert found.auc is None
@@ -200,20 +201,20 @@ def test_one_class_has_no_ne(label: float, calibration: float | None) -> None:
 
 
 def test_no_rows_have_no_metrics() -> None:
-    nothing = TaskMetrics(rows=0, positives=0, ne=None, log_loss=None, auc=None, calibration=None)
-    assert MetricSums(3, torch.device("cpu"), 10).compute() == [nothing] * 3
+    nothing = BinaryMetrics(rows=0, positives=0, ne=None, log_loss=None, auc=None, calibration=None)
+    assert MetricSums(["binary"] * 3, torch.device("cpu"), 10).compute() == [nothing] * 3
     masked = example(50)
     masked.weights.zero_()
-    assert sums_of([masked]).compute() == [nothing] * 3
+    assert binary(sums_of([masked]).compute()) == [nothing] * 3
 
 
 def test_undefined_rows_do_not_count() -> None:
     predictions = example()
-    expected = sums_of([predictions]).compute()
+    expected = binary(sums_of([predictions]).compute())
     undefined = predictions.weights == 0
     predictions.logits[undefined] = 100.0
     predictions.labels[undefined] = 1.0
-    assert sums_of([predictions]).compute() == expected
+    assert binary(sums_of([predictions]).compute()) == expected
 
 
 @pytest.mark.parametrize("buckets", [1, 37])
@@ -233,7 +234,7 @@ def test_halves_add_up_to_the_whole(buckets: int) -> None:
     halves[0].add(halves[1])
     torch.testing.assert_close(halves[0].sums, whole.sums, rtol=1e-7, atol=0)
     assert torch.equal(halves[0].histogram, whole.histogram)
-    for found, expected in zip(halves[0].compute(), whole.compute(), strict=True):
+    for found, expected in zip(binary(halves[0].compute()), binary(whole.compute()), strict=True):
         assert found.ne == pytest.approx(expected.ne, rel=1e-7)
         assert found.auc == expected.auc
 
@@ -241,10 +242,10 @@ def test_halves_add_up_to_the_whole(buckets: int) -> None:
 def test_buckets_add_up_to_the_unbucketed() -> None:
     predictions = example()
     single, bucketed = sums_of([predictions]), sums_of([predictions], 50)
-    assert bucketed.sums.shape == (50, 3, 4)
+    assert bucketed.sums.shape == (50, 3, 8)
     assert (bucketed.sums[:, 0, 0] > 0).all()
     torch.testing.assert_close(bucketed.sums.sum(dim=0), single.sums[0], rtol=1e-7, atol=0)
-    for found, expected in zip(bucketed.compute(), single.compute(), strict=True):
+    for found, expected in zip(binary(bucketed.compute()), binary(single.compute()), strict=True):
         assert found.ne == pytest.approx(expected.ne, rel=1e-7)
 
 
@@ -273,7 +274,7 @@ def test_ranks_add_up_to_the_whole(rank_pool: RankPool, buckets: int) -> None:
     for sums, histogram, metrics in results:
         np.testing.assert_allclose(sums, whole.sums.numpy(), rtol=1e-7)
         np.testing.assert_array_equal(histogram, whole.histogram.numpy())
-        for found, expected in zip(metrics, whole.compute(), strict=True):
+        for found, expected in zip(metrics, binary(whole.compute()), strict=True):
             assert found.ne == pytest.approx(expected.ne, rel=1e-7)
             assert found.auc == expected.auc
 

@@ -11,6 +11,7 @@ from dlrm_mtl.data.context import Context
 from dlrm_mtl.metrics.evaluator import Evaluator
 from dlrm_mtl.models.ranker import Predictions
 from dlrm_mtl.training.loop import ArmResult
+from tests.metrics.kinds import binary_tasks
 from tests.metrics.test_sums import keys_of
 
 FloatArray = npt.NDArray[np.float64]
@@ -54,6 +55,6 @@ def arm_result(
     predictions: Predictions, qps: Sequence[float], products: Mapping[str, Sequence[int]] = MappingProxyType({})
 ) -> ArmResult:
     rows, tasks = predictions.logits.shape
-    evaluator = Evaluator(tasks, Context("", ()), rows, torch.device("cpu"), products=products)
+    evaluator = Evaluator(binary_tasks(tasks), Context("", ()), rows, torch.device("cpu"), products=products)
     evaluator.update(predictions)
     return ArmResult(evaluator.evaluate(), qps, skipped_steps=0, rows_lost=0)

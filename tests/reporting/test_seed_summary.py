@@ -58,7 +58,7 @@ def test_the_gain_is_the_difference_of_ne_and_positive_is_better() -> None:
 
 
 def ne_of(predictions: Predictions) -> Sequence[float]:
-    return [task.ne or np.nan for task in arm_result(predictions, []).evaluation.tasks]
+    return [task.normalized_loss or np.nan for task in arm_result(predictions, []).evaluation.tasks]
 
 
 @pytest.mark.parametrize("rows", [800, 3000])

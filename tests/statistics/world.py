@@ -21,6 +21,7 @@ from dlrm_mtl.reporting.effects.gains import LOWER_IS_BETTER, gains_of_seed
 from dlrm_mtl.reporting.seed_summary import summarize_seed
 from dlrm_mtl.segments import Segment
 from dlrm_mtl.training.loop import ArmResult
+from tests.metrics.kinds import binary_tasks
 from tests.statistics.population import FloatArray, Population
 
 FEATURES = 8
@@ -186,7 +187,7 @@ class _Rows:
         labels = torch.from_numpy(self.labels).float()
         values = tuple(map(str, range(self.world.segments)))
         context = Context("user" if self.world.clustered else "", (Segment("segment", values),) if values else ())
-        evaluator = Evaluator(logits.shape[1], context, len(labels), torch.device("cpu"))
+        evaluator = Evaluator(binary_tasks(logits.shape[1]), context, len(labels), torch.device("cpu"))
         evaluator.update(Predictions(logits, labels, torch.ones_like(labels), torch.arange(len(labels)), self.context))
         return evaluator.evaluate()
 

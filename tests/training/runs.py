@@ -49,7 +49,7 @@ class Run:
 
     @property
     def ne(self) -> list[float | None]:
-        return [task.ne for task in self.metrics]
+        return [task.normalized_loss for task in self.metrics]
 
 
 def make_trainer(ranks: Ranks, config: RunConfig, recipe: str, seed: int) -> Trainer:

@@ -290,7 +290,7 @@ def test_the_first_day_of_a_run_and_of_a_task_has_no_metrics(
     """Tasks come, go, and stand in another order; what belongs to a task goes on by its name."""
     _, everything = first_day
     for result in everything.results.values():
-        assert all((task.rows, task.ne) == (0, None) for task in result.evaluation.tasks)
+        assert all((task.rows, task.normalized_loss) == (0, None) for task in result.evaluation.tasks)
     arms = [
         "multibalance",
         "multibalance:reduction=delayed",

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from dlrm_mtl.metrics.task_metrics import TaskMetrics
+from dlrm_mtl.metrics.task_metrics import BinaryMetrics
 from dlrm_mtl.training.run_log import RunLog, progress_bar
 from dlrm_mtl.training.window import Window
 
 TASKS = ("click", "buy")
-CLICK = TaskMetrics(rows=100, positives=20, ne=0.9, log_loss=0.45, auc=0.7, calibration=1.1, tied_pairs=0.01)
-NO_BUY = TaskMetrics(rows=20, positives=0, ne=None, log_loss=0.1, auc=None, calibration=None)
+CLICK = BinaryMetrics(rows=100, positives=20, ne=0.9, log_loss=0.45, auc=0.7, calibration=1.1, tied_pairs=0.01)
+NO_BUY = BinaryMetrics(rows=20, positives=0, ne=None, log_loss=0.1, auc=None, calibration=None)
 BALANCING: dict[str, Any] = {
     "task_weights": {"click": 0.25, "buy": 0.75},
     "gradient_norms": {"click": 2.0, "buy": 1.0},

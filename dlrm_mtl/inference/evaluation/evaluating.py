@@ -78,7 +78,7 @@ def evaluate_model(model: LoadedModel, source: RowSource, options: EvaluateOptio
     reader = EvaluationReader(source, options.batch_size, ranks.rank, ranks.world_size, options.segments, options.split)
     columns = torch.tensor([model.stored.tasks.index(task) for task in schema.task_names], device=ranks.device)
     evaluator = Evaluator(
-        len(columns),
+        schema.tasks,
         reader.context,
         options.batch_size * ranks.world_size,
         ranks.device,

@@ -1,22 +1,20 @@
 """The result of an evaluation as JSON values, in the words of comparison.json."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 from dlrm_mtl.inference.evaluation.options import EvaluateOptions
 from dlrm_mtl.inference.stored_model import StoredModel
 from dlrm_mtl.metrics.estimates import Estimates, over_rows
 from dlrm_mtl.metrics.evaluation import Evaluation
-from dlrm_mtl.metrics.task_metrics import TaskEvaluation
-from dlrm_mtl.reporting.comparison import INDEPENDENT_ROWS, OTHER_METRICS, evaluated_rows
+from dlrm_mtl.metrics.task_metrics import TaskEvaluation, as_record
+from dlrm_mtl.reporting.comparison import INDEPENDENT_ROWS, evaluated_rows, other_metrics
 from dlrm_mtl.reporting.effects.arm import ArmSeeds
 from dlrm_mtl.reporting.effects.gains import gains_of_seed
 from dlrm_mtl.reporting.effects.over_seeds import effect_record
 from dlrm_mtl.reporting.effects.recorded_gains import with_gains_over
+from dlrm_mtl.reporting.normalized_loss import key_of, kind_of
 from dlrm_mtl.schema import Schema
-
-GAINS = ("ne", *OTHER_METRICS)
 
 
 def describe_evaluations(
@@ -68,11 +66,12 @@ def _names(models: Sequence[StoredModel]) -> list[str]:
 
 def _model_record(tasks: Sequence[str], evaluation: Evaluation) -> dict[str, Any]:
     """As seed-S.json has an arm, with the intervals of its metrics."""
+    records = {
+        task: _metrics(numbers, evaluation.estimates, column)
+        for column, (task, numbers) in enumerate(zip(tasks, evaluation.tasks, strict=True))
+    }
     return {
-        "tasks": {
-            task: _metrics(numbers, evaluation.estimates, column)
-            for column, (task, numbers) in enumerate(zip(tasks, evaluation.tasks, strict=True))
-        },
+        "tasks": records,
         "products": {
             name: _metrics(numbers, evaluation.product_estimates, column)
             for column, (name, numbers) in enumerate(evaluation.products.items())
@@ -81,7 +80,10 @@ def _model_record(tasks: Sequence[str], evaluation: Evaluation) -> dict[str, Any
             segment: {
                 value: {
                     "rows": part.rows,
-                    "tasks": {task: _with_interval("ne", part.ne.of_task(column)) for column, task in enumerate(tasks)},
+                    "tasks": {
+                        task: {**kind_of(records[task]), **_with_interval("ne", part.ne.of_task(column), records[task])}
+                        for column, task in enumerate(tasks)
+                    },
                 }
                 for value, part in values.items()
             }
@@ -92,20 +94,20 @@ def _model_record(tasks: Sequence[str], evaluation: Evaluation) -> dict[str, Any
 
 def _metrics(numbers: TaskEvaluation, estimates: Mapping[str, Estimates], column: int) -> dict[str, Any]:
     """The numbers of one task or product, and ``METRIC_interval``."""
-    record = asdict(numbers)
+    record = as_record(numbers)
     for metric, of_all in estimates.items():
-        if metric != "log_calibration":  # whose interval is that of the calibration
-            record[f"{metric}_interval"] = _with_interval(metric, of_all.of_task(column))[f"{metric}_interval"]
+        if key_of(metric, record) in record:  # unlike log_calibration, whose interval is that of the calibration
+            record |= _with_interval(metric, of_all.of_task(column), record)
     return record
 
 
-def _with_interval(metric: str, estimates: Estimates) -> dict[str, Any]:
-    """The value and interval of one task; None if undefined."""
+def _with_interval(metric: str, estimates: Estimates, task: Mapping[str, Any]) -> dict[str, Any]:
+    """The value and interval of one task, by the metric's name in its record; None if undefined."""
     [value] = estimates.values.tolist()
-    interval = over_rows(estimates)
+    interval, key = over_rows(estimates), key_of(metric, task)
     return {
-        metric: value if value == value else None,
-        f"{metric}_interval": {"low": interval.low, "high": interval.high} if interval else None,
+        key: value if value == value else None,
+        f"{key}_interval": {"low": interval.low, "high": interval.high} if interval else None,
     }
 
 
@@ -114,9 +116,9 @@ def _add_gains(record: dict[str, Any], arm: ArmSeeds) -> None:
     average = arm.effects().average
     record["average_ne_gain_percent"] = effect_record(average) if average else None
     for task, metrics in record["tasks"].items():
-        metrics.update(arm.metric_gains(task, GAINS))
+        metrics.update(arm.metric_gains(task, ("ne", *other_metrics(metrics))))
     for name, metrics in record["products"].items():
-        metrics.update(arm.product_gains(name, GAINS))
+        metrics.update(arm.product_gains(name, ("ne", *other_metrics(metrics))))
     for segment, values in arm.segments().items():
         for value, gains in values.items():
             part = record["segments"][segment][value]

@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-from dlrm_mtl.reporting.effects.gains import METRICS
 from dlrm_mtl.reporting.escaping import code
-from dlrm_mtl.reporting.tables.gains import TITLES, gains_table, metric_gains_table
+from dlrm_mtl.reporting.normalized_loss import key_of, loss_name
+from dlrm_mtl.reporting.tables.gains import gains_table, metric_gains_table
+from dlrm_mtl.reporting.tables.metrics import ERRORS, metrics_of
 from dlrm_mtl.reporting.tables.table import Name, Table, ends_cell, number
 
 Record = Mapping[str, Any]
@@ -24,7 +25,8 @@ def format_evaluation(result: Record) -> str:
             _metrics_table(result, "products"),
         ]
     if len(result["arms"]) > 1:
-        parts += [f"NE gain (%) over {code(result['control'])}; positive is better", gains_table(result).markdown()]
+        title = f"{loss_name(result)} gain (%) over {code(result['control'])}; positive is better"
+        parts += [title, gains_table(result).markdown()]
         if others := metric_gains_table(result):
             parts += ["Gains in other metrics: 100 times the difference", others.markdown()]
     return "\n\n".join(parts)
@@ -34,23 +36,31 @@ def _metrics_table(result: Record, kind: str) -> str:
     """One row per task, or product of tasks, and model."""
     rows = [(name, arm, values) for arm, record in result["arms"].items() for name, values in record[kind].items()]
     rows.sort(key=lambda row: list(result["evaluation" if kind == "tasks" else "products"]).index(row[0]))
-    metrics = [metric for metric in METRICS if any(values.get(metric) is not None for _, _, values in rows)]
-    titles = {"ne": "NE", **TITLES}
+    metrics = metrics_of([values for _, _, values in rows])
     return Table(
-        ["task", "rows", "positives", "arm", *(titles[metric] for metric in ("ne", *metrics)), "calibration"],
+        ["task", "rows", "positives", "arm", loss_name(result), *metrics.values()],
         [
             [
                 Name(name),
                 f"{values['rows']:,}",
-                f"{values['positives']:,}",
+                f"{values['positives']:,}" if "positives" in values else "-",
                 Name(arm),
-                *(_with_half_width(values, metric) for metric in ("ne", *metrics)),
-                f"{number(values['calibration'])} {ends_cell(values['calibration_interval'], sign='', without='')}",
+                _with_half_width(values, key_of("ne", values)),
+                *(_cell(values, metric) for metric in metrics),
             ]
             for name, arm, values in rows
         ],
         names=4,
     ).markdown()
+
+
+def _cell(values: Record, metric: str) -> str:
+    if metric not in values:
+        return "-"
+    if metric in ERRORS:
+        sign = "" if metric == "calibration" else "+"
+        return f"{number(values[metric])} {ends_cell(values[f'{metric}_interval'], sign=sign, without='')}"
+    return _with_half_width(values, metric)
 
 
 def _with_half_width(values: Record, metric: str) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 from dlrm_mtl.reporting.effects.gains import LOWER_IS_BETTER, Gains
 from dlrm_mtl.reporting.effects.over_seeds import effect_over_seeds, effect_record, recorded_effect
 from dlrm_mtl.reporting.effects.verdicts import ArmEffects
+from dlrm_mtl.reporting.normalized_loss import gain_key, gain_of, kind_of, loss_of
 from dlrm_mtl.statistics.effect import Effect
 
 Record = Mapping[str, Any]
@@ -29,7 +30,8 @@ class ArmSeeds:
     """Gains with their errors over rows; None if any seed lacks them."""
 
     def effects(self) -> ArmEffects:
-        """NE gains; None if any seed has none. An effect over the remaining seeds would be too optimistic."""
+        """Gains in the normalized loss; None if any seed has none. An effect over the remaining seeds would be too
+        optimistic."""
         tasks = {task: self._effect("ne", task) for task in self.tasks}
         if any(effect is None for effect in tasks.values()):
             return ArmEffects(None, tasks)
@@ -42,8 +44,9 @@ class ArmSeeds:
     def metric_gains(self, task: str, metrics: Sequence[str]) -> dict[str, Any]:
         """``METRIC_gain_percent`` by metric; None if any seed has none."""
         return {
-            f"{metric}_gain_percent": effect_record(effect) if (effect := self._effect(metric, task)) else None
+            gain_key(metric, self.arm[0]["tasks"][task]): effect_record(effect) if effect else None
             for metric in metrics
+            for effect in [self._effect(metric, task)]
         }
 
     def product_gains(self, product: str, metrics: Sequence[str]) -> dict[str, Any]:
@@ -62,7 +65,7 @@ class ArmSeeds:
         return products.metric_gains(product, metrics)
 
     def segments(self) -> dict[str, Any]:
-        """NE gains by segment and value, without verdicts since there are many of them."""
+        """Gains in the normalized loss by segment and value, without verdicts since there are many of them."""
         if self.gains is None:
             return {}
         return {
@@ -73,13 +76,18 @@ class ArmSeeds:
     def _in_segment(self, segment: str, value: str) -> dict[str, Any]:
         parts = [of_seed.segments[segment][value] for of_seed in self.gains or ()]
         gains = [part.gains for part in parts]
-        nes = np.array([of_seed.metrics["ne"].values for of_seed in gains])  # (S, M)
+        losses = np.array([of_seed.metrics["ne"].values for of_seed in gains])  # (S, M)
         record: dict[str, Any] = {"rows": parts[0].rows}
         record["tasks"] = {
-            task: {"ne_gain_percent": self._of_values(nes[:, column].tolist(), gains, self._only(column))}
+            task: {
+                **kind_of(self.arm[0]["tasks"][task]),
+                gain_key("ne", self.arm[0]["tasks"][task]): self._of_values(
+                    losses[:, column].tolist(), gains, self._only(column)
+                ),
+            }
             for column, task in enumerate(self.tasks)
         }
-        average = (nes @ np.asarray(self.weights)).tolist()
+        average = (losses @ np.asarray(self.weights)).tolist()
         return {**record, "average_ne_gain_percent": self._of_values(average, gains, self.weights)}
 
     def _of_values(self, values: Sequence[float], gains: Sequence[Gains], shares: Sequence[float]) -> Any:
@@ -94,7 +102,7 @@ class ArmSeeds:
         finite = [value for value in values if value is not None]
         effect = effect_over_seeds(finite, self.gains, metric, self._only(self.tasks.index(task)))
         if metric == "ne" and not effect.has_error:
-            return recorded_effect(self.arm[0]["tasks"][task]["ne_gain_percent"], seeds=1)
+            return recorded_effect(gain_of(self.arm[0]["tasks"][task]), seeds=1)
         return effect
 
     def _values(self, metric: str, task: str) -> list[float | None]:
@@ -111,10 +119,10 @@ class ArmSeeds:
 def _gain(metric: str, control: Record, arm: Record) -> float | None:
     """In percent; positive if the arm is better."""
     if metric in ("ne", "relative_ne"):
-        gain = arm["ne_gain_percent"]
-        if gain is None:
+        gain, before = gain_of(arm), loss_of(control)
+        if gain is None or before is None:
             return None
-        return float(gain["mean"] if metric == "ne" else gain["mean"] / control["ne"])
+        return float(gain["mean"] if metric == "ne" else gain["mean"] / before)
     before, after = control.get(metric), arm.get(metric)
     if before is None or after is None:
         return None

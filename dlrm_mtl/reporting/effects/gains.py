@@ -10,7 +10,9 @@ from dlrm_mtl.metrics.estimates import Estimates, combine
 from dlrm_mtl.metrics.evaluation import EvaluationEstimates
 
 METRICS = ("auc", "auprc", "gauc", "uauc", "recalibrated_ne")
-"""Metrics other than NE that have gains in comparison.json."""
+"""Metrics of binary tasks other than NE that have gains in comparison.json."""
+REGRESSION_METRICS = ("xauc",)
+"""The same of regressions."""
 LOWER_IS_BETTER = ("ne", "recalibrated_ne")
 
 
@@ -19,8 +21,8 @@ class Gains:
     """Gains on M tasks."""
 
     metrics: Mapping[str, Estimates]
-    """``ne`` and those :data:`METRICS` that both arms have: 100 times the difference. ``relative_ne``: the NE gain in
-    percent of the control's NE."""
+    """``ne``, the normalized loss, and those :data:`METRICS` and :data:`REGRESSION_METRICS` that both arms have: 100
+    times the difference. ``relative_ne``: the gain in the normalized loss in percent of the control's."""
     buckets: npt.NDArray[np.int64]
     """(M,) number of buckets with rows of each task."""
     segments: Mapping[str, Mapping[str, "SegmentGains"]] = field(default_factory=dict)
@@ -41,7 +43,7 @@ class SegmentGains:
 def gains_over(control: Mapping[str, Estimates], arm: Mapping[str, Estimates]) -> Gains:
     """Gains from the metrics of control and arm on the same rows, so that noise common to both models cancels in the
     error."""
-    shared = [metric for metric in ("ne", *METRICS) if metric in control and metric in arm]
+    shared = [metric for metric in ("ne", *METRICS, *REGRESSION_METRICS) if metric in control and metric in arm]
     gains = {metric: _difference(metric, control[metric], arm[metric]) for metric in shared}
     return Gains({**gains, "relative_ne": _relative(control["ne"], arm["ne"])}, control["ne"].buckets())
 

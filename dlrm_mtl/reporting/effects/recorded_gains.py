@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from dlrm_mtl.reporting.normalized_loss import gain_key, gain_of, loss_of
+
 Record = Mapping[str, Any]
 
 
@@ -10,18 +12,17 @@ def with_gains_over(control: Record, arm: Record) -> dict[str, Any]:
     """An arm's record of one seed, with its gains over this control; they have no interval."""
     regained = {
         kind: {
-            name: {**metrics, "ne_gain_percent": _gain(control.get(kind, {}).get(name), metrics)}
+            name: {**metrics, gain_key("ne", metrics): _gain(control.get(kind, {}).get(name), metrics)}
             for name, metrics in arm[kind].items()
         }
         for kind in ("tasks", "products")
         if kind in arm
     }
-    gains = [task["ne_gain_percent"] for task in regained["tasks"].values()]
+    gains = [gain_of(task) for task in regained["tasks"].values()]
     average = None if None in gains else {"mean": sum(gain["mean"] for gain in gains) / len(gains)}
     return {**arm, "average_ne_gain_percent": average, **regained}
 
 
 def _gain(control: Record | None, arm: Record) -> dict[str, float] | None:
-    if control is None or control["ne"] is None or arm["ne"] is None:
-        return None
-    return {"mean": 100 * (control["ne"] - arm["ne"])}
+    before, after = None if control is None else loss_of(control), loss_of(arm)
+    return None if before is None or after is None else {"mean": 100 * (before - after)}

@@ -14,7 +14,7 @@ Key = TypeVar("Key", bound=Hashable)
 
 @dataclass(frozen=True)
 class ArmEffects:
-    """NE gains (%) of an arm that is not the control; None if any seed has none."""
+    """Gains (%) in the normalized loss of an arm that is not the control; None if any seed has none."""
 
     average: Effect | None
     """Weighted average over tasks."""

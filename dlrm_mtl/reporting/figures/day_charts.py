@@ -10,6 +10,7 @@ from dlrm_mtl.reporting.figures.curve_charts import limits_of
 from dlrm_mtl.reporting.figures.curves import Curve
 from dlrm_mtl.reporting.figures.panels import BASELINE, Look, curve_panel, look, swatch
 from dlrm_mtl.reporting.figures.svg import drawing
+from dlrm_mtl.reporting.normalized_loss import gain_of, key_of, loss_name
 
 Record = Mapping[str, Any]
 Point = tuple[float | None, float | None, float | None]
@@ -30,15 +31,16 @@ def day_charts(stream: Record) -> list[Chart]:
     looks = {arm: BASELINE if arm == stream["control"] else look(index - 1) for index, arm in enumerate(arms)}
     of_tasks = {task: _changes(stream, [task]) for task in tasks}
     seeds = " Mean over seeds; band: lowest to highest seed." if len(stream["seeds"]) > 1 else ""
+    loss = loss_name(stream)
     charts = [
         _chart(
             "ne",
-            "NE of each day before training on it",
+            f"{loss} of each day before training on it",
             f"Lower is better.{seeds}{CHANGES}",
-            "NE (no unit)",
+            f"{loss} (no unit)",
             {
                 task: {
-                    **_by_arm(stream, task, arms, lambda record: _spread(record, "ne")),
+                    **_by_arm(stream, task, arms, lambda record: _spread(record, key_of("ne", record))),
                     **_curves({BAYES: [_bayes_ne(day, task) for day in stream["days"]]}),
                 }
                 for task in tasks
@@ -48,10 +50,10 @@ def day_charts(stream: Record) -> list[Chart]:
         ),
         _chart(
             "gain",
-            "NE gain of each day",
+            f"{loss} gain of each day",
             f"Over {stream['control']} in %; above 0 is better. Band: 95 % interval of each day by itself, for other"
             f" seeds and other rows.{CHANGES}",
-            "NE gain (%)",
+            f"{loss} gain (%)",
             {
                 "average over the day's tasks": _by_arm(stream, None, treatments, _gain),
                 **{task: _by_arm(stream, task, treatments, _gain) for task in tasks},
@@ -70,6 +72,17 @@ def day_charts(stream: Record) -> list[Chart]:
             looks,
             of_tasks,
             level=1.0,
+        ),
+        _chart(
+            "mean-error",
+            "Mean error of each day",
+            "Of regressions: mean prediction - mean label; 0 is right. Line: of the seed where it is largest; band:"
+            f" lowest to highest seed.{CHANGES}",
+            "mean error (the label's unit)",
+            {task: _by_arm(stream, task, arms, lambda record: _spread(record, "mean_error")) for task in tasks},
+            looks,
+            of_tasks,
+            level=0.0,
         ),
         _chart(
             "weights",
@@ -193,7 +206,7 @@ def _points(stream: Record, arm: str, task: str | None, pick: Callable[[Record],
 
 def _spread(record: Record, key: str) -> Point:
     """A value, with the lowest and the highest seed."""
-    seeds = [one[key] for one in record["by_seed"] if one[key] is not None]
+    seeds = [one[key] for one in record["by_seed"] if one.get(key) is not None]
     return (record[key], min(seeds), max(seeds)) if seeds else (None, None, None)
 
 
@@ -202,8 +215,7 @@ def _bayes_ne(day: Record, task: str) -> Point:
 
 
 def _gain(record: Record) -> Point:
-    key = "ne_gain_percent" if "ne_gain_percent" in record else "average_ne_gain_percent"
-    gain = record[key]
+    gain = record["average_ne_gain_percent"] if "tasks" in record else gain_of(record)
     return (gain["mean"], gain["low"], gain["high"]) if gain else (None, None, None)
 
 

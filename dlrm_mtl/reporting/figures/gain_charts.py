@@ -1,4 +1,4 @@
-"""Figures of NE gains, and the Pareto view of two tasks."""
+"""Figures of gains in NE and NMSE, and the Pareto view of two tasks."""
 
 from collections.abc import Mapping, Sequence
 from statistics import median
@@ -6,6 +6,7 @@ from statistics import median
 from dlrm_mtl.reporting.figures.chart import ASTRAY, Chart, panel_heading
 from dlrm_mtl.reporting.figures.panels import BASELINE, Look, gain_panel, look, pareto_panel, swatch
 from dlrm_mtl.reporting.figures.svg import drawing
+from dlrm_mtl.reporting.normalized_loss import gain_of, key_of, loss_name, titles_of_tasks
 from dlrm_mtl.reporting.runs.report_data import Record, ReportData
 from dlrm_mtl.statistics.families import MARGIN
 
@@ -16,19 +17,21 @@ ROOM = 1.08
 
 
 def gain_chart(data: ReportData) -> Chart:
-    """NE gains, one panel per arm."""
+    """Gains in NE and NMSE, one panel per arm."""
+    loss, titles = loss_name(data.comparison), titles_of_tasks(data.comparison)
     gains = {
         arm: [
             ("average", data.comparison["arms"][arm]["average_ne_gain_percent"]),
-            *((task, data.comparison["arms"][arm]["tasks"][task]["ne_gain_percent"]) for task in data.tasks),
+            *((titles[task], gain_of(data.comparison["arms"][arm]["tasks"][task])) for task in data.tasks),
         ]
         for arm in data.treatments
     }
     reach, cut = reach_of([[gain for _, gain in rows] for rows in gains.values()])
     caption = (
-        f"NE gain over {data.control} in % (100 times the difference of NE); right of 0 is better. 95 % intervals,"
-        f" {data.comparison['intervals']}. Triangles: a gain or a loss, certain among all arms and tasks together;"
-        f" squares: equivalent, within {MARGIN:g}, which is shaded; open circles: inconclusive, or no verdict."
+        f"{loss} gain over {data.control} in % (100 times the difference of {loss}); right of 0 is better. 95 %"
+        f" intervals, {data.comparison['intervals']}. Triangles: a gain or a loss, certain among all arms and tasks"
+        f" together; squares: equivalent, within {MARGIN:g}, which is shaded; open circles: inconclusive, or no"
+        " verdict."
     )
     if cut:
         caption += " Arrows: beyond the axis, see the table."
@@ -40,11 +43,11 @@ def gain_chart(data: ReportData) -> Chart:
         panels = [
             (
                 panel_heading(arm, arm in own),
-                gain_panel(f"gain-{index}", f"NE gain of {arm} per task", values, axes[arm]),
+                gain_panel(f"gain-{index}", f"{loss} gain of {arm} per task", values, axes[arm], loss),
             )
             for index, (arm, values) in enumerate(gains.items())
         ]
-    return Chart("gain", "NE gain per task", caption, [], panels)
+    return Chart("gain", f"{loss} gain per task", caption, [], panels)
 
 
 def pareto_chart(data: ReportData, tasks: tuple[str, str] | None) -> Chart | None:
@@ -63,7 +66,7 @@ def pareto_chart(data: ReportData, tasks: tuple[str, str] | None) -> Chart | Non
     if len(data.tasks) < 2:
         return None
     arms = data.comparison["arms"]
-    gains = {arm: [arms[arm]["tasks"][task]["ne_gain_percent"] for task in data.tasks] for arm in data.arms}
+    gains = {arm: [gain_of(arms[arm]["tasks"][task]) for task in data.tasks] for arm in data.arms}
     if tasks is None:
         widest = sorted(data.tasks, key=lambda task: -_spread(gains, data.tasks.index(task)))[:2]
         tasks = (widest[0], widest[1])
@@ -95,7 +98,8 @@ def pareto_chart(data: ReportData, tasks: tuple[str, str] | None) -> Chart | Non
             if name not in (*missing, *beyond)
         ]
         figure = pareto_panel(
-            "pareto", f"Gain of {tasks[0]} against gain of {tasks[1]}", tasks, points, control, reaches
+            *("pareto", f"Gain of {tasks[0]} against gain of {tasks[1]}", tasks, points, control, reaches),
+            losses=[key_of("ne", arms[data.control]["tasks"][task]).upper() for task in tasks],
         )
     return Chart("pareto", f"Pareto view: {tasks[0]} against {tasks[1]}", caption, legend, [("", figure)])
 

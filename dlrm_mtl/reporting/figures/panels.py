@@ -52,11 +52,12 @@ def swatch(key: str, style: Look, line: bool = True) -> str:
 
 
 def gain_panel(
-    key: str, label: str, gains: Sequence[tuple[str, Record | None]], reach: float, *, apart: bool = True
+    key: str, label: str, gains: Sequence[tuple[str, Record | None]], reach: float, loss: str, *, apart: bool = True
 ) -> str:
-    """NE gains as intervals, one per row; the margin of equivalence is shaded.
+    """Gains as intervals, one per row; the margin of equivalence is shaded.
 
     Args:
+        loss: what they are gains in, for the axis.
         reach: the axis goes from -reach to reach; an arrow marks values beyond.
         apart: whether the first row is an average and is set apart.
     """
@@ -72,7 +73,7 @@ def gain_panel(
             axes.text(0, row, "NEX", ha="center", va="center", color=WORSE, backgroundcolor=PAPER)
         else:
             _draw_gain(axes, row, gain, reach)
-    axes.set(xlim=(-reach, reach), ylim=(len(gains) - 0.5, -0.5), xlabel="NE gain (%)")
+    axes.set(xlim=(-reach, reach), ylim=(len(gains) - 0.5, -0.5), xlabel=f"{loss} gain (%)")
     axes.set_yticks(range(len(gains)), names)
     axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.grid(visible=False, axis="y")
@@ -107,6 +108,26 @@ def decile_panel(key: str, label: str, lines: Sequence[tuple[Look, Sequence[floa
     axes.yaxis.set_major_locator(FixedLocator(ticks))
     axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    return to_svg(figure, key, label)
+
+
+def label_panel(key: str, label: str, lines: Sequence[tuple[Look, Sequence[Record]]]) -> str:
+    """Mean label against mean prediction by decile of a regression, and the diagonal, where both are equal."""
+    figure, axes = _axes()
+    means = [decile[of] for _, deciles in lines for decile in deciles for of in ("predicted", "label")]
+    axes.plot([min(means), max(means)], [min(means), max(means)], color=MUTED, linewidth=1)
+    for style, deciles in lines:
+        axes.plot(
+            *([decile["predicted"] for decile in deciles], [decile["label"] for decile in deciles]),
+            color=style.color,
+            linestyle=style.dashes,
+            marker=style.marker or "_",
+            markersize=4,
+            linewidth=1.2,
+        )
+    axes.set(xlabel="mean prediction", ylabel="mean label")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(MaxNLocator(5))
     return to_svg(figure, key, label)
 
 
@@ -180,11 +201,13 @@ def pareto_panel(
     points: Sequence[tuple[Look, Record, Record]],
     control: Look,
     reaches: Sequence[float],
+    losses: Sequence[str],
 ) -> str:
     """Gains of one task against those of another, with both intervals; the control is at the origin.
 
     Args:
         reaches: maximum distance of both axes' ends from 0; intervals may run out of the figure.
+        losses: what either task's gain is in, for the axes.
     """
     figure, axes = _axes((420, 340), left=70, top=12, bottom=46)
     axes.axhline(0, color=MUTED, linewidth=1)
@@ -200,7 +223,8 @@ def pareto_panel(
             linestyle="",
         )
         axes.plot([x], [y], color=style.color, marker=style.marker, markersize=8, markeredgecolor=PAPER, zorder=4)
-    axes.set(xlabel=f"NE gain of {shorten(tasks[0], 34)} (%)", ylabel=f"NE gain of {shorten(tasks[1], 26)} (%)")
+    axes.set(xlabel=f"{losses[0]} gain of {shorten(tasks[0], 34)} (%)")
+    axes.set(ylabel=f"{losses[1]} gain of {shorten(tasks[1], 26)} (%)")
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(MaxNLocator(6))
     (left, right), (bottom, top) = (

@@ -3,21 +3,21 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from dlrm_mtl.config import require
 from dlrm_mtl.files import read_json
 from dlrm_mtl.quoting import quote
 from dlrm_mtl.records import MayHoldMore
 from dlrm_mtl.reporting.runs.older import complete
-from dlrm_mtl.reporting.runs.run_records import Bounds, Decile, Gain, MayHaveInterval, check_record
+from dlrm_mtl.reporting.runs.run_records import Bounds, Decile, Gain, LabelDecile, MayHaveInterval, check_record
 from dlrm_mtl.statistics.families import Verdict
 from dlrm_mtl.training_length import TrainingLength
 
 
 @dataclass(frozen=True, kw_only=True)
 class OtherGain(Gain):
-    """A gain in a metric other than NE, or in a segment."""
+    """A gain in a metric other than NE and NMSE, or in a segment."""
 
     covers: str | None
     over_seeds: Bounds | None
@@ -27,7 +27,7 @@ class OtherGain(Gain):
 
 @dataclass(frozen=True, kw_only=True)
 class JudgedGain(OtherGain):
-    """An NE gain, with its verdict."""
+    """A gain in NE or NMSE, with its verdict."""
 
     p: float | None
     p_holm: float | None
@@ -53,6 +53,22 @@ class SeedDeciles(MayHoldMore):
 
     seed: int
     deciles: tuple[Decile, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeedMeanError(MayHaveInterval):
+    """Of one seed."""
+
+    seed: int
+    mean_error: float | None
+
+
+@dataclass(frozen=True)
+class SeedLabelDeciles(MayHoldMore):
+    """Of one seed."""
+
+    seed: int
+    deciles: tuple[LabelDecile, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,11 +128,36 @@ class ComparedTask(ComparedProduct):
     ne_gain_percent: JudgedGain | None
 
 
+@dataclass(frozen=True, kw_only=True)
+class ComparedRegression(MayHoldMore):
+    """An arm's metrics on a regression."""
+
+    kind: Literal["regression"]
+    nmse: float | None
+    mae: float | None
+    xauc: float | None
+    mean_error: float | None
+    nmse_gain_percent: JudgedGain | None
+    relative_nmse_gain_percent: OtherGain | None
+    xauc_gain_percent: OtherGain | None
+    mean_error_by_seed: tuple[SeedMeanError, ...]
+    deciles_by_seed: tuple[SeedLabelDeciles, ...]
+    exploded_seeds: tuple[int, ...]
+
+
 @dataclass(frozen=True)
 class SegmentTask(MayHoldMore):
-    """A task's gain on the rows of one segment value."""
+    """A binary task's gain on the rows of one segment value."""
 
     ne_gain_percent: OtherGain | None
+
+
+@dataclass(frozen=True)
+class SegmentRegression(MayHoldMore):
+    """The same of a regression."""
+
+    kind: Literal["regression"]
+    nmse_gain_percent: OtherGain | None
 
 
 @dataclass(frozen=True)
@@ -125,7 +166,7 @@ class SegmentValue(MayHoldMore):
 
     rows: int
     average_ne_gain_percent: OtherGain | None
-    tasks: Mapping[str, SegmentTask]
+    tasks: Mapping[str, SegmentTask | SegmentRegression]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,7 +178,7 @@ class OlderArm(MayHoldMore):
     rows_lost: int
     qps: Speed | None
     average_ne_gain_percent: Gain | None
-    tasks: Mapping[str, OlderTask]
+    tasks: Mapping[str, OlderTask | ComparedRegression]
     end_to_end_qps: Speed | None = None
 
     def __post_init__(self) -> None:
@@ -150,7 +191,7 @@ class ComparedArm(OlderArm):
 
     average_ne_gain_percent: JudgedGain | None
     loses_nothing: bool | None
-    tasks: Mapping[str, ComparedTask]
+    tasks: Mapping[str, ComparedTask | ComparedRegression]
     segments: Mapping[str, Mapping[str, SegmentValue]]
     products: Mapping[str, ComparedProduct] = field(default_factory=dict)
 

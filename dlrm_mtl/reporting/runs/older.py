@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from dlrm_mtl.reporting.comparison import INDEPENDENT_ROWS, NO_METRIC_GAINS, RATES, describe_intervals
+from dlrm_mtl.reporting.comparison import INDEPENDENT_ROWS, RATES, describe_intervals, no_gains, other_metrics
 from dlrm_mtl.reporting.effects.gains import METRICS
 from dlrm_mtl.reporting.effects.over_seeds import recorded_effect
 from dlrm_mtl.reporting.effects.verdicts import NO_GAIN, ArmEffects, chance_range, describe_families, judged_gains
@@ -58,7 +58,9 @@ def _effects(arm: Record) -> ArmEffects:
 
 def _arm(arm: Record, judged: Record | None) -> Record:
     """``judged`` is None for the control."""
-    no_others = NO_METRIC_GAINS if judged is None else dict.fromkeys(NO_METRIC_GAINS)
+    no_others: Record = no_gains(other_metrics({}), {})
+    if judged is not None:
+        no_others = dict.fromkeys(no_others)
     return {
         **arm,
         **{rate: _rate(arm[rate], len(arm["seeds"]), judged is None) for rate in RATES if arm.get(rate)},

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from dlrm_mtl.config import require
 from dlrm_mtl.files import read_json
@@ -63,7 +63,8 @@ class Decile(MayHoldMore):
 
 @dataclass(frozen=True)
 class TrainedTask(MayHoldMore):
-    """An arm's metrics on a task; None if a prediction was not finite or an earlier version did not measure it."""
+    """An arm's metrics on a binary task; None if a prediction was not finite or an earlier version did not measure
+    it."""
 
     ne: float | None
     auc: float | None
@@ -83,6 +84,34 @@ class TrainedTask(MayHoldMore):
 
 
 @dataclass(frozen=True)
+class LabelDecile(MayHoldMore):
+    """A tenth of a regression's rows, by prediction."""
+
+    rows: int
+    predicted: float
+    label: float
+
+
+@dataclass(frozen=True)
+class TrainedRegression(MayHoldMore):
+    """An arm's metrics on a regression; None if a prediction was not finite."""
+
+    kind: Literal["regression"]
+    nmse: float | None
+    mae: float | None
+    xauc: float | None
+    mean_error: float | None
+    nmse_gain_percent: Gain | None
+    mean_error_interval: Bounds | None = None
+    deciles: tuple[LabelDecile, ...] = ()
+    rows: int | None = None
+    weight: float | None = None
+    squared_error: float | None = None
+    label_mean: float | None = None
+    label_variance: float | None = None
+
+
+@dataclass(frozen=True)
 class TrainedArm(MayHoldMore):
     """An arm trained with one seed."""
 
@@ -90,7 +119,7 @@ class TrainedArm(MayHoldMore):
     skipped_steps: int
     rows_lost: int
     average_ne_gain_percent: Gain | None
-    tasks: Mapping[str, TrainedTask]
+    tasks: Mapping[str, TrainedTask | TrainedRegression]
     end_to_end_qps: tuple[float, ...] = ()
     products: Mapping[str, TrainedTask] = field(default_factory=dict)
 

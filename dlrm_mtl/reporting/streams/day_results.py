@@ -7,6 +7,7 @@ from typing import Any
 
 from dlrm_mtl.file_names import file_names
 from dlrm_mtl.quoting import quote
+from dlrm_mtl.reporting.normalized_loss import gain_key, is_regression, key_of, kind_of
 from dlrm_mtl.reporting.runs.comparison_records import read_comparison
 from dlrm_mtl.reporting.runs.report_data import read_windows
 from dlrm_mtl.reporting.runs.run_records import Seed, read_record
@@ -15,7 +16,11 @@ from dlrm_mtl.reporting.streams.day_file import DAY_FILE, read_day_file
 Record = Mapping[str, Any]
 
 METRICS = ("ne", "recalibrated_ne", "calibration", "auc", "gauc")
-"""Fields of an arm's task that a day has from its comparison.json, beside the gain."""
+"""Fields of an arm's binary task that a day has from its comparison.json, beside the gain."""
+REGRESSION_METRICS = ("nmse", "mae", "mean_error", "xauc")
+"""The same of a regression."""
+ROWS = ("rows", "positives", "weight", "positive_weight", "label_mean", "label_variance")
+"""What a day knows of a task's evaluation rows, from seed-S.json."""
 _NOT_EVALUATED: Record = dict.fromkeys((*METRICS, "ne_gain_percent"))
 GAIN = ("mean", "low", "high", "covers", "over_seeds", "over_rows")
 """Fields of a gain; verdicts are taken over the days."""
@@ -41,7 +46,7 @@ def read_day(directory: Path, arms: Sequence[str], seeds: Sequence[int]) -> dict
         **facts,
         "evaluation": {
             task: {
-                **{key: first[task][key] for key in ("rows", "positives")},
+                **{key: first[task][key] for key in ROWS if first[task].get(key) is not None},
                 "bayes_ne": compared["bayes_ne"].get(task) if compared else None,
             }
             for task in facts["evaluated"]
@@ -63,7 +68,8 @@ def _read_seed(file: Path, arms: Sequence[str], tasks: Sequence[str]) -> Record:
     summary = read_record(file, Seed)
     _require(file, summary["arms"], arms, tasks)
     for task in tasks:
-        if not summary["arms"][arms[0]]["tasks"][task].get("positives"):
+        record = summary["arms"][arms[0]]["tasks"][task]
+        if not is_regression(record) and not record.get("positives"):
             raise ValueError(f"{file}: task {quote(task)} has no positive evaluation rows, expected both classes")
     return summary
 
@@ -86,19 +92,22 @@ def _arm(
     tasks: dict[str, Any] = {}
     for task in facts["tasks"]:
         of_seeds = [summary["tasks"][task] if task in facts["evaluated"] else {} for summary in summaries]
+        reached = compared["tasks"][task] if compared and task in facts["evaluated"] else _NOT_EVALUATED
+        loss, gain = key_of("ne", reached), gain_key("ne", reached)
+        of_seed = ("squared_error", "mean_error") if is_regression(reached) else ("log_loss", "calibration")
         by_seed = [
             {
                 "seed": seed,
-                **{key: own.get(key) for key in ("ne", "log_loss", "calibration")},
-                "ne_gain_percent": (own.get("ne_gain_percent") or {}).get("mean"),
+                **{key: own.get(key) for key in (loss, *of_seed)},
+                gain: (own.get(gain) or {}).get("mean"),
                 "task_weight": weight.get(task),
             }
             for seed, own, weight in zip(seeds, of_seeds, weights, strict=True)
         ]
-        reached = compared["tasks"][task] if compared and task in facts["evaluated"] else _NOT_EVALUATED
         tasks[task] = {
-            **{key: reached[key] for key in METRICS},
-            "ne_gain_percent": _gain(reached),
+            **kind_of(reached),
+            **{key: reached[key] for key in (REGRESSION_METRICS if is_regression(reached) else METRICS)},
+            gain: _gain(reached, gain),
             "task_weight": _mean([weight.get(task) for weight in weights]),
             "by_seed": by_seed,
         }
@@ -109,7 +118,7 @@ def _arm(
     }
 
 
-def _gain(compared: Record, key: str = "ne_gain_percent") -> Record | None:
+def _gain(compared: Record, key: str) -> Record | None:
     gain: Record | None = compared[key]
     return gain and {name: gain[name] for name in GAIN}
 

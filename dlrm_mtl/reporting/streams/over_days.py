@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dlrm_mtl.reporting.calibration import farthest_from_one
-from dlrm_mtl.reporting.comparison import EXPLODED_NE
+from dlrm_mtl.reporting.calibration import farthest_from_one, farthest_from_zero
+from dlrm_mtl.reporting.comparison import EXPLODED
 from dlrm_mtl.reporting.effects.over_seeds import effect_record
 from dlrm_mtl.reporting.effects.verdicts import NO_GAIN, ArmEffects, describe_families, judged_gains
+from dlrm_mtl.reporting.normalized_loss import gain_key, is_regression, key_of, kind_of
 from dlrm_mtl.statistics.effect import Effect
 from dlrm_mtl.statistics.over_days import change_per_day, mean_over_days
 from dlrm_mtl.task_weights import share_weights
@@ -51,11 +52,14 @@ def summarize_days(days: Sequence[Record], arms: Sequence[str], task_weights: Se
                 "loses_nothing": judged[arm]["loses_nothing"] if arm in judged else None,
                 "tasks": {
                     task: {
-                        **_reached(arm, task, trained),
-                        "ne_gain_percent": _named(judged[arm]["tasks"][task] if arm in judged else NO_GAIN),
-                        "ne_gain_change_per_day": gains[arm].change(task) if arm in gains else None,
+                        **reached,
+                        gain_key("ne", reached): _named(judged[arm]["tasks"][task] if arm in judged else NO_GAIN),
+                        f"{key_of('ne', reached)}_gain_change_per_day": gains[arm].change(task)
+                        if arm in gains
+                        else None,
                     }
                     for task in tasks
+                    for reached in [_reached(arm, task, trained)]
                 },
             }
             for arm in arms
@@ -76,7 +80,9 @@ class _Gains:
         self._weights = weights
         self._gains = {
             number: {
-                task: [one["ne_gain_percent"] for one in _task(day, arm, task)["by_seed"]] for task in day["evaluated"]
+                task: [one[gain_key("ne", own)] for one in own["by_seed"]]
+                for task in day["evaluated"]
+                for own in [_task(day, arm, task)]
             }
             for number, day in days
         }
@@ -142,22 +148,30 @@ def _speed(arm: str, control: str, days: Sequence[Numbered]) -> dict[str, Any]:
 
 
 def _reached(arm: str, task: str, days: Sequence[Numbered]) -> dict[str, Any]:
-    """The metrics of an arm on a task: NE and calibration of all evaluated rows together, the means of the others over
-    the days on which they are defined."""
+    """The metrics of an arm on a task: NE and calibration, or NMSE and mean error, of all evaluated rows together,
+    the means of the others over the days on which they are defined."""
     there = [day for _, day in days if task in day["evaluated"]]
     records = [_task(day, arm, task) for day in there]
     exploded = [day["name"] for day, record in zip(there, records, strict=True) if _has_exploded(record)]
     counts = [day["evaluation"][task] for day in there]
     by_seed = list(zip(*(record["by_seed"] for record in records), strict=True))
     weights = [_task(day, arm, task)["task_weight"] for _, day in days if task in day["tasks"]]
-    return {
-        "days": len(there),
-        "exploded_days": exploded,
-        "ne": _over_seeds([_pooled_ne(counts, of_days) for of_days in by_seed], fmean),
-        "calibration": _over_seeds([_pooled_calibration(counts, of_days) for of_days in by_seed], farthest_from_one),
-        **{key: _mean([record[key] for record in records]) for key in ("recalibrated_ne", "auc", "gauc")},
-        "task_weight": _mean(weights),
-    }
+    if records and is_regression(records[0]):
+        errors = [_pooled_mean_error(counts, of_days) for of_days in by_seed]
+        own = {
+            **kind_of(records[0]),
+            "nmse": _over_seeds([_pooled_nmse(counts, of_days) for of_days in by_seed], fmean),
+            "mean_error": _over_seeds(errors, farthest_from_zero),
+            **{key: _mean([record[key] for record in records]) for key in ("mae", "xauc")},
+        }
+    else:
+        ratios = [_pooled_calibration(counts, of_days) for of_days in by_seed]
+        own = {
+            "ne": _over_seeds([_pooled_ne(counts, of_days) for of_days in by_seed], fmean),
+            "calibration": _over_seeds(ratios, farthest_from_one),
+            **{key: _mean([record[key] for record in records]) for key in ("recalibrated_ne", "auc", "gauc")},
+        }
+    return {"days": len(there), "exploded_days": exploded, **own, "task_weight": _mean(weights)}
 
 
 def _task(day: Record, arm: str, task: str) -> Record:
@@ -166,27 +180,55 @@ def _task(day: Record, arm: str, task: str) -> Record:
 
 
 def _has_exploded(task: Record) -> bool:
-    return any(one["ne"] is None or one["ne"] > EXPLODED_NE for one in task["by_seed"])
+    losses = [one[key_of("ne", task)] for one in task["by_seed"]]
+    return any(loss is None or loss > EXPLODED for loss in losses)
 
 
 def _pooled_ne(counts: Sequence[Record], days: Sequence[Record]) -> float | None:
     """Log loss of all rows / entropy of their base rate."""
     if any(day["log_loss"] is None for day in days):
         return None
-    rows, positives = (sum(of_day[key] for of_day in counts) for key in ("rows", "positives"))
-    rate = positives / rows
+    weights = [_weight(of_day) for of_day in counts]
+    rate = sum(map(_positive_weight, counts)) / sum(weights)
     entropy = -rate * math.log(rate) - (1 - rate) * math.log1p(-rate)
-    loss = sum(of_day["rows"] * day["log_loss"] for of_day, day in zip(counts, days, strict=True))
-    return float(loss / rows / entropy)
+    loss = sum(weight * day["log_loss"] for weight, day in zip(weights, days, strict=True))
+    return float(loss / sum(weights) / entropy)
 
 
 def _pooled_calibration(counts: Sequence[Record], days: Sequence[Record]) -> float | None:
     """Sum of predictions / positives."""
     if any(day["calibration"] is None for day in days):
         return None
-    positives = [of_day["positives"] for of_day in counts]
+    positives = [_positive_weight(of_day) for of_day in counts]
     predicted = sum(number * day["calibration"] for number, day in zip(positives, days, strict=True))
     return float(predicted / sum(positives))
+
+
+def _pooled_nmse(counts: Sequence[Record], days: Sequence[Record]) -> float | None:
+    """Squared error of all rows / that of their mean label."""
+    if any(day["squared_error"] is None for day in days):
+        return None
+    weights = [_weight(of_day) for of_day in counts]
+    means = np.array([of_day["label_mean"] for of_day in counts])
+    mean = np.average(means, weights=weights)
+    variance = np.average([of_day["label_variance"] for of_day in counts] + np.square(means - mean), weights=weights)
+    return float(np.average([day["squared_error"] for day in days], weights=weights) / variance)
+
+
+def _pooled_mean_error(counts: Sequence[Record], days: Sequence[Record]) -> float | None:
+    """Mean prediction - mean label of all rows."""
+    if any(day["mean_error"] is None for day in days):
+        return None
+    return float(np.average([day["mean_error"] for day in days], weights=[_weight(of_day) for of_day in counts]))
+
+
+def _weight(rows: Record) -> float:
+    """Sum of the rows' weights, each 1 if it is not recorded."""
+    return float(rows.get("weight", rows["rows"]))
+
+
+def _positive_weight(rows: Record) -> float:
+    return float(rows.get("positive_weight", rows["positives"]))
 
 
 def _over_seeds(values: Sequence[float | None], combine: Callable[[Sequence[float]], float | None]) -> float | None:

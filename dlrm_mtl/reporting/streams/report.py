@@ -3,6 +3,7 @@
 from dlrm_mtl.files import write_text
 from dlrm_mtl.reporting.escaping import code, text
 from dlrm_mtl.reporting.figures.day_charts import day_charts
+from dlrm_mtl.reporting.normalized_loss import loss_name
 from dlrm_mtl.reporting.page import render_page
 from dlrm_mtl.reporting.streams.stream_file import Record, StreamResults
 from dlrm_mtl.reporting.tables.streams import days_table, gains_over_days_table, task_table
@@ -24,7 +25,9 @@ def write_stream_report(results: StreamResults) -> str:
     name = stream["days"][-1]["data_set"]
     summary = describe_stream(stream)
     tables = {
-        f"Mean NE gain (%) over the days against {code(stream['control'])}": gains_over_days_table(stream),
+        f"Mean {loss_name(stream)} gain (%) over the days against {code(stream['control'])}": gains_over_days_table(
+            stream
+        ),
         **{text(task): task_table(stream, task) for task in stream["tasks"]},
     }
     shown = "\n\n".join(f"{caption}\n\n{table.markdown()}" for caption, table in tables.items() if table)
@@ -36,7 +39,7 @@ def write_stream_report(results: StreamResults) -> str:
 
 def _page(name: str, stream: Record, summary: list[str]) -> str:
     tables: dict[str, Table | None] = {
-        f"Mean NE gain (%) over the days against {stream['control']}": gains_over_days_table(stream),
+        f"Mean {loss_name(stream)} gain (%) over the days against {stream['control']}": gains_over_days_table(stream),
         **{f"{task}, over its days": task_table(stream, task) for task in stream["tasks"]},
     }
     return render_page(
@@ -44,6 +47,7 @@ def _page(name: str, stream: Record, summary: list[str]) -> str:
         name=name,
         stream=stream,
         summary=summary,
+        loss=loss_name(stream),
         tables=tables,
         charts=day_charts(stream),
         days=days_table(stream),

@@ -1,9 +1,10 @@
-"""Tables of gains: NE with verdicts, other metrics, segments."""
+"""Tables of gains: NE and NMSE with verdicts, other metrics, segments."""
 
 from collections.abc import Mapping
 from typing import Any
 
-from dlrm_mtl.reporting.effects.gains import METRICS
+from dlrm_mtl.reporting.effects.gains import METRICS, REGRESSION_METRICS
+from dlrm_mtl.reporting.normalized_loss import gain_key, gain_of, loss_name, titles_of_tasks
 from dlrm_mtl.reporting.tables.table import Name, Table, ends_cell, gain_cell, number
 from dlrm_mtl.reporting.words.arm import CLAIMS, claim_of, verdict_text
 from dlrm_mtl.reporting.words.cost import cost_claim
@@ -16,7 +17,8 @@ TITLES = {
     "gauc": "GAUC",
     "uauc": "uAUC",
     "recalibrated_ne": "NE, recalibrated",
-    "relative_ne": "NE, relative",
+    "xauc": "XAUC",
+    "mae": "MAE",
 }
 
 
@@ -32,15 +34,15 @@ def claims_table(comparison: Record) -> Table:
 
 
 def gains_table(comparison: Record) -> Table:
-    """NE gains: one row per arm, with the average and each task."""
-    tasks = comparison["tasks"]
+    """Gains in NE and NMSE: one row per arm, with the average and each task."""
+    tasks = titles_of_tasks(comparison)
     return Table(
-        ["arm", "average", *map(Name, tasks)],
+        ["arm", "average", *map(Name, tasks.values())],
         [
             [
                 Name(name),
                 gain_cell(arm["average_ne_gain_percent"]),
-                *(gain_cell(arm["tasks"][task]["ne_gain_percent"]) for task in tasks),
+                *(gain_cell(gain_of(arm["tasks"][task])) for task in tasks),
             ]
             for name, arm in treatments(comparison).items()
         ],
@@ -56,7 +58,7 @@ def verdicts_table(comparison: Record) -> Table:
             for name, arm in treatments(comparison).items()
             for task, gain in (
                 ("(average)", arm["average_ne_gain_percent"]),
-                *((Name(task), arm["tasks"][task]["ne_gain_percent"]) for task in comparison["tasks"]),
+                *((Name(title), gain_of(arm["tasks"][task])) for task, title in titles_of_tasks(comparison).items()),
             )
         ],
         names=2,
@@ -66,35 +68,43 @@ def verdicts_table(comparison: Record) -> Table:
 def metric_gains_table(comparison: Record) -> Table | None:
     """Gains in other metrics, one column per metric that any arm has; None if there is none."""
     of_tasks = [
-        (name, task, arm["tasks"][task]) for name, arm in treatments(comparison).items() for task in comparison["tasks"]
+        (name, title, arm["tasks"][task])
+        for name, arm in treatments(comparison).items()
+        for task, title in titles_of_tasks(comparison).items()
     ]
-    keys = [key for key in ("relative_ne", *METRICS) if any(values[f"{key}_gain_percent"] for _, _, values in of_tasks)]
+
+    def gain(metric: str, values: Record) -> Record | None:
+        return values.get(gain_key(metric, values))
+
+    metrics = ("relative_ne", *METRICS, *REGRESSION_METRICS)
+    keys = [key for key in metrics if any(gain(key, values) for _, _, values in of_tasks)]
     if not keys:
         return None
+    titles = {**TITLES, "relative_ne": f"{loss_name(comparison)}, relative"}
     return Table(
-        ["arm", "task", *(TITLES[key] for key in keys)],
+        ["arm", "task", *(titles[key] for key in keys)],
         [
-            [Name(name), Name(task), *(gain_cell(values[f"{key}_gain_percent"], without="-") for key in keys)]
-            for name, task, values in of_tasks
+            [Name(name), Name(title), *(gain_cell(gain(key, values), without="-") for key in keys)]
+            for name, title, values in of_tasks
         ],
         names=2,
     )
 
 
 def segment_tables(comparison: Record) -> dict[str, Table]:
-    """NE gains by segment, one row per arm and value with evaluation rows."""
-    tasks, arms = comparison["tasks"], treatments(comparison)
+    """Gains in NE and NMSE by segment, one row per arm and value with evaluation rows."""
+    tasks, arms = titles_of_tasks(comparison), treatments(comparison)
     segments = dict.fromkeys(segment for arm in arms.values() for segment in arm["segments"])
     return {
         segment: Table(
-            ["arm", Name(segment), "rows", "average", *map(Name, tasks)],
+            ["arm", Name(segment), "rows", "average", *map(Name, tasks.values())],
             [
                 [
                     Name(name),
                     Name(value),
                     f"{record['rows']:,}",
                     gain_cell(record["average_ne_gain_percent"], without="-"),
-                    *(gain_cell(record["tasks"][task]["ne_gain_percent"], without="-") for task in tasks),
+                    *(gain_cell(gain_of(record["tasks"][task]), without="-") for task in tasks),
                 ]
                 for name, arm in arms.items()
                 for value, record in arm["segments"].get(segment, {}).items()

@@ -1,14 +1,23 @@
 """Tables of metrics, calibration and speed."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from statistics import fmean
 from typing import Any
 
-from dlrm_mtl.reporting.effects.gains import METRICS
+from dlrm_mtl.reporting.effects.gains import METRICS, REGRESSION_METRICS
+from dlrm_mtl.reporting.normalized_loss import gain_of, is_regression, loss_name, loss_of
 from dlrm_mtl.reporting.tables.gains import TITLES
 from dlrm_mtl.reporting.tables.table import Name, Table, ends_cell, gain_cell, number
 from dlrm_mtl.reporting.words.phrases import name_seeds
 
 Record = Mapping[str, Any]
+
+ERRORS = ("calibration", "mean_error")
+METRIC_TITLES = {
+    **{key: TITLES[key] for key in (*METRICS, *REGRESSION_METRICS, "mae")},
+    "calibration": "calibration",
+    "mean_error": "mean error",
+}
 
 
 def evaluation_table(comparison: Record) -> Table | None:
@@ -24,21 +33,26 @@ def evaluation_table(comparison: Record) -> Table | None:
     )
 
 
+def metrics_of(tasks: Sequence[Record]) -> dict[str, str]:
+    """The metrics beside NE and NMSE that any of some tasks has, with their titles; calibration and mean error also
+    where they are undefined."""
+    there = {key for values in tasks for key, value in values.items() if value is not None or key in ERRORS}
+    return {key: title for key, title in METRIC_TITLES.items() if key in there}
+
+
 def metrics_table(comparison: Record) -> Table:
     """One row per task and arm."""
     tasks, arms, bayes_ne = comparison["tasks"], comparison["arms"], comparison["bayes_ne"]
-    reached = [arm["tasks"][task] for arm in arms.values() for task in tasks]
-    keys = [key for key in METRICS if any(values[key] is not None for values in reached)]
+    keys = metrics_of([arm["tasks"][task] for arm in arms.values() for task in tasks])
     return Table(
-        ["task", "arm", "NE", *(["Bayes NE"] if bayes_ne else []), *(TITLES[key] for key in keys), "calibration"],
+        ["task", "arm", loss_name(comparison), *(["Bayes NE"] if bayes_ne else []), *keys.values()],
         [
             [
                 Name(task),
                 Name(name),
-                _ne(arm["tasks"][task]),
+                _loss(arm["tasks"][task]),
                 *([number(bayes_ne[task]) if task in bayes_ne else ""] if bayes_ne else []),
-                *(number(arm["tasks"][task][key]) for key in keys),
-                number(arm["tasks"][task]["calibration"]),
+                *(number(arm["tasks"][task].get(key)) for key in keys),
             ]
             for task in tasks
             for name, arm in arms.items()
@@ -57,17 +71,16 @@ def products_table(comparison: Record) -> Table | None:
     ]
     if not reached:
         return None
-    keys = [key for key in METRICS if any(values[key] is not None for _, _, values in reached)]
+    keys = metrics_of([values for _, _, values in reached])
     return Table(
-        ["task", "arm", "NE", *(TITLES[key] for key in keys), "calibration", "NE gain (%)"],
+        ["task", "arm", "NE", *keys.values(), "NE gain (%)"],
         [
             [
                 Name(product),
                 Name(name),
-                _ne(values),
+                _loss(values),
                 *(number(values[key]) for key in keys),
-                number(values["calibration"]),
-                "" if name == comparison["control"] else gain_cell(values["ne_gain_percent"], without="-"),
+                "" if name == comparison["control"] else gain_cell(gain_of(values), without="-"),
             ]
             for product, name, values in reached
         ],
@@ -76,26 +89,46 @@ def products_table(comparison: Record) -> Table | None:
 
 
 def calibration_table(comparison: Record) -> Table | None:
-    """One row per task and arm, one column per seed; None if seeds were not kept."""
+    """Of the binary tasks: one row per task and arm, one column per seed; None if seeds were not kept."""
+    return _by_seed(comparison, "calibration", "")
+
+
+def mean_error_table(comparison: Record) -> Table | None:
+    """The same of the regressions."""
+    return _by_seed(comparison, "mean_error", "+")
+
+
+def _by_seed(comparison: Record, metric: str, sign: str) -> Table | None:
     arms = comparison["arms"]
     seeds = sorted({seed for arm in arms.values() for seed in arm["seeds"]})
     rows = []
     for task in comparison["tasks"]:
         for name, arm in arms.items():
-            by_seed = {one["seed"]: one for one in arm["tasks"][task]["calibration_by_seed"]}
-            rows.append([Name(task), Name(name), *(_calibration(by_seed.get(seed)) for seed in seeds)])
+            by_seed = {one["seed"]: one for one in arm["tasks"][task].get(f"{metric}_by_seed", ())}
+            if by_seed:
+                rows.append([Name(task), Name(name), *(_of_seed(by_seed.get(seed), metric, sign) for seed in seeds)])
     if not any(cell for row in rows for cell in row[2:]):
         return None
     return Table(["task", "arm", *(f"seed {seed}" for seed in seeds)], rows, names=2)
 
 
 def deciles_table(comparison: Record) -> Table | None:
-    """One row per task and arm, one column per tenth of the rows; None if these were not kept."""
+    """Of the binary tasks: one row per task and arm, one column per tenth of the rows; None if these were not kept."""
+    return _deciles(comparison, False, _ratios)
+
+
+def label_deciles_table(comparison: Record) -> Table | None:
+    """The same of the regressions."""
+    return _deciles(comparison, True, _predictions_and_labels)
+
+
+def _deciles(comparison: Record, of_regressions: bool, cell: Callable[[tuple[Record, ...]], str]) -> Table | None:
     rows = [
-        [Name(task), Name(name), *map(_ratios, zip(*by_seed, strict=True))]
+        [Name(task), Name(name), *map(cell, zip(*by_seed, strict=True))]
         for task in comparison["tasks"]
         for name, arm in comparison["arms"].items()
-        if (by_seed := [one["deciles"] for one in arm["tasks"][task]["deciles_by_seed"]])
+        if is_regression(arm["tasks"][task]) == of_regressions
+        and (by_seed := [one["deciles"] for one in arm["tasks"][task]["deciles_by_seed"]])
     ]
     if not rows:
         return None
@@ -126,12 +159,20 @@ def speed_table(arms: Record) -> Table:
 
 def result_table(arms: Record, kind: str = "tasks") -> Table | None:
     """The table of a single run: one row per arm and task, or product of tasks; None without any."""
-    rows = [
-        [Name(task), Name(name), number(values["ne"]), number(values["auc"]), number(values["calibration"])]
-        for name, arm in arms.items()
-        for task, values in arm.get(kind, {}).items()
-    ]
-    return Table(["task", "arm", "NE", "AUC", "calibration"], rows) if rows else None
+    records = [(task, name, values) for name, arm in arms.items() for task, values in arm.get(kind, {}).items()]
+    if not records:
+        return None
+    of_kinds = [values for _, _, values in records]
+    loss = "NE or NMSE" if any(map(is_regression, of_kinds)) else "NE"
+    shown = ("auc", "xauc", "mae", "calibration", "mean_error")
+    keys = {key: title for key, title in METRIC_TITLES.items() if key in shown and any(key in one for one in of_kinds)}
+    return Table(
+        ["task", "arm", loss, *keys.values()],
+        [
+            [Name(task), Name(name), number(loss_of(values)), *(number(values.get(key)) for key in keys)]
+            for task, name, values in records
+        ],
+    )
 
 
 def _count(value: int | None) -> str:
@@ -150,11 +191,11 @@ def _rate(rate: Record | None) -> tuple[str, str, str]:
     )
 
 
-def _calibration(one: Record | None) -> str:
+def _of_seed(one: Record | None, metric: str, sign: str) -> str:
     if one is None:
         return ""
-    interval = f" {ends_cell(one, 3, sign='')}" if one["low"] is not None else ""
-    return f"{number(one['calibration'], 3)}{interval}"
+    interval = f" {ends_cell(one, 3, sign=sign)}" if one["low"] is not None else ""
+    return f"{number(one[metric], 3)}{interval}"
 
 
 def _ratios(seeds: tuple[Record, ...]) -> str:
@@ -166,7 +207,12 @@ def _ratios(seeds: tuple[Record, ...]) -> str:
     return low if low == high else f"{low} to {high}"
 
 
-def _ne(task: Record) -> str:
-    """NE; marked NEX (NE explosion) if it exploded with any seed."""
+def _predictions_and_labels(seeds: tuple[Record, ...]) -> str:
+    """Mean prediction and mean label of one decile, averaged over seeds."""
+    return " / ".join(f"{fmean(decile[key] for decile in seeds):.4g}" for key in ("predicted", "label"))
+
+
+def _loss(task: Record) -> str:
+    """NE or NMSE; marked NEX (NE explosion) if it exploded with any seed."""
     exploded = task["exploded_seeds"]
-    return " ".join(filter(None, [number(task["ne"]), f"NEX in {name_seeds(exploded)}" if exploded else ""]))
+    return " ".join(filter(None, [number(loss_of(task)), f"NEX in {name_seeds(exploded)}" if exploded else ""]))

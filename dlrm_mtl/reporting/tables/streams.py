@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from dlrm_mtl.reporting.tables.gains import TITLES
+from dlrm_mtl.reporting.normalized_loss import gain_of, key_of, loss_name, loss_of, titles_of_tasks
+from dlrm_mtl.reporting.tables.metrics import ERRORS, metrics_of
 from dlrm_mtl.reporting.tables.table import Name, Table, ends_cell, gain_cell, number
 from dlrm_mtl.reporting.words.arm import verdict_text
 
@@ -15,7 +16,7 @@ def gains_over_days_table(stream: Record) -> Table | None:
     if not stream["evaluated_days"]:
         return None
     return Table(
-        ["arm", "average", *map(Name, stream["tasks"]), "QPS change (%)"],
+        ["arm", "average", *map(Name, titles_of_tasks(stream).values()), "QPS change (%)"],
         [
             [
                 Name(name),
@@ -34,16 +35,16 @@ def task_table(stream: Record, task: str) -> Table | None:
     records = {name: arm["tasks"][task] for name, arm in stream["arms"].items()}
     if not records[stream["control"]]["days"]:
         return None
-    keys = [key for key in ("recalibrated_ne", "auc", "gauc") if any(one[key] is not None for one in records.values())]
+    keys, loss = metrics_of(list(records.values())), key_of("ne", records[stream["control"]]).upper()
     return Table(
         [
-            *("arm", "days", "NE", *(TITLES[key] for key in keys), "calibration"),
-            *("NE gain (%)", "verdict", "change per day", "task weight"),
+            *("arm", "days", loss, *keys.values()),
+            *(f"{loss} gain (%)", "verdict", "change per day", "task weight"),
         ],
         [
             [
-                *(Name(name), str(one["days"]), number(one["ne"]), *(number(one[key]) for key in keys)),
-                number(one["calibration"], 3),
+                *(Name(name), str(one["days"]), number(loss_of(one))),
+                *(number(one[key], 3 if key in ERRORS else 4) for key in keys),
                 *(["", "", ""] if name == stream["control"] else _gain_cells(one)),
                 number(one["task_weight"], 3),
             ]
@@ -70,7 +71,7 @@ def days_table(stream: Record) -> Table:
                 "training (s)",
                 "QPS of the control",
             ),
-            *(Name(f"average NE gain (%) of {name}") for name in treatments),
+            *(Name(f"average {loss_name(stream)} gain (%) of {name}") for name in treatments),
         ],
         [
             [
@@ -93,11 +94,11 @@ def _change(change: Record | None) -> str:
 
 
 def _gain(task: Record) -> str:
-    return gain_cell(task["ne_gain_percent"]) if task["days"] else "-"
+    return gain_cell(gain_of(task)) if task["days"] else "-"
 
 
 def _gain_cells(task: Record) -> list[str]:
-    gain, change = task["ne_gain_percent"], task["ne_gain_change_per_day"]
+    gain, change = gain_of(task), task[f"{key_of('ne', task)}_gain_change_per_day"]
     if gain is None:
         return ["NEX", "-", "-"]
     return [gain_cell(gain), verdict_text(gain), "-" if change is None else gain_cell(change)]

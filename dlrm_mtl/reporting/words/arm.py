@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from dlrm_mtl.reporting.normalized_loss import gain_of
 from dlrm_mtl.reporting.words.cost import on_cost, on_losses
 from dlrm_mtl.reporting.words.phrases import gain_text, join_words, name_seeds
 from dlrm_mtl.statistics.families import MARGIN
@@ -45,9 +46,7 @@ class ArmWords:
 def describe_arm(comparison: Record, name: str) -> ArmWords:
     """An arm against the control: which tasks gain, which lose, by how much, and what it costs."""
     arm = comparison["arms"][name]
-    gains: dict[str, Record] = {
-        task: values["ne_gain_percent"] for task, values in arm["tasks"].items() if values["ne_gain_percent"]
-    }
+    gains: dict[str, Record] = {task: gain for task, values in arm["tasks"].items() if (gain := gain_of(values))}
     claim = claim_of(arm)
     sentences = on_explosions(arm)
     if len(arm["seeds"]) == 1:
@@ -60,7 +59,7 @@ def describe_arm(comparison: Record, name: str) -> ArmWords:
 
 def claim_of(arm: Record) -> Claim:
     """The claim for all tasks of an arm together."""
-    gains = [values["ne_gain_percent"] for values in arm["tasks"].values()]
+    gains = [gain_of(values) for values in arm["tasks"].values()]
     if None in gains or on_explosions(arm):
         return "exploded"
     if len(arm["seeds"]) == 1:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from dlrm_mtl.reporting.normalized_loss import loss_name
 from dlrm_mtl.reporting.words.arm import Claim, Record, claim_of, on_explosions, verdict_text
 from dlrm_mtl.reporting.words.cost import on_cost, on_losses
 from dlrm_mtl.reporting.words.phrases import gain_text, join_words
@@ -53,6 +54,6 @@ def _on_best(comparison: Record, treatments: Sequence[str]) -> str:
     best = max(gains, key=lambda name: gains[name]["mean"])
     chosen = f"As the highest of {len(gains)} it is likely too high: measure it again on other rows. "
     return (
-        f"Highest average NE gain: {best}, {gain_text(gains[best])}, {verdict_text(gains[best])}."
+        f"Highest average {loss_name(comparison)} gain: {best}, {gain_text(gains[best])}, {verdict_text(gains[best])}."
         f" {chosen if len(gains) > 1 else ''}{on_cost(comparison['arms'][best]['qps'])}"
     )

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from dlrm_mtl.reporting.normalized_loss import gain_of, key_of, loss_name
 from dlrm_mtl.reporting.words.arm import on_losing, on_tasks, verdict_text
 from dlrm_mtl.reporting.words.phrases import count, gain_text, interval_text, join_words
 
@@ -31,7 +32,7 @@ def describe_stream(stream: Record) -> list[str]:
     for name, arm in stream["arms"].items():
         sentences += [f"{name}: {sentence}" for sentence in _on_explosions(arm)]
         if name != control and stream["evaluated_days"]:
-            sentences.append(" ".join([f"{name} against {control}:", *_on_arm(arm)]))
+            sentences.append(" ".join([f"{name} against {control}:", *_on_arm(arm, loss_name(stream))]))
     return sentences
 
 
@@ -55,10 +56,10 @@ def _on_explosions(arm: Record) -> list[str]:
     ]
 
 
-def _on_arm(arm: Record) -> list[str]:
+def _on_arm(arm: Record, loss: str) -> list[str]:
     gain = arm["average_ne_gain_percent"]
-    gains = {task: own for task, record in arm["tasks"].items() if (own := record["ne_gain_percent"])}
-    sentences = [f"Average NE gain over the days {gain_text(gain)}: {verdict_text(gain)}."] if gain else []
+    gains = {task: own for task, record in arm["tasks"].items() if (own := gain_of(record))}
+    sentences = [f"Average {loss} gain over the days {gain_text(gain)}: {verdict_text(gain)}."] if gain else []
     if any(own["verdict"] for own in gains.values()):
         sentences += [*on_tasks(gains), *on_losing(gains, arm["loses_nothing"])]
     return [*sentences, _on_trend(arm)]
@@ -66,7 +67,7 @@ def _on_arm(arm: Record) -> list[str]:
 
 def _on_trend(arm: Record) -> str:
     """Which gains change over time."""
-    changes = {task: record["ne_gain_change_per_day"] for task, record in arm["tasks"].items()}
+    changes = {task: record[f"{key_of('ne', record)}_gain_change_per_day"] for task, record in arm["tasks"].items()}
     measured = {task: change for task, change in changes.items() if change}
     if not measured:
         return "Whether gains change over time is not known: it takes three days."

@@ -5,6 +5,7 @@ from typing import Any
 
 from dlrm_mtl.metrics.task_metrics import MANY_TIES
 from dlrm_mtl.reporting.comparison import INDEPENDENT_ROWS
+from dlrm_mtl.reporting.normalized_loss import gain_of
 from dlrm_mtl.reporting.words.phrases import count, join_words, name_seeds
 
 
@@ -20,7 +21,7 @@ def on_trust(comparison: Mapping[str, Any]) -> Iterator[str]:
     yield from _on_plan(comparison)
     if 2 in seeds:
         yield "Arms with two seeds: intervals are very wide (12.7 standard errors); little can be told from them."
-    gains = [values["ne_gain_percent"] for arm in treatments.values() for values in arm["tasks"].values()]
+    gains = [gain_of(values) for arm in treatments.values() for values in arm["tasks"].values()]
     covered = {gain["covers"] for gain in gains if gain}
     if "seeds" in covered:
         yield (
@@ -85,7 +86,7 @@ def _on_ties(comparison: Mapping[str, Any]) -> Iterator[str]:
         f"{task} ({name}: {100 * share:.1f} % of pairs)"
         for name, arm in comparison["arms"].items()
         for task, values in arm["tasks"].items()
-        if (share := values["tied_pairs"]) and share > MANY_TIES
+        if (share := values.get("tied_pairs")) and share > MANY_TIES
     ]
     if tied:
         yield f"AUC counts tied predictions as half right, and many are tied: {join_words(tied)}."

@@ -7,13 +7,14 @@ from dlrm_mtl.reporting.comparison import RATES, compare_seeds
 from dlrm_mtl.reporting.effects.gains import Gains, gains_over
 from dlrm_mtl.reporting.effects.recorded_gains import with_gains_over
 from dlrm_mtl.reporting.escaping import code, text
+from dlrm_mtl.reporting.normalized_loss import gain_of, loss_of
 from dlrm_mtl.reporting.runs.report_data import Record, Run
 from dlrm_mtl.reporting.tables.gains import treatments
 from dlrm_mtl.reporting.tables.table import Name, Table, ends_cell, gain_cell, number
 from dlrm_mtl.reporting.words.arm import verdict_text
 
 OF_ALL = ("control", "tasks", "task_weights", "planned_seeds", "clusters", "intervals", "families")
-OF_TASK = ("ne", "auc", "calibration", "ne_gain_percent")
+OF_TASK = ("ne", "auc", "calibration", "ne_gain_percent", "kind", "nmse", "xauc", "mean_error", "nmse_gain_percent")
 """Fields of comparison.json that are kept for pairs of architecture and arm."""
 
 
@@ -46,7 +47,9 @@ def join_architectures(runs: Mapping[str, Run]) -> Record:
     arms = {
         pair: {
             **{key: arm[key] for key in ("seeds", "average_ne_gain_percent", "loses_nothing")},
-            "tasks": {task: {key: values[key] for key in OF_TASK} for task, values in arm["tasks"].items()},
+            "tasks": {
+                task: {key: values[key] for key in OF_TASK if key in values} for task, values in arm["tasks"].items()
+            },
         }
         for pair, arm in comparison["arms"].items()
     }
@@ -117,7 +120,7 @@ def _architectures_table(record: Record, comparisons: Mapping[str, Record]) -> T
                 f"{100 * parameters['dense'] / budget - 100:+.1f} %",
                 f"{parameters['tables']:,}",
                 number(control["qps"] and control["qps"]["median"], 0),
-                *(number(control["tasks"][task]["ne"]) for task in tasks),
+                *(number(loss_of(control["tasks"][task])) for task in tasks),
             ]
         )
     header = ["architecture", "expert_mlp", "dense parameters", "difference", "table parameters", "QPS"]
@@ -142,7 +145,7 @@ def _gains_table(arms: Mapping[tuple[str, str], Record]) -> Table:
 
 
 def _gain_cells(arm: Record) -> list[str]:
-    gains = {task: values["ne_gain_percent"] for task, values in arm["tasks"].items()}
+    gains = {task: gain_of(values) for task, values in arm["tasks"].items()}
     if arm["average_ne_gain_percent"] is None:
         return ["NEX", "-", "-", "-", "-"]
     worst = min(gains, key=lambda task: float(gains[task]["mean"]))

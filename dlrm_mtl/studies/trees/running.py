@@ -114,7 +114,7 @@ def _train(
 
 def _evaluate(schema: Schema, context: Context, rows: MultiTaskBatch, logits: torch.Tensor) -> Evaluation:
     chains = products(schema.tasks)
-    evaluator = Evaluator(len(schema.tasks), context, len(rows), torch.device("cpu"), products=chains)
+    evaluator = Evaluator(schema.tasks, context, len(rows), torch.device("cpu"), products=chains)
     evaluator.update(Predictions(logits, rows.labels, rows.weights, rows.rows, rows.context))
     return evaluator.evaluate()
 
