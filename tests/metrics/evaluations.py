@@ -36,6 +36,12 @@ def select(predictions: Predictions, which: torch.Tensor) -> Predictions:
     return Predictions(*(value[which] for value in vars(predictions).values()))
 
 
+def select_tasks(predictions: Predictions, tasks: list[int]) -> Predictions:
+    of_tasks = (predictions.logits, predictions.labels, predictions.weights)
+    logits, labels, weights = (each[:, tasks] for each in of_tasks)
+    return Predictions(logits, labels, weights, predictions.rows, predictions.context)
+
+
 def in_batches(predictions: Predictions, size: int) -> list[Predictions]:
     return [select(predictions, rows) for rows in torch.arange(len(predictions.rows)).split(size)]
 
@@ -49,7 +55,7 @@ def evaluate(
     tasks: Sequence[Task] = (),
 ) -> Evaluation:
     num_tasks = batches[0].logits.shape[1]
-    products = PRODUCTS if num_tasks == 3 else {}
+    products = PRODUCTS if num_tasks == 3 and not tasks else {}
     evaluator = Evaluator(
         tasks or binary_tasks(num_tasks), context, batch_size, torch.device("cpu"), ranks, limit, products
     )
