@@ -11,11 +11,11 @@ from dlrm_mtl.distributed.processes import Ranks
 from dlrm_mtl.metrics.buckets import BUCKETS
 from dlrm_mtl.metrics.estimates import join_metrics
 from dlrm_mtl.metrics.evaluation import Evaluation
-from dlrm_mtl.metrics.kept import LIMIT, KeptPredictions, Sample
 from dlrm_mtl.metrics.normalized_loss import sum_estimates
+from dlrm_mtl.metrics.predictions.kept import LIMIT, KeptPredictions, Sample
+from dlrm_mtl.metrics.predictions.task_evaluation import MeasuredTask, TaskMeasurement
 from dlrm_mtl.metrics.segment_sums import SegmentSums
 from dlrm_mtl.metrics.sums import MetricSums
-from dlrm_mtl.metrics.task_evaluation import MeasuredTask, TaskMeasurement
 from dlrm_mtl.model_schema import Task
 from dlrm_mtl.models.products import Chains, append_kinds, append_products, append_terms
 from dlrm_mtl.models.ranker import Predictions

@@ -100,7 +100,7 @@ class LabelDecile:
 @dataclass(frozen=True)
 class BinaryEvaluation(BinaryMetrics):
     """Evaluation metrics of a binary task. Those that are not sums over rows use the kept predictions, see
-    :class:`dlrm_mtl.metrics.kept.KeptPredictions`."""
+    :class:`dlrm_mtl.metrics.predictions.kept.KeptPredictions`."""
 
     calibration_interval: Bounds | None = None
     """Interval for other rows."""

@@ -8,7 +8,7 @@ from dlrm_mtl.data.context import Context
 from dlrm_mtl.distributed.processes import Ranks
 from dlrm_mtl.metrics.evaluation import Evaluation
 from dlrm_mtl.metrics.evaluator import Evaluator
-from dlrm_mtl.metrics.kept import LIMIT
+from dlrm_mtl.metrics.predictions.kept import LIMIT
 from dlrm_mtl.model_schema import Task
 from dlrm_mtl.models.ranker import Predictions
 from dlrm_mtl.segments import Segment

@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dlrm_mtl.metrics.estimates import FloatArray
-from dlrm_mtl.metrics.rows import LabelledRows, Rows
+from dlrm_mtl.metrics.predictions.rows import LabelledRows, Rows
 
 BUCKETS = 25
 CLUSTERS = 120

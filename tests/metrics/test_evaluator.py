@@ -11,7 +11,7 @@ from dlrm_mtl.data.context import Context
 from dlrm_mtl.metrics.buckets import BUCKETS, bucket_of, half_of
 from dlrm_mtl.metrics.estimates import FloatArray
 from dlrm_mtl.metrics.evaluation import SEGMENT_BUCKETS, Evaluation, side_by_side
-from dlrm_mtl.metrics.rows import Rows
+from dlrm_mtl.metrics.predictions.rows import Rows
 from dlrm_mtl.models.ranker import Predictions
 from tests.metrics import evaluations
 from tests.metrics import rows as by_definition

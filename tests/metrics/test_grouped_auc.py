@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from dlrm_mtl.metrics.estimates import FloatArray
-from dlrm_mtl.metrics.grouped_auc import grouped_auc
+from dlrm_mtl.metrics.predictions.grouped_auc import grouped_auc
 from tests.metrics import rows as by_definition
 from tests.metrics.influences import assert_estimates
 from tests.metrics.rows import CLUSTERS, example, of_cluster, rows_of

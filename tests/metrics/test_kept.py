@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from dlrm_mtl.metrics.kept import CELLS, KeptPredictions, Sample
+from dlrm_mtl.metrics.predictions.kept import CELLS, KeptPredictions, Sample
 from tests.metrics.evaluations import ROWS, example, in_batches, select
 from tests.metrics.kinds import binary_tasks
 from tests.metrics.test_sums import keys_of

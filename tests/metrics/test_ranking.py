@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from dlrm_mtl.metrics.estimates import Estimates, FloatArray
-from dlrm_mtl.metrics.ranking import Ranking
-from dlrm_mtl.metrics.rows import Rows
+from dlrm_mtl.metrics.predictions.ranking import Ranking
+from dlrm_mtl.metrics.predictions.rows import Rows
 from tests.metrics import rows as by_definition
 from tests.metrics.influences import assert_estimates
 from tests.metrics.rows import example, rows_of

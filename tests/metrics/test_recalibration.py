@@ -8,8 +8,8 @@ import pytest
 from scipy.optimize import minimize_scalar
 
 from dlrm_mtl.metrics.estimates import FloatArray
-from dlrm_mtl.metrics.recalibration import recalibrate
-from dlrm_mtl.metrics.rows import Rows
+from dlrm_mtl.metrics.predictions.recalibration import recalibrate
+from dlrm_mtl.metrics.predictions.rows import Rows
 from tests.metrics.influences import assert_estimates
 from tests.metrics.rows import example, rows_of
 

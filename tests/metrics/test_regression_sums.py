@@ -7,7 +7,7 @@ import torch
 from dlrm_mtl.distributed.processes import Ranks
 from dlrm_mtl.metrics.evaluation import Evaluation
 from dlrm_mtl.metrics.normalized_loss import sum_estimates
-from dlrm_mtl.metrics.rows import LabelledRows
+from dlrm_mtl.metrics.predictions.rows import LabelledRows
 from dlrm_mtl.metrics.sums import MetricSums, in_this_versions_columns
 from dlrm_mtl.metrics.task_metrics import BinaryMetrics, RegressionEvaluation, RegressionMetrics
 from dlrm_mtl.model_schema import Task

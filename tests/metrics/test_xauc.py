@@ -4,8 +4,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dlrm_mtl.metrics.rows import LabelledRows
-from dlrm_mtl.metrics.xauc import xauc
+from dlrm_mtl.metrics.predictions.rows import LabelledRows
+from dlrm_mtl.metrics.predictions.xauc import xauc
 from tests.metrics import rows as by_definition
 from tests.metrics.influences import assert_estimates
 from tests.metrics.rows import regression_example

@@ -11,11 +11,12 @@ import torch
 
 from dlrm_mtl.metrics.buckets import BUCKETS, bucket_of, half_of
 from dlrm_mtl.metrics.estimates import Estimates, over_rows, undefined
-from dlrm_mtl.metrics.grouped_auc import grouped_auc
-from dlrm_mtl.metrics.kept import Sample
-from dlrm_mtl.metrics.ranking import Ranking
-from dlrm_mtl.metrics.recalibration import recalibrate
-from dlrm_mtl.metrics.rows import LabelledRows, Rows
+from dlrm_mtl.metrics.predictions.grouped_auc import grouped_auc
+from dlrm_mtl.metrics.predictions.kept import Sample
+from dlrm_mtl.metrics.predictions.ranking import Ranking
+from dlrm_mtl.metrics.predictions.recalibration import recalibrate
+from dlrm_mtl.metrics.predictions.rows import LabelledRows, Rows
+from dlrm_mtl.metrics.predictions.xauc import label_deciles, xauc
 from dlrm_mtl.metrics.task_metrics import (
     BinaryEvaluation,
     BinaryMetrics,
@@ -25,7 +26,6 @@ from dlrm_mtl.metrics.task_metrics import (
     TaskEvaluation,
     TaskMetrics,
 )
-from dlrm_mtl.metrics.xauc import label_deciles, xauc
 
 OF_ROWS = ("auc", "auprc", "recalibrated_ne")
 OF_CLUSTERS = ("gauc", "uauc")

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dlrm_mtl.metrics.estimates import Estimates, FloatArray, bucket_totals, of_one, undefined
-from dlrm_mtl.metrics.rows import Rows
+from dlrm_mtl.metrics.predictions.rows import Rows
 
 
 def grouped_auc(rows: Rows, clusters: npt.NDArray[np.int64]) -> tuple[Estimates, Estimates, int]:

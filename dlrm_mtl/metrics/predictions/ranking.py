@@ -7,7 +7,7 @@ import numpy as np
 from scipy.special import expit
 
 from dlrm_mtl.metrics.estimates import Estimates, FloatArray, of_one
-from dlrm_mtl.metrics.rows import Rows, tenths
+from dlrm_mtl.metrics.predictions.rows import Rows, tenths
 from dlrm_mtl.metrics.task_metrics import Decile
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dlrm_mtl.metrics.estimates import Estimates, FloatArray, of_one, undefined
-from dlrm_mtl.metrics.rows import LabelledRows, tenths
+from dlrm_mtl.metrics.predictions.rows import LabelledRows, tenths
 from dlrm_mtl.metrics.task_metrics import LabelDecile
 
 

@@ -8,7 +8,7 @@ from scipy.optimize import brentq
 from scipy.special import expit, log_expit, logit
 
 from dlrm_mtl.metrics.estimates import Estimates, FloatArray, of_one, undefined
-from dlrm_mtl.metrics.rows import Rows
+from dlrm_mtl.metrics.predictions.rows import Rows
 
 
 @dataclass(frozen=True)

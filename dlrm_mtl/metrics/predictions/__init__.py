@@ -1,0 +1,1 @@
+"""Metrics that need single predictions: of their order, within users, after recalibration."""
