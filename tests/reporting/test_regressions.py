@@ -1,7 +1,7 @@
 """A comparison with a binary and a regression task, from its predictions to comparison.json and the pages."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,39 +21,49 @@ from dlrm_mtl.reporting.html import write_run_report
 from dlrm_mtl.reporting.runs.join import join_runs
 from dlrm_mtl.reporting.runs.report_data import read_run
 from dlrm_mtl.reporting.seed_summary import summarize_seed
+from dlrm_mtl.reporting.streams.report import write_stream_report
+from dlrm_mtl.reporting.streams.stream_file import StreamResults
 from dlrm_mtl.segments import Segment
 from dlrm_mtl.training.loop import ArmResult
 from tests.metrics.test_sums import keys_of
 from tests.reporting.runs import write_run
 
 ROWS = 2000
-TASKS = (Task("click", "click", base_rate=0.5), Task("play", "play", kind="regression"))
+TASKS = (Task("click", "click", base_rate=0.5, weight="w"), Task("play", "play", kind="regression", weight="w"))
 NAMES = tuple(task.name for task in TASKS)
 ARMS = {"mean": 1.0, "balanced": 0.8}
 """The noise of their predictions."""
 SEEDS = (0, 1, 2)
 
 
-def arm_result(noise: float, seed: int) -> ArmResult:
+def simulate(noise: float, seed: int, mean: float = 5.0) -> Predictions:
     generator = torch.Generator().manual_seed(7)
-    truth, weights = torch.randn(ROWS, 2, generator=generator), torch.ones(ROWS, 2)
+    truth, weights = torch.randn(ROWS, 2, generator=generator), torch.rand(ROWS, 2, generator=generator)
     click = torch.rand(ROWS, generator=generator) < torch.sigmoid(truth[:, 0])
-    labels = torch.stack([click.float(), 5 + truth[:, 1]], dim=1)
+    labels = torch.stack([click.float(), mean + truth[:, 1]], dim=1)
     generator.manual_seed(seed)
-    logits = truth + noise * torch.randn(ROWS, 2, generator=generator) + torch.tensor([0.0, 5.0])
+    logits = truth + noise * torch.randn(ROWS, 2, generator=generator) + torch.tensor([0.0, mean])
     rows = torch.arange(ROWS)
-    context = torch.stack([keys_of(rows), rows % 2], dim=1)
-    evaluator = Evaluator(TASKS, Context("", (Segment("hour", ("0", "1")),)), ROWS, torch.device("cpu"))
-    evaluator.update(Predictions(logits, labels, weights, rows, context))
+    return Predictions(logits, labels, weights, rows, torch.stack([keys_of(rows), rows % 2], dim=1))
+
+
+def arm_result(*batches: Predictions) -> ArmResult:
+    context = Context("", (Segment("hour", ("0", "1")),))
+    evaluator = Evaluator(TASKS, context, len(batches) * ROWS, torch.device("cpu"))
+    for batch in batches:
+        evaluator.update(batch)
     return ArmResult(evaluator.evaluate(), [100.0, 110.0], skipped_steps=0, rows_lost=0)
+
+
+def summaries_of(results: Mapping[int, Mapping[str, ArmResult]]) -> list[dict[str, Any]]:
+    return [json.loads(json.dumps(summarize_seed(seed, NAMES, arms))) for seed, arms in results.items()]
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("regressions") / "run"
-    results = {seed: {arm: arm_result(noise, seed) for arm, noise in ARMS.items()} for seed in SEEDS}
-    summaries = [json.loads(json.dumps(summarize_seed(seed, NAMES, arms))) for seed, arms in results.items()]
-    write_run(directory, summaries, NAMES)
+    results = {seed: {arm: arm_result(simulate(noise, seed)) for arm, noise in ARMS.items()} for seed in SEEDS}
+    write_run(directory, summaries_of(results), NAMES)
     for seed, arms in results.items():
         write_estimates(directory / f"seed-{seed}.npz", {arm: result.evaluation for arm, result in arms.items()})
     write_json(directory / "comparison.json", {"data_set": "shop", **join_runs([read_run(directory)])})
@@ -130,3 +140,28 @@ def test_an_exploded_regression_has_no_gain(run: Path, tmp_path: Path) -> None:
     assert play["nmse"] is None
     write_run_report(directory)
     assert "NEX" in (directory / "report.md").read_text()
+
+
+def test_the_losses_of_a_stream_are_those_of_all_its_rows(tmp_path: Path) -> None:
+    """Days whose mean labels differ, and rows with weights."""
+    days = {"0000-a": 4.0, "0001-b": 7.0}
+    batches = {
+        seed: {arm: [simulate(noise, seed, mean) for mean in days.values()] for arm, noise in ARMS.items()}
+        for seed in SEEDS
+    }
+    for number, name in enumerate(days):
+        of_day = {seed: {arm: arm_result(own[number]) for arm, own in arms.items()} for seed, arms in batches.items()}
+        directory = write_run(tmp_path / "days" / name, summaries_of(of_day), NAMES)
+        facts = {"data_set": "shop", "rows": ROWS, "tasks": NAMES, "evaluated": NAMES}
+        write_json(directory / "day.json", facts)
+    write_json(tmp_path / "config.json", {"data": [], "arms": list(ARMS), "seeds": len(SEEDS)})
+    write_stream_report(StreamResults(tmp_path))
+    stream = json.loads((tmp_path / "stream.json").read_text())
+    for arm, record in stream["arms"].items():
+        together = [arm_result(*batches[seed][arm]).evaluation.tasks for seed in SEEDS]
+        losses = np.array([[task.normalized_loss for task in of_seed] for of_seed in together]).mean(axis=0)
+        found = record["tasks"]["click"]["ne"], record["tasks"]["play"]["nmse"]
+        assert found == pytest.approx(losses, rel=1e-6)
+    gains = [day["arms"]["balanced"]["tasks"]["play"]["nmse_gain_percent"]["mean"] for day in stream["days"]]
+    assert stream["arms"]["balanced"]["tasks"]["play"]["nmse_gain_percent"]["mean"] == pytest.approx(np.mean(gains))
+    assert "play (NMSE)" in (tmp_path / "report.md").read_text()

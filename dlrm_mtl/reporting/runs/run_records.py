@@ -81,6 +81,8 @@ class TrainedTask(MayHoldMore):
     positives: int | None = None
     users: int | None = None
     log_loss: float | None = None
+    weight: float | None = None
+    positive_weight: float | None = None
 
 
 @dataclass(frozen=True)
