@@ -11,6 +11,7 @@ from dlrm_mtl import cli
 from dlrm_mtl.run_config import CompareConfig, TrainConfig
 from tests.configurations import BY_SHARES, CHANGED, REQUIRED, leaves
 from tests.messages import naming
+from tests.pages import ROOT
 
 
 @pytest.fixture(autouse=True)
@@ -32,6 +33,12 @@ def test_a_written_configuration_is_read_back(tmp_path: Path, config: TrainConfi
     file = tmp_path / "config.json"
     file.write_text(json.dumps(cli.as_dict(config)))
     assert cli.parse(TrainConfig, "train", ["--config", str(file)]) == config
+
+
+@pytest.mark.parametrize("preset", sorted((ROOT / "presets").glob("*.toml")), ids=lambda path: path.stem)
+def test_presets_are_options_of_a_comparison(preset: Path) -> None:
+    config = cli.parse(CompareConfig, "compare", ["--config", str(preset), *REQUIRED])
+    assert config.model != DEFAULT.model
 
 
 def test_a_written_comparison_is_read_back(tmp_path: Path) -> None:
