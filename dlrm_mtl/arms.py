@@ -23,6 +23,7 @@ def build_layer(
     """The balancing layer of an arm.
 
     Args:
+        recipe: in steps, see :meth:`Recipe.in_steps`.
         group: the model's process group.
 
     Raises:
@@ -47,7 +48,7 @@ def check_arm(recipe: Recipe, task_names: Sequence[str]) -> None:
         ValueError: see :func:`build_layer`.
     """
     if recipe.method != SINGLE_TASK:
-        build_layer(recipe, task_names)
+        build_layer(recipe.in_steps(1), task_names)
     elif recipe != parse_recipe(SINGLE_TASK):
         raise ValueError(f"arm {quote(recipe.text)}: {SINGLE_TASK} has no options")
 

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from dlrm_mtl.quoting import quote
@@ -29,6 +29,15 @@ class Recipe:
     level: str = "representation"
     """Whose gradients decide: the representation's, in the one backward pass; or those of shared parameters, of the
     interaction, the bottom MLP ("dense") or the tables ("embedding"), in one more backward pass per task."""
+    fade_share: float = 0.0
+    """Share of the run's steps that becomes the method's option ``fade``."""
+
+    def in_steps(self, steps: int) -> "Recipe":
+        """The same in a run of so many steps, with ``fade`` in place of ``fade_share``, at least one step."""
+        if not self.fade_share:
+            return self
+        fade = max(round(self.fade_share * steps), 1)
+        return replace(self, options={**self.options, "fade": fade}, fade_share=0.0)
 
 
 def parse_recipe(text: str) -> Recipe:
@@ -38,7 +47,8 @@ def parse_recipe(text: str) -> Recipe:
     capital letter; a TorchJD weighting (``torchjd:UPGrad``); or a combination of these (``imtl_l+imtl_g``). A value is
     a number, ``none``, ``true``, ``false``, a word, or several numbers joined by ``/`` (a weight per task), maybe with
     names (``click:0.7/like:0.3``).
-    ``reduction`` and ``level`` belong to the layer, every other option to the method, which checks it.
+    ``reduction`` and ``level`` belong to the layer, ``fade_share`` to the run, every other option to the method, which
+    checks it.
 
     Raises:
         ValueError: not of this form, or an option given twice.
@@ -52,7 +62,12 @@ def parse_recipe(text: str) -> Recipe:
         raise ValueError(f"arm {quote(text)}: level is {quote(level)}, expected one of {', '.join(LEVELS)}")
     if level != "representation" and reduction != "exact":
         raise ValueError(f"arm {quote(text)}: reduction is {quote(reduction)}, expected exact with level={level}")
-    return Recipe(text, method, options, reduction, level)
+    fade_share = options.pop("fade_share", 0.0)
+    if isinstance(fade_share, bool) or not (isinstance(fade_share, (int, float)) and 0 <= fade_share <= 1):
+        raise ValueError(f"arm {quote(text)}: fade_share is {quote(str(fade_share))}, expected a number in [0, 1]")
+    if fade_share and options.get("fade"):
+        raise ValueError(f"arm {quote(text)}: fade is {quote(str(options['fade']))}, expected 0 beside fade_share")
+    return Recipe(text, method, options, reduction, level, fade_share)
 
 
 def parse_options(kind: str, text: str) -> tuple[str, dict[str, Any]]:

@@ -25,6 +25,7 @@ from dlrm_mtl.recipe import Recipe, parse_recipe
             "multibalance:reduction=delayed,beta=-1",
             Recipe("multibalance:reduction=delayed,beta=-1", "multibalance", {"beta": -1}, "delayed"),
         ),
+        ("mgda:fade_share=0.4", Recipe("mgda:fade_share=0.4", "mgda", fade_share=0.4)),
         ("own.module:Own", Recipe("own.module:Own", "own.module:Own")),
         ("own:Own:x=1,level=dense", Recipe("own:Own:x=1,level=dense", "own:Own", {"x": 1}, level="dense")),
         ("imtl_l+own:Own:x=1", Recipe("imtl_l+own:Own:x=1", "imtl_l+own:Own", {"x": 1})),
@@ -72,8 +73,19 @@ def test_values(text: str, value: Any) -> None:
         ("multibalance:beta=1,beta=2", "option 'beta' is given twice"),
         ("static:weights=a:1/a:2", "a name occurs twice in 'weights=a:1/a:2'"),
         ("mean:reduction=local,reduction=exact", "option 'reduction' is given twice"),
+        ("mgda:fade_share=1.5", r"fade_share is '1.5', expected a number in \[0, 1\]"),
+        ("mgda:fade_share=true", "fade_share is 'True'"),
+        ("mgda:fade_share=nan", "fade_share is 'nan'"),
+        ("mgda:fade_share=word", "fade_share is 'word'"),
+        ("mgda:fade_share=0.5,fade=9", "fade is '9', expected 0 beside fade_share"),
     ],
 )
 def test_malformed_recipes_are_refused(text: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         parse_recipe(text)
+
+
+@pytest.mark.parametrize(("share", "fade"), [(1, 10), (0.25, 2), (0.01, 1)])
+def test_a_share_of_the_run_in_steps(share: float, fade: int) -> None:
+    text = f"mgda:normalization=l2,fade_share={share}"
+    assert parse_recipe(text).in_steps(10) == Recipe(text, "mgda", {"normalization": "l2", "fade": fade})

@@ -56,7 +56,9 @@ class Trainer:
         self._source = source
         self._ranks = ranks
         self._local_batch_size = config.local_batch_size(ranks.world_size)
-        self.arm = build_arm(config, recipe, seed, schema, plan, ranks)
+        self.total_steps = TrainingLength.of(config, schema, ranks.world_size).steps
+        """The step at which training ends."""
+        self.arm = build_arm(config, recipe.in_steps(self.total_steps), seed, schema, plan, ranks)
         self.pipeline = build_pipeline(self.arm, ranks.device)
         self.drains = self.arm.prefetch
         """Whether the pipeline is emptied between windows, since rows prefetched for training would be taken for those
@@ -71,8 +73,6 @@ class Trainer:
             reader_streams(config.reader, self._pin_memory),
         )
         self.evaluator = ArmEvaluator(config, source, self.pipeline, ranks)
-        self.total_steps = TrainingLength.of(config, schema, ranks.world_size).steps
-        """The step at which training ends."""
         self.rows_dropped_per_epoch = self._reader.rows_dropped
         self.first_step = 0
         """The step at which training on this data set began: the number of steps that went on before."""

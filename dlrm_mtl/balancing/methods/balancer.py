@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dlrm_mtl.balancing.algebra.arrays import Array, detached, floats, in_kind_of, like, namespace, to_tensor
+from dlrm_mtl.balancing.algebra.arrays import Array, at_most, detached, floats, in_kind_of, like, namespace, to_tensor
 from dlrm_mtl.balancing.algebra.finite import (
     Truth,
     all_finite,
@@ -62,6 +62,7 @@ class Balancer(WholeGradients):
         self.num_tasks = num_tasks
         self.loss_weighting: LossWeighting | None = None
         self.mixed_with_mean = 0.0
+        self.fade_steps = 0
         self.reuse = Reuse()
         self.step: Tensor
         self.nonfinite_steps: Tensor
@@ -94,9 +95,17 @@ class Balancer(WholeGradients):
         return self.task_weights()
 
     def mixed(self, coefficients: Array) -> Array:
-        """(M,) the method's coefficients w with ``mix`` of the mean: (w + mix / M) / (1 + mix)."""
+        """(M,) the method's coefficients w with ``mix`` and ``fade`` of the mean, see
+        :func:`common_options.set_common_options`."""
         mix = self.mixed_with_mean
-        return (coefficients + mix / self.num_tasks) / (1 + mix) if mix else coefficients
+        if mix:
+            coefficients = (coefficients + mix / self.num_tasks) / (1 + mix)
+        if self.fade_steps:
+            # Steps that reuse coefficients follow the one that measured, which is counted already.
+            measured = floats(like(coefficients, self.step)) - int(self.reuse.position > 0)
+            share = at_most(measured * (self.reuse.period / self.fade_steps), 1)
+            coefficients = (1 - share) * coefficients + share / self.num_tasks
+        return coefficients
 
     def reuse_coefficients(self, period: int) -> None:
         """Makes the coefficients of steps 0, R, 2R, ... serve the R - 1 steps after each as well, with R > 1."""

@@ -52,6 +52,24 @@ def test_mix_adds_a_share_of_the_mean(method: Method) -> None:
         assert torch.equal(mixed.state_dict()[key], value), key
 
 
+@every_method
+def test_fade_turns_the_coefficients_into_the_mean(method: Method) -> None:
+    """Together with ``every``, the steps of a period share the coefficients of its first one."""
+    plain, fading, reusing = create(method, 3), create(method, 3, fade=4), create(method, 3, fade=8, every=2)
+    for step, rows in enumerate(sequence(3)[:6]):
+        losses = losses_of(3, step)
+        expected = coefficients(plain, rows, losses)
+        share = min(step / 4, 1)
+        faded = (1 - share) * expected + share / 3
+        np.testing.assert_allclose(coefficients(fading, rows, losses), faded, rtol=1e-14, atol=1e-14)
+        first = reusing.combine(torch.from_numpy(rows), torch.from_numpy(losses))
+        again = reusing.combine(torch.from_numpy(rows), torch.from_numpy(losses))
+        scale = [1.0] * 3 if plain.loss_weighting is None else plain.loss_weighting.weights().tolist()
+        np.testing.assert_allclose(first, (faded * scale) @ rows, rtol=1e-12)
+        np.testing.assert_allclose(again, first, rtol=1e-12)
+        assert torch.equal(fading.task_weights(), plain.task_weights())
+
+
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 def test_the_layer_mixes_from_the_first_step(reduction: Reduction) -> None:
     plain, mixed = (
@@ -111,7 +129,7 @@ def test_parameter_level_balancing_refuses_every() -> None:
 
 
 @pytest.mark.parametrize("name", ["mean", "sum", "static", "graddrop", "uncertainty", "imtl_l", "imtl_l+graddrop"])
-@pytest.mark.parametrize("options", [{"mix": 0.5}, {"every": 2}])
+@pytest.mark.parametrize("options", [{"mix": 0.5}, {"fade": 5}, {"every": 2}])
 def test_methods_without_coefficients_that_change_refuse(name: str, options: dict[str, Any]) -> None:
     (option,) = options
     with pytest.raises(ValueError, match=option):
@@ -120,7 +138,11 @@ def test_methods_without_coefficients_that_change_refuse(name: str, options: dic
 
 @pytest.mark.parametrize(
     ("option", "values"),
-    [("mix", [-0.1, float("nan"), float("inf"), "1", None, True]), ("every", [0, -1, 2.0, "2", None, True])],
+    [
+        ("mix", [-0.1, float("nan"), float("inf"), "1", None, True]),
+        ("fade", [-1, 2.0, "2", None, True]),
+        ("every", [0, -1, 2.0, "2", None, True]),
+    ],
 )
 @pytest.mark.parametrize("name", ["nash_mtl", "torchjd:UPGrad"])
 def test_out_of_range(name: str, option: str, values: list[Any]) -> None:
