@@ -88,12 +88,14 @@ def test_every_method_has_every_share_of_the_mean_that_it_can_have(tmp_path: Pat
     assert {*available_balancers()} - {"sum", "static"} <= methods
     for method in methods - {"multibalance_recommended"}:
         shares = {recipe.options.get("mix", 0) for recipe in recipes if recipe.method == method}
+        fades = {recipe.fade_share for recipe in recipes if recipe.method == method}
         try:
             create_balancer(method, 3, mix=0.5)
         except ValueError:
-            assert shares == {0}
+            assert shares == fades == {0}
         else:
             assert shares == {0, 0.25, 0.5, 1}
+            assert fades == {0, 1}
 
 
 @pytest.fixture(scope="module")

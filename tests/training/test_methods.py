@@ -46,6 +46,6 @@ def test_all_methods_train(small_dataset: Path, rank_pool: RankPool, tmp_path: P
 def test_fade_in_shares_of_the_run(small_dataset: Path, rank_pool: RankPool, tmp_path: Path) -> None:
     config = RunConfig(small_dataset, tmp_path / "run", batch_size=100, max_steps=4, model=ModelConfig(head_mlp=(16,)))
     arms = ["nash_mtl:fade_share=0.5", "nash_mtl:fade=2", "nash_mtl"]
-    results, _ = rank_pool.run(1, runs.side_by_side, config, arms, 0)
+    [results] = rank_pool.run(1, runs.side_by_side, config, arms, 0)
     in_share, in_steps, never = (result.evaluation.tasks[0].ne for result in results.values())
     assert in_share == in_steps != never

@@ -17,8 +17,8 @@ def set_common_options(balancer: Balancer, name: str, options: Mapping[str, Any]
     """Sets some of the common options.
 
     - ``mix``: how much of the mean is added to the method's coefficients w: (w + mix / M) / (1 + mix).
-    - ``fade``: S. In step t < S they turn linearly into the mean, (1 - t / S) w + (t / S) / M, which it is from then on;
-      0: never.
+    - ``fade``: S. The coefficients turn linearly into the mean, (1 - t / S) w + (t / S) / M in step t < S, and are the
+      mean from then on; 0: never.
     - ``every``: R. The coefficients of one step serve the next R - 1 steps too, which measure and reduce nothing.
 
     Raises:

@@ -19,7 +19,8 @@ class FrontConfig(ExperimentConfig):
     """As of the experiment architectures. Gains are over the first one's control."""
     arms: tuple[str, ...] = ()
     """Balancing methods with options, METHOD:OPTION=VALUE,...; the first one is the control. By default mean, and every
-    method with mix=0, 0.25, 0.5 and 1 where it has that option; multibalance_recommended with prior_in_direction."""
+    method with mix=0, 0.25, 0.5 and 1 and with fade_share=1 where it has these options; multibalance_recommended with
+    prior_in_direction."""
     match_parameters: bool = True
     """As of the experiment architectures."""
 
@@ -41,7 +42,8 @@ def front_arms() -> tuple[str, ...]:
     """The control, and every method with every share of the mean that it can have."""
     recommended = (_with_option(RECOMMENDED, "prior_in_direction", share) for share in SHARES)
     mixed = (_with_option(method, "mix", share) if share else method for method in WITH_MIX for share in SHARES)
-    return (CONTROL, *recommended, *mixed, *WITHOUT_MIX)
+    fading = (_with_option(method, "fade_share", 1) for method in (RECOMMENDED, *WITH_MIX))
+    return (CONTROL, *recommended, *mixed, *fading, *WITHOUT_MIX)
 
 
 def _with_option(arm: str, option: str, value: float) -> str:
