@@ -63,7 +63,8 @@ def tables() -> dict[str, Callable[[], str]]:
         "search": search,
         "step-sizes": lambda: _sections("table4"),
         "levels": levels,
-        "options": options,
+        "options": lambda: _on_validation_rows(feeds="feeds", ads="ads"),
+        "fade": lambda: _on_validation_rows(feeds="fade-feeds", ads="fade-ads", census="fade-census"),
         "learning-rates": learning_rates,
         "loss-reduction": loss_reduction,
         **architecture_tables(),
@@ -242,15 +243,18 @@ def loss_reduction() -> str:
     )
 
 
-def options() -> str:
-    """Options of the recommended recipe on validation days."""
-    comparisons = [_comparison(f"validation/{tasks}") for tasks in ("feeds", "ads")]
+def _on_validation_rows(**runs: str) -> str:
+    """Arms of comparisons on validation rows, by the data's name; not all arms of the first ran in the others."""
+    records = [_comparison(f"validation/{run}")["arms"] for run in runs.values()]
     rows = [
-        [f"`{arm}`", *(cell for each in comparisons for cell in average_and_worst(each["arms"][arm]))]
-        for arm in comparisons[0]["arms"]
+        [
+            f"`{arm}`",
+            *(cell for arms in records for cell in (average_and_worst(arms[arm]) if arm in arms else ("", ""))),
+        ]
+        for arm in records[0]
         if arm != "mean"
     ]
-    return table(["arm", "feeds: average", "worst task", "ads: average", "worst task"], rows)
+    return table(["arm", *(head for data in runs for head in (f"{data}: average", "worst task"))], rows)
 
 
 def _sections(study: str) -> str:
