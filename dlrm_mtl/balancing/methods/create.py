@@ -45,9 +45,9 @@ METHODS: Mapping[str, str] = MappingProxyType(
 
 LOSS_WEIGHTINGS: Mapping[str, str] = MappingProxyType(
     {
-        "uncertainty": f"{_HERE}.loss_weighting:Uncertainty",
+        "uncertainty": f"{_HERE}.uncertainty:Uncertainty",
         "liebel": f"{_HERE}.liebel:RevisedUncertainty",
-        "imtl_l": f"{_HERE}.loss_weighting:IMTLL",
+        "imtl_l": f"{_HERE}.imtl_l:IMTLL",
     }
 )
 """Subclasses of :class:`LossWeighting`, as ``MODULE:CLASS``."""

@@ -3,7 +3,7 @@
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from dlrm_mtl.balancing.methods.loss_weighting import Uncertainty
+from dlrm_mtl.balancing.methods.uncertainty import Uncertainty
 
 
 class RevisedUncertainty(Uncertainty):
