@@ -1,7 +1,9 @@
 """A run that was interrupted ends as one that was not; on other ranks or another plan it loses nothing."""
 
+import functools
 import json
-from collections.abc import Sequence
+import shutil
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import chain, pairwise, product
 from pathlib import Path
@@ -55,6 +57,27 @@ def parts(
         assert all(isinstance(result, Part) for result in results), results
         found.append(results)
     return found
+
+
+def sharing_model(sharing: str) -> ModelConfig:
+    return ModelConfig(sharing=sharing, expert_mlp=(8,))
+
+
+Begin = Callable[..., tuple[Path, list[Part]]]
+
+
+@pytest.fixture(scope="module")
+def begun(small_dataset: Path, rank_pool: RankPool, tmp_path_factory: pytest.TempPathFactory) -> Begin:
+    """Trains until a step, once for all tests: the directory of the run, which is not to be changed, and its parts."""
+
+    @functools.cache
+    def begin(recipe: str, world_size: int = 1, until: int = 5, sharing: str | None = None) -> tuple[Path, list[Part]]:
+        config = config_of(small_dataset, **({} if sharing is None else {"model": sharing_model(sharing)}))
+        directory = tmp_path_factory.mktemp("begun")
+        [part] = parts(rank_pool, config, directory, [recipe], [(world_size, until, None)])
+        return directory, part
+
+    return begin
 
 
 def assert_equal(found: Weights, expected: Weights) -> None:
@@ -166,20 +189,24 @@ def remove(path: Path, part: str) -> None:
 @pytest.mark.parametrize(
     "part", ["/exp_avg", "momentum", "__warmup", "/model/dense_part.heads", "balancer.norms", "lifetime/sums"]
 )
-def test_missing_state_is_refused(small_dataset: Path, rank_pool: RankPool, tmp_path: Path, part: str) -> None:
+def test_missing_state_is_refused(
+    begun: Begin, small_dataset: Path, rank_pool: RankPool, tmp_path: Path, part: str
+) -> None:
     """Adam's state, say, does not exist in a new optimizer: it would be left out of loading without a word."""
-    parts(rank_pool, config_of(small_dataset), tmp_path, [MULTIBALANCE], [(2, 5, None)])
-    [checkpoint] = list_checkpoints(tmp_path / "checkpoints")
+    directory, _ = begun(MULTIBALANCE, 2)
+    run = shutil.copytree(directory, tmp_path / "run")
+    [checkpoint] = list_checkpoints(run / "checkpoints")
     remove(checkpoint, part)
-    for refused in rank_pool.run(2, resuming.run_part, config_of(small_dataset), tmp_path, [MULTIBALANCE]):
+    for refused in rank_pool.run(2, resuming.run_part, config_of(small_dataset), run, [MULTIBALANCE]):
         assert isinstance(refused, str)
         assert part.strip("/") in refused
         assert str(checkpoint) in refused
 
 
-def test_other_arms_are_refused(small_dataset: Path, rank_pool: RankPool, tmp_path: Path) -> None:
-    parts(rank_pool, config_of(small_dataset), tmp_path, ["mean"], [(1, 5, None)])
-    [refused] = rank_pool.run(1, resuming.run_part, config_of(small_dataset), tmp_path, ["sum"])
+def test_other_arms_are_refused(begun: Begin, small_dataset: Path, rank_pool: RankPool, tmp_path: Path) -> None:
+    directory, _ = begun("mean")
+    run = shutil.copytree(directory, tmp_path / "run")
+    [refused] = rank_pool.run(1, resuming.run_part, config_of(small_dataset), run, ["sum"])
     assert mentions(refused, "step-00000005", "mean", "sum")
 
 
@@ -202,18 +229,16 @@ TASK_SETS = {
     ],
 )
 def test_another_task_set(
-    small_dataset: Path, rank_pool: RankPool, tmp_path: Path, recipe: str, sharing: str, tasks: str
+    begun: Begin, rank_pool: RankPool, tmp_path: Path, recipe: str, sharing: str, tasks: str
 ) -> None:
-    model = ModelConfig(sharing=sharing, expert_mlp=(8,))
-    config = config_of(small_dataset, model=model)
-    [before] = parts(rank_pool, config, tmp_path / "before", [recipe], [(2, 10, None)])
-    [checkpoint] = list_checkpoints(tmp_path / "before" / "checkpoints")
+    directory, before = begun(recipe, 2, 10, sharing)
+    [checkpoint] = list_checkpoints(directory / "checkpoints")
     data = make_dataset(tmp_path / "data", tasks=TASK_SETS[tasks])
-    config = config_of(data, init_from=checkpoint, model=model)
+    config = config_of(data, init_from=checkpoint, model=sharing_model(sharing))
     names = [task.name for task in TASK_SETS[tasks]]
     [after, fresh] = (
-        parts(rank_pool, some, tmp_path / f"run-{index}", [recipe], [(2, 5, None)])[0]
-        for index, some in enumerate([config, replace(config, init_from=None)])
+        parts(rank_pool, some, tmp_path / f"run-{until}", [recipe], [(2, until, None)])[0]
+        for until, some in ((5, config), (0, replace(config, init_from=None)))
     )
     old, new, untouched = whole(before, "after"), whole(after, "before"), whole(fresh, "before")
     kept = {name for task in TASKS if task.name in names for name in new if f"task_{task.name}." in name}
@@ -240,9 +265,11 @@ def test_another_task_set(
     assert all(np.isfinite(value).all() for value in whole(after, "after").values())
 
 
-def test_another_method_starts_with_its_own_state(small_dataset: Path, rank_pool: RankPool, tmp_path: Path) -> None:
-    parts(rank_pool, config_of(small_dataset), tmp_path / "before", [MULTIBALANCE], [(1, 5, None)])
-    [checkpoint] = list_checkpoints(tmp_path / "before" / "checkpoints")
+def test_another_method_starts_with_its_own_state(
+    begun: Begin, small_dataset: Path, rank_pool: RankPool, tmp_path: Path
+) -> None:
+    directory, _ = begun(MULTIBALANCE)
+    [checkpoint] = list_checkpoints(directory / "checkpoints")
     config = config_of(small_dataset, init_from=checkpoint)
     [part] = parts(rank_pool, config, tmp_path / "after", ["mean", MULTIBALANCE], [(1, 5, None)])
     mean, multibalance = part[0].before
@@ -254,9 +281,9 @@ def test_another_method_starts_with_its_own_state(small_dataset: Path, rank_pool
     assert "Balancer state kept." in part[0].said
 
 
-def test_another_model_is_refused(small_dataset: Path, rank_pool: RankPool, tmp_path: Path) -> None:
-    parts(rank_pool, config_of(small_dataset), tmp_path / "before", ["mean"], [(1, 5, None)])
-    [checkpoint] = list_checkpoints(tmp_path / "before" / "checkpoints")
+def test_another_model_is_refused(begun: Begin, small_dataset: Path, rank_pool: RankPool, tmp_path: Path) -> None:
+    directory, _ = begun("mean")
+    [checkpoint] = list_checkpoints(directory / "checkpoints")
     config = config_of(small_dataset, init_from=checkpoint)
     for changes, message in (
         ({"head_mlp": (8,)}, "has size"),
