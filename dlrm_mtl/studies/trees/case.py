@@ -32,15 +32,15 @@ class TreesCase:
     """A table of at most so many ids is a categorical feature of LightGBM; a larger one is used by its rates only."""
     top_ids: int = 20
     """The most frequent ids of a multi-hot feature: whether a row has them, beside the number of its ids."""
-    num_leaves: int = 31
+    num_leaves: int = 15
     """Leaves of a tree."""
     min_data_in_leaf: int = 100
     """Rows of a leaf."""
-    learning_rate: float = 0.05
+    learning_rate: float = 0.1
     """Step size of a tree."""
     max_trees: int = 2000
     """Trees of a model at most."""
-    patience: int = 50
+    patience: int = 30
     """Trees without a lower loss on the held-out rows after which training stops."""
     held_out: float = 0.1
     """Share of the training rows, the last ones, that choose the number of trees. The model is then trained again, with
