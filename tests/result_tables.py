@@ -27,6 +27,7 @@ from tests.statistics.table import format_findings
 from tests.stream_tables import stream_tables
 from tests.table_cells import DATA_SETS, average_and_worst, judged, table
 from tests.tabular_tables import tabular_tables
+from tests.tree_tables import tree_tables
 
 MARKED = re.compile(r"(<!-- table: (\S+) -->\n)(.*?)(<!-- end of table -->)", flags=re.DOTALL)
 
@@ -71,6 +72,7 @@ def tables() -> dict[str, Callable[[], str]]:
         **front_tables(),
         **stream_tables(),
         **tabular_tables(),
+        **tree_tables(),
         "modes": modes,
         **benchmark_tables(),
         "scale": lambda: format_scale(measure_scale(ScaleCase())),

@@ -20,6 +20,8 @@ class TreesCase:
     """Run directory of dlrm_mtl.compare, whose arms were evaluated on the same rows. Its control stays the control."""
     out: Path
     """New directory: the comparison with one arm more, and trees.json."""
+    seeds: int | None = None
+    """How many of the comparison's seeds are used, the first ones; by default all."""
     rates: Visible = "none"
     """Counts and label rates of ids as features, from training rows in other parts of the data. earlier: training rows
     stand in the order of their times, and a row sees the parts before its own. others: parts are drawn at random, and a
@@ -51,6 +53,7 @@ class TreesCase:
     def __post_init__(self) -> None:
         require_positive(self, "smoothing", "categories", "learning_rate", "max_trees", "patience", "threads")
         require_positive(self, "min_data_in_leaf")
+        require("seeds", self.seeds, self.seeds is None or self.seeds > 0, "at least 1")
         require("num_leaves", self.num_leaves, self.num_leaves > 1, "at least 2")
         require("parts", self.parts, self.parts > 1, "at least 2")
         require("top_ids", self.top_ids, self.top_ids >= 0, "0 or more")

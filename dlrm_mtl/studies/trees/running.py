@@ -1,8 +1,9 @@
-"""Trains LightGBM with every seed of a comparison, and writes the comparison with this arm."""
+"""Trains LightGBM with the seeds of a comparison, and writes the comparison with this arm."""
 
 import resource
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import lightgbm
@@ -50,6 +51,7 @@ def run_trees(case: TreesCase) -> str:
     schema = read_schema(case.data)
     run = read_run(case.beside)
     _check_run(case, run, schema)
+    run = replace(run, seeds=run.seeds[: case.seeds])
     context = Context.of(schema)
     train, rows = read_rows(case.data, schema, "train"), read_rows(case.data, schema, "eval", context)
     _check_rows(case, run, schema, rows)
@@ -87,6 +89,8 @@ def _check_run(case: TreesCase, run: Run, schema: Schema) -> None:
     seeds = [summary["seed"] for summary in run.seeds if run.control in summary["arms"]]
     whole = bool(seeds) and seeds == run.comparison["arms"][run.control]["seeds"]
     require("seeds of beside", seeds, whole, f"a seed-S.json of each seed of {run.control} in {case.beside}")
+    enough = case.seeds is None or case.seeds <= len(seeds)
+    require("seeds", case.seeds, enough, f"at most the {len(seeds)} of {case.beside}")
 
 
 def _check_rows(case: TreesCase, run: Run, schema: Schema, rows: MultiTaskBatch) -> None:
@@ -139,7 +143,6 @@ def _add_arm(case: TreesCase, run: Run, schema: Schema, evaluations: Mapping[int
         seeds,
         {task.name: task.bayes_ne for task in schema.tasks},
         run.comparison["task_weights"],
-        run.comparison["planned_seeds"],
         gains=gains,
         clusters=run.comparison["clusters"],
     )
