@@ -14,7 +14,18 @@ from tests.messages import mentions
 pytest.importorskip("lightgbm", reason="needs LightGBM, which the extra trees brings")
 
 SMALL = ("--model.embedding-dim", "4", "--model.bottom-mlp", "8", "--model.head-mlp", "8", "--batch-size", "256")
-TREES = ("--rates", "earlier", "--parts", "4", "--max-trees", "20", "--min-data-in-leaf", "20")
+TREES = (
+    "--rates",
+    "earlier",
+    "--parts",
+    "4",
+    "--learning-rate",
+    "0.1",
+    "--max-trees",
+    "20",
+    "--min-data-in-leaf",
+    "20",
+)
 
 
 @pytest.fixture(scope="module")
@@ -98,3 +109,13 @@ def test_another_data_set_is_refused(comparison: Path, small_dataset: Path, tmp_
     )
     assert mentions(complaint(process), "clusters", "visitor")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_regression_task_is_refused_by_name(data: Path, comparison: Path, tmp_path: Path) -> None:
+    schema = read(data / "schema.json")
+    schema["tasks"][1] |= {"kind": "regression", "base_rate": None}
+    (tmp_path / "schema.json").write_text(json.dumps(schema))
+    process = python(
+        "dlrm_mtl.experiments", "trees", "--data", tmp_path, "--beside", comparison, "--out", tmp_path / "out"
+    )
+    assert mentions(complaint(process), "like", "regression")

@@ -24,7 +24,7 @@ def train_task(
         weights: (N,), 0 where the task is not defined.
 
     Returns:
-        the raw predictions of the evaluation rows: log-odds, or of a regression task the label; the number of trees.
+        the log-odds (E,) of the evaluation rows, and the number of trees.
 
     Raises:
         ValueError: the rows that choose the number of trees, or the others, have one class only.
@@ -33,7 +33,7 @@ def train_task(
     boundary = len(weights) - round(case.held_out * len(weights))
     fitted, held_out = defined[defined < boundary], defined[defined >= boundary]
     for rows, which in ((fitted, "first"), (held_out, "last")):
-        if task.kind == "binary" and not 0 < labels[rows].sum() < len(rows):
+        if not 0 < labels[rows].sum() < len(rows):
             raise ValueError(
                 f"task {quote(task.name)}: the {which} {len(rows)} training rows have one class only; expected both"
                 f" among the rows before and after held_out {case.held_out}"
@@ -48,7 +48,7 @@ def train_task(
             params={"verbosity": -1},
         )
 
-    options = _options(case, task, seed)
+    options = _options(case, seed)
     stop = lightgbm.early_stopping(case.patience, verbose=False)
     of_fitted = rows_of(fitted)
     held = of_fitted.create_valid(features.train[held_out], labels[held_out], weight=weights[held_out])
@@ -59,15 +59,9 @@ def train_task(
     return predicted, trees
 
 
-def _options(case: TreesCase, task: Task, seed: int) -> dict[str, Any]:
-    if task.kind == "binary":
-        objective: dict[str, Any] = {"objective": "binary"}
-    elif task.huber is None:
-        objective = {"objective": "regression"}
-    else:
-        objective = {"objective": "huber", "alpha": task.huber * task.deviation}
+def _options(case: TreesCase, seed: int) -> dict[str, Any]:
     return {
-        **objective,
+        "objective": "binary",
         "learning_rate": case.learning_rate,
         "num_leaves": case.num_leaves,
         "min_data_in_leaf": case.min_data_in_leaf,

@@ -11,8 +11,8 @@ Visible = Literal["none", "earlier", "others"]
 
 @dataclass(frozen=True)
 class TreesCase:
-    """Trains LightGBM on each task by itself, with the seeds of a comparison on the same data, and adds it to the
-    comparison's arms."""
+    """Trains LightGBM on each binary task by itself, with the seeds of a comparison on the same data, and adds it to
+    the comparison's arms."""
 
     data: Path
     """Directory of the data set."""
@@ -38,11 +38,11 @@ class TreesCase:
     """Leaves of a tree."""
     min_data_in_leaf: int = 100
     """Rows of a leaf."""
-    learning_rate: float = 0.1
+    learning_rate: float = 0.03
     """Step size of a tree."""
     max_trees: int = 2000
     """Trees of a model at most."""
-    patience: int = 30
+    patience: int = 50
     """Trees without a lower loss on the held-out rows after which training stops."""
     held_out: float = 0.1
     """Share of the training rows, the last ones, that choose the number of trees. The model is then trained again, with

@@ -21,6 +21,7 @@ from dlrm_mtl.metrics.estimates_file import write_estimates
 from dlrm_mtl.metrics.evaluation import Evaluation
 from dlrm_mtl.metrics.evaluator import Evaluator
 from dlrm_mtl.models.ranker import Predictions
+from dlrm_mtl.quoting import quote
 from dlrm_mtl.reporting.comparison import INDEPENDENT_ROWS, compare_seeds
 from dlrm_mtl.reporting.effects.gains import Gains, gains_of_seed
 from dlrm_mtl.reporting.effects.recorded_gains import with_gains_over
@@ -46,7 +47,7 @@ def run_trees(case: TreesCase) -> str:
 
     Raises:
         ValueError: the data set is damaged or not that of the comparison; the comparison is not finished, has no
-            seed-S.json or has this arm already; a task's training rows have one class only.
+            seed-S.json or has this arm already; a task is a regression, or its training rows have one class only.
     """
     schema = read_schema(case.data)
     run = read_run(case.beside)
@@ -83,6 +84,8 @@ def run_trees(case: TreesCase) -> str:
 
 
 def _check_run(case: TreesCase, run: Run, schema: Schema) -> None:
+    for task in schema.tasks:
+        require(f"task {quote(task.name)}", task.kind, task.kind == "binary", "a binary task")
     tasks = list(run.comparison["tasks"])
     require("tasks of beside", tasks, tasks == list(schema.task_names), f"{list(schema.task_names)}, as in {case.data}")
     require("arms of beside", run.arms, ARM not in run.arms, f"a comparison without {ARM}")
