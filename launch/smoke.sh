@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The main job in small: generated data, TorchX launch of two processes, both arms, three seeds, the report.
+# The main job in small: generated data, TorchX launch of two processes, control, MultiBalance as published and as recommended, three seeds, the report.
 #   launch/smoke.sh [RUNS]            runs/ by default
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -17,7 +17,7 @@ if command -v nvidia-smi >/dev/null && nvidia-smi -L 2>/dev/null | grep -q GPU; 
     processes=$((gpus < 2 ? gpus : 2))
 fi
 torchx run -s local_cwd components/compare.py:compare -j "1x$processes" --gpu "$((gpus ? processes : 0))" -- \
-    --data "$runs/smoke-data" --out "$runs/smoke" --arms mean multibalance --seeds 3
+    --data "$runs/smoke-data" --out "$runs/smoke" --arms mean multibalance multibalance_recommended --seeds 3
 
 # Once more without the launcher's prefixes.
 printf '\n%s\n\nreport: %s\n' "$(cat "$runs/smoke/report.md")" "$runs/smoke/report.html"

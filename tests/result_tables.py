@@ -21,6 +21,7 @@ from dlrm_mtl.studies.scale_table import format_scale
 from dlrm_mtl.studies.search import Search, read_search
 from tests.architecture_tables import architecture_tables, read_architectures
 from tests.benchmark_tables import PERFORMANCE, RESULTS, benchmark_tables, format_benchmark
+from tests.control_tables import control_tables
 from tests.front_tables import FIGURE, figure, front_tables
 from tests.pages import ROOT
 from tests.statistics.table import format_findings
@@ -41,7 +42,6 @@ COUNTED = {
     **{f"experiments, {study}": f"experiments/*/{study}" for study in STUDIES},
     f"experiments, {ARCHITECTURES}": f"experiments/*/{ARCHITECTURES}/*",
     "validation days": "validation/*",
-    "learning rates": "learning-rates/*",
     "modes of reduction": "modes-*",
 }
 """Folders of comparisons with several seeds, by their names in the table."""
@@ -66,9 +66,9 @@ def tables() -> dict[str, Callable[[], str]]:
         "levels": levels,
         "options": lambda: _on_validation_rows(feeds="feeds", ads="ads"),
         "fade": lambda: _on_validation_rows(feeds="fade-feeds", ads="fade-ads", census="fade-census"),
-        "learning-rates": learning_rates,
         "loss-reduction": loss_reduction,
         **architecture_tables(),
+        **control_tables(),
         **front_tables(),
         **stream_tables(),
         **tabular_tables(),
@@ -215,22 +215,6 @@ def levels() -> str:
             if arm != "mean":
                 rows.append([DATA_SETS[name], f"`{arm}`", *average_and_worst(record), _change(record)])
     return table(["data", "arm", "average NE gain (%)", "worst task", "QPS change (%)"], rows)
-
-
-def learning_rates() -> str:
-    """The control's NE and the recipe's gain at several learning rates."""
-    rows = []
-    for rates in ("0.01-0.001", "0.02-0.001", "0.04-0.001", "0.04-0.002", "0.08-0.001"):
-        cells = rates.split("-")
-        for tasks in ("feeds", "ads"):
-            arms = _comparison(f"learning-rates/{tasks}-{rates}")["arms"]
-            ne = [task["ne"] for task in arms["mean"]["tasks"].values()]
-            cells += [f"{sum(ne) / len(ne):.4f}", judged(arms[RECOMMENDED]["average_ne_gain_percent"])]
-            if tasks == "ads":
-                cells.append(judged(arms[RECOMMENDED]["tasks"]["cvr"]["ne_gain_percent"]))
-        rows.append(cells)
-    header = ["tables", "dense part", "feeds: NE of `mean`", "gain", "ads: NE of `mean`", "gain", "gain of cvr"]
-    return table(header, rows)
 
 
 def loss_reduction() -> str:
