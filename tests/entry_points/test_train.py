@@ -13,7 +13,7 @@ from dlrm_mtl.distributed.saved_model import read_model
 from tests.entry_points.processes import ROOT, complaint, environment, python
 from tests.messages import mentions
 
-OPTIONS = ["--batch-size", "64", "--log-every", "4", "--model.head-mlp", "16"]
+OPTIONS = ["--batch-size", "64", "--log-every", "4", "--model.head-mlp", "16", "--optimizer.table-lr", "0.04"]
 
 
 @pytest.mark.parametrize("processes", [0, 2])

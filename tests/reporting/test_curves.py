@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from dlrm_mtl.reporting.figures.curves import draw_curve
+from dlrm_mtl.reporting.figures.panels import curve_panel, look
 from dlrm_mtl.reporting.runs.report_data import Record
 
 
@@ -50,3 +51,13 @@ def test_long_curves_are_thinned_out(count: int, points: int) -> None:
     assert curve.steps[0] == 10 * block
     assert curve.mean[0] == values[:block].mean()
     assert curve.mean[-1] == values[(points - 1) * block :].mean()
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "tick"), [(0.0001, 1.0, "0.01"), (0.9, 1.1, "1"), (2.1, 4.9, "5"), (5.3, 9.8, "1e+01")]
+)
+def test_a_logarithmic_axis_of_any_span_has_ticks(low: float, high: float, tick: str) -> None:
+    curve = draw_curve([windows([low, high])], pick, 300)
+    assert curve is not None
+    drawn = curve_panel("norms", "norms", [(look(0), curve)], unit="norm", limits=(low, high), logarithmic=True)
+    assert f"<!-- {tick} -->" in drawn

@@ -294,7 +294,7 @@ def _logarithmic_ticks(axes: Axes) -> None:
     factors = (1,) if high / low > 1000 else (1, 3) if high / low > 30 else (1, 2, 5)
     ticks = [factor * 10.0**power for power in powers for factor in factors]
     ticks = [tick for tick in ticks if low <= tick <= high]
-    axes.yaxis.set_major_locator(FixedLocator(ticks[:: ceil(len(ticks) / 7)] or [low, high]))
+    axes.yaxis.set_major_locator(FixedLocator(ticks[:: max(1, ceil(len(ticks) / 7))] or [low, high]))
     axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.1g}"))
     axes.grid(color=GRID)
