@@ -84,7 +84,7 @@ class TrainingConfig:
 @dataclass(frozen=True)
 class RunConfig(TrainingConfig):
     """Passes over one data set. The defaults of batch size, model and optimizer were chosen for the control's NE on
-    validation rows of three data sets, see docs/choosing.md."""
+    validation rows of three data sets, see docs/control.md."""
 
     data: Path
     """Directory of the data set."""

@@ -1,4 +1,4 @@
-"""The table of the search of the control's defaults in docs/choosing.md."""
+"""The table of the search of the control's defaults in docs/control.md."""
 
 from collections.abc import Callable, Mapping
 from typing import Any

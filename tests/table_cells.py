@@ -16,11 +16,19 @@ DATA_SETS = {
 
 def average_and_worst(record: Mapping[str, Any]) -> tuple[str, str]:
     """The average gain, and that of the task that gains least, each with its interval and its verdict."""
-    gains = {task: values["ne_gain_percent"] for task, values in record["tasks"].items()}
+    gains = gains_of(record)
     if None in gains.values():
         return "NEX", "NEX"
     worst = min(gains, key=lambda task: float(gains[task]["mean"]))
     return judged(record["average_ne_gain_percent"]), f"{worst} {judged(gains[worst])}"
+
+
+def gains_of(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The gain of each task: in NE, of a regression in NMSE."""
+    return {
+        task: values["nmse_gain_percent" if values.get("kind") == "regression" else "ne_gain_percent"]
+        for task, values in record["tasks"].items()
+    }
 
 
 def judged(gain: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""The table of periodic embeddings on tabular data in docs/choosing.md."""
+"""The table of periodic embeddings on tabular data in docs/control.md."""
 
 from collections.abc import Callable
 
