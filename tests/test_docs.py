@@ -228,7 +228,9 @@ def test_rows_with_intervals_are_made_from_results() -> None:
     assert [name for name, found in rows.items() if found] == []
 
 
-@pytest.mark.parametrize("document", ["README.md", "docs/choosing.md", "docs/control.md", "docs/experts.md", "docs/experiments.md"])
+@pytest.mark.parametrize(
+    "document", ["README.md", "docs/choosing.md", "docs/control.md", "docs/experts.md", "docs/experiments.md"]
+)
 def test_measured_numbers_in_sentences_are_in_a_report(document: str) -> None:
     measured = "\n".join(path.read_text() for path in sorted(ROOT.glob("docs/results/**/*.md")))
     measured += "\n".join(render() for render in tables().values())
