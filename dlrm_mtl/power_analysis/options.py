@@ -26,7 +26,7 @@ class PowerOptions:
     task_weights: tuple[str, ...] = ()
     """Weights of the average over tasks, as TASK=WEIGHT for every task; by default those of the run, or equal
     weights."""
-    seed_spread: float = 5.4
+    seed_spread: float = 5.5
     """Assumed with data: standard deviation of a task's NE gain over seeds, in percent, times the root of its positives
     in the evaluation split. The default is the median over the arms and tasks of this project's results on KuaiRand and
     Census-Income (docs/results/experiments), of which half lie between 3 and 9."""
