@@ -11,13 +11,13 @@ from dlrm_mtl.quoting import MAX_LENGTH, quote
 
 TableOptimizer = Literal["rowwise_adagrad", "adagrad", "sgd", "adam"]
 DenseOptimizer = Literal["adam", "adamw", "adagrad", "sgd"]
-DECAY_SHARE = 0.4
-"""Share of a run's steps, its last ones, over which rates fall by default."""
-
 ShardingKind = Literal["table_wise", "column_wise", "table_column_wise", "row_wise", "table_row_wise", "grid_shard"]
 """torchrec's sharding types without data_parallel: replicated tables would leave the fused table optimizer."""
 Kernel = Literal["fused", "fused_uvm_caching"]
 """torchrec's table kernels: in the device's memory, or in the host's behind a cache in the GPU's."""
+
+DECAY_SHARE = 0.4
+"""Share of a run's steps, its last ones, over which rates fall by default."""
 
 
 def require(name: str, value: object, valid: bool, expected: str) -> None:
@@ -227,7 +227,7 @@ class OptimizerConfig:
         return {"table_schedule": self.table_schedule, "dense_schedule": self.dense_schedule}
 
     def of_stream(self) -> "OptimizerConfig":
-        """With rates that stay, where no decay is stated."""
+        """With rates that stay, unless a decay is stated in steps."""
         stay = {name: replace(each, decay_share=0.0) for name, each in self.schedules.items()}
         return replace(self, **stay)  # type: ignore[arg-type]
 

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The main job in small: generated data, TorchX launch of two processes, control, MultiBalance as published and as recommended, three seeds, the report.
+# The main job in small: generated data, TorchX launch of two processes, three seeds of the control and of MultiBalance
+# as published and as recommended, the report.
 #   launch/smoke.sh [RUNS]            runs/ by default
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -9,6 +9,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from data_prep.kuairand import prepare
+from data_prep.kuairand_log.options import Options
+from dlrm_mtl.schema import Schema
+
 Row = dict[str, Any]
 
 LOG = [
@@ -129,3 +133,10 @@ def write_raw(
     write_csv(directory / f"user_features_tiny{suffix}", users or default_users())
     write_csv(directory / f"video_features_basic_tiny{suffix}", videos or default_videos())
     return directory
+
+
+def prepared(raw: Path, tasks: Any = "feeds", **options: Any) -> tuple[Schema, pa.Table, pa.Table]:
+    """Schema, training rows and evaluation rows."""
+    out = raw / "out"
+    schema = prepare(Options(raw, out, tasks, **options))
+    return schema, pq.read_table(out / "train"), pq.read_table(out / "eval")
