@@ -13,7 +13,8 @@ import torchx.specs as specs
 from dlrm_mtl.export_options import ExportOptions
 from dlrm_mtl.inference.evaluation.options import EvaluateOptions
 from dlrm_mtl.inference.predictions.options import PredictOptions
-from dlrm_mtl.launching import Job, application, check_choice
+from dlrm_mtl.launching.application import application, check_choice
+from dlrm_mtl.launching.job import Job
 from dlrm_mtl.run_config import CompareConfig, ExperimentConfig, StreamConfig, TrainConfig
 
 Component = TypeVar("Component", bound=Callable[..., specs.AppDef])

@@ -1,61 +1,21 @@
-"""What the TorchX components share. Imported by them alone: training needs no TorchX."""
+"""The job that a component describes: its command line, checked, as torchrun workers."""
 
 import sys
 from collections.abc import Collection, Sequence
-from typing import Dict, List, NamedTuple, Optional
 
 import torchx.specs as specs
 from torchx.components.dist import ddp, parse_nnodes
 from torchx.specs.builders import parse_mounts
-from torchx.specs.finder import ComponentValidationException
 
 from dlrm_mtl import cli
+from dlrm_mtl.launching.environment import CPU_MEMORY, CPU_THREADS, RESTARTS
+from dlrm_mtl.launching.errors import RefusedLaunchError
+from dlrm_mtl.launching.job import CPUS_PER_GPU, CPUS_PER_RANK, MB_PER_GPU, MB_PER_RANK, Job
 from dlrm_mtl.quoting import MAX_LENGTH, quote, shorten
 from dlrm_mtl.recipe import parse_recipe
 from dlrm_mtl.run_config import ArmsConfig, RunConfig, SeedsConfig, TrainConfig, TrainingConfig
 from dlrm_mtl.schema import Schema, read_schema
 from dlrm_mtl.task_weights import share_weights
-
-RESTARTS = {
-    # Otherwise torch 2.13 keeps one store over the restarts, in which new workers find the addresses of dead ones.
-    "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
-    # Seconds that a node waits for lost nodes before it goes on without them, or fails; 600 by default.
-    "PET_RDZV_CONF": "join_timeout=120",
-}
-"""Environment that restarts of workers need beside torchrun's --max-restarts."""
-
-CPU_THREADS = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0"}
-"""One thread per rank: more threads than free cores make a step several times slower."""
-
-CPU_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "4294967296", "MALLOC_TRIM_THRESHOLD_": "4294967296"}
-"""Makes glibc keep freed memory. By default it returns large blocks to the system and allocates them again, page by
-page, in every step. The price: a process's memory stays at its peak."""
-
-
-CPUS_PER_RANK, MB_PER_RANK = 1, 2048
-"""For a process that trains on a CPU, with small tables: one thread; torch and a model."""
-CPUS_PER_GPU, MB_PER_GPU = 4, 16384
-"""For a process that trains on a GPU: its own thread, two reader processes, the thread that pins their batches."""
-
-
-class RefusedLaunchError(ComponentValidationException, ValueError):
-    """An error in a command line. ``torchx run`` shows it without a traceback, and ends."""
-
-
-class Job(NamedTuple):
-    """Parameters of every component: what a job takes of a cluster. TorchX decodes them by these annotations."""
-
-    j: str = "1x2"
-    env: Optional[Dict[str, str]] = None
-    image: str = ""
-    mounts: Optional[List[str]] = None
-    cpu: int = 0
-    gpu: int = 0
-    memMB: int = 0
-    h: Optional[str] = None
-    max_retries: int = 0
-    rdzv_port: int = 29500
-    restarts: int = 3
 
 
 def application(

@@ -1,0 +1,16 @@
+"""Environment of the processes of a job."""
+
+RESTARTS = {
+    # Otherwise torch 2.13 keeps one store over the restarts, in which new workers find the addresses of dead ones.
+    "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
+    # Seconds that a node waits for lost nodes before it goes on without them, or fails; 600 by default.
+    "PET_RDZV_CONF": "join_timeout=120",
+}
+"""Environment that restarts of workers need beside torchrun's --max-restarts."""
+
+CPU_THREADS = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0"}
+"""One thread per rank: more threads than free cores make a step several times slower."""
+
+CPU_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "4294967296", "MALLOC_TRIM_THRESHOLD_": "4294967296"}
+"""Makes glibc keep freed memory. By default it returns large blocks to the system and allocates them again, page by
+page, in every step. The price: a process's memory stays at its peak."""
