@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from dlrm_mtl.ending import FAILED, INTERRUPTED, TERMINATED, Terminated, complain, describe, end_process, exit_code
 from dlrm_mtl.extras import check_installed
+from dlrm_mtl.location import RemotePath, parse_location, parse_path
 from dlrm_mtl.option_file import as_arguments, read_options
 from dlrm_mtl.srun import become_rank
 
@@ -33,6 +34,7 @@ def parse(
     """Parses a configuration from ``--config FILE`` (TOML or JSON), then the command line, which wins.
 
     Both go through one parser: a file's entry ``model.interaction = "dcn"`` is read as ``--model.interaction dcn``.
+    A URI is a value of the options of type :data:`Location` alone.
 
     Args:
         presets: what ``--preset NAME`` stands for, in the form of a file, over which file and command line win.
@@ -61,7 +63,30 @@ def parse(
             description=f"{_summary(kind)}\n\n{note}",
             config=(tyro.conf.FlagConversionOff,),
             console_outputs=first,
+            registry=_paths_and_uris(),
         )
+
+
+def _paths_and_uris() -> Any:
+    """The parser's rules for options of types Path and :data:`Location`, a union of which the first that fits holds."""
+    from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
+
+    registry = ConstructorRegistry()
+
+    @registry.primitive_rule
+    def rule(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
+        if info.type not in (Path, RemotePath):
+            return None
+        parse, kind = (parse_path, Path) if info.type is Path else (parse_location, RemotePath)
+        return PrimitiveConstructorSpec(
+            nargs=1,
+            metavar="PATH" if kind is Path else "URI",
+            instance_from_str=lambda words: parse(words[0]),
+            is_instance=lambda value: isinstance(value, kind),
+            str_from_instance=lambda value: [str(value)],
+        )
+
+    return registry
 
 
 def command_name(program: str) -> str:
@@ -149,7 +174,7 @@ def _take_config(arguments: list[str]) -> tuple[Path | None, list[str]]:
             file = file or "".join(arguments[position + 1 : end])
             if not file:
                 raise ValueError("--config needs a file")
-            return Path(file), arguments[:position] + arguments[end:]
+            return parse_path(file), arguments[:position] + arguments[end:]
     return None, arguments
 
 

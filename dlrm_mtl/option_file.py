@@ -2,11 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import is_dataclass
+from functools import reduce
+from operator import or_
 from pathlib import Path
 from types import NoneType
 from typing import Any, get_args, get_origin, get_type_hints
 
 from dlrm_mtl.files import read_json, read_toml
+from dlrm_mtl.location import Location
 from dlrm_mtl.quoting import quote
 from dlrm_mtl.records import convert
 
@@ -69,13 +72,12 @@ def _check(kind: type, values: Mapping[str, Any], prefix: str) -> None:
 
 def _in_a_file(hint: Any) -> Any:
     """The type of an option in a file, where a path is a string."""
-    if hint is Path:
+    if hint in (Path, Location):
         return str
     if get_origin(hint) is tuple:
         return tuple[tuple(_in_a_file(item) for item in get_args(hint))]  # type: ignore[misc]
     if NoneType in get_args(hint):
-        [only] = [item for item in get_args(hint) if item is not NoneType]
-        return _in_a_file(only) | None
+        return _in_a_file(reduce(or_, (item for item in get_args(hint) if item is not NoneType))) | None
     return hint
 
 

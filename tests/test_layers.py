@@ -43,7 +43,7 @@ ROOMS = {
 }
 """Rooms of a package, the lowest first: none imports a higher room or a file beside the rooms."""
 
-LIGHT = ("cli", "config", "files", "quoting", "recipe", "records", "run_config", "schema")
+LIGHT = ("cli", "config", "files", "location", "quoting", "recipe", "records", "run_config", "schema")
 """Files that do not import torch, directly or through others."""
 
 LARGE = {
