@@ -4,7 +4,6 @@ import functools
 import json
 import shlex
 import warnings
-from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -12,9 +11,9 @@ import kubernetes_validate
 import yaml
 from torchx.runner import get_runner
 
-from tests.entry_points.processes import run
+from tests.entry_points.processes import ROOT, run
 
-SCHEMA = json.loads((Path(__file__).parent / "volcano_job.json").read_text())
+SCHEMA = json.loads((ROOT / "dlrm_mtl/launching/kubernetes/volcano_job.json").read_text())
 VERSIONS = ("1.29", "1.37")
 """Version of Kubernetes against which manifests are checked."""
 

@@ -1,0 +1,1 @@
+"""What a job on Kubernetes has beside what TorchX gives it."""
