@@ -26,6 +26,7 @@ _JOB_PARAMETERS = """
     image: container image, for kubernetes
     mounts: what the container mounts, for kubernetes: type=volume,src=CLAIM,dst=PATH for a persistent volume claim,
         repeated for more
+    overlay: YAML file of what else the manifest says, for kubernetes, merged over it: docs/launching/kubernetes.md
     cpu: CPUs per node; 0: one per process, with GPUs four
     gpu: GPUs per node
     memMB: memory per node, in MB; 0: 2048 per process, with GPUs 16384

@@ -11,6 +11,7 @@ from dlrm_mtl import cli
 from dlrm_mtl.launching.environment import CPU_MEMORY, CPU_THREADS, RESTARTS
 from dlrm_mtl.launching.errors import RefusedLaunchError
 from dlrm_mtl.launching.job import CPUS_PER_GPU, CPUS_PER_RANK, MB_PER_GPU, MB_PER_RANK, Job
+from dlrm_mtl.launching.role import JobRole
 from dlrm_mtl.quoting import MAX_LENGTH, quote, shorten
 from dlrm_mtl.recipe import parse_recipe
 from dlrm_mtl.run_config import ArmsConfig, RunConfig, SeedsConfig, TrainConfig, TrainingConfig
@@ -46,7 +47,7 @@ def application(
         raise RefusedLaunchError(str(error)) from None
     # torchrun reads its options from PET_ variables, too; TorchX has no parameter for this one.
     restarting = {"PET_MAX_RESTARTS": str(job.restarts), **RESTARTS} if job.restarts else {}
-    return ddp(
+    app = ddp(
         *first,
         *script_args,
         m=module,
@@ -62,6 +63,8 @@ def application(
         max_retries=job.max_retries,
         rdzv_port=job.rdzv_port,
     )
+    app.roles = [JobRole(**vars(role), job=job) for role in app.roles]
+    return app
 
 
 def check_choice(parameter: str, value: str, choices: Collection[str]) -> None:

@@ -15,6 +15,7 @@ class Job(NamedTuple):
     env: Optional[Dict[str, str]] = None
     image: str = ""
     mounts: Optional[List[str]] = None
+    overlay: str = ""
     cpu: int = 0
     gpu: int = 0
     memMB: int = 0

@@ -136,7 +136,7 @@ def test_documented_commands(command: str) -> None:
 
 
 def test_the_documented_excerpt_is_the_manifest() -> None:
-    [excerpt] = re.findall(r"^```yaml\n(.*?)^```$", DOCUMENT.read_text(), flags=re.MULTILINE | re.DOTALL)
+    excerpt, _ = re.findall(r"^```yaml\n(.*?)^```$", DOCUMENT.read_text(), flags=re.MULTILINE | re.DOTALL)
     shown = yaml.safe_load(excerpt)
     assert _within(shown, dry_run_of_command(COMMANDS[0]))
 

@@ -1,0 +1,80 @@
+"""The manifest of a job on Kubernetes: what TorchX makes, what this project adds, what the user's overlay changes."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from torchx.schedulers.kubernetes_scheduler import KubernetesJob, sanitize_for_serialization
+
+from dlrm_mtl.launching.errors import RefusedLaunchError
+from dlrm_mtl.launching.job import Job
+from dlrm_mtl.launching.kubernetes.overlay import merged, read_overlay
+from dlrm_mtl.launching.kubernetes.schema import check_manifest
+from dlrm_mtl.quoting import quote
+
+RDMA_DEVICES = re.compile(r"rdma/|vpc\.amazonaws\.com/efa$")
+"""Devices whose drivers keep buffers in locked memory."""
+
+SECRET = re.compile(r"(^|_)(TOKEN|PASSWORD|SECRET|API_KEY|ACCESS_KEY)$", re.IGNORECASE)
+"""Names of variables whose values are secrets."""
+
+Manifest = dict[str, Any]
+
+
+def complete(request: KubernetesJob, job: Job) -> None:
+    """Completes the manifest that TorchX has made, before it is shown or submitted.
+
+    Raises:
+        RefusedLaunchError: an overlay that cannot be used, a manifest that a cluster would refuse, or a secret in it.
+    """
+    manifest: Manifest = sanitize_for_serialization(request.resource)
+    overlay = read_overlay(Path(job.overlay)) if job.overlay else {}
+    source = job.overlay or "the manifest"
+    overlaid = merged(manifest, overlay, source)
+    check_manifest(overlaid, source)
+    # The overlay may ask for devices, and has the last word.
+    manifest = merged(merged(manifest, _additions(_has_rdma(overlaid)), source), overlay, source)
+    for pod in _pods(manifest):
+        if pod.get("hostNetwork"):
+            # The names of other pods are the cluster's.
+            pod.setdefault("dnsPolicy", "ClusterFirstWithHostNet")
+        _check_containers(pod, source)
+    request.resource = manifest
+
+
+def _additions(rdma: bool) -> Manifest:
+    """What every job has beside what TorchX gives it, as an overlay: no more rights than training needs."""
+    capabilities = {"drop": ["ALL"], **({"add": ["IPC_LOCK"]} if rdma else {})}
+    pod = {
+        "automountServiceAccountToken": False,
+        "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
+        "containers": [{"securityContext": {"allowPrivilegeEscalation": False, "capabilities": capabilities}}],
+    }
+    return {"spec": {"tasks": [{"template": {"spec": pod}}]}}
+
+
+def _pods(manifest: Manifest) -> list[dict[str, Any]]:
+    return [task["template"]["spec"] for task in manifest["spec"]["tasks"]]
+
+
+def _has_rdma(manifest: Manifest) -> bool:
+    return any(
+        RDMA_DEVICES.match(device)
+        for pod in _pods(manifest)
+        for container in pod.get("containers", [])
+        for device in container.get("resources", {}).get("limits", {})
+    )
+
+
+def _check_containers(pod: dict[str, Any], source: str) -> None:
+    """Raises a RefusedLaunchError for a container without an image, which a misspelt name gives, and for a secret whose
+    value the manifest would show."""
+    for container in pod["containers"]:
+        if not container.get("image"):
+            raise RefusedLaunchError(f"{source}: container {quote(container['name'])} has no image")
+        for variable in container.get("env", []):
+            if variable.get("value") and SECRET.search(variable["name"]):
+                raise RefusedLaunchError(
+                    f"{source}: variable {variable['name']} is a secret whose value anyone can read, expected"
+                    " valueFrom: {secretKeyRef: {name: SECRET, key: KEY}} in an --overlay"
+                )
