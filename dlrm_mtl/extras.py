@@ -4,14 +4,16 @@ from importlib.util import find_spec
 
 from dlrm_mtl.ending import REFUSED, complain
 
-PREPARE, REPORT, TRAINING, LIGHTGBM = "prepare", "report", "training", "lightgbm"
-"""Kinds of entry points. TRAINING, which is everything else, needs the extra cuda or cpu; LIGHTGBM is one study."""
+PREPARE, REPORT, TRAINING, LIGHTGBM, MLFLOW = "prepare", "report", "training", "lightgbm", "mlflow"
+"""Kinds of entry points. TRAINING, which is everything else, needs the extra cuda or cpu; LIGHTGBM is one study,
+MLFLOW a logger."""
 
 _MODULES = {
     PREPARE: ("pyarrow", "tqdm", "tyro"),
     REPORT: ("jinja2", "matplotlib", "scipy", "tyro"),
     TRAINING: ("fbgemm_gpu", "jinja2", "matplotlib", "pyarrow", "scipy", "tensorboard", "torchrec", "tqdm", "tyro"),
     LIGHTGBM: ("lightgbm",),
+    MLFLOW: ("mlflow",),
 }
 _INSTALL = {
     PREPARE: 'pip install "dlrm-mtl[prepare]"',
@@ -19,6 +21,7 @@ _INSTALL = {
     TRAINING: 'pip install "dlrm-mtl[cuda]" or, without a GPU, pip install "dlrm-mtl[cpu]" and then pip install'
     " --no-deps torchrec==1.8.0",
     LIGHTGBM: 'pip install "dlrm-mtl[trees]"',
+    MLFLOW: 'pip install "dlrm-mtl[mlflow]"',
 }
 
 

@@ -60,6 +60,10 @@ class TrainingConfig:
     """Print where each table lies; by default a summary. plan.json has all of it."""
     timeout_s: int = 600
     """Seconds after which a collective that does not complete ends the job."""
+    logger: str | None = None
+    """MODULE:CLASS that gets the numbers of the logs, too: dlrm_mtl.monitoring.mlflow:MLflow, or one of your own."""
+    prometheus: Path | None = None
+    """FILE.prom to which the run's status is written, for node exporter's textfile collector."""
     model: ModelConfig = field(default_factory=ModelConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     sharding: ShardingConfig = field(default_factory=ShardingConfig)
@@ -68,6 +72,9 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         require_positive(self, "batch_size", "log_every", "max_nonfinite_steps", "timeout_s")
+        require("logger", self.logger, self.logger is None or ":" in self.logger, "MODULE:CLASS")
+        valid = self.prometheus is None or self.prometheus.suffix == ".prom"
+        require("prometheus", self.prometheus, valid, "a file FILE.prom; others are not collected")
         require("warmup_windows", self.warmup_windows, self.warmup_windows >= 0, "0 or more")
 
     def local_batch_size(self, world_size: int) -> int:

@@ -14,6 +14,7 @@ FLOORS = (
     {"balancing", "statistics"},
     {"data", "distributed", "models"},
     {"metrics"},
+    {"monitoring"},
     {"training"},
     {"reporting"},
     {"inference"},

@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+import time
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -66,12 +67,21 @@ class CheckpointWriter:
     Args:
         keep: number of checkpoints that are kept, the newest ones.
         timeout_s: seconds that the writing threads of the ranks wait for each other.
+        completed: called by the writing thread of rank 0 with a checkpoint's step and the seconds that it took.
     """
 
-    def __init__(self, directory: Path, keep: int, ranks: Ranks, timeout_s: int) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        keep: int,
+        ranks: Ranks,
+        timeout_s: int,
+        completed: Callable[[int, float], object] = lambda step, seconds: None,
+    ) -> None:
         self._directory = directory
         self._keep = keep
         self._ranks = ranks
+        self._completed = completed
         # A group of its own, since its collectives run beside those of the training.
         self._group = dist.new_group(backend="gloo", timeout=timedelta(seconds=timeout_s))
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
@@ -85,7 +95,8 @@ class CheckpointWriter:
             facts: JSON values, the same on every rank.
         """
         self.wait()
-        self._writing = self._thread.submit(self._write, step, _copy_to_host(tensors), facts)
+        began = time.monotonic()
+        self._writing = self._thread.submit(self._write, step, _copy_to_host(tensors), facts, began)
 
     def report(self) -> None:
         """Reports a checkpoint that has failed by now, without waiting."""
@@ -110,7 +121,7 @@ class CheckpointWriter:
         self._thread.shutdown()
         dist.destroy_process_group(self._group)
 
-    def _write(self, step: int, tensors: dict[str, Any], facts: Mapping[str, Any]) -> None:
+    def _write(self, step: int, tensors: dict[str, Any], facts: Mapping[str, Any], began: float) -> None:
         partial = partial_path(self._directory, step)
         first = self._ranks.is_first
         try:
@@ -128,6 +139,8 @@ class CheckpointWriter:
             records = self._run_on_all(lambda: record_files(partial, [*mine, *([DESCRIPTION] if first else [])]))
             files = [record for rank in records for record in rank]
             self._run_on_all(lambda: complete(self._directory, step, facts, files, self._keep) if first else None)
+            if first:
+                self._completed(step, time.monotonic() - began)
         except Exception:
             if first:
                 shutil.rmtree(partial, ignore_errors=True)

@@ -4,7 +4,7 @@ job."""
 import selectors
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from dlrm_mtl.distributed.failure import (
@@ -41,6 +41,8 @@ class FailureCoordinator:
         self._positions = dict.fromkeys(links, Position())
         self._failures: list[Failure] = []
         self._silent: set[int] = set()
+        self.before_end: Callable[[str], object] = lambda text: None
+        """Called with the failure's text before the job ends."""
         self._selector = selectors.DefaultSelector()
         for link in links.values():
             self._selector.register(link, selectors.EVENT_READ, link)
@@ -116,6 +118,7 @@ class FailureCoordinator:
         for link in self._links:
             if link.rank != 0:
                 link.send(End(first.code))
+        self.before_end(first.text)
         deadline = time.monotonic() + LEAVE_S
         while any(link.rank != 0 for link in self._links) and (left := deadline - time.monotonic()) > 0:
             self._receive(left)

@@ -2,6 +2,7 @@
 
 import sys
 import threading
+from collections.abc import Callable
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -74,6 +75,11 @@ class Watch:
     def pause(self) -> None:
         """Stops the time limit until the next step."""
         self._watching = False
+
+    def before_end(self, call: Callable[[str], object]) -> None:
+        """Makes rank 0 call this with the text of a failure that ends the job; it must return within seconds."""
+        if self._coordinator is not None:
+            self._coordinator.before_end = call
 
     def fail(self, error: BaseException) -> None:
         """Ends the job with this error, or with an earlier one of another rank."""

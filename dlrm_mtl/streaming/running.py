@@ -12,6 +12,7 @@ from dlrm_mtl.distributed.checkpoint_directory import list_checkpoints
 from dlrm_mtl.distributed.processes import Ranks
 from dlrm_mtl.ending import Terminated
 from dlrm_mtl.funnels import products
+from dlrm_mtl.monitoring.monitor import Monitor
 from dlrm_mtl.quoting import quote
 from dlrm_mtl.recipe import Recipe, parse_recipe
 from dlrm_mtl.reporting.run_results import seed_file, write_comparison, write_seed
@@ -36,7 +37,7 @@ PUBLISHED = "published"
 """Folder of the publications in a run directory."""
 
 
-def run_stream(config: StreamConfig, ranks: Ranks) -> None:
+def run_stream(config: StreamConfig, ranks: Ranks, monitor: Monitor | None = None) -> None:
     """Evaluates and trains the arms day by day, from every seed, and goes on where an earlier start ended. Collective.
 
     Raises:
@@ -48,7 +49,7 @@ def run_stream(config: StreamConfig, ranks: Ranks) -> None:
     over = ranks.broadcast(ranks.run_on_all(lambda: open_stream(config, days) if ranks.is_first else {}))
     results = StreamResults(config.out) if ranks.is_first else None
     with termination_requested() as requested:
-        stream = _Stream(config, days, ranks, dict(over), results, requested)
+        stream = _Stream(config, days, ranks, dict(over), results, requested, monitor or Monitor())
         for day in days:
             stream.train(day)
     if stream.last_trained(len(days)) is None:
@@ -91,6 +92,7 @@ class _Stream:
     """On rank 0."""
     requested: Callable[[], bool]
     """Whether this rank was told to end."""
+    monitor: Monitor
 
     def train(self, day: Day) -> None:
         """Evaluates and trains a day, unless it is over."""
@@ -127,9 +129,10 @@ class _Stream:
             BadDataError, DivergedError: on every rank.
         """
         ranks, config = self.ranks, self._config_of(day)
+        self.monitor.place(day={"name": day.name, "number": day.number + 1, "of": len(self.days)})
         starts = {seed: self._start(day, before, seed) for seed in config.own_seeds}
         given = [start for start in starts.values() if start]
-        session = prepare(config, config.arms, ranks, (STREAM,), given, day.tasks)
+        session = prepare(config, config.arms, ranks, (STREAM,), given, day.tasks, self.monitor)
         if ranks.is_first:
             begin_day(config.out, day)
         evaluated = () if before is None else _evaluated_tasks(day, self.over[before])

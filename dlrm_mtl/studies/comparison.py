@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from dlrm_mtl.distributed.processes import Ranks
+from dlrm_mtl.monitoring.monitor import Monitor
 from dlrm_mtl.reporting.run_results import seed_file, write_comparison, write_seed
 from dlrm_mtl.run_config import CompareConfig
 from dlrm_mtl.schema import read_schema
@@ -22,7 +23,7 @@ class OpenComparison:
     session: Session
 
     @classmethod
-    def of(cls, config: CompareConfig, ranks: Ranks) -> "OpenComparison":
+    def of(cls, config: CompareConfig, ranks: Ranks, monitor: Monitor | None = None) -> "OpenComparison":
         """Opens the run directory. Collective.
 
         Raises:
@@ -30,7 +31,7 @@ class OpenComparison:
         """
         # Checked before the data are read, which takes long.
         ranks.run_on_all(lambda: share_weights(config.task_weights, read_schema(config.data).task_names))
-        return cls(config, prepare(config, config.arms, ranks))
+        return cls(config, prepare(config, config.arms, ranks, monitor=monitor))
 
     def train(self, seeds: Iterable[int]) -> None:
         """Trains the arms from those of the seeds that are not finished. Collective.
@@ -51,14 +52,14 @@ class OpenComparison:
         train_seeds(session, config.arms, [seed for seed in files if seed not in finished], save, config.keep_models)
 
 
-def run_comparison(config: CompareConfig, ranks: Ranks) -> None:
+def run_comparison(config: CompareConfig, ranks: Ranks, monitor: Monitor | None = None) -> None:
     """Trains the arms from every seed that is not finished, and writes ``comparison.json``. Collective.
 
     Raises:
         ValueError: see :meth:`OpenComparison.of`.
         Terminated: when a rank was told to end by SIGTERM.
     """
-    comparison = OpenComparison.of(config, ranks)
+    comparison = OpenComparison.of(config, ranks, monitor)
     comparison.train(config.own_seeds)
     if ranks.is_first:
         write_comparison(config, comparison.session.source.dataset.schema)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from dlrm_mtl.arms import check_arm
 from dlrm_mtl.distributed.processes import Ranks
 from dlrm_mtl.files import read_json, write_text
+from dlrm_mtl.monitoring.monitor import Monitor
 from dlrm_mtl.recipe import parse_recipe
 from dlrm_mtl.reporting import escaping
 from dlrm_mtl.reporting.html import write_run_report
@@ -69,12 +70,13 @@ def describe_work(plans: Plans, schema: Schema) -> str:
     return "\n".join([*lines, f"together {total:,} training rows"])
 
 
-def run_studies(plans: Plans, ranks: Ranks) -> None:
+def run_studies(plans: Plans, ranks: Ranks, monitor: Monitor) -> None:
     """Runs the experiments that are not finished, one after the other. Collective."""
-    for name, plan in plans.items():
+    for number, (name, plan) in enumerate(plans.items(), 1):
+        monitor.place(comparison={"name": name, "number": number, "of": len(plans)})
         if ranks.is_first:
             print(f"\n== {name}: {STUDIES[name].question}", flush=True)
-        run_comparison(plan.comparison, ranks)
+        run_comparison(plan.comparison, ranks, monitor)
 
 
 def finish_studies(plans: Plans, schema: Schema) -> str:

@@ -44,7 +44,9 @@ class RunCheckpoints:
         self._ranks = session.ranks
         self._trainers = trainers
         self._directory = directory / DIRECTORY
-        self._writer = CheckpointWriter(self._directory, self._config.keep, session.ranks, session.config.timeout_s)
+        self._writer = CheckpointWriter(
+            self._directory, self._config.keep, session.ranks, session.config.timeout_s, session.monitor.checkpoint
+        )
         self._last_step = 0
         self._last_time = time.monotonic()
 

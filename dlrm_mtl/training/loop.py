@@ -164,9 +164,9 @@ class Loop:
         one, progress, arms = self._one, self._progress, list(self._trainers)
         while not one.done:
             # Each arm goes first as often as last, so that what a turn leaves in caches favours none.
-            for arm in arms if progress.rounds % 2 == 0 else reversed(arms):
-                self._train_window(arm)
+            rows = sum(self._train_window(arm) for arm in (arms if progress.rounds % 2 == 0 else reversed(arms)))
             progress.rounds += 1
+            self._session.monitor.end_round(one.step, rows)
             due = self._checkpoints.due(one.step, last=one.done)
             ending, due = self._session.ranks.any(self._requested(), due)
             if ending or due:
@@ -216,7 +216,8 @@ class Loop:
             for arm, trainer in self._trainers.items()
         }
 
-    def _train_window(self, arm: str) -> None:
+    def _train_window(self, arm: str) -> int:
+        """Trains a window; its rows."""
         config, progress, trainer = self._session.config, self._progress, self._trainers[arm]
         start = time.perf_counter()
         window = trainer.train_window(config.log_every)
@@ -230,6 +231,7 @@ class Loop:
                 progress.qps[arm].append(window.qps)
         if _evaluation_is_due(config, window.first_step, window.last_step) and not trainer.done:
             self._logs[arm].evaluation(window.last_step, *trainer.evaluation_metrics())
+        return window.rows
 
 
 @contextmanager
@@ -254,12 +256,12 @@ def open_loop(
             progress = replace(progress, **checkpoint.facts["progress"])
         if ranks.is_first:
             _announce(one, session, seed, checkpoint)
-        logs = {
-            arm: stack.enter_context(
-                RunLog(directory / folder, session.tasks, ranks.is_first, one.step, progress.log_bytes[arm])
-            )
-            for arm, folder in file_names(arms).items()
-        }
+        session.monitor.begin(seed, one.step, one.total_steps)
+        logs = {}
+        for arm, folder in file_names(arms).items():
+            monitor = session.monitor.open_arm(arm, seed, directory / folder, one.step)
+            log = RunLog(directory / folder, session.tasks, ranks.is_first, one.step, progress.log_bytes[arm], monitor)
+            logs[arm] = stack.enter_context(log)
         total, done = (len(arms) * (step - one.first_step) for step in (one.total_steps, one.step))
         bar = stack.enter_context(progress_bar(total, f"seed {seed}", ranks.is_first, done))
         yield Loop(session, trainers, checkpoints, progress, logs, bar, requested)

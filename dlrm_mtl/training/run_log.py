@@ -1,4 +1,4 @@
-"""Logs of a run: metrics.jsonl, TensorBoard scalars, progress on the terminal."""
+"""Logs of a run: metrics.jsonl, progress on the terminal."""
 
 import io
 import sys
@@ -8,11 +8,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from dlrm_mtl.json_lines import JsonLines
 from dlrm_mtl.metrics.task_metrics import TaskMetrics, as_record
+from dlrm_mtl.monitoring.monitor import ArmMonitor
 from dlrm_mtl.training.window import Window
 
 
@@ -21,21 +21,27 @@ class RunLog:
 
     ``metrics.jsonl`` has one object per line: ``{"kind": "train", "step": ..., "qps": ..., "window": {TASK: ...},
     "lifetime": {TASK: ...}, "skipped_steps": ..., "nonfinite_tasks": {TASK: ...}, "task_weights": ..., ...}`` per
-    window, ``{"kind": "eval", "step": ..., "tasks": ..., "products": {NAME: ...}}`` per evaluation. TensorBoard
-    gets the same numbers.
+    window, ``{"kind": "eval", "step": ..., "tasks": ..., "products": {NAME: ...}}`` per evaluation.
 
     Args:
         step: at which training starts or continues.
         keep_bytes: length of ``metrics.jsonl`` at that step; the rest is cut off. If the file is shorter, as after a
             crash of the machine, a line on stderr says so, and the log continues after it.
+        monitor: gets every line, too.
     """
 
     def __init__(
-        self, directory: Path, tasks: Sequence[str], enabled: bool, step: int = 0, keep_bytes: int = 0
+        self,
+        directory: Path,
+        tasks: Sequence[str],
+        enabled: bool,
+        step: int = 0,
+        keep_bytes: int = 0,
+        monitor: ArmMonitor | None = None,
     ) -> None:
         self._tasks = tasks
         self._lines = None
-        self._board = None
+        self._monitor = monitor
         if enabled:
             file = directory / "metrics.jsonl"
             self._lines = JsonLines(file, keep_bytes)
@@ -46,7 +52,8 @@ class RunLog:
                     file=sys.stderr,
                     flush=True,
                 )
-            self._board = SummaryWriter(str(directory / "tensorboard"), purge_step=step + 1)
+        if monitor is not None:
+            monitor.begin()
 
     @property
     def bytes(self) -> int:
@@ -66,8 +73,8 @@ class RunLog:
             self.sync()
         if self._lines is not None:
             self._lines.close()
-        if self._board is not None:
-            self._board.close()
+        if self._monitor is not None:
+            self._monitor.end(error)
 
     def window(self, window: Window) -> None:
         """Logs a training window."""
@@ -99,12 +106,10 @@ class RunLog:
         return {task: as_record(values) for task, values in zip(self._tasks, metrics, strict=True)}
 
     def _write(self, step: int, record: dict[str, Any]) -> None:
-        if self._lines is None or self._board is None:
-            return
-        self._lines.append({"step": step, **record})
-        kind = record["kind"]
-        for name, value in _scalars(record):
-            self._board.add_scalar(f"{kind}/{name}", value, step)
+        if self._lines is not None:
+            self._lines.append({"step": step, **record})
+        if self._monitor is not None:
+            self._monitor.log(step, record)
 
 
 @contextmanager
@@ -133,13 +138,3 @@ class _WholeLines(io.StringIO):
         if state := text.strip():
             print(state, file=sys.stderr, flush=True)
         return len(text)
-
-
-def _scalars(values: dict[str, Any], prefix: str = "") -> list[tuple[str, float]]:
-    scalars: list[tuple[str, float]] = []
-    for key, value in values.items():
-        if isinstance(value, dict):
-            scalars += _scalars(value, f"{prefix}{key}/")
-        elif isinstance(value, int | float):
-            scalars.append((prefix + key, float(value)))
-    return scalars

@@ -26,6 +26,7 @@ def train_seeds(
         Terminated: when a rank was told to end by SIGTERM.
     """
     ranks = session.ranks
+    session.monitor.place(seeds=list(seeds))
     with termination_requested() as requested:
         for seed in seeds:
             directory = session.config.out / f"seed-{seed}"

@@ -23,6 +23,7 @@ from dlrm_mtl.files import write_json
 from dlrm_mtl.models.dense_memory import memory_of
 from dlrm_mtl.models.option_reads import OptionReads
 from dlrm_mtl.models.ranker import DenseModules
+from dlrm_mtl.monitoring.monitor import Monitor, monitored
 from dlrm_mtl.quoting import quote
 from dlrm_mtl.recipe import parse_recipe
 from dlrm_mtl.run_config import RunConfig
@@ -54,6 +55,7 @@ class Session:
     """Versions, machine and command of this start."""
     changed_options: Mapping[str, Any] = field(default_factory=dict)
     """Options that changed since the run began."""
+    monitor: Monitor = field(default_factory=Monitor)
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -75,8 +77,8 @@ class Session:
 def open_session(config: RunConfig, arms: Sequence[str]) -> Iterator[Session]:
     """A session in a process group of its own, see :func:`prepare`."""
     check_versions()
-    with process_group(config.timeout_s) as ranks:
-        yield prepare(config, arms, ranks)
+    with process_group(config.timeout_s) as ranks, monitored(config, ranks) as monitor:
+        yield prepare(config, arms, ranks, monitor=monitor)
 
 
 def prepare(
@@ -86,6 +88,7 @@ def prepare(
     splits: Sequence[str] = SPLITS,
     starts: Sequence[Start] = (),
     tasks: Collection[str] | None = None,
+    monitor: Monitor | None = None,
 ) -> Session:
     """Checks everything that can be checked before work begins, plans, and opens the run directory. Collective.
 
@@ -93,6 +96,7 @@ def prepare(
         splits: that the data set must have.
         starts: checkpoints from which the arms will start, beside ``init_from``.
         tasks: of the data set, those to train; by default all.
+        monitor: of the job; by default nothing is seen of it but its files.
 
     Raises:
         ValueError: on every rank, for wrong versions, options, arms, data or run directory.
@@ -150,7 +154,9 @@ def prepare(
         if warning := length.warning():
             print(warning, flush=True)
     source = RowSource(dataset, config.on_bad_shard)
-    return Session(replace(config, optimizer=optimizer), source, plan, ranks, environment, changed)
+    return Session(
+        replace(config, optimizer=optimizer), source, plan, ranks, environment, changed, monitor or Monitor()
+    )
 
 
 def _schedules(stated: OptimizerConfig, in_steps: OptimizerConfig, steps: int) -> Iterator[str]:

@@ -45,6 +45,7 @@ def main() -> None:
     timeout_s, *arguments = sys.argv[1:]
     actions = dict(argument.split("=") for argument in arguments)
     with process_group(int(timeout_s)) as ranks:
+        ranks.watch.before_end(lambda text: print(f"before the end: {text}", flush=True))
         for step in range(STEPS):
             ranks.watch.progress("training", step)
             if step == 5:

@@ -127,12 +127,14 @@ def test_a_defect_on_one_rank_is_the_only_traceback(world_size: int, action: str
 
 
 def test_a_killed_rank() -> None:
-    codes, messages = run(3, "1=kill")
-    assert codes == [1, -signal.SIGKILL, 1]
+    with Job(3, "1=kill") as job:
+        codes, output, messages = zip(*(job.end(rank) for rank in range(3)), strict=True)
+    assert codes == (1, -signal.SIGKILL, 1)
     [line] = messages[0].splitlines()
     assert mentions(line, "failing", "rank 1", "last reports", "rank 1 at")
     assert line.endswith("; ranks 0, 2 at training step 5")
-    assert messages[1:] == ["", ""]
+    assert messages[1:] == ("", "")
+    assert output == (line.replace("failing", "before the end") + "\n", "", "")
 
 
 def test_the_first_rank_killed_and_the_store_with_it() -> None:

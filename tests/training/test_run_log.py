@@ -1,4 +1,4 @@
-"""What a run writes: metrics.jsonl, TensorBoard scalars, progress."""
+"""What a run writes: metrics.jsonl, the same numbers in TensorBoard, progress."""
 
 import io
 import json
@@ -10,6 +10,8 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from dlrm_mtl.metrics.task_metrics import BinaryMetrics
+from dlrm_mtl.monitoring.monitor import Monitor
+from dlrm_mtl.run_config import TrainConfig
 from dlrm_mtl.training.run_log import RunLog, progress_bar
 from dlrm_mtl.training.window import Window
 
@@ -33,10 +35,12 @@ def window(first: int, last: int, qps: float | None = 1000.0) -> Window:
 def directory(tmp_path: Path) -> Path:
     """A finished log of two windows and an evaluation."""
     directory = tmp_path / "deep" / "mean"
-    with RunLog(directory, TASKS, enabled=True) as log:
+    monitor = Monitor(TrainConfig(tmp_path, tmp_path))
+    with RunLog(directory, TASKS, enabled=True, monitor=monitor.open_arm("mean", 0, directory, 0)) as log:
         log.window(window(0, 10))
         log.window(window(10, 11, qps=None))
         log.evaluation(11, [CLICK, CLICK])
+    monitor.end("finished")
     return directory
 
 

@@ -8,6 +8,7 @@ from dlrm_mtl.architecture_options import with_architecture
 from dlrm_mtl.distributed.processes import Ranks
 from dlrm_mtl.file_names import file_names
 from dlrm_mtl.files import write_json, write_text
+from dlrm_mtl.monitoring.monitor import Monitor
 from dlrm_mtl.reporting.html import write_run_report
 from dlrm_mtl.reporting.run_results import seed_file, write_comparison
 from dlrm_mtl.reporting.runs.report_data import read_run
@@ -51,7 +52,7 @@ def plan_architectures(config: ArchitecturesConfig, schema: Schema) -> Plans:
     return plans
 
 
-def run_architectures(plans: Plans, schema: Schema, ranks: Ranks) -> None:
+def run_architectures(plans: Plans, schema: Schema, ranks: Ranks, monitor: Monitor) -> None:
     """Trains what is not finished. After each seed the results of all seeds that are finished under every architecture
     are written. Collective.
 
@@ -59,9 +60,10 @@ def run_architectures(plans: Plans, schema: Schema, ranks: Ranks) -> None:
         ValueError: see :meth:`OpenComparison.of`.
         Terminated: when a rank was told to end by SIGTERM.
     """
-    comparisons = {name: OpenComparison.of(plan.comparison, ranks) for name, plan in plans.items()}
+    comparisons = {name: OpenComparison.of(plan.comparison, ranks, monitor) for name, plan in plans.items()}
     for seed in next(iter(plans.values())).comparison.own_seeds:
-        for name, comparison in comparisons.items():
+        for number, (name, comparison) in enumerate(comparisons.items(), 1):
+            monitor.place(comparison={"name": name, "number": number, "of": len(plans)})
             if ranks.is_first:
                 print(f"\n== {name}, seed {seed}", flush=True)
             comparison.train([seed])

@@ -1,0 +1,1 @@
+"""What is seen of a run from outside while it goes on: status.json, Prometheus text, loggers."""
