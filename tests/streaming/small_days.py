@@ -1,6 +1,6 @@
 """A chain of small days: the table of users grows, and some of its ids get another value."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,14 +32,21 @@ def fingerprints(day: int) -> Fingerprints:
     return replace(FINGERPRINTS, tables={**FINGERPRINTS.tables, "user": users(day)})
 
 
-def make_day(directory: Path, day: int, tasks: Sequence[Task] = TASKS, price: float | None = None) -> Path:
+def make_day(
+    directory: Path,
+    day: int,
+    tasks: Sequence[Task] = TASKS,
+    price: float | None = None,
+    rows: Callable[[int, int], pa.Table] = make_table,
+) -> Path:
     """Writes the data set of a day, which continues that of the day before.
 
     Args:
         price: of all rows; by default as in other test data.
+        rows: gives the rows, by their number and a seed.
     """
     categorical = (replace(CATEGORICAL[0], cardinality=SIZES[day]), *CATEGORICAL[1:])
-    table = make_table(ROWS, seed=10 + day).to_pydict()
+    table = rows(ROWS, 10 + day).to_pydict()
     table["user"] = [user % SIZES[day] for user in table["user"]]
     if price is not None:
         table["price"] = [price] * ROWS
