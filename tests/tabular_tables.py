@@ -1,6 +1,7 @@
 """The table of periodic embeddings on tabular data in docs/control.md."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from dlrm_mtl.files import read_json
 from dlrm_mtl.studies.catalog import RECOMMENDED
@@ -13,6 +14,9 @@ RUNS = {
     "census-plain": ("Census-Income, a fifth of the training file", "none"),
     "census-numeric": ("Census-Income, a fifth of the training file", "32"),
     "census-income": ("Census-Income, test file", "32"),
+    "bank-plain": ("Bank Marketing, calls before the test rows", "none"),
+    "bank-numeric": ("Bank Marketing, calls before the test rows", "32"),
+    "bank-marketing": ("Bank Marketing, last tenth", "none"),
 }
 """Folders of comparisons: evaluation rows, and frequencies."""
 
@@ -28,13 +32,13 @@ def tabular() -> str:
         if not directory.is_dir():
             continue
         arms = read_json(directory / "comparison.json")["arms"]
-        ne = [
-            f"{arms[arm]['tasks'][task]['ne']:.4f}" if arm in arms else ""
-            for task in ("income", "never_married")
-            for arm in ("mean", "lightgbm")
-        ]
+        ne = [_reached(arms[arm]["tasks"]) if arm in arms else "" for arm in ("mean", "lightgbm")]
         rows.append(
             [evaluated, frequencies, str(len(arms["mean"]["seeds"])), *ne, *average_and_worst(arms[RECOMMENDED])]
         )
-    heads = [f"{task}: NE of {arm}" for task in ("income", "never_married") for arm in ("`mean`", "LightGBM")]
-    return table(["evaluation rows", "frequencies", "seeds", *heads, "recipe: average gain", "worst task"], rows)
+    heads = ["evaluation rows", "frequencies", "seeds", "NE of `mean`", "NE of LightGBM"]
+    return table([*heads, "recipe: average gain", "worst task"], rows)
+
+
+def _reached(tasks: Mapping[str, Any]) -> str:
+    return ", ".join(f"{task} {values['ne']:.4f}" for task, values in tasks.items())
