@@ -10,6 +10,7 @@ import torch
 
 from dlrm_mtl.config import CommsConfig, ModelConfig, OptimizerConfig, ShardingConfig
 from dlrm_mtl.model_parts import INTERACTIONS
+from dlrm_mtl.run_config import RunConfig
 from tests.distributed.training import assemble, train_steps
 from tests.entry_points.processes import python
 from tests.gpu import steps
@@ -31,6 +32,16 @@ def test_as_on_a_cpu(
     optimizer = OptimizerConfig(table="sgd", table_lr=0.1, dense="sgd", dense_lr=0.02)
     model = ModelConfig(interaction=interaction, over_mlp=(24,))  # type: ignore[arg-type]
     config = replace(run_config(small_dataset), model=model, optimizer=optimizer)
+    assert_as_on_a_cpu(config, recipe, rank_pool, cpu_pool)
+
+
+def test_regressions_and_a_fade_as_on_a_cpu(regression_dataset: Path, rank_pool: RankPool, cpu_pool: RankPool) -> None:
+    optimizer = OptimizerConfig(table="sgd", table_lr=0.1, dense="sgd", dense_lr=0.02)
+    config = replace(run_config(regression_dataset), optimizer=optimizer)
+    assert_as_on_a_cpu(config, f"{MULTIBALANCE},fade=3", rank_pool, cpu_pool)
+
+
+def assert_as_on_a_cpu(config: RunConfig, recipe: str, rank_pool: RankPool, cpu_pool: RankPool) -> None:
     on_gpu, on_cpu = (pool.run(1, train_steps, config, recipe, 4) for pool in (rank_pool, cpu_pool))
     assert on_gpu[0]["pipelined"] == on_gpu[0]["sharded"] == 1
     for name in ("losses", "task_weights", "coefficients"):
@@ -50,7 +61,9 @@ def test_optimizers_learn(small_dataset: Path, rank_pool: RankPool, table: str, 
     assert after.ne[0] < before.ne[0]
 
 
-@pytest.mark.parametrize("recipe", ["mean", MULTIBALANCE, f"{MULTIBALANCE},reduction=delayed", "uncertainty", "mgda"])
+@pytest.mark.parametrize(
+    "recipe", ["mean", MULTIBALANCE, f"{MULTIBALANCE},reduction=delayed,fade=5", "uncertainty", "mgda"]
+)
 def test_a_step_never_waits(small_dataset: Path, rank_pool: RankPool, recipe: str) -> None:
     config = run_config(small_dataset, optimizer=OptimizerConfig(clip_norm=1.0))
     assert rank_pool.run(1, steps.steps_that_never_wait, config, recipe) == [steps.WARM_UP + 4]
