@@ -2,7 +2,7 @@
 # docker build -t IMAGE --build-arg BUILD=cpu . without
 #
 # The wheels of torch bring their CUDA libraries; the host needs NVIDIA's driver and container toolkit alone.
-FROM python:3.11-slim-bookworm
+FROM docker.io/library/python:3.11-slim-bookworm
 
 ARG BUILD=cuda
 # The driver that torch's CUDA needs: without it the container does not start.
@@ -13,8 +13,11 @@ ENV NVIDIA_VISIBLE_DEVICES=all \
     PYTHONUNBUFFERED=1
 WORKDIR /opt/dlrm-mtl
 
-# Builds the C extension of the balancing layer; at run time Triton compiles what starts its kernels.
-RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends gcc libc6-dev && rm -rf /var/lib/apt/lists/*
+# A compiler builds the C extension of the balancing layer; at run time Triton compiles what starts its kernels. NCCL
+# opens the libraries of InfiniBand and RoCE.
+RUN apt-get update -qq && \
+    apt-get install -y -qq --no-install-recommends gcc libc6-dev libibverbs1 ibverbs-providers librdmacm1 && \
+    rm -rf /var/lib/apt/lists/*
 
 # Dependencies are a layer of their own, which a change of code does not touch.
 COPY pyproject.toml README.md ./

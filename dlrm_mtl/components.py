@@ -22,7 +22,7 @@ Component = TypeVar("Component", bound=Callable[..., specs.AppDef])
 _JOB_PARAMETERS = """
     j: {nodes}x{processes per node}; on GPUs, one process per GPU; {least nodes}:{nodes}x{processes per node} goes on
         with fewer nodes when some are lost
-    env: further environment of the processes, A=1,B=2
+    env: further environment of the processes, A=1,B=2; values may hold commas and =
     image: container image, for kubernetes
     mounts: what the container mounts, for kubernetes: type=volume,src=CLAIM,dst=PATH for a persistent volume claim,
         repeated for more

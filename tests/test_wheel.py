@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 from torchx.specs import finder
+from torchx.util.entrypoints import load_group
 
 from tests.entry_points.processes import ROOT
 
-KINDS = {"dlrm_mtl": {".py", ".typed", ".j2", ".c", ".h"}, "data_prep": {".py", ".toml"}}
+KINDS = {"dlrm_mtl": {".py", ".typed", ".json", ".j2", ".c", ".h"}, "data_prep": {".py", ".toml"}}
 BUILD = "from setuptools import build_meta; print(build_meta.build_wheel('dist'))"
 
 
@@ -57,3 +58,10 @@ def test_torchx_finds_its_components_and_its_own(installed: Path, monkeypatch: p
     components = ("compare", "evaluate", "experiments", "export", "predict", "prepare", "stream", "train")
     assert {name for name in names if name.startswith("dlrm_mtl.")} == {f"dlrm_mtl.{name}" for name in components}
     assert {"dist.ddp", "utils.echo"} <= names
+
+
+def test_torchx_finds_its_named_resources(installed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(installed)
+    nodes = {name: make() for name, make in load_group("torchx.named_resources").items()}
+    assert {"h200x8_rdma", "aws_p5en.48xlarge"} <= nodes.keys()
+    assert all(node.gpu == 8 and node.devices for node in nodes.values())

@@ -8,7 +8,7 @@ from torchx.components.dist import ddp, parse_nnodes
 from torchx.specs.builders import parse_mounts
 
 from dlrm_mtl import cli
-from dlrm_mtl.launching.environment import CPU_MEMORY, CPU_THREADS, RESTARTS
+from dlrm_mtl.launching.environment import CPU_MEMORY, CPU_THREADS, RESTARTS, parse_variables
 from dlrm_mtl.launching.errors import RefusedLaunchError
 from dlrm_mtl.launching.job import CPUS_PER_GPU, CPUS_PER_RANK, MB_PER_GPU, MB_PER_RANK, Job
 from dlrm_mtl.launching.role import JobRole
@@ -30,7 +30,7 @@ def application(
         first: arguments before ``script_args``.
 
     Raises:
-        RefusedLaunchError: mounts or ``j`` that TorchX does not know; an option, an arm or a task weight that is wrong.
+        RefusedLaunchError: mounts, variables, ``j``, an option, an arm or a task weight that is wrong.
         SystemExit: as :func:`dlrm_mtl.cli.parse`.
     """
     try:
@@ -43,6 +43,7 @@ def application(
             if schema is not None and isinstance(config, SeedsConfig):
                 share_weights(config.task_weights, schema.task_names)
         mounts = _checked_mounts(job.mounts or [])
+        variables = parse_variables(job.env)
     except ValueError as error:
         raise RefusedLaunchError(str(error)) from None
     # torchrun reads its options from PET_ variables, too; TorchX has no parameter for this one.
@@ -53,7 +54,7 @@ def application(
         m=module,
         name=f"{module.replace('.', '-').replace('_', '-')}/",
         j=job.j,
-        env={**CPU_THREADS, **CPU_MEMORY, **restarting, **(job.env or {})},
+        env={**CPU_THREADS, **CPU_MEMORY, **restarting, **variables},
         image=job.image,
         mounts=mounts,
         cpu=job.cpu or processes * (CPUS_PER_GPU if job.gpu else CPUS_PER_RANK),

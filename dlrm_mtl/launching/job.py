@@ -1,6 +1,6 @@
 """What a job takes of a cluster."""
 
-from typing import Dict, List, NamedTuple, Optional
+from typing import List, NamedTuple, Optional
 
 CPUS_PER_RANK, MB_PER_RANK = 1, 2048
 """For a process that trains on a CPU, with small tables: one thread; torch and a model."""
@@ -12,7 +12,7 @@ class Job(NamedTuple):
     """Parameters of every component: what a job takes of a cluster. TorchX decodes them by these annotations."""
 
     j: str = "1x2"
-    env: Optional[Dict[str, str]] = None
+    env: str = ""
     image: str = ""
     mounts: Optional[List[str]] = None
     overlay: str = ""

@@ -8,9 +8,11 @@ import jsonschema
 import kubernetes_validate
 import pytest
 import yaml
+from torchx import specs
 
+from dlrm_mtl.launching import resources
 from tests.entry_points.processes import ROOT
-from tests.kubernetes.manifests import Manifest, dry_run, dry_run_of_command, validate
+from tests.kubernetes.manifests import VERSIONS, Manifest, dry_run, dry_run_of_command, validate
 from tests.messages import naming
 
 DOCUMENT = ROOT / "docs/launching/kubernetes.md"
@@ -105,6 +107,33 @@ def test_restarts_are_prepared_for(manifest: Manifest) -> None:
         assert environment["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] == "1"
 
 
+def test_lists_of_nccl_arrive_whole() -> None:
+    variables = "NCCL_IB_HCA==mlx5_0:1,mlx5_1:1,NCCL_SOCKET_IFNAME=^lo,docker0,NCCL_DEBUG=WARN,EMPTY=''"
+    for container in containers(dry_run(COMPONENTS["train"].replace("--mounts", f'--env "{variables}" --mounts'))):
+        environment = {entry["name"]: entry["value"] for entry in container["env"]}
+        assert environment["NCCL_IB_HCA"] == "=mlx5_0:1,mlx5_1:1"
+        assert environment["NCCL_SOCKET_IFNAME"] == "^lo,docker0"
+        assert (environment["NCCL_DEBUG"], environment["EMPTY"]) == ("WARN", "")
+
+
+@pytest.mark.parametrize(("variables", "part"), [("NCCL_DEBUG", "'NCCL_DEBUG'"), ("a,B=1", "'a'"), ("1A=b", "'1A'")])
+def test_wrong_variables_are_named(variables: str, part: str) -> None:
+    with pytest.raises(ValueError, match=naming("env", part, "NAME=VALUE")):
+        dry_run(f"components/train.py:train {IMAGE} --env {variables} -- --data /data --out /runs/a")
+
+
+@pytest.mark.parametrize(("name", "devices"), [("h200x8_rdma", {"rdma/ib": "8"}), ("aws_p5en", {resources.EFA: "16"})])
+def test_nodes_with_fast_networks(name: str, devices: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    # As an installation of the package registers them.
+    monkeypatch.setitem(specs._named_resource_factories, name, getattr(resources, name))
+    job = f"components/train.py:train -j 2x8 -h {name} {IMAGE} -- --data /data --out /runs/a"
+    manifest = dry_run(job)
+    validate(manifest)
+    for container in containers(manifest):
+        assert {"nvidia.com/gpu": "8", **devices}.items() <= container["resources"]["limits"].items()
+        assert container["securityContext"]["capabilities"]["add"] == ["IPC_LOCK"]
+
+
 def test_what_a_cluster_refuses_is_found(manifest: Manifest) -> None:
     validate(manifest)
     job, task, pod, container = (deepcopy(manifest) for _ in range(4))
@@ -149,11 +178,27 @@ def _within(part: Any, whole: Any) -> bool:
     return bool(part == whole)
 
 
-def test_the_example_of_queue_and_claims() -> None:
-    document = (ROOT / "launch/kubernetes.yaml").read_text()
-    kinds = []
-    for resource in yaml.safe_load_all(document):
-        kinds.append(resource["kind"])
-        if resource["apiVersion"] == "v1":
-            kubernetes_validate.validate(resource, "1.29", strict=True)
-    assert sorted(kinds) == ["PersistentVolumeClaim", "PersistentVolumeClaim", "Queue"]
+@pytest.fixture(scope="module")
+def examples() -> list[Manifest]:
+    return list(yaml.safe_load_all((ROOT / "launch/kubernetes.yaml").read_text()))
+
+
+def test_the_example_of_queue_claims_and_policy(examples: list[Manifest]) -> None:
+    for resource in examples:
+        if resource["kind"] != "Queue":
+            for version in VERSIONS:
+                kubernetes_validate.validate(resource, version, strict=True)
+    kinds = sorted(resource["kind"] for resource in examples)
+    assert kinds == ["NetworkPolicy", "PersistentVolumeClaim", "PersistentVolumeClaim", "Queue"]
+
+
+def test_the_policy_lets_the_pods_of_a_job_meet(examples: list[Manifest], manifest: Manifest) -> None:
+    [policy] = [resource["spec"] for resource in examples if resource["kind"] == "NetworkPolicy"]
+    [rule] = policy["ingress"]
+    [peer], [ports] = rule["from"], rule["ports"]
+    assert policy["podSelector"] == peer["podSelector"]
+    for task in manifest["spec"]["tasks"]:
+        assert policy["podSelector"]["matchLabels"].items() <= task["template"]["metadata"]["labels"].items()
+        for port in task["template"]["spec"]["containers"][0]["ports"]:
+            assert ports["port"] <= port["containerPort"] <= ports["endPort"]
+    assert ports["protocol"] == "TCP"
