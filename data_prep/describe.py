@@ -12,6 +12,7 @@ from data_prep.statistics.period_tables import render_period
 from data_prep.statistics.text_tables import render
 from dlrm_mtl import cli
 from dlrm_mtl.files import write_json
+from dlrm_mtl.location import Location
 from dlrm_mtl.schema import STREAM, read_schema
 
 
@@ -20,7 +21,7 @@ class Options:
     """Describes a data set: rows, tasks, features, and what drifts from the train to the eval split; of a data set of a
     period, its new ids, and whether the kept scales of dense features still fit."""
 
-    directory: tyro.conf.Positional[Path]
+    directory: tyro.conf.Positional[Location]
     """Directory of the data set."""
     json: Path | None = None
     """File to write the description to, as JSON."""

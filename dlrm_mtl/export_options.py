@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from dlrm_mtl.config import require_positive
+from dlrm_mtl.location import Location
 
 Precision = Literal["float", "int8"]
 
@@ -19,7 +20,7 @@ class ExportOptions:
     """Directory of the export; new."""
     arm: str | None = None
     """Arm, as it was given to the run; by default its first."""
-    data: Path | None = None
+    data: Location | None = None
     """Data set whose encoding is copied, and on whose eval split int8 is compared with float; by default the run's."""
     precision: Precision = "float"
     """Of the embedding tables. int8: a quarter of the size, quantised row by row; everything else stays float32."""

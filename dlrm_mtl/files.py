@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
+from dlrm_mtl.location import Location
 from dlrm_mtl.quoting import quote, shorten
 
 MAX_DEPTH = 32
@@ -56,7 +57,7 @@ class PendingFile:
         self.temporary.unlink(missing_ok=True)
 
 
-def sha256(path: Path) -> str:
+def sha256(path: Location) -> str:
     """Checksum of a file's bytes, in hexadecimal digits. Raises OSError where it cannot be read."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
@@ -121,7 +122,7 @@ def remove_leftovers(directory: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Location) -> Any:
     """Reads JSON.
 
     Raises:
@@ -131,7 +132,7 @@ def read_json(path: Path) -> Any:
     return parse_json(_read_text(path, "JSON"), str(path))
 
 
-def read_object(path: Path) -> dict[str, Any]:
+def read_object(path: Location) -> dict[str, Any]:
     """Reads a JSON object.
 
     Raises:
@@ -181,7 +182,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     return value
 
 
-def _read_text(path: Path, form: str) -> str:
+def _read_text(path: Location, form: str) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -189,7 +190,7 @@ def _read_text(path: Path, form: str) -> str:
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: not valid {form} ({error.reason} at byte {error.start})") from None
     except OSError as error:
-        raise ValueError(f"{path}: cannot be read ({error.strerror})") from None
+        raise ValueError(f"{path}: cannot be read ({error.strerror or error})") from None
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

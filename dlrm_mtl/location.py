@@ -5,9 +5,10 @@ import re
 from collections.abc import Iterator, Mapping
 from copy import copy
 from functools import cache
+from io import BufferedReader
 from os import environ
 from pathlib import Path
-from typing import IO, Any, NamedTuple, cast
+from typing import Any, Literal, NamedTuple, cast
 from urllib.parse import quote as percent_encode
 from urllib.parse import unquote, urlsplit
 
@@ -106,11 +107,8 @@ class RemotePath:
         scheme, _, host = self._root.partition("://")
         return self._path if scheme == "hdfs" else (host + self._path).rstrip("/")
 
-    def relative_to(self, directory: "Location") -> str:
-        """The path below a directory. Raises ValueError where it is not below."""
-        if isinstance(directory, RemotePath) and self.parts[: len(directory.parts)] == directory.parts:
-            return "/".join(self.parts[len(directory.parts) :])
-        raise ValueError(f"{self} is not below {directory}")
+    def resolve(self) -> "RemotePath":
+        return self
 
     def is_file(self) -> bool:
         """Whether there is such a file. Raises OSError where the store cannot be reached."""
@@ -127,11 +125,10 @@ class RemotePath:
             raise FileNotFoundError(2, "No such file", str(self))
         return _status(info)
 
-    def open(self, mode: str = "rb") -> IO[bytes]:
+    def open(self, mode: Literal["rb"] = "rb") -> BufferedReader:
         """The bytes from beginning to end. Raises OSError where they cannot be read."""
-        if mode != "rb":
-            raise ValueError(f"{self}: cannot be opened with mode {mode!r}")
-        return cast(IO[bytes], self.filesystem.open_input_stream(self.key, buffer_size=STREAM_BYTES))
+        # A pyarrow.NativeFile, which has the methods of a BufferedReader.
+        return cast(BufferedReader, self.filesystem.open_input_stream(self.key, buffer_size=STREAM_BYTES))
 
     def read_bytes(self) -> bytes:
         with self.filesystem.open_input_file(self.key) as file:
@@ -162,6 +159,11 @@ class RemotePath:
 
 Location = Path | RemotePath
 """Where a file or directory lies."""
+
+
+def name_below(directory: Location, file: Location) -> str:
+    """The path of a file relative to a directory that it lies in, with slashes."""
+    return "/".join(file.parts[len(directory.parts) :])
 
 
 def parse_location(text: str) -> Location:

@@ -16,6 +16,7 @@ from dlrm_mtl.config import (
     require,
     require_positive,
 )
+from dlrm_mtl.location import Location
 from dlrm_mtl.task_times import TaskTimes
 from dlrm_mtl.task_weights import parse_task_weights
 
@@ -27,7 +28,7 @@ Check = Literal["full", "footers", "none"]
 class TrainingConfig:
     """What all training has in common."""
 
-    data: Path | tuple[Path, ...]
+    data: Location | tuple[Location, ...]
     """Data sets."""
     out: Path
     """Run directory: configuration, plan, environment, metrics, results."""
@@ -93,7 +94,7 @@ class RunConfig(TrainingConfig):
     """Passes over one data set. The defaults of batch size, model and optimizer were chosen for the control's NE on
     validation rows of three data sets, see docs/control.md."""
 
-    data: Path
+    data: Location
     """Directory of the data set."""
     epochs: int = 1
     """Passes over the training split."""
@@ -204,7 +205,7 @@ class ExperimentConfig(RunConfig, SeedsConfig):
 class StreamConfig(ArmsConfig):
     """Trains several arms day by day: each day's rows are evaluated, then trained on."""
 
-    data: tuple[Path, ...]
+    data: tuple[Location, ...]
     """Directories of the days' data sets (the split stream), in order; each continues the one before. More may be
     appended when the run has finished."""
     keep_models: bool = False
@@ -233,7 +234,7 @@ class StreamConfig(ArmsConfig):
                 value = getattr(schedule, share)
                 require(f"optimizer.{name}.{share}", value, not value, "steps instead: a stream's length is not known")
 
-    def day(self, data: Path, out: Path, tasks: Collection[str]) -> CompareConfig:
+    def day(self, data: Location, out: Path, tasks: Collection[str]) -> CompareConfig:
         """The run of one day: a comparison.
 
         Args:

@@ -39,6 +39,7 @@ from typing import Any
 
 from dlrm_mtl.continuation import Continuation, Period
 from dlrm_mtl.files import read_object, write_json
+from dlrm_mtl.location import Location
 from dlrm_mtl.meaning import DenseFingerprint, Fingerprints, Meaning, TableFingerprint
 from dlrm_mtl.model_schema import ModelSchema, require_tasks
 from dlrm_mtl.quoting import quote
@@ -240,7 +241,7 @@ def write_schema(schema: Schema, directory: Path) -> None:
     write_json(directory / "schema.json", {"format": FORMAT, **asdict(schema)})
 
 
-def read_schema(directory: Path) -> Schema:
+def read_schema(directory: Location) -> Schema:
     """Reads ``schema.json`` of a data set.
 
     Raises:

@@ -11,7 +11,7 @@ import pytest
 from tests.pages import ROOT
 
 FLOORS = (
-    {"balancing", "statistics"},
+    {"balancing", "statistics", "storage"},
     {"data", "distributed", "models"},
     {"metrics"},
     {"monitoring"},

@@ -11,7 +11,6 @@ from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from data_prep.columns.arrays import Integers, one_chunk
 from data_prep.encoding.encoding import Encoding
@@ -24,9 +23,11 @@ from data_prep.ids.vocabulary import RESERVED_IDS, UNSEEN_ID
 from dlrm_mtl.continuation import Period
 from dlrm_mtl.file_names import file_names
 from dlrm_mtl.files import sha256
+from dlrm_mtl.location import Location
 from dlrm_mtl.meaning import Fingerprints
 from dlrm_mtl.quoting import quote
 from dlrm_mtl.schema import STREAM, read_schema
+from dlrm_mtl.storage.parquet import read_table
 
 CLUSTERS = "clusters.parquet"
 """File, in a data set of a chain, with the keys of all clusters so far, ascending (column ``value``)."""
@@ -80,7 +81,7 @@ class Previous:
             return np.empty(0, np.int64)
         if not path.is_file():
             raise ValueError(f"{path}: not found, the clusters of the data sets so far")
-        return one_chunk(pq.read_table(path, columns=["value"])["value"]).to_numpy()
+        return one_chunk(read_table(path, ["value"])["value"]).to_numpy()
 
     def check_cluster(self, cluster: str) -> None:
         """Raises ValueError where rows have another cluster."""
@@ -193,7 +194,7 @@ def waiting_files(encoding: Encoding) -> dict[str, str]:
     return {table: f"waiting/{name}.parquet" for table, name in file_names(encoding.tables_with_vocabulary).items()}
 
 
-def read_previous(directory: Path, rows: Literal["log", "kuairand"], out: Path) -> Previous:
+def read_previous(directory: Location, rows: Literal["log", "kuairand"], out: Path) -> Previous:
     """The data set that another one extends. Arguments as for :func:`read_reused`.
 
     Raises:

@@ -9,6 +9,7 @@ from data_prep.encoding.encoding import Encoding, ValuesFile
 from data_prep.ids.assignment import Assignment, Learnt, read_values
 from dlrm_mtl.file_names import file_names
 from dlrm_mtl.files import read_object, sha256, write_json
+from dlrm_mtl.location import Location
 from dlrm_mtl.meaning import Meaning, find_difference
 from dlrm_mtl.quoting import quote
 from dlrm_mtl.records import build
@@ -36,7 +37,7 @@ def write_encoding(encoding: Encoding, directory: Path, vocabularies: Mapping[st
     write_json(directory / FILE, {"format": FORMAT, **asdict(encoding)})
 
 
-def read_encoding(directory: Path, meaning: Meaning | None = None) -> Encoding:
+def read_encoding(directory: Location, meaning: Meaning | None = None) -> Encoding:
     """Reads ``encoding.json``.
 
     Args:
@@ -59,7 +60,7 @@ def read_encoding(directory: Path, meaning: Meaning | None = None) -> Encoding:
     return encoding
 
 
-def read_assignments(encoding: Encoding, directory: Path) -> dict[str, Assignment]:
+def read_assignments(encoding: Encoding, directory: Location) -> dict[str, Assignment]:
     """The assignments of ids, with the vocabularies beside ``encoding.json``.
 
     Raises:
@@ -68,7 +69,7 @@ def read_assignments(encoding: Encoding, directory: Path) -> dict[str, Assignmen
     return encoding.assignments(partial(read_vocabulary, encoding, directory))
 
 
-def read_vocabulary(encoding: Encoding, directory: Path, table: str) -> Learnt:
+def read_vocabulary(encoding: Encoding, directory: Location, table: str) -> Learnt:
     """The vocabulary of a table, from beside ``encoding.json``. Raises ValueError where it is missing or has
     changed."""
     path = find_vocabulary(encoding, directory, table)
@@ -79,7 +80,7 @@ def read_vocabulary(encoding: Encoding, directory: Path, table: str) -> Learnt:
     return learnt
 
 
-def find_vocabulary(encoding: Encoding, directory: Path, table: str) -> Path:
+def find_vocabulary(encoding: Encoding, directory: Location, table: str) -> Location:
     """The file with the vocabulary of a table, beside ``encoding.json``. Raises ValueError where it is missing or has
     changed."""
     if table not in encoding.vocabularies:
@@ -87,7 +88,7 @@ def find_vocabulary(encoding: Encoding, directory: Path, table: str) -> Path:
     return check_file(directory, encoding.vocabularies[table], FILE, f"the vocabulary of table {quote(table)}")
 
 
-def check_file(directory: Path, file: ValuesFile, named_by: str, what: str) -> Path:
+def check_file(directory: Location, file: ValuesFile, named_by: str, what: str) -> Location:
     """The path of a file that another one names. Raises ValueError where it is missing or has changed."""
     path = directory / file.file
     if not path.is_file():

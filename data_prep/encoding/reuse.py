@@ -11,6 +11,7 @@ from data_prep.encoding.encoding import Encoding
 from data_prep.encoding.files import FILE, find_vocabulary, read_encoding
 from data_prep.ids.scaling import Scale
 from dlrm_mtl.files import sha256
+from dlrm_mtl.location import Location
 from dlrm_mtl.model_schema import Task
 from dlrm_mtl.quoting import quote
 from dlrm_mtl.schema import read_schema
@@ -20,7 +21,7 @@ from dlrm_mtl.schema import read_schema
 class ReusedEncoding:
     """The encoding of another data set."""
 
-    directory: Path
+    directory: Location
     """Of that data set."""
     name: str
     """Its name."""
@@ -33,7 +34,7 @@ class ReusedEncoding:
     """What its regression labels are, see :attr:`Layout.label_formulas`."""
 
     @property
-    def file(self) -> Path:
+    def file(self) -> Location:
         """Its ``encoding.json``."""
         return self.directory / FILE
 
@@ -92,7 +93,7 @@ class ReusedEncoding:
                     )
 
 
-def read_reused(directory: Path, rows: Literal["log", "kuairand"], out: Path) -> ReusedEncoding:
+def read_reused(directory: Location, rows: Literal["log", "kuairand"], out: Path) -> ReusedEncoding:
     """The encoding of a data set, for rows that go to another one.
 
     Args:

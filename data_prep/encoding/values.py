@@ -9,14 +9,16 @@ import pyarrow.parquet as pq
 
 from data_prep.columns.arrays import one_chunk
 from data_prep.ids.vocabulary import RESERVED_IDS
+from dlrm_mtl.location import Location
+from dlrm_mtl.storage.parquet import read_table
 
 GROUP_ROWS = 1 << 20
 """Values that are written at a time: the bytes of a file do not depend on the chunks of its values."""
 
 
-def load_values(path: Path) -> pa.ChunkedArray:
+def load_values(path: Location) -> pa.ChunkedArray:
     """The values (V,) of a vocabulary. Value number i has id i + 2."""
-    return pq.read_table(path, columns=["value"])["value"]
+    return read_table(path, ["value"])["value"]
 
 
 def write_values(values: pa.ChunkedArray, path: Path) -> None:

@@ -1,6 +1,5 @@
 """The encoding of a preparation: learnt from its rows, or that of another data set."""
 
-import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from data_prep.ids.fingerprints import of_dense, of_hash, of_mark, of_modulo, of
 from data_prep.ids.scaling import Moments
 from dlrm_mtl.files import sha256, write_whole
 from dlrm_mtl.meaning import Fingerprints, TableFingerprint
+from dlrm_mtl.storage.transfer import fetch
 
 
 def learnt_encoding(preparation: Preparation, counted: Iterable[Mapping[str, Any]]) -> Encoding:
@@ -106,7 +106,7 @@ def copy_vocabulary(preparation: Preparation, number: int) -> Iterator[dict[str,
     keys_file = preparation.keys_file(name)
     readable = keys_file.with_suffix(".parquet")
     with write_whole(readable) as temporary:
-        shutil.copyfile(find_vocabulary(reused.encoding, reused.directory, name), temporary)
+        fetch(find_vocabulary(reused.encoding, reused.directory, name), temporary)
     files = read_vocabulary(reused.encoding, reused.directory, name).write(keys_file)
     record = {"table": name}
     directory.finish("vocabulary", key, record, {path: sha256(path) for path in (*files, readable)})

@@ -1,13 +1,13 @@
 """Command-line options of preparations from raw logs."""
 
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, Literal, cast
 
 from data_prep.columns.layout import Layout
 from data_prep.encoding.extending import Previous
 from data_prep.ids.assignment import Method
 from data_prep.ids.vocabulary import RESERVED_IDS
+from dlrm_mtl.location import Location
 from dlrm_mtl.quoting import quote
 
 
@@ -47,7 +47,7 @@ class StreamOptions:
     stream: bool = False
     """All rows go to the split stream, and the data set begins a chain that extend continues. A task may have one class
     alone."""
-    extend: Path | None = None
+    extend: Location | None = None
     """Data set of the period before: known values keep their ids, new ones are admitted, and dense features keep their
     scales. All rows go to the split stream. min_count and the maximum numbers of ids stay as they are unless they are
     given."""
@@ -73,7 +73,7 @@ class IdOptions:
     """max_ids of single tables, by name: cat_0 40000000 cat_9 1000."""
     multi_hot: dict[str, int] = field(default_factory=dict)
     """Ids per row to which one-hot features are expanded, by name: cat_0 3 cat_20 100."""
-    encoding: Path | None = None
+    encoding: Location | None = None
     """Data set whose encoding is used: its vocabularies or hashes, means and deviations, so that its models fit these
     rows. By default they are learnt, by the options above."""
 

@@ -18,7 +18,9 @@ from data_prep.ids.counting import Span
 from data_prep.ids.keys import Keys, key_type, keys_of_values, values_of_keys
 from data_prep.ids.vocabulary import MISSING_ID, RESERVED_IDS, UNSEEN_ID, Ids
 from dlrm_mtl.files import write_whole
+from dlrm_mtl.location import Location
 from dlrm_mtl.mixing import mix
+from dlrm_mtl.storage.parquet import read_table
 
 FEW_KEYS = 256
 """Fewer keys are looked up one by one."""
@@ -183,13 +185,13 @@ def _places_file(keys_file: Path) -> Path:
     return keys_file.with_suffix(".places.npy")
 
 
-def read_values(path: Path, kind: Kind) -> Learnt:
+def read_values(path: Location, kind: Kind) -> Learnt:
     """A vocabulary from the values that a data set keeps (.parquet, column ``value``).
 
     Raises:
         ValueError: they are of another kind.
     """
-    values = pq.read_table(path, columns=["value"])["value"]
+    values = read_table(path, ["value"])["value"]
     if pa.types.is_int64(values.type) != (kind == "integer"):
         raise ValueError(f"{path}: the values are of type {values.type}, expected those of a column of kind {kind}")
     return of_values(values, kind)

@@ -7,13 +7,11 @@ are given to new values. Ids that are seen in the period stay.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from data_prep.columns.arrays import Integers, one_chunk
 from data_prep.columns.layout import Kind
@@ -21,7 +19,9 @@ from data_prep.ids.assignment import Learnt, most_frequent
 from data_prep.ids.counting import Span
 from data_prep.ids.keys import Keys, key_type, keys_of_values, values_of_keys
 from data_prep.ids.vocabulary import RESERVED_IDS, UNSEEN_ID, Ids
+from dlrm_mtl.location import Location
 from dlrm_mtl.quoting import quote, shorten
+from dlrm_mtl.storage.parquet import read_table
 
 LEAST_WAITING = 1 << 16
 """Values that may wait for an id in any table without a capacity, so that a small table can grow."""
@@ -106,10 +106,10 @@ class NewIds:
         return int(np.count_nonzero(is_new))
 
 
-def read_counted(path: Path, kind: Kind) -> CountedValues:
+def read_counted(path: Location, kind: Kind) -> CountedValues:
     """Values from a parquet file with the columns ``value``, ``count`` and ``last_seen``. Raises ValueError where a
     column is missing."""
-    table = pq.read_table(path)
+    table = read_table(path)
     for name in ("value", "count", "last_seen"):
         if name not in table.column_names:
             raise ValueError(f"{path}: column {quote(name)} is missing; the file has {', '.join(table.column_names)}")

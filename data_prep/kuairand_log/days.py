@@ -27,6 +27,7 @@ from data_prep.kuairand_log.reuse import newest_of, reuse
 from data_prep.output.continued import Continued
 from data_prep.output.writer import DatasetWriter, check_destination
 from dlrm_mtl.continuation import Period
+from dlrm_mtl.location import Location
 from dlrm_mtl.schema import STREAM, Schema, read_schema
 
 
@@ -95,7 +96,7 @@ class _DayByDay:
         """Of the data set of a day (since 1970)."""
         return self.options.out / name_of(day, "day")
 
-    def prepare(self, log: DayFiles, previous: Path | None) -> Iterator[tuple[Path, Schema]]:
+    def prepare(self, log: DayFiles, previous: Location | None) -> Iterator[tuple[Path, Schema]]:
         """Writes the days that the log has; yields the directory and schema of each.
 
         Args:

@@ -17,6 +17,7 @@ from data_prep.kuairand_log.context import SEGMENTS
 from data_prep.kuairand_log.counts import LABEL_SOURCES, PLAY, labels_of, sources_of
 from data_prep.kuairand_log.learning import categorical_features
 from data_prep.kuairand_log.raw_tables import Impressions
+from dlrm_mtl.location import Location
 from dlrm_mtl.model_schema import Task
 from dlrm_mtl.quoting import quote
 
@@ -52,7 +53,7 @@ class Options:
     every: Literal["day"] | None = None
     """day: each day from train_from to eval_to is a data set of the split stream, for dlrm_mtl.stream. The first learns
     ids, means and deviations; each next one extends the ids of the one before."""
-    extend: Path | None = None
+    extend: Location | None = None
     """Data set of a day that the first of these days extends; with --every day. Minimum count and maximum numbers of
     ids stay as they are unless they are given."""
     include_random: bool = False
@@ -70,7 +71,7 @@ class Options:
     segments: tuple[str, ...] = ()
     """Columns whose values divide the evaluation rows, beside their day and whether their user has training rows: hour,
     tab, duration_bucket, or categorical columns of the user or video table. The cluster is user_id."""
-    encoding: Path | None = None
+    encoding: Location | None = None
     """Data set whose encoding is used: its features, vocabularies, means and deviations, so that its models fit these
     rows. By default they are learnt."""
 

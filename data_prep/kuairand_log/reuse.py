@@ -5,16 +5,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from data_prep.encoding.encoding import Encoding
 from data_prep.encoding.files import find_vocabulary
 from data_prep.encoding.reuse import ReusedEncoding, read_reused
 from data_prep.kuairand_log.learning import categorical_features, dense_feature, dense_names_of
 from data_prep.kuairand_log.raw_tables import RawFiles
+from dlrm_mtl.location import Location
+from dlrm_mtl.storage.parquet import read_table
 
 
-def reuse(directory: Path, out: Path, files: RawFiles) -> tuple[ReusedEncoding, RawFiles]:
+def reuse(directory: Location, out: Path, files: RawFiles) -> tuple[ReusedEncoding, RawFiles]:
     """The encoding of a data set, and the files that its features need.
 
     Args:
@@ -46,6 +47,4 @@ def newest_of(encoding: Encoding) -> int:
 def vocabularies_of(reused: ReusedEncoding) -> Mapping[str, pa.Table]:
     """The vocabularies of its tables: columns ``value`` and ``count``."""
     encoding, directory = reused.encoding, reused.directory
-    return {
-        table: pq.read_table(find_vocabulary(encoding, directory, table)) for table in encoding.tables_with_vocabulary
-    }
+    return {table: read_table(find_vocabulary(encoding, directory, table)) for table in encoding.tables_with_vocabulary}

@@ -6,7 +6,6 @@ of one pass (of the largest feature, at least).
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,6 +26,7 @@ from data_prep.statistics.regression_labels import NumberCounter, NumberStatisti
 from data_prep.statistics.row_groups import with_progress
 from dlrm_mtl.data.checks import check_values
 from dlrm_mtl.data.dataset import Dataset, open_dataset
+from dlrm_mtl.location import Location
 from dlrm_mtl.model_schema import CategoricalFeature, Task
 from dlrm_mtl.schema import SPLITS, Schema
 
@@ -118,7 +118,7 @@ class Description:
         return asdict(self)
 
 
-def describe(directory: Path, counted_at_once: int = COUNTED_AT_ONCE) -> Description:
+def describe(directory: Location, counted_at_once: int = COUNTED_AT_ONCE) -> Description:
     """Reads a data set and describes it.
 
     Args:

@@ -8,11 +8,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data_prep.sources.raw_files import find_files
-from dlrm_mtl.data.footers import UNREADABLE, first_line, is_list
+from dlrm_mtl.data.footers import is_list
 from dlrm_mtl.model_schema import MAX_CARDINALITY, CategoricalFeature, Task
 from dlrm_mtl.quoting import quote, shorten
 from dlrm_mtl.schema import SPLITS, Schema, Shard
 from dlrm_mtl.segments import MAX_VALUES, Segment, cluster_column, segment_column
+from dlrm_mtl.storage.parquet import UNREADABLE, first_line
 
 
 @dataclass(frozen=True)

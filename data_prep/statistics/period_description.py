@@ -3,7 +3,6 @@ those of the first data set of its chain, still fit."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -25,6 +24,7 @@ from dlrm_mtl.continuation import Period
 from dlrm_mtl.data.checks import check_values
 from dlrm_mtl.data.dataset import Dataset, open_dataset
 from dlrm_mtl.data.new_ids import Ids, read_new_ids
+from dlrm_mtl.location import Location
 from dlrm_mtl.model_schema import CategoricalFeature
 from dlrm_mtl.schema import STREAM, Schema
 
@@ -109,7 +109,7 @@ class PeriodDescription:
     dense: tuple[DenseOfPeriod, ...]
 
 
-def describe_period(directory: Path) -> PeriodDescription:
+def describe_period(directory: Location) -> PeriodDescription:
     """Reads a data set of the split stream and describes it. Memory and errors as for
     :func:`~data_prep.statistics.description.describe`."""
     dataset = open_dataset(directory)

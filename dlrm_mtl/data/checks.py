@@ -3,7 +3,6 @@ percent of one epoch and is shared by the ranks."""
 
 import math
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,9 +10,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dlrm_mtl.data.ahead import map_ahead
 from dlrm_mtl.data.dataset import Dataset, RowGroup
 from dlrm_mtl.data.footers import is_list
 from dlrm_mtl.data.shards import BadShard
+from dlrm_mtl.location import Location
 from dlrm_mtl.quoting import quote
 from dlrm_mtl.schema import keeps_context
 from dlrm_mtl.segments import segment_column
@@ -34,20 +35,27 @@ def check_values(dataset: Dataset, rank: int = 0, world_size: int = 1) -> None:
 def bad_values(dataset: Dataset, rank: int = 0, world_size: int = 1) -> Iterator[BadShard]:
     """Yields the shards in this rank's share of the row groups that have a fault named in :func:`check_values`, each
     with its first fault."""
-    found: set[Path] = set()
+    found: set[Location] = set()
     groups = [(split, group) for split, of_split in dataset.row_groups.items() for group in of_split]
-    for split, group in groups[rank::world_size]:
-        if group.file in found:
-            continue
+
+    def fault(split_and_group: tuple[str, RowGroup]) -> str | None:
+        split, group = split_and_group
         try:
-            _check_row_group(dataset, split, group)
+            if group.file not in found:
+                _check_row_group(dataset, split, group)
         except ValueError as error:
+            return str(error)
+        return None
+
+    own = groups[rank::world_size]
+    for (split, group), why in zip(own, map_ahead(fault, own, dataset.reads_at_once), strict=True):
+        if why is not None and group.file not in found:
             found.add(group.file)
             shard = next(s for s in dataset.schema.splits[split] if dataset.directory / s.file == group.file)
-            yield BadShard(split, shard.file, shard.rows, str(error))
+            yield BadShard(split, shard.file, shard.rows, why)
 
 
-def check_shard(dataset: Dataset, split: str, file: Path) -> None:
+def check_shard(dataset: Dataset, split: str, file: Location) -> None:
     """Checks every value of one shard.
 
     Raises:

@@ -7,22 +7,26 @@ from itertools import zip_longest
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from dlrm_mtl.data.footers import UNREADABLE, first_line, read_footer
+from dlrm_mtl.data.ahead import map_ahead
+from dlrm_mtl.data.footers import read_footer
 from dlrm_mtl.data.shards import BadShard, DataRecord, first_of_each
-from dlrm_mtl.ending import is_out_of_files
+from dlrm_mtl.location import Location
 from dlrm_mtl.meaning import find_difference
 from dlrm_mtl.quoting import quote
 from dlrm_mtl.run_config import OnBadShard
 from dlrm_mtl.schema import Schema, Shard, read_schema
+from dlrm_mtl.storage.parquet import UNREADABLE, first_line, is_of_file, open_parquet
+
+REQUESTS = 8
+"""Number of row groups or footers that a process fetches from a store at the same time."""
 
 
 @dataclass(frozen=True)
 class RowGroup:
     """A row group: the unit of reading."""
 
-    file: Path
+    file: Location
     index: int
     """Position in its file."""
     rows: int
@@ -37,7 +41,7 @@ class RowGroup:
 class Dataset:
     """A data set on disk. Opening it reads the schema and the parquet footers, nothing else."""
 
-    directory: Path
+    directory: Location
     schema: Schema
     """Schema of the shards that are not left out."""
     row_groups: dict[str, tuple[RowGroup, ...]]
@@ -52,6 +56,12 @@ class Dataset:
         """Columns that training needs."""
         categorical = [feature.name for feature in self.schema.categorical]
         return [*categorical, *self.schema.dense, *self.schema.label_columns, *self.schema.weight_columns]
+
+    @property
+    def reads_at_once(self) -> int:
+        """Row groups and footers that are read at the same time, beside the work on those before; 0: each is read when
+        it is needed. Requests of a store take long, and do not wait for each other."""
+        return 0 if isinstance(self.directory, Path) else REQUESTS
 
     @property
     def shards(self) -> list[tuple[str, Shard]]:
@@ -95,14 +105,14 @@ class Dataset:
         Raises:
             ValueError: the file cannot be read, or has changed since it was opened; the message names file and row
                 group.
-            OSError: too many files are open to read it.
+            OSError: it cannot be read for a reason that lies elsewhere.
         """
         try:
-            with pq.ParquetFile(row_group.file) as file:
+            with open_parquet(row_group.file) as file:
                 table = file.read_row_group(row_group.index, columns=list(columns), use_threads=False)
                 table.validate()
         except UNREADABLE as error:
-            if is_out_of_files(error):
+            if not is_of_file(error):
                 raise
             raise ValueError(f"{row_group}: cannot be read ({first_line(error)})") from None
         if len(table) != row_group.rows:
@@ -121,7 +131,7 @@ class Dataset:
         return good
 
 
-def open_dataset(directory: Path, on_bad_shard: OnBadShard = "stop", schema: Schema | None = None) -> Dataset:
+def open_dataset(directory: Location, on_bad_shard: OnBadShard = "stop", schema: Schema | None = None) -> Dataset:
     """Opens a data set. With ``on_bad_shard="skip"``, a shard with one of the faults below is left out; see
     :attr:`Dataset.left_out`.
 
@@ -133,23 +143,32 @@ def open_dataset(directory: Path, on_bad_shard: OnBadShard = "stop", schema: Sch
             missing or has the wrong type. The message names file and column. A split has no rows or no good shard.
     """
     schema = schema or read_schema(directory)
+    dataset = Dataset(directory, schema, {})
+
+    def read(split_and_shard: tuple[str, Shard]) -> Sequence[int] | BadShard:
+        split, shard = split_and_shard
+        try:
+            return read_footer(directory / shard.file, shard.rows, schema, split)
+        except ValueError as error:
+            if on_bad_shard == "stop":
+                raise
+            return BadShard(split, shard.file, shard.rows, str(error))
+
     row_groups: dict[tuple[str, str], Sequence[int]] = {}
     bad = []
-    for split in schema.split_names:
-        for shard in schema.splits[split]:
-            try:
-                row_groups[split, shard.file] = read_footer(directory / shard.file, shard.rows, schema, split)
-            except ValueError as error:
-                if on_bad_shard == "stop":
-                    raise
-                bad.append(BadShard(split, shard.file, shard.rows, str(error)))
+    footers = map_ahead(read, dataset.shards, dataset.reads_at_once)
+    for (split, shard), footer in zip(dataset.shards, footers, strict=True):
+        if isinstance(footer, BadShard):
+            bad.append(footer)
+        else:
+            row_groups[split, shard.file] = footer
     for split in schema.split_names:
         if not schema.rows(split):
             raise ValueError(f"{directory}: split {split!r} has no rows")
-    return Dataset(directory, schema, _row_groups(directory, schema, row_groups)).without(bad)
+    return replace(dataset, row_groups=_row_groups(directory, schema, row_groups)).without(bad)
 
 
-def open_recorded(directory: Path, record: DataRecord, schema: Schema) -> Dataset:
+def open_recorded(directory: Location, record: DataRecord, schema: Schema) -> Dataset:
     """Opens the data set of a schema as a run recorded it when it began: reads no shard.
 
     Raises:
@@ -185,7 +204,7 @@ def _name(shard: tuple[str, str, int] | None) -> str:
 
 
 def _row_groups(
-    directory: Path, schema: Schema, sizes: Mapping[tuple[str, str], Sequence[int]]
+    directory: Location, schema: Schema, sizes: Mapping[tuple[str, str], Sequence[int]]
 ) -> dict[str, tuple[RowGroup, ...]]:
     """The row groups of each split, from the rows of each row group of the shards that have any."""
     found = {}

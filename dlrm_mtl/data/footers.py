@@ -1,37 +1,32 @@
 """Footers of parquet files: how many rows each row group has, and whether the columns are those of the schema."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from dlrm_mtl.data.context import Context
-from dlrm_mtl.ending import is_out_of_files
+from dlrm_mtl.location import Location
 from dlrm_mtl.quoting import quote, shorten
 from dlrm_mtl.schema import Schema, keeps_context
-
-UNREADABLE = (OSError, ValueError, OverflowError, RuntimeError, MemoryError, pa.ArrowException)
-"""What pyarrow raises for damaged files: ValueError for invalid UTF-8, OverflowError for impossible sizes, and
-others."""
+from dlrm_mtl.storage.parquet import UNREADABLE, first_line, is_of_file, open_parquet
 
 
-def read_footer(path: Path, rows: int, schema: Schema, split: str) -> tuple[int, ...]:
+def read_footer(path: Location, rows: int, schema: Schema, split: str) -> tuple[int, ...]:
     """Rows of each row group of a shard of a split that should have ``rows`` rows.
 
     Raises:
         ValueError: the file is not there, is no parquet file, or has other rows or columns than the schema says.
-        OSError: too many files are open to read it.
+        OSError: it cannot be read for a reason that lies elsewhere.
     """
-    if not path.is_file():
-        raise ValueError(f"{path}: not found, though schema.json lists it")
     try:
-        with pq.ParquetFile(path) as file:
+        with open_parquet(path) as file:
             metadata, arrow_schema = file.metadata, file.schema_arrow
             sizes = tuple(metadata.row_group(index).num_rows for index in range(metadata.num_row_groups))
             found = metadata.num_rows
+    except FileNotFoundError:
+        raise ValueError(f"{path}: not found, though schema.json lists it") from None
     except UNREADABLE as error:
-        if is_out_of_files(error):
+        if not is_of_file(error):
             raise
         raise ValueError(
             f"{path}: no row group can be read, the file is truncated or not parquet ({first_line(error)})"
@@ -45,12 +40,7 @@ def read_footer(path: Path, rows: int, schema: Schema, split: str) -> tuple[int,
     return sizes
 
 
-def first_line(error: BaseException) -> str:
-    """The message of a pyarrow error, without positions in its source code."""
-    return shorten(str(error).strip().split("\n")[0])
-
-
-def _check_columns(path: Path, schema: Schema, context_columns: Sequence[str], arrow_schema: pa.Schema) -> None:
+def _check_columns(path: Location, schema: Schema, context_columns: Sequence[str], arrow_schema: pa.Schema) -> None:
     numbers = (*schema.dense, *schema.regression_labels, *schema.weight_columns)
     classes = [name for name in schema.label_columns if name not in schema.regression_labels]
     names = [*(feature.name for feature in schema.categorical), *numbers, *classes, *context_columns]

@@ -4,15 +4,16 @@ the work; the caller gathers their results, so that all use the same data set.""
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from dlrm_mtl.data.checks import bad_values, check_shard
 from dlrm_mtl.data.dataset import Dataset
 from dlrm_mtl.data.footers import read_footer
 from dlrm_mtl.data.shards import BadShard, DataRecord, ShardRecord
 from dlrm_mtl.files import sha256
+from dlrm_mtl.location import Location
 from dlrm_mtl.run_config import Check, OnBadShard
 from dlrm_mtl.schema import Shard
+from dlrm_mtl.storage.parquet import first_line, is_of_file
 
 
 def inspect_values(dataset: Dataset, on_bad_shard: OnBadShard, rank: int, world_size: int) -> tuple[BadShard, ...]:
@@ -38,7 +39,7 @@ def record_shards(dataset: Dataset, check: Check, on_bad_shard: OnBadShard, rank
         ValueError: the first fault, unless bad shards are skipped.
     """
     records = []
-    row_groups: dict[tuple[str, Path], list[int]] = defaultdict(list)
+    row_groups: dict[tuple[str, Location], list[int]] = defaultdict(list)
     for split, groups in dataset.row_groups.items():
         for group in groups:
             row_groups[split, group.file].append(group.rows)
@@ -108,7 +109,7 @@ def _collect(faults: Iterator[BadShard], on_bad_shard: OnBadShard) -> tuple[BadS
     return tuple(found)
 
 
-def _record(path: Path, split: str, shard: Shard, row_groups: Sequence[int], check: Check) -> ShardRecord:
+def _record(path: Location, split: str, shard: Shard, row_groups: Sequence[int], check: Check) -> ShardRecord:
     size, mtime_ns = _state(path)
     digest = ""
     if check == "full":
@@ -142,22 +143,26 @@ def _recheck(dataset: Dataset, shard: ShardRecord, check: Check) -> ShardRecord:
     return replace(shard, sha256=digest, mtime_ns=mtime_ns)
 
 
-def _compare_with_schema(path: Path, shard: Shard, digest: str) -> None:
+def _compare_with_schema(path: Location, shard: Shard, digest: str) -> None:
     if shard.sha256 and digest != shard.sha256:
         raise ValueError(f"{path}: sha256 is {digest}, but schema.json says {shard.sha256}")
 
 
-def _state(path: Path) -> tuple[int, int]:
+def _state(path: Location) -> tuple[int, int]:
     """A file's size in bytes and the time of its last change."""
     try:
         found = path.stat()
     except OSError as error:
-        raise ValueError(f"{path}: cannot be read ({error.strerror})") from None
+        raise _unreadable(path, error) from None
     return found.st_size, found.st_mtime_ns
 
 
-def _checksum(path: Path) -> str:
+def _checksum(path: Location) -> str:
     try:
         return sha256(path)
     except OSError as error:
-        raise ValueError(f"{path}: cannot be read ({error.strerror})") from None
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: Location, error: OSError) -> Exception:
+    return ValueError(f"{path}: cannot be read ({first_line(error)})") if is_of_file(error) else error

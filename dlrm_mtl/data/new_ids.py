@@ -1,23 +1,22 @@
 """The ids of a data set that begin anew: their value is another one than in the data set that it continues."""
 
-from pathlib import Path
-
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from dlrm_mtl.data.footers import UNREADABLE, first_line, is_list
+from dlrm_mtl.data.footers import is_list
 from dlrm_mtl.files import sha256
+from dlrm_mtl.location import Location
 from dlrm_mtl.meaning import UNSEEN_ID
 from dlrm_mtl.quoting import quote
 from dlrm_mtl.schema import Schema
+from dlrm_mtl.storage.parquet import UNREADABLE, first_line, is_of_file, read_table
 
 Ids = npt.NDArray[np.int64]
 
 
-def read_new_ids(directory: Path, schema: Schema) -> dict[str, Ids]:
+def read_new_ids(directory: Location, schema: Schema) -> dict[str, Ids]:
     """By table, the ids (N,) that begin anew, ascending: those that the data set resets, then those that it appends.
     Tables without any are left out; where the data set continues none, the dictionary is empty.
 
@@ -51,14 +50,16 @@ def _with_unseen(array: pa.Array, new_ids: Ids) -> pa.Array:
     return pa.array(np.where(new_ids[place] == ids, UNSEEN_ID, ids).astype(ids.dtype), array.type)
 
 
-def _read(path: Path, checksum: str, rows: int, table: str, size: int) -> Ids:
+def _read(path: Location, checksum: str, rows: int, table: str, size: int) -> Ids:
     if not path.is_file():
         raise ValueError(f"{path}: not found, the ids of table {quote(table)} that begin anew")
     if sha256(path) != checksum:
         raise ValueError(f"{path}: differs from the file that schema.json names (sha256)")
     try:
-        ids = pq.read_table(path, columns=["id"])["id"]
+        ids = read_table(path, ["id"])["id"]
     except UNREADABLE as error:
+        if not is_of_file(error):
+            raise
         raise ValueError(f"{path}: cannot be read ({first_line(error)})") from None
     if ids.type != pa.int64() or ids.null_count or len(ids) != rows:
         raise ValueError(f"{path}: {len(ids)} values of type {ids.type}, expected {rows} of int64, none of them null")

@@ -155,7 +155,7 @@ class PartsReader:
         order = Order(dataset.row_groups[self._split])
         produced = 0
         for part in self._parts:
-            pieces = (self._source.read([piece], self._context) for piece in order.parts(part.start, part.stop))
+            pieces = self._source.pieces(order.parts(part.start, part.stop), self._context)
             for batch in _batches(dataset.schema, pieces, self._batch_size, self._context):
                 produced += 1
                 yield batch

@@ -1,12 +1,13 @@
 """Rows of a data set for readers; padding where a shard is lost."""
 
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from types import MappingProxyType
 
 import numpy as np
 import pyarrow as pa
 
+from dlrm_mtl.data.ahead import map_ahead
 from dlrm_mtl.data.assembly import Array
 from dlrm_mtl.data.batch import FILL, LOST
 from dlrm_mtl.data.context import Context
@@ -57,11 +58,15 @@ class RowSource:
         Raises:
             ValueError: a row group cannot be read, unless bad shards are skipped.
         """
-        pieces = [self._read(part, context) for part in parts]
+        pieces = list(self.pieces(parts, context))
         if padding:
             pieces.append(self.padding(padding, context, FILL))
         tables, positions = zip(*pieces, strict=True)
         return pa.concat_tables(tables, promote_options="permissive"), np.concatenate(positions)
+
+    def pieces(self, parts: Sequence[Part], context: Context | None = None) -> Iterator[tuple[pa.Table, Array]]:
+        """The rows of each part, as of :meth:`read`, and their positions."""
+        return map_ahead(lambda part: self._read(part, context), parts, self.dataset.reads_at_once)
 
     def padding(self, rows: int, context: Context | None = None, position: int = LOST) -> tuple[pa.Table, Array]:
         """Padding rows."""

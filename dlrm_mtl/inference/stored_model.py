@@ -10,6 +10,7 @@ from dlrm_mtl.config import ModelConfig
 from dlrm_mtl.distributed.checkpoint_directory import MANIFEST, list_checkpoints, read_manifest
 from dlrm_mtl.distributed.saved_model import position_of
 from dlrm_mtl.files import read_object
+from dlrm_mtl.location import Location, parse_location
 from dlrm_mtl.model_schema import ModelSchema
 from dlrm_mtl.quoting import quote
 from dlrm_mtl.recipe import parse_recipe
@@ -70,12 +71,15 @@ class StoredModel:
         )
 
     @property
-    def data(self) -> Path | None:
+    def data(self) -> Location | None:
         """Data set of the run, if the checkpoint is in the run's directory and the data set is there."""
         config = _read_config(self.path)
-        return Path(config.data) if config is not None and (Path(config.data) / "schema.json").is_file() else None
+        if config is None:
+            return None
+        data = parse_location(config.data)
+        return data if (data / "schema.json").is_file() else None
 
-    def fit(self, data: Path, schema: Schema) -> DataFit:
+    def fit(self, data: Location, schema: Schema) -> DataFit:
         """Compares the meaning of ids and dense values with that in a data set, which may continue the model's.
 
         Args:
@@ -174,7 +178,7 @@ def _of_run(path: Path, facts: Mapping[str, Any]) -> _Recorded:
             f"{path}: an earlier version wrote this checkpoint; expected it in its run's directory, whose config.json"
             " says what the model is"
         )
-    data = Path(config.data)
+    data = parse_location(config.data)
     schema = read_schema(data)
     check_meaning(path, facts, data, schema, "expected the data set that the run was trained on")
     _require_tasks(schema, facts, f"{data / 'schema.json'}")

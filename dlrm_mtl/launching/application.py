@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Collection, Sequence
+from pathlib import Path
 
 import torchx.specs as specs
 from torchx.components.dist import ddp, parse_nnodes
@@ -76,9 +77,9 @@ def check_choice(parameter: str, value: str, choices: Collection[str]) -> None:
 
 def _schema_of(config: TrainingConfig) -> Schema | None:
     """The schema of the data set; None where it is not on this machine, or there are several."""
-    if isinstance(config, RunConfig) and (config.data / "schema.json").is_file():
-        return read_schema(config.data)
-    return None
+    data = config.data if isinstance(config, RunConfig) else None
+    # The machine that launches a job may have no access to a store.
+    return read_schema(data) if isinstance(data, Path) and (data / "schema.json").is_file() else None
 
 
 def _check_arms(config: TrainingConfig, schema: Schema | None) -> None:

@@ -12,6 +12,7 @@ from dlrm_mtl.config import (
     require_directory_of,
     require_positive,
 )
+from dlrm_mtl.location import Location
 from dlrm_mtl.planning.presets import PresetName
 from dlrm_mtl.units import parse_bandwidth, parse_size
 
@@ -21,7 +22,7 @@ class PlanConfig:
     """Plans the embedding tables over a hypothetical cluster, and says whether they fit, on how many hosts, and
     what torchrec's cost model expects. Runs on one core without a GPU; exit code 1: the plan does not fit."""
 
-    data: Path | None = None
+    data: Location | None = None
     """Directory of the data set, of which only schema.json is read."""
     preset: PresetName | None = None
     """Instead of a data set: criteo-1tb is MLPerf's DLRM-DCNv2, with its model options and batch size unless others

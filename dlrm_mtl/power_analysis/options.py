@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dlrm_mtl.config import require, require_directory_of
+from dlrm_mtl.location import Location
 from dlrm_mtl.task_weights import parse_task_weights
 
 
@@ -15,7 +16,7 @@ class PowerOptions:
 
     run: Path | None = None
     """Run directory of dlrm_mtl.compare with at least two seeds, from which the noise is measured."""
-    data: Path | None = None
+    data: Location | None = None
     """Directory of a data set; only schema.json is read, and the noise is assumed."""
     effect: float = 0.05
     """The true NE gain to find, in percent; by default the one that the paper calls significant."""

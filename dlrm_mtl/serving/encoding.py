@@ -4,9 +4,10 @@ from pathlib import Path
 
 from data_prep.encoding.files import FILE, find_vocabulary, read_encoding, write_encoding
 from data_prep.encoding.values import load_values, write_values
+from dlrm_mtl.location import Location
 
 
-def copy_encoding(data: Path, directory: Path) -> None:
+def copy_encoding(data: Location, directory: Path) -> None:
     """Copies the encoding of a data set, where it has one. Raises ValueError where it is damaged."""
     if not (data / FILE).is_file():
         return

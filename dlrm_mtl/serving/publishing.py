@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dlrm_mtl.export_options import ExportOptions, Precision
+from dlrm_mtl.location import Location
 from dlrm_mtl.serving.deltas.applying import apply_deltas
 from dlrm_mtl.serving.deltas.manifest import Delta
 from dlrm_mtl.serving.deltas.writing import find_obstacle, write_delta
@@ -42,7 +43,7 @@ class Publication:
 
 
 def publish(
-    checkpoint: Path, arm: str, data: Path, out: Path, every: int, precision: Precision = "float"
+    checkpoint: Path, arm: str, data: Location, out: Path, every: int, precision: Precision = "float"
 ) -> Publication | None:
     """Publishes a model as the next in a folder of publications, as a full export, as a delta of the publication
     before, or both; None: it is there already. It is whole or not there. Full ones are the first, those that ``every``

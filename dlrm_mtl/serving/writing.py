@@ -15,6 +15,7 @@ from dlrm_mtl.files import sha256
 from dlrm_mtl.funnels import output_names
 from dlrm_mtl.inference.evaluation.fitting import check_fit
 from dlrm_mtl.inference.stored_model import StoredModel, open_stored_model
+from dlrm_mtl.location import Location
 from dlrm_mtl.meaning import Fingerprints, Meaning
 from dlrm_mtl.model_schema import Task
 from dlrm_mtl.models.embeddings import embedding_dims, table_owners
@@ -77,7 +78,7 @@ def write_export(options: ExportOptions) -> Manifest:
     return manifest
 
 
-def _find_data(stored: StoredModel, options: ExportOptions) -> Path | None:
+def _find_data(stored: StoredModel, options: ExportOptions) -> Location | None:
     """The data set, which fits the model; None if none is named, and the run's is not there."""
     data = options.data or stored.data
     notes = [stored.note] if stored.note else []
@@ -94,7 +95,7 @@ def _find_data(stored: StoredModel, options: ExportOptions) -> Path | None:
     return data
 
 
-def _open_rows(data: Path | None, stored: StoredModel) -> RowSource:
+def _open_rows(data: Location | None, stored: StoredModel) -> RowSource:
     """The rows on which int8 is compared with float."""
     if data is None:
         raise ValueError(f"{stored.path}: the run's data set, to compare int8 with float, is not there; give --data")

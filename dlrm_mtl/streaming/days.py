@@ -8,6 +8,7 @@ from pathlib import Path
 
 from dlrm_mtl.continuation import Period
 from dlrm_mtl.file_names import file_names
+from dlrm_mtl.location import Location, RemotePath
 from dlrm_mtl.meaning import TableFingerprint
 from dlrm_mtl.model_schema import Task
 from dlrm_mtl.quoting import quote
@@ -23,14 +24,14 @@ class Day:
 
     number: int
     """Its place among the days, from 0."""
-    data: Path
+    data: Location
     schema: Schema
     """Of the tasks that exist on this day."""
 
     @property
     def name(self) -> str:
         """Name of its run directory: number, and name of the data set's directory."""
-        directory = Path(os.path.abspath(self.data)).name
+        directory = (self.data if isinstance(self.data, RemotePath) else Path(os.path.abspath(self.data))).name
         return f"{self.number:04}-{file_names([directory])[directory]}"
 
     @property
@@ -68,7 +69,7 @@ def read_days(config: StreamConfig) -> tuple[Day, ...]:
 
 
 def _check_twice(days: Sequence[Day]) -> None:
-    places: dict[Path, Path] = {}
+    places: dict[Location, Location] = {}
     for day in days:
         first = places.setdefault(day.data.resolve(), day.data)
         if first is not day.data:

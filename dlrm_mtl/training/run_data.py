@@ -12,6 +12,7 @@ from dlrm_mtl.data.inspection import combine, inspect_values, recheck_shards, re
 from dlrm_mtl.data.shards import BadShard, DataRecord
 from dlrm_mtl.distributed.processes import Ranks
 from dlrm_mtl.files import read_json
+from dlrm_mtl.location import Location, name_below
 from dlrm_mtl.run_config import Check, OnBadShard
 from dlrm_mtl.schema import read_schema
 
@@ -34,7 +35,7 @@ def bad_data() -> Iterator[None]:
 
 @bad_data()
 def open_run_data(
-    data: Path, record: Path | None, on_bad_shard: OnBadShard, ranks: Ranks, split: str | None = None
+    data: Location, record: Path | None, on_bad_shard: OnBadShard, ranks: Ranks, split: str | None = None
 ) -> tuple[Dataset, DataRecord | None]:
     """The data set by its schema and footers, and the record of the run's start; None if it starts now. Collective.
 
@@ -99,7 +100,7 @@ def _read_record(file: Path) -> DataRecord | None:
 def _check_same(dataset: Dataset, ranks: Ranks) -> None:
     """Steps and tables follow from the data set, so ranks with different ones would wait for each other forever."""
     groups = [
-        (split, str(group.file.relative_to(dataset.directory)), group.index, group.rows)
+        (split, name_below(dataset.directory, group.file), group.index, group.rows)
         for split, row_groups in dataset.row_groups.items()
         for group in row_groups
     ]

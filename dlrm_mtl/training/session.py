@@ -3,7 +3,6 @@
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,6 +19,7 @@ from dlrm_mtl.distributed.quiet import silence_known_warnings
 from dlrm_mtl.distributed.topology import cluster_of
 from dlrm_mtl.distributed.versions import check_versions
 from dlrm_mtl.files import write_json
+from dlrm_mtl.location import Location
 from dlrm_mtl.models.dense_memory import memory_of
 from dlrm_mtl.models.option_reads import OptionReads
 from dlrm_mtl.models.ranker import DenseModules
@@ -167,7 +167,7 @@ def _schedules(stated: OptimizerConfig, in_steps: OptimizerConfig, steps: int) -
             yield f"optimizer.{name}: {', '.join(parts)} of {steps:,} steps"
 
 
-def _check_new_tasks(data: Path, schema: Schema, old_tasks: Collection[str]) -> None:
+def _check_new_tasks(data: Location, schema: Schema, old_tasks: Collection[str]) -> None:
     """Raises BadDataError where a new task has one class only: there would be nothing to learn."""
     for task in schema.tasks:
         if task.name not in old_tasks and not task.labels_differ:

@@ -1,11 +1,11 @@
-"""Items made one step ahead."""
+"""Items made ahead of their use."""
 
 import threading
 from collections.abc import Iterator
 
 import pytest
 
-from dlrm_mtl.data.ahead import ahead
+from dlrm_mtl.data.ahead import ahead, map_ahead
 
 
 class Source:
@@ -61,3 +61,22 @@ def test_whoever_stops_early_leaves_no_thread() -> None:
 
 def test_nothing_at_all() -> None:
     assert list(ahead(iter(()))) == []
+
+
+@pytest.mark.parametrize("threads", [0, 3])
+def test_a_function_of_items_computed_at_once(threads: int) -> None:
+    """So many are computed at once that each of the first can wait for the next ones."""
+    started = [threading.Event() for _ in range(20)]
+
+    def square(item: int) -> int:
+        started[item].set()
+        if item == 15:
+            raise ValueError("the fifteenth")
+        assert threads == 0 or started[min(item + threads - 1, 15)].wait(timeout=30)
+        return item * item
+
+    squares = map_ahead(square, range(20), threads)
+    assert [next(squares) for _ in range(15)] == [item * item for item in range(15)]
+    with pytest.raises(ValueError, match="the fifteenth"):
+        next(squares)
+    assert threads or not started[16].is_set()

@@ -15,6 +15,7 @@ from dlrm_mtl.config import CheckpointConfig, ModelConfig
 from dlrm_mtl.distributed.processes import Ranks
 from dlrm_mtl.ending import Terminated
 from dlrm_mtl.inference.stored_model import open_stored_model
+from dlrm_mtl.location import Location
 from dlrm_mtl.run_config import StreamConfig
 from dlrm_mtl.streaming.running import run_stream
 from dlrm_mtl.training.trainer import Trainer
@@ -165,7 +166,7 @@ def test_days_are_appended_to_a_finished_run(
     assert len(models(out)) == 4
     assert list(results(out, "comparison.json")["days/0003-d/comparison.json"]["tasks"]) == ["click", "like"]
 
-    def refused(data: tuple[Path, ...], *named: str, **changes: Any) -> None:
+    def refused(data: tuple[Location, ...], *named: str, **changes: Any) -> None:
         [message] = rank_pool.run(1, stream, replace(more, data=data, **changes))
         assert message.startswith("ValueError")
         assert mentions(message, *named)

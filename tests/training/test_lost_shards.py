@@ -32,7 +32,7 @@ def train_and_lose(ranks: Ranks, config: RunConfig) -> tuple[list[int], list[int
     trainer = make_trainer(ranks, config, "mean", 0)
     windows = [trainer.train_window(config.log_every)]
     for split in ("train", "eval"):
-        lose(ranks, config.data / split / "part-00001.parquet")
+        lose(ranks, Path(str(config.data)) / split / "part-00001.parquet")
     while not trainer.done:
         windows.append(trainer.train_window(config.log_every))
     metrics = trainer.evaluate().tasks
@@ -58,7 +58,7 @@ def test_under_skip_the_run_goes_on_without_its_rows(config: RunConfig, rank_poo
 def evaluate_without_a_file(ranks: Ranks, config: RunConfig) -> tuple[str, list[str]]:
     """The error of an evaluation, and what was logged of it."""
     trainer = make_trainer(ranks, config, "mean", 0)
-    (config.data / "eval/part-00001.parquet").unlink()
+    Path(str(config.data), "eval/part-00001.parquet").unlink()
     logged: list[str] = []
     handler = logging.Handler(logging.WARNING)
     handler.emit = lambda record: logged.append(record.getMessage())  # type: ignore[method-assign]

@@ -1,16 +1,16 @@
 """Which tasks of stored models can be evaluated on a data set."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from dlrm_mtl.funnels import with_label
 from dlrm_mtl.inference.stored_model import StoredModel
+from dlrm_mtl.location import Location
 from dlrm_mtl.model_schema import ModelSchema, Task
 from dlrm_mtl.quoting import quote
 from dlrm_mtl.schema import Schema
 
 
-def check_fit(models: Sequence[StoredModel], data: Path, schema: Schema) -> tuple[list[str], list[str]]:
+def check_fit(models: Sequence[StoredModel], data: Location, schema: Schema) -> tuple[list[str], list[str]]:
     """Checks that models fit a data set.
 
     Returns:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from dlrm_mtl.config import ShardingConfig, require, require_positive
+from dlrm_mtl.location import Location
 from dlrm_mtl.run_config import Check
 
 
@@ -15,7 +16,7 @@ class EvaluateOptions:
 
     checkpoint: tuple[Path, ...]
     """One or two checkpoints: RUN (its newest), RUN/seed-S or RUN/checkpoints/step-N."""
-    data: Path
+    data: Location
     """Directory of the data set."""
     out: Path
     """File for all numbers, beside the tables on stdout: JSON."""

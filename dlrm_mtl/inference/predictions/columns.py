@@ -6,14 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from dlrm_mtl.data.dataset import Dataset
-from dlrm_mtl.data.footers import UNREADABLE, first_line
 from dlrm_mtl.data.order import Part
 from dlrm_mtl.funnels import output_names
 from dlrm_mtl.model_schema import Task
 from dlrm_mtl.quoting import quote, shorten
+from dlrm_mtl.storage.parquet import UNREADABLE, first_line, is_of_file, open_parquet
 
 LISTED = 4000
 """Characters of the list of columns that a message shows."""
@@ -90,8 +89,11 @@ def _common_schema(dataset: Dataset, split: str, names: Sequence[str]) -> pa.Sch
     for shard in dataset.schema.splits[split] if names else ():
         path = dataset.directory / shard.file
         try:
-            has = pq.read_schema(path)
+            with open_parquet(path) as file:
+                has = file.schema_arrow
         except UNREADABLE as error:
+            if not is_of_file(error):
+                raise
             raise ValueError(f"{path}: cannot be read ({first_line(error)})") from None
         for name in names:
             if has.names.count(name) != 1:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from dlrm_mtl.config import ShardingConfig, require_positive
+from dlrm_mtl.location import Location
 from dlrm_mtl.run_config import Check
 
 
@@ -14,7 +15,7 @@ class PredictOptions:
 
     checkpoint: Path
     """A checkpoint (RUN/checkpoints/step-N), or a run directory, whose newest one is taken."""
-    data: Path
+    data: Location
     """Directory of the data set. Only the features of the split are read, and the columns to carry over: labels may be
     missing."""
     out: Path

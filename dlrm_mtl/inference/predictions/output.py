@@ -17,10 +17,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dlrm_mtl.data.footers import UNREADABLE
 from dlrm_mtl.data.shards import DataRecord
 from dlrm_mtl.files import is_leftover, publish, remove_leftovers, write_json
 from dlrm_mtl.inference.predictions.manifest import MANIFEST, Manifest, PartRecord, write_manifest
+from dlrm_mtl.storage.parquet import UNREADABLE
 from dlrm_mtl.training.run_data import DATA_RECORD
 
 PARTS = "parts"

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from dlrm_mtl.config import require, require_positive
+from dlrm_mtl.location import Location
 
 Visible = Literal["none", "earlier", "others"]
 
@@ -14,7 +15,7 @@ class TreesCase:
     """Trains LightGBM on each binary task by itself, with the seeds of a comparison on the same data, and adds it to
     the comparison's arms."""
 
-    data: Path
+    data: Location
     """Directory of the data set."""
     beside: Path
     """Run directory of dlrm_mtl.compare, whose arms were evaluated on the same rows. Its control stays the control."""

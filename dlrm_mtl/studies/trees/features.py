@@ -4,7 +4,6 @@ Notation: N rows, C columns, M tasks.
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from dlrm_mtl.data.dataset import open_dataset
 from dlrm_mtl.data.inspection import inspect_values
 from dlrm_mtl.data.order import Order
 from dlrm_mtl.data.source import RowSource
+from dlrm_mtl.location import Location
 from dlrm_mtl.model_schema import CategoricalFeature
 from dlrm_mtl.module_names import escape
 from dlrm_mtl.schema import Schema
@@ -42,7 +42,7 @@ class Features:
     """The kinds of columns and the features that they are made of."""
 
 
-def read_rows(directory: Path, schema: Schema, split: str, context: Context | None = None) -> MultiTaskBatch:
+def read_rows(directory: Location, schema: Schema, split: str, context: Context | None = None) -> MultiTaskBatch:
     """All rows of a split, in order.
 
     Raises:

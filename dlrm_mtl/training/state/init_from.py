@@ -9,6 +9,7 @@ import numpy as np
 
 from dlrm_mtl.arms import SINGLE_TASK
 from dlrm_mtl.data.new_ids import Ids, read_new_ids
+from dlrm_mtl.location import Location
 from dlrm_mtl.meaning import DenseFingerprint, Meaning, TableFingerprint, find_difference, without_fingerprint
 from dlrm_mtl.model_schema import ModelSchema, Task
 from dlrm_mtl.recipe import parse_recipe
@@ -34,7 +35,7 @@ class Start:
     goes_on: bool = False
     """Whether training goes on as if it had not ended: steps are counted on, and schedules and random numbers go on.
     Otherwise they begin anew."""
-    skipped: tuple[tuple[Path, Schema], ...] = ()
+    skipped: tuple[tuple[Location, Schema], ...] = ()
     """Data sets, and their directories, that lie between that of the checkpoint and the one to train on, in order: each
     continues the one before."""
 
@@ -55,7 +56,7 @@ class DataFit:
     ascending."""
 
 
-def check_meaning(path: Path, facts: Mapping[str, Any], data: Path, schema: Schema, way_out: str) -> str | None:
+def check_meaning(path: Path, facts: Mapping[str, Any], data: Location, schema: Schema, way_out: str) -> str | None:
     """Checks that ids and dense values mean the same in a checkpoint and in a data set.
 
     Returns, raises: as :func:`fit_data`, where no data set continues another.
@@ -63,7 +64,9 @@ def check_meaning(path: Path, facts: Mapping[str, Any], data: Path, schema: Sche
     return fit_data(path, facts, [(data, replace(schema, continues=None))], way_out).note
 
 
-def fit_data(path: Path, facts: Mapping[str, Any], data_sets: Sequence[tuple[Path, Schema]], way_out: str) -> DataFit:
+def fit_data(
+    path: Path, facts: Mapping[str, Any], data_sets: Sequence[tuple[Location, Schema]], way_out: str
+) -> DataFit:
     """Compares the meaning of ids and dense values in a checkpoint and in a data set that may continue the one of the
     checkpoint.
 
@@ -110,7 +113,7 @@ def fit_data(path: Path, facts: Mapping[str, Any], data_sets: Sequence[tuple[Pat
     return DataFit(note, new_ids)
 
 
-def keep_label_units(path: Path, facts: Mapping[str, Any], data: Path, schema: Schema) -> Schema:
+def keep_label_units(path: Path, facts: Mapping[str, Any], data: Location, schema: Schema) -> Schema:
     """The schema of a data set, with the means and deviations of labels that a checkpoint's heads have learnt.
 
     Raises:
@@ -147,7 +150,7 @@ def source_arm(arm: str, path: Path, facts: Mapping[str, Any]) -> str:
     )
 
 
-def fit_start(start: Start, facts: Mapping[str, Any], data: Path, schema: Schema, arms: Sequence[str]) -> DataFit:
+def fit_start(start: Start, facts: Mapping[str, Any], data: Location, schema: Schema, arms: Sequence[str]) -> DataFit:
     """Checks by the manifest of a checkpoint that arms can start from it with a data set.
 
     Raises:

@@ -1,0 +1,1 @@
+"""Files in object stores: parquet files, copies, a cache on the node."""
