@@ -113,8 +113,8 @@ def as_dict(config: Any) -> dict[str, Any]:
 
 def run(program: str, main: Callable[[], None], kind: str | None = None) -> None:
     """Runs an entry point. A user's error (ValueError) or one of the file system (OSError) is shown as one line without
-    a traceback, with exit code 2; an interrupt likewise with 130, preemption with 143; any other error by its
-    traceback, with 1. The process ends even if some of its threads still wait.
+    a traceback, with exit code 2, or 1 if it is one of the network; an interrupt likewise with 130, preemption with
+    143; any other error by its traceback, with 1. The process ends even if some of its threads still wait.
 
     This is for jobs of one process, and until the processes of a job have joined their group; from then on they end
     together (see :class:`dlrm_mtl.distributed.watch.Watch`). Every rank finds an error in an option. The first one
@@ -138,7 +138,7 @@ def run(program: str, main: Callable[[], None], kind: str | None = None) -> None
         code, message = (FAILED, stop.code) if isinstance(stop.code, str) else (stop.code or 0, "")
     except BaseException as error:
         code, message = exit_code(error), describe(error)
-        if code != FAILED:
+        if "\n" not in message:
             message = f"{program}: {message}"
     if code == 0:
         return

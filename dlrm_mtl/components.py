@@ -33,6 +33,7 @@ _JOB_PARAMETERS = """
     h: a named resource, instead of cpu, gpu and memMB
     max_retries: how often the scheduler submits a failed job again; it goes on from what the first try has finished
     rdzv_port: port of the rendezvous on the first node
+    join_timeout: seconds in which all nodes must have started; so long a node also waits for one that is lost
     restarts: how often a node starts its processes again after one of them has died; they go on from the newest
         checkpoint"""
 
@@ -128,7 +129,7 @@ def evaluate(*script_args: str, **job: Any) -> specs.AppDef:
     return application("dlrm_mtl.evaluate", EvaluateOptions, script_args, Job(**job))
 
 
-@_with_job("j", "gpu", "restarts")
+@_with_job("j", "gpu", "join_timeout", "restarts")
 def export(*script_args: str, j: str = "1x1", **job: Any) -> specs.AppDef:
     """Exports a trained model, in one process.
 

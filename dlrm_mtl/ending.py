@@ -20,6 +20,10 @@ TERMINATED = 128 + signal.SIGTERM
 """Exit code of a run that ended on SIGTERM: not a failure but unfinished, so that schedulers requeue it."""
 
 _PR_SET_PDEATHSIG = 1
+_OF_THE_NETWORK = frozenset(
+    {errno.EIO, errno.EREMOTEIO, errno.ESTALE, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETDOWN, errno.ENETUNREACH}
+)
+"""Errors of connections and network file systems that have no exception class of their own."""
 
 
 class Terminated(SystemExit):
@@ -38,9 +42,9 @@ class Terminated(SystemExit):
 
 
 def exit_code(error: BaseException) -> int:
-    """Exit code of a process that an exception ends."""
+    """Exit code of a process that an exception ends; :data:`REFUSED` if it would happen again in a second try."""
     if isinstance(error, (ValueError, OSError)):
-        return REFUSED
+        return FAILED if _may_pass(error) else REFUSED
     return INTERRUPTED if isinstance(error, KeyboardInterrupt) else FAILED
 
 
@@ -55,6 +59,12 @@ def describe(error: BaseException) -> str:
         limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         line += f"; a process may open {limit} files here (ulimit -n), which is not enough"
     return line
+
+
+def _may_pass(error: BaseException) -> bool:
+    """Whether a second try may not have the error."""
+    of_network = isinstance(error, OSError) and error.errno in _OF_THE_NETWORK
+    return of_network or isinstance(error, (ConnectionError, TimeoutError))
 
 
 def is_out_of_files(error: BaseException) -> bool:

@@ -1,5 +1,6 @@
 """The command line: wrong options, messages at the end, and a quick ``--help``."""
 
+import errno
 import subprocess
 import sys
 
@@ -65,6 +66,19 @@ def test_other_errors_keep_their_traceback(capsys: pytest.CaptureFixture[str]) -
     shown = capsys.readouterr().err
     assert "Traceback" in shown
     assert "RuntimeError: a defect" in shown
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ESTALE, "Stale file handle"), ConnectionError("rank 0 does not listen")])
+def test_an_error_of_the_network_is_one_line_upon_which_launchers_try_again(
+    capsys: pytest.CaptureFixture[str], error: OSError
+) -> None:
+    def fail() -> None:
+        raise error
+
+    with pytest.raises(SystemExit) as end:
+        cli.run("train", fail)
+    assert end.value.code == 1
+    assert capsys.readouterr().err == f"train: {error}\n"
 
 
 HELP = """

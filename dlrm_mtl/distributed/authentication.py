@@ -120,7 +120,7 @@ def connect(endpoint: Endpoint, rank: int, deadline: float) -> Link:
         deadline: on the monotonic clock.
 
     Raises:
-        OSError: rank 0 cannot be reached at that address, or did not accept this rank before the deadline.
+        ConnectionError: rank 0 cannot be reached at that address, or did not accept this rank before the deadline.
     """
     place = f"rank {rank} cannot reach rank 0 at {endpoint.host}:{endpoint.port}"
     while True:
@@ -128,7 +128,7 @@ def connect(endpoint: Endpoint, rank: int, deadline: float) -> Link:
             return _attempt(endpoint, rank, min(deadline, time.monotonic() + ATTEMPT_S))
         except OSError as error:
             if isinstance(error, (ConnectionRefusedError, PermissionError)) or time.monotonic() > deadline - PAUSE_S:
-                raise OSError(f"{place}: {error}") from None
+                raise ConnectionError(f"{place}: {error}") from None
         time.sleep(PAUSE_S)
 
 

@@ -17,6 +17,7 @@ from dlrm_mtl.distributed.coordinator import FailureCoordinator
 from dlrm_mtl.distributed.links import Link, pair
 from dlrm_mtl.distributed.rendezvous import bounded_rendezvous, store_endpoint, store_of_one
 from dlrm_mtl.distributed.watch import Watch
+from dlrm_mtl.ending import REFUSED, exit_code
 from dlrm_mtl.srun import become_rank
 
 MARGIN_S = 10
@@ -82,7 +83,7 @@ class Ranks:
             result = action()
         except Exception as error:
             own_error = error
-        is_users = isinstance(own_error, (ValueError, OSError))
+        is_users = own_error is not None and exit_code(own_error) == REFUSED
         for rank, failure in enumerate(self.gather(None if own_error is None else (is_users, str(own_error)))):
             if failure is None:
                 continue
@@ -103,14 +104,15 @@ def process_group(timeout_s: int) -> Iterator[Ranks]:
 
     In a job of several ranks, an exception on one rank, or the end of its process, ends all of them within seconds, see
     :class:`Watch`. In a job of one rank the exception is raised unchanged. A SystemExit must be raised by all ranks.
-    Ranks that do not connect in time end with exit code 2, see :func:`bounded_rendezvous`.
+    Ranks that do not connect in time end with exit code 1, see :func:`bounded_rendezvous`.
 
     Args:
         timeout_s: seconds after which a step or collective that does not complete ends the job.
 
     Raises:
-        ValueError: more processes on a node than it has GPUs; the ranks cannot connect; a launcher whose restarts may
-            hang; tasks of srun that :func:`dlrm_mtl.srun.become_rank` refuses.
+        ConnectionError: the ranks cannot connect.
+        ValueError: more processes on a node than it has GPUs; a launcher whose restarts may hang; tasks of srun that
+            :func:`dlrm_mtl.srun.become_rank` refuses.
     """
     become_rank()
     _default_environment()
@@ -173,7 +175,8 @@ def _init_process_group(device: torch.device, timeout_s: int) -> dist.ProcessGro
         )
     except dist.DistError as error:
         reason = str(error).splitlines()[0]
-        raise ValueError(f"the {os.environ['WORLD_SIZE']} ranks did not meet at {store_endpoint()}: {reason}") from None
+        text = f"the {os.environ['WORLD_SIZE']} ranks did not meet at {store_endpoint()}: {reason}"
+        raise ConnectionError(text) from None
     group = dist.group.WORLD
     assert group is not None
     return group
@@ -222,6 +225,6 @@ def _check_restarts() -> None:
         and int(os.environ["WORLD_SIZE"]) > 1
     ):
         raise ValueError(
-            "torchrun's --max_restarts needs TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 in its environment, and --standalone"
-            " or --rdzv_backend c10d: a restart may hang otherwise"
+            "restarts of torchrun may hang: start python -m dlrm_mtl.torchrun in its place, with --standalone or"
+            " --rdzv_backend c10d"
         )

@@ -13,7 +13,7 @@ import torch.distributed as dist
 from torch.distributed.distributed_c10d import Store
 
 from dlrm_mtl.distributed.failure import Failure, Kind, announce
-from dlrm_mtl.ending import REFUSED, end_process
+from dlrm_mtl.ending import FAILED, end_process
 
 NOTICE_S = 10
 """Seconds after which a rank says what it waits for."""
@@ -24,7 +24,7 @@ LOOPBACK = "lo"
 @contextmanager
 def bounded_rendezvous(timeout_s: int) -> Iterator[None]:
     """Limits the time of the block in which the ranks connect to the store. The first rank of each node says after some
-    seconds what it waits for; after ``timeout_s`` the process ends with exit code 2."""
+    seconds what it waits for; after ``timeout_s`` the process ends with exit code 1, as a second try may succeed."""
     if os.environ["WORLD_SIZE"] == "1":
         yield
         return
@@ -64,5 +64,5 @@ def _guard(connected: threading.Event, timeout_s: int) -> None:
         return
     if is_first_of_node:
         text = f"the {world_size} ranks did not meet at {store_endpoint()} within {timeout_s} s"
-        announce(Failure(Kind.ERROR, rank, REFUSED, text))
-    end_process(REFUSED)
+        announce(Failure(Kind.ERROR, rank, FAILED, text))
+    end_process(FAILED)

@@ -9,7 +9,8 @@ from torchx.components.dist import ddp, parse_nnodes
 from torchx.specs.builders import parse_mounts
 
 from dlrm_mtl import cli
-from dlrm_mtl.launching.environment import CPU_MEMORY, CPU_THREADS, RESTARTS, parse_variables
+from dlrm_mtl.config import require_positive
+from dlrm_mtl.launching.environment import CPU_MEMORY, CPU_THREADS, parse_variables
 from dlrm_mtl.launching.errors import RefusedLaunchError
 from dlrm_mtl.launching.job import CPUS_PER_GPU, CPUS_PER_RANK, MB_PER_GPU, MB_PER_RANK, Job
 from dlrm_mtl.launching.role import JobRole
@@ -45,17 +46,16 @@ def application(
                 share_weights(config.task_weights, schema.task_names)
         mounts = _checked_mounts(job.mounts or [])
         variables = parse_variables(job.env)
+        require_positive(job, "join_timeout")
     except ValueError as error:
         raise RefusedLaunchError(str(error)) from None
-    # torchrun reads its options from PET_ variables, too; TorchX has no parameter for this one.
-    restarting = {"PET_MAX_RESTARTS": str(job.restarts), **RESTARTS} if job.restarts else {}
     app = ddp(
         *first,
         *script_args,
         m=module,
         name=f"{module.replace('.', '-').replace('_', '-')}/",
         j=job.j,
-        env={**CPU_THREADS, **CPU_MEMORY, **restarting, **variables},
+        env={**CPU_THREADS, **CPU_MEMORY, **variables},
         image=job.image,
         mounts=mounts,
         cpu=job.cpu or processes * (CPUS_PER_GPU if job.gpu else CPUS_PER_RANK),
@@ -65,7 +65,10 @@ def application(
         max_retries=job.max_retries,
         rdzv_port=job.rdzv_port,
     )
-    app.roles = [JobRole(**vars(role), job=job) for role in app.roles]
+    [role] = app.roles
+    shell, command = role.args
+    role.args = [shell, f"{_launcher(job)}{command.removeprefix('torchrun')}"]
+    app.roles = [JobRole(**vars(role), job=job)]
     return app
 
 
@@ -100,6 +103,13 @@ def _check_arms(config: TrainingConfig, schema: Schema | None) -> None:
                 check_arm(arm, schema.task_names)
         except MissingModuleError as error:
             print(f"{error}; the job checks arm {quote(arm.text)} when it starts", file=sys.stderr)
+
+
+def _launcher(job: Job) -> str:
+    """The command that takes torchrun's place, with the options that ddp has no parameters for."""
+    # read_timeout is also how long a node tries to reach the first one.
+    rendezvous = f"join_timeout={job.join_timeout},read_timeout={job.join_timeout}"
+    return f"python -m dlrm_mtl.torchrun --max_restarts {job.restarts} --rdzv_conf {rendezvous}"
 
 
 def _checked_mounts(mounts: Sequence[str]) -> list[str]:

@@ -7,14 +7,6 @@ from dlrm_mtl.quoting import MAX_LENGTH, quote
 _NEXT = re.compile(r"[,;](?=[A-Za-z_]\w*=)")
 """Between two variables. Commas without NAME= behind them, and further =, belong to values."""
 
-RESTARTS = {
-    # Otherwise torch 2.13 keeps one store over the restarts, in which new workers find the addresses of dead ones.
-    "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
-    # Seconds that a node waits for lost nodes before it goes on without them, or fails; 600 by default.
-    "PET_RDZV_CONF": "join_timeout=120",
-}
-"""Environment that restarts of workers need beside torchrun's --max-restarts."""
-
 CPU_THREADS = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0"}
 """One thread per rank: more threads than free cores make a step several times slower."""
 

@@ -22,4 +22,5 @@ class Job(NamedTuple):
     h: Optional[str] = None
     max_retries: int = 0
     rdzv_port: int = 29500
+    join_timeout: int = 900
     restarts: int = 3

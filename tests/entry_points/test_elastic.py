@@ -11,8 +11,9 @@ import pytest
 from tests.datasets import make_dataset
 from tests.entry_points import processes
 from tests.entry_points.launched import Launched, launched, listens, parent
-from tests.entry_points.processes import ROOT
+from tests.entry_points.processes import ROOT, complaint
 from tests.faults.outcome import newest_step, read_outcome, read_starts
+from tests.messages import mentions
 from tests.pages import command
 from tests.waiting import free_port
 
@@ -56,7 +57,7 @@ def torchrun(data: Path, out: Path) -> list[str]:
 
 
 def torchrun_with_restarts(data: Path, out: Path) -> list[str]:
-    return ["env", *command("torchrun", "TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 torchrun", **values(data, out))]
+    return command("torchrun", "python -m dlrm_mtl.torchrun --standalone", **values(data, out))
 
 
 def torchx(data: Path, out: Path, j: str = "1x2", port: int | None = None) -> list[str]:
@@ -76,6 +77,11 @@ def values(data: Path, out: Path, epochs: int = EPOCHS) -> dict[str, str | Path]
 def await_training(launch: Launched, out: Path, start: int) -> None:
     """Waits until the run was started this many times and has written a checkpoint since."""
     launch.until(lambda: len(read_starts(out)) == start and newest_step(out) > read_starts(out)[-1]["step"] + EVERY)
+
+
+def is_agent(launch: Launched) -> bool:
+    """Whether torchrun has read its options and looks for the other nodes."""
+    return "pt_elastic" in [Path(f"/proc/{pid}/comm").read_text().strip() for pid in launch.processes]
 
 
 @pytest.mark.parametrize(("j", "killed"), [("1x2", [1, 0]), ("2x1", [0])])
@@ -123,23 +129,41 @@ def test_preempted_launchers_end_in_time_and_go_on_on_two_machines(
         with launched(out, tmp_path / "output", *words, "--reader.workers", "1") as job:
             await_training(job, out, start)
             job.terminate()
-            assert job.wait() != 0, job.output
+            assert job.wait() == (1 if words[0] == "torchx" else 143), job.output
             job.wait_for_all()
         assert newest_step(out) < STEPS
         # TorchX stops showing the output of its processes.
         said = "".join([job.output, *(log.read_text() for log in tmp_path.glob("logs/**/std???.log"))])
         assert f"told to end (SIGTERM) at step {newest_step(out)} of {STEPS}" in said
         tracebacks = said.split("Traceback (most recent call last)")[1:]
-        assert tracebacks
         assert all(LAUNCHERS.search(traceback) for traceback in tracebacks), "launchers alone say where they were"
         assert f'File "{ROOT / "dlrm_mtl"}/' not in said
-    # Machines that run the same command are one job.
+    # Machines that run the same command are one job, also if the one that the others look for starts last.
     place: dict[str, str | Path | int] = {"HOST": "localhost", "PORT": free_port(), "NAME": "test"}
-    words = command("torchrun", "torchrun --nnodes 2", **values(data, out), **place)
-    with launched(out, tmp_path / "first", *words) as one, launched(out, tmp_path / "second", *words) as two:
-        assert [one.wait(), two.wait()] == [0, 0], one.output + two.output
+    words = command("torchrun", "python -m dlrm_mtl.torchrun --nnodes 2", **values(data, out), **place)
+    other = [word.replace("join_timeout", "is_host=0,join_timeout") for word in words]
+    with launched(out, tmp_path / "second", *other) as two:
+        two.until(lambda: is_agent(two))
+        with launched(out, tmp_path / "first", *words) as one:
+            assert [one.wait(), two.wait()] == [0, 0], one.output + two.output
     assert [start["world_size"] for start in read_starts(out)] == [2, 2, 2]
     assert read_outcome(out) == undisturbed
+
+
+def test_an_error_of_the_users_ends_a_job_once(tmp_path: Path) -> None:
+    words = torchrun_with_restarts(tmp_path / "nowhere", tmp_path / "run")
+    assert words[words.index("--max_restarts") + 1] == "3"
+    words[words.index("--nproc_per_node") + 1] = "1"
+    assert mentions(complaint(processes.run(*words)), "train", "nowhere/schema.json", "not found")
+
+
+def test_nodes_that_do_not_meet_in_time_say_where(tmp_path: Path) -> None:
+    place: dict[str, str | Path | int] = {"HOST": "localhost", "PORT": free_port(), "NAME": "test"}
+    words = command("torchrun", "python -m dlrm_mtl.torchrun --nnodes 2", **values(tmp_path, tmp_path), **place)
+    process = processes.run(*(word.replace("=900", "=1") for word in words))
+    assert process.returncode == 1
+    assert mentions(process.stderr.splitlines()[-1], "torchrun", 2, f"localhost:{place['PORT']}", "join_timeout=1")
+    assert "Traceback" not in process.stderr
 
 
 def test_a_preempted_process(data: Path, tmp_path: Path) -> None:

@@ -100,11 +100,9 @@ def test_an_elastic_job_needs_its_least_nodes_alone() -> None:
     assert [task["minAvailable"] for task in manifest["spec"]["tasks"]] == [1, 0]
 
 
-def test_restarts_are_prepared_for(manifest: Manifest) -> None:
+def test_restarts_and_late_nodes_are_prepared_for(manifest: Manifest) -> None:
     for container in containers(manifest):
-        environment = {entry["name"]: entry["value"] for entry in container["env"]}
-        assert environment["PET_MAX_RESTARTS"] == "3"
-        assert environment["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] == "1"
+        assert " --max_restarts 3 --rdzv_conf join_timeout=900,read_timeout=900 " in container["command"][2]
 
 
 def test_lists_of_nccl_arrive_whole() -> None:
