@@ -236,7 +236,7 @@ def test_what_is_launched_is_an_experiment(small_dataset: Path, tmp_path: Path) 
     [role] = materialize_appdef(component("experiments"), words[at + 1 :]).roles
     launched = shlex.split(role.args[1])
     assert launched[launched.index("--nproc_per_node") + 1] == "2"
-    process = python(*launched[launched.index("-m") + 1 :], processes=2)
+    process = python(*launched[launched.index("-m", launched.index("--role")) + 1 :], processes=2)
     assert process.returncode == 0, process.stderr
     comparison = tmp_path / "run" / "search" / "comparison.json"
     assert json.loads(comparison.with_name("environment.json").read_text())["world_size"] == 2
@@ -255,7 +255,7 @@ def test_what_is_launched_is_a_stream(tmp_path: Path) -> None:
     )
     [role] = materialize_appdef(component("stream"), words[words.index("components/stream.py:stream") + 1 :]).roles
     launched = shlex.split(role.args[1])
-    process = python(*launched[launched.index("-m") + 1 :], processes=2)
+    process = python(*launched[launched.index("-m", launched.index("--role")) + 1 :], processes=2)
     assert process.returncode == 0, process.stderr
     comparison = tmp_path / "run" / "days" / "0001-b" / "comparison.json"
     assert list(json.loads(comparison.read_text())["arms"]) == ["mean", "multibalance"]
