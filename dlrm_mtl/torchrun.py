@@ -1,7 +1,7 @@
-"""Starts a job's processes on a node: ``python -m dlrm_mtl.torchrun --nproc_per_node 2 -m dlrm_mtl.train --data DIR ...``.
+"""Starts a job's processes on a node: ``python -m dlrm_mtl.torchrun --nproc_per_node 2 -m dlrm_mtl.train --data DIR``.
 
-The options are those of torchrun. A process that dies is restarted as by torchrun; an error that the user must fix ends the
-job at once, with exit code 2.
+The options are those of torchrun. A process that dies is restarted as by torchrun; an error that the user must fix ends
+the job at once, with exit code 2.
 """
 
 import sys

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from torch.distributed import run
+from torch.distributed.elastic.agent.server.api import DEFAULT_ROLE
 from torch.distributed.elastic.agent.server.local_elastic_agent import LocalElasticAgent
 from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import record
@@ -20,8 +21,8 @@ def run_workers(arguments: Sequence[str]) -> int:
     """Runs torchrun with these arguments.
 
     Returns:
-        exit code: that of a worker that refuses to run (2); 128 and the number of a signal that ended this process; 1 if
-        the nodes did not meet.
+        exit code: 2 after an error that the user must fix, which a worker has shown; 128 and the number of a signal
+        that ended this process; 1 if the nodes did not meet.
 
     Raises:
         ChildFailedError: workers failed otherwise, and no restart is left.
@@ -52,10 +53,18 @@ class _WorkerRefusedError(Exception):
 class _Agent(LocalElasticAgent):
     """Does not restart workers after an error that a restart cannot cure."""
 
+    def run(self, role: str = DEFAULT_ROLE) -> Any:
+        try:
+            return super().run(role)
+        except SignalException:
+            # A scheduler ends the other nodes when the first one has ended.
+            if self._pcontext is not None:
+                self._monitor_workers(self._worker_group)
+            raise
+
     def _monitor_workers(self, worker_group: Any) -> Any:
         result = super()._monitor_workers(worker_group)
         if any(failure.exitcode == REFUSED for failure in result.failures.values()):
-            # The first of several nodes that ends may make the scheduler end the others.
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
             raise _WorkerRefusedError
         return result

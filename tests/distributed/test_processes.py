@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from dlrm_mtl.distributed.processes import Ranks, process_group
-from tests.messages import mentions
+from tests.messages import mentions, naming
 from tests.ranks import RankPool
 
 
@@ -115,5 +115,5 @@ def test_restarts_that_may_hang_are_refused(monkeypatch: pytest.MonkeyPatch) -> 
     launcher = {"TORCHELASTIC_USE_AGENT_STORE": "True", "TORCHELASTIC_MAX_RESTARTS": "3"}
     for name, value in {**launcher, "RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "2"}.items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(ValueError, match="dlrm_mtl.torchrun"), process_group(30):
+    with pytest.raises(ValueError, match=naming("dlrm_mtl.torchrun")), process_group(30):
         pass
