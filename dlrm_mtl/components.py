@@ -21,7 +21,7 @@ Component = TypeVar("Component", bound=Callable[..., specs.AppDef])
 
 _JOB_PARAMETERS = """
     j: {nodes}x{processes per node}; on GPUs, one process per GPU; {least nodes}:{nodes}x{processes per node} goes on
-        with fewer nodes when some are lost
+        with fewer nodes when some are lost, not on Slurm, whose jobs keep their nodes
     env: further environment of the processes, A=1,B=2; values may hold commas and =
     image: container image, for kubernetes
     mounts: what the container mounts, for kubernetes: type=volume,src=CLAIM,dst=PATH for a persistent volume claim,
@@ -35,7 +35,9 @@ _JOB_PARAMETERS = """
     rdzv_port: port of the rendezvous on the first node
     join_timeout: seconds in which all nodes must have started; so long a node also waits for one that is lost
     restarts: how often a node starts its processes again after one of them has died; they go on from the newest
-        checkpoint"""
+        checkpoint
+    save_time: seconds that processes have between SIGTERM and SIGKILL when the job is preempted or, on Slurm, near its
+        time limit; after its first checkpoint the job says how many it needs"""
 
 
 def _with_job(*left_out: str) -> Callable[[Component], Component]:

@@ -19,6 +19,9 @@ INTERRUPTED = 128 + signal.SIGINT
 TERMINATED = 128 + signal.SIGTERM
 """Exit code of a run that ended on SIGTERM: not a failure but unfinished, so that schedulers requeue it."""
 
+SAVE_TIME = "DLRM_MTL_SAVE_TIME"
+"""Variable in which a launcher says how many seconds its processes have between SIGTERM and SIGKILL."""
+
 _PR_SET_PDEATHSIG = 1
 _OF_THE_NETWORK = frozenset(
     {errno.EIO, errno.EREMOTEIO, errno.ESTALE, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETDOWN, errno.ENETUNREACH}

@@ -13,7 +13,10 @@ from torch.distributed.elastic.multiprocessing.errors import record
 from torch.distributed.elastic.rendezvous.api import RendezvousError
 from torch.distributed.launcher import api
 
-from dlrm_mtl.ending import FAILED, REFUSED, complain
+from dlrm_mtl.ending import FAILED, REFUSED, SAVE_TIME, complain
+
+SAVE_S = 120
+"""Seconds between SIGTERM and SIGKILL of the workers, unless ``--shutdown_timeout`` is given."""
 
 
 @record
@@ -32,6 +35,9 @@ def run_workers(arguments: Sequence[str]) -> int:
     # launch_agent has no parameter for it.
     api.LocalElasticAgent = _Agent  # type: ignore[attr-defined]
     options = run.parse_args(arguments)
+    if options.shutdown_timeout is None:
+        options.shutdown_timeout = SAVE_S
+    os.environ[SAVE_TIME] = str(options.shutdown_timeout)
     try:
         run.run(options)
     except _WorkerRefusedError:

@@ -46,7 +46,7 @@ def application(
                 share_weights(config.task_weights, schema.task_names)
         mounts = _checked_mounts(job.mounts or [])
         variables = parse_variables(job.env)
-        require_positive(job, "join_timeout")
+        require_positive(job, "join_timeout", "save_time")
     except ValueError as error:
         raise RefusedLaunchError(str(error)) from None
     app = ddp(
@@ -109,7 +109,8 @@ def _launcher(job: Job) -> str:
     """The command that takes torchrun's place, with the options that ddp has no parameters for."""
     # read_timeout is also how long a node tries to reach the first one.
     rendezvous = f"join_timeout={job.join_timeout},read_timeout={job.join_timeout}"
-    return f"python -m dlrm_mtl.torchrun --max_restarts {job.restarts} --rdzv_conf {rendezvous}"
+    limits = f"--max_restarts {job.restarts} --rdzv_conf {rendezvous} --shutdown_timeout {job.save_time}"
+    return f"python -m dlrm_mtl.torchrun {limits}"
 
 
 def _checked_mounts(mounts: Sequence[str]) -> list[str]:

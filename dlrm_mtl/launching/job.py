@@ -24,3 +24,4 @@ class Job(NamedTuple):
     rdzv_port: int = 29500
     join_timeout: int = 900
     restarts: int = 3
+    save_time: int = 120

@@ -6,6 +6,7 @@ import torchx.specs as specs
 
 from dlrm_mtl.launching.errors import RefusedLaunchError
 from dlrm_mtl.launching.job import Job
+from dlrm_mtl.quoting import quote
 
 
 @dataclass
@@ -25,6 +26,9 @@ class JobRole(specs.Role):
             from dlrm_mtl.launching.kubernetes.manifest import complete
 
             complete(dryrun_info.request, self.job)
+        elif scheduler == "slurm" and ":" in self.job.j:
+            text = f"j is {quote(self.job.j)}, but a job on Slurm keeps its nodes, expected {{nodes}}x{{processes}}"
+            raise RefusedLaunchError(text)
         elif self.job.overlay:
             raise RefusedLaunchError(f"--overlay changes a manifest of Kubernetes, the scheduler is {scheduler}")
         return dryrun_info

@@ -1,5 +1,6 @@
 """All that is seen of a run from outside: its status and its loggers."""
 
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from dlrm_mtl.monitoring.background import Background
 from dlrm_mtl.monitoring.logger import LoggedArm, Logger, Outcome, load_logger, scalars
 from dlrm_mtl.monitoring.status import Status, now_text
 from dlrm_mtl.monitoring.tensorboard import TensorBoard
+from dlrm_mtl.monitoring.time_to_save import time_to_save
 from dlrm_mtl.quoting import shorten
 from dlrm_mtl.run_config import TrainingConfig
 from dlrm_mtl.run_directory import flat
@@ -31,7 +33,8 @@ class Monitor:
     def __init__(self, config: TrainingConfig | None = None) -> None:
         self._status: Status | None = None
         self._loggers: list[tuple[Logger, Background]] = []
-        self._round_began = 0.0
+        self._round_began = self._round_s = 0.0
+        self._has_saved = False
         if config is None:
             return
         file, self._config = config.prometheus, config
@@ -67,7 +70,8 @@ class Monitor:
         """Every arm has trained a window, on ``rows`` rows together, up to a step."""
         if self._status is not None:
             began, self._round_began = self._round_began, time.monotonic()
-            self._status.set(step=step, samples_per_second=rows / (self._round_began - began))
+            self._round_s = self._round_began - began
+            self._status.set(step=step, samples_per_second=rows / self._round_s)
             self._status.write_soon()
 
     def checkpoint(self, step: int, seconds: float) -> None:
@@ -75,6 +79,9 @@ class Monitor:
         if self._status is not None:
             self._status.set(checkpoint={"step": step, "time": now_text(), "seconds": round(seconds, 3)})
             self._status.write_soon()
+            if not self._has_saved and (line := time_to_save(self._round_s, seconds)):
+                print(line, file=sys.stderr, flush=True)
+            self._has_saved = True
 
     def end(self, outcome: Outcome, error: str = "") -> None:
         """The job ends; waits a while for the loggers."""

@@ -17,7 +17,7 @@ from torchx.specs.finder import get_component
 
 from dlrm_mtl import components
 from tests.entry_points.processes import ROOT, complaint, python, run
-from tests.messages import mentions
+from tests.messages import mentions, naming
 from tests.pages import command
 from tests.streaming.small_days import make_days
 
@@ -105,6 +105,13 @@ def test_nodes_of_a_slurm_job_meet_on_its_first(name: str) -> None:
         [f"--job-name={'criteo' if name == 'prepare' else name}-{node}", "--requeue"] for node in range(2)
     ]
     assert script.count("--rdzv_endpoint ${SLURM_JOB_NODELIST_HET_GROUP_0:=localhost}:29511") == 2
+
+
+def test_a_job_of_slurm_keeps_its_nodes() -> None:
+    with get_runner() as runner, pytest.raises(ValueError, match=naming("1:2x4", "Slurm")):
+        runner.dryrun_component(
+            f"{ROOT}/components/train.py:train", ["-j", "1:2x4", "--", *["--data", "D", "--out", "R"]], "slurm"
+        )
 
 
 WRONG_ARMS = (

@@ -74,8 +74,12 @@ def test_every_component(name: str) -> None:
             assert volumes[mounts[path]["name"]]["persistentVolumeClaim"] == {"claimName": claim}
             assert mounts[path]["readOnly"] == read_only
         assert task["maxRetry"] == spec["maxRetry"] == 3
-        policies = {policy["event"]: policy["action"] for policy in task["policies"]}
-        assert policies == {"PodEvicted": "RestartJob", "PodFailed": "RestartJob"}
+        # Volcano follows the first that fits.
+        assert task["policies"] == [
+            {"exitCode": 2, "action": "TerminateJob"},
+            {"event": "PodEvicted", "action": "RestartJob"},
+            {"event": "PodFailed", "action": "RestartJob"},
+        ]
 
 
 def test_nodes_find_each_other(manifest: Manifest) -> None:
@@ -103,6 +107,15 @@ def test_an_elastic_job_needs_its_least_nodes_alone() -> None:
 def test_restarts_and_late_nodes_are_prepared_for(manifest: Manifest) -> None:
     for container in containers(manifest):
         assert " --max_restarts 3 --rdzv_conf join_timeout=900,read_timeout=900 " in container["command"][2]
+
+
+def test_pods_have_longer_to_end_than_their_processes() -> None:
+    manifest = dry_run(COMPONENTS["train"].replace("--max_retries 3", "--save_time 300"))
+    validate(manifest)
+    for task, container in zip(manifest["spec"]["tasks"], containers(manifest), strict=True):
+        assert " --shutdown_timeout 300 " in container["command"][2]
+        assert task["template"]["spec"]["terminationGracePeriodSeconds"] > 300
+        assert "policies" not in task
 
 
 def test_lists_of_nccl_arrive_whole() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from torchx.schedulers.kubernetes_scheduler import KubernetesJob, sanitize_for_serialization
 
+from dlrm_mtl.ending import REFUSED
 from dlrm_mtl.launching.errors import RefusedLaunchError
 from dlrm_mtl.launching.job import Job
 from dlrm_mtl.launching.kubernetes.overlay import merged, read_overlay
@@ -18,6 +19,9 @@ RDMA_DEVICES = re.compile(r"rdma/|vpc\.amazonaws\.com/efa$")
 SECRET = re.compile(r"(^|_)(TOKEN|PASSWORD|SECRET|API_KEY|ACCESS_KEY)$", re.IGNORECASE)
 """Names of variables whose values are secrets."""
 
+LAUNCHER_S = 10
+"""Seconds that the launcher has to end after the processes that it started."""
+
 Manifest = dict[str, Any]
 
 
@@ -28,12 +32,14 @@ def complete(request: KubernetesJob, job: Job) -> None:
         RefusedLaunchError: an overlay that cannot be used, a manifest that a cluster would refuse, or a secret in it.
     """
     manifest: Manifest = sanitize_for_serialization(request.resource)
+    _end_after_a_users_error(manifest)
     overlay = read_overlay(Path(job.overlay)) if job.overlay else {}
     source = job.overlay or "the manifest"
     overlaid = merged(manifest, overlay, source)
     check_manifest(overlaid, source)
     # The overlay may ask for devices, and has the last word.
-    manifest = merged(merged(manifest, _additions(_has_rdma(overlaid)), source), overlay, source)
+    additions = _additions(_has_rdma(overlaid), job.save_time)
+    manifest = merged(merged(manifest, additions, source), overlay, source)
     for pod in _pods(manifest):
         if pod.get("hostNetwork"):
             # The names of other pods are the cluster's.
@@ -42,11 +48,25 @@ def complete(request: KubernetesJob, job: Job) -> None:
     request.resource = manifest
 
 
-def _additions(rdma: bool) -> Manifest:
-    """What every job has beside what TorchX gives it, as an overlay: no more rights than training needs."""
+def _end_after_a_users_error(manifest: Manifest) -> None:
+    """An error that the user must fix ends a job that is started again after all others."""
+    for task in manifest["spec"]["tasks"]:
+        if task.get("policies"):
+            # Volcano follows the first policy that fits.
+            task["policies"] = [{"exitCode": REFUSED, "action": "TerminateJob"}, *task["policies"]]
+
+
+def _additions(rdma: bool, save_time: int) -> Manifest:
+    """What every job has beside what TorchX gives it, as an overlay: no more rights than training needs, and time to
+    save.
+
+    Args:
+        save_time: seconds that the container's processes have after SIGTERM.
+    """
     capabilities = {"drop": ["ALL"], **({"add": ["IPC_LOCK"]} if rdma else {})}
     pod = {
         "automountServiceAccountToken": False,
+        "terminationGracePeriodSeconds": save_time + LAUNCHER_S,
         "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
         "containers": [{"securityContext": {"allowPrivilegeEscalation": False, "capabilities": capabilities}}],
     }
