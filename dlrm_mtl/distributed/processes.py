@@ -15,6 +15,7 @@ from dlrm_mtl.distributed.affinity import own_cpus
 from dlrm_mtl.distributed.authentication import CONNECT_S, accept_ranks, connect, host_of_first, listen, store_address
 from dlrm_mtl.distributed.coordinator import FailureCoordinator
 from dlrm_mtl.distributed.links import Link, pair
+from dlrm_mtl.distributed.network import describe, nccl_log
 from dlrm_mtl.distributed.rendezvous import bounded_rendezvous, store_endpoint, store_of_one
 from dlrm_mtl.distributed.watch import Watch
 from dlrm_mtl.ending import REFUSED, exit_code
@@ -35,6 +36,8 @@ class Ranks:
     local_world_size: int
     device: torch.device
     group: dist.ProcessGroup
+    network: str = ""
+    """What the ranks communicate by, for people; empty for one rank. Rank 0 knows NCCL's network."""
     watch: Watch = field(default_factory=Watch)
 
     @property
@@ -136,8 +139,8 @@ def process_group(timeout_s: int) -> Iterator[Ranks]:
 def _join(device: torch.device, local_world_size: int, timeout_s: int) -> Iterator[Ranks]:
     try:
         with bounded_rendezvous(timeout_s + MARGIN_S):
-            group = _init_process_group(device, timeout_s + MARGIN_S)
-            ranks = Ranks(dist.get_rank(), dist.get_world_size(), local_world_size, device, group)
+            group, network = _init_process_group(device, local_world_size, timeout_s + MARGIN_S)
+            ranks = Ranks(dist.get_rank(), dist.get_world_size(), local_world_size, device, group, network)
             ranks = replace(ranks, watch=_start_watch(ranks, timeout_s))
         stop: SystemExit | None = None
         try:
@@ -161,25 +164,32 @@ def _join(device: torch.device, local_world_size: int, timeout_s: int) -> Iterat
             dist.destroy_process_group()
 
 
-def _init_process_group(device: torch.device, timeout_s: int) -> dist.ProcessGroup:
+def _init_process_group(device: torch.device, local_world_size: int, timeout_s: int) -> tuple[dist.ProcessGroup, str]:
+    """The process group, and :attr:`Ranks.network`."""
     alone = os.environ["WORLD_SIZE"] == "1"
+    on_gpu = device.type == "cuda"
     try:
-        dist.init_process_group(
-            "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
-            store=store_of_one() if alone else None,
-            rank=0 if alone else -1,
-            world_size=1 if alone else -1,
-            timeout=timedelta(seconds=timeout_s),
-            # Otherwise NCCL guesses the GPU of a barrier.
-            device_id=device if device.type == "cuda" else None,
-        )
+        with nccl_log(wanted=on_gpu and os.environ["RANK"] == "0") as log:
+            dist.init_process_group(
+                "cpu:gloo,cuda:nccl" if on_gpu else "gloo",
+                store=store_of_one() if alone else None,
+                rank=0 if alone else -1,
+                world_size=1 if alone else -1,
+                timeout=timedelta(seconds=timeout_s),
+                # Otherwise NCCL guesses the GPU of a barrier.
+                device_id=device if on_gpu else None,
+            )
+            if on_gpu and not alone:
+                dist.all_reduce(torch.zeros(1, device=device))  # connects NCCL, which then has chosen its network
+                torch.cuda.synchronize(device)
+            network = "" if alone else describe(device, dist.get_world_size(), local_world_size, log())
     except dist.DistError as error:
         reason = str(error).splitlines()[0]
         text = f"the {os.environ['WORLD_SIZE']} ranks did not meet at {store_endpoint()}: {reason}"
         raise ConnectionError(text) from None
     group = dist.group.WORLD
     assert group is not None
-    return group
+    return group, network
 
 
 def _connect_ranks(ranks: Ranks) -> dict[int, Link]:

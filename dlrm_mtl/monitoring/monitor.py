@@ -123,11 +123,13 @@ class ArmMonitor:
 
 @contextmanager
 def monitored(config: TrainingConfig, ranks: Ranks) -> Iterator[Monitor]:
-    """The monitor of a job, which says how the job ends. Collective.
+    """The monitor of a job, which says what the ranks communicate by, and how the job ends. Collective.
 
     Raises:
         ValueError: on every rank, see :class:`Monitor`.
     """
+    if ranks.is_first and ranks.network:
+        print(ranks.network, file=sys.stderr, flush=True)
     monitor = ranks.run_on_all(lambda: Monitor(config if ranks.is_first else None))
     ranks.watch.before_end(partial(monitor.end, "failed"))
     try:

@@ -24,6 +24,8 @@ def compare(data: Path, out: Path, *options: str | Path, processes: int = 0) -> 
     assert process.returncode == 0, process.stderr
     assert str(out / "report.md") in process.stdout
     assert str(out / "report.html") in process.stdout
+    # Rank 0 says what the ranks communicate by.
+    assert process.stderr.count(f"{processes} ranks on 1 node communicate by gloo over ") == (processes > 1)
     comparison: dict[str, Any] = json.loads((out / "comparison.json").read_text())
     return comparison
 

@@ -1,17 +1,22 @@
 """Manifests by TorchX's dry run, and their schemas."""
 
 import functools
+import io
 import json
 import shlex
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
 from typing import Any
 
 import jsonschema
 import kubernetes_validate
 import yaml
+from torchx.cli.argparse_util import ArgOnceAction, torchxconfig
+from torchx.cli.main import main
 from torchx.runner import get_runner
 
-from tests.entry_points.processes import ROOT, run
+from tests.entry_points.processes import ROOT
 
 SCHEMA = json.loads((ROOT / "dlrm_mtl/launching/kubernetes/volcano_job.json").read_text())
 SCHEMA["$defs"]["io.k8s.api.core.v1.PodTemplateSpec"] = {"required": ["spec"]}  # pods are checked by themselves
@@ -21,13 +26,19 @@ VERSIONS = ("1.29", "1.37")
 Manifest = dict[str, Any]
 
 
+@contextmanager
+def _retries_are_no_surprise() -> Iterator[None]:
+    """TorchX warns of a defect of Volcano 1.4 with retries."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r"\s*Role \w+ configured with restarts")
+        yield
+
+
 def dry_run(component: str) -> Manifest:
     """The manifest that a component and its arguments would submit to the queue ``training``. Call it in the project's
     root."""
     name, *arguments = shlex.split(component)
-    with get_runner() as runner, warnings.catch_warnings():
-        # TorchX warns of a defect of Volcano 1.4 with retries.
-        warnings.filterwarnings("ignore", message=r"\s*Role \w+ configured with restarts")
+    with get_runner() as runner, _retries_are_no_surprise():
         request = runner.dryrun_component(name, arguments, "kubernetes", cfg={"queue": "training"}).request
     manifest: Manifest = yaml.safe_load(str(request))
     return manifest
@@ -35,11 +46,14 @@ def dry_run(component: str) -> Manifest:
 
 @functools.cache
 def dry_run_of_command(command: str) -> Manifest:
-    """The manifest that a ``torchx run`` command would submit."""
-    program, verb, *arguments = shlex.split(command)
-    process = run(program, verb, *([] if "--dryrun" in arguments else ["--dryrun"]), *arguments)
-    assert process.returncode == 0, process.stderr
-    manifest: Manifest = yaml.safe_load(process.stdout.partition("=== SCHEDULER REQUEST ===")[2])
+    """The manifest that a ``torchx run`` command would submit. Call it in the project's root."""
+    _, verb, *arguments = shlex.split(command)
+    for action in (torchxconfig, ArgOnceAction):
+        action.called_args.clear()  # those of earlier commands of this process
+    output = io.StringIO()
+    with redirect_stdout(output), _retries_are_no_surprise():
+        main([verb, *([] if "--dryrun" in arguments else ["--dryrun"]), *arguments])
+    manifest: Manifest = yaml.safe_load(output.getvalue().partition("=== SCHEDULER REQUEST ===")[2])
     return manifest
 
 

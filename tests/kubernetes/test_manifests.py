@@ -1,7 +1,9 @@
 """Manifests for Kubernetes: valid, with the expected contents."""
 
 import re
+import tomllib
 from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -9,17 +11,24 @@ import kubernetes_validate
 import pytest
 import yaml
 from torchx import specs
+from torchx.runner import get_runner
 
 from dlrm_mtl.launching import resources
 from tests.entry_points.processes import ROOT
 from tests.kubernetes.manifests import VERSIONS, Manifest, dry_run, dry_run_of_command, validate
 from tests.messages import naming
+from tests.pages import blocks, command
 
 DOCUMENT = ROOT / "docs/launching/kubernetes.md"
-COMMANDS = [
-    " ".join(command.replace("\\\n", " ").split())
-    for command in re.findall(r"^    (torchx run(?:.*\\\n)*.*)$", DOCUMENT.read_text(), flags=re.MULTILINE)
-]
+NETWORKS = ROOT / "docs/launching/networks.md"
+
+
+def indented_commands(document: Path) -> list[str]:
+    found = re.findall(r"^    (torchx run(?:.*\\\n)*.*)$", document.read_text(), flags=re.MULTILINE)
+    return [" ".join(command.replace("\\\n", " ").split()) for command in found]
+
+
+COMMANDS = indented_commands(DOCUMENT)
 IMAGE = "--image registry.example/dlrm-mtl:0.1"
 MOUNTS = "--mounts type=volume,src=rec-data,dst=/data,readonly,type=volume,src=rec-runs,dst=/runs"
 COMPONENTS = {
@@ -145,6 +154,41 @@ def test_nodes_with_fast_networks(name: str, devices: dict[str, str], monkeypatc
         assert container["securityContext"]["capabilities"]["add"] == ["IPC_LOCK"]
 
 
+def test_the_documented_nodes_and_networks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A site's own node, asked for by the page's command, with the page's overlay."""
+    namespace: dict[str, Any] = {}
+    [example] = blocks(NETWORKS, "python")
+    exec(example, namespace)
+    [registered] = blocks(NETWORKS, "toml")
+    [name] = tomllib.loads(registered)["project"]["entry-points"]["torchx.named_resources"]
+    monkeypatch.setitem(specs._named_resource_factories, name, namespace[name])
+    monkeypatch.setitem(specs._named_resource_factories, "h200x8_rdma", resources.h200x8_rdma)
+    [launch] = indented_commands(NETWORKS)
+    [overlay] = blocks(NETWORKS, "yaml")
+    (tmp_path / "site.yaml").write_text(overlay)
+    manifest = dry_run_of_command(launch)
+    validate(manifest)
+    for container in containers(manifest):
+        assert container["resources"]["limits"]["rdma/ib"] == "8"
+        environment = {entry["name"]: entry["value"] for entry in container["env"]}
+        assert environment["NCCL_IB_HCA"] == "=mlx5_0,mlx5_1"
+    for own in (f"-h {name}", f"--gpu 8 --overlay {tmp_path}/site.yaml"):
+        manifest = dry_run_of_command(launch.replace("-h h200x8_rdma", own))
+        validate(manifest)
+        for container in containers(manifest):
+            assert int(container["resources"]["limits"]["rdma/rdma_shared_device_a"]) == 1
+            assert container["securityContext"]["capabilities"]["add"] == ["IPC_LOCK"]
+
+
+def test_lists_of_nccl_in_a_documented_slurm_job() -> None:
+    name, *arguments = command("networks", "torchx run -s slurm")[6:]
+    with get_runner() as runner:
+        request = runner.dryrun_component(name, arguments, "slurm", cfg={"partition": "gpu"}).request
+    for replica in request.replicas.values():
+        assert replica.env["NCCL_IB_HCA"] == "=mlx5_0,mlx5_1"
+        assert replica.env["NCCL_IB_GID_INDEX"] == "3"
+
+
 def test_what_a_cluster_refuses_is_found(manifest: Manifest) -> None:
     validate(manifest)
     job, task, pod, container = (deepcopy(manifest) for _ in range(4))
@@ -170,9 +214,9 @@ def test_there_are_documented_commands() -> None:
     assert len(COMMANDS) >= 3
 
 
-@pytest.mark.parametrize("command", COMMANDS, ids=range(len(COMMANDS)))
-def test_documented_commands(command: str) -> None:
-    validate(dry_run_of_command(command))
+@pytest.mark.parametrize("launch", COMMANDS, ids=range(len(COMMANDS)))
+def test_documented_commands(launch: str) -> None:
+    validate(dry_run_of_command(launch))
 
 
 def test_the_documented_excerpt_is_the_manifest() -> None:
