@@ -14,16 +14,18 @@ def main() -> None:
     config = cli.parse(CompareConfig, "dlrm_mtl.compare")
     with torchrec_imports():
         from dlrm_mtl.distributed.processes import process_group
+        from dlrm_mtl.mirroring.mirror import mirrored
         from dlrm_mtl.monitoring.monitor import monitored
         from dlrm_mtl.studies.comparison import run_comparison
 
-    with process_group(config.timeout_s) as ranks, monitored(config, ranks) as monitor:
-        run_comparison(config, ranks, monitor)
-    if ranks.is_first:
-        # After the process group, so that the other ranks neither wait for the figures nor import matplotlib.
-        from dlrm_mtl.reporting.html import write_run_report
+    with mirrored(config) as mirror:
+        with process_group(config.timeout_s) as ranks, monitored(config, ranks, mirror) as monitor:
+            run_comparison(config, ranks, monitor)
+        if ranks.is_first:
+            # After the process group, so that the other ranks neither wait for the figures nor import matplotlib.
+            from dlrm_mtl.reporting.html import write_run_report
 
-        print(f"\n{write_run_report(config.out)}", flush=True)
+            print(f"\n{write_run_report(config.out)}", flush=True)
 
 
 if __name__ == "__main__":

@@ -44,24 +44,27 @@ def _run_comparisons(names: Sequence[str], arguments: Sequence[str]) -> None:
     config = cli.parse(ExperimentConfig, f"dlrm_mtl.experiments {sys.argv[1]}", arguments)
     with torchrec_imports():
         from dlrm_mtl.distributed.processes import process_group
+        from dlrm_mtl.mirroring.mirror import mirrored
         from dlrm_mtl.monitoring.monitor import monitored
         from dlrm_mtl.schema import read_schema
         from dlrm_mtl.studies.running import describe_work, finish_studies, plan_studies, run_studies
 
     schema = read_schema(config.data)
     plans = plan_studies(config, names, schema)
-    with process_group(config.timeout_s) as ranks, monitored(config, ranks) as monitor:
+    with mirrored(config) as mirror:
+        with process_group(config.timeout_s) as ranks, monitored(config, ranks, mirror) as monitor:
+            if ranks.is_first:
+                print(describe_work(plans, schema), flush=True)
+            run_studies(plans, ranks, monitor)
         if ranks.is_first:
-            print(describe_work(plans, schema), flush=True)
-        run_studies(plans, ranks, monitor)
-    if ranks.is_first:
-        # After the process group, so that the other ranks do not wait for the figures.
-        print(f"\n{finish_studies(plans, schema)}", flush=True)
+            # After the process group, so that the other ranks do not wait for the figures.
+            print(f"\n{finish_studies(plans, schema)}", flush=True)
 
 
 def _compare_architectures(config: ArchitecturesConfig, *, as_front: bool = False) -> None:
     with torchrec_imports():
         from dlrm_mtl.distributed.processes import process_group
+        from dlrm_mtl.mirroring.mirror import mirrored
         from dlrm_mtl.monitoring.monitor import monitored
         from dlrm_mtl.schema import read_schema
         from dlrm_mtl.studies.architectures.running import finish_architectures, plan_architectures, run_architectures
@@ -70,13 +73,14 @@ def _compare_architectures(config: ArchitecturesConfig, *, as_front: bool = Fals
 
     schema = read_schema(config.data)
     plans = plan_architectures(config, schema)
-    with process_group(config.timeout_s) as ranks, monitored(config, ranks) as monitor:
+    with mirrored(config) as mirror:
+        with process_group(config.timeout_s) as ranks, monitored(config, ranks, mirror) as monitor:
+            if ranks.is_first:
+                print(describe_work(plans, schema), flush=True)
+            run_architectures(plans, schema, ranks, monitor)
         if ranks.is_first:
-            print(describe_work(plans, schema), flush=True)
-        run_architectures(plans, schema, ranks, monitor)
-    if ranks.is_first:
-        finish = finish_front if as_front else finish_architectures
-        print(f"\n{finish(plans, schema)}", flush=True)
+            finish = finish_front if as_front else finish_architectures
+            print(f"\n{finish(plans, schema)}", flush=True)
 
 
 def _train_trees(case: TreesCase) -> None:

@@ -65,6 +65,9 @@ class TrainingConfig:
     """MODULE:CLASS that gets the numbers of the logs, too: dlrm_mtl.monitoring.mlflow:MLflow, or one of your own."""
     prometheus: Path | None = None
     """FILE.prom to which the run's status is written, for node exporter's textfile collector."""
+    mirror: Location | None = None
+    """Directory or URI to which the run directory is copied as checkpoints become whole, and from which a node that has
+    none restores it."""
     model: ModelConfig = field(default_factory=ModelConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     sharding: ShardingConfig = field(default_factory=ShardingConfig)

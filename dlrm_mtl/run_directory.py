@@ -18,7 +18,7 @@ CHANGEABLE = (
     *("data", "out", "reader.workers", "reader.prefetch", "checkpoint"),
     *(f"sharding.{name}" for name in ("kinds", "reserve", "min_partition", "kernels", "cache_load_factor", "prefetch")),
     *("timeout_s", "on_bad_shard", "check", "max_nonfinite_steps", "show_plan", "keep_models"),
-    *("on_bad_day", "task_begins", "task_ends", "publish", "every", "logger", "prometheus"),
+    *("on_bad_day", "task_begins", "task_ends", "publish", "every", "logger", "prometheus", "mirror"),
 )
 """Options that may change when a run is continued: where things are and how the work is done. All others define what is
 trained. Checksums tell whether the data is the same, wherever it lies."""

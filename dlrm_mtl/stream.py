@@ -15,16 +15,18 @@ def main() -> None:
     config = cli.parse(StreamConfig, "dlrm_mtl.stream")
     with torchrec_imports():
         from dlrm_mtl.distributed.processes import process_group
+        from dlrm_mtl.mirroring.mirror import mirrored
         from dlrm_mtl.monitoring.monitor import monitored
         from dlrm_mtl.reporting.streams.report import write_stream_report
         from dlrm_mtl.reporting.streams.stream_file import StreamResults
         from dlrm_mtl.streaming.running import run_stream
 
-    with process_group(config.timeout_s) as ranks, monitored(config, ranks) as monitor:
-        run_stream(config, ranks, monitor)
-    if ranks.is_first:
-        # After the process group, so that the other ranks do not wait for the figures.
-        print(f"\n{write_stream_report(StreamResults(config.out))}", flush=True)
+    with mirrored(config) as mirror:
+        with process_group(config.timeout_s) as ranks, monitored(config, ranks, mirror) as monitor:
+            run_stream(config, ranks, monitor)
+        if ranks.is_first:
+            # After the process group, so that the other ranks do not wait for the figures.
+            print(f"\n{write_stream_report(StreamResults(config.out))}", flush=True)
 
 
 if __name__ == "__main__":

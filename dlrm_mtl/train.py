@@ -14,12 +14,13 @@ from dlrm_mtl.run_config import TrainConfig
 def main() -> None:
     config = cli.parse(TrainConfig, "dlrm_mtl.train")
     with torchrec_imports():
+        from dlrm_mtl.mirroring.mirror import mirrored
         from dlrm_mtl.reporting.markdown import format_result
         from dlrm_mtl.reporting.run_results import write_result
         from dlrm_mtl.training.loop import train_arms
         from dlrm_mtl.training.session import open_session
 
-    with open_session(config, [config.arm]) as session:
+    with mirrored(config) as mirror, open_session(config, [config.arm], mirror) as session:
         results = train_arms(session, [config.arm], config.seed, config.out)
         if session.ranks.is_first:
             file = write_result(config, session.source.dataset.schema, session.length, results)

@@ -14,6 +14,7 @@ FLOORS = (
     {"balancing", "statistics", "storage"},
     {"data", "distributed", "models"},
     {"metrics"},
+    {"mirroring"},
     {"monitoring"},
     {"training"},
     {"reporting"},

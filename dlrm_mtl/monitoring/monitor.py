@@ -8,9 +8,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from dlrm_mtl.background import Background
 from dlrm_mtl.cli import as_dict
 from dlrm_mtl.distributed.processes import Ranks
-from dlrm_mtl.monitoring.background import Background
+from dlrm_mtl.mirroring.mirror import Mirror
 from dlrm_mtl.monitoring.logger import LoggedArm, Logger, Outcome, load_logger, scalars
 from dlrm_mtl.monitoring.status import Status, now_text
 from dlrm_mtl.monitoring.tensorboard import TensorBoard
@@ -30,7 +31,8 @@ class Monitor:
         ValueError: see :func:`load_logger`; the directory of the Prometheus file is missing.
     """
 
-    def __init__(self, config: TrainingConfig | None = None) -> None:
+    def __init__(self, config: TrainingConfig | None = None, mirror: Mirror | None = None) -> None:
+        self._mirror = mirror
         self._status: Status | None = None
         self._loggers: list[tuple[Logger, Background]] = []
         self._round_began = self._round_s = 0.0
@@ -57,6 +59,7 @@ class Monitor:
             self._round_began = time.monotonic()
             self._status.set(seed=seed, step=step, steps=steps, samples_per_second=None, checkpoint=None, arms={})
             self._status.write_soon()
+            self._copy_soon()  # the results of the seed before
 
     def open_arm(self, arm: str, seed: int, directory: Path, step: int) -> "ArmMonitor | None":
         """What the log of an arm gives its lines to; None: nothing does."""
@@ -82,6 +85,7 @@ class Monitor:
             if not self._has_saved and (line := time_to_save(self._round_s, seconds)):
                 print(line, file=sys.stderr, flush=True)
             self._has_saved = True
+            self._copy_soon()
 
     def end(self, outcome: Outcome, error: str = "") -> None:
         """The job ends; waits a while for the loggers."""
@@ -91,6 +95,11 @@ class Monitor:
                 thread.close(END_S[outcome])
             self._status.set(logger_failures=sum(thread.failures for _, thread in loggers))
             self._status.end(outcome, shorten(error))
+
+    def _copy_soon(self) -> None:
+        if self._mirror is not None and self._status is not None:
+            self._mirror.copy_soon()
+            self._status.set(mirror_failures=self._mirror.failures)
 
 
 class ArmMonitor:
@@ -122,15 +131,20 @@ class ArmMonitor:
 
 
 @contextmanager
-def monitored(config: TrainingConfig, ranks: Ranks) -> Iterator[Monitor]:
+def monitored(config: TrainingConfig, ranks: Ranks, mirror: Mirror | None = None) -> Iterator[Monitor]:
     """The monitor of a job, which says what the ranks communicate by, and how the job ends. Collective.
 
+    Args:
+        mirror: from which the run directory is restored, and to which checkpoints are copied.
+
     Raises:
-        ValueError: on every rank, see :class:`Monitor`.
+        ValueError: on every rank, see :class:`Monitor` and :meth:`Mirror.begin`.
     """
     if ranks.is_first and ranks.network:
         print(ranks.network, file=sys.stderr, flush=True)
-    monitor = ranks.run_on_all(lambda: Monitor(config if ranks.is_first else None))
+    monitor = ranks.run_on_all(lambda: Monitor(config if ranks.is_first else None, mirror))
+    if mirror is not None:
+        mirror.begin(ranks)
     ranks.watch.before_end(partial(monitor.end, "failed"))
     try:
         yield monitor

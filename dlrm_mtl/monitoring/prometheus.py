@@ -21,6 +21,7 @@ _HELP = {
     "evaluation_ne": "NE of a task over the evaluation rows",
     "evaluation_nmse": "NMSE of a regression task over the evaluation rows",
     "logger_failures": "Calls of the logger that failed",
+    "mirror_failures": "Copies to the mirror that failed",
 }
 
 Labels = Mapping[str, str]
@@ -47,7 +48,8 @@ def _samples(status: Mapping[str, Any], run: Labels) -> Iterator[tuple[str, Labe
     for each in STATUSES:
         yield "status", {**run, "status": each}, each == status["status"]
     yield "updated_timestamp_seconds", run, _seconds(status["time"])
-    yield "logger_failures", run, status.get("logger_failures")
+    for name in ("logger_failures", "mirror_failures"):
+        yield name, run, status.get(name)
     seed = {**run, "seed": str(status.get("seed", ""))}
     for name in ("step", "steps", "samples_per_second"):
         yield name, seed, status.get(name)

@@ -20,6 +20,7 @@ from dlrm_mtl.distributed.topology import cluster_of
 from dlrm_mtl.distributed.versions import check_versions
 from dlrm_mtl.files import write_json
 from dlrm_mtl.location import Location
+from dlrm_mtl.mirroring.mirror import Mirror
 from dlrm_mtl.models.dense_memory import memory_of
 from dlrm_mtl.models.option_reads import OptionReads
 from dlrm_mtl.models.ranker import DenseModules
@@ -74,10 +75,10 @@ class Session:
 
 
 @contextmanager
-def open_session(config: RunConfig, arms: Sequence[str]) -> Iterator[Session]:
+def open_session(config: RunConfig, arms: Sequence[str], mirror: Mirror | None = None) -> Iterator[Session]:
     """A session in a process group of its own, see :func:`prepare`."""
     check_versions()
-    with process_group(config.timeout_s) as ranks, monitored(config, ranks) as monitor:
+    with process_group(config.timeout_s) as ranks, monitored(config, ranks, mirror) as monitor:
         yield prepare(config, arms, ranks, monitor=monitor)
 
 

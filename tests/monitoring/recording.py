@@ -10,6 +10,7 @@ from unittest import mock
 
 from dlrm_mtl.distributed.processes import Ranks
 from dlrm_mtl.ending import Terminated
+from dlrm_mtl.mirroring.mirror import mirrored
 from dlrm_mtl.monitoring.logger import LoggedArm, Outcome
 from dlrm_mtl.monitoring.monitor import monitored
 from dlrm_mtl.run_config import CompareConfig
@@ -72,7 +73,7 @@ def compare(ranks: Ranks, config: CompareConfig, window: int = -1, error: str = 
 
     with mock.patch.object(Trainer, "train_window", counted):
         try:
-            with monitored(config, ranks) as monitor:
+            with mirrored(config) as mirror, monitored(config, ranks, mirror) as monitor:
                 run_comparison(config, ranks, monitor)
         except (Terminated, ValueError) as stop:
             return f"{type(stop).__name__}: {stop}"
