@@ -14,7 +14,7 @@ def main() -> None:
     config = cli.parse(CompareConfig, "dlrm_mtl.compare")
     with torchrec_imports():
         from dlrm_mtl.distributed.processes import process_group
-        from dlrm_mtl.mirroring.mirror import mirrored
+        from dlrm_mtl.monitoring.mirror import mirrored
         from dlrm_mtl.monitoring.monitor import monitored
         from dlrm_mtl.studies.comparison import run_comparison
 

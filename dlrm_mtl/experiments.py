@@ -44,7 +44,7 @@ def _run_comparisons(names: Sequence[str], arguments: Sequence[str]) -> None:
     config = cli.parse(ExperimentConfig, f"dlrm_mtl.experiments {sys.argv[1]}", arguments)
     with torchrec_imports():
         from dlrm_mtl.distributed.processes import process_group
-        from dlrm_mtl.mirroring.mirror import mirrored
+        from dlrm_mtl.monitoring.mirror import mirrored
         from dlrm_mtl.monitoring.monitor import monitored
         from dlrm_mtl.schema import read_schema
         from dlrm_mtl.studies.running import describe_work, finish_studies, plan_studies, run_studies
@@ -64,7 +64,7 @@ def _run_comparisons(names: Sequence[str], arguments: Sequence[str]) -> None:
 def _compare_architectures(config: ArchitecturesConfig, *, as_front: bool = False) -> None:
     with torchrec_imports():
         from dlrm_mtl.distributed.processes import process_group
-        from dlrm_mtl.mirroring.mirror import mirrored
+        from dlrm_mtl.monitoring.mirror import mirrored
         from dlrm_mtl.monitoring.monitor import monitored
         from dlrm_mtl.schema import read_schema
         from dlrm_mtl.studies.architectures.running import finish_architectures, plan_architectures, run_architectures

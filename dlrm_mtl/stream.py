@@ -15,7 +15,7 @@ def main() -> None:
     config = cli.parse(StreamConfig, "dlrm_mtl.stream")
     with torchrec_imports():
         from dlrm_mtl.distributed.processes import process_group
-        from dlrm_mtl.mirroring.mirror import mirrored
+        from dlrm_mtl.monitoring.mirror import mirrored
         from dlrm_mtl.monitoring.monitor import monitored
         from dlrm_mtl.reporting.streams.report import write_stream_report
         from dlrm_mtl.reporting.streams.stream_file import StreamResults

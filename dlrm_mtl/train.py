@@ -14,7 +14,7 @@ from dlrm_mtl.run_config import TrainConfig
 def main() -> None:
     config = cli.parse(TrainConfig, "dlrm_mtl.train")
     with torchrec_imports():
-        from dlrm_mtl.mirroring.mirror import mirrored
+        from dlrm_mtl.monitoring.mirror import mirrored
         from dlrm_mtl.reporting.markdown import format_result
         from dlrm_mtl.reporting.run_results import write_result
         from dlrm_mtl.training.loop import train_arms

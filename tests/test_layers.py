@@ -14,7 +14,6 @@ FLOORS = (
     {"balancing", "statistics", "storage"},
     {"data", "distributed", "models"},
     {"metrics"},
-    {"mirroring"},
     {"monitoring"},
     {"training"},
     {"reporting"},

@@ -1,1 +1,1 @@
-"""What is seen of a run from outside while it goes on: status.json, Prometheus text, loggers."""
+"""What leaves a run while it goes on: status.json, Prometheus text, the numbers of loggers, the mirror."""

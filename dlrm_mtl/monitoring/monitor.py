@@ -8,11 +8,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from dlrm_mtl.background import Background
 from dlrm_mtl.cli import as_dict
 from dlrm_mtl.distributed.processes import Ranks
-from dlrm_mtl.mirroring.mirror import Mirror
+from dlrm_mtl.monitoring.background import Background
 from dlrm_mtl.monitoring.logger import LoggedArm, Logger, Outcome, load_logger, scalars
+from dlrm_mtl.monitoring.mirror import Mirror
 from dlrm_mtl.monitoring.status import Status, now_text
 from dlrm_mtl.monitoring.tensorboard import TensorBoard
 from dlrm_mtl.monitoring.time_to_save import time_to_save

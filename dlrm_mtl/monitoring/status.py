@@ -9,8 +9,8 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from dlrm_mtl.background import Background
 from dlrm_mtl.files import write_json, write_text
+from dlrm_mtl.monitoring.background import Background
 from dlrm_mtl.monitoring.prometheus import as_prometheus
 
 STATUS_FILE = "status.json"

@@ -20,10 +20,10 @@ from dlrm_mtl.distributed.topology import cluster_of
 from dlrm_mtl.distributed.versions import check_versions
 from dlrm_mtl.files import write_json
 from dlrm_mtl.location import Location
-from dlrm_mtl.mirroring.mirror import Mirror
 from dlrm_mtl.models.dense_memory import memory_of
 from dlrm_mtl.models.option_reads import OptionReads
 from dlrm_mtl.models.ranker import DenseModules
+from dlrm_mtl.monitoring.mirror import Mirror
 from dlrm_mtl.monitoring.monitor import Monitor, monitored
 from dlrm_mtl.quoting import quote
 from dlrm_mtl.recipe import parse_recipe

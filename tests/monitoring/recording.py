@@ -10,8 +10,8 @@ from unittest import mock
 
 from dlrm_mtl.distributed.processes import Ranks
 from dlrm_mtl.ending import Terminated
-from dlrm_mtl.mirroring.mirror import mirrored
 from dlrm_mtl.monitoring.logger import LoggedArm, Outcome
+from dlrm_mtl.monitoring.mirror import mirrored
 from dlrm_mtl.monitoring.monitor import monitored
 from dlrm_mtl.run_config import CompareConfig
 from dlrm_mtl.studies.comparison import run_comparison

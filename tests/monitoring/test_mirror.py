@@ -22,10 +22,10 @@ from dlrm_mtl.distributed.checkpoint_directory import (
 )
 from dlrm_mtl.distributed.tensor_description import DESCRIPTION
 from dlrm_mtl.files import read_json
-from dlrm_mtl.mirroring import store
-from dlrm_mtl.mirroring.mirror import Mirror
-from dlrm_mtl.mirroring.store import Store
+from dlrm_mtl.monitoring.mirror import Mirror
 from dlrm_mtl.run_config import CompareConfig
+from dlrm_mtl.storage import store
+from dlrm_mtl.storage.store import Store
 from tests.entry_points.test_resume import logs, without_speed
 from tests.messages import mentions
 from tests.monitoring.recording import compare
@@ -148,6 +148,7 @@ def test_a_checkpoint_in_the_mirror_is_whole_at_any_moment(
                 assert not before or whole_checkpoints(place), "none is removed before another one is whole"
                 mirror.copy()
         assert whole_checkpoints(place) == ["step-00000020", "step-00000030"]
+        assert sorted(path.name for path in (place / "checkpoints").iterdir()) == ["step-00000020", "step-00000030"]
         assert tree(place) == {name: value for name, value in tree(out).items() if not name.startswith(".")}
         most = max(most, operations)
     assert most > 20

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from dlrm_mtl.background import Background
+from dlrm_mtl.monitoring.background import Background
 from tests.messages import mentions
 
 

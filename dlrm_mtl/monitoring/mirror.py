@@ -12,13 +12,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
-from dlrm_mtl.background import Background
 from dlrm_mtl.distributed.checkpoint_directory import MANIFEST, remove
 from dlrm_mtl.distributed.processes import Ranks
 from dlrm_mtl.files import publish, read_object, synchronize
 from dlrm_mtl.location import Location
-from dlrm_mtl.mirroring.store import Store
+from dlrm_mtl.monitoring.background import Background
 from dlrm_mtl.run_config import TrainingConfig
+from dlrm_mtl.storage.store import Store
 from dlrm_mtl.units import format_size
 
 THREADS = 8

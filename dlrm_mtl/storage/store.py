@@ -35,13 +35,14 @@ class Store:
             self._filesystem, self._root = location.filesystem, location.key
         else:
             self._filesystem, self._root = LocalFileSystem(), str(location.absolute())
+        self._is_whole = self._filesystem.type_name in WHOLE
 
     def names(self) -> set[str]:
         """Of all files; none where there is no such directory. Raises OSError."""
         below = FileSelector(self._root, allow_not_found=True, recursive=True)
-        files = (info.path[len(self._root) + 1 :] for info in _retried(lambda: self._filesystem.get_file_info(below))
-                 if info.is_file)  # fmt: skip
-        return {name for name in files if not is_leftover(Path(name))}
+        found = _retried(lambda: self._filesystem.get_file_info(below))
+        names = {info.path[len(self._root) + 1 :] for info in found if info.is_file}
+        return {name for name in names if not is_leftover(Path(name))}
 
     def put(self, file: Path, name: str) -> None:
         """Copies a file to the store, where it appears whole. Raises OSError."""
@@ -61,22 +62,24 @@ class Store:
         return _retried(read_all)
 
     def remove(self, name: str) -> None:
-        """Removes a file. Raises OSError."""
+        """Removes a file, and its directory if it was the last one. Raises OSError."""
         _retried(lambda: self._filesystem.delete_file(self._path(name)))
+        directory = posixpath.dirname(self._path(name))
+        if not self._is_whole and not _retried(lambda: self._filesystem.get_file_info(FileSelector(directory))):
+            _retried(lambda: self._filesystem.delete_dir(directory))
 
     def _path(self, name: str) -> str:
         return f"{self._root}/{name}"
 
     def _put(self, file: Path, path: str) -> None:
         directory, name = posixpath.split(path)
-        whole = self._filesystem.type_name in WHOLE
-        written = path if whole else f"{directory}/.{name[:32]}.{secrets.token_hex(8)}.tmp"
+        written = path if self._is_whole else f"{directory}/.{name[:32]}.{secrets.token_hex(8)}.tmp"
         with file.open("rb") as source:
-            if not whole:
+            if not self._is_whole:
                 self._filesystem.create_dir(directory, recursive=True)
             with self._filesystem.open_output_stream(written) as stream:
                 shutil.copyfileobj(source, stream, STREAM_BYTES)
-        if not whole:
+        if not self._is_whole:
             self._filesystem.move(written, path)
 
     def _get(self, path: str, file: Path) -> None:

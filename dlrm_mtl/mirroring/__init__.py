@@ -1,1 +1,0 @@
-"""Copies of run directories at URIs, and runs that go on from them on other nodes."""
