@@ -1,8 +1,10 @@
 """The image, checked without a container engine: its versions and installation are those of the project."""
 
+import functools
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -100,6 +102,73 @@ def test_what_is_copied_is_what_is_sent_and_is_there() -> None:
     assert packages <= copied
 
 
+def test_builders_without_a_daemon_can_read_it() -> None:
+    """Kaniko and buildah know none of BuildKit's extensions."""
+    text = (ROOT / "Dockerfile").read_text()
+    assert not re.search(r"^# *(syntax|check|escape)=|^(RUN|COPY|ADD) +--\w|<<", text, flags=re.MULTILINE)
+    known = {"FROM", "ARG", "ENV", "WORKDIR", "RUN", "COPY", "USER", "CMD"}
+    assert {name for name, _ in instructions()} <= known
+
+
+def test_its_steps_run_one_after_the_other(tmp_path: Path) -> None:
+    """Each step in a shell, in a copy of the file system so far, with programs that record their arguments instead of
+    installing: what a step reads was copied before it."""
+    image, programs = tmp_path / "image", tmp_path / "programs"
+    programs.mkdir()
+    for name in ("apt-get", "pip", "useradd"):
+        _program(programs / name, f'echo {name} "$@" >> {tmp_path}/calls')
+    # The virtual environment's own pip, and what a package needs to be installed from a directory.
+    make = f"mkdir -p $3/bin; cp {programs}/pip $3/bin/; ln -s {sys.executable} $3/bin/python"
+    _program(programs / "python3.11", f'[ "$1" = -c ] && exec {sys.executable} "$@"; {make}')
+    # A system's directories are inside the image: no step touches those of this machine.
+    inside = functools.partial(re.sub, r"(?<![\w./])/(?=(opt|var)/)", f"{image}/")
+    environment = {"PATH": f"{programs}:{os.environ['PATH']}"}
+    where = image
+    for name, rest in instructions():
+        if name == "ARG":
+            variable, _, value = rest.partition("=")
+            environment[variable] = value
+        elif name == "WORKDIR":
+            where = Path(inside(rest))
+            where.mkdir(parents=True)
+        elif name == "COPY":
+            *sources, target = rest.split()
+            for source in sources:
+                _copy(ROOT / source, where / target, into=target.endswith("/"))
+        elif name == "RUN":
+            step = subprocess.run(
+                ["sh", "-euc", inside(rest)], cwd=where, env=environment, capture_output=True, text=True, check=False
+            )
+            assert step.returncode == 0, (rest, step.stderr)
+    calls = (tmp_path / "calls").read_text().splitlines()
+    assert [call.split()[:2] for call in calls] == [
+        ["apt-get", "update"],
+        ["apt-get", "install"],
+        ["pip", "install"],
+        ["pip", "install"],
+        ["useradd", "--uid"],
+    ]
+    assert ".[cuda,torchjd]" in calls[2]
+    assert calls[3].endswith("--no-deps -e .")
+    assert (where / "setup.py").is_file()
+    assert (where / "dlrm_mtl/torchrun.py").is_file()
+
+
+def _program(path: Path, body: str) -> None:
+    path.write_text(f"#!/bin/sh\n{body}\n")
+    path.chmod(0o755)
+
+
+def _copy(source: Path, target: Path, into: bool) -> None:
+    """As COPY does: the content of a directory, and a file into a directory whose name ends with a slash."""
+    if source.is_dir():
+        shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__", "*.so"))
+    else:
+        target = target / source.name if into else target
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(source, target)
+
+
 def test_it_says_how_it_is_used() -> None:
     [command] = of_kind("CMD")
     program, flag, module, help_ = json.loads(command)
@@ -136,10 +205,8 @@ def test_the_script_refuses_other_builds(tmp_path: Path) -> None:
 def _install(venv: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     """Runs the script with a pip that records its arguments."""
     (venv / "bin").mkdir()
-    for name, body in (("python", "exit 1"), ("pip", f'echo "$@" >> {venv}/calls')):
-        program = venv / "bin" / name
-        program.write_text(f"#!/bin/sh\n{body}\n")
-        program.chmod(0o755)
+    _program(venv / "bin/python", "exit 1")
+    _program(venv / "bin/pip", f'echo "$@" >> {venv}/calls')
     environment = {**os.environ, "PYTHON": sys.executable, **variables}
     return subprocess.run(
         [ROOT / "launch/install.sh", venv], env=environment, capture_output=True, text=True, check=False

@@ -111,6 +111,9 @@ def test_an_elastic_job_needs_its_least_nodes_alone() -> None:
     manifest = dry_run(COMPONENTS["train"].replace("2x8", "1:2x8"))
     validate(manifest)
     assert [task["minAvailable"] for task in manifest["spec"]["tasks"]] == [1, 0]
+    # What is left of a job that is not started again goes on.
+    alone = dry_run(COMPONENTS["train"].replace("2x8", "1:2x8").replace("--max_retries 3", ""))
+    assert not any("policies" in task for task in alone["spec"]["tasks"])
 
 
 def test_restarts_and_late_nodes_are_prepared_for(manifest: Manifest) -> None:
@@ -124,7 +127,7 @@ def test_pods_have_longer_to_end_than_their_processes() -> None:
     for task, container in zip(manifest["spec"]["tasks"], containers(manifest), strict=True):
         assert " --shutdown_timeout 300 " in container["command"][2]
         assert task["template"]["spec"]["terminationGracePeriodSeconds"] > 300
-        assert "policies" not in task
+        assert task["policies"] == [{"event": "PodFailed", "action": "TerminateJob"}]
 
 
 def test_lists_of_nccl_arrive_whole() -> None:

@@ -32,7 +32,7 @@ def complete(request: KubernetesJob, job: Job) -> None:
         RefusedLaunchError: an overlay that cannot be used, a manifest that a cluster would refuse, or a secret in it.
     """
     manifest: Manifest = sanitize_for_serialization(request.resource)
-    _end_after_a_users_error(manifest)
+    _end_at_once(manifest)
     overlay = read_overlay(Path(job.overlay)) if job.overlay else {}
     source = job.overlay or "the manifest"
     overlaid = merged(manifest, overlay, source)
@@ -48,12 +48,17 @@ def complete(request: KubernetesJob, job: Job) -> None:
     request.resource = manifest
 
 
-def _end_after_a_users_error(manifest: Manifest) -> None:
-    """An error that the user must fix ends a job that is started again after all others."""
-    for task in manifest["spec"]["tasks"]:
+def _end_at_once(manifest: Manifest) -> None:
+    """An error that the user must fix ends a job that is started again after all others. A pod that fails ends a job
+    that is never started again and needs all its pods, which would wait for it."""
+    tasks = manifest["spec"]["tasks"]
+    needs_all = all(task.get("minAvailable", 1) for task in tasks)
+    for task in tasks:
         if task.get("policies"):
             # Volcano follows the first policy that fits.
             task["policies"] = [{"exitCode": REFUSED, "action": "TerminateJob"}, *task["policies"]]
+        elif needs_all:
+            task["policies"] = [{"event": "PodFailed", "action": "TerminateJob"}]
 
 
 def _additions(rdma: bool, save_time: int) -> Manifest:
@@ -87,11 +92,15 @@ def _has_rdma(manifest: Manifest) -> bool:
 
 
 def _check_containers(pod: dict[str, Any], source: str) -> None:
-    """Raises a RefusedLaunchError for a container without an image, which a misspelt name gives, and for a secret whose
-    value the manifest would show."""
+    """
+    Raises:
+        RefusedLaunchError: a container without an image, such as one that an overlay adds by a misspelt name; a secret
+            whose value the manifest would show.
+    """
     for container in pod["containers"]:
         if not container.get("image"):
-            raise RefusedLaunchError(f"{source}: container {quote(container['name'])} has no image")
+            name = quote(container["name"])
+            raise RefusedLaunchError(f"{source}: container {name} has no image, expected --image or another name")
         for variable in container.get("env", []):
             if variable.get("value") and SECRET.search(variable["name"]):
                 raise RefusedLaunchError(
