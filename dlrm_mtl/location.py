@@ -1,12 +1,12 @@
 """Where files lie: at a path of a file system, or at a URI that pyarrow's file systems read and write."""
 
+import os
 import posixpath
 import re
 from collections.abc import Iterator, Mapping
 from copy import copy
 from functools import cache
 from io import BufferedReader
-from os import environ
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, cast
 from urllib.parse import quote as percent_encode
@@ -28,6 +28,10 @@ class Status(NamedTuple):
 
     st_size: int
     st_mtime_ns: int
+
+    @classmethod
+    def of(cls, result: os.stat_result) -> "Status":
+        return cls(result.st_size, result.st_mtime_ns)
 
 
 class RemotePath:
@@ -206,7 +210,7 @@ def _status(info: Any) -> Status:
 def _filesystem(root: str, query: str) -> Any:
     from pyarrow.fs import FileSystem
 
-    endpoint = environ.get("AWS_ENDPOINT_URL_S3") or environ.get("AWS_ENDPOINT_URL")
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     if root.startswith("s3://") and endpoint and "endpoint_override=" not in query:
         # pyarrow reads it, too, but would first ask Amazon for the bucket's region.
         parts = urlsplit(endpoint)

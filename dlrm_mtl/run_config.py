@@ -55,6 +55,8 @@ class TrainingConfig:
     """What is looked at before training. full: every value and byte of a shard, once; a run that goes on reads again
     only what has changed in size or time since. footers: rows and columns, by the files' footers. none: the same when
     a run begins, since rows are counted there, and nothing when it goes on."""
+    cache: Path | None = None
+    """Directory on the node's own disk for a copy of the data, which is made once and shared by the node's ranks."""
     max_nonfinite_steps: int = 10
     """Steps in a row skipped because a loss or gradient is not finite, after which the run stops."""
     show_plan: bool = False

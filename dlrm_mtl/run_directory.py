@@ -17,7 +17,7 @@ from dlrm_mtl.run_config import TrainingConfig
 CHANGEABLE = (
     *("data", "out", "reader.workers", "reader.prefetch", "checkpoint"),
     *(f"sharding.{name}" for name in ("kinds", "reserve", "min_partition", "kernels", "cache_load_factor", "prefetch")),
-    *("timeout_s", "on_bad_shard", "check", "max_nonfinite_steps", "show_plan", "keep_models"),
+    *("timeout_s", "on_bad_shard", "check", "cache", "max_nonfinite_steps", "show_plan", "keep_models"),
     *("on_bad_day", "task_begins", "task_ends", "publish", "every", "logger", "prometheus", "mirror"),
 )
 """Options that may change when a run is continued: where things are and how the work is done. All others define what is

@@ -17,9 +17,7 @@ from dlrm_mtl.quoting import quote
 from dlrm_mtl.run_config import OnBadShard
 from dlrm_mtl.schema import Schema, Shard, read_schema
 from dlrm_mtl.storage.parquet import UNREADABLE, first_line, is_of_file, open_parquet
-
-REQUESTS = 8
-"""Number of row groups or footers that a process fetches from a store at the same time."""
+from dlrm_mtl.storage.transfer import REQUESTS
 
 
 @dataclass(frozen=True)

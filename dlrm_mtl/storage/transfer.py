@@ -5,6 +5,9 @@ from pathlib import Path
 
 from dlrm_mtl.location import STREAM_BYTES, Location
 
+REQUESTS = 8
+"""Number of files, row groups or footers that a process fetches from a store at the same time."""
+
 
 def fetch(source: Location, path: Path) -> None:
     """Copies a file to a path of a file system. Raises OSError where it cannot be read or written."""

@@ -15,6 +15,7 @@ from dlrm_mtl.files import read_json
 from dlrm_mtl.location import Location, name_below
 from dlrm_mtl.run_config import Check, OnBadShard
 from dlrm_mtl.schema import read_schema
+from dlrm_mtl.storage.node_cache import cached
 
 DATA_RECORD = "data.json"
 """File of a run directory with the shards, and their checksums, at the run's start."""
@@ -35,13 +36,19 @@ def bad_data() -> Iterator[None]:
 
 @bad_data()
 def open_run_data(
-    data: Location, record: Path | None, on_bad_shard: OnBadShard, ranks: Ranks, split: str | None = None
+    data: Location,
+    record: Path | None,
+    on_bad_shard: OnBadShard,
+    ranks: Ranks,
+    split: str | None = None,
+    cache: Path | None = None,
 ) -> tuple[Dataset, DataRecord | None]:
     """The data set by its schema and footers, and the record of the run's start; None if it starts now. Collective.
 
     Args:
         record: file of the record, which is there if the run has begun; None: it has not.
         split: whose features are needed, and nothing else, see :meth:`Schema.features_of`; by default all is.
+        cache: directory for a copy of the data set on each node, which is read instead; None: no copy.
 
     Raises:
         BadDataError: see :func:`open_dataset` and :func:`open_recorded`.
@@ -50,8 +57,9 @@ def open_run_data(
     began = ranks.broadcast(ranks.run_on_all(lambda: _read_record(record) if record and ranks.is_first else None))
 
     def open_data() -> Dataset:
-        schema = read_schema(data) if split is None else read_schema(data).features_of(split)
-        return open_dataset(data, on_bad_shard, schema) if began is None else open_recorded(data, began, schema)
+        place = data if cache is None else cached(data, cache)
+        schema = read_schema(place) if split is None else read_schema(place).features_of(split)
+        return open_dataset(place, on_bad_shard, schema) if began is None else open_recorded(place, began, schema)
 
     # A data set that one node does not see must not leave the others waiting for its ranks.
     return ranks.run_on_all(open_data), began

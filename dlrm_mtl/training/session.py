@@ -106,7 +106,9 @@ def prepare(
     silence_known_warnings()
     ranks.run_on_all(lambda: check_machine(config, machine_of(ranks.device)))
     torch.set_float32_matmul_precision("high" if config.tf32 else "highest")
-    dataset, began = open_run_data(config.data, config.out / DATA_RECORD, config.on_bad_shard, ranks)
+    dataset, began = open_run_data(
+        config.data, config.out / DATA_RECORD, config.on_bad_shard, ranks, cache=config.cache
+    )
     for split in splits:
         dataset.schema.shards_of(split)
     dataset = dataset if tasks is None else dataset.of_tasks(tasks)

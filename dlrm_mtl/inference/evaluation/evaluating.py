@@ -25,6 +25,7 @@ from dlrm_mtl.inference.stored_model import StoredModel
 from dlrm_mtl.metrics.evaluation import Evaluation
 from dlrm_mtl.metrics.evaluator import Evaluator
 from dlrm_mtl.schema import read_schema
+from dlrm_mtl.storage.node_cache import cached
 from dlrm_mtl.training.run_log import progress_bar
 
 
@@ -67,7 +68,8 @@ def _open_rows(options: EvaluateOptions, models: Sequence[StoredModel]) -> tuple
     tasks, notes = check_fit(models, options.data, schema)
     if options.split == "train" and (schema.cluster or schema.segments):
         notes.append("the train split keeps neither users nor segments: its rows are taken as independent")
-    dataset = RowSource(open_dataset(options.data, schema=schema.of_split(options.split))).of_tasks(tasks).dataset
+    place = options.data if options.cache is None else cached(options.data, options.cache)
+    dataset = RowSource(open_dataset(place, schema=schema.of_split(options.split))).of_tasks(tasks).dataset
     Context.of(dataset.schema, options.segments)
     return dataset, notes
 

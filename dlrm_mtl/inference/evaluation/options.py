@@ -32,6 +32,8 @@ class EvaluateOptions:
     """Rows that a rank predicts at a time."""
     check: Check = "full"
     """What is looked at before the evaluation; see the same option of dlrm_mtl.train."""
+    cache: Path | None = None
+    """Directory on the node's own disk for a copy of the data, which is made once and shared by the node's ranks."""
     timeout_s: int = 600
     """Seconds after which a collective that does not complete ends the job."""
     sharding: ShardingConfig = field(default_factory=ShardingConfig)

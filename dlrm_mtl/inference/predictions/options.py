@@ -33,6 +33,8 @@ class PredictOptions:
     """Rows that a rank predicts at once."""
     check: Check = "full"
     """What is looked at before predictions begin; see the same option of dlrm_mtl.train."""
+    cache: Path | None = None
+    """Directory on the node's own disk for a copy of the data, which is made once and shared by the node's ranks."""
     timeout_s: int = 600
     """Seconds after which a collective that does not complete ends the job."""
     sharding: ShardingConfig = field(default_factory=ShardingConfig)

@@ -88,7 +88,7 @@ def _prepare(options: PredictOptions, output: Output, ranks: Ranks) -> _Job:
     # Rank 0 decides for all: a network file system may show a file to one rank before another.
     place = ranks.broadcast(ranks.run_on_all(lambda: output.find() if ranks.is_first else None))
     record = place / DATA_RECORD if place else None
-    dataset, began = open_run_data(options.data, record, "stop", ranks, options.split)
+    dataset, began = open_run_data(options.data, record, "stop", ranks, options.split, options.cache)
 
     def check() -> tuple[Columns, Manifest, DataFit]:
         fit = stored.fit(options.data, dataset.schema)
