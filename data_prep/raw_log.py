@@ -15,6 +15,7 @@ from data_prep.engine.workers import Workers
 from data_prep.output.summary import line_of_day, report, summary
 from data_prep.periods.cutting import CutLog, prepare_periods
 from data_prep.sources.source import OpenSource, open_source
+from dlrm_mtl.location import Location
 from dlrm_mtl.schema import Schema
 
 
@@ -35,7 +36,7 @@ class PreparationOptions:
 class LogOptions(PreparationOptions):
     """Options of a preparation by a layout of one's own choice."""
 
-    raw: tuple[Path, ...]
+    raw: tuple[Location, ...]
     """Files of the log in their order, or directories of them: text, plain, .gz or .zst, or parquet."""
     tasks: tuple[str, ...] = ()
     """Tasks of the layout to keep; by default all."""

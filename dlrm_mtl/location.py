@@ -111,8 +111,13 @@ class RemotePath:
         scheme, _, host = self._root.partition("://")
         return self._path if scheme == "hdfs" else (host + self._path).rstrip("/")
 
-    def resolve(self) -> "RemotePath":
+    def with_suffix(self, suffix: str) -> "RemotePath":
+        return self._at(posixpath.splitext(self._path)[0] + suffix)
+
+    def absolute(self) -> "RemotePath":
         return self
+
+    resolve = absolute
 
     def is_file(self) -> bool:
         """Whether there is such a file. Raises OSError where the store cannot be reached."""

@@ -1,11 +1,10 @@
 """Checks that equal values of one embedding table have equal texts, although files may store them in several types."""
 
-from pathlib import Path
-
 import pyarrow as pa
 
 from data_prep.columns.arrow_columns import family, is_narrow, item_type, value_type
 from data_prep.columns.layout import Layout
+from dlrm_mtl.location import Location
 from dlrm_mtl.quoting import quote, shorten
 
 
@@ -21,7 +20,7 @@ class TextTypes:
         }
         self._found: dict[str, dict[pa.DataType, str]] = {table: {} for table in self._table_of.values()}
 
-    def add(self, path: Path, schema: pa.Schema) -> None:
+    def add(self, path: Location, schema: pa.Schema) -> None:
         """Adds the types of a file.
 
         Raises:

@@ -27,6 +27,7 @@ from data_prep.sources.raw_text import SEGMENT_BYTES
 from data_prep.sources.source import OpenSource, Source, open_source
 from data_prep.sources.times import TimedLog, Times
 from dlrm_mtl.continuation import Period
+from dlrm_mtl.location import Location
 
 FORMAT = 5
 """Version of the work directory and the data set; work of another version is not resumed."""
@@ -49,7 +50,7 @@ class Preparation:
     name: str
     """Of the data set."""
     layout: Layout
-    files: tuple[Path, ...]
+    files: tuple[Location, ...]
     ids: IdOptions
     split: Split
     quarantine: bool
@@ -214,7 +215,7 @@ class Preparation:
         }
 
 
-def _stamp(path: Path) -> dict[str, Any]:
+def _stamp(path: Location) -> dict[str, Any]:
     """Name, size and time of change of a file."""
     return {"name": path.name, "bytes": (stat := path.stat()).st_size, "modified_ns": stat.st_mtime_ns}
 

@@ -30,6 +30,7 @@ from data_prep.sources.raw_files import find_files
 from data_prep.sources.source import OpenSource, open_source
 from data_prep.sources.times import NUMERIC, Times, find_times, parse_time
 from dlrm_mtl.files import read_json, write_json
+from dlrm_mtl.location import Location
 from dlrm_mtl.schema import Schema, read_schema, write_schema
 
 Result = TypeVar("Result")
@@ -43,7 +44,7 @@ def prepare(
     name: str,
     generator: str,
     layout: Layout,
-    raw: Sequence[Path],
+    raw: Sequence[Location],
     out: Path,
     ids: IdOptions,
     split: SplitOptions,
@@ -74,7 +75,7 @@ def prepare(
 def plan_preparation(
     name: str,
     layout: Layout,
-    raw: Sequence[Path],
+    raw: Sequence[Location],
     out: Path,
     ids: IdOptions,
     split: SplitOptions,

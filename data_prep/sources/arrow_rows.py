@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Collection
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from data_prep.columns.raw_columns import allowed_texts, required_columns
 from data_prep.columns.rows import BadRow, Rows
 from data_prep.columns.text_types import TextTypes
 from data_prep.sources.partitions import partition_columns, repeated
+from dlrm_mtl.location import Location
 from dlrm_mtl.quoting import quote, shorten
 
 READ_ERRORS = (OSError, UnicodeDecodeError, pa.ArrowException)
@@ -34,7 +34,7 @@ class ArrowRows:
         self._partitions: list[dict[str, pa.Array]] = []
         self._types = TextTypes(layout)
 
-    def add(self, path: Path, schema: pa.Schema | None) -> None:
+    def add(self, path: Location, schema: pa.Schema | None) -> None:
         """Adds the next file by its columns; None for a file without rows.
 
         Raises:
@@ -81,7 +81,7 @@ class ArrowRows:
         ]
         return Rows(table.take(good), good, batch.num_rows, bad)
 
-    def _check_schema(self, path: Path, schema: pa.Schema, in_path: Collection[str]) -> None:
+    def _check_schema(self, path: Location, schema: pa.Schema, in_path: Collection[str]) -> None:
         for column, use in self._uses.items():
             if column in in_path:
                 continue

@@ -9,7 +9,8 @@ from data_prep.columns.layout import Layout
 from data_prep.columns.rows import Piece
 from data_prep.sources.arrow_rows import READ_ERRORS, ArrowRows
 from data_prep.sources.raw_text import BrokenFile
-from dlrm_mtl.quoting import shorten
+from dlrm_mtl.location import Location
+from dlrm_mtl.quoting import quote, shorten
 
 ReadFile = Callable[[Path], Iterable[pa.RecordBatch]]
 """Yields the rows of a file as record batches, in order, and the same rows whenever it is called. Columns have the
@@ -27,13 +28,16 @@ class BatchLog:
     is_slow = True
     has_texts = False
 
-    def __init__(self, layout: Layout, files: Sequence[Path], read: ReadFile) -> None:
-        self.files = files
+    def __init__(self, layout: Layout, files: Sequence[Location], read: ReadFile) -> None:
+        paths = [path for path in files if isinstance(path, Path)]
+        if len(paths) < len(files):
+            raise ValueError(f"raw {quote(str(files[0]))}: a format of one's own is read from paths of a file system")
+        self.files = paths
         self.unreadable: dict[int, str] = {}
         self._read = read
         self._rows = ArrowRows(layout)
         self._schemas: list[pa.Schema | None] = []
-        for number, path in enumerate(files):
+        for number, path in enumerate(paths):
             try:
                 first = next(iter(read(path)), None)
             except (ValueError, *READ_ERRORS) as error:

@@ -1,6 +1,7 @@
 """The kind of a file by its first bytes, since names may be wrong."""
 
-from pathlib import Path
+from dlrm_mtl.location import Location
+from dlrm_mtl.storage.transfer import open_bytes
 
 HEAD_BYTES = 512
 """First bytes of a file, enough to tell its kind."""
@@ -46,10 +47,10 @@ TAR_PLACE, TAR = 257, b"ustar"
 """Offset and bytes of the mark of a tar archive."""
 
 
-def head(path: Path) -> bytes:
+def head(path: Location) -> bytes:
     """The first bytes of a file. Raises OSError where it cannot be read."""
-    with path.open("rb") as file:
-        return file.read(HEAD_BYTES)
+    with open_bytes(path) as file:
+        return bytes(file.read(HEAD_BYTES))
 
 
 def kind_of(first_bytes: bytes) -> str | None:

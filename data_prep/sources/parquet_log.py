@@ -1,7 +1,6 @@
 """Parquet files as a raw log: segments are runs of row groups."""
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import pyarrow.parquet as pq
 
@@ -9,7 +8,9 @@ from data_prep.columns.layout import Layout
 from data_prep.columns.rows import Piece
 from data_prep.sources.arrow_rows import READ_ERRORS, ArrowRows
 from data_prep.sources.raw_text import SEGMENT_BYTES, BrokenFile
+from dlrm_mtl.location import Location
 from dlrm_mtl.quoting import shorten
+from dlrm_mtl.storage.parquet import is_of_file, open_parquet
 
 BATCH_ROWS = 65_536
 
@@ -24,16 +25,18 @@ class ParquetLog:
     is_slow = False
     has_texts = False
 
-    def __init__(self, layout: Layout, files: Sequence[Path]) -> None:
+    def __init__(self, layout: Layout, files: Sequence[Location]) -> None:
         self.files = files
         self.unreadable: dict[int, str] = {}
         self._rows = ArrowRows(layout)
         self._segments: list[list[list[int]]] = []
         for number, path in enumerate(files):
             try:
-                with pq.ParquetFile(path) as parquet:
+                with open_parquet(path) as parquet:
                     schema, segments = parquet.schema_arrow, _segments(parquet)
             except READ_ERRORS as error:
+                if not is_of_file(error):
+                    raise
                 self.unreadable[number] = f"cannot be read as parquet ({shorten(' '.join(str(error).split()))})"
                 schema, segments = None, [[]]
             self._segments.append(segments)
@@ -49,7 +52,7 @@ class ParquetLog:
         for segment in range(first, final + 1):
             line = 1
             try:
-                with pq.ParquetFile(path) as parquet:
+                with open_parquet(path) as parquet:
                     groups = self._segments[file][segment]
                     size = sum(_bytes(parquet, group) for group in groups)
                     for batch in parquet.iter_batches(BATCH_ROWS, groups, columns, use_threads=False):
@@ -57,6 +60,8 @@ class ParquetLog:
                         yield Piece(segment, rows, size, line)
                         line, size = line + rows.lines, 0
             except READ_ERRORS as error:
+                if not is_of_file(error):
+                    raise
                 raise BrokenFile(
                     f"cannot be read further ({shorten(' '.join(str(error).split()))})", line - 1
                 ) from None
@@ -64,7 +69,7 @@ class ParquetLog:
     def count(self, file: int, first: int, last: int | None) -> Iterator[tuple[int, int]]:
         self._refuse_unreadable(file)
         final = len(self._segments[file]) - 1 if last is None else last
-        with pq.ParquetFile(self.files[file]) as parquet:
+        with open_parquet(self.files[file]) as parquet:
             for segment in range(first, final + 1):
                 groups = self._segments[file][segment]
                 yield segment, sum(parquet.metadata.row_group(group).num_rows for group in groups)

@@ -1,7 +1,6 @@
 """Columns from the names of directories, ``KEY=VALUE`` as Hive and Spark write them, for all rows below."""
 
 from collections.abc import Collection
-from pathlib import Path
 from urllib.parse import unquote
 
 import pyarrow as pa
@@ -11,6 +10,7 @@ from data_prep.columns.layout import Layout
 from data_prep.columns.raw_columns import allowed_texts, required_columns
 from data_prep.columns.rows import EXPECTED
 from data_prep.sources.delimited import CHECKS
+from dlrm_mtl.location import Location
 from dlrm_mtl.quoting import quote, shorten
 
 NULL = "__HIVE_DEFAULT_PARTITION__"
@@ -21,7 +21,7 @@ PARSERS = {"hex": str, "string": str, "integer": int, "number": float, "weight":
 TYPES = {str: pa.string(), int: pa.int64(), float: pa.float64()}
 
 
-def partition_of(path: Path) -> dict[str, str | None]:
+def partition_of(path: Location) -> dict[str, str | None]:
     """The keys and values in a file's path, decoded (``%20`` is a space); None for a missing value.
 
     Raises:
@@ -41,7 +41,7 @@ def partition_of(path: Path) -> dict[str, str | None]:
     return values
 
 
-def partition_columns(path: Path, layout: Layout, in_file: Collection[str]) -> dict[str, pa.Array]:
+def partition_columns(path: Location, layout: Layout, in_file: Collection[str]) -> dict[str, pa.Array]:
     """The columns of a layout that the path gives and the file lacks: one value (1,) each, of the type of its use.
 
     Raises:

@@ -1,15 +1,16 @@
 """The files of a raw log, found in directories, in order."""
 
-import os
 import re
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
+from itertools import takewhile
 from pathlib import Path
 
 from data_prep.sources.text_file import COMPRESSED_SUFFIXES
+from dlrm_mtl.location import Location, RemotePath, name_below
 
 
-def find_files(paths: Sequence[Path]) -> tuple[list[Path], int]:
+def find_files(paths: Sequence[Location]) -> tuple[list[Location], int]:
     """The files of a log: paths in the given order; files below a directory sorted by path, with numbers by size
     (``day_2`` before ``day_10``). Names that begin with ``_`` or ``.`` are skipped, but for partitions ``_KEY=VALUE``.
 
@@ -19,11 +20,11 @@ def find_files(paths: Sequence[Path]) -> tuple[list[Path], int]:
     Raises:
         ValueError: there is no file, a file is listed twice, is there both plain and compressed, or is a broken link.
     """
-    files: list[Path] = []
+    files: list[Location] = []
     passed_over = 0
     for path in paths:
         if path.is_dir():
-            for entry in _below(path, frozenset()):
+            for entry in _below(path, frozenset()) if isinstance(path, Path) else _below_remote(path):
                 passed_over += entry is None
                 files += [] if entry is None else [entry]
         elif path.is_file():
@@ -56,16 +57,18 @@ def find_named(directory: Path, name: str) -> list[Path]:
     return files
 
 
-def names_of(files: Sequence[Path]) -> list[str]:
+def names_of(files: Sequence[Location]) -> list[str]:
     """Distinct names of files: their names, or, where two are equal, their paths below the common directory."""
     names = [path.name for path in files]
     if len(set(names)) == len(names):
         return names
-    shared = os.path.commonpath([path.absolute().parent for path in files])
-    return [os.path.relpath(path.absolute(), shared) for path in files]
+    parts = [path.absolute().parts for path in files]
+    levels = zip(*(part[:-1] for part in parts), strict=False)
+    shared = sum(1 for _ in takewhile(lambda names: len(set(names)) == 1, levels))
+    return ["/".join(part[shared:]) for part in parts]
 
 
-def natural_order(path: Path) -> list[list[tuple[int, str]]]:
+def natural_order(path: Location) -> list[list[tuple[int, str]]]:
     """Sort key of paths; numbers in names count by size."""
     return [
         [(int(digits), "") if digits.isdecimal() else (-1, digits) for digits in re.split(r"([0-9]+)", name)]
@@ -78,7 +81,7 @@ def _below(directory: Path, above: frozenset[Path]) -> Iterator[Path | None]:
     above |= {directory.resolve()}
     for path in sorted(directory.iterdir(), key=natural_order):
         is_directory = path.is_dir()
-        if path.name.startswith(".") or (path.name.startswith("_") and not (is_directory and "=" in path.name)):
+        if _is_skipped(path.name, is_directory):
             yield None
         elif is_directory:
             if path.resolve() in above:
@@ -90,8 +93,20 @@ def _below(directory: Path, above: frozenset[Path]) -> Iterator[Path | None]:
             raise ValueError(f"{path}: neither a file nor a directory; is it a broken link?")
 
 
-def _refuse_twice(files: Sequence[Path]) -> None:
-    plain: dict[Path, Path] = {}
+def _below_remote(directory: RemotePath) -> Iterator[RemotePath | None]:
+    """As :func:`_below`, by one listing; None for each file that is skipped."""
+    for file in sorted(directory.files_below(), key=natural_order):
+        *above, name = name_below(directory, file).split("/")
+        skipped = _is_skipped(name, False) or any(_is_skipped(each, True) for each in above)
+        yield None if skipped else file
+
+
+def _is_skipped(name: str, is_directory: bool) -> bool:
+    return name.startswith(".") or (name.startswith("_") and not (is_directory and "=" in name))
+
+
+def _refuse_twice(files: Sequence[Location]) -> None:
+    plain: dict[Location, Location] = {}
     for file in files:
         key = _uncompressed(file.resolve())
         if key in plain:
@@ -99,6 +114,6 @@ def _refuse_twice(files: Sequence[Path]) -> None:
         plain[key] = file
 
 
-def _uncompressed(path: Path) -> Path:
+def _uncompressed(path: Location) -> Location:
     """The path without the suffix of a compressed file."""
     return path.with_suffix("") if path.suffix.lower() in COMPRESSED_SUFFIXES else path

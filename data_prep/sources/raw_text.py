@@ -8,13 +8,14 @@ from its beginning.
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 
 from data_prep.columns.rows import LINE_BYTES
 from data_prep.sources.text_file import TextFile, check_is_text, codec_of
+from dlrm_mtl.location import Location
 from dlrm_mtl.quoting import shorten
+from dlrm_mtl.storage.parquet import is_of_file
 
 SEGMENT_BYTES = 128 << 20
 """About 550,000 rows of Criteo's logs. Another value gives other shards."""
@@ -53,7 +54,7 @@ class Block:
     """Blank lines at the end of the file; not part of the block's lines."""
 
 
-def first_line(path: Path) -> str:
+def first_line(path: Location) -> str:
     """The first line of a file, without its end.
 
     Raises:
@@ -67,6 +68,8 @@ def first_line(path: Path) -> str:
             while b"\n" not in buffer[:size] and (read := file.read_into(memoryview(buffer)[size:])):
                 size += read
     except OSError as error:
+        if not is_of_file(error):
+            raise
         raise _broken(error, 0) from None
     line = bytes(buffer[:size]).split(b"\n", 1)[0]
     if not line.strip():
@@ -82,14 +85,14 @@ def first_line(path: Path) -> str:
     return text
 
 
-def segments_of(path: Path) -> int | None:
+def segments_of(path: Location) -> int | None:
     """Number of segments; None: unknown until the file has been read."""
     if codec_of(path):
         return None
     return max(1, -(-path.stat().st_size // SEGMENT_BYTES))
 
 
-def read_blocks(path: Path, first: int, last: int | None) -> Iterator[Block]:
+def read_blocks(path: Location, first: int, last: int | None) -> Iterator[Block]:
     """The lines of segments ``first`` to ``last`` (None: to the end), in blocks. A last line without a line end gets
     one. A segment in which no line begins has no block. Blank lines at the end of the file are only counted.
 
@@ -105,6 +108,8 @@ def read_blocks(path: Path, first: int, last: int | None) -> Iterator[Block]:
                 yield block
                 line += block.lines
     except OSError as error:
+        if not is_of_file(error):
+            raise
         raise _broken(error, line) from None
 
 

@@ -1,7 +1,6 @@
 """Raw logs as typed rows, segment by segment: text files and parquet files."""
 
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Protocol
 
 from data_prep.columns.layout import Layout
@@ -9,6 +8,7 @@ from data_prep.columns.rows import Piece
 from data_prep.sources.file_kinds import PARQUET, head, kind_of
 from data_prep.sources.parquet_log import ParquetLog
 from data_prep.sources.text_log import TextLog
+from dlrm_mtl.location import Location
 
 
 class Source(Protocol):
@@ -16,7 +16,10 @@ class Source(Protocol):
 
     Files and segments are numbered from 0, lines from 1. A segment yields the same rows whenever it is read."""
 
-    files: Sequence[Path]
+    @property
+    def files(self) -> Sequence[Location]:
+        """The files, in order."""
+
     unreadable: dict[int, str]
     """Files that cannot be opened, by their numbers, and why."""
     is_slow: bool
@@ -41,10 +44,10 @@ class Source(Protocol):
         """Number of a line within its file, from its number within its segment."""
 
 
-OpenSource = Callable[[Layout, Sequence[Path]], Source]
+OpenSource = Callable[[Layout, Sequence[Location]], Source]
 
 
-def open_source(layout: Layout, files: Sequence[Path]) -> Source:
+def open_source(layout: Layout, files: Sequence[Location]) -> Source:
     """Opens a log: parquet by its first bytes or its name, otherwise text.
 
     Raises:

@@ -3,11 +3,13 @@
 import zlib
 from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
 
 import pyarrow as pa
 
 from data_prep.sources.file_kinds import COMPRESSED, HEAD_BYTES, head, kind_of
+from dlrm_mtl.location import Location
+from dlrm_mtl.storage.parquet import is_of_file
+from dlrm_mtl.storage.transfer import open_bytes, read_through
 
 COMPRESSED_SUFFIXES = {".gz": "gzip", ".zst": "zstd"}
 
@@ -21,27 +23,29 @@ GZIP_BITS = 31
 """zlib's ``wbits`` for its largest window and a gzip header."""
 
 
-def codec_of(path: Path) -> str | None:
+def codec_of(path: Location) -> str | None:
     """The compression of a file, by its first bytes or else its name. Raises OSError where it cannot be read."""
     kind = kind_of(head(path))
     return kind if kind in COMPRESSED.values() else COMPRESSED_SUFFIXES.get(path.suffix.lower())
 
 
-def open_text(path: Path) -> pa.NativeFile:
+def open_text(path: Location) -> pa.NativeFile:
     """The uncompressed text of a file, as a stream. Raises OSError where it cannot be read."""
     codec = codec_of(path)
-    file = pa.OSFile(str(path))
-    return pa.CompressedInputStream(file, codec) if codec else file
+    text = read_through(path, open_bytes(path))
+    return pa.CompressedInputStream(text, codec) if codec else text
 
 
 class TextFile:
     """The uncompressed text of a file."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Location) -> None:
         self._path = path
         self._codec = codec_of(path)
-        self._file = pa.OSFile(str(path))
-        self._stream = pa.CompressedInputStream(self._file, self._codec) if self._codec else self._file
+        self._file = open_bytes(path)
+        self._stream = read_through(path, self._file)
+        if self._codec:
+            self._stream = pa.CompressedInputStream(self._stream, self._codec)
         self._position = 0
         self._error: OSError | None = None
         self._remains: Iterator[bytes] = iter(())
@@ -82,6 +86,7 @@ class TextFile:
         """Skips ``size`` bytes from the beginning, or all where there are fewer."""
         if not self.is_compressed:
             self._file.seek(size)
+            self._stream = read_through(self._path, self._file)
             return
         scratch = memoryview(bytearray(min(size, PIECE_BYTES)))
         while size > 0:
@@ -98,6 +103,8 @@ class TextFile:
                 self._position += size
                 return size
             except OSError as error:
+                if not is_of_file(error):
+                    raise
                 # The failed stream has lost what it had decompressed before.
                 self._error = error
                 self._remains = _remains(self._path, str(self._codec), self._position)
@@ -108,7 +115,7 @@ class TextFile:
         return size
 
 
-def _remains(path: Path, codec: str, position: int) -> Iterator[bytes]:
+def _remains(path: Location, codec: str, position: int) -> Iterator[bytes]:
     """The text of a damaged file from a position on, as far as it can be decompressed."""
     for text in _gunzipped(path) if codec == "gzip" else _decompressed_bytewise(path, codec, position):
         passed = min(position, len(text))
@@ -117,7 +124,7 @@ def _remains(path: Path, codec: str, position: int) -> Iterator[bytes]:
             yield text[passed:]
 
 
-def _gunzipped(path: Path) -> Iterator[bytes]:
+def _gunzipped(path: Location) -> Iterator[bytes]:
     with path.open("rb") as file:
         decoder = zlib.decompressobj(GZIP_BITS)
         while piece := file.read(FINE_BYTES):
@@ -138,16 +145,16 @@ def _gunzipped_bytewise(decoder: "zlib._Decompress", piece: bytes) -> Iterator[b
             yield decoder.decompress(bytes([byte]))
 
 
-def _decompressed_bytewise(path: Path, codec: str, position: int) -> Iterator[bytes]:
+def _decompressed_bytewise(path: Location, codec: str, position: int) -> Iterator[bytes]:
     """The text, byte by byte from a position on."""
-    with pa.OSFile(str(path)) as file, suppress(OSError):
-        stream = pa.CompressedInputStream(file, codec)
+    with open_bytes(path) as file, suppress(OSError):
+        stream = pa.CompressedInputStream(read_through(path, file), codec)
         while text := stream.read(min(position, PIECE_BYTES) or 1):
             position -= min(position, len(text))
             yield text
 
 
-def check_is_text(path: Path) -> None:
+def check_is_text(path: Location) -> None:
     """Raises ValueError where a file is no text, plain or compressed."""
     kinds = [kind_of(head(path))]
     with suppress(OSError), TextFile(path) as file:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import pyarrow as pa
 
@@ -12,6 +11,7 @@ from data_prep.sources.delimited import DelimitedParser, split_quoted
 from data_prep.sources.partitions import partition_columns, partition_of, repeated
 from data_prep.sources.raw_text import BrokenFile, first_line, read_blocks, segments_of
 from data_prep.sources.text_file import check_is_text, codec_of
+from dlrm_mtl.location import Location
 from dlrm_mtl.quoting import quote, shorten
 
 LINES_LOOKED_AT = 100
@@ -28,7 +28,7 @@ class TextLog:
     is_slow = True
     has_texts = True
 
-    def __init__(self, layout: Layout, files: Sequence[Path]) -> None:
+    def __init__(self, layout: Layout, files: Sequence[Location]) -> None:
         lists = [column for column, use in layout.uses.items() if use == "list"]
         if lists:
             raise ValueError(f"{files[0]}: column {lists[0]!r} is multi_hot; in a text log it needs a separator")
@@ -91,7 +91,7 @@ class TextLog:
         if file in self.unreadable:
             raise BrokenFile(self.unreadable[file], 0)
 
-    def _field_names(self, path: Path) -> Sequence[str]:
+    def _field_names(self, path: Location) -> Sequence[str]:
         if self._layout.columns:
             self._check_number_of_fields(path)
             return self._layout.columns
@@ -106,7 +106,7 @@ class TextLog:
                 )
         return names
 
-    def _check_number_of_fields(self, path: Path) -> None:
+    def _check_number_of_fields(self, path: Location) -> None:
         """Raises ValueError for a file of another layout: none of its first lines has as many fields."""
         blocks = (block for block in read_blocks(path, 0, 0) if block.lines and not block.is_too_long)
         block = next(blocks, None)

@@ -5,7 +5,6 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from data_prep.columns.layout import Layout
 from data_prep.columns.rows import BadRow, Piece, Rows
 from data_prep.sources.raw_text import BrokenFile
 from data_prep.sources.source import Source
+from dlrm_mtl.location import Location
 
 Time = int | float
 """A number of the log, or nanoseconds since 1970 in UTC."""
@@ -97,7 +97,7 @@ class TimedLog:
     """A log in which a row without a time is a bad row."""
 
     def __init__(self, source: Source, times: Times) -> None:
-        self.files: Sequence[Path] = source.files
+        self.files: Sequence[Location] = source.files
         self.unreadable = source.unreadable
         self.is_slow = source.is_slow
         self.has_texts = source.has_texts

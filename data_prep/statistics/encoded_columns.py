@@ -5,15 +5,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from data_prep.sources.raw_files import find_files
 from dlrm_mtl.data.footers import is_list
+from dlrm_mtl.location import Location, name_below
 from dlrm_mtl.model_schema import MAX_CARDINALITY, CategoricalFeature, Task
 from dlrm_mtl.quoting import quote, shorten
 from dlrm_mtl.schema import SPLITS, Schema, Shard
 from dlrm_mtl.segments import MAX_VALUES, Segment, cluster_column, segment_column
-from dlrm_mtl.storage.parquet import UNREADABLE, first_line
+from dlrm_mtl.storage.parquet import UNREADABLE, first_line, open_parquet
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,9 @@ class Roles:
     """Rows of embedding tables, by name; the largest id + 1 where there is none."""
 
 
-def _read_footer(path: Path) -> tuple[int, pa.Schema]:
+def _read_footer(path: Location) -> tuple[int, pa.Schema]:
     try:
-        with pq.ParquetFile(path) as file:
+        with open_parquet(path) as file:
             return file.metadata.num_rows, file.schema_arrow
     except UNREADABLE as error:
         raise ValueError(f"{path}: cannot be read as parquet ({first_line(error)})") from None
@@ -87,7 +87,7 @@ def provisional_schema(directory: Path, name: str, roles: Roles) -> Schema:
         dense=tuple(dense),
         tasks=tuple(replace(task, base_rate=0.5 if task.kind == "binary" else None) for task in roles.tasks),
         splits={
-            split: tuple(Shard(path.relative_to(directory).as_posix(), footers[path][0]) for path in files[split])
+            split: tuple(Shard(name_below(directory, path), footers[path][0]) for path in files[split])
             for split in SPLITS
         },
         cluster=clusters[0].removeprefix(cluster_column("")) if clusters else "",
