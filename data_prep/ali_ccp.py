@@ -20,6 +20,7 @@ from data_prep.raw_log import PreparationOptions, print_outcome
 from data_prep.sources.raw_files import find_named
 from data_prep.sources.text_file import COMPRESSED_SUFFIXES
 from dlrm_mtl import cli
+from dlrm_mtl.location import Location
 from dlrm_mtl.quoting import quote
 from dlrm_mtl.schema import Schema
 
@@ -44,7 +45,7 @@ class Options(PreparationOptions):
 def prepare_ali_ccp(
     layout: Layout,
     raw: Path,
-    out: Path,
+    out: Location,
     ids: IdOptions,
     split: SplitOptions,
     work: WorkOptions,
@@ -55,6 +56,7 @@ def prepare_ali_ccp(
     Raises:
         ValueError: an option, a file or a row is invalid.
     """
+    work.validate(out)
     check_layout(split.apply(layout))
     skeletons, common = (find_parts(raw, name) for name in ("sample_skeleton", "common_features"))
     return prepare(
@@ -66,7 +68,7 @@ def prepare_ali_ccp(
         ids,
         split,
         work,
-        partial(AliCcpLog, common=common_directory(WorkDirectory(out.absolute()))),
+        partial(AliCcpLog, common=common_directory(WorkDirectory(out.absolute(), place=work.work))),
         Preprocessing(tuple(common), build_part),
         stream=stream,
     )

@@ -11,10 +11,10 @@ from pathlib import Path
 from data_prep.joined.days import Day, check_chain
 from data_prep.joined.writing import write_joined
 from data_prep.output.summary import summary
-from data_prep.output.writer import check_destination
 from dlrm_mtl import cli
 from dlrm_mtl.quoting import quote
 from dlrm_mtl.schema import Schema
+from dlrm_mtl.storage.publishing import check_destination
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,10 @@ from data_prep.kuairand_log.progress import with_progress
 from data_prep.kuairand_log.raw_tables import RawFiles, check_history, discover, read_log
 from data_prep.kuairand_log.reuse import reuse, vocabularies_of
 from data_prep.output.summary import line_of_day, summary
-from data_prep.output.writer import DatasetWriter, check_destination
+from data_prep.output.writer import DatasetWriter
 from dlrm_mtl import cli
 from dlrm_mtl.schema import Schema
+from dlrm_mtl.storage.publishing import check_destination
 
 
 def prepare(options: Options) -> Schema:

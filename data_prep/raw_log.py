@@ -1,7 +1,6 @@
 """Options and steps that all entry points with a layout share."""
 
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Annotated
 
 import tyro
@@ -23,9 +22,9 @@ from dlrm_mtl.schema import Schema
 class PreparationOptions:
     """Options of every preparation with a layout."""
 
-    out: Path
-    """Directory of the data set; an existing data set is replaced. An interrupted run is resumed by the same
-    command."""
+    out: Location
+    """Directory of the data set; an existing data set is replaced. An interrupted run is resumed by the same command.
+    A URI is written to at the end, from the directory --work."""
     ids: Annotated[IdOptions, tyro.conf.arg(name="")] = field(default_factory=IdOptions)
     stream: Annotated[StreamOptions, tyro.conf.arg(name="")] = field(default_factory=StreamOptions)
     context: Annotated[ContextOptions, tyro.conf.arg(name="")] = field(default_factory=ContextOptions)
@@ -86,6 +85,6 @@ def print_periods(cut: CutLog) -> None:
     print(peak_memory())
 
 
-def print_outcome(schema: Schema, out: Path) -> None:
+def print_outcome(schema: Schema, out: Location) -> None:
     """Prints the summary and the peak memory."""
     print(f"{summary(schema, out)}\n{report(schema)}\n{peak_memory()}")

@@ -21,11 +21,12 @@ from data_prep.generated.days import DayLog
 from data_prep.generated.ground_truth import EVAL, TRAIN, Distribution, GroundTruth
 from data_prep.output.raw_context import distinct_keys
 from data_prep.output.summary import line_of_day, summary
-from data_prep.output.writer import DatasetWriter, check_destination
+from data_prep.output.writer import DatasetWriter
 from dlrm_mtl import cli
 from dlrm_mtl.meaning import DenseFingerprint, Fingerprints, TableFingerprint
 from dlrm_mtl.model_schema import CategoricalFeature
 from dlrm_mtl.schema import Schema
+from dlrm_mtl.storage.publishing import check_destination
 
 
 @dataclass(frozen=True)

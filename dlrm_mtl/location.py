@@ -80,6 +80,10 @@ class RemotePath:
         return self._at(posixpath.normpath(posixpath.join(self._path, name)))
 
     @property
+    def scheme(self) -> str:
+        return self._root.partition("://")[0]
+
+    @property
     def name(self) -> str:
         return posixpath.basename(self._path)
 
@@ -108,8 +112,9 @@ class RemotePath:
     @property
     def key(self) -> str:
         """The path within :attr:`filesystem`."""
-        scheme, _, host = self._root.partition("://")
-        return self._path if scheme == "hdfs" else (host + self._path).rstrip("/")
+        if self.scheme == "hdfs":
+            return self._path
+        return (self._root.partition("://")[2] + self._path).rstrip("/")
 
     def with_suffix(self, suffix: str) -> "RemotePath":
         return self._at(posixpath.splitext(self._path)[0] + suffix)
@@ -136,8 +141,8 @@ class RemotePath:
 
     def open(self, mode: Literal["rb"] = "rb") -> BufferedReader:
         """The bytes from beginning to end. Raises OSError where they cannot be read."""
-        # A pyarrow.NativeFile, which has the methods of a BufferedReader.
-        return cast(BufferedReader, self.filesystem.open_input_stream(self.key, buffer_size=STREAM_BYTES))
+        # A pyarrow.NativeFile, which has the methods of a BufferedReader. By default it would decompress a .gz.
+        return cast(BufferedReader, self.filesystem.open_input_stream(self.key, None, STREAM_BYTES))
 
     def read_bytes(self) -> bytes:
         with self.filesystem.open_input_file(self.key) as file:

@@ -6,7 +6,6 @@ The values of a table that wait for an id lie beside its vocabulary, in ``waitin
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -194,7 +193,7 @@ def waiting_files(encoding: Encoding) -> dict[str, str]:
     return {table: f"waiting/{name}.parquet" for table, name in file_names(encoding.tables_with_vocabulary).items()}
 
 
-def read_previous(directory: Location, rows: Literal["log", "kuairand"], out: Path) -> Previous:
+def read_previous(directory: Location, rows: Literal["log", "kuairand"], out: Location) -> Previous:
     """The data set that another one extends. Arguments as for :func:`read_reused`.
 
     Raises:

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import zip_longest
-from pathlib import Path
 from typing import Any, Literal
 
 from data_prep.columns.layout import CategoricalColumn, DenseColumn
@@ -93,7 +92,7 @@ class ReusedEncoding:
                     )
 
 
-def read_reused(directory: Location, rows: Literal["log", "kuairand"], out: Path) -> ReusedEncoding:
+def read_reused(directory: Location, rows: Literal["log", "kuairand"], out: Location) -> ReusedEncoding:
     """The encoding of a data set, for rows that go to another one.
 
     Args:

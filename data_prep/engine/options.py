@@ -1,13 +1,14 @@
 """Command-line options of preparations from raw logs."""
 
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal, cast
 
 from data_prep.columns.layout import Layout
 from data_prep.encoding.extending import Previous
 from data_prep.ids.assignment import Method
 from data_prep.ids.vocabulary import RESERVED_IDS
-from dlrm_mtl.location import Location
+from dlrm_mtl.location import Location, RemotePath
 from dlrm_mtl.quoting import quote
 
 
@@ -162,7 +163,16 @@ class WorkOptions:
     """Keep the rows that the first of two passes has parsed on disk for the second: faster, at the cost of temporary
     disk space. Text logs only."""
 
-    def validate(self) -> None:
-        """Raises ValueError where an option is out of range."""
+    work: Path | None = None
+    """Where out is a URI: directory of a file system for the work, which needs the room of the data set and of what is
+    counted; several machines share it."""
+
+    def validate(self, out: Location) -> None:
+        """Raises ValueError where an option is out of range, or does not go with ``out``."""
         if self.workers < 1:
             raise ValueError(f"workers {self.workers}: expected at least 1")
+        if isinstance(out, RemotePath):
+            if self.work is None or not out.name:
+                raise ValueError(f"out {out}: expected a folder of a bucket or host, and --work DIR, on a file system")
+        elif self.work is not None:
+            raise ValueError(f"work {self.work}: expected none, since out is a path")

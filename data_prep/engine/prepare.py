@@ -25,13 +25,13 @@ from data_prep.engine.stages import CHANGED, Records, StageRunner
 from data_prep.engine.work_directory import Replica, WorkDirectory
 from data_prep.engine.workers import Workers
 from data_prep.output.raw_context import RawContext
-from data_prep.output.writer import check_destination
 from data_prep.sources.raw_files import find_files
 from data_prep.sources.source import OpenSource, open_source
 from data_prep.sources.times import NUMERIC, Times, find_times, parse_time
 from dlrm_mtl.files import read_json, write_json
 from dlrm_mtl.location import Location
 from dlrm_mtl.schema import Schema, read_schema, write_schema
+from dlrm_mtl.storage.publishing import check_destination
 
 Result = TypeVar("Result")
 
@@ -45,7 +45,7 @@ def prepare(
     generator: str,
     layout: Layout,
     raw: Sequence[Location],
-    out: Path,
+    out: Location,
     ids: IdOptions,
     split: SplitOptions,
     work: WorkOptions,
@@ -64,6 +64,7 @@ def prepare(
     Raises:
         ValueError: an option, a file or a row is invalid.
     """
+    work.validate(out)
     check_destination(out)
     preparation = plan_preparation(
         name, layout, raw, out, ids, split, work, open_source, preprocessing, reader_version, stream
@@ -76,7 +77,7 @@ def plan_preparation(
     name: str,
     layout: Layout,
     raw: Sequence[Location],
-    out: Path,
+    out: Location,
     ids: IdOptions,
     split: SplitOptions,
     work: WorkOptions,
@@ -98,7 +99,7 @@ def plan_preparation(
         ValueError: an option is invalid, or a file is missing.
     """
     ids.validate(layout)
-    work.validate()
+    work.validate(out)
     split.validate()
     layout = split.apply(layout)
     stream = stream or StreamOptions()
@@ -127,7 +128,7 @@ def plan_preparation(
         Split.of_stream() if stream.is_used else Split.of(split, len(files)),
         work.on_bad_row == "quarantine",
         work.keep_parsed,
-        WorkDirectory(out.absolute(), Replica.from_environment()),
+        WorkDirectory(out.absolute(), Replica.from_environment(), place=work.work),
         open_source,
         preprocessing,
         passed_over,
@@ -225,7 +226,7 @@ def peak_memory() -> str:
     return f"peak memory: {own:,.0f} MiB" + (f", largest worker {worker:,.0f} MiB" if worker else "")
 
 
-def _complete(out: Path, plan: Mapping[str, Any]) -> Schema | None:
+def _complete(out: Location, plan: Mapping[str, Any]) -> Schema | None:
     """The finished data set of the same plan; None: there is none."""
     if not ((out / "schema.json").is_file() and (out / "plan.json").is_file()):
         return None

@@ -1,8 +1,8 @@
 """The work directory of a preparation: markers of finished pieces, so that a killed preparation resumes.
 
-``OUT.partial/data`` becomes ``OUT`` at the end; ``OUT.partial/work`` holds the plan, a marker for each finished piece
-of work, and files for later stages. A marker lists the files of its piece with their checksums and is written after
-them; a piece whose marker or files are damaged is done again.
+``OUT.partial/data`` becomes ``OUT`` at the end, or is copied there; ``OUT.partial/work`` holds the plan, a marker for
+each finished piece of work, and files for later stages. A marker lists the files of its piece with their checksums and
+is written after them; a piece whose marker or files are damaged is done again.
 """
 
 import fcntl
@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from dlrm_mtl.files import publish, read_json, read_object, remove_leftovers, sha256, write_json
+from dlrm_mtl.location import Location, RemotePath
+from dlrm_mtl.storage.publishing import publish_to_store
 
 GRACE_S = 60.0
 """Seconds for which a failure that is older than this process counts as one of an earlier attempt, whose replica may
@@ -47,15 +49,19 @@ class Replica:
 class WorkDirectory:
     """The directories of one preparation."""
 
-    out: Path
+    out: Location
     replica: Replica = field(default_factory=Replica)
     parent: int = field(default_factory=os.getpid)
     """Id of the main process."""
+    place: Path | None = None
+    """Where the work directory is; None: beside ``out``, which is a path."""
     begun: float = field(default_factory=time.time)
 
     @property
     def partial(self) -> Path:
-        return self.out.with_name(self.out.name + ".partial")
+        place = self.out.parent if self.place is None else self.place
+        assert isinstance(place, Path)
+        return place / f"{self.out.name}.partial"
 
     @property
     def data(self) -> Path:
@@ -178,10 +184,13 @@ class WorkDirectory:
             time.sleep(POLL_S)
 
     def publish(self) -> None:
-        """Moves the data set into place and removes the work directory."""
+        """Moves the data set into place, or copies it to a store, and removes the work directory."""
         for directory in [self.data, *(path for path in self.data.iterdir() if path.is_dir())]:
             remove_leftovers(directory)
-        publish(self.data, self.out)
+        if isinstance(self.out, RemotePath):
+            publish_to_store(self.data, self.out)
+        else:
+            publish(self.data, self.out)
         self.clear()
 
     def clear_after(self, plan: Mapping[str, Any]) -> None:

@@ -24,10 +24,11 @@ from data_prep.ids.extension import span_of
 from data_prep.ids.fingerprints import of_dense, of_hash, of_vocabulary
 from data_prep.output.continued import Continued
 from data_prep.output.raw_context import distinct_keys
-from data_prep.output.writer import DatasetWriter, check_destination
+from data_prep.output.writer import DatasetWriter
 from dlrm_mtl.meaning import Fingerprints
 from dlrm_mtl.quoting import quote
 from dlrm_mtl.schema import STREAM, Schema, read_schema
+from dlrm_mtl.storage.publishing import check_destination
 
 
 @dataclass(frozen=True)

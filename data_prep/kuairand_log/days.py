@@ -25,10 +25,11 @@ from data_prep.kuairand_log.progress import with_progress
 from data_prep.kuairand_log.raw_tables import check_history, discover, read_log
 from data_prep.kuairand_log.reuse import newest_of, reuse
 from data_prep.output.continued import Continued
-from data_prep.output.writer import DatasetWriter, check_destination
+from data_prep.output.writer import DatasetWriter
 from dlrm_mtl.continuation import Period
 from dlrm_mtl.location import Location
 from dlrm_mtl.schema import STREAM, Schema, read_schema
+from dlrm_mtl.storage.publishing import check_destination
 
 
 def prepare_days(options: Options) -> Iterator[tuple[Path, Schema]]:

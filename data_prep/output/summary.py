@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from dlrm_mtl.location import Location
 from dlrm_mtl.quoting import shorten
 from dlrm_mtl.schema import STREAM, Schema
 
@@ -16,7 +17,7 @@ SHOWN_VALUES = 6
 """Values of a segment that are printed, and tables."""
 
 
-def summary(schema: Schema, directory: Path) -> str:
+def summary(schema: Schema, directory: Location) -> str:
     """Sizes, features and tasks of a data set, in lines."""
     rows = ", ".join(f"{split} {schema.rows(split):,} rows" for split in schema.splits)
     names = 2 + max(map(len, ("task", *schema.task_names)))

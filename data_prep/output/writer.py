@@ -22,19 +22,12 @@ from dlrm_mtl.meaning import Fingerprints
 from dlrm_mtl.model_schema import CategoricalFeature, Task
 from dlrm_mtl.schema import SPLITS, Schema, Shard, keeps_context, write_schema
 from dlrm_mtl.segments import Segment
+from dlrm_mtl.storage.publishing import check_destination
 
 SHARD_ROWS = 1 << 20
 """Rows of a parquet file."""
 
 UNKNOWN = Fingerprints()
-
-
-def check_destination(directory: Path) -> None:
-    """Raises ValueError unless the directory is missing, empty, or holds a data set to replace."""
-    if directory.exists() and not directory.is_dir():
-        raise ValueError(f"{directory}: is a file, expected a directory")
-    if directory.exists() and any(directory.iterdir()) and not (directory / "schema.json").is_file():
-        raise ValueError(f"{directory}: exists and is not a data set (no schema.json); give an empty directory")
 
 
 class DatasetWriter:

@@ -23,6 +23,7 @@ from data_prep.engine.workers import Workers
 from data_prep.periods.cut_pass import CutPass, cut_file
 from data_prep.periods.period_log import CutSegment, PeriodLog
 from dlrm_mtl.files import read_object, write_json
+from dlrm_mtl.location import RemotePath
 from dlrm_mtl.schema import Schema, read_schema
 
 FINISHED = ".periods.json"
@@ -53,6 +54,8 @@ def prepare_periods(preparation: Preparation, generator: str, every: Every, work
             that is continued; the directory holds something else, or periods of other rows or options.
     """
     out, previous = preparation.directory.out, preparation.previous
+    if isinstance(out, RemotePath):
+        raise ValueError(f"out {out}: expected a path of a file system, where a log is cut into several data sets")
     if preparation.times is None:
         raise ValueError(f"every {every}: expected time_column, too")
     first = None if previous is None else _first_after(previous, every)
@@ -68,7 +71,9 @@ def prepare_periods(preparation: Preparation, generator: str, every: Every, work
 
     def cut_and_prepare(runner: StageRunner) -> CutLog:
         records = runner.over_segments("cut", partial(run_part, preparation, CutPass(every, first)))
-        cut = CutLog(dict(_prepare_all(preparation, generator, every, workers, records)), *_left_out(every, records))
+        cut = CutLog(
+            dict(_prepare_all(preparation, out, generator, every, workers, records)), *_left_out(every, records)
+        )
         if preparation.directory.replica.rank == 0:
             write_json(out / FINISHED, {"plan": plan, "periods": [path.name for path in cut.data_sets]})
             preparation.directory.clear()
@@ -79,11 +84,11 @@ def prepare_periods(preparation: Preparation, generator: str, every: Every, work
 
 
 def _prepare_all(
-    preparation: Preparation, generator: str, every: Every, workers: Workers, records: Records
+    preparation: Preparation, place: Path, generator: str, every: Every, workers: Workers, records: Records
 ) -> Iterator[tuple[Path, Schema]]:
-    """Prepares period after period."""
+    """Prepares period after period, each in a directory of ``place``."""
     directory, has_texts = preparation.directory, preparation.source.has_texts
-    directory.out.mkdir(exist_ok=True)
+    place.mkdir(exist_ok=True)
     before = lines_before(preparation, records)
     numbers = _numbers(preparation, records)
     # What lies in a segment without any time belongs to the first period.
@@ -101,7 +106,7 @@ def _prepare_all(
             for key, record in records.items()
         }
         parts = {key: CutSegment(of_part, before.get(key, 0)) for key, of_part in blocks.items() if of_part}
-        out = directory.out / name_of(number, every)
+        out = place / name_of(number, every)
         of_period = replace(
             preparation,
             files=tuple(cut_file(preparation, key_of(*key)) for key in parts),
@@ -113,7 +118,7 @@ def _prepare_all(
             reader_version=_checksum([records[key] for key in parts]),
         )
         yield out, run_preparation(of_period, generator, workers, replaces=False)
-        previous = read_previous(out, "log", directory.out)
+        previous = read_previous(out, "log", place)
         preparation = replace(preparation, previous=previous, ids=IdOptions().going_on(previous, preparation.layout))
 
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 from data_prep.sources.file_kinds import COMPRESSED, HEAD_BYTES, head, kind_of
 from dlrm_mtl.location import Location
 from dlrm_mtl.storage.parquet import is_of_file
-from dlrm_mtl.storage.transfer import open_bytes, read_through
+from dlrm_mtl.storage.transfer import open_bytes
 
 COMPRESSED_SUFFIXES = {".gz": "gzip", ".zst": "zstd"}
 
@@ -32,8 +32,8 @@ def codec_of(path: Location) -> str | None:
 def open_text(path: Location) -> pa.NativeFile:
     """The uncompressed text of a file, as a stream. Raises OSError where it cannot be read."""
     codec = codec_of(path)
-    text = read_through(path, open_bytes(path))
-    return pa.CompressedInputStream(text, codec) if codec else text
+    file = open_bytes(path)
+    return pa.CompressedInputStream(file, codec) if codec else file
 
 
 class TextFile:
@@ -43,9 +43,7 @@ class TextFile:
         self._path = path
         self._codec = codec_of(path)
         self._file = open_bytes(path)
-        self._stream = read_through(path, self._file)
-        if self._codec:
-            self._stream = pa.CompressedInputStream(self._stream, self._codec)
+        self._stream = pa.CompressedInputStream(self._file, self._codec) if self._codec else self._file
         self._position = 0
         self._error: OSError | None = None
         self._remains: Iterator[bytes] = iter(())
@@ -65,7 +63,8 @@ class TextFile:
 
     @property
     def file_position(self) -> int:
-        return self._file.tell()
+        """Bytes of the file that were read, for progress; in a store, of the text."""
+        return self._file.tell() if self._file.seekable() else self._position
 
     def read_into(self, buffer: memoryview) -> int:
         """Fills a buffer as far as the text goes; returns the number of bytes.
@@ -85,8 +84,8 @@ class TextFile:
     def skip(self, size: int) -> None:
         """Skips ``size`` bytes from the beginning, or all where there are fewer."""
         if not self.is_compressed:
-            self._file.seek(size)
-            self._stream = read_through(self._path, self._file)
+            self._file.close()
+            self._file = self._stream = open_bytes(self._path, size)
             return
         scratch = memoryview(bytearray(min(size, PIECE_BYTES)))
         while size > 0:
@@ -148,7 +147,7 @@ def _gunzipped_bytewise(decoder: "zlib._Decompress", piece: bytes) -> Iterator[b
 def _decompressed_bytewise(path: Location, codec: str, position: int) -> Iterator[bytes]:
     """The text, byte by byte from a position on."""
     with open_bytes(path) as file, suppress(OSError):
-        stream = pa.CompressedInputStream(read_through(path, file), codec)
+        stream = pa.CompressedInputStream(file, codec)
         while text := stream.read(min(position, PIECE_BYTES) or 1):
             position -= min(position, len(text))
             yield text

@@ -1,23 +1,24 @@
 """Copies of files, to and from stores."""
 
+import secrets
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 import pyarrow as pa
 
-from dlrm_mtl.location import STREAM_BYTES, Location
+from dlrm_mtl.files import sha256
+from dlrm_mtl.location import STREAM_BYTES, Location, RemotePath, Status
 
 REQUESTS = 8
 """Number of files, row groups or footers that a process fetches from a store at the same time."""
 
 
-def open_bytes(path: Location) -> pa.NativeFile:
-    """Opens a file for reading at any place. Raises OSError where it cannot be read."""
-    return pa.OSFile(str(path)) if isinstance(path, Path) else path.filesystem.open_input_file(path.key)
-
-
-def read_through(path: Location, file: pa.NativeFile) -> pa.NativeFile:
-    """The rest of an open file, in a store by large requests."""
+def open_bytes(path: Location, start: int = 0) -> pa.NativeFile:
+    """Opens a file, to be read from a position on; in a store by large requests. Raises OSError where it cannot be
+    read."""
+    file = pa.OSFile(str(path)) if isinstance(path, Path) else path.filesystem.open_input_file(path.key)
+    file.seek(start)
     return file if isinstance(path, Path) else pa.BufferedInputStream(file, STREAM_BYTES)
 
 
@@ -25,3 +26,31 @@ def fetch(source: Location, path: Path) -> None:
     """Copies a file to a path of a file system. Raises OSError where it cannot be read or written."""
     with source.open("rb") as file, path.open("wb") as copy:
         shutil.copyfileobj(file, copy, STREAM_BYTES)
+
+
+def put(path: Path, to: RemotePath) -> None:
+    """Copies a file to a store, where it is whole or not there. Raises OSError where it cannot be written."""
+    filesystem, target = to.filesystem, to
+    if to.scheme == "hdfs":  # Object stores show an object once it is complete, HDFS a file while it grows.
+        target = to.parent / f".{to.name}.{secrets.token_hex(8)}.tmp"
+        filesystem.create_dir(to.parent.key)
+    try:
+        with path.open("rb") as file, filesystem.open_output_stream(target.key, compression=None) as stream:
+            shutil.copyfileobj(file, stream, STREAM_BYTES)
+        if (size := target.stat().st_size) != path.stat().st_size:
+            raise OSError(f"{to}: {size} bytes were written, expected {path.stat().st_size}")
+    except BaseException:
+        with suppress(OSError):
+            filesystem.delete_file(target.key)
+        raise
+    if target != to:
+        filesystem.move(target.key, to.key)
+
+
+def is_same(path: Path, to: RemotePath, status: Status | None) -> bool:
+    """Whether a store holds the bytes of a file.
+
+    Args:
+        status: of the file in the store; None: it is not there.
+    """
+    return status is not None and status.st_size == path.stat().st_size and sha256(path) == sha256(to)

@@ -10,6 +10,7 @@ from moto.server import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 from dlrm_mtl.location import RemotePath
+from dlrm_mtl.storage.transfer import put
 
 BUCKET = "bucket"
 CREDENTIALS = {
@@ -41,8 +42,11 @@ class S3Server:
         self._lock = threading.Lock()
         self._server = make_server("127.0.0.1", 0, self._serve, threaded=True, request_handler=_Handler)
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
-        address = f"http://127.0.0.1:{self._server.server_port}/{BUCKET}"
-        urllib.request.urlopen(urllib.request.Request(address, method="PUT")).close()
+        urllib.request.urlopen(urllib.request.Request(f"{self.endpoint}/{BUCKET}", method="PUT")).close()
+
+    @property
+    def endpoint(self) -> str:
+        return f"http://127.0.0.1:{self._server.server_port}"
 
     @property
     def root(self) -> RemotePath:
@@ -53,9 +57,7 @@ class S3Server:
         """Copies a directory into the bucket."""
         for path in sorted(directory.rglob("*")):
             if path.is_file():
-                file = self.root / name / str(path.relative_to(directory))
-                with file.filesystem.open_output_stream(file.key) as stream:
-                    stream.write(path.read_bytes())
+                put(path, self.root / name / str(path.relative_to(directory)))
         return self.root / name
 
     def close(self) -> None:
