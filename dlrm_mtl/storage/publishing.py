@@ -5,7 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from dlrm_mtl.location import Location, RemotePath, name_below
-from dlrm_mtl.storage.transfer import REQUESTS, is_same, put
+from dlrm_mtl.storage.store import Store
+from dlrm_mtl.storage.transfer import REQUESTS, is_same
 
 SCHEMA = "schema.json"
 
@@ -33,18 +34,19 @@ def publish_to_store(directory: Path, to: RemotePath) -> None:
     Raises:
         OSError: the store cannot be reached or refuses.
     """
+    store = Store(to)
     there = {name_below(to, file): status for file, status in to.files_below().items()}
     files = {path.relative_to(directory).as_posix(): path for path in directory.rglob("*") if path.is_file()}
     schema = files.pop(SCHEMA)
     if UNFINISHED not in there:
         with tempfile.NamedTemporaryFile() as empty:
-            put(Path(empty.name), to / UNFINISHED)
+            store.put(Path(empty.name), UNFINISHED)
     if SCHEMA in there:
-        to.filesystem.delete_file((to / SCHEMA).key)
+        store.remove(SCHEMA)
 
     def copy(name: str) -> None:
         if not is_same(files[name], to / name, there.get(name)):
-            put(files[name], to / name)
+            store.put(files[name], name)
 
     with ThreadPoolExecutor(REQUESTS) as threads:
         jobs = [threads.submit(copy, name) for name in sorted(files)]
@@ -54,6 +56,6 @@ def publish_to_store(directory: Path, to: RemotePath) -> None:
         finally:
             threads.shutdown(cancel_futures=True)
     for name in there.keys() - files.keys() - {UNFINISHED, SCHEMA}:
-        to.filesystem.delete_file((to / name).key)
-    put(schema, to / SCHEMA)
-    to.filesystem.delete_file((to / UNFINISHED).key)
+        store.remove(name)
+    store.put(schema, SCHEMA)
+    store.remove(UNFINISHED)

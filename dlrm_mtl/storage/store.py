@@ -5,6 +5,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -56,7 +57,7 @@ class Store:
         """The bytes of a small file. Raises OSError."""
 
         def read_all() -> bytes:
-            with self._filesystem.open_input_stream(self._path(name)) as stream:
+            with self._filesystem.open_input_stream(self._path(name), compression=None) as stream:
                 return bytes(stream.read())
 
         return _retried(read_all)
@@ -77,14 +78,20 @@ class Store:
         with file.open("rb") as source:
             if not self._is_whole:
                 self._filesystem.create_dir(directory, recursive=True)
-            with self._filesystem.open_output_stream(written) as stream:
-                shutil.copyfileobj(source, stream, STREAM_BYTES)
+            try:
+                # By default it would compress what is named .gz.
+                with self._filesystem.open_output_stream(written, compression=None) as stream:
+                    shutil.copyfileobj(source, stream, STREAM_BYTES)
+            except BaseException:
+                with suppress(OSError):  # the end of the block above completes the file
+                    self._filesystem.delete_file(written)
+                raise
         if not self._is_whole:
             self._filesystem.move(written, path)
 
     def _get(self, path: str, file: Path) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
-        with self._filesystem.open_input_stream(path) as stream, file.open("wb") as copy:
+        with self._filesystem.open_input_stream(path, compression=None) as stream, file.open("wb") as copy:
             shutil.copyfileobj(stream, copy, STREAM_BYTES)
 
 

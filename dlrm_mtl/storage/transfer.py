@@ -1,8 +1,6 @@
 """Copies of files, to and from stores."""
 
-import secrets
 import shutil
-from contextlib import suppress
 from pathlib import Path
 
 import pyarrow as pa
@@ -26,25 +24,6 @@ def fetch(source: Location, path: Path) -> None:
     """Copies a file to a path of a file system. Raises OSError where it cannot be read or written."""
     with source.open("rb") as file, path.open("wb") as copy:
         shutil.copyfileobj(file, copy, STREAM_BYTES)
-
-
-def put(path: Path, to: RemotePath) -> None:
-    """Copies a file to a store, where it is whole or not there. Raises OSError where it cannot be written."""
-    filesystem, target = to.filesystem, to
-    if to.scheme == "hdfs":  # Object stores show an object once it is complete, HDFS a file while it grows.
-        target = to.parent / f".{to.name}.{secrets.token_hex(8)}.tmp"
-        filesystem.create_dir(to.parent.key)
-    try:
-        with path.open("rb") as file, filesystem.open_output_stream(target.key, compression=None) as stream:
-            shutil.copyfileobj(file, stream, STREAM_BYTES)
-        if (size := target.stat().st_size) != path.stat().st_size:
-            raise OSError(f"{to}: {size} bytes were written, expected {path.stat().st_size}")
-    except BaseException:
-        with suppress(OSError):
-            filesystem.delete_file(target.key)
-        raise
-    if target != to:
-        filesystem.move(target.key, to.key)
 
 
 def is_same(path: Path, to: RemotePath, status: Status | None) -> bool:

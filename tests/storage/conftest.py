@@ -22,3 +22,4 @@ def s3(s3_server: S3Server) -> Iterator[S3Server]:
     """The server, without faults at first."""
     yield s3_server
     s3_server.fail_every, s3_server.refuse_all = 0, False
+    s3_server.requests = s3_server.failed = 0

@@ -10,7 +10,7 @@ from moto.server import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 from dlrm_mtl.location import RemotePath
-from dlrm_mtl.storage.transfer import put
+from dlrm_mtl.storage.store import Store
 
 BUCKET = "bucket"
 CREDENTIALS = {
@@ -57,7 +57,7 @@ class S3Server:
         """Copies a directory into the bucket."""
         for path in sorted(directory.rglob("*")):
             if path.is_file():
-                put(path, self.root / name / str(path.relative_to(directory)))
+                Store(self.root / name).put(path, str(path.relative_to(directory)))
         return self.root / name
 
     def close(self) -> None:

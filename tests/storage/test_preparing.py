@@ -10,8 +10,7 @@ from data_prep.engine.split import SplitOptions
 from dlrm_mtl.files import sha256
 from dlrm_mtl.location import Location, RemotePath, name_below
 from dlrm_mtl.schema import Schema, read_schema
-from dlrm_mtl.storage import publishing
-from dlrm_mtl.storage.transfer import put
+from dlrm_mtl.storage.store import Store
 from tests.data_prep.logs import LAYOUT, checksums, lines_of, write_log
 from tests.messages import naming
 from tests.storage.s3_server import S3Server
@@ -56,15 +55,17 @@ def test_an_interrupted_copy_goes_on(s3: S3Server, raw: Path, tmp_path: Path, mo
     """It replaces another data set, whose files do not stay."""
     out, copied, possible = s3.root / "interrupted", list[str](), 4
     for name in ("schema.json", "train/part-00099.parquet"):
-        put(Path(__file__), out / name)
+        Store(out).put(Path(__file__), name)
 
-    def put_some(path: Path, to: RemotePath) -> None:
+    put = Store.put
+
+    def put_some(store: Store, path: Path, name: str) -> None:
         if len(copied) == possible:
             raise OSError("no answer")
-        copied.append(to.name)
-        put(path, to)
+        copied.append(name)
+        put(store, path, name)
 
-    monkeypatch.setattr(publishing, "put", put_some)
+    monkeypatch.setattr(Store, "put", put_some)
     with pytest.raises(OSError, match=naming("no answer", tmp_path / "work")):
         run(raw, out, tmp_path / "work")
     with pytest.raises(ValueError, match=naming(out / "schema.json")):
