@@ -88,13 +88,13 @@ class Monitor:
             self._copy_soon()
 
     def end(self, outcome: Outcome, error: str = "") -> None:
-        """The job ends; waits a while for the loggers."""
-        if self._status is not None:
-            loggers, self._loggers = self._loggers, []
-            for _, thread in loggers:
+        """The job ends; waits a while for the loggers. Further calls do nothing."""
+        status, self._status = self._status, None
+        if status is not None:
+            for _, thread in self._loggers:
                 thread.close(END_S[outcome])
-            self._status.set(logger_failures=sum(thread.failures for _, thread in loggers))
-            self._status.end(outcome, shorten(error))
+            status.set(logger_failures=sum(thread.failures for _, thread in self._loggers))
+            status.end(outcome, shorten(error))
 
     def _copy_soon(self) -> None:
         if self._mirror is not None and self._status is not None:
@@ -149,8 +149,10 @@ def monitored(config: TrainingConfig, ranks: Ranks, mirror: Mirror | None = None
     try:
         yield monitor
     except BaseException as error:
-        monitor.end(_outcome(error), " ".join(str(error).split()) or type(error).__name__)
-        raise
+        outcome = _outcome(error)
+        if outcome == "interrupted" or ranks.world_size == 1:
+            monitor.end(outcome, " ".join(str(error).split()) or type(error).__name__)
+        raise  # of several ranks the watch finds the one that failed first
     monitor.end("finished")
 
 
