@@ -117,6 +117,34 @@ def test_lists_and_mappings_are_replaced_on_request(overlay: Path) -> None:
         assert container["command"] == ["sleep", "infinity"]
 
 
+def test_containers_beside_that_of_the_job(overlay: Path) -> None:
+    """An item without a name is for the containers of the job, wherever it stands; YAML's anchors may be used."""
+    manifest = laid_over(
+        overlay,
+        """
+        spec:
+          tasks:
+            - template:
+                spec:
+                  volumes: [{name: scratch, emptyDir: {}}]
+                  containers:
+                    - {name: exporter, image: registry.example/exporter:1, resources: &small {limits: {cpu: 1}}}
+                    - volumeMounts: [{name: scratch, mountPath: /scratch}]
+                      resources: {<<: *small}
+        """,
+    )
+    for pod in pods(manifest):
+        own, exporter = pod["containers"]
+        assert exporter == {
+            "name": "exporter",
+            "image": "registry.example/exporter:1",
+            "resources": {"limits": {"cpu": 1}},
+        }
+        assert [mount["mountPath"] for mount in own["volumeMounts"]] == ["/dev/shm", "/scratch"]
+        assert own["resources"]["limits"] == {**own["resources"]["limits"], "cpu": 1, "nvidia.com/gpu": "8"}
+        assert [volume["name"] for volume in pod["volumes"]] == ["dshm", "scratch"]
+
+
 def test_the_rights_of_pods(overlay: Path) -> None:
     """Devices for RDMA keep buffers in locked memory. Pods in their node's network ask the cluster for names."""
     for pod in pods(dry_run(f"{JOB} {OPTIONS}")):
@@ -151,9 +179,13 @@ FIRST = "spec.tasks[0].template.spec"
         (POD % "{containers: [{name: other}]}", ["other", "image"]),
         (POD % "{$patch: remove}", ["$patch", "'remove'", "replace or delete"]),
         ("spec: {tasks: [{name: train-2}]}", ["spec.tasks[2]", "replicas"]),
+        (POD % "{containers: [null]}", [f"{FIRST}.containers[0]", "null"]),
+        (POD % "{imagePullSecrets: [registry]}", [f"{FIRST}.imagePullSecrets[0]", "'registry'", "object"]),
+        ("kind: Pod", ["kind", "'Pod'", "'Job'"]),
         ("tolerations: []", ["tolerations", "spec"]),
-        ("spec: {queue: a, queue: b}", ["'queue'", "twice", "line 1"]),
-        ("spec: {plugins: {1: []}}", ["1", "string"]),
+        ("spec: {queue: a, queue: b}", ["line 1", "'queue'", "twice"]),
+        ("spec: {plugins: {1: []}}", ["line 1", "1", "string"]),
+        ("? [a]\n: b", ["line 1", "string"]),
         ("spec: [", ["line 1"]),
         ("a: 1\n---\nb: 2", ["document"]),
         ("", ["None", "spec"]),

@@ -11,7 +11,7 @@ from dlrm_mtl.launching.kubernetes.schema import DIRECTIVE, check_overlay, job_s
 from dlrm_mtl.quoting import quote, shorten
 
 EACH = ("tasks", "containers")
-"""Lists whose items have generated names: an item of an overlay without a name is merged into each of them."""
+"""Lists whose items have generated names: an item of an overlay without a name is merged into each."""
 
 
 def read_overlay(path: Path) -> dict[str, Any]:
@@ -23,8 +23,12 @@ def read_overlay(path: Path) -> dict[str, Any]:
         overlay = yaml.load(path.read_text(), _Loader)
     except OSError as error:
         raise RefusedLaunchError(f"{path}: {error.strerror}, expected a YAML file") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RefusedLaunchError(f"{path}: {shorten(' '.join(str(error).split()))}") from None
+    except yaml.MarkedYAMLError as error:
+        # Without the text around, which may hold a secret.
+        line = error.problem_mark.line + 1
+        raise RefusedLaunchError(f"{path}, line {line}: {shorten(error.problem)}, expected YAML") from None
+    except (yaml.YAMLError, UnicodeDecodeError):
+        raise RefusedLaunchError(f"{path} has bytes that are no text, expected YAML") from None
     if not isinstance(overlay, dict):
         raise RefusedLaunchError(f"{path} is {quote(overlay)}, expected fields of a Volcano Job, such as spec")
     check_overlay(overlay, str(path))
@@ -37,8 +41,8 @@ def merged(manifest: Mapping[str, Any], overlay: Mapping[str, Any], source: str)
     Mappings are merged field by field; null removes a field. Lists with a merge key in Kubernetes' API, such as
     containers, env or volumes by name, are merged item by item, other lists replaced. ``$patch: replace`` in a mapping
     or list replaces what was there, ``$patch: delete`` beside the key of an item removes the item. Two rules go beyond
-    kubectl: an item of ``tasks`` or ``containers`` without a name is merged into each, and a variable of ``env`` keeps
-    no field that the overlay leaves out, so that a ``value`` may become a ``valueFrom``.
+    kubectl: an item of ``tasks`` or ``containers`` without a name is merged into each that was there, and a variable of
+    ``env`` keeps no field that the overlay leaves out, so that a ``value`` may become a ``valueFrom``.
 
     Args:
         source: the overlay's file, for messages.
@@ -78,12 +82,15 @@ class _Merge:
         strategy = schema.get("x-kubernetes-patch-strategy", "")
         key = schema.get("x-kubernetes-patch-merge-key")
         items = schema.get("items", {})
+        if None in overlay:
+            raise RefusedLaunchError(f"{self.source}: {place}[{overlay.index(None)}] is null, expected an item")
         if "merge" not in strategy:
             return [self.value(None, item, items, place) for item in overlay]
         if key is None:
             return [*base, *(item for item in overlay if item not in base)]
         field = place.rpartition(".")[2]
         result = [] if {DIRECTIVE: "replace"} in overlay else list(base)
+        before = {item[key] for item in base}
         for index, item in enumerate(overlay):
             if item == {DIRECTIVE: "replace"}:
                 continue
@@ -91,7 +98,7 @@ class _Merge:
             if key in item:
                 matches = [position for position, existing in enumerate(result) if existing.get(key) == item[key]]
             elif field in EACH:
-                matches = [*range(len(result))]
+                matches = [position for position, existing in enumerate(result) if existing.get(key) in before]
             else:
                 raise RefusedLaunchError(f"{self.source}: {inner} has no {key}, by which {field} are merged")
             if item.get(DIRECTIVE) == "delete":
@@ -113,9 +120,9 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for name, _ in node.value:
-            text = self.construct_object(name)
+            text = name.value if name.tag.endswith(":merge") else self.construct_object(name)
             if not isinstance(text, str) or text in seen:
-                problem = f"{quote(text)} {'occurs twice' if text in seen else 'is no string'}"
+                problem = f"{quote(text)} {'occurs twice' if isinstance(text, str) else 'is no string'}"
                 raise yaml.constructor.ConstructorError(None, None, problem, name.start_mark)
             seen.add(text)
         return super().construct_mapping(node, deep)
