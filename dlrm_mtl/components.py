@@ -23,16 +23,19 @@ _JOB_PARAMETERS = """
     j: {nodes}x{processes per node}; on GPUs, one process per GPU; {least nodes}:{nodes}x{processes per node} goes on
         with fewer nodes when some are lost, not on Slurm, whose jobs keep their nodes
     env: further environment of the processes, A=1,B=2; values may hold commas and =
-    image: container image, for kubernetes
-    mounts: what the container mounts, for kubernetes: type=volume,src=CLAIM,dst=PATH for a persistent volume claim,
-        repeated for more
-    overlay: YAML file of what else the manifest says, for kubernetes, merged over it: docs/launching/kubernetes.md
-    cpu: CPUs per node; 0: one per process, with GPUs four
-    gpu: GPUs per node
-    memMB: memory per node, in MB; 0: 2048 per process, with GPUs 16384
+    image: container image, for kubernetes and slurm: on slurm a FILE.sif is run by Apptainer, others by pyxis
+    mounts: what the container mounts, repeated for more: for kubernetes type=volume,src=CLAIM,dst=PATH for a persistent
+        volume claim, for slurm type=bind,src=DIR,dst=DIR
+    overlay: file of what else the request says: for kubernetes YAML that is merged over the manifest, for slurm #SBATCH
+        lines
+    cpu: CPUs per node; 0: one per process, with GPUs two, and one for each of its reader processes
+    gpu: GPUs per node, at least one per process
+    memMB: memory per node, in MB, with what is in /dev/shm; 0: 2048 per process, with GPUs 12288, and 2048 for each of
+        its reader processes
     h: a named resource, instead of cpu, gpu and memMB
     max_retries: how often the scheduler submits a failed job again; it goes on from what the first try has finished
-    rdzv_port: port of the rendezvous on the first node
+    rdzv_port: port of the rendezvous on the first node; 0: one of 20000 to 29999 that follows from the job's directory
+        and command line
     join_timeout: seconds in which all nodes must have started; so long a node also waits for one that is lost
     restarts: how often a node starts its processes again after one of them has died; they go on from the newest
         checkpoint

@@ -12,8 +12,10 @@ from dlrm_mtl import cli
 from dlrm_mtl.config import require_positive
 from dlrm_mtl.launching.environment import CPU_MEMORY, CPU_THREADS, parse_variables
 from dlrm_mtl.launching.errors import RefusedLaunchError
-from dlrm_mtl.launching.job import CPUS_PER_GPU, CPUS_PER_RANK, MB_PER_GPU, MB_PER_RANK, Job
+from dlrm_mtl.launching.job import Job
+from dlrm_mtl.launching.rendezvous import rendezvous_port
 from dlrm_mtl.launching.role import JobRole
+from dlrm_mtl.launching.sizes import node_size
 from dlrm_mtl.quoting import MAX_LENGTH, quote, shorten
 from dlrm_mtl.recipe import parse_recipe
 from dlrm_mtl.run_config import ArmsConfig, RunConfig, SeedsConfig, TrainConfig, TrainingConfig
@@ -32,7 +34,8 @@ def application(
         first: arguments before ``script_args``.
 
     Raises:
-        RefusedLaunchError: mounts, variables, ``j``, an option, an arm or a task weight that is wrong.
+        RefusedLaunchError: mounts, variables, ``j``, ``h``, an option, an arm or a task weight that is wrong;
+            resources that are too small.
         SystemExit: as :func:`dlrm_mtl.cli.parse`.
     """
     try:
@@ -47,6 +50,7 @@ def application(
         mounts = _checked_mounts(job.mounts or [])
         variables = parse_variables(job.env)
         require_positive(job, "join_timeout", "save_time")
+        size = node_size(job, processes, config)
     except ValueError as error:
         raise RefusedLaunchError(str(error)) from None
     app = ddp(
@@ -58,17 +62,13 @@ def application(
         env={**CPU_THREADS, **CPU_MEMORY, **variables},
         image=job.image,
         mounts=mounts,
-        cpu=job.cpu or processes * (CPUS_PER_GPU if job.gpu else CPUS_PER_RANK),
-        gpu=job.gpu,
-        memMB=job.memMB or processes * (MB_PER_GPU if job.gpu else MB_PER_RANK),
-        h=job.h,
         max_retries=job.max_retries,
-        rdzv_port=job.rdzv_port,
+        rdzv_port=job.rdzv_port or rendezvous_port((module, *first, *script_args)),
     )
     [role] = app.roles
     shell, command = role.args
     role.args = [shell, f"{_launcher(job)}{command.removeprefix('torchrun')}"]
-    app.roles = [JobRole(**vars(role), job=job)]
+    app.roles = [JobRole(**{**vars(role), "resource": size}, job=job)]
     return app
 
 

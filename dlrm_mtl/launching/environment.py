@@ -7,6 +7,9 @@ from dlrm_mtl.quoting import MAX_LENGTH, quote
 _NEXT = re.compile(r"[,;](?=[A-Za-z_]\w*=)")
 """Between two variables. Commas without NAME= behind them, and further =, belong to values."""
 
+SECRET = re.compile(r"(^|_)(TOKEN|PASSWORD|SECRET|API_KEY|ACCESS_KEY)$", re.IGNORECASE)
+"""Names of variables whose values are secrets."""
+
 CPU_THREADS = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0"}
 """One thread per rank: more threads than free cores make a step several times slower."""
 

@@ -2,10 +2,8 @@
 
 from typing import List, NamedTuple, Optional
 
-CPUS_PER_RANK, MB_PER_RANK = 1, 2048
-"""For a process that trains on a CPU, with small tables: one thread; torch and a model."""
-CPUS_PER_GPU, MB_PER_GPU = 4, 16384
-"""For a process that trains on a GPU: its own thread, two reader processes, the thread that pins their batches."""
+LAUNCHER_S = 10
+"""Seconds that the launcher has to end after the processes that it started."""
 
 
 class Job(NamedTuple):
@@ -21,7 +19,7 @@ class Job(NamedTuple):
     memMB: int = 0
     h: Optional[str] = None
     max_retries: int = 0
-    rdzv_port: int = 29500
+    rdzv_port: int = 0
     join_timeout: int = 900
     restarts: int = 3
     save_time: int = 120

@@ -6,7 +6,6 @@ import torchx.specs as specs
 
 from dlrm_mtl.launching.errors import RefusedLaunchError
 from dlrm_mtl.launching.job import Job
-from dlrm_mtl.quoting import quote
 
 
 @dataclass
@@ -21,14 +20,15 @@ class JobRole(specs.Role):
         Raises:
             RefusedLaunchError: parameters that the scheduler cannot follow.
         """
+        # Each needs libraries that other schedulers need not load.
         if scheduler == "kubernetes":
-            # Needs the schemas of Kubernetes, which other schedulers need not load.
             from dlrm_mtl.launching.kubernetes.manifest import complete
 
             complete(dryrun_info.request, self.job)
-        elif scheduler == "slurm" and ":" in self.job.j:
-            text = f"j is {quote(self.job.j)}, but a job on Slurm keeps its nodes, expected {{nodes}}x{{processes}}"
-            raise RefusedLaunchError(text)
+        elif scheduler == "slurm":
+            from dlrm_mtl.launching.slurm.request import completed
+
+            dryrun_info.request = completed(dryrun_info.request, self.job)
         elif self.job.overlay:
-            raise RefusedLaunchError(f"--overlay changes a manifest of Kubernetes, the scheduler is {scheduler}")
+            raise RefusedLaunchError(f"--overlay changes a job of Kubernetes or Slurm, the scheduler is {scheduler}")
         return dryrun_info

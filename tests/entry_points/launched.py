@@ -42,12 +42,7 @@ class Launched:
     @property
     def ranks(self) -> dict[int, int]:
         """Process ids by rank."""
-        found = {}
-        for pid in self.processes:
-            variables = dict(entry.partition("=")[::2] for entry in _read(pid, "environ"))
-            if "RANK" in variables:
-                found[int(variables["RANK"])] = pid
-        return found
+        return {int(rank): pid for pid in self.processes if (rank := environment_of(pid).get("RANK"))}
 
     def until(self, condition: Callable[[], bool]) -> None:
         """Waits for a condition, which must come true before the launcher ends."""
@@ -87,6 +82,11 @@ def launched(out: Path, log: Path, *command: str | Path) -> Iterator[Launched]:
 def processes_of(out: Path) -> list[int]:
     """Process ids of all processes with the run's directory among their arguments."""
     return [pid for pid in _pids() if str(out) in _read(pid, "cmdline")]
+
+
+def environment_of(pid: int) -> dict[str, str]:
+    """The environment with which a process began."""
+    return dict(entry.partition("=")[::2] for entry in _read(pid, "environ"))
 
 
 def parent(pid: int) -> int:

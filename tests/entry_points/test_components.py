@@ -192,31 +192,6 @@ def test_a_refused_launch_ends_without_a_traceback(tmp_path: Path) -> None:
     assert not (tmp_path / "logs").exists()
 
 
-@pytest.mark.parametrize(
-    ("arguments", "cpus", "megabytes"),
-    [
-        ("-j 1x2", 2, 4096),
-        ("-j 2x8 --gpu 8", 32, 131072),
-        ("-j 1:2x4 --gpu 4", 16, 65536),
-        ("-j 2x8 --gpu 8 --cpu 96 --memMB 900000", 96, 900000),
-    ],
-)
-def test_a_node_has_what_its_processes_need(arguments: str, cpus: int, megabytes: int) -> None:
-    for name in TRAINING:
-        [role] = materialize_appdef(component(name), [*arguments.split(), "--", "--data", "D", "--out", "R"]).roles
-        assert (role.resource.cpu, role.resource.memMB) == (cpus, megabytes)
-
-
-def test_the_documented_job_for_gpus_has_what_its_processes_need() -> None:
-    words = command("slurm", "torchx run -s slurm --dryrun", DIR="D", RUN="R")
-    at = next(place for place, word in enumerate(words) if word.startswith("components/"))
-    with get_runner() as runner:
-        job = runner.dryrun_component(f"{ROOT}/{words[at]}", words[at + 1 :], "slurm", cfg={"partition": "gpu"})
-    for asked in ("--cpus-per-task=64", "--mem=500000", "--gpus-per-task=8", "--ntasks-per-node=1"):
-        assert job.request.materialize().count(f" {asked}") == 2
-        assert asked in (ROOT / "docs/launching/slurm.md").read_text()
-
-
 def launch(component: str, logs: Path, more: str, **values: str | Path) -> None:
     """Runs the command of docs/launching/local.md."""
     words = command("local", f"torchx run -s local_cwd components/{component}.py", **values, MORE=more)

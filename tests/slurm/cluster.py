@@ -20,6 +20,8 @@ SBIN = "/usr/sbin:/sbin"
 PROGRAMS = ("munged", "mariadbd", "slurmdbd", "slurmctld", "slurmd", "sbatch", "sacct", "unshare", "setpriv")
 START_S = 120
 """Seconds; it takes 5."""
+GPUS = 8
+"""Number of GPUs that each node declares."""
 JOBS = 100
 """Number of job ids of a cluster, more than it uses."""
 
@@ -104,9 +106,11 @@ def _write_files(state: Path, first_job: int) -> None:
     names = ("controller_port", "accounting_port", "n1_port", "n2_port")
     ports = dict(zip(names, free_ports(len(names)), strict=True))
     values = {"state": state, "user": getpass.getuser(), "first_job": first_job, **ports}
-    for name in ("slurm.conf", "slurmdbd.conf"):
+    for name in ("slurm.conf", "slurmdbd.conf", "gres.conf"):
         (state / name).write_text(Template((HERE / name).read_text()).substitute(values))
         (state / name).chmod(0o600)
+    for gpu in range(GPUS):
+        (state / f"gpu{gpu}").symlink_to("/dev/null")
     (state / "hosts").write_text(f"127.0.0.1 localhost n1 n2\n{Path('/etc/hosts').read_text()}")
     key = state / "munge.key"
     key.touch(mode=0o600)

@@ -7,20 +7,15 @@ from typing import Any
 from torchx.schedulers.kubernetes_scheduler import KubernetesJob, sanitize_for_serialization
 
 from dlrm_mtl.ending import REFUSED
+from dlrm_mtl.launching.environment import SECRET
 from dlrm_mtl.launching.errors import RefusedLaunchError
-from dlrm_mtl.launching.job import Job
+from dlrm_mtl.launching.job import LAUNCHER_S, Job
 from dlrm_mtl.launching.kubernetes.overlay import merged, read_overlay
 from dlrm_mtl.launching.kubernetes.schema import check_manifest
 from dlrm_mtl.quoting import quote
 
 RDMA_DEVICES = re.compile(r"rdma/|vpc\.amazonaws\.com/efa$")
 """Devices whose drivers keep buffers in locked memory."""
-
-SECRET = re.compile(r"(^|_)(TOKEN|PASSWORD|SECRET|API_KEY|ACCESS_KEY)$", re.IGNORECASE)
-"""Names of variables whose values are secrets."""
-
-LAUNCHER_S = 10
-"""Seconds that the launcher has to end after the processes that it started."""
 
 Manifest = dict[str, Any]
 

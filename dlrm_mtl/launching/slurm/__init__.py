@@ -1,0 +1,1 @@
+"""What a job is on Slurm: what TorchX makes of it, and what its script lacks."""
