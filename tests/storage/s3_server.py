@@ -2,6 +2,7 @@
 
 import threading
 import urllib.request
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,8 @@ class S3Server:
         """Whether every request is answered by 503."""
         self.requests = 0
         self.failed = 0
+        self.read = Counter[str]()
+        """How often each object was read, by its key."""
         self._application: Application = DomainDispatcherApplication(create_backend_app)
         self._lock = threading.Lock()
         self._server = make_server("127.0.0.1", 0, self._serve, threaded=True, request_handler=_Handler)
@@ -67,6 +70,8 @@ class S3Server:
     def _serve(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         with self._lock:
             self.requests += 1
+            if environ["REQUEST_METHOD"] == "GET":
+                self.read[environ["PATH_INFO"].removeprefix(f"/{BUCKET}/")] += 1
             fails = self.refuse_all or (self.fail_every > 0 and self.requests % self.fail_every == 0)
             self.failed += fails
             cut = fails and not self.refuse_all and self.failed % 2 == 0
