@@ -11,9 +11,12 @@ from tests.table_cells import DATA_SETS, interval, table
 FRONTS = RESULTS / "front"
 FIGURE = FRONTS / "front.svg"
 VALIDATION = {
-    f"{name}-validation": f"{DATA_SETS[name]}, validation days" for name in ("kuairand-feeds", "kuairand-ads")
+    "kuairand-feeds-validation": "KuaiRand feeds, validation days",
+    "kuairand-ads-validation": "KuaiRand ads, validation days",
+    "census-income-validation": "Census-Income, a fifth of the training file",
+    "synthetic-conflict-0.5": "synthetic, conflict 0.5",
 }
-SHARING = {name: f"{title}, six architectures" for name, title in DATA_SETS.items()}
+SHARING = {name: f"{title}, six architectures" for name, title in DATA_SETS.items() if name not in VALIDATION}
 TITLES = {**VALIDATION, **SHARING}
 """Panels of the figure, by their folders."""
 

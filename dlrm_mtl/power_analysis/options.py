@@ -27,10 +27,10 @@ class PowerOptions:
     task_weights: tuple[str, ...] = ()
     """Weights of the average over tasks, as TASK=WEIGHT for every task; by default those of the run, or equal
     weights."""
-    seed_spread: float = 5.5
+    seed_spread: float = 6.0
     """Assumed with data: standard deviation of a task's NE gain over seeds, in percent, times the root of its positives
     in the evaluation split. The default is the median over the arms and tasks of this project's results on KuaiRand and
-    Census-Income (docs/results/experiments), of which half lie between 3 and 9."""
+    Census-Income (docs/results/experiments), of which half lie between 3.5 and 10."""
     row_spread: float = 1.5
     """Assumed with data: the same over samples of rows, for the part shared by all seeds. The default is the median
     over the tasks of a run on KuaiRand's feeds (docs/results/statistics/power.json), where it is 1.3 to 3.8."""
