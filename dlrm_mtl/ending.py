@@ -10,6 +10,7 @@ import traceback
 from contextlib import suppress
 from typing import NoReturn, TextIO
 
+from dlrm_mtl.location import store_may_recover
 from dlrm_mtl.quoting import printable
 
 FAILED = 1
@@ -67,7 +68,7 @@ def describe(error: BaseException) -> str:
 def _may_pass(error: BaseException) -> bool:
     """Whether a second try may not have the error."""
     of_network = isinstance(error, OSError) and error.errno in _OF_THE_NETWORK
-    return of_network or isinstance(error, (ConnectionError, TimeoutError))
+    return of_network or isinstance(error, (ConnectionError, TimeoutError)) or store_may_recover(error)
 
 
 def is_out_of_files(error: BaseException) -> bool:

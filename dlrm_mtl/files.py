@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
-from dlrm_mtl.location import Location
+from dlrm_mtl.location import Location, store_failed
 from dlrm_mtl.quoting import quote, shorten
 
 MAX_DEPTH = 32
@@ -190,6 +190,8 @@ def _read_text(path: Location, form: str) -> str:
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: not valid {form} ({error.reason} at byte {error.start})") from None
     except OSError as error:
+        if store_failed(error):
+            raise
         raise ValueError(f"{path}: cannot be read ({error.strerror or error})") from None
 
 

@@ -19,6 +19,11 @@ SCHEMES = ("s3", "gs", "hdfs", "file")
 STREAM_BYTES = 8 << 20
 """Bytes of each request of a file that is read from beginning to end."""
 
+_STORE_FAILED = re.compile(r"AWS Error|google::cloud|HDFS|libhdfs")
+"""In messages of pyarrow's file systems, whose errors have no type of their own."""
+_PERMANENT = re.compile(r"ACCESS_DENIED|INVALID_ACCESS_KEY_ID|SIGNATURE_DOES_NOT_MATCH|NO_SUCH_BUCKET|HTTP status 4\d\d")
+"""In messages of errors that the user must fix: credentials, or the name of the bucket."""
+
 _URI = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _ONE_SLASH = re.compile(rf"({'|'.join(SCHEMES)}):/")
 
@@ -229,3 +234,14 @@ def _filesystem(root: str, query: str) -> Any:
         return FileSystem.from_uri(f"{root}/{'?' if query else ''}{query}")[0]
     except ValueError as error:
         raise ValueError(f"{root}: {' '.join(str(error).split())}") from None
+
+
+def store_failed(error: BaseException) -> bool:
+    """Whether a store refused a request or could not be reached."""
+    of_a_file = isinstance(error, FileNotFoundError)
+    return isinstance(error, OSError) and not of_a_file and _STORE_FAILED.search(str(error)) is not None
+
+
+def store_may_recover(error: BaseException) -> bool:
+    """Whether a store may answer later what it has refused now."""
+    return store_failed(error) and _PERMANENT.search(str(error)) is None

@@ -1,21 +1,17 @@
 """Opens parquet files, and tells damaged ones from stores that cannot be reached."""
 
-import re
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dlrm_mtl.ending import is_out_of_files
-from dlrm_mtl.location import Location
+from dlrm_mtl.location import Location, store_failed
 from dlrm_mtl.quoting import shorten
 
 UNREADABLE = (OSError, ValueError, OverflowError, RuntimeError, MemoryError, pa.ArrowException)
 """What pyarrow raises for damaged files: ValueError for invalid UTF-8, OverflowError for impossible sizes, and
 others."""
-
-_STORE_FAILED = re.compile(r"AWS Error|google::cloud|HDFS|libhdfs")
-"""In messages of pyarrow's file systems; those of damaged files have the same type."""
 
 
 def open_parquet(path: Location) -> pq.ParquetFile:
@@ -39,9 +35,7 @@ def read_table(path: Location, columns: list[str] | None = None) -> pa.Table:
 def is_of_file(error: BaseException) -> bool:
     """Whether reading failed because of the file. Otherwise the store refuses requests or cannot be reached, or too
     many files are open: the file may be good, and its rows must not be left out."""
-    if isinstance(error, FileNotFoundError):
-        return True
-    return not (is_out_of_files(error) or (isinstance(error, OSError) and _STORE_FAILED.search(str(error))))
+    return not (is_out_of_files(error) or store_failed(error))
 
 
 def first_line(error: BaseException) -> str:

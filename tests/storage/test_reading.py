@@ -8,8 +8,10 @@ import pytest
 
 from dlrm_mtl.data.checks import bad_values
 from dlrm_mtl.data.dataset import open_dataset
+from dlrm_mtl.ending import FAILED, REFUSED, exit_code
 from dlrm_mtl.files import sha256
 from dlrm_mtl.location import RemotePath
+from dlrm_mtl.schema import read_schema
 from tests.entry_points.processes import python
 from tests.messages import naming
 from tests.storage.s3_server import S3Server
@@ -69,3 +71,12 @@ def test_a_store_that_refuses_is_no_bad_shard(s3: S3Server, stored: RemotePath) 
     s3.refuse_all = True
     with pytest.raises(OSError, match="503"):
         open_dataset(stored, "skip", dataset.schema)
+    with pytest.raises(OSError) as refused:
+        read_schema(stored)
+    assert exit_code(refused.value) == FAILED
+
+
+def test_a_missing_bucket_is_the_users_error(s3: S3Server) -> None:
+    with pytest.raises((OSError, ValueError)) as missing:
+        read_schema(RemotePath(str(s3.root).replace("bucket?", "none?")))
+    assert exit_code(missing.value) == REFUSED
