@@ -21,7 +21,9 @@ STREAM_BYTES = 8 << 20
 
 _STORE_FAILED = re.compile(r"AWS Error|google::cloud|HDFS|libhdfs")
 """In messages of pyarrow's file systems, whose errors have no type of their own."""
-_PERMANENT = re.compile(r"ACCESS_DENIED|INVALID_ACCESS_KEY_ID|SIGNATURE_DOES_NOT_MATCH|NO_SUCH_BUCKET|HTTP status 4\d\d")
+_PERMANENT = re.compile(
+    r"ACCESS_DENIED|INVALID_ACCESS_KEY_ID|SIGNATURE_DOES_NOT_MATCH|NO_SUCH_BUCKET|HTTP status 4\d\d"
+)
 """In messages of errors that the user must fix: credentials, or the name of the bucket."""
 
 _URI = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")

@@ -6,8 +6,11 @@ the job at once, with exit code 2.
 
 import sys
 
+from dlrm_mtl.extras import TRAINING, end_unless_installed
+
 
 def main() -> None:
+    end_unless_installed("torchrun", TRAINING)
     from dlrm_mtl.distributed.agent import run_workers
 
     sys.exit(run_workers(sys.argv[1:]))

@@ -37,6 +37,10 @@ CHANGED = TrainConfig(
     checkpoint=CheckpointConfig(every_steps=100, every_minutes=2.5, keep=3),
     show_plan=True,
     timeout_s=60,
+    cache=Path("/some/cache"),
+    mirror=Path("/some/mirror"),
+    logger="package.module:Class",
+    prometheus=Path("/some/run.prom"),
     model=ModelConfig(
         interaction="dcn",
         embedding_dim=8,

@@ -16,12 +16,14 @@ from tests.ranks import RankPool
 from tests.training.runs import side_by_side
 from tests.waiting import wait_for
 
+FILES = 20
+
 
 @pytest.fixture(scope="module")
 def options(rank_pool: RankPool, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """Of predictions of 960 rows in 15 files, one row at a time."""
+    """Of predictions of 1,280 rows in 20 files, one row at a time."""
     directory = tmp_path_factory.mktemp("predict")
-    data = make_dataset(directory / "data", eval_rows=960)
+    data = make_dataset(directory / "data", eval_rows=64 * FILES)
     config = run_config(data, out=directory / "run", max_steps=2, log_every=2, model=ModelConfig(head_mlp=(8,)))
     rank_pool.run(1, side_by_side, config, ["mean"], 0)
     required = ["--checkpoint", str(config.out), "--data", str(data), "--columns", "user", "click"]
@@ -48,12 +50,12 @@ def test_killed_predictions_go_on_and_end_with_the_same_files(options: list[str]
     out, partial = tmp_path / "out", tmp_path / "out.partial"
     assert strike(options, out, 1, signal.SIGKILL)[0] == -signal.SIGKILL
     first = files_of(partial)
-    assert 0 < len(first) < 15
+    assert 0 < len(first) < FILES
     code, line = strike(options, out, len(first) + 1, signal.SIGTERM)
     second = files_of(partial)
-    assert (code, mentions(line, "predict", "SIGTERM", 15 - len(second))) == (143, True)
+    assert (code, mentions(line, "predict", "SIGTERM", FILES - len(second))) == (143, True)
     assert first.items() <= second.items()
-    assert len(first) < len(second) < 15
+    assert len(first) < len(second) < FILES
     assert not out.exists()
     assert not [*(partial / "parts").glob(".*")]
     code, line = strike(options, out, len(second) + 1, signal.SIGINT)
