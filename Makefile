@@ -31,7 +31,7 @@ test: install
 	$(MAKE) --jobs 2 lint pytest
 
 pytest: install
-	$(QUIET_CPU) CUDA_VISIBLE_DEVICES= $(VENV)/bin/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
+	$(QUIET_CPU) CUDA_VISIBLE_DEVICES= $(VENV)/bin/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 TESTS := tests
 
